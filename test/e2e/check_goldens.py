@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#
+# Compiles models and compares what the programs compute with what their folder says; make_cases.py writes such folders.
+"""Compiles the model of every case and checks what comes out.
+
+    check_goldens.py --hadalc build/bin/hadalc --hadal-run build/bin/hadal-run --cases DIR [--only NAME] [--jobs N]
+
+A case is a folder with case.json. It passes if the logits of tokens.json differ from logits.npy by at most "tolerance"
+(1e-4) of the largest |logit|, and if both hadal-run and the program itself continue greedy.json's prompt as it says. A
+case under bad/ passes if hadalc exits with 1, says why in one line on stderr and leaves no file. Exit status: 0 all
+passed, 1 some failed, 2 wrong usage.
+"""
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+try:
+    import numpy as np
+except ImportError:
+    sys.exit("check_goldens.py: numpy is needed (Debian: python3-numpy)")
+
+
+class Failure(Exception):
+    """What was expected, and what was found."""
+
+
+def run(command, timeout):
+    """Returns (exit status, stdout, stderr); negative for a signal, as subprocess has it."""
+    process = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # The linker that it may have started, too.
+        process.communicate()
+        raise Failure(f"{Path(command[0]).name} ran for more than {timeout} s")
+    return process.returncode, out, err
+
+
+def describe(status, err):
+    how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+    lines = err.strip().splitlines()
+    return f"{how}, stderr: {lines[0] if lines else '(empty)'}"
+
+
+def must_run(command, timeout):
+    status, out, err = run(command, timeout)
+    if status:
+        raise Failure(f"{Path(command[0]).name}: {describe(status, err)}")
+    return out
+
+
+def compile_command(case, spec, args, output):
+    flags = [f"--lora={case / f[7:]}" if f.startswith("--lora=") else f for f in spec.get("flags", [])]
+    return [args.hadalc, case / spec.get("model", "."), "-o", output, "--emit=exe", *flags]
+
+
+def ids(tokens):
+    return ",".join(map(str, tokens))
+
+
+def check_logits(case, spec, got):
+    expected = np.load(case / "logits.npy")
+    if got.dtype != np.float32 or got.shape != expected.shape:
+        raise Failure(f"logits are {got.dtype}{list(got.shape)}, expected float32{list(expected.shape)}")
+    if not np.isfinite(got).all():
+        raise Failure(f"{np.count_nonzero(~np.isfinite(got))} logits are not finite")
+    # A row is a token; the first bad one says where to look.
+    error = np.abs(got.astype(np.float64) - expected).max(axis=1) / np.abs(expected).max()
+    tolerance = spec.get("tolerance", 1e-4)
+    if error.max() > tolerance:
+        raise Failure(f"logits differ by {error.max():.1e} of the largest, at most {tolerance:.0e} is allowed; "
+                      f"the first bad token is {np.argmax(error > tolerance)} of {len(error)}")
+    return float(error.max())
+
+
+def check_greedy(case, command, timeout):
+    greedy = json.loads((case / "greedy.json").read_text())
+    expected = greedy["continuation"]
+    out = must_run([*command, "--tokens", ids(greedy["prompt"]), "-n", len(expected), "--temperature", "0", "--json"], timeout)
+    name = Path(command[0]).name
+    try:
+        result = json.loads(out)
+        prompt, got = result["prompt_tokens"], result["tokens"]
+    except (ValueError, KeyError, TypeError):
+        raise Failure(f"{name} --json printed no object with prompt_tokens and tokens: {out[:60]!r}")
+    if prompt != greedy["prompt"]:
+        raise Failure(f"{name} has prompt_tokens {ids(prompt)}, expected {ids(greedy['prompt'])}")
+    if got != expected:
+        raise Failure(f"{name} continues with {ids(got)}, expected {ids(expected)}")
+
+
+def check_good(case, spec, args):
+    with tempfile.TemporaryDirectory(prefix="hadal-e2e-") as folder:
+        program, logits = Path(folder) / case.name, Path(folder) / "logits.npy"
+        must_run(compile_command(case, spec, args, program), args.timeout)
+        tokens = json.loads((case / "tokens.json").read_text())["tokens"]
+        must_run([args.hadal_run, program, "--tokens", ids(tokens), "--logits", logits], args.timeout)
+        try:
+            got = np.load(logits)
+        except (OSError, ValueError) as error:
+            raise Failure(f"no logits that NumPy can read: {error}")
+        error = check_logits(case, spec, got)
+        check_greedy(case, [args.hadal_run, program], args.timeout)
+        check_greedy(case, [program], args.timeout)
+        return f"max error {error:.1e}"
+
+
+def check_bad(case, spec, args):
+    with tempfile.TemporaryDirectory(prefix="hadal-e2e-") as folder:
+        status, _, err = run(compile_command(case, spec, args, Path(folder) / "out"), args.timeout)
+        if status != 1:
+            raise Failure(f"expected exit status 1, got {describe(status, err)}")
+        lines = err.strip().splitlines()
+        if len(lines) != 1:
+            raise Failure(f"expected one line on stderr, got {len(lines)}: {' / '.join(lines[:3])}")
+        left = sorted(p.name for p in Path(folder).iterdir())
+        if left:
+            raise Failure(f"left behind {', '.join(left)}")
+        return lines[0]
+
+
+def check(case, args):
+    """Returns (name, passed, one line)."""
+    is_bad = case.parent.name == "bad"
+    name = f"bad/{case.name}" if is_bad else case.name
+    try:
+        spec = json.loads((case / "case.json").read_text())
+        return name, True, (check_bad if is_bad else check_good)(case, spec, args)
+    except Failure as failure:
+        return name, False, str(failure)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--hadalc", required=True, type=Path)
+    parser.add_argument("--hadal-run", required=True, type=Path)
+    parser.add_argument("--cases", required=True, type=Path, help="folder of cases")
+    parser.add_argument("--only", help="one case (llama, bad/config_empty), or 'good' or 'bad' for all of one kind")
+    parser.add_argument("--jobs", type=int, default=1, help="cases at a time (default: 1)")
+    parser.add_argument("--timeout", type=int, default=60, help="seconds that one command may take (default: 60)")
+    parser.add_argument("--quiet", action="store_true", help="print the failures only, and the count")
+    args = parser.parse_args()
+    args.hadalc, args.hadal_run, args.cases = (p.resolve() for p in (args.hadalc, args.hadal_run, args.cases))
+    for tool in (args.hadalc, args.hadal_run):
+        if not tool.is_file():
+            parser.error(f"no such program: {tool}")
+
+    good, bad = (sorted(p.parent for p in args.cases.glob(pattern)) for pattern in ("*/case.json", "bad/*/case.json"))
+    cases = {None: good + bad, "good": good, "bad": bad}.get(args.only)
+    if cases is None:
+        cases = [c for c in good + bad if args.only == str(c.relative_to(args.cases))]
+    if not cases:
+        parser.error(f"no cases in {args.cases}" + (f" by the name of {args.only}" if args.only else ""))
+
+    failed = 0
+    with ThreadPoolExecutor(max(args.jobs, 1)) as pool:
+        for name, passed, line in pool.map(lambda case: check(case, args), cases):
+            failed += not passed
+            if not passed or not args.quiet:
+                print(f"{'ok  ' if passed else 'FAIL'} {name:40} {line}", flush=True)
+    print(f"{len(cases) - failed} of {len(cases)} cases passed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

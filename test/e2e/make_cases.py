@@ -1,0 +1,515 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#
+# Writes the cases that check_goldens.py runs: tiny random checkpoints with the logits and greedy tokens that reference.py
+# computes for them, and broken checkpoints under bad/. The same bytes on every run; nothing big need be checked in.
+"""Writes tiny checkpoints, what they compute, and broken variants of one of them.
+
+    make_cases.py OUT [--only NAME]
+"""
+import argparse
+import hashlib
+import json
+import shutil
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+try:
+    import numpy as np
+except ImportError:
+    sys.exit("make_cases.py: numpy is needed (Debian: python3-numpy)")
+
+import reference
+
+# A case is drawn again until every decision in it is clear: float32 must not turn a choice of float64 around.
+LEAST_LEAD = 2e-3  # of a greedy token, as a share of the largest |logit|
+LEAST_ROUTER_MARGIN = 1e-4  # of an expert or a group, in units of its score
+
+YARN_SHORT = {"type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32, "beta_fast": 4, "beta_slow": 1,
+              "mscale": 1.0, "mscale_all_dim": 1.0}
+
+
+def llama(**changes):
+    return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 320, "hidden_size": 64,
+            "intermediate_size": 176, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4,
+            "hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "rope_scaling": None, "attention_bias": False,
+            "max_position_embeddings": 4096, "tie_word_embeddings": False, "bos_token_id": 0, "eos_token_id": 1,
+            "torch_dtype": "bfloat16", **changes}
+
+
+def qwen2(**changes):
+    config = llama(architectures=["Qwen2ForCausalLM"], model_type="qwen2", num_key_value_heads=2, rope_theta=1000000.0,
+                   use_sliding_window=False, sliding_window=4096, max_window_layers=21, **changes)
+    del config["attention_bias"], config["rope_scaling"]
+    return config
+
+
+def deepseek(**changes):
+    return llama(architectures=["DeepseekForCausalLM"], model_type="deepseek", num_hidden_layers=3, intermediate_size=160,
+                 moe_intermediate_size=24, n_routed_experts=12, n_shared_experts=2, num_experts_per_tok=3, scoring_func="softmax",
+                 first_k_dense_replace=1, moe_layer_freq=1, norm_topk_prob=False, **changes)
+
+
+def deepseek_v2(**changes):
+    return {**deepseek(), "architectures": ["DeepseekV2ForCausalLM"], "model_type": "deepseek_v2", "q_lora_rank": 40,
+            "kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16, "v_head_dim": 24, "routed_scaling_factor": 4.0,
+            "topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2, "rope_scaling": YARN_SHORT, **changes}
+
+
+def deepseek_v3(**changes):
+    return {**deepseek_v2(), "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "n_shared_experts": 1,
+            "routed_scaling_factor": 2.5, "topk_method": "noaux_tc", "scoring_func": "sigmoid", "norm_topk_prob": True,
+            "n_group": 3, "topk_group": 2, "num_nextn_predict_layers": 1, **changes}
+
+
+def without(config, *keys):
+    return {key: value for key, value in config.items() if key not in keys}
+
+
+FP8 = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
+V2_YARN = {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096, "beta_fast": 32, "beta_slow": 1,
+           "mscale": 0.707, "mscale_all_dim": 0.707}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 64}
+
+# name: (what it shows, config, options): dtype of the weights, number of shards, lengths of the run and of the prompt.
+CASES = {
+    "llama": ("multi-head attention, no rope scaling, a vocabulary of 509", llama(vocab_size=509, num_hidden_layers=4), {}),
+    "llama_f16_odd": ("F16, three heads, tied embeddings, sizes that no vector divides; keys with defaults left out",
+                      without(llama(vocab_size=509, hidden_size=54, intermediate_size=101, num_attention_heads=3,
+                                    tie_word_embeddings=True, torch_dtype="float16"), "num_key_value_heads", "rope_scaling"),
+                      {"dtype": "F16"}),
+    "llama_f32_linear": ("F32, grouped-query attention, head_dim given, linear rope scaling, three shards and an index",
+                         llama(hidden_size=96, num_attention_heads=8, num_key_value_heads=2, head_dim=16, rope_theta=100000.0,
+                               rope_scaling={"type": "linear", "factor": 4.0}, torch_dtype="float32"),
+                         {"dtype": "F32", "shards": 3}),
+    "llama_llama3_rope": ("llama3 rope scaling over a short original context; an epsilon that shows",
+                          llama(hidden_size=96, num_attention_heads=6, num_key_value_heads=3, rms_norm_eps=1e-2,
+                                rope_theta=500000.0, rope_scaling=LLAMA3), {}),
+    "llama_rope_parameters": ("the newer spelling: rope_parameters holds rope_theta, and dtype the element type",
+                              {**without(llama(), "rope_theta", "rope_scaling", "torch_dtype"), "dtype": "bfloat16",
+                               "rope_parameters": {**LLAMA3, "rope_theta": 500000.0}}, {}),
+    "llama_long": ("200 tokens at once, and a greedy run that starts from 60",
+                   llama(num_key_value_heads=2, rope_theta=500000.0), {"tokens": 200, "prompt": 60}),
+    "qwen2": ("biases on q, k and v; a greedy run from one token", qwen2(vocab_size=509, hidden_size=96, num_attention_heads=6),
+              {"prompt": 1}),
+    "qwen2_tied": ("biases and tied embeddings, two shards", qwen2(tie_word_embeddings=True), {"shards": 2}),
+    "deepseek": ("MoE-16B: first layer dense, shared experts, 12 experts", deepseek(vocab_size=509), {}),
+    "deepseek_norm_freq": ("experts in every second layer, weights normalized",
+                           {**deepseek(num_key_value_heads=2), "num_hidden_layers": 4, "moe_layer_freq": 2,
+                                             "norm_topk_prob": True}, {"dtype": "F16"}),
+    "deepseek_v2_lite": ("V2-Lite: q_lora_rank null, greedy router, YaRN with mscale 0.707",
+                         deepseek_v2(q_lora_rank=None, topk_method="greedy", n_group=1, topk_group=1, routed_scaling_factor=1.0,
+                                     v_head_dim=16, rope_scaling=V2_YARN, num_experts_per_tok=6, n_routed_experts=16), {}),
+    "deepseek_v2": ("V2: q_lora, best of each group, scaled weights, YaRN over a short original context", deepseek_v2(), {}),
+    "deepseek_v3": ("V3: sigmoid router with correction bias and three groups, MTP tensors; an epsilon that the norms of MLA do not share",
+                    deepseek_v3(vocab_size=509, rms_norm_eps=1e-2), {}),
+    "deepseek_v3_plain": ("V3 without rope scaling, groups or MTP, three heads, F32, two shards",
+                          deepseek_v3(num_attention_heads=3, num_key_value_heads=3, n_group=1, topk_group=1, rope_scaling=None,
+                                      num_nextn_predict_layers=0, first_k_dense_replace=0, num_hidden_layers=2,
+                                      torch_dtype="float32"), {"dtype": "F32", "shards": 2}),
+    "deepseek_v3_fp8": ("V3 with e4m3 weights and 128x128 blocks, with partial blocks at the edges",
+                        deepseek_v3(vocab_size=260, hidden_size=160, intermediate_size=288, moe_intermediate_size=40,
+                                    num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=3, kv_lora_rank=40,
+                                    q_lora_rank=48, qk_nope_head_dim=24, quantization_config=FP8), {"dtype": "FP8"}),
+}
+
+
+def shapes(config):
+    """The tensors of a checkpoint: name to (shape, what kind of numbers)."""
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    all_tensors = {"model.embed_tokens.weight": ((config["vocab_size"], hidden), "embedding"),
+                   "model.norm.weight": ((hidden,), "norm")}
+    if not config.get("tie_word_embeddings"):
+        all_tensors["lm_head.weight"] = ((config["vocab_size"], hidden), "head")
+
+    def ffn(prefix, width, kind):
+        all_tensors[f"{prefix}.gate_proj.weight"] = ((width, hidden), "linear")
+        all_tensors[f"{prefix}.up_proj.weight"] = ((width, hidden), "linear")
+        all_tensors[f"{prefix}.down_proj.weight"] = ((hidden, width), kind)
+
+    def block(prefix, is_mixture):
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            all_tensors[f"{prefix}.{norm}.weight"] = ((hidden,), "norm")
+        if "kv_lora_rank" in config:
+            nope, pe, value = config["qk_nope_head_dim"], config["qk_rope_head_dim"], config["v_head_dim"]
+            latent, q_lora = config["kv_lora_rank"], config["q_lora_rank"]
+            if q_lora is None:
+                parts = {"q_proj.weight": ((heads * (nope + pe), hidden), "query")}
+            else:
+                parts = {"q_a_proj.weight": ((q_lora, hidden), "linear"), "q_a_layernorm.weight": ((q_lora,), "norm"),
+                         "q_b_proj.weight": ((heads * (nope + pe), q_lora), "query")}
+            parts.update({"kv_a_proj_with_mqa.weight": ((latent + pe, hidden), "linear"),
+                          "kv_a_layernorm.weight": ((latent,), "norm"),
+                          "kv_b_proj.weight": ((heads * (nope + value), latent), "query"),
+                          "o_proj.weight": ((hidden, heads * value), "output")})
+        else:
+            dim = config.get("head_dim") or hidden // heads
+            kv_heads = config.get("num_key_value_heads") or heads
+            parts = {"q_proj.weight": ((heads * dim, hidden), "query"), "k_proj.weight": ((kv_heads * dim, hidden), "query"),
+                     "v_proj.weight": ((kv_heads * dim, hidden), "linear"), "o_proj.weight": ((hidden, heads * dim), "output")}
+            if config["model_type"] == "qwen2":
+                parts.update({"q_proj.bias": ((heads * dim,), "bias"), "k_proj.bias": ((kv_heads * dim,), "bias"),
+                              "v_proj.bias": ((kv_heads * dim,), "bias")})
+        all_tensors.update({f"{prefix}.self_attn.{name}": value for name, value in parts.items()})
+        if not is_mixture:
+            ffn(f"{prefix}.mlp", config["intermediate_size"], "down")
+            return
+        width = config["moe_intermediate_size"]
+        all_tensors[f"{prefix}.mlp.gate.weight"] = ((config["n_routed_experts"], hidden), "router")
+        if config.get("topk_method") == "noaux_tc":
+            all_tensors[f"{prefix}.mlp.gate.e_score_correction_bias"] = ((config["n_routed_experts"],), "correction")
+        for expert in range(config["n_routed_experts"]):
+            ffn(f"{prefix}.mlp.experts.{expert}", width, "expert_down")
+        ffn(f"{prefix}.mlp.shared_experts", width * config["n_shared_experts"], "down")
+
+    layers = config["num_hidden_layers"]
+    for layer in range(layers):
+        block(f"model.layers.{layer}", reference.is_mixture(config, layer))
+    for layer in range(layers, layers + config.get("num_nextn_predict_layers", 0)):
+        prefix = f"model.layers.{layer}"
+        block(prefix, True)
+        for norm in ("enorm", "hnorm", "shared_head.norm"):
+            all_tensors[f"{prefix}.{norm}.weight"] = ((hidden,), "norm")
+        all_tensors[f"{prefix}.eh_proj.weight"] = ((hidden, 2 * hidden), "linear")
+        all_tensors[f"{prefix}.embed_tokens.weight"] = ((config["vocab_size"], hidden), "embedding")
+        all_tensors[f"{prefix}.shared_head.head.weight"] = ((config["vocab_size"], hidden), "head")
+    return all_tensors
+
+
+# Large enough that attention is not uniform, that experts differ and that leaving out a part is seen in the logits.
+GAIN = {"linear": 1.0, "query": 1.5, "output": 1.5, "down": 2.0, "expert_down": 3.0, "router": 1.5, "head": 2.0}
+
+
+def draw(rng, shape, kind):
+    if kind == "norm":
+        return 1 + 0.3 * rng.uniform(-1, 1, shape)
+    if kind == "bias":
+        return rng.uniform(-1, 1, shape)
+    if kind == "correction":
+        return rng.uniform(0, 0.4, shape)  # Positive: implementations differ on what masks a group.
+    if kind == "embedding":
+        return rng.uniform(-1, 1, shape)
+    return rng.uniform(-1, 1, shape) * GAIN[kind] * (3 / shape[-1])**0.5
+
+
+def encode(values, dtype):
+    """Rounds to the element type, to nearest, and returns its bytes."""
+    single = np.asarray(values, np.float64).astype("<f4")
+    if dtype == "F32":
+        return single.tobytes()
+    if dtype == "F16":
+        return single.astype("<f2").tobytes()
+    bits = single.view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()
+
+
+def encode_e4m3(values):
+    positive = reference.E4M3_VALUES[:0x7F]
+    middle = (positive[1:] + positive[:-1]) / 2
+    codes = np.searchsorted(middle, np.abs(values)).astype(np.uint8)
+    return (codes | np.where(np.signbit(values), 0x80, 0).astype(np.uint8)).tobytes()
+
+
+def quantize_blocks(values, rng):
+    """Returns (e4m3 bytes, float32 multipliers): the largest magnitude of a block lands between 224 and 448."""
+    rows, columns = (-(-n // 128) for n in values.shape)
+    scales = np.empty((rows, columns), np.float32)
+    scaled = np.empty_like(values)
+    for i in range(rows):
+        for j in range(columns):
+            block = np.s_[i * 128:(i + 1) * 128, j * 128:(j + 1) * 128]
+            scales[i, j] = np.abs(values[block]).max() / 448 * rng.uniform(1, 2)
+            scaled[block] = values[block] / scales[i, j]
+    return encode_e4m3(scaled), scales
+
+
+def random_tensors(config, dtype, rng):
+    """Returns name to (element type, shape, bytes)."""
+    plain = "BF16" if dtype == "FP8" else dtype
+    tensors = {}
+    for name, (shape, kind) in sorted(shapes(config).items()):
+        values = draw(rng, shape, kind)
+        is_block = dtype == "FP8" and len(shape) == 2 and kind not in ("embedding", "head", "router") and "eh_proj" not in name
+        if is_block:
+            raw, scales = quantize_blocks(values, rng)
+            tensors[name] = ("F8_E4M3", shape, raw)
+            tensors[name + "_scale_inv"] = ("F32", scales.shape, scales.astype("<f4").tobytes())
+        else:
+            element = "F32" if kind == "correction" else plain
+            tensors[name] = (element, shape, encode(values, element))
+    return tensors
+
+
+def safetensors(tensors, header_changes=None):
+    """The bytes of a file; header_changes(header) may damage the header before it is written."""
+    header, body = {"__metadata__": {"format": "pt"}}, bytearray()
+    for name, (dtype, shape, raw) in sorted(tensors.items()):
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [len(body), len(body) + len(raw)]}
+        body += raw
+    if header_changes:
+        header_changes(header)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + bytes(body)
+
+
+def write_json(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def write_model(folder, config, tensors, shards=1):
+    write_json(folder / "config.json", config)
+    if shards == 1:
+        (folder / "model.safetensors").write_bytes(safetensors(tensors))
+        return
+    names = sorted(tensors)
+    files = [f"model-{i + 1:05}-of-{shards:05}.safetensors" for i in range(shards)]
+    # Interleaved, so that one layer lies in several files.
+    where = {name: files[i % shards] for i, name in enumerate(names)}
+    for file in files:
+        (folder / file).write_bytes(safetensors({n: tensors[n] for n in names if where[n] == file}))
+    write_json(folder / "model.safetensors.index.json",
+               {"metadata": {"total_size": sum(len(t[2]) for t in tensors.values())}, "weight_map": where})
+
+
+def make_case(folder, name, what, config, options):
+    for attempt in range(500):
+        rng = np.random.default_rng([zlib.crc32(name.encode()), attempt])
+        tensors = random_tensors(config, options.get("dtype", "BF16"), rng)
+        count = options.get("tokens", 32)
+        tokens = rng.integers(2, config["vocab_size"], count).tolist()
+        prompt = rng.integers(2, config["vocab_size"], options.get("prompt", 12)).tolist()
+        shutil.rmtree(folder, ignore_errors=True)
+        write_model(folder, config, tensors, options.get("shards", 1))
+        # Computed from what the file says, after rounding.
+        values, margins = reference.read_checkpoint(folder)[1], reference.Margins()
+        logits = reference.forward(config, values, tokens, margins)
+        if margins.router < LEAST_ROUTER_MARGIN:
+            continue
+        continuation, lead = reference.greedy(config, values, prompt, 16, margins)
+        # An end-of-text token would end the run early; one token over and over would show little.
+        if margins.router >= LEAST_ROUTER_MARGIN and lead >= LEAST_LEAD and config["eos_token_id"] not in continuation \
+                and len(set(continuation)) >= 6:
+            break
+    else:
+        sys.exit(f"make_cases.py: no clear draw for {name}")
+    np.save(folder / "logits.npy", logits.astype(np.float32))
+    write_json(folder / "tokens.json", {"tokens": tokens})
+    write_json(folder / "greedy.json", {"prompt": prompt, "continuation": continuation})
+    write_json(folder / "case.json", {"name": name, "what": what, "tolerance": 1e-4, "lead": lead,
+                                      "router_margin": margins.router if np.isfinite(margins.router) else None})
+    print(f"{name:24} draw {attempt}, {len(set(continuation))} different tokens, lead {lead:.1e}, "
+          f"router margin {margins.router:.1e}")
+
+
+def bad_cases():
+    """Yields (name, what is wrong, write(folder) or None, more of case.json)."""
+    config = llama(vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2,
+                   num_key_value_heads=2)
+    tensors = random_tensors(config, "BF16", np.random.default_rng(1))
+    v3 = deepseek_v3(vocab_size=40, hidden_size=32, num_hidden_layers=1, first_k_dense_replace=0, num_nextn_predict_layers=0)
+    v3_tensors = random_tensors(v3, "BF16", np.random.default_rng(2))
+    sound = safetensors(tensors)
+    (header_size,) = struct.unpack_from("<Q", sound)
+
+    def model(folder, text=None, data=sound):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(config, indent=2) if text is None else text)
+        if data is not None:
+            (folder / "model.safetensors").write_bytes(data)
+
+    def with_text(text):
+        return lambda folder: model(folder, text=text)
+
+    def with_config(base=config, base_tensors=tensors, drop=(), **changes):
+        return lambda folder: write_model(folder, {**without(base, *drop), **changes}, base_tensors)
+
+    def with_data(data):
+        return lambda folder: model(folder, data=data)
+
+    def with_header(change):
+        return with_data(safetensors(tensors, change))
+
+    def with_tensor(name, value):
+        return with_data(safetensors({k: v for k, v in {**tensors, name: value}.items() if v is not None}))
+
+    first, other = "lm_head.weight", "model.embed_tokens.weight"
+
+    # config.json
+    yield "config_missing", "there is no config.json", lambda f: (f.mkdir(parents=True), (f / "model.safetensors").write_bytes(sound)), {}
+    yield "config_empty", "config.json is empty", with_text(""), {}
+    yield "config_is_folder", "config.json is a folder", lambda f: (f / "config.json").mkdir(parents=True), {}
+    yield "config_cut", "config.json ends in the middle", with_text(json.dumps(config)[:100]), {}
+    yield "config_is_list", "config.json is a list", with_text("[1, 2]"), {}
+    yield "config_not_utf8", "config.json is not UTF-8", lambda f: (model(f), (f / "config.json").write_bytes(b'{"model_type": "\xff\xfe"}')), {}
+    yield "config_nested", "config.json nests 100000 arrays", with_text('{"model_type": "llama", "x": ' + "[" * 100000 + "]" * 100000 + "}"), {}
+    yield "config_without_model_type", "no model_type and no architectures", with_config(drop=("model_type", "architectures")), {}
+    yield "config_unknown_model_type", "a model_type that nobody knows", with_config(model_type="sea_cucumber", architectures=["SeaCucumberForCausalLM"]), {}
+    for key, word in (("hidden_size", "hidden_size"), ("num_hidden_layers", "layers"), ("vocab_size", "vocab"), ("intermediate_size", "intermediate")):
+        yield f"config_{word}_huge", f"{key} is 1e12", with_config(**{key: 10**12}), {}
+        yield f"config_{word}_beyond_64_bits", f"{key} is 1e30", with_config(**{key: 10**30}), {}
+        yield f"config_{word}_zero", f"{key} is zero", with_config(**{key: 0}), {}
+        yield f"config_{word}_negative", f"{key} is negative", with_config(**{key: -4}), {}
+        yield f"config_{word}_missing", f"{key} is missing", with_config(drop=(key,)), {}
+    for kind, value in (("string", "thirty-two"), ("list", [32]), ("null", None), ("fraction", 32.5), ("object", {}), ("bool", True)):
+        yield f"config_wrong_kind_{kind}", f"hidden_size is of the wrong kind: {kind}", with_config(hidden_size=value), {}
+    yield "config_head_count_zero", "num_attention_heads is zero", with_config(num_attention_heads=0), {}
+    yield "config_head_count_negative", "num_attention_heads is negative", with_config(num_attention_heads=-2, num_key_value_heads=-2), {}
+    yield "config_head_count_uneven", "hidden_size is no multiple of num_attention_heads", with_config(num_attention_heads=5, num_key_value_heads=5), {}
+    yield "config_head_groups", "query heads are no multiple of key heads", with_config(num_key_value_heads=3), {}
+    yield "config_head_groups_zero", "num_key_value_heads is zero", with_config(num_key_value_heads=0), {}
+    yield "config_head_dim_odd", "head_dim is odd, so rope has no pairs", with_config(head_dim=15), {}
+    for kind, value in (("nan", float("nan")), ("infinite", float("inf")), ("zero", 0.0), ("negative", -1e4), ("string", "ten"), ("list", [1e4])):
+        yield f"config_rope_theta_{kind}", f"rope_theta is no usable number: {kind}", with_config(rope_theta=value), {}
+    yield "config_rms_norm_eps_negative", "rms_norm_eps is negative", with_config(rms_norm_eps=-1e-6), {}
+    yield "config_rms_norm_eps_nan", "rms_norm_eps is not a number", with_config(rms_norm_eps=float("nan")), {}
+    yield "config_rope_scaling_unknown", "a rope scaling that nobody knows", with_config(rope_scaling={"type": "whirlpool", "factor": 2.0}), {}
+    yield "config_rope_scaling_factor_missing", "linear rope scaling without factor", with_config(rope_scaling={"type": "linear"}), {}
+    yield "config_rope_scaling_factor_zero", "linear rope scaling by zero", with_config(rope_scaling={"type": "linear", "factor": 0.0}), {}
+    yield "config_rope_scaling_wrong_kind", "rope_scaling is a number", with_config(rope_scaling=4.0), {}
+    yield "config_hidden_act_unknown", "an activation that the family does not have", with_config(hidden_act="relu6"), {}
+    yield "config_quantization_unknown", "a quantization method that nobody knows", with_config(quantization_config={"quant_method": "origami"}), {}
+    yield "config_experts_per_token", "more experts a token than there are", with_config(v3, v3_tensors, num_experts_per_tok=13), {}
+    yield "config_expert_groups", "experts are no multiple of groups", with_config(v3, v3_tensors, n_group=5), {}
+    yield "config_expert_groups_chosen", "more groups chosen than there are", with_config(v3, v3_tensors, topk_group=4), {}
+    yield "config_topk_method_unknown", "a routing rule that nobody knows", with_config(v3, v3_tensors, topk_method="by_weight_of_whale"), {}
+    yield "config_kv_lora_rank_huge", "kv_lora_rank is 1e12", with_config(v3, v3_tensors, kv_lora_rank=10**12), {}
+    yield "config_experts_huge", "n_routed_experts is 1e12", with_config(v3, v3_tensors, n_routed_experts=10**12), {}
+    yield "config_rope_dim_odd", "qk_rope_head_dim is odd", with_config(v3, v3_tensors, qk_rope_head_dim=15), {}
+
+    # model.safetensors
+    yield "safetensors_missing", "no file of weights", with_data(None), {}
+    yield "safetensors_empty", "model.safetensors is empty", with_data(b""), {}
+    yield "safetensors_is_folder", "model.safetensors is a folder", lambda f: (model(f, data=None), (f / "model.safetensors").mkdir()), {}
+    yield "safetensors_seven_bytes", "model.safetensors ends in its header length", with_data(sound[:7]), {}
+    yield "safetensors_header_length", "the header length is far beyond the file", with_data(struct.pack("<Q", 1 << 40) + sound[8:]), {}
+    yield "safetensors_header_length_max", "the header length overflows when added to", with_data(b"\xff" * 8 + sound[8:]), {}
+    yield "safetensors_header_length_zero", "the header length is zero", with_data(bytes(8) + sound[8:]), {}
+    yield "safetensors_header_not_json", "the header is not JSON", with_data(struct.pack("<Q", 8) + b'{"a": \xff}' + sound[8 + header_size:]), {}
+    yield "safetensors_header_is_list", "the header is a list", with_data(struct.pack("<Q", 8) + b"[1,2,3] " + sound[8 + header_size:]), {}
+    nest = b"[" * 200000
+    yield "safetensors_header_nested", "the header nests 200000 arrays", with_data(struct.pack("<Q", len(nest)) + nest), {}
+    yield "safetensors_truncated_header", "the file ends inside its header", with_data(sound[:200]), {}
+    yield "safetensors_truncated", "the file ends inside the tensor data", with_data(sound[:len(sound) * 3 // 5]), {}
+    yield "safetensors_truncated_last_byte", "the last byte is missing", with_data(sound[:-1]), {}
+
+    def offsets(begin, end):
+        return with_header(lambda h: h[first].update(data_offsets=[begin, end]))
+
+    size = len(tensors[first][2])
+    yield "safetensors_offsets_beyond", "data_offsets lie beyond the end of the file", offsets(1 << 30, (1 << 30) + size), {}
+    yield "safetensors_offsets_beyond_64_bits", "data_offsets overflow 64 bits", offsets((1 << 64) - size, 1 << 64), {}
+    yield "safetensors_offsets_backwards", "data_offsets run backwards", offsets(size, 0), {}
+    yield "safetensors_offsets_negative", "data_offsets are negative", offsets(-size, 0), {}
+    yield "safetensors_offsets_wrong", "data_offsets do not match the shape", offsets(0, size - 2), {}
+    yield "safetensors_offsets_kind", "data_offsets are strings", offsets("0", str(size)), {}
+    yield "safetensors_offsets_missing", "a tensor without data_offsets", with_header(lambda h: h[first].pop("data_offsets")), {}
+    yield "safetensors_offsets_one", "data_offsets of one number", with_header(lambda h: h[first].update(data_offsets=[0])), {}
+    yield "safetensors_overlap", "two tensors share bytes", with_header(lambda h: h[other].update(data_offsets=h[first]["data_offsets"])), {}
+    yield "safetensors_overlap_partly", "two tensors share two bytes", with_header(
+        lambda h: h[other].update(data_offsets=[h[other]["data_offsets"][0] - 2, h[other]["data_offsets"][1] - 2])), {}
+    yield "safetensors_shape_overflow", "a shape overflows 64 bits when multiplied", with_header(lambda h: h[first].update(shape=[1 << 33, 1 << 33])), {}
+    yield "safetensors_shape_wraps", "a shape wraps around 64 bits to the right size", with_header(lambda h: h[first].update(shape=[1 << 62, 4 * 40 * 32])), {}
+    yield "safetensors_shape_negative", "a shape is negative", with_header(lambda h: h[first].update(shape=[-40, -32])), {}
+    yield "safetensors_shape_kind", "a shape is a string", with_header(lambda h: h[first].update(shape="40x32")), {}
+    yield "safetensors_unknown_dtype", "an element type that does not exist", with_header(lambda h: h[first].update(dtype="BF17")), {}
+    yield "safetensors_integer_dtype", "a weight of integers", with_header(lambda h: h[first].update(dtype="I16")), {}
+    yield "safetensors_dtype_kind", "an element type that is a number", with_header(lambda h: h[first].update(dtype=16)), {}
+    yield "safetensors_tensor_kind", "a tensor's entry is a number", with_header(lambda h: h.update({first: 7})), {}
+
+    # What the architecture needs.
+    gone = "model.layers.0.self_attn.k_proj.weight"
+    yield "tensor_missing", "a weight is missing", with_tensor(gone, None), {}
+    yield "tensor_missing_norm", "a norm is missing", with_tensor("model.norm.weight", None), {}
+    yield "tensor_missing_head", "no lm_head although embeddings are not tied", with_tensor(first, None), {}
+    yield "tensor_missing_layer", "config.json has more layers than the checkpoint", with_config(num_hidden_layers=2), {}
+    yield "tensor_missing_expert", "an expert is missing", with_config(v3, {k: v for k, v in v3_tensors.items() if ".experts.7." not in k}), {}
+    yield "tensor_missing_bias", "qwen2 without biases", with_config(model_type="qwen2", architectures=["Qwen2ForCausalLM"]), {}
+    yield "tensor_shape_mismatch", "a shape contradicts config.json", with_config(intermediate_size=64), {}
+    yield "tensor_shape_transposed", "a weight is transposed", with_tensor(gone.replace("self_attn.k_proj", "mlp.up_proj"), ("BF16", (32, 48), bytes(2 * 32 * 48))), {}
+    yield "tensor_shape_rank", "a weight has three dimensions", with_tensor(gone, ("BF16", (32, 32, 1), bytes(2 * 32 * 32))), {}
+    yield "tensor_scale_missing", "e4m3 weights without their multipliers", with_config(
+        {**config, "quantization_config": FP8}, {**tensors, gone: ("F8_E4M3", (32, 32), bytes(32 * 32))}), {}
+    yield "tensor_scale_shape", "multipliers that do not cover the weight", with_config(
+        {**config, "quantization_config": FP8}, {**tensors, gone: ("F8_E4M3", (32, 32), bytes(32 * 32)),
+                                                 gone + "_scale_inv": ("F32", (2, 2), bytes(16))}), {}
+
+    # model.safetensors.index.json
+    def indexed(files, change):
+        """A model folder inside the case's, so that there is a sound file outside it."""
+
+        def write(folder):
+            model(folder / "model", data=None)
+            (folder / "outside.safetensors").write_bytes(sound)
+            for file in files:
+                (folder / "model" / file).write_bytes(sound)
+            index = {"metadata": {}, "weight_map": {name: "model-1.safetensors" for name in sorted(tensors)}}
+            index = change(index, folder) or index
+            (folder / "model" / "model.safetensors.index.json").write_text(index if isinstance(index, str) else json.dumps(index))
+
+        return write
+
+    def pointing(target):
+        return lambda index, folder: index["weight_map"].update({n: target(folder) for n in index["weight_map"]})
+
+    inside = {"model": "model"}
+    yield "index_missing_file", "the index names a file that is not there", indexed([], lambda i, f: None), inside
+    yield "index_outside", "the index names a sound file outside the folder", indexed([], pointing(lambda f: "../outside.safetensors")), inside
+    yield "index_outside_absolute", "the index names a sound file by an absolute path", indexed([], pointing(lambda f: str((f / "outside.safetensors").resolve()))), inside
+    yield "index_without_tensor", "the index leaves out a tensor", indexed(["model-1.safetensors"], lambda i, f: i["weight_map"].pop(gone) and None), inside
+    yield "index_not_json", "the index is not JSON", indexed(["model-1.safetensors"], lambda i, f: '{"weight_map": {'), inside
+    yield "index_without_map", "the index has no weight_map", indexed(["model-1.safetensors"], lambda i, f: {"metadata": {}}), inside
+    yield "index_file_kind", "the index names a number for a file", indexed(["model-1.safetensors"], pointing(lambda f: 1)), inside
+    yield "index_file_empty", "the index names a file by an empty string", indexed(["model-1.safetensors"], pointing(lambda f: "")), inside
+
+    def linked(folder):
+        model(folder / "model", data=None)
+        (folder / "outside.safetensors").write_bytes(sound)
+        (folder / "model" / "model.safetensors").symlink_to("../outside.safetensors")
+
+    yield "link_outside", "model.safetensors is a link to a file outside the folder", linked, inside
+    yield "path_missing", "a path that does not exist", None, {"model": "no-such-model"}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("out", type=Path, help="folder to write; what it had before is removed")
+    parser.add_argument("--only", help="write one case, such as llama or bad/config_empty")
+    args = parser.parse_args()
+
+    # Made once for each version of these two files.
+    sources = [Path(__file__), Path(reference.__file__)]
+    stamp = hashlib.sha256(b"".join(p.read_bytes() for p in sources)).hexdigest()
+    stamp_file = args.out / "stamp"
+    if not args.only:
+        if stamp_file.exists() and stamp_file.read_text() == stamp:
+            print(f"{args.out} is up to date")
+            return 0
+        shutil.rmtree(args.out, ignore_errors=True)
+
+    for name, (what, config, options) in CASES.items():
+        if args.only in (None, name):
+            make_case(args.out / name, name, what, config, options)
+    count = 0
+    for name, what, write, more in bad_cases():
+        if args.only not in (None, f"bad/{name}"):
+            continue
+        folder = args.out / "bad" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        if write:
+            write(folder)
+        write_json(folder / "case.json", {"name": name, "what": what, **more})
+        count += 1
+    print(f"{count} broken models")
+    if not args.only:
+        stamp_file.write_text(stamp)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#
+# The DeepSeek family's forward pass in float64 NumPy: what compiled programs are compared with. Plain on purpose, with one
+# function a concept, no cache and no batching. It shares no code with the compiler.
+"""Reads a checkpoint and computes its logits in float64."""
+import json
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+
+# E4M3FN: 1-4-3 bits, bias 7, no infinity; 0x7f and 0xff are NaN.
+_CODES = np.arange(256)
+_MAGNITUDE = np.where((_CODES >> 3) & 15 == 0, (_CODES & 7) * 2.0**-9,
+                      (8 + (_CODES & 7)) * 2.0**(((_CODES >> 3) & 15) - 10.0))
+E4M3_VALUES = np.where(_CODES & 0x7F == 0x7F, np.nan, np.where(_CODES & 0x80, -_MAGNITUDE, _MAGNITUDE))
+
+
+def decode(raw, dtype, shape):
+    """The values of a safetensors element type, as float64."""
+    if dtype == "F64":
+        values = np.frombuffer(raw, "<f8")
+    elif dtype == "F32":
+        values = np.frombuffer(raw, "<f4")
+    elif dtype == "F16":
+        values = np.frombuffer(raw, "<f2")
+    elif dtype == "BF16":
+        values = (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
+    elif dtype == "F8_E4M3":
+        values = E4M3_VALUES[np.frombuffer(raw, np.uint8)]
+    else:
+        raise ValueError(f"unexpected element type {dtype}")
+    return values.astype(np.float64).reshape(shape)
+
+
+def read_safetensors(path):
+    data = Path(path).read_bytes()
+    (size,) = struct.unpack_from("<Q", data)
+    header = json.loads(data[8:8 + size])
+    header.pop("__metadata__", None)
+    body = memoryview(data)[8 + size:]
+    return {name: decode(body[slice(*t["data_offsets"])], t["dtype"], t["shape"]) for name, t in header.items()}
+
+
+def read_checkpoint(folder):
+    """Returns (config, tensors by name); an FP8 weight comes multiplied by its block scales."""
+    folder = Path(folder)
+    config = json.loads((folder / "config.json").read_text())
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    else:
+        files = ["model.safetensors"]
+    tensors = {}
+    for name in files:
+        tensors.update(read_safetensors(folder / name))
+    suffix = "_scale_inv"
+    for name in [n for n in tensors if n.endswith(".weight" + suffix)]:
+        scale, weight = tensors.pop(name), tensors[name[:-len(suffix)]]
+        rows, columns = config["quantization_config"]["weight_block_size"]
+        spread = scale.repeat(rows, axis=0).repeat(columns, axis=1)
+        tensors[name[:-len(suffix)]] = weight * spread[:weight.shape[0], :weight.shape[1]]
+    return config, tensors
+
+
+def rms_norm(x, weight, epsilon):
+    return weight * x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + epsilon)
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def silu(x):
+    return x / (1 + np.exp(-x))
+
+
+def swiglu(x, tensors, prefix):
+    gate, up, down = (tensors[f"{prefix}.{part}_proj.weight"] for part in ("gate", "up", "down"))
+    return (silu(x @ gate.T) * (x @ up.T)) @ down.T
+
+
+def rope_settings(config):
+    """Both spellings: rope_theta beside rope_scaling, and rope_parameters with everything inside."""
+    scaling = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    scaling["kind"] = scaling.get("rope_type", scaling.get("type", "default"))
+    scaling["theta"] = float(scaling.get("rope_theta", config.get("rope_theta", 10000.0)))
+    return scaling
+
+
+def yarn_gain(scale, mscale):
+    return 1.0 if scale <= 1 else 0.1 * mscale * math.log(scale) + 1.0
+
+
+def rope_frequencies(scaling, dim):
+    """Returns (angle per position of each pair, factor of cosine and sine)."""
+    plain = scaling["theta"]**(-np.arange(0, dim, 2) / dim)
+    kind = scaling["kind"]
+    if kind == "default":
+        return plain, 1.0
+    factor = float(scaling["factor"])
+    if kind == "linear":
+        return plain / factor, 1.0
+    original = float(scaling["original_max_position_embeddings"])
+    if kind == "llama3":
+        low, high = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])
+        wavelength = 2 * np.pi / plain
+        smooth = (original / wavelength - low) / (high - low)
+        mixed = (1 - smooth) * plain / factor + smooth * plain
+        return np.where(wavelength > original / low, plain / factor, np.where(wavelength < original / high, plain, mixed)), 1.0
+    if kind == "yarn":
+
+        def correction(rotations):
+            return dim * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(scaling["theta"]))
+
+        low = max(math.floor(correction(scaling.get("beta_fast", 32))), 0)
+        high = min(math.ceil(correction(scaling.get("beta_slow", 1))), dim - 1)
+        ramp = np.clip((np.arange(dim // 2) - low) / ((high - low) or 0.001), 0, 1)
+        frequencies = plain / factor * ramp + plain * (1 - ramp)
+        mscale, mscale_all = scaling.get("mscale"), scaling.get("mscale_all_dim")
+        if scaling.get("attention_factor") is not None:
+            return frequencies, float(scaling["attention_factor"])
+        if mscale and mscale_all:
+            return frequencies, yarn_gain(factor, mscale) / yarn_gain(factor, mscale_all)
+        return frequencies, yarn_gain(factor, 1.0)
+    raise ValueError(f"unexpected rope type {kind}")
+
+
+def rope(x, scaling, interleaved):
+    """Rotates x [tokens, heads, dim] by the token's position. An interleaved pair is (2i, 2i+1), otherwise (i, i+dim/2)."""
+    frequencies, gain = rope_frequencies(scaling, x.shape[-1])
+    angle = np.arange(x.shape[0])[:, None, None] * frequencies
+    cos, sin = np.cos(angle) * gain, np.sin(angle) * gain
+    half = x.shape[-1] // 2
+    first, second = (x[..., 0::2], x[..., 1::2]) if interleaved else (x[..., :half], x[..., half:])
+    out = np.empty_like(x)
+    rotated = (first * cos - second * sin, second * cos + first * sin)
+    if interleaved:
+        out[..., 0::2], out[..., 1::2] = rotated
+    else:
+        out[..., :half], out[..., half:] = rotated
+    return out
+
+
+def attend(q, k, v, scale):
+    """Causal attention of q, k [tokens, heads, d] and v [tokens, heads, e]; returns [tokens, heads * e]."""
+    scores = np.einsum("thd,shd->hts", q, k) * scale
+    tokens = q.shape[0]
+    scores[:, np.triu(np.ones((tokens, tokens), bool), 1)] = -np.inf
+    return np.einsum("hts,she->the", softmax(scores), v).reshape(tokens, -1)
+
+
+def attention(x, config, tensors, prefix):
+    """Multi-head and grouped-query attention of Llama, Qwen2 and DeepSeek-MoE."""
+    heads = config["num_attention_heads"]
+    kv_heads = config.get("num_key_value_heads") or heads
+    dim = config.get("head_dim") or config["hidden_size"] // heads
+    scaling = rope_settings(config)
+
+    def project(name, count):
+        y = x @ tensors[f"{prefix}.{name}.weight"].T
+        bias = tensors.get(f"{prefix}.{name}.bias")
+        return (y if bias is None else y + bias).reshape(-1, count, dim)
+
+    q = rope(project("q_proj", heads), scaling, interleaved=False)
+    k = rope(project("k_proj", kv_heads), scaling, interleaved=False)
+    k, v = (t.repeat(heads // kv_heads, axis=1) for t in (k, project("v_proj", kv_heads)))
+    return attend(q, k, v, dim**-0.5) @ tensors[f"{prefix}.o_proj.weight"].T
+
+
+def latent_attention(x, config, tensors, prefix):
+    """MLA of V2 and V3, in its expanded form."""
+    heads, latent = config["num_attention_heads"], config["kv_lora_rank"]
+    nope, pe, value = config["qk_nope_head_dim"], config["qk_rope_head_dim"], config["v_head_dim"]
+    scaling = rope_settings(config)
+
+    def weight(name):
+        return tensors[f"{prefix}.{name}.weight"]
+
+    if config.get("q_lora_rank") is None:
+        q = x @ weight("q_proj").T
+    else:
+        q = rms_norm(x @ weight("q_a_proj").T, weight("q_a_layernorm"), 1e-6) @ weight("q_b_proj").T
+    q = q.reshape(-1, heads, nope + pe)
+    q = np.concatenate([q[..., :nope], rope(q[..., nope:], scaling, interleaved=True)], axis=-1)
+
+    compressed = x @ weight("kv_a_proj_with_mqa").T
+    k_pe = rope(compressed[:, None, latent:], scaling, interleaved=True)
+    expanded = rms_norm(compressed[:, :latent], weight("kv_a_layernorm"), 1e-6) @ weight("kv_b_proj").T
+    expanded = expanded.reshape(-1, heads, nope + value)
+    k = np.concatenate([expanded[..., :nope], k_pe.repeat(heads, axis=1)], axis=-1)
+
+    scale = (nope + pe)**-0.5
+    if scaling["kind"] != "default" and scaling.get("mscale_all_dim"):
+        scale *= yarn_gain(scaling["factor"], scaling["mscale_all_dim"])**2
+    return attend(q, k, expanded[..., nope:], scale) @ weight("o_proj").T
+
+
+class Margins:
+    """The smallest distance, over all decisions of a run, between what was chosen and what was not."""
+
+    def __init__(self):
+        self.router = math.inf
+
+    def choose(self, scores, count):
+        """Indices of the largest `count` of each row, remembering by how much they won."""
+        order = np.argsort(-scores, axis=-1, kind="stable")
+        if count < scores.shape[-1]:
+            ranked = np.take_along_axis(scores, order, axis=-1)
+            self.router = min(self.router, float((ranked[:, count - 1] - ranked[:, count]).min()))
+        return order[:, :count]
+
+
+def keep_best_groups(scores, groups, kept, best_of_group, masked, margins):
+    tokens, experts = scores.shape
+    rating = best_of_group(scores.reshape(tokens, groups, experts // groups))
+    keep = np.zeros((tokens, groups), bool)
+    np.put_along_axis(keep, margins.choose(rating, kept), True, axis=-1)
+    return np.where(keep.repeat(experts // groups, axis=1), scores, masked)
+
+
+def route(x, config, tensors, prefix, margins):
+    """Returns (expert ids, weights), both [tokens, experts per token]."""
+    count, scale = config["num_experts_per_tok"], config.get("routed_scaling_factor") or 1.0
+    kind = config["model_type"]
+    method = config.get("topk_method") or {"deepseek_v3": "noaux_tc"}.get(kind, "greedy")
+    norm = config.get("norm_topk_prob", kind == "deepseek_v3")
+    logits = x @ tensors[f"{prefix}.gate.weight"].T
+    if method == "noaux_tc":
+        scores = 1 / (1 + np.exp(-logits))
+        rated = scores + tensors[f"{prefix}.gate.e_score_correction_bias"]
+        if config["n_group"] > 1:
+            rated = keep_best_groups(rated, config["n_group"], config["topk_group"],
+                                     lambda g: np.sort(g, axis=-1)[..., -2:].sum(axis=-1), -np.inf, margins)
+    else:
+        scores = rated = softmax(logits)
+        if method == "group_limited_greedy":
+            rated = keep_best_groups(rated, config["n_group"], config["topk_group"], lambda g: g.max(axis=-1), 0.0, margins)
+    chosen = margins.choose(rated, count)
+    weights = np.take_along_axis(scores, chosen, axis=-1)
+    if norm and count > 1:
+        weights = weights / (weights.sum(axis=-1, keepdims=True) + 1e-20)
+        if method != "noaux_tc":
+            return chosen, weights  # V1 and V2 scale or normalize, never both.
+    return chosen, weights * scale
+
+
+def mixture(x, config, tensors, prefix, margins):
+    chosen, weights = route(x, config, tensors, prefix, margins)
+    y = np.zeros_like(x)
+    for expert in range(config["n_routed_experts"]):
+        tokens, place = np.nonzero(chosen == expert)
+        if len(tokens):
+            y[tokens] += weights[tokens, place, None] * swiglu(x[tokens], tensors, f"{prefix}.experts.{expert}")
+    if config.get("n_shared_experts"):
+        y += swiglu(x, tensors, f"{prefix}.shared_experts")
+    return y
+
+
+def is_mixture(config, layer):
+    return bool(config.get("n_routed_experts")) and layer >= config.get("first_k_dense_replace", 0) \
+        and layer % config.get("moe_layer_freq", 1) == 0
+
+
+def forward(config, tensors, tokens, margins=None):
+    """Logits [tokens, vocabulary] of one sequence from its start."""
+    margins = margins or Margins()
+    epsilon = config.get("rms_norm_eps", 1e-6)
+    mla = config["model_type"] in ("deepseek_v2", "deepseek_v3")
+    x = tensors["model.embed_tokens.weight"][np.asarray(tokens)]
+    for layer in range(config["num_hidden_layers"]):
+        prefix = f"model.layers.{layer}"
+        h = rms_norm(x, tensors[f"{prefix}.input_layernorm.weight"], epsilon)
+        x = x + (latent_attention if mla else attention)(h, config, tensors, f"{prefix}.self_attn")
+        h = rms_norm(x, tensors[f"{prefix}.post_attention_layernorm.weight"], epsilon)
+        if is_mixture(config, layer):
+            x = x + mixture(h, config, tensors, f"{prefix}.mlp", margins)
+        else:
+            x = x + swiglu(h, tensors, f"{prefix}.mlp")
+    tied = config.get("tie_word_embeddings", False)
+    head = tensors["model.embed_tokens.weight" if tied else "lm_head.weight"]
+    return rms_norm(x, tensors["model.norm.weight"], epsilon) @ head.T
+
+
+def greedy(config, tensors, prompt, count, margins=None):
+    """Returns (the next `count` tokens, the smallest lead of a winner, as a share of the largest |logit|)."""
+    tokens, lead = list(prompt), math.inf
+    for _ in range(count):
+        logits = forward(config, tensors, tokens, margins)[-1]
+        second, first = np.sort(logits)[-2:]
+        lead = min(lead, float((first - second) / np.abs(logits).max()))
+        tokens.append(int(np.argmax(logits)))
+    return tokens[len(prompt):], lead
