@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// A model whose step is written by hand, and weights files to go with it.
+
+#include "FakeModel.h"
+
+#include <cmath>
+#include <cstring>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+using namespace fake;
+
+bool fake::poisonPages = false;
+
+static const uint8_t layoutHash[16] = {1, 2, 3, 4, 5, 6, 7, 8};
+
+static float *rowOf(const hadal_rt_step_t *step, int32_t sequence,
+                    int64_t position) {
+  int32_t page = step->page_table[sequence * step->page_table_stride +
+                                  position / pageTokens];
+  return reinterpret_cast<float *>(step->kv) + page * pageTokens +
+         position % pageTokens;
+}
+
+/// Writes what the tokens [first, last) contribute to their pages. params:
+/// {the address of an int64 in the arena a token, which it fills, too}.
+static void writeTokens(const hadal_rt_step_t *step, const int64_t *params,
+                        int64_t first, int64_t last) {
+  auto *seen = reinterpret_cast<int64_t *>(params[0]);
+  for (int64_t i = first; i < last; ++i) {
+    *rowOf(step, step->sequences[i], step->positions[i]) =
+        float((step->positions[i] + 1) * (step->token_ids[i] + 1));
+    seen[i] = step->positions[i];
+  }
+}
+
+/// Computes the logits of outputs [first, last).
+static void readTokens(const hadal_rt_step_t *step, const int64_t *params,
+                       int64_t first, int64_t last) {
+  auto *seen = reinterpret_cast<int64_t *>(params[0]);
+  auto *weights = reinterpret_cast<const float *>(step->weights);
+  for (int64_t i = first; i < last; ++i) {
+    int32_t row = step->output_rows[i];
+    float sum = 0;
+    int64_t end = (seen[row] / pageTokens + 1) * pageTokens;
+    for (int64_t p = 0; p < end; ++p)
+      sum += *rowOf(step, step->sequences[row], p) *
+             (p <= step->positions[row] ? 1.0f : 0.0f);
+    for (int64_t v = 0; v < vocab; ++v)
+      step->logits[i * vocab + v] = weights[v] * sum;
+  }
+}
+
+static void runStep(const hadal_rt_step_t *step) {
+  int64_t params[] = {reinterpret_cast<int64_t>(step->arena) + 64};
+  step->dispatch(step->pool, step, writeTokens, params, step->tokens);
+  step->dispatch(step->pool, step, readTokens, params, step->outputs);
+  if (!poisonPages)
+    return;
+  for (int64_t i = 0; i < step->tokens; ++i)
+    for (int64_t p = 0; p < pageTokens; ++p)
+      *rowOf(step, step->sequences[i],
+             step->positions[i] / pageTokens * pageTokens + p) = NAN;
+}
+
+hadal_rt_model_t fake::makeModel() {
+  hadal_rt_model_t model = {};
+  model.abi_version = HADAL_RT_ABI_VERSION;
+  model.name = "fake";
+  model.manifest = "{}";
+  memcpy(model.layout_hash, layoutHash, sizeof(layoutHash));
+  model.weights_bytes = vocab * sizeof(float);
+  model.vocab = vocab;
+  model.hidden = 1;
+  model.layers = 1;
+  model.context = context;
+  model.page_tokens = pageTokens;
+  model.page_bytes = pageTokens * sizeof(float);
+  model.arena_bytes_per_token = sizeof(int64_t);
+  model.arena_bytes_fixed = 64;
+  model.step = runStep;
+  return model;
+}
+
+std::vector<float> fake::expectedLogits(const std::vector<int32_t> &tokens) {
+  float sum = 0;
+  for (size_t p = 0; p < tokens.size(); ++p)
+    sum += float((p + 1) * size_t(tokens[p] + 1));
+  std::vector<float> logits;
+  for (int64_t v = 0; v < vocab; ++v)
+    logits.push_back(float(v + 1) * sum);
+  return logits;
+}
+
+WeightsFile::WeightsFile() : bytes(3 * 4096 + 5) {
+  hadal_rt_weights_header_t &h = header();
+  memcpy(h.magic, HADAL_RT_WEIGHTS_MAGIC, 8);
+  h.version = HADAL_RT_WEIGHTS_VERSION;
+  h.section_count = 3;
+  memcpy(h.layout_hash, layoutHash, sizeof(layoutHash));
+  h.file_bytes = bytes.size();
+  h.sections[0] = {"weights", 4096, vocab * sizeof(float)};
+  h.sections[1] = {"manifest", 8192, 2};
+  h.sections[2] = {"tokenizer.json", 3 * 4096, 5};
+  for (int64_t v = 0; v < vocab; ++v) {
+    float weight = float(v + 1);
+    memcpy(&bytes[4096 + size_t(v) * sizeof(float)], &weight, sizeof(float));
+  }
+  memcpy(&bytes[8192], "{}", 2);
+  memcpy(&bytes[3 * 4096], "hello", 5);
+}
+
+TemporaryFile::TemporaryFile(const std::vector<char> &bytes)
+    : name(testing::TempDir() + "hadal-test-XXXXXX") {
+  int descriptor = mkstemp(name.data());
+  EXPECT_GE(descriptor, 0);
+  EXPECT_EQ(write(descriptor, bytes.data(), bytes.size()),
+            ssize_t(bytes.size()));
+  close(descriptor);
+}
+
+TemporaryFile::~TemporaryFile() { unlink(name.c_str()); }

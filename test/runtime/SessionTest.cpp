@@ -1,0 +1,477 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Sessions, sequences and KV pages, on a model that shows any mix-up.
+
+#include "Cpu.h"
+#include "FakeModel.h"
+
+#include <cfenv>
+#include <cstring>
+#include <gtest/gtest.h>
+#include <numeric>
+#include <random>
+
+using namespace fake;
+
+namespace {
+
+class SessionTest : public testing::Test {
+protected:
+  SessionTest() : file(WeightsFile().bytes), model(makeModel()) {
+    EXPECT_EQ(hadal_rt_weights_open(&model, file.path(), &weights),
+              HADAL_RT_OK);
+  }
+  ~SessionTest() override {
+    hadal_rt_session_free(session);
+    hadal_rt_weights_close(weights);
+    poisonPages = false;
+  }
+
+  void create(const hadal_rt_session_options_t &options) {
+    ASSERT_EQ(hadal_rt_session_create(&model, weights, &options, &session),
+              HADAL_RT_OK)
+        << hadal_rt_last_error();
+  }
+
+  int32_t newSequence() {
+    int32_t sequence;
+    EXPECT_EQ(hadal_rt_sequence_create(session, &sequence), HADAL_RT_OK);
+    return sequence;
+  }
+
+  int64_t lengthOf(int32_t sequence) {
+    int64_t length = -1;
+    EXPECT_EQ(hadal_rt_sequence_length(session, sequence, &length),
+              HADAL_RT_OK);
+    return length;
+  }
+
+  /// Runs a step that asks for the logits of every token.
+  hadal_rt_status_t step(const std::vector<int32_t> &tokens,
+                         const std::vector<int32_t> &sequences) {
+    std::vector<int32_t> rows(tokens.size());
+    std::iota(rows.begin(), rows.end(), 0);
+    logits.assign(tokens.size() * vocab, -1.0f);
+    return hadal_rt_session_step(session, tokens.data(), sequences.data(),
+                                 int64_t(tokens.size()), rows.data(),
+                                 int64_t(rows.size()), logits.data());
+  }
+
+  std::vector<float> row(int64_t index) const {
+    return {logits.begin() + index * vocab,
+            logits.begin() + (index + 1) * vocab};
+  }
+
+  TemporaryFile file;
+  hadal_rt_model_t model;
+  hadal_rt_weights_t *weights = nullptr;
+  hadal_rt_session_t *session = nullptr;
+  std::vector<float> logits;
+};
+
+TEST_F(SessionTest, SingleStepEqualsManySteps) {
+  for (int64_t threads = 1; threads <= 8; ++threads) {
+    hadal_rt_session_options_t options = {};
+    options.threads = threads;
+    create(options);
+    EXPECT_EQ(hadal_rt_session_threads(session), threads);
+    int32_t sequence = newSequence();
+    std::vector<int32_t> tokens;
+    for (int32_t t : {3, 0, 10, 7, 7, 1, 2, 9, 4}) {
+      tokens.push_back(t);
+      ASSERT_EQ(step({t}, {sequence}), HADAL_RT_OK);
+      EXPECT_EQ(row(0), expectedLogits(tokens));
+    }
+    ASSERT_EQ(hadal_rt_sequence_truncate(session, sequence, 0), HADAL_RT_OK);
+    ASSERT_EQ(step(tokens, std::vector<int32_t>(tokens.size(), sequence)),
+              HADAL_RT_OK);
+    for (size_t i = 0; i < tokens.size(); ++i)
+      EXPECT_EQ(row(int64_t(i)),
+                expectedLogits({tokens.begin(), tokens.begin() + long(i) + 1}));
+    hadal_rt_session_free(session);
+    session = nullptr;
+  }
+}
+
+TEST_F(SessionTest, MixesSequencesInAStep) {
+  hadal_rt_session_options_t options = {};
+  options.threads = 2;
+  options.max_sequences = 3;
+  create(options);
+  int32_t a = newSequence(), b = newSequence(), c = newSequence();
+  ASSERT_EQ(step({1, 2, 3, 4, 5, 6}, {a, b, a, c, a, b}), HADAL_RT_OK);
+  EXPECT_EQ(row(4), expectedLogits({1, 3, 5}));
+  EXPECT_EQ(row(5), expectedLogits({2, 6}));
+  EXPECT_EQ(row(3), expectedLogits({4}));
+  EXPECT_EQ(lengthOf(a), 3);
+  EXPECT_EQ(lengthOf(b), 2);
+  EXPECT_EQ(lengthOf(c), 1);
+  ASSERT_EQ(step({7, 8}, {c, a}), HADAL_RT_OK);
+  EXPECT_EQ(row(0), expectedLogits({4, 7}));
+  EXPECT_EQ(row(1), expectedLogits({1, 3, 5, 8}));
+}
+
+TEST_F(SessionTest, OutputsAreOptional) {
+  create({});
+  int32_t sequence = newSequence();
+  int32_t tokens[] = {1, 2}, sequences[] = {sequence, sequence};
+  EXPECT_EQ(
+      hadal_rt_session_step(session, tokens, sequences, 2, nullptr, 0, nullptr),
+      HADAL_RT_OK);
+  EXPECT_EQ(lengthOf(sequence), 2);
+}
+
+TEST_F(SessionTest, RefusesBadStepsAndChangesNothing) {
+  hadal_rt_session_options_t options = {};
+  options.max_step_tokens = 3;
+  options.max_sequences = 2;
+  create(options);
+  int32_t sequence = newSequence();
+  ASSERT_EQ(step({1}, {sequence}), HADAL_RT_OK);
+  int64_t pages = hadal_rt_session_free_pages(session);
+
+  EXPECT_EQ(step({1, vocab}, {sequence, sequence}), HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_STREQ(hadal_rt_last_error(), "token_ids[1] is 11, expected 0 .. 10");
+  EXPECT_EQ(step({-1}, {sequence}), HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_EQ(step({1, 1}, {sequence, 1}), HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_STREQ(hadal_rt_last_error(), "there is no sequence 1");
+  EXPECT_EQ(step({1}, {2}), HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_EQ(step({1}, {-1}), HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_EQ(step({}, {}), HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_EQ(step({1, 1, 1, 1}, {0, 0, 0, 0}), HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_STREQ(hadal_rt_last_error(), "a step has 4 tokens, expected 1 .. 3");
+  int32_t token = 1, badRow = 1;
+  float out[2 * vocab];
+  EXPECT_EQ(
+      hadal_rt_session_step(session, &token, &sequence, 1, &badRow, 1, out),
+      HADAL_RT_INVALID_ARGUMENT);
+  badRow = -1;
+  EXPECT_EQ(
+      hadal_rt_session_step(session, &token, &sequence, 1, &badRow, 1, out),
+      HADAL_RT_INVALID_ARGUMENT);
+  badRow = 0;
+  EXPECT_EQ(
+      hadal_rt_session_step(session, &token, &sequence, 1, &badRow, 2, out),
+      HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_EQ(
+      hadal_rt_session_step(session, &token, &sequence, 1, &badRow, 1, nullptr),
+      HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_EQ(
+      hadal_rt_session_step(nullptr, &token, &sequence, 1, &badRow, 1, out),
+      HADAL_RT_INVALID_ARGUMENT);
+
+  EXPECT_EQ(lengthOf(sequence), 1);
+  EXPECT_EQ(hadal_rt_session_free_pages(session), pages);
+  ASSERT_EQ(step({2}, {sequence}), HADAL_RT_OK);
+  EXPECT_EQ(row(0), expectedLogits({1, 2}));
+}
+
+TEST_F(SessionTest, StopsAtTheContext) {
+  hadal_rt_session_options_t options = {};
+  options.kv_tokens = 2 * context;
+  create(options);
+  int32_t sequence = newSequence();
+  std::vector<int32_t> sequences(context, sequence);
+  ASSERT_EQ(step(std::vector<int32_t>(context - 1, 1),
+                 std::vector<int32_t>(context - 1, sequence)),
+            HADAL_RT_OK);
+  EXPECT_EQ(step({1, 1}, {sequence, sequence}), HADAL_RT_CONTEXT_FULL);
+  EXPECT_EQ(hadal_rt_session_reserve(session, sequence, 2),
+            HADAL_RT_CONTEXT_FULL);
+  EXPECT_EQ(hadal_rt_session_reserve(session, sequence, INT64_MAX),
+            HADAL_RT_CONTEXT_FULL);
+  EXPECT_EQ(step({1}, {sequence}), HADAL_RT_OK);
+  EXPECT_EQ(step({1}, {sequence}), HADAL_RT_CONTEXT_FULL);
+  EXPECT_EQ(lengthOf(sequence), context);
+}
+
+TEST_F(SessionTest, ExhaustsAndRecoversPages) {
+  hadal_rt_session_options_t options = {};
+  options.kv_tokens = 9; // Three pages of four.
+  options.max_sequences = 3;
+  create(options);
+  EXPECT_EQ(hadal_rt_session_free_pages(session), 3);
+  int32_t a = newSequence(), b = newSequence();
+  ASSERT_EQ(step({1, 2, 3, 4, 5}, {a, a, a, a, a}), HADAL_RT_OK);
+  ASSERT_EQ(step({6}, {b}), HADAL_RT_OK);
+  EXPECT_EQ(hadal_rt_session_free_pages(session), 0);
+  // b still has room in its page, but a has not; neither may grow.
+  ASSERT_EQ(step({1, 1, 1}, {a, a, a}), HADAL_RT_OK);
+  EXPECT_EQ(step({7, 8}, {b, a}), HADAL_RT_EXHAUSTED);
+  EXPECT_EQ(lengthOf(a), 8);
+  EXPECT_EQ(lengthOf(b), 1);
+  ASSERT_EQ(step({7}, {b}), HADAL_RT_OK);
+  EXPECT_EQ(row(0), expectedLogits({6, 7}));
+
+  ASSERT_EQ(hadal_rt_sequence_free(session, b), HADAL_RT_OK);
+  EXPECT_EQ(hadal_rt_session_free_pages(session), 1);
+  ASSERT_EQ(step({8}, {a}), HADAL_RT_OK);
+  EXPECT_EQ(row(0), expectedLogits({1, 2, 3, 4, 5, 1, 1, 1, 8}));
+  EXPECT_EQ(step({1}, {b}), HADAL_RT_INVALID_ARGUMENT);
+}
+
+TEST_F(SessionTest, ReservesPages) {
+  hadal_rt_session_options_t options = {};
+  options.kv_tokens = 12;
+  options.max_sequences = 2;
+  create(options);
+  int32_t a = newSequence(), b = newSequence();
+  ASSERT_EQ(hadal_rt_session_reserve(session, a, 8), HADAL_RT_OK);
+  ASSERT_EQ(hadal_rt_session_reserve(session, a, 8), HADAL_RT_OK);
+  ASSERT_EQ(hadal_rt_session_reserve(session, a, 0), HADAL_RT_OK);
+  EXPECT_EQ(hadal_rt_session_free_pages(session), 1);
+  EXPECT_EQ(lengthOf(a), 0);
+  EXPECT_EQ(hadal_rt_session_reserve(session, b, 5), HADAL_RT_EXHAUSTED);
+  EXPECT_EQ(hadal_rt_session_free_pages(session), 1);
+  EXPECT_EQ(hadal_rt_session_reserve(session, b, -1),
+            HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_EQ(hadal_rt_session_reserve(nullptr, b, 1), HADAL_RT_INVALID_ARGUMENT);
+  ASSERT_EQ(step({1, 1, 1, 1}, {b, b, b, b}), HADAL_RT_OK);
+  for (int i = 0; i < 8; ++i)
+    ASSERT_EQ(step({1}, {a}), HADAL_RT_OK);
+  EXPECT_EQ(step({1}, {a}), HADAL_RT_EXHAUSTED);
+}
+
+TEST_F(SessionTest, TruncatesAndForgetsNaN) {
+  hadal_rt_session_options_t options = {};
+  options.kv_tokens = 8;
+  create(options);
+  int32_t sequence = newSequence();
+  poisonPages = true;
+  ASSERT_EQ(step({1, 2, 3, 4, 5, 6}, std::vector<int32_t>(6, sequence)),
+            HADAL_RT_OK);
+  poisonPages = false;
+  EXPECT_EQ(hadal_rt_sequence_truncate(session, sequence, 7),
+            HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_EQ(hadal_rt_sequence_truncate(session, sequence, -1),
+            HADAL_RT_INVALID_ARGUMENT);
+  // The used pages come back zeroed, or the sum would be NaN.
+  ASSERT_EQ(hadal_rt_sequence_truncate(session, sequence, 0), HADAL_RT_OK);
+  EXPECT_EQ(hadal_rt_session_free_pages(session), 2);
+  ASSERT_EQ(step({1, 2, 3, 4, 5, 6}, std::vector<int32_t>(6, sequence)),
+            HADAL_RT_OK);
+  EXPECT_EQ(row(5), expectedLogits({1, 2, 3, 4, 5, 6}));
+  ASSERT_EQ(hadal_rt_sequence_truncate(session, sequence, 5), HADAL_RT_OK);
+  EXPECT_EQ(hadal_rt_session_free_pages(session), 0);
+  ASSERT_EQ(step({9}, {sequence}), HADAL_RT_OK);
+  EXPECT_EQ(row(0), expectedLogits({1, 2, 3, 4, 5, 9}));
+}
+
+TEST_F(SessionTest, ForksShareUntilWritten) {
+  hadal_rt_session_options_t options = {};
+  options.kv_tokens = 16;
+  options.max_sequences = 3;
+  create(options);
+  int32_t a = newSequence(), b = -1, c = -1, d = -1;
+  ASSERT_EQ(step({1, 2, 3, 4, 5}, std::vector<int32_t>(5, a)), HADAL_RT_OK);
+  ASSERT_EQ(hadal_rt_sequence_fork(session, a, &b), HADAL_RT_OK);
+  ASSERT_EQ(hadal_rt_sequence_fork(session, b, &c), HADAL_RT_OK);
+  EXPECT_EQ(hadal_rt_sequence_fork(session, a, &d), HADAL_RT_EXHAUSTED);
+  EXPECT_EQ(d, -1);
+  EXPECT_EQ(lengthOf(c), 5);
+  EXPECT_EQ(hadal_rt_session_free_pages(session), 2);
+  ASSERT_EQ(step({6, 7}, {a, b}), HADAL_RT_OK);
+  EXPECT_EQ(row(0), expectedLogits({1, 2, 3, 4, 5, 6}));
+  EXPECT_EQ(row(1), expectedLogits({1, 2, 3, 4, 5, 7}));
+  // c is now the only owner of the page that all three shared.
+  EXPECT_EQ(hadal_rt_session_free_pages(session), 0);
+  ASSERT_EQ(step({8}, {c}), HADAL_RT_OK);
+  EXPECT_EQ(row(0), expectedLogits({1, 2, 3, 4, 5, 8}));
+  ASSERT_EQ(hadal_rt_sequence_free(session, a), HADAL_RT_OK);
+  EXPECT_EQ(hadal_rt_session_free_pages(session), 1);
+  // Rewinding into a shared page must not write to it.
+  ASSERT_EQ(hadal_rt_sequence_truncate(session, b, 2), HADAL_RT_OK);
+  EXPECT_EQ(hadal_rt_session_free_pages(session), 2);
+  ASSERT_EQ(step({9, 0}, {b, c}), HADAL_RT_OK);
+  EXPECT_EQ(row(0), expectedLogits({1, 2, 9}));
+  EXPECT_EQ(row(1), expectedLogits({1, 2, 3, 4, 5, 8, 0}));
+  ASSERT_EQ(hadal_rt_sequence_free(session, b), HADAL_RT_OK);
+  ASSERT_EQ(hadal_rt_sequence_free(session, c), HADAL_RT_OK);
+  EXPECT_EQ(hadal_rt_session_free_pages(session), 4);
+}
+
+TEST_F(SessionTest, RandomUseKeepsSequencesApart) {
+  hadal_rt_session_options_t options = {};
+  options.threads = 3;
+  options.kv_tokens = 64;
+  options.max_sequences = 5;
+  create(options);
+  std::mt19937 random(7);
+  std::vector<std::vector<int32_t>> contents(5);
+  std::vector<bool> alive(5);
+  for (int round = 0; round < 5000; ++round) {
+    int32_t s = int32_t(random() % 5);
+    switch (random() % 8) {
+    case 0:
+      if (alive[s]) {
+        ASSERT_EQ(hadal_rt_sequence_free(session, s), HADAL_RT_OK);
+        alive[s] = false;
+      }
+      break;
+    case 1: {
+      int32_t fresh;
+      if (!hadal_rt_sequence_create(session, &fresh)) {
+        ASSERT_FALSE(alive[fresh]);
+        alive[fresh] = true;
+        contents[fresh].clear();
+      }
+      break;
+    }
+    case 2: {
+      int32_t fresh;
+      if (alive[s] && !hadal_rt_sequence_fork(session, s, &fresh)) {
+        ASSERT_FALSE(alive[fresh]);
+        alive[fresh] = true;
+        contents[fresh] = contents[s];
+      }
+      break;
+    }
+    case 3:
+      if (alive[s]) {
+        contents[s].resize(random() % (contents[s].size() + 1));
+        ASSERT_EQ(
+            hadal_rt_sequence_truncate(session, s, int64_t(contents[s].size())),
+            HADAL_RT_OK);
+      }
+      break;
+    default: {
+      std::vector<int32_t> tokens, sequences;
+      for (int n = 1 + int(random() % 9); n; --n) {
+        int32_t target = int32_t(random() % 5);
+        if (!alive[target])
+          continue;
+        tokens.push_back(int32_t(random() % vocab));
+        sequences.push_back(target);
+      }
+      if (tokens.empty())
+        break;
+      hadal_rt_status_t status = step(tokens, sequences);
+      if (status) {
+        ASSERT_TRUE(status == HADAL_RT_EXHAUSTED ||
+                    status == HADAL_RT_CONTEXT_FULL);
+        break;
+      }
+      for (size_t i = 0; i < tokens.size(); ++i) {
+        contents[sequences[i]].push_back(tokens[i]);
+        ASSERT_EQ(row(int64_t(i)), expectedLogits(contents[sequences[i]]));
+      }
+      break;
+    }
+    }
+    for (int32_t i = 0; i < 5; ++i)
+      if (alive[i])
+        ASSERT_EQ(lengthOf(i), int64_t(contents[i].size()));
+  }
+}
+
+TEST_F(SessionTest, MemoryIsKnownAndLimited) {
+  hadal_rt_session_options_t options = {};
+  options.threads = 3;
+  options.max_step_tokens = 100;
+  options.kv_tokens = 1 << 20;
+  int64_t bytes = 0;
+  ASSERT_EQ(hadal_rt_session_memory_bytes(&model, &options, &bytes),
+            HADAL_RT_OK);
+  // KV, two stacks, arena; and not much else.
+  int64_t kv = (1 << 20) * int64_t(sizeof(float)), stacks = 2 * 512 * 1024;
+  EXPECT_GE(bytes, kv + stacks + 100 * 8 + 64);
+  EXPECT_LE(bytes, kv + stacks + (1 << 20) * 2 + 65536);
+  options.memory_limit_bytes = bytes - 1;
+  EXPECT_EQ(hadal_rt_session_create(&model, weights, &options, &session),
+            HADAL_RT_MEMORY_LIMIT);
+  EXPECT_EQ(session, nullptr);
+  options.memory_limit_bytes = bytes;
+  create(options);
+}
+
+TEST_F(SessionTest, RefusesBadOptions) {
+  auto expect = [&](hadal_rt_status_t expected,
+                    hadal_rt_session_options_t options) {
+    EXPECT_EQ(hadal_rt_session_create(&model, weights, &options, &session),
+              expected)
+        << hadal_rt_last_error();
+    EXPECT_EQ(session, nullptr);
+  };
+  expect(HADAL_RT_INVALID_ARGUMENT, {-1, 0, 0, 0, 0});
+  expect(HADAL_RT_INVALID_ARGUMENT, {1025, 0, 0, 0, 0});
+  expect(HADAL_RT_INVALID_ARGUMENT, {0, -1, 0, 0, 0});
+  expect(HADAL_RT_INVALID_ARGUMENT, {0, INT64_MAX, 0, 0, 0});
+  expect(HADAL_RT_INVALID_ARGUMENT, {0, 0, -1, 0, 0});
+  expect(HADAL_RT_INVALID_ARGUMENT, {0, 0, INT64_MAX, 0, 0});
+  expect(HADAL_RT_INVALID_ARGUMENT, {0, 0, 0, -1, 0});
+  expect(HADAL_RT_INVALID_ARGUMENT, {0, 0, 0, INT64_MAX, 0});
+  expect(HADAL_RT_INVALID_ARGUMENT, {0, 0, 0, 0, -1});
+  int64_t bytes;
+  EXPECT_EQ(hadal_rt_session_memory_bytes(nullptr, nullptr, &bytes),
+            HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_EQ(hadal_rt_session_create(&model, nullptr, nullptr, &session),
+            HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_EQ(hadal_rt_session_create(&model, weights, nullptr, nullptr),
+            HADAL_RT_INVALID_ARGUMENT);
+  hadal_rt_session_free(nullptr);
+
+  model.page_bytes = INT64_MAX / 2;
+  expect(HADAL_RT_INVALID_ARGUMENT, {0, 0, 0, 0, 0});
+  // More than any address space: refused by the system, not by a crash.
+  model.page_bytes = int64_t(1) << 56;
+  expect(HADAL_RT_OUT_OF_MEMORY, {0, 0, 0, 0, 0});
+}
+
+TEST_F(SessionTest, RefusesWeightsOfAnotherModel) {
+  hadal_rt_model_t other = makeModel();
+  other.layout_hash[0] = 99;
+  EXPECT_EQ(hadal_rt_session_create(&other, weights, nullptr, &session),
+            HADAL_RT_INVALID_ARGUMENT);
+}
+
+TEST_F(SessionTest, RefusesAnUnsupportedProcessor) {
+  model.cpu_features = 1u << 31;
+  EXPECT_EQ(hadal_rt_model_check(&model), HADAL_RT_UNSUPPORTED_CPU);
+  EXPECT_EQ(hadal_rt_session_create(&model, weights, nullptr, &session),
+            HADAL_RT_UNSUPPORTED_CPU);
+  EXPECT_NE(strstr(hadal_rt_last_error(), "'fake'"), nullptr);
+}
+
+TEST(Cpu, NamesTheFirstMissingFeature) {
+  using hadal_rt::missingCpuFeature;
+  EXPECT_EQ(missingCpuFeature(0, 0), nullptr);
+  EXPECT_EQ(missingCpuFeature(5, 7), nullptr);
+  EXPECT_STREQ(missingCpuFeature(HADAL_RT_CPU_AVX512_VNNI, 3), "AVX-512 VNNI");
+  EXPECT_STREQ(missingCpuFeature(15, 7), "AVX-512 BF16");
+  EXPECT_STREQ(missingCpuFeature(3, 1), "AVX-512 F, BW, DQ and VL (x86-64-v4)");
+  EXPECT_STREQ(missingCpuFeature(3, 0), "AVX2, FMA and F16C (x86-64-v3)");
+}
+
+#if defined(__x86_64__) && defined(__GNUC__)
+TEST(Cpu, AgreesWithTheCompiler) {
+  uint32_t features = hadal_rt::cpuFeatures();
+  EXPECT_EQ(bool(features & HADAL_RT_CPU_AVX2_FMA_F16C),
+            __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
+  EXPECT_EQ(bool(features & HADAL_RT_CPU_AVX512_F_BW_DQ_VL),
+            __builtin_cpu_supports("avx512f") &&
+                __builtin_cpu_supports("avx512vl"));
+  EXPECT_EQ(bool(features & HADAL_RT_CPU_AVX512_VNNI),
+            bool(__builtin_cpu_supports("avx512vnni")));
+  EXPECT_EQ(bool(features & HADAL_RT_CPU_AVX512_BF16),
+            bool(__builtin_cpu_supports("avx512bf16")));
+}
+#endif
+
+TEST_F(SessionTest, RestoresTheFloatingPointMode) {
+  create({});
+  int32_t sequence = newSequence();
+  fesetround(FE_UPWARD);
+  hadal_rt_status_t status = step({1}, {sequence});
+  EXPECT_EQ(fegetround(), FE_UPWARD);
+  fesetround(FE_TONEAREST);
+  EXPECT_EQ(status, HADAL_RT_OK);
+}
+
+TEST(Status, EveryCodeHasAText) {
+  for (hadal_rt_status_t s = HADAL_RT_OK; s <= HADAL_RT_NOT_FOUND; ++s)
+    EXPECT_STRNE(hadal_rt_status_text(s), "unknown status") << s;
+  EXPECT_STREQ(hadal_rt_status_text(-1), "unknown status");
+  EXPECT_STREQ(hadal_rt_status_text(1000), "unknown status");
+}
+
+} // namespace
