@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Attributes that carry the choices on which generations of models differ.
+
+#ifndef HADAL_DEEPSEEK_ATTRS
+#define HADAL_DEEPSEEK_ATTRS
+
+include "mlir/IR/AttrTypeBase.td"
+include "mlir/IR/BuiltinAttributeInterfaces.td"
+include "mlir/IR/EnumAttr.td"
+include "mlir/IR/TensorEncoding.td"
+include "dialects/DeepSeek/IR/DeepSeekDialect.td"
+
+class DeepSeek_Attr<string name, string attrMnemonic, list<Trait> traits = []>
+    : AttrDef<DeepSeek_Dialect, name, traits> {
+  let mnemonic = attrMnemonic;
+}
+
+class DeepSeek_Enum<string name, string summary, list<I32EnumAttrCase> cases>
+    : I32EnumAttr<name, summary, cases> {
+  let cppNamespace = "::hadal::deepseek";
+  let genSpecializedAttr = 0;
+}
+
+//===----------------------------------------------------------------------===//
+// Rotary position embedding
+//===----------------------------------------------------------------------===//
+
+def DeepSeek_RotaryLayout : DeepSeek_Enum<"RotaryLayout",
+    "Which two elements of a head are rotated as a pair", [
+  I32EnumAttrCase<"HalfSplit", 0, "half_split">,
+  I32EnumAttrCase<"Interleaved", 1, "interleaved">]>;
+
+def DeepSeek_LinearScalingAttr : DeepSeek_Attr<"LinearScaling",
+    "linear_scaling"> {
+  let summary = "Every rotary frequency is divided by one factor";
+  let description = "DeepSeek-Coder: `rope_scaling` of type `linear`.";
+  let parameters = (ins "::mlir::FloatAttr":$factor);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+}
+
+def DeepSeek_Llama3ScalingAttr : DeepSeek_Attr<"Llama3Scaling",
+    "llama3_scaling"> {
+  let summary = "Low frequencies are divided, high ones kept, with a ramp";
+  let description = [{
+    With wavelength l = 2 pi / f: f / factor where l > original / low, f where
+    l < original / high, and a linear blend between. Source: transformers
+    `modeling_rope_utils.py`, `_compute_llama3_parameters`.
+  }];
+  let parameters = (ins "::mlir::FloatAttr":$factor, "::mlir::FloatAttr":$low_freq_factor,
+                        "::mlir::FloatAttr":$high_freq_factor, "int64_t":$original);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+}
+
+def DeepSeek_YarnScalingAttr : DeepSeek_Attr<"YarnScaling", "yarn_scaling"> {
+  let summary = "YaRN: frequencies are blended by how often they turn";
+  let description = [{
+    Peng et al. 2023, arXiv:2309.00071, section 3.2, as DeepSeek-V3's
+    `inference/model.py` computes it. `attention_factor` multiplies cosine and
+    sine; the softmax scale is a separate attribute of the attention op.
+    `truncate` rounds the two correction dimensions outward.
+  }];
+  let parameters = (ins "::mlir::FloatAttr":$factor, "int64_t":$original,
+                        "::mlir::FloatAttr":$beta_fast, "::mlir::FloatAttr":$beta_slow,
+                        "::mlir::FloatAttr":$attention_factor, "bool":$truncate);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+}
+
+def DeepSeek_RotaryAttr : DeepSeek_Attr<"Rotary", "rotary"> {
+  let summary = "A rotary embedding: dimensions, base, pairing and scaling";
+  let description = [{
+    Pair i of `dim` / 2 turns by position * f_i, with f_i = theta^(-2i / dim)
+    before scaling (Su et al. 2021, arXiv:2104.09864, eq. 15).
+
+    ```mlir
+    #deepseek.rotary<dim = 64, theta = 1.0e4 : f64, layout = interleaved>
+    ```
+  }];
+  let parameters = (ins "int64_t":$dim, "::mlir::FloatAttr":$theta,
+                        EnumParameter<DeepSeek_RotaryLayout>:$layout,
+                        OptionalParameter<"::mlir::Attribute">:$scaling);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+}
+
+//===----------------------------------------------------------------------===//
+// Routing
+//===----------------------------------------------------------------------===//
+
+def DeepSeek_Scoring : DeepSeek_Enum<"Scoring",
+    "How router logits become scores", [
+  I32EnumAttrCase<"Softmax", 0, "softmax">,
+  I32EnumAttrCase<"Sigmoid", 1, "sigmoid">]>;
+
+def DeepSeek_TopKMethod : DeepSeek_Enum<"TopKMethod",
+    "How experts are chosen by their scores", [
+  I32EnumAttrCase<"Greedy", 0, "greedy">,
+  I32EnumAttrCase<"GroupLimitedGreedy", 1, "group_limited_greedy">,
+  I32EnumAttrCase<"NoAuxTC", 2, "noaux_tc">]>;
+
+def DeepSeek_RoutingAttr : DeepSeek_Attr<"Routing", "routing"> {
+  let summary = "The rule by which a token chooses its experts";
+  let description = [{
+    - `greedy`: the `top_k` largest scores.
+    - `group_limited_greedy` (DeepSeek-V2, arXiv:2405.04434, section 2.2.2): a
+      group's score is its largest; experts outside the `topk_group` best
+      groups are not chosen.
+    - `noaux_tc` (DeepSeek-V3, arXiv:2412.19437, section 2.1.2): selection by
+      score + correction bias, a group's score is the sum of its two largest;
+      weights are the scores without the bias.
+
+    Weights are then divided by their sum + 1e-20 if `normalize`, and
+    multiplied by `scale`. Equal scores: the lower index first.
+  }];
+  let parameters = (ins EnumParameter<DeepSeek_Scoring>:$scoring,
+                        EnumParameter<DeepSeek_TopKMethod>:$method,
+                        "int64_t":$experts, "int64_t":$top_k,
+                        "int64_t":$groups, "int64_t":$top_groups,
+                        "bool":$normalize, "::mlir::FloatAttr":$scale);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+}
+
+//===----------------------------------------------------------------------===//
+// Layout of stored weights
+//===----------------------------------------------------------------------===//
+
+def DeepSeek_TiledAttr : DeepSeek_Attr<"Tiled", "tiled",
+    [DeclareAttrInterfaceMethods<VerifiableTensorEncoding>]> {
+  let summary = "Encoding of a weight whose rows are interleaved in tiles";
+  let description = [{
+    A weight `[.., n, k]` is stored as `[.., ceil(n / rows), k, rows]`: `rows`
+    consecutive rows are interleaved element by element, so that one vector
+    load gives one column of a tile. Rows past n are zero. One copy serves a
+    matrix times one vector and times many.
+  }];
+  let parameters = (ins "int64_t":$rows);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+}
+
+#endif // HADAL_DEEPSEEK_ATTRS

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The deepseek dialect, its attributes and its types.
+
+#include "dialects/DeepSeek/IR/DeepSeekDialect.h"
+#include "dialects/DeepSeek/IR/DeepSeekOps.h"
+
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace hadal::deepseek;
+
+#include "dialects/DeepSeek/IR/DeepSeekDialect.cpp.inc"
+#include "dialects/DeepSeek/IR/DeepSeekEnums.cpp.inc"
+
+#define GET_ATTRDEF_CLASSES
+#include "dialects/DeepSeek/IR/DeepSeekAttrs.cpp.inc"
+
+#define GET_TYPEDEF_CLASSES
+#include "dialects/DeepSeek/IR/DeepSeekTypes.cpp.inc"
+
+void DeepSeekDialect::initialize() {
+  addAttributes<
+#define GET_ATTRDEF_LIST
+#include "dialects/DeepSeek/IR/DeepSeekAttrs.cpp.inc"
+      >();
+  addTypes<
+#define GET_TYPEDEF_LIST
+#include "dialects/DeepSeek/IR/DeepSeekTypes.cpp.inc"
+      >();
+  addOperations<
+#define GET_OP_LIST
+#include "dialects/DeepSeek/IR/DeepSeekOps.cpp.inc"
+      >();
+}
+
+using EmitError = function_ref<InFlightDiagnostic()>;
+
+/// Requires a finite f64 above \p limit (or equal, if \p inclusive).
+static LogicalResult verifyNumber(EmitError emitError, StringRef name,
+                                  FloatAttr value, double limit,
+                                  bool inclusive = false) {
+  if (!value.getType().isF64())
+    return emitError() << "expects " << name << " to be f64, but got " << value;
+  double number = value.getValueAsDouble();
+  if (std::isfinite(number) && (inclusive ? number >= limit : number > limit))
+    return success();
+  return emitError() << "expects " << name << (inclusive ? " >= " : " > ")
+                     << limit << ", but got " << number;
+}
+
+static LogicalResult verifyPositive(EmitError emitError, StringRef name,
+                                    int64_t value) {
+  if (value > 0)
+    return success();
+  return emitError() << "expects " << name << " > 0, but got " << value;
+}
+
+LogicalResult LinearScalingAttr::verify(EmitError emitError,
+                                        FloatAttr factor) {
+  return verifyNumber(emitError, "factor", factor, 1, /*inclusive=*/true);
+}
+
+LogicalResult Llama3ScalingAttr::verify(EmitError emitError, FloatAttr factor,
+                                        FloatAttr low, FloatAttr high,
+                                        int64_t original) {
+  if (failed(verifyNumber(emitError, "factor", factor, 1, true)) ||
+      failed(verifyNumber(emitError, "low_freq_factor", low, 0)) ||
+      failed(verifyNumber(emitError, "high_freq_factor", high, 0)) ||
+      failed(verifyPositive(emitError, "original", original)))
+    return failure();
+  if (high.getValueAsDouble() <= low.getValueAsDouble())
+    return emitError() << "expects high_freq_factor > low_freq_factor, but got "
+                       << high.getValueAsDouble() << " and "
+                       << low.getValueAsDouble();
+  return success();
+}
+
+LogicalResult YarnScalingAttr::verify(EmitError emitError, FloatAttr factor,
+                                      int64_t original, FloatAttr betaFast,
+                                      FloatAttr betaSlow,
+                                      FloatAttr attentionFactor,
+                                      bool truncate) {
+  if (failed(verifyNumber(emitError, "factor", factor, 1, true)) ||
+      failed(verifyPositive(emitError, "original", original)) ||
+      failed(verifyNumber(emitError, "beta_slow", betaSlow, 0)) ||
+      failed(verifyNumber(emitError, "beta_fast", betaFast, 0)) ||
+      failed(verifyNumber(emitError, "attention_factor", attentionFactor, 0)))
+    return failure();
+  if (betaFast.getValueAsDouble() <= betaSlow.getValueAsDouble())
+    return emitError() << "expects beta_fast > beta_slow, but got "
+                       << betaFast.getValueAsDouble() << " and "
+                       << betaSlow.getValueAsDouble();
+  return success();
+}
+
+LogicalResult RotaryAttr::verify(EmitError emitError, int64_t dim,
+                                 FloatAttr theta, RotaryLayout layout,
+                                 Attribute scaling) {
+  if (dim <= 0 || dim % 2 != 0)
+    return emitError() << "expects dim to be even and positive, but got "
+                       << dim;
+  if (failed(verifyNumber(emitError, "theta", theta, 1)))
+    return failure();
+  if (scaling &&
+      !isa<LinearScalingAttr, Llama3ScalingAttr, YarnScalingAttr>(scaling))
+    return emitError() << "expects a linear, llama3 or yarn scaling, but got "
+                       << scaling;
+  return success();
+}
+
+LogicalResult RoutingAttr::verify(EmitError emitError, Scoring scoring,
+                                  TopKMethod method, int64_t experts,
+                                  int64_t topK, int64_t groups,
+                                  int64_t topGroups, bool normalize,
+                                  FloatAttr scale) {
+  if (failed(verifyPositive(emitError, "experts", experts)) ||
+      failed(verifyPositive(emitError, "top_k", topK)) ||
+      failed(verifyPositive(emitError, "groups", groups)) ||
+      failed(verifyPositive(emitError, "top_groups", topGroups)) ||
+      failed(verifyNumber(emitError, "scale", scale, 0)))
+    return failure();
+  if (experts % groups != 0)
+    return emitError() << "expects experts to be a multiple of groups, but got "
+                       << experts << " and " << groups;
+  if (topGroups > groups)
+    return emitError() << "expects top_groups <= groups, but got " << topGroups
+                       << " and " << groups;
+  if (method == TopKMethod::Greedy && groups != 1)
+    return emitError() << "expects one group for greedy, but got " << groups;
+  if (topK > experts / groups * topGroups)
+    return emitError() << "expects top_k <= experts of the chosen groups, but "
+                          "got "
+                       << topK << " and " << experts / groups * topGroups;
+  if (method == TopKMethod::NoAuxTC && groups > 1 && experts / groups < 2)
+    return emitError() << "expects groups of two or more experts, whose two "
+                          "best are summed, but got "
+                       << experts / groups;
+  return success();
+}
+
+LogicalResult TiledAttr::verify(EmitError emitError, int64_t rows) {
+  if (rows == 16)
+    return success();
+  return emitError() << "expects tiles of 16 rows, but got " << rows;
+}
+
+LogicalResult
+TiledAttr::verifyEncoding(ArrayRef<int64_t> shape, Type elementType,
+                          EmitError emitError) const {
+  if (shape.size() == 2 || shape.size() == 3)
+    return success();
+  return emitError() << "expects a tiled weight to have 2 or 3 dimensions, but "
+                        "got "
+                     << shape.size();
+}
+
+LogicalResult KVCacheType::verify(EmitError emitError, CacheKind kind,
+                                  int64_t layers, int64_t heads,
+                                  int64_t keyDim, int64_t valueDim,
+                                  Type element) {
+  if (failed(verifyPositive(emitError, "layers", layers)) ||
+      failed(verifyPositive(emitError, "heads", heads)) ||
+      failed(verifyPositive(emitError, "key_dim", keyDim)) ||
+      failed(verifyPositive(emitError, "value_dim", valueDim)))
+    return failure();
+  if (kind == CacheKind::Latent && (heads != 1 || keyDim <= valueDim))
+    return emitError() << "expects a latent cache to have one head and key_dim "
+                          "> value_dim, but got "
+                       << heads << ", " << keyDim << " and " << valueDim;
+  if (!element.isF32())
+    return emitError() << "expects f32 elements, but got " << element;
+  return success();
+}

@@ -1,0 +1,533 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Verifiers and folders of the deepseek dialect. Each check names, in a
+// comment, the constraint of the op's description that it is.
+
+#include "dialects/DeepSeek/IR/DeepSeekOps.h"
+
+#include "lib/Support/CheckedMath.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Builders.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace hadal;
+using namespace hadal::deepseek;
+
+#define GET_OP_CLASSES
+#include "dialects/DeepSeek/IR/DeepSeekOps.cpp.inc"
+
+//===----------------------------------------------------------------------===//
+// Helpers
+//===----------------------------------------------------------------------===//
+
+static ArrayRef<int64_t> shapeOf(Value value) {
+  return cast<RankedTensorType>(value.getType()).getShape();
+}
+
+static int64_t columnsOf(Value value) { return shapeOf(value).back(); }
+
+static Type elementOf(Value value) {
+  return cast<RankedTensorType>(value.getType()).getElementType();
+}
+
+/// Requires that \p value has the shape \p expected, where a dynamic expected
+/// dimension stands for any.
+static LogicalResult expectShape(Operation *op, StringRef name, Value value,
+                                 ArrayRef<int64_t> expected) {
+  ArrayRef<int64_t> shape = shapeOf(value);
+  bool equal = shape.size() == expected.size();
+  for (size_t i = 0; equal && i < shape.size(); ++i)
+    equal = ShapedType::isDynamic(expected[i]) || shape[i] == expected[i];
+  if (equal)
+    return success();
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  llvm::interleave(
+      expected, os,
+      [&](int64_t size) {
+        if (ShapedType::isDynamic(size))
+          os << '?';
+        else
+          os << size;
+      },
+      "x");
+  return op->emitOpError("expects ")
+         << name << " of shape " << text << ", but got " << value.getType();
+}
+
+constexpr int64_t anySize = ShapedType::kDynamic;
+
+static LogicalResult expectPositive(Operation *op, StringRef name,
+                                    FloatAttr value) {
+  double number = value.getValueAsDouble();
+  if (number > 0 && std::isfinite(number)) // False for NaN too.
+    return success();
+  return op->emitOpError("expects ") << name << " > 0, but got " << value;
+}
+
+//===----------------------------------------------------------------------===//
+// The model and its weights
+//===----------------------------------------------------------------------===//
+
+LogicalResult ModelOp::verify() {
+  for (auto [name, value] :
+       {std::pair<StringRef, int64_t>("vocab", getVocab()),
+        {"hidden", getHidden()},
+        {"layers", getLayers()},
+        {"context", getContext()}})
+    if (value <= 0) // C1
+      return emitOpError("expects ") << name << " > 0, but got " << value;
+  return success();
+}
+
+LogicalResult ModelOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  auto entry =
+      symbols.lookupNearestSymbolFrom<func::FuncOp>(*this, getEntryAttr());
+  if (!entry) // C2
+    return emitOpError("expects entry ")
+           << getEntryAttr() << " to be a function of this module";
+  Builder builder((*this)->getContext());
+  FunctionType type = entry.getFunctionType();
+  Type ids = RankedTensorType::get({anySize}, builder.getI32Type());
+  auto logits = RankedTensorType::get({anySize, int64_t(getVocab())},
+                                      builder.getF32Type());
+  ArrayRef<Type> inputs = type.getInputs();
+  // After lowering, the entry is the host program and takes a step instead.
+  if (inputs.size() == 1 && type.getNumResults() == 0)
+    return success();
+  if (inputs.size() == 5 && type.getNumResults() == 1 &&
+      llvm::all_of(inputs.take_front(4),
+                   [&](Type input) { return input == ids; }) &&
+      isa<KVCacheType>(inputs[4]) && type.getResult(0) == logits)
+    return success();
+  return emitOpError("expects entry ")
+         << getEntryAttr() << " to take token ids, positions, sequences, "
+         << "output rows and a cache and to return " << logits << ", but got "
+         << type;
+}
+
+Value WeightOp::getResult() {
+  return cast<YieldOp>(getRecipe().front().back()).getValue();
+}
+
+LogicalResult WeightOp::verify() {
+  if (!getWeightType().hasStaticShape()) // C2
+    return emitOpError("expects a static shape, but got ") << getType();
+  Block &block = getRecipe().front();
+  auto yield =
+      block.empty() ? YieldOp() : dyn_cast<YieldOp>(block.back());
+  if (!yield) // C1
+    return emitOpError("expects a recipe that ends in 'deepseek.yield'");
+  if (yield.getValue().getType() != getType()) { // C1
+    InFlightDiagnostic diag = emitOpError("expects a recipe of type ")
+                              << getType() << ", but got "
+                              << yield.getValue().getType();
+    diag.attachNote(yield.getLoc()) << "yielded here";
+    return diag;
+  }
+  return success();
+}
+
+LogicalResult UseWeightOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  auto weight = symbols.lookupNearestSymbolFrom<WeightOp>(*this, getNameAttr());
+  if (!weight) // C1
+    return emitOpError("expects ") << getNameAttr() << " to be a weight";
+  if (weight.getType() != getResult().getType()) { // C1
+    InFlightDiagnostic diag = emitOpError("expects the type of the weight, ")
+                              << weight.getType() << ", but got "
+                              << getResult().getType();
+    diag.attachNote(weight.getLoc()) << "declared here";
+    return diag;
+  }
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Recipes
+//===----------------------------------------------------------------------===//
+
+LogicalResult SourceOp::verify() {
+  if (!getType().hasStaticShape())
+    return emitOpError("expects a static shape, but got ") << getType();
+  int64_t count = getTensorCount();
+  ArrayRef<int64_t> offsets = getOffsets();
+  if (!offsets.empty() && int64_t(offsets.size()) != count) // C1
+    return emitOpError("expects one offset for each of ")
+           << count << " tensors, but got " << offsets.size();
+  for (int64_t offset : offsets)
+    if (offset < 0) // C1
+      return emitOpError("expects offsets >= 0, but got ") << offset;
+  int64_t files = int64_t(getFiles().size());
+  if (offsets.empty() ? files != 0 : files != 1 && files != count) // C2
+    return emitOpError("expects one file, or one for each of ")
+           << count << " tensors, but got " << files;
+  return success();
+}
+
+LogicalResult ConcatOp::verify() {
+  auto type = cast<RankedTensorType>(getResult().getType());
+  int64_t axis = getAxis();
+  if (getInputs().empty())
+    return emitOpError("expects at least one input");
+  if (axis < 0 || axis >= type.getRank()) // C1
+    return emitOpError("expects axis within rank ")
+           << type.getRank() << ", but got " << axis;
+  int64_t sum = 0;
+  for (Value input : getInputs()) {
+    auto inputType = cast<RankedTensorType>(input.getType());
+    SmallVector<int64_t> expected(type.getShape());
+    if (inputType.getRank() == type.getRank())
+      expected[axis] = inputType.getDimSize(axis);
+    if (inputType.getShape() != ArrayRef(expected) ||
+        inputType.getElementType() != type.getElementType()) // C1
+      return emitOpError("expects inputs like the result except along axis ")
+             << axis << ", but got " << inputType << " and " << type;
+    sum += inputType.getDimSize(axis);
+  }
+  if (sum != type.getDimSize(axis)) // C1
+    return emitOpError("expects ")
+           << sum << " along axis " << axis << ", but got " << type;
+  return success();
+}
+
+LogicalResult SliceOp::verify() {
+  auto input = cast<RankedTensorType>(getInput().getType());
+  int64_t axis = getAxis(), begin = getBegin(), end = getEnd();
+  if (axis < 0 || axis >= input.getRank()) // C1
+    return emitOpError("expects axis within rank ")
+           << input.getRank() << ", but got " << axis;
+  if (begin < 0 || begin >= end || end > input.getDimSize(axis)) // C1
+    return emitOpError("expects 0 <= begin < end <= ")
+           << input.getDimSize(axis) << ", but got " << begin << " and " << end;
+  SmallVector<int64_t> shape(input.getShape());
+  shape[axis] = end - begin;
+  auto expected = RankedTensorType::get(shape, input.getElementType());
+  if (getResult().getType() != expected) // C1
+    return emitOpError("expects result ")
+           << expected << ", but got " << getResult().getType();
+  return success();
+}
+
+OpFoldResult SliceOp::fold(FoldAdaptor) {
+  return getInput().getType() == getResult().getType() ? getInput() : Value();
+}
+
+LogicalResult ReshapeOp::verify() {
+  auto input = cast<RankedTensorType>(getInput().getType());
+  auto result = cast<RankedTensorType>(getResult().getType());
+  std::optional<int64_t> before = checkedProduct(input.getShape());
+  std::optional<int64_t> after = checkedProduct(result.getShape());
+  if (!before || before != after ||
+      input.getElementType() != result.getElementType()) // C1
+    return emitOpError("expects as many elements, of one type, but got ")
+           << input << " and " << result;
+  return success();
+}
+
+OpFoldResult ReshapeOp::fold(FoldAdaptor) {
+  if (getInput().getType() == getResult().getType())
+    return getInput();
+  if (auto before = getInput().getDefiningOp<ReshapeOp>()) {
+    getInputMutable().assign(before.getInput());
+    return getResult();
+  }
+  return {};
+}
+
+LogicalResult TransposeOp::verify() {
+  auto input = cast<RankedTensorType>(getInput().getType());
+  auto result = cast<RankedTensorType>(getResult().getType());
+  ArrayRef<int64_t> permutation = getPermutation();
+  SmallVector<bool> seen(size_t(input.getRank()), false);
+  bool valid = int64_t(permutation.size()) == input.getRank() &&
+               result.getRank() == input.getRank() &&
+               result.getElementType() == input.getElementType();
+  for (size_t i = 0; valid && i < permutation.size(); ++i) {
+    int64_t from = permutation[i];
+    valid = from >= 0 && from < input.getRank() && !seen[size_t(from)] &&
+            result.getDimSize(i) == input.getDimSize(from);
+    if (valid)
+      seen[size_t(from)] = true;
+  }
+  if (!valid) // C1
+    return emitOpError("expects a permutation from ")
+           << input << " to " << result << ", but got [" << permutation << "]";
+  return success();
+}
+
+OpFoldResult TransposeOp::fold(FoldAdaptor) {
+  for (auto [i, from] : llvm::enumerate(getPermutation()))
+    if (int64_t(i) != from)
+      return {};
+  return getInput();
+}
+
+LogicalResult ConvertOp::verify() {
+  return expectShape(*this, "a result", getResult(), shapeOf(getInput())); // C1
+}
+
+OpFoldResult ConvertOp::fold(FoldAdaptor) {
+  return getInput().getType() == getResult().getType() ? getInput() : Value();
+}
+
+/// The shape of the scales of an FP8 weight of shape \p weight.
+static SmallVector<int64_t> scaleShape(ArrayRef<int64_t> weight, int64_t rows,
+                                       int64_t columns) {
+  SmallVector<int64_t> shape(weight);
+  shape[shape.size() - 2] = ceilDiv(shape[shape.size() - 2], rows);
+  shape[shape.size() - 1] = ceilDiv(shape[shape.size() - 1], columns);
+  return shape;
+}
+
+LogicalResult DequantizeOp::verify() {
+  int64_t rows = getRows(), columns = getColumns();
+  if (rows <= 0 || columns <= 0) // C1
+    return emitOpError("expects positive block sizes, but got ")
+           << rows << " and " << columns;
+  if (shapeOf(getInput()).size() < 2)
+    return emitOpError("expects a matrix, but got ") << getInput().getType();
+  if (failed(expectShape(*this, "scales", getScales(),
+                         scaleShape(shapeOf(getInput()), rows, columns))) ||
+      failed(expectShape(*this, "a result", getResult(),
+                         shapeOf(getInput())))) // C2
+    return failure();
+  if (!getUnchecked() && (rows != fp8BlockSize || columns != fp8BlockSize)) // C3
+    return emitOpError("expects blocks of 128 x 128, but got ")
+           << rows << " x " << columns;
+  return success();
+}
+
+LogicalResult RotaryTableOp::verify() {
+  return expectShape(*this, "a result", getResult(),
+                     {anySize, getRotary().getDim()}); // C1
+}
+
+LogicalResult PackOp::verify() {
+  auto input = cast<RankedTensorType>(getInput().getType());
+  auto result = cast<RankedTensorType>(getResult().getType());
+  if (input.getEncoding() || !isa_and_nonnull<TiledAttr>(result.getEncoding()) ||
+      result.getShape() != input.getShape() ||
+      result.getElementType() != input.getElementType()) // C1
+    return emitOpError("expects the input's type with a tiled encoding, but "
+                       "got ")
+           << input << " and " << result;
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// The forward step
+//===----------------------------------------------------------------------===//
+
+LogicalResult EmbedOp::verify() {
+  return expectShape(*this, "a result", getResult(),
+                     {anySize, columnsOf(getTable())}); // C1
+}
+
+LogicalResult RMSNormOp::verify() {
+  if (failed(expectShape(*this, "weight", getWeight(),
+                         {columnsOf(getInput())}))) // C1
+    return failure();
+  if (!(getEpsilon().convertToFloat() > 0.0f)) // C2; false for NaN too.
+    return emitOpError("expects epsilon > 0, but got ") << getEpsilonAttr();
+  return success();
+}
+
+LogicalResult LinearOp::verify() {
+  ArrayRef<int64_t> weight = shapeOf(getWeight());
+  if (weight[1] != columnsOf(getInput())) // C1
+    return emitOpError("expects weight and input to agree in k, but got ")
+           << getWeight().getType() << " and " << getInput().getType();
+  if (failed(expectShape(*this, "a result", getResult(), {anySize, weight[0]})))
+    return failure(); // C1
+  if (getBias() &&
+      failed(expectShape(*this, "bias", getBias(), {weight[0]}))) // C2
+    return failure();
+  bool isFP8 = isa<Float8E4M3FNType>(elementOf(getWeight()));
+  if (isFP8 != bool(getScales())) // C3
+    return emitOpError("expects scales with an FP8 weight and only then, but "
+                       "got ")
+           << (getScales() ? "scales" : "none") << " with "
+           << getWeight().getType();
+  if (isFP8)
+    return expectShape(*this, "scales", getScales(),
+                       scaleShape(weight, fp8BlockSize, fp8BlockSize)); // C3
+  return success();
+}
+
+LogicalResult HeadLinearOp::verify() {
+  ArrayRef<int64_t> weight = shapeOf(getWeight());
+  int64_t columns = columnsOf(getInput());
+  if (columns % weight[0] != 0 || columns / weight[0] < weight[2]) // C1
+    return emitOpError("expects ")
+           << weight[0] << " heads of at least " << weight[2]
+           << " columns, but got " << getInput().getType();
+  return expectShape(*this, "a result", getResult(),
+                     {anySize, weight[0] * weight[1]}); // C1
+}
+
+LogicalResult SplitOp::verify() {
+  int64_t sum = 0;
+  for (Value result : getResults())
+    sum += columnsOf(result);
+  if (sum != columnsOf(getInput())) // C1
+    return emitOpError("expects parts of ")
+           << columnsOf(getInput()) << " columns in all, but got " << sum;
+  return success();
+}
+
+LogicalResult RotaryOp::verify() {
+  int64_t heads = getHeads(), columns = columnsOf(getInput());
+  int64_t dim = getRotary().getDim();
+  if (heads <= 0 || columns % heads != 0 || columns / heads < dim) // C1
+    return emitOpError("expects heads that divide ")
+           << columns << " columns into at least " << dim << ", but got "
+           << heads;
+  if (getUnchecked())
+    return success();
+  bool isWhole = columns / heads == dim;
+  RotaryLayout layout = getRotary().getLayout();
+  if (isWhole && heads > 1 && layout != RotaryLayout::HalfSplit) // C2
+    return emitOpError("expects layout half_split where heads rotate in full "
+                       "(")
+           << heads << " heads of " << dim << "), but got "
+           << stringifyRotaryLayout(layout);
+  if (!isWhole && layout != RotaryLayout::Interleaved) // C3
+    return emitOpError("expects layout interleaved where heads rotate in part "
+                       "(")
+           << dim << " of " << columns / heads << "), but got "
+           << stringifyRotaryLayout(layout);
+  return success();
+}
+
+LogicalResult AttentionOp::verify() {
+  auto cache = cast<KVCacheType>(getCache().getType());
+  int64_t heads = getHeads(), kvHeads = cache.getHeads();
+  if (cache.getKind() != CacheKind::Heads) // C1
+    return emitOpError("expects a cache of kind heads, but got ") << cache;
+  if (failed(expectShape(*this, "query", getQuery(),
+                         {anySize, heads * cache.getKeyDim()})) ||
+      failed(expectShape(*this, "key", getKey(),
+                         {anySize, kvHeads * cache.getKeyDim()})) ||
+      failed(expectShape(*this, "value", getValue(),
+                         {anySize, kvHeads * cache.getValueDim()})) ||
+      failed(expectShape(*this, "a result", getResult(),
+                         {anySize, heads * cache.getValueDim()})))
+    return failure(); // C1
+  if (heads <= 0 || heads % kvHeads != 0) // C2
+    return emitOpError("expects heads to be a multiple of the cache's ")
+           << kvHeads << ", but got " << heads;
+  return expectPositive(*this, "scale", getScaleAttr()); // C3
+}
+
+LogicalResult LatentAttentionOp::verify() {
+  auto cache = cast<KVCacheType>(getCache().getType());
+  int64_t heads = getHeads();
+  if (cache.getKind() != CacheKind::Latent) // C1
+    return emitOpError("expects a cache of kind latent, but got ") << cache;
+  int64_t rank = cache.getValueDim(), rope = cache.getKeyDim() - rank;
+  if (heads <= 0 || columnsOf(getQuery()) % heads != 0 ||
+      columnsOf(getResult()) % heads != 0) // C1
+    return emitOpError("expects heads that divide query and result, but got ")
+           << heads << ", " << getQuery().getType() << " and "
+           << getResult().getType();
+  int64_t nope = columnsOf(getQuery()) / heads - rope;
+  int64_t valueDim = columnsOf(getResult()) / heads;
+  if (nope <= 0)
+    return emitOpError("expects query heads wider than the rotary part, ")
+           << rope << ", but got " << nope + rope; // C1
+  if (failed(expectShape(*this, "latent", getLatent(), {anySize, rank})) ||
+      failed(expectShape(*this, "rope_key", getRopeKey(), {anySize, rope})) ||
+      failed(expectShape(*this, "kv_b", getKvB(),
+                         {heads * (nope + valueDim), rank})))
+    return failure(); // C1
+  return expectPositive(*this, "scale", getScaleAttr()); // C2
+}
+
+LogicalResult AbsorbedAttentionOp::verify() {
+  auto cache = cast<KVCacheType>(getCache().getType());
+  int64_t heads = getHeads();
+  if (cache.getKind() != CacheKind::Latent) // C1
+    return emitOpError("expects a cache of kind latent, but got ") << cache;
+  int64_t rank = cache.getValueDim(), rope = cache.getKeyDim() - rank;
+  if (heads <= 0 || columnsOf(getRopeQuery()) % heads != 0 ||
+      columnsOf(getRopeQuery()) / heads < rope) // C1
+    return emitOpError("expects heads of rope_query of at least ")
+           << rope << " columns, but got " << getRopeQuery().getType();
+  if (failed(expectShape(*this, "query", getQuery(), {anySize, heads * rank})) ||
+      failed(expectShape(*this, "latent", getLatent(), {anySize, rank})) ||
+      failed(expectShape(*this, "rope_key", getRopeKey(), {anySize, rope})) ||
+      failed(expectShape(*this, "a result", getResult(), {anySize, heads * rank})))
+    return failure(); // C1
+  return expectPositive(*this, "scale", getScaleAttr()); // C2
+}
+
+LogicalResult RouterOp::verify() {
+  RoutingAttr routing = getRouting();
+  int64_t experts = routing.getExperts(), topK = routing.getTopK();
+  if (failed(expectShape(*this, "logits", getLogits(), {anySize, experts})) ||
+      failed(expectShape(*this, "experts", getExperts(), {anySize, topK})) ||
+      failed(expectShape(*this, "weights", getWeights(), {anySize, topK})))
+    return failure(); // C1
+  bool needsBias = routing.getMethod() == TopKMethod::NoAuxTC;
+  if (needsBias != bool(getBias())) // C2
+    return emitOpError("expects a bias with noaux_tc and only then, but got ")
+           << (getBias() ? "one" : "none") << " with "
+           << stringifyTopKMethod(routing.getMethod());
+  if (getBias() && failed(expectShape(*this, "bias", getBias(), {experts})))
+    return failure(); // C2
+  bool isSigmoid = routing.getScoring() == Scoring::Sigmoid;
+  if (!getUnchecked() && isSigmoid != needsBias) // C3
+    return emitOpError("expects softmax with greedy or group_limited_greedy, "
+                       "or sigmoid with noaux_tc, but got ")
+           << stringifyScoring(routing.getScoring()) << " with "
+           << stringifyTopKMethod(routing.getMethod());
+  return success();
+}
+
+LogicalResult ExpertsOp::verify() {
+  ArrayRef<int64_t> gate = shapeOf(getGate());
+  int64_t hidden = columnsOf(getInput());
+  if (gate[2] != hidden || shapeOf(getUp()) != gate) // C1
+    return emitOpError("expects gate and up of [experts, i, ")
+           << hidden << "], but got " << getGate().getType() << " and "
+           << getUp().getType();
+  if (failed(expectShape(*this, "down", getDown(), {gate[0], hidden, gate[1]})) ||
+      failed(expectShape(*this, "a result", getResult(), {anySize, hidden})))
+    return failure(); // C1
+  if (failed(expectShape(*this, "weights", getWeights(),
+                         {anySize, columnsOf(getExperts())})))
+    return failure(); // C2
+  bool isFP8 = isa<Float8E4M3FNType>(elementOf(getGate()));
+  if (isFP8 != isa<Float8E4M3FNType>(elementOf(getUp())) ||
+      isFP8 != isa<Float8E4M3FNType>(elementOf(getDown())) ||
+      getScales().size() != (isFP8 ? 3 : 0)) // C3
+    return emitOpError("expects three scales with FP8 weights and only then, "
+                       "but got ")
+           << getScales().size() << " with " << getGate().getType();
+  if (isFP8)
+    for (auto [name, weight, scales] :
+         llvm::zip(ArrayRef<StringRef>{"gate scales", "up scales",
+                                       "down scales"},
+                   ValueRange{getGate(), getUp(), getDown()}, getScales()))
+      if (failed(expectShape(*this, name, scales,
+                             scaleShape(shapeOf(weight), fp8BlockSize,
+                                        fp8BlockSize)))) // C3
+        return failure();
+  return success();
+}
+
+LogicalResult GatherRowsOp::verify() {
+  return expectShape(*this, "a result", getResult(),
+                     {anySize, columnsOf(getInput())}); // C1
+}
+
+LogicalResult LMHeadOp::verify() {
+  ArrayRef<int64_t> weight = shapeOf(getWeight());
+  if (weight[1] != columnsOf(getInput())) // C1
+    return emitOpError("expects weight and input to agree in hidden, but got ")
+           << getWeight().getType() << " and " << getInput().getType();
+  return expectShape(*this, "a result", getResult(), {anySize, weight[0]}); // C1
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The operations of the deepseek dialect.
+
+#ifndef HADAL_DIALECTS_DEEPSEEK_DEEPSEEKOPS_H
+#define HADAL_DIALECTS_DEEPSEEK_DEEPSEEKOPS_H
+
+#include "dialects/DeepSeek/IR/DeepSeekDialect.h"
+
+#include "mlir/Bytecode/BytecodeOpInterface.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/OpDefinition.h"
+#include "mlir/IR/OpImplementation.h"
+#include "mlir/IR/SymbolTable.h"
+#include "mlir/Interfaces/InferTypeOpInterface.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+
+#define GET_OP_CLASSES
+#include "dialects/DeepSeek/IR/DeepSeekOps.h.inc"
+
+namespace hadal::deepseek {
+
+/// Rows and columns of an FP8 scale block (DeepSeek-V3 `weight_block_size`).
+constexpr int64_t fp8BlockSize = 128;
+
+} // namespace hadal::deepseek
+
+#endif // HADAL_DIALECTS_DEEPSEEK_DEEPSEEKOPS_H

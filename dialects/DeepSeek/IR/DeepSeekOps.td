@@ -1,0 +1,586 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Operations of the deepseek dialect.
+
+#ifndef HADAL_DEEPSEEK_OPS
+#define HADAL_DEEPSEEK_OPS
+
+include "mlir/Interfaces/InferTypeOpInterface.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+include "mlir/IR/OpBase.td"
+include "mlir/IR/SymbolInterfaces.td"
+include "dialects/DeepSeek/IR/DeepSeekTypes.td"
+
+class DeepSeek_Op<string opMnemonic, list<Trait> traits = []>
+    : Op<DeepSeek_Dialect, opMnemonic, traits>;
+
+/// [tokens, n] in f32.
+def Activations : 2DTensorOf<[F32]>;
+/// [tokens] in i32.
+def PerToken : 1DTensorOf<[I32]>;
+def WeightElement : AnyTypeOf<[F32, F16, BF16, F8E4M3FN]>;
+def WeightTensor : RankedTensorOf<[WeightElement]>;
+def WeightMatrix : 2DTensorOf<[WeightElement]>;
+def WeightVector : 1DTensorOf<[F32, F16, BF16]>;
+def ScaleTensor : RankedTensorOf<[F32]>;
+
+//===----------------------------------------------------------------------===//
+// The model and its weights
+//===----------------------------------------------------------------------===//
+
+def DeepSeek_ModelOp : DeepSeek_Op<"model",
+    [Symbol, HasParent<"::mlir::ModuleOp">,
+     DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+  let summary = "Names a model, its sizes and its entry point";
+  let description = [{
+    One per module. `entry` is a `func.func` that takes token ids, positions
+    and sequences (each `[tokens]`), the rows that need logits (`[outputs]`)
+    and the cache, and returns logits `[outputs, vocab]`. `info` carries what
+    the compiler reports but does not interpret (`model_type`, token ids,
+    source files).
+    - (C1) `vocab`, `hidden`, `layers` and `context` are positive.
+    - (C2) `entry` is a function of that signature.
+
+    ```mlir
+    deepseek.model @tiny vocab 320 hidden 64 layers 4 context 4096
+        entry @forward {model_type = "llama"}
+    ```
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, I64Attr:$vocab,
+                       I64Attr:$hidden, I64Attr:$layers, I64Attr:$context,
+                       FlatSymbolRefAttr:$entry, DictionaryAttr:$info);
+  let assemblyFormat = [{
+    $sym_name `vocab` $vocab `hidden` $hidden `layers` $layers `context`
+    $context `entry` $entry $info attr-dict
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_WeightOp : DeepSeek_Op<"weight",
+    [Symbol, HasParent<"::mlir::ModuleOp">, IsolatedFromAbove,
+     SingleBlock, NoTerminator]> {
+  let summary = "Declares a weight and the recipe that makes its stored form";
+  let description = [{
+    The region computes the weight from the checkpoint's tensors; only the
+    packer runs it. Passes rewrite it.
+    - (C1) the region ends in `deepseek.yield` of a value of the weight's type.
+    - (C2) the weight has static shape.
+
+    ```mlir
+    deepseek.weight @norm : tensor<64xf32> {
+      %0 = deepseek.source "model.norm.weight" in ["model.safetensors"]
+          at [128] : tensor<64xbf16>
+      %1 = deepseek.convert %0 : tensor<64xbf16> to tensor<64xf32>
+      deepseek.yield %1 : tensor<64xf32>
+    }
+    ```
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name,
+                       TypeAttrOf<WeightTensor>:$type);
+  let regions = (region SizedRegion<1>:$recipe);
+  let assemblyFormat = "$sym_name `:` $type attr-dict-with-keyword $recipe";
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// The value that the recipe yields.
+    ::mlir::Value getResult();
+    ::mlir::RankedTensorType getWeightType() {
+      return ::llvm::cast<::mlir::RankedTensorType>(getType());
+    }
+  }];
+}
+
+def DeepSeek_YieldOp : DeepSeek_Op<"yield",
+    [Pure, Terminator, HasParent<"WeightOp">]> {
+  let summary = "Ends a recipe with the weight's value";
+  let arguments = (ins WeightTensor:$value);
+  let assemblyFormat = "$value attr-dict `:` type($value)";
+}
+
+def DeepSeek_UseWeightOp : DeepSeek_Op<"use_weight",
+    [Pure, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+  let summary = "Reads a weight";
+  let description = [{
+    - (C1) `name` is a `deepseek.weight` of the result's type.
+  }];
+  let arguments = (ins FlatSymbolRefAttr:$name);
+  let results = (outs WeightTensor:$result);
+  let assemblyFormat = "$name attr-dict `:` type($result)";
+}
+
+//===----------------------------------------------------------------------===//
+// Recipes
+//===----------------------------------------------------------------------===//
+
+class DeepSeek_RecipeOp<string opMnemonic, list<Trait> traits = []>
+    : DeepSeek_Op<opMnemonic, !listconcat([Pure], traits)>;
+
+def DeepSeek_SourceOp : DeepSeek_RecipeOp<"source"> {
+  let summary = "A tensor, or a stack of tensors, of the checkpoint";
+  let description = [{
+    Bytes of `name` in row-major order. A name with `{}` stands for a stack:
+    `{}` is 0, 1, .. up to the leading dimension. `files` and `offsets` say
+    where each tensor is: one file or one per tensor, one byte offset per
+    tensor. Both are empty when the compiler runs without weights.
+    - (C1) `offsets` is empty, or has one entry per tensor, none negative.
+    - (C2) `files` is empty iff `offsets` is, or has one entry or one per
+      tensor.
+  }];
+  let arguments = (ins StrAttr:$name, StrArrayAttr:$files,
+                       DenseI64ArrayAttr:$offsets);
+  let results = (outs WeightTensor:$result);
+  let assemblyFormat =
+      "$name `in` $files `at` $offsets attr-dict `:` type($result)";
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// True if the name stands for one tensor per index of dimension 0.
+    bool isStack() { return getName().contains("{}"); }
+    /// Tensors that the op reads: 1, or dimension 0 of a stack.
+    int64_t getTensorCount() {
+      return isStack() ? getType().getDimSize(0) : 1;
+    }
+    ::mlir::RankedTensorType getType() {
+      return ::llvm::cast<::mlir::RankedTensorType>(getResult().getType());
+    }
+  }];
+}
+
+def DeepSeek_ConcatOp : DeepSeek_RecipeOp<"concat"> {
+  let summary = "Joins tensors along one dimension";
+  let description = [{
+    - (C1) `axis` is a dimension; the others agree; sizes along it add up.
+  }];
+  let arguments = (ins Variadic<WeightTensor>:$inputs, I64Attr:$axis);
+  let results = (outs WeightTensor:$result);
+  let assemblyFormat = [{
+    $inputs `axis` $axis attr-dict `:` functional-type($inputs, $result)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_SliceOp : DeepSeek_RecipeOp<"slice"> {
+  let summary = "Takes indices [begin, end) of one dimension";
+  let description = [{
+    - (C1) `axis` is a dimension and 0 <= begin < end <= its size; the result
+      has `end - begin` there.
+  }];
+  let arguments = (ins WeightTensor:$input, I64Attr:$axis, I64Attr:$begin,
+                       I64Attr:$end);
+  let results = (outs WeightTensor:$result);
+  let assemblyFormat = [{
+    $input `axis` $axis `from` $begin `to` $end attr-dict
+    `:` type($input) `->` type($result)
+  }];
+  let hasVerifier = 1;
+  let hasFolder = 1;
+}
+
+def DeepSeek_ReshapeOp : DeepSeek_RecipeOp<"reshape"> {
+  let summary = "Gives the same elements, in the same order, another shape";
+  let description = [{
+    - (C1) both shapes have the same number of elements, of one type.
+  }];
+  let arguments = (ins WeightTensor:$input);
+  let results = (outs WeightTensor:$result);
+  let assemblyFormat =
+      "$input attr-dict `:` type($input) `->` type($result)";
+  let hasVerifier = 1;
+  let hasFolder = 1;
+}
+
+def DeepSeek_TransposeOp : DeepSeek_RecipeOp<"transpose"> {
+  let summary = "Permutes dimensions";
+  let description = [{
+    Dimension i of the result is dimension `permutation[i]` of the input.
+    - (C1) `permutation` is one, and the shapes follow it.
+  }];
+  let arguments = (ins WeightTensor:$input, DenseI64ArrayAttr:$permutation);
+  let results = (outs WeightTensor:$result);
+  let assemblyFormat = [{
+    $input $permutation attr-dict `:` type($input) `->` type($result)
+  }];
+  let hasVerifier = 1;
+  let hasFolder = 1;
+}
+
+def DeepSeek_ConvertOp : DeepSeek_RecipeOp<"convert"> {
+  let summary = "Changes the element type, rounding to nearest even";
+  let description = [{
+    - (C1) shapes are equal.
+  }];
+  let arguments = (ins WeightTensor:$input);
+  let results = (outs WeightTensor:$result);
+  let assemblyFormat =
+      "$input attr-dict `:` type($input) `to` type($result)";
+  let hasVerifier = 1;
+  let hasFolder = 1;
+}
+
+def DeepSeek_DequantizeOp : DeepSeek_RecipeOp<"dequantize"> {
+  let summary = "Multiplies blocks of an FP8 matrix by their scales";
+  let description = [{
+    result[.., i, j] = input[.., i, j] * scales[.., i / rows, j / columns],
+    computed in f32. Source: DeepSeek-V3 `inference/kernel.py`,
+    `weight_dequant_kernel`; despite its name `weight_scale_inv` multiplies.
+    - (C1) `rows` and `columns` are positive.
+    - (C2) `scales` is `[.., ceil(n / rows), ceil(k / columns)]` for an input
+      `[.., n, k]`, and the result has the input's shape.
+    - (C3) the blocks are 128 x 128, as in DeepSeek-V3, unless `unchecked`.
+  }];
+  let arguments = (ins RankedTensorOf<[F8E4M3FN]>:$input, ScaleTensor:$scales,
+                       I64Attr:$rows, I64Attr:$columns, UnitAttr:$unchecked);
+  let results = (outs WeightTensor:$result);
+  let assemblyFormat = [{
+    $input `,` $scales `block` $rows `x` $columns (`unchecked` $unchecked^)?
+    attr-dict `:` type($input) `,` type($scales) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_RotaryTableOp : DeepSeek_RecipeOp<"rotary_table"> {
+  let summary = "Cosines and sines of a rotary embedding";
+  let description = [{
+    Row p is `[cos(p f_0), .., cos(p f_m), sin(p f_0), .., sin(p f_m)]` with
+    m = dim / 2 - 1, each times the attention factor of the scaling; computed
+    in f64, rounded once.
+    - (C1) the result is `[positions, dim]`.
+  }];
+  let arguments = (ins DeepSeek_RotaryAttr:$rotary);
+  let results = (outs 2DTensorOf<[F32]>:$result);
+  let assemblyFormat = "$rotary attr-dict `:` type($result)";
+  let hasVerifier = 1;
+}
+
+def DeepSeek_PackOp : DeepSeek_RecipeOp<"pack"> {
+  let summary = "Stores a weight in the layout of its encoding";
+  let description = [{
+    - (C1) the result is the input's type with a `#deepseek.tiled` encoding.
+  }];
+  let arguments = (ins WeightTensor:$input);
+  let results = (outs WeightTensor:$result);
+  let assemblyFormat =
+      "$input attr-dict `:` type($input) `to` type($result)";
+  let hasVerifier = 1;
+}
+
+//===----------------------------------------------------------------------===//
+// The forward step
+//===----------------------------------------------------------------------===//
+
+def DeepSeek_EmbedOp : DeepSeek_Op<"embed", [Pure]> {
+  let summary = "Looks up a row of the embedding table for each token";
+  let description = [{
+    - (C1) `table` is `[vocab, hidden]`, the result `[tokens, hidden]`.
+  }];
+  let arguments = (ins PerToken:$tokens, WeightMatrix:$table);
+  let results = (outs Activations:$result);
+  let assemblyFormat = [{
+    $tokens `,` $table attr-dict `:` type($tokens) `,` type($table)
+    `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_RMSNormOp : DeepSeek_Op<"rms_norm", [
+    Pure, AllTypesMatch<["input", "result"]>]> {
+  let summary = "Scales each row of a tensor by its root mean square";
+  let description = [{
+    Normalizes `input` along its last dimension, then scales it by `weight`:
+
+        result[t, j] = weight[j] * input[t, j]
+                       / sqrt(mean_k(input[t, k]^2) + epsilon)
+
+    - (C1) `input` is `[tokens, dim]` and `weight` is `[dim]`.
+    - (C2) `epsilon > 0`.
+
+    Source: Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4. The paper has no
+    `epsilon`; it stands where DeepSeek-V3 `inference/model.py` has it.
+
+    ```mlir
+    %y = deepseek.rms_norm %x, %w epsilon 1.0e-6
+        : tensor<?x7168xf32>, tensor<7168xf32>
+    ```
+  }];
+  let arguments = (ins Activations:$input, WeightVector:$weight,
+                       F32Attr:$epsilon);
+  let results = (outs Activations:$result);
+  let assemblyFormat = [{
+    $input `,` $weight `epsilon` $epsilon attr-dict `:` type($input) `,`
+    type($weight)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_LinearOp : DeepSeek_Op<"linear", [Pure, AttrSizedOperandSegments]> {
+  let summary = "Multiplies each row by a weight matrix";
+  let description = [{
+    result[t, n] = sum_k input[t, k] * W[n, k] + bias[n], where W is `weight`,
+    times its block scales if `scales` is given (see `deepseek.dequantize`).
+    - (C1) `input` is `[tokens, k]`, `weight` `[n, k]`, result `[tokens, n]`.
+    - (C2) `bias`, if any, is `[n]`.
+    - (C3) `scales` are given iff the weight is FP8; they are
+      `[ceil(n / 128), ceil(k / 128)]`.
+  }];
+  let arguments = (ins Activations:$input, WeightMatrix:$weight,
+                       Optional<WeightVector>:$bias,
+                       Optional<2DTensorOf<[F32]>>:$scales);
+  let results = (outs Activations:$result);
+  let assemblyFormat = [{
+    $input `,` $weight (`bias` $bias^ `:` type($bias))?
+    (`scales` $scales^ `:` type($scales))? attr-dict
+    `:` type($input) `,` type($weight) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_HeadLinearOp : DeepSeek_Op<"head_linear", [Pure]> {
+  let summary = "Multiplies the start of each head by that head's matrix";
+  let description = [{
+    result[t, h * n + i] = sum_k input[t, h * stride + k] * weight[h, i, k],
+    with stride = columns of `input` / heads. What is left of a head past k is
+    not read: MLA keeps the rotary part there.
+    - (C1) `weight` is `[heads, n, k]`, `input` `[tokens, heads * stride]` with
+      stride >= k, and the result `[tokens, heads * n]`.
+  }];
+  let arguments = (ins Activations:$input, 3DTensorOf<[F32, F16, BF16]>:$weight);
+  let results = (outs Activations:$result);
+  let assemblyFormat = [{
+    $input `,` $weight attr-dict `:` type($input) `,` type($weight)
+    `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_SplitOp : DeepSeek_Op<"split", [Pure]> {
+  let summary = "Splits each row into consecutive parts";
+  let description = [{
+    - (C1) the columns of the results add up to those of the input.
+  }];
+  let arguments = (ins Activations:$input);
+  let results = (outs Variadic<Activations>:$results);
+  let assemblyFormat =
+      "$input attr-dict `:` type($input) `->` type($results)";
+  let hasVerifier = 1;
+}
+
+def DeepSeek_RotaryOp : DeepSeek_Op<"rotary", [
+    Pure, AllTypesMatch<["input", "result"]>]> {
+  let summary = "Rotates pairs of elements of each head by the position";
+  let description = [{
+    The last `rotary.dim` elements of each head are rotated, the others kept.
+    - (C1) the columns of `input` are a multiple of `heads`, and a head is at
+      least `rotary.dim` wide.
+    - (C2) heads that rotate in full are `half_split`, as every generation with
+      ordinary attention has it, unless `unchecked`. MLA's are `interleaved`.
+    - (C3) a head that is rotated in part is `interleaved` (MLA), unless
+      `unchecked`.
+    A single key head of MLA (`heads` is 1) may have either layout of (C2).
+  }];
+  let arguments = (ins Activations:$input, PerToken:$positions,
+                       I64Attr:$heads, DeepSeek_RotaryAttr:$rotary,
+                       UnitAttr:$unchecked);
+  let results = (outs Activations:$result);
+  let assemblyFormat = [{
+    $input `,` $positions `heads` $heads `by` $rotary
+    (`unchecked` $unchecked^)? attr-dict `:` type($input) `,` type($positions)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_AttentionOp : DeepSeek_Op<"attention",
+    [MemoryEffects<[MemRead, MemWrite]>,
+     AllTypesMatch<["positions", "sequences"]>]> {
+  let summary = "Grouped-query attention over the cache";
+  let description = [{
+    Appends keys and values of every token to the cache, then attends: query
+    head h of token t sees key head h / (heads / kv_heads) of the tokens of its
+    own sequence at positions up to its own;
+    result = softmax(q . k * scale) v. Ainslie et al. 2023, arXiv:2305.13245.
+    - (C1) `query` is `[tokens, heads * key_dim]`; `key` and `value` are
+      `[tokens, kv_heads * key_dim]` and `[tokens, kv_heads * value_dim]` of a
+      cache of kind `heads`; the result is `[tokens, heads * value_dim]`.
+    - (C2) `heads` is a multiple of the cache's heads.
+    - (C3) `scale > 0`.
+  }];
+  let arguments = (ins Activations:$query, Activations:$key,
+                       Activations:$value, PerToken:$positions,
+                       PerToken:$sequences, DeepSeek_KVCacheType:$cache,
+                       Index:$layer, I64Attr:$heads, F64Attr:$scale);
+  let results = (outs Activations:$result);
+  let assemblyFormat = [{
+    $query `,` $key `,` $value `at` $positions `of` $sequences `in` $cache
+    `[` $layer `]` `heads` $heads `scale` $scale attr-dict `:` type($query)
+    `,` type($key) `,` type($value) `,` type($positions) `,` type($cache)
+    `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_LatentAttentionOp : DeepSeek_Op<"latent_attention",
+    [MemoryEffects<[MemRead, MemWrite]>,
+     AllTypesMatch<["positions", "sequences"]>]> {
+  let summary = "Multi-head latent attention, expanded";
+  let description = [{
+    Appends `[latent | rope_key]` of every token to the cache. Keys and values
+    of head h are expanded from the latents c of the tokens seen, with rows
+    `kv_b[h]`, n + v of them:
+
+        k_h = [kv_b[h, :n] c | rope_key],  v_h = kv_b[h, n:] c
+        result_h = softmax(q_h . k_h * scale) v_h
+
+    DeepSeek-V2, arXiv:2405.04434, eq. 9 to 19.
+    - (C1) for a cache of kind `latent` with value_dim c and key_dim c + r:
+      `query` is `[tokens, heads * (n + r)]`, its rotary part last and rotated;
+      `latent` `[tokens, c]`, normalized; `rope_key` `[tokens, r]`, rotated;
+      `kv_b` `[heads * (n + v), c]`; the result `[tokens, heads * v]`.
+    - (C2) `scale > 0`.
+  }];
+  let arguments = (ins Activations:$query, Activations:$latent,
+                       Activations:$rope_key, WeightMatrix:$kv_b,
+                       PerToken:$positions, PerToken:$sequences,
+                       DeepSeek_KVCacheType:$cache, Index:$layer,
+                       I64Attr:$heads, F64Attr:$scale);
+  let results = (outs Activations:$result);
+  let assemblyFormat = [{
+    $query `,` $latent `,` $rope_key `,` $kv_b `at` $positions `of` $sequences
+    `in` $cache `[` $layer `]` `heads` $heads `scale` $scale attr-dict `:`
+    type($query) `,` type($latent) `,` type($rope_key) `,` type($kv_b) `,`
+    type($positions) `,` type($cache) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_AbsorbedAttentionOp : DeepSeek_Op<"absorbed_attention",
+    [MemoryEffects<[MemRead, MemWrite]>,
+     AllTypesMatch<["positions", "sequences"]>]> {
+  let summary = "Multi-head latent attention, in the space of the latents";
+  let description = [{
+    The key half of `kv_b` is absorbed into the query and the value half into
+    what follows, so that every head reads the cached latents c themselves:
+
+        score_h = (query_h . c + rope_query_h . rope_key) * scale
+        result_h = softmax(score_h) c
+
+    DeepSeek-V2, arXiv:2405.04434, section 2.1.3. Equal to
+    `deepseek.latent_attention` in exact arithmetic.
+    - (C1) for a cache of kind `latent` with value_dim c and key_dim c + r:
+      `query` is `[tokens, heads * c]`; `rope_query` is
+      `[tokens, heads * (n + r)]`, of which the last r of each head are read;
+      `latent` `[tokens, c]`; `rope_key` `[tokens, r]`; the result
+      `[tokens, heads * c]`.
+    - (C2) `scale > 0`.
+  }];
+  let arguments = (ins Activations:$query, Activations:$rope_query,
+                       Activations:$latent, Activations:$rope_key,
+                       PerToken:$positions, PerToken:$sequences,
+                       DeepSeek_KVCacheType:$cache, Index:$layer,
+                       I64Attr:$heads, F64Attr:$scale);
+  let results = (outs Activations:$result);
+  let assemblyFormat = [{
+    $query `,` $rope_query `,` $latent `,` $rope_key `at` $positions `of`
+    $sequences `in` $cache `[` $layer `]` `heads` $heads `scale` $scale
+    attr-dict `:` type($query) `,` type($rope_query) `,` type($latent) `,`
+    type($rope_key) `,` type($positions) `,` type($cache) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_SwiGLUOp : DeepSeek_Op<"swiglu", [
+    Pure, SameOperandsAndResultType]> {
+  let summary = "Gates one projection by the other";
+  let description = [{
+    result = gate / (1 + exp(-gate)) * up. Shazeer 2020, arXiv:2002.05202.
+  }];
+  let arguments = (ins Activations:$gate, Activations:$up);
+  let results = (outs Activations:$result);
+  let assemblyFormat = "$gate `,` $up attr-dict `:` type($result)";
+}
+
+def DeepSeek_AddOp : DeepSeek_Op<"add", [
+    Pure, SameOperandsAndResultType, Commutative]> {
+  let summary = "Adds activations: a residual, or a shared expert";
+  let arguments = (ins Activations:$lhs, Activations:$rhs);
+  let results = (outs Activations:$result);
+  let assemblyFormat = "$lhs `,` $rhs attr-dict `:` type($result)";
+}
+
+def DeepSeek_RouterOp : DeepSeek_Op<"router", [Pure]> {
+  let summary = "Chooses experts for each token, and their weights";
+  let description = [{
+    See `#deepseek.routing` for the rules.
+    - (C1) `logits` are `[tokens, experts]`; `experts` and `weights` are
+      `[tokens, top_k]`.
+    - (C2) `bias`, `[experts]`, is given iff the method is `noaux_tc`.
+    - (C3) scoring and method are a pair that some generation uses: softmax
+      with greedy or group-limited greedy, sigmoid with noaux_tc; unless
+      `unchecked`.
+  }];
+  let arguments = (ins Activations:$logits,
+                       Optional<1DTensorOf<[F32]>>:$bias,
+                       DeepSeek_RoutingAttr:$routing, UnitAttr:$unchecked);
+  let results = (outs 2DTensorOf<[I32]>:$experts, Activations:$weights);
+  let assemblyFormat = [{
+    $logits (`bias` $bias^ `:` type($bias))? `by` $routing
+    (`unchecked` $unchecked^)? attr-dict `:` type($logits) `->`
+    type($experts) `,` type($weights)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_ExpertsOp : DeepSeek_Op<"experts", [Pure]> {
+  let summary = "Runs the routed experts of each token and sums them";
+  let description = [{
+    result[t] = sum_s weights[t, s] * ffn_e(input[t]) with e = experts[t, s]
+    and ffn_e(x) = down[e] (silu(gate[e] x) * (up[e] x)), summed in the order
+    of s. DeepSeekMoE, arXiv:2401.06066, eq. 9.
+    - (C1) `gate` and `up` are `[e, i, d]`, `down` is `[e, d, i]`, `input` and
+      the result `[tokens, d]`.
+    - (C2) `experts` and `weights` are `[tokens, top_k]`.
+    - (C3) the three scales are given iff the weights are FP8, as
+      `[e, ceil(n / 128), ceil(k / 128)]`.
+  }];
+  let arguments = (ins Activations:$input, 2DTensorOf<[I32]>:$experts,
+                       Activations:$weights, 3DTensorOf<[WeightElement]>:$gate,
+                       3DTensorOf<[WeightElement]>:$up,
+                       3DTensorOf<[WeightElement]>:$down,
+                       Variadic<3DTensorOf<[F32]>>:$scales);
+  let results = (outs Activations:$result);
+  let assemblyFormat = [{
+    $input `,` $experts `,` $weights `gate` $gate `up` $up `down` $down
+    (`scales` $scales^ `:` type($scales))? attr-dict `:` type($input) `,`
+    type($experts) `,` type($weights) `,` type($gate) `,` type($up) `,`
+    type($down) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_GatherRowsOp : DeepSeek_Op<"gather_rows", [Pure]> {
+  let summary = "Keeps the rows that need logits";
+  let description = [{
+    - (C1) `rows` is `[outputs]`, and input and result have the same columns.
+  }];
+  let arguments = (ins Activations:$input, PerToken:$rows);
+  let results = (outs Activations:$result);
+  let assemblyFormat = [{
+    $input `,` $rows attr-dict `:` type($input) `,` type($rows) `->`
+    type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_LMHeadOp : DeepSeek_Op<"lm_head", [Pure]> {
+  let summary = "Projects hidden rows to logits over the vocabulary";
+  let description = [{
+    logits[r, v] = sum_k input[r, k] * weight[v, k].
+    - (C1) `input` is `[outputs, hidden]`, `weight` `[vocab, hidden]`, the
+      result `[outputs, vocab]`.
+  }];
+  let arguments = (ins Activations:$input, 2DTensorOf<[F32, F16, BF16]>:$weight);
+  let results = (outs Activations:$result);
+  let assemblyFormat = [{
+    $input `,` $weight attr-dict `:` type($input) `,` type($weight) `->`
+    type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+#endif // HADAL_DEEPSEEK_OPS

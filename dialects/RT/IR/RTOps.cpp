@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The rt dialect: registration and verifiers. Each check names the constraint
+// of the op's description that it is.
+
+#include "dialects/RT/IR/RTOps.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace hadal::rt;
+
+#include "dialects/RT/IR/RTDialect.cpp.inc"
+#include "dialects/RT/IR/RTEnums.cpp.inc"
+
+#define GET_TYPEDEF_CLASSES
+#include "dialects/RT/IR/RTTypes.cpp.inc"
+
+#define GET_ATTRDEF_CLASSES
+#include "dialects/RT/IR/RTAttrs.cpp.inc"
+
+#define GET_OP_CLASSES
+#include "dialects/RT/IR/RTOps.cpp.inc"
+
+void RTDialect::initialize() {
+  addTypes<
+#define GET_TYPEDEF_LIST
+#include "dialects/RT/IR/RTTypes.cpp.inc"
+      >();
+  addAttributes<
+#define GET_ATTRDEF_LIST
+#include "dialects/RT/IR/RTAttrs.cpp.inc"
+      >();
+  addOperations<
+#define GET_OP_LIST
+#include "dialects/RT/IR/RTOps.cpp.inc"
+      >();
+}
+
+LogicalResult ProgramOp::verify() {
+  for (int64_t size : ArrayRef<int64_t>{
+           int64_t(getVocab()), int64_t(getHidden()), int64_t(getLayers()),
+           int64_t(getContext()), int64_t(getPageTokens()),
+           int64_t(getPageBytes()), int64_t(getWeightsBytes())})
+    if (size <= 0) // C1
+      return emitOpError("expects positive sizes, but got ") << size;
+  for (int64_t size :
+       {int64_t(getArenaPerToken()), int64_t(getArenaFixed())})
+    if (size < 0) // C1
+      return emitOpError("expects arena sizes >= 0, but got ") << size;
+  return success();
+}
+
+LogicalResult
+ProgramOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  auto entry =
+      symbols.lookupNearestSymbolFrom<func::FuncOp>(*this, getEntryAttr());
+  if (entry && entry.getNumArguments() == 1 && entry.getNumResults() == 0 &&
+      isa<StepType>(entry.getArgumentTypes()[0]))
+    return success();
+  return emitOpError("expects entry ") // C2
+         << getEntryAttr() << " to be a function from a step to nothing";
+}
+
+static bool isAligned(int64_t bytes) {
+  return bytes >= 0 && bytes % alignmentBytes == 0;
+}
+
+LogicalResult WeightOp::verify() {
+  if (isAligned(getOffset()))
+    return success();
+  return emitOpError("expects an offset that is a multiple of ") // C1
+         << alignmentBytes << ", but got " << getOffset();
+}
+
+LogicalResult AllocOp::verify() {
+  if (getOffsetPerToken().has_value() != getOffsetFixed().has_value()) // C2
+    return emitOpError("expects both offsets or none, but got one");
+  for (int64_t bytes :
+       {int64_t(getPerToken()), int64_t(getFixed()),
+        int64_t(getOffsetPerToken().value_or(0)),
+        int64_t(getOffsetFixed().value_or(0))})
+    if (!isAligned(bytes)) // C1
+      return emitOpError("expects sizes that are multiples of ")
+             << alignmentBytes << ", but got " << bytes;
+  return success();
+}
+
+LogicalResult ColumnsOp::verify() {
+  auto input = cast<MemRefType>(getInput().getType());
+  auto result = cast<MemRefType>(getResult().getType());
+  SmallVector<int64_t> inputStrides, resultStrides;
+  int64_t inputOffset, resultOffset;
+  if (failed(input.getStridesAndOffset(inputStrides, inputOffset)) ||
+      failed(result.getStridesAndOffset(resultStrides, resultOffset)) ||
+      inputStrides != resultStrides || inputOffset != 0 || resultOffset != 0 ||
+      input.getElementType() != result.getElementType() ||
+      int64_t(getBegin()) < 0 ||
+      int64_t(getBegin()) + result.getDimSize(1) > input.getDimSize(1)) // C1
+    return emitOpError("expects columns within the rows of ")
+           << input << ", but got " << result << " from " << getBegin();
+  return success();
+}
+
+LogicalResult PageOp::verify() {
+  if (int64_t(getPageBytes()) > 0 && int64_t(getLayerBytes()) > 0 &&
+      int64_t(getOffset()) >= 0)
+    return success();
+  return emitOpError("expects positive sizes and an offset >= 0, but got ")
+         << getPageBytes() << ", " << getLayerBytes() << " and "
+         << getOffset(); // C1
+}
+
+void KernelOp::build(OpBuilder &builder, OperationState &state, StringRef name,
+                     TypeRange argumentTypes) {
+  state.addAttribute(getSymNameAttrName(state.name),
+                     builder.getStringAttr(name));
+  state.addAttribute(getArgumentTypesAttrName(state.name),
+                     builder.getTypeArrayAttr(argumentTypes));
+  Block &block = state.addRegion()->emplaceBlock();
+  block.addArgument(StepType::get(builder.getContext()), state.location);
+  block.addArgument(builder.getIndexType(), state.location);
+  block.addArgument(builder.getIndexType(), state.location);
+  for (Type type : argumentTypes)
+    block.addArgument(type, state.location);
+  ensureTerminator(*state.regions.front(), builder, state.location);
+}
+
+LogicalResult KernelOp::verify() {
+  SmallVector<Type> expected = {StepType::get((*this)->getContext()),
+                                IndexType::get((*this)->getContext()),
+                                IndexType::get((*this)->getContext())};
+  for (Type type : getArgumentTypes().getAsValueRange<TypeAttr>()) {
+    if (!isa<MemRefType, IndexType>(type)) // C1
+      return emitOpError("expects memref or index arguments, but got ") << type;
+    expected.push_back(type);
+  }
+  if (!llvm::equal(getBody().getArgumentTypes(), expected)) // C1
+    return emitOpError("expects a block of arguments (")
+           << expected << "), but got (" << getBody().getArgumentTypes() << ")";
+  return success();
+}
+
+LogicalResult
+DispatchOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  auto kernel =
+      symbols.lookupNearestSymbolFrom<KernelOp>(*this, getKernelAttr());
+  if (!kernel) // C1
+    return emitOpError("expects ") << getKernelAttr() << " to be a kernel";
+  auto expected = kernel.getArgumentTypes().getAsValueRange<TypeAttr>();
+  if (!llvm::equal(expected, getArguments().getTypes())) { // C1
+    InFlightDiagnostic diag = emitOpError("expects arguments ")
+                              << kernel.getArgumentTypes() << ", but got ("
+                              << getArguments().getTypes() << ")";
+    diag.attachNote(kernel.getLoc()) << "kernel declared here";
+    return diag;
+  }
+  return success();
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The rt dialect and its operations.
+
+#ifndef HADAL_DIALECTS_RT_RTOPS_H
+#define HADAL_DIALECTS_RT_RTOPS_H
+
+#include "mlir/Bytecode/BytecodeOpInterface.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/BuiltinTypes.h"
+#include "mlir/IR/Dialect.h"
+#include "mlir/IR/OpDefinition.h"
+#include "mlir/IR/OpImplementation.h"
+#include "mlir/IR/SymbolTable.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+#include "mlir/Interfaces/ViewLikeInterface.h"
+
+#include "dialects/RT/IR/RTDialect.h.inc"
+#include "dialects/RT/IR/RTEnums.h.inc"
+
+#define GET_TYPEDEF_CLASSES
+#include "dialects/RT/IR/RTTypes.h.inc"
+
+#define GET_ATTRDEF_CLASSES
+#include "dialects/RT/IR/RTAttrs.h.inc"
+
+#define GET_OP_CLASSES
+#include "dialects/RT/IR/RTOps.h.inc"
+
+namespace hadal::rt {
+
+/// Every row of a buffer and every weight starts at a multiple of this.
+constexpr int64_t alignmentBytes = 64;
+
+} // namespace hadal::rt
+
+#endif // HADAL_DIALECTS_RT_RTOPS_H

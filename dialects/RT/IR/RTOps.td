@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Operations of the rt dialect.
+
+#ifndef HADAL_RT_OPS
+#define HADAL_RT_OPS
+
+include "dialects/RT/IR/RTDialect.td"
+include "mlir/Interfaces/InferTypeOpInterface.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+include "mlir/Interfaces/ViewLikeInterface.td"
+include "mlir/IR/OpBase.td"
+include "mlir/IR/SymbolInterfaces.td"
+
+class RT_Op<string opMnemonic, list<Trait> traits = []>
+    : Op<RT_Dialect, opMnemonic, traits>;
+
+//===----------------------------------------------------------------------===//
+// The program
+//===----------------------------------------------------------------------===//
+
+def RT_ProgramOp : RT_Op<"program",
+    [Symbol, HasParent<"::mlir::ModuleOp">,
+     DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+  let summary = "A compiled model: its entry, its sizes and its memory plan";
+  let description = [{
+    One per module; becomes `hadal_rt_model_t`. `entry` takes `!rt.step` and
+    returns nothing. `layout_hash` (32 hexadecimal digits) ties the code to the
+    weights file. The arena needs `arena_per_token * tokens + arena_fixed`
+    bytes, which the memory plan fills in. `cpu_features` are
+    `HADAL_RT_CPU_*` bits, `manifest` is JSON; code generation fills them in.
+    - (C1) sizes are positive, those of the arena not negative.
+    - (C2) `entry` is a function from `!rt.step` to nothing.
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, FlatSymbolRefAttr:$entry,
+                       I64Attr:$vocab, I64Attr:$hidden, I64Attr:$layers,
+                       I64Attr:$context, I64Attr:$page_tokens,
+                       I64Attr:$page_bytes, I64Attr:$weights_bytes,
+                       StrAttr:$layout_hash,
+                       DefaultValuedAttr<I64Attr, "0">:$arena_per_token,
+                       DefaultValuedAttr<I64Attr, "0">:$arena_fixed,
+                       DefaultValuedAttr<I64Attr, "0">:$cpu_features,
+                       DefaultValuedAttr<StrAttr, "\"\"">:$manifest,
+                       DictionaryAttr:$info);
+  let assemblyFormat = "$sym_name `entry` $entry attr-dict";
+  let hasVerifier = 1;
+}
+
+//===----------------------------------------------------------------------===//
+// What a step brings
+//===----------------------------------------------------------------------===//
+
+def RT_TokensOp : RT_Op<"tokens", [Pure]> {
+  let summary = "Number of tokens in the step";
+  let arguments = (ins RT_StepType:$step);
+  let results = (outs Index:$result);
+  let assemblyFormat = "$step attr-dict";
+}
+
+def RT_OutputsOp : RT_Op<"outputs", [Pure]> {
+  let summary = "Number of rows that need logits";
+  let arguments = (ins RT_StepType:$step);
+  let results = (outs Index:$result);
+  let assemblyFormat = "$step attr-dict";
+}
+
+def RT_InputKind : I32EnumAttr<"InputKind", "An array that a step brings", [
+  I32EnumAttrCase<"TokenIds", 0, "token_ids">,
+  I32EnumAttrCase<"Positions", 1, "positions">,
+  I32EnumAttrCase<"Sequences", 2, "sequences">,
+  I32EnumAttrCase<"OutputRows", 3, "output_rows">]> {
+  let cppNamespace = "::hadal::rt";
+  let genSpecializedAttr = 0;
+}
+def RT_InputKindAttr : EnumAttr<RT_Dialect, RT_InputKind, "input_kind"> {
+  let assemblyFormat = "$value";
+}
+
+def RT_InputOp : RT_Op<"input", [Pure]> {
+  let summary = "An array that the step brings, one entry per token or output";
+  let arguments = (ins RT_StepType:$step, RT_InputKindAttr:$kind);
+  let results = (outs MemRefRankOf<[I32], [1]>:$result);
+  let assemblyFormat = "$step $kind attr-dict `:` type($result)";
+}
+
+def RT_LogitsOp : RT_Op<"logits", [Pure]> {
+  let summary = "Where the step wants its logits, `[outputs, vocab]`";
+  let arguments = (ins RT_StepType:$step);
+  let results = (outs MemRefRankOf<[F32], [2]>:$result);
+  let assemblyFormat = "$step attr-dict `:` type($result)";
+}
+
+//===----------------------------------------------------------------------===//
+// Buffers
+//===----------------------------------------------------------------------===//
+
+def RT_WeightOp : RT_Op<"weight", [Pure]> {
+  let summary = "A slice of the weights section";
+  let description = [{
+    - (C1) `offset` is a multiple of 64 and not negative.
+  }];
+  let arguments = (ins RT_StepType:$step, I64Attr:$offset,
+                       OptionalAttr<StrAttr>:$name);
+  let results = (outs AnyStaticShapeMemRef:$result);
+  let assemblyFormat =
+      "$step `at` $offset ($name^)? attr-dict `:` type($result)";
+  let hasVerifier = 1;
+}
+
+def RT_AllocOp : RT_Op<"alloc", [MemoryEffects<[MemAlloc]>]> {
+  let summary = "A buffer of the step, in the arena";
+  let description = [{
+    Needs `per_token` bytes for each token of the step and `fixed` bytes. The
+    memory plan gives it a place: `offset_per_token * tokens + offset_fixed`.
+    - (C1) the four are multiples of 64 and not negative.
+    - (C2) the offsets are both there or both not.
+  }];
+  let arguments = (ins RT_StepType:$step, I64Attr:$per_token, I64Attr:$fixed,
+                       OptionalAttr<I64Attr>:$offset_per_token,
+                       OptionalAttr<I64Attr>:$offset_fixed);
+  let results = (outs AnyMemRef:$result);
+  let assemblyFormat = [{
+    $step `bytes` $per_token `*` `tokens` `+` $fixed
+    (`at` $offset_per_token^ `*` `tokens` `+` $offset_fixed)? attr-dict
+    `:` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def RT_ColumnsOp : RT_Op<"columns", [Pure, ViewLikeOpInterface]> {
+  let summary = "Consecutive columns of a buffer";
+  let description = [{
+    The result starts `begin` elements into each row and keeps the row stride.
+    - (C1) both are rank 2 with one row stride and element type, and the
+      columns lie within the rows of the input.
+  }];
+  let arguments = (ins MemRefRankOf<[AnyType], [2]>:$input, I64Attr:$begin);
+  let results = (outs MemRefRankOf<[AnyType], [2]>:$result);
+  let assemblyFormat = [{
+    $input `from` $begin attr-dict `:` type($input) `->` type($result)
+  }];
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    ::mlir::Value getViewSource() { return getInput(); }
+    ::mlir::Value getViewDest() { return getResult(); }
+  }];
+}
+
+def RT_PageOp : RT_Op<"page", [Pure]> {
+  let summary = "Part of one KV page of a sequence, for one layer";
+  let description = [{
+    The address is that of page `page_table[sequence, index]` of `page_bytes`,
+    plus `layer * layer_bytes + offset`.
+    - (C1) sizes are positive, `offset` is not negative.
+  }];
+  let arguments = (ins RT_StepType:$step, Index:$sequence, Index:$index,
+                       Index:$layer, I64Attr:$page_bytes, I64Attr:$layer_bytes,
+                       I64Attr:$offset);
+  let results = (outs AnyStaticShapeMemRef:$result);
+  let assemblyFormat = [{
+    $step `[` $sequence `,` $index `]` `layer` $layer `bytes` $page_bytes `,`
+    $layer_bytes `at` $offset attr-dict `:` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+//===----------------------------------------------------------------------===//
+// Kernels and dispatches
+//===----------------------------------------------------------------------===//
+
+def RT_KernelOp : RT_Op<"kernel",
+    [Symbol, IsolatedFromAbove, HasParent<"::mlir::ModuleOp">,
+     SingleBlockImplicitTerminator<"ReturnOp">]> {
+  let summary = "Code that computes work items [first, last) of a dispatch";
+  let description = [{
+    The block's arguments are the step, `first`, `last`, and then one argument
+    per dispatch operand: memrefs and indices. Items are independent, so that a
+    result does not depend on which thread computes which.
+    - (C1) the block has the arguments `!rt.step, index, index` and then those
+      of `argument_types`, each a memref or an index.
+
+    ```mlir
+    rt.kernel @fill(memref<?x64xf32>) {
+    ^bb0(%step: !rt.step, %first: index, %last: index,
+         %out: memref<?x64xf32>):
+      ...
+    }
+    ```
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name,
+                       TypeArrayAttr:$argument_types);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat =
+      "$sym_name $argument_types attr-dict-with-keyword $body";
+  let hasVerifier = 1;
+  let skipDefaultBuilders = 1;
+  let builders = [OpBuilder<(ins "::llvm::StringRef":$name,
+                                 "::mlir::TypeRange":$argumentTypes)>];
+  let extraClassDeclaration = [{
+    ::mlir::Value getStep() { return getBody().getArgument(0); }
+    ::mlir::Value getFirst() { return getBody().getArgument(1); }
+    ::mlir::Value getLast() { return getBody().getArgument(2); }
+    ::mlir::Block::BlockArgListType getKernelArguments() {
+      return getBody().getArguments().drop_front(3);
+    }
+  }];
+}
+
+def RT_ReturnOp : RT_Op<"return", [Pure, Terminator, HasParent<"KernelOp">]> {
+  let summary = "Ends a kernel";
+  let assemblyFormat = "attr-dict";
+}
+
+def RT_DispatchOp : RT_Op<"dispatch",
+    [DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+  let summary = "Runs a kernel over work items and waits for all of them";
+  let description = [{
+    - (C1) `kernel` is an `rt.kernel` whose argument types are those of
+      `arguments`: a kernel and a layout that do not match do not compile.
+  }];
+  let arguments = (ins RT_StepType:$step, FlatSymbolRefAttr:$kernel,
+                       Index:$items, Variadic<AnyType>:$arguments);
+  let assemblyFormat = [{
+    $kernel `items` $items `of` $step `(` $arguments `)` attr-dict `:`
+    type($arguments)
+  }];
+}
+
+#endif // HADAL_RT_OPS

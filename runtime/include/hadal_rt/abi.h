@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The contract between three parties that never see each other's source: the
+// code that Hadal generates, the runtime that hosts it, and the weights file
+// that the packer writes. The compiler includes this file for the offsets.
+
+#ifndef HADAL_RT_ABI_H
+#define HADAL_RT_ABI_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/// Changes when a struct in this file does. A runtime refuses other versions.
+#define HADAL_RT_ABI_VERSION 1u
+
+typedef struct hadal_rt_step hadal_rt_step_t;
+
+/// Computes work items [first, last) of one dispatch.
+///
+/// \param step   The step that is running; the same for every kernel in it.
+/// \param params One 64-bit word per kernel argument: the address of a buffer,
+///               or the value of an index.
+/// Items are independent: any partition over threads gives the same bits.
+typedef void (*hadal_rt_kernel_t)(const hadal_rt_step_t *step,
+                                  const int64_t *params, int64_t first,
+                                  int64_t last);
+
+/// Runs \p kernel over items [0, items) and returns when all are done.
+typedef void (*hadal_rt_dispatch_t)(void *pool, const hadal_rt_step_t *step,
+                                    hadal_rt_kernel_t kernel,
+                                    const int64_t *params, int64_t items);
+
+/// What one forward step reads and writes. Every field is 8 bytes wide. The
+/// runtime owns all memory; generated code keeps none of it after the step.
+struct hadal_rt_step {
+  hadal_rt_dispatch_t dispatch; ///< Starts and joins a dispatch.
+  void *pool;                   ///< First argument of `dispatch`.
+  const uint8_t *weights;       ///< Section "weights", mapped read-only.
+  uint8_t *arena;               ///< 64-byte aligned; size from the model.
+  uint8_t *kv;                  ///< Page 0 of the pool; 64-byte aligned.
+  const int32_t *page_table;    ///< [sequences, page_table_stride] page ids.
+  int64_t page_table_stride;    ///< Entries per sequence in `page_table`.
+  const int32_t *token_ids;     ///< [tokens], each in [0, vocab).
+  const int32_t *positions;     ///< [tokens], each in [0, context).
+  const int32_t *sequences;     ///< [tokens], rows of `page_table`.
+  const int32_t *output_rows;   ///< [outputs], rows that need logits.
+  float *logits;                ///< [outputs, vocab], row-major.
+  int64_t tokens;               ///< Tokens in this step, at least 1.
+  int64_t outputs;              ///< Rows of logits wanted, 0 .. tokens.
+};
+
+/// Instruction sets that generated code may use; the runtime checks them.
+enum {
+  HADAL_RT_CPU_AVX2_FMA_F16C = 1u << 0,    ///< x86-64-v3
+  HADAL_RT_CPU_AVX512_F_BW_DQ_VL = 1u << 1, ///< x86-64-v4
+  HADAL_RT_CPU_AVX512_VNNI = 1u << 2,
+  HADAL_RT_CPU_AVX512_BF16 = 1u << 3
+};
+
+/// What a generated object says of itself. Constant data in the object, under
+/// the symbol that the generated header declares.
+typedef struct hadal_rt_model {
+  uint32_t abi_version;  ///< HADAL_RT_ABI_VERSION of the compiler.
+  uint32_t cpu_features; ///< HADAL_RT_CPU_* bits the code needs.
+  const char *name;      ///< Model name, for messages.
+  const char *manifest;  ///< JSON text, NUL-terminated.
+  uint8_t layout_hash[16]; ///< Equals that of the weights file it fits.
+  int64_t weights_bytes;   ///< Size of section "weights".
+  int64_t vocab;           ///< Rows of the head: columns of the logits.
+  int64_t hidden;          ///< Width of the residual stream.
+  int64_t layers;
+  int64_t context;     ///< Positions that the rotary tables cover.
+  int64_t page_tokens; ///< Tokens in one KV page.
+  int64_t page_bytes;  ///< Bytes of one KV page, all layers.
+  int64_t arena_bytes_per_token;
+  int64_t arena_bytes_fixed;
+  /// Runs one step. Arena needed: per_token * tokens + fixed bytes.
+  void (*step)(const hadal_rt_step_t *step);
+} hadal_rt_model_t;
+
+/// The weights file: this header, zero-padded to 4096 bytes, then sections,
+/// each at a multiple of 4096 bytes. Little-endian. Sections: "weights",
+/// "manifest" and, when the model has them, "tokenizer.json",
+/// "tokenizer_config.json", "generation_config.json".
+#define HADAL_RT_WEIGHTS_MAGIC "HADALWTS"
+#define HADAL_RT_WEIGHTS_VERSION 1u
+#define HADAL_RT_WEIGHTS_ALIGNMENT 4096u
+#define HADAL_RT_MAX_SECTIONS 32u
+
+typedef struct hadal_rt_section {
+  char name[32]; ///< NUL-padded.
+  uint64_t offset; ///< From the start of the header, a multiple of 4096.
+  uint64_t bytes;
+} hadal_rt_section_t;
+
+typedef struct hadal_rt_weights_header {
+  char magic[8];
+  uint32_t version;
+  uint32_t section_count; ///< At most HADAL_RT_MAX_SECTIONS.
+  uint8_t layout_hash[16];
+  uint64_t file_bytes; ///< Of header and sections, without a trailer.
+  hadal_rt_section_t sections[HADAL_RT_MAX_SECTIONS];
+} hadal_rt_weights_header_t;
+
+/// An executable that carries its weights ends with this. The weights file
+/// starts at `offset` in the executable, a multiple of 4096.
+#define HADAL_RT_TRAILER_MAGIC "HADALEMB"
+
+typedef struct hadal_rt_trailer {
+  uint64_t offset;
+  uint64_t bytes;
+  char magic[8];
+} hadal_rt_trailer_t;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif // HADAL_RT_ABI_H
