@@ -1,0 +1,597 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Sessions: memory, KV pages, sequences and steps. Everything a session needs
+// lies in one mapping, whose size is known before it is made.
+
+#include "Checked.h"
+#include "Cpu.h"
+#include "Status.h"
+#include "ThreadPool.h"
+#include "Weights.h"
+
+#include <errno.h>
+#include <new>
+#include <string.h>
+#include <sys/mman.h>
+
+using namespace hadal_rt;
+
+namespace {
+
+/// The options with every zero replaced, and the sizes that follow from them.
+struct Plan {
+  int64_t threads;
+  int64_t maxStepTokens;
+  int64_t maxSequences;
+  int64_t pages;
+  int64_t pageTableStride;
+  int64_t mappingBytes;
+  /// `mappingBytes` and the stacks: what the session can ever use.
+  int64_t totalBytes;
+
+  // Offsets in the mapping.
+  int64_t workers;
+  int64_t lengths;
+  int64_t heldPages;
+  int64_t stepTokens;
+  int64_t touched;
+  int64_t inUse;
+  int64_t positions;
+  int64_t pageTable;
+  int64_t freePages;
+  int64_t pageUses;
+  int64_t arena;
+  int64_t kv;
+};
+
+} // namespace
+
+struct hadal_rt_session {
+  ThreadPool pool;
+  const hadal_rt_model_t *model;
+  const uint8_t *weights;
+  Plan plan;
+  pthread_t *workers;
+  int64_t *lengths;    ///< [sequences] tokens of each.
+  int64_t *heldPages;  ///< [sequences] pages of each; >= those it fills.
+  int64_t *stepTokens; ///< [sequences] new tokens in this step; else zero.
+  int32_t *touched;    ///< [sequences] those with stepTokens > 0.
+  uint8_t *inUse;      ///< [sequences]
+  int32_t *positions;  ///< [maxStepTokens]
+  int32_t *pageTable;  ///< [sequences, pageTableStride]
+  int32_t *freePages;  ///< A stack of pages that were used before.
+  int32_t *pageUses;   ///< [pages] sequences that hold the page.
+  int64_t freeCount;   ///< Height of that stack.
+  int64_t freshPages;  ///< Pages from here on were never used: still zero.
+  uint8_t *arena;
+  uint8_t *kv;
+
+  int64_t countFreePages() const {
+    return freeCount + (plan.pages - freshPages);
+  }
+  int32_t *pagesOf(int64_t sequence) {
+    return pageTable + sequence * plan.pageTableStride;
+  }
+  int32_t takePage(bool zero);
+  void dropPages(int64_t sequence, int64_t keep);
+  int64_t countNeededPages(int64_t sequence, int64_t tokens);
+  void takeNeededPages(int64_t sequence, int64_t tokens);
+};
+
+//===----------------------------------------------------------------------===//
+// Checks
+//===----------------------------------------------------------------------===//
+
+hadal_rt_status_t hadal_rt::checkModel(const hadal_rt_model_t *model) {
+  if (!model)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "model is null");
+  if (model->abi_version != HADAL_RT_ABI_VERSION)
+    return fail(HADAL_RT_UNSUPPORTED_ABI,
+                "the model has ABI version %u, this runtime has %u",
+                model->abi_version, HADAL_RT_ABI_VERSION);
+  // Ids and positions are 32-bit.
+  if (!model->name || !model->step || model->weights_bytes < 0 ||
+      model->vocab < 1 || model->vocab > INT32_MAX || model->context < 1 ||
+      model->context > INT32_MAX || model->page_tokens < 1 ||
+      model->page_bytes < 0 || model->arena_bytes_per_token < 0 ||
+      model->arena_bytes_fixed < 0)
+    return fail(HADAL_RT_INVALID_ARGUMENT,
+                "the model description is damaged: vocab %lld, context %lld, "
+                "page_tokens %lld",
+                (long long)model->vocab, (long long)model->context,
+                (long long)model->page_tokens);
+  return HADAL_RT_OK;
+}
+
+hadal_rt_status_t hadal_rt_model_check(const hadal_rt_model_t *model) {
+  if (hadal_rt_status_t status = checkModel(model))
+    return status;
+  if (const char *missing =
+          missingCpuFeature(model->cpu_features, cpuFeatures()))
+    return fail(HADAL_RT_UNSUPPORTED_CPU,
+                "model '%s' was compiled for processors with %s; this one "
+                "does not have that",
+                model->name, missing);
+  return HADAL_RT_OK;
+}
+
+/// Takes \p option, or \p byDefault for zero; refuses what is not in
+/// [1, limit].
+static hadal_rt_status_t readOption(const char *name, int64_t option,
+                                    int64_t byDefault, int64_t limit,
+                                    int64_t *value) {
+  *value = option ? option : byDefault;
+  if (*value < 1 || *value > limit)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "%s is %lld, expected 1 .. %lld",
+                name, (long long)*value, (long long)limit);
+  return HADAL_RT_OK;
+}
+
+static hadal_rt_status_t makePlan(const hadal_rt_model_t *model,
+                                  const hadal_rt_session_options_t *options,
+                                  Plan *plan) {
+  if (hadal_rt_status_t status = checkModel(model))
+    return status;
+  static const hadal_rt_session_options_t defaults = {};
+  if (!options)
+    options = &defaults;
+  int64_t kvTokens;
+  if (hadal_rt_status_t status =
+          readOption("threads", options->threads,
+                     options->threads ? 0 : availableProcessors(), maxThreads,
+                     &plan->threads))
+    return status;
+  if (hadal_rt_status_t status =
+          readOption("max_step_tokens", options->max_step_tokens, 512,
+                     INT32_MAX, &plan->maxStepTokens))
+    return status;
+  if (hadal_rt_status_t status =
+          readOption("max_sequences", options->max_sequences, 1, INT32_MAX,
+                     &plan->maxSequences))
+    return status;
+  if (hadal_rt_status_t status =
+          readOption("kv_tokens", options->kv_tokens, model->context, INT64_MAX,
+                     &kvTokens))
+    return status;
+  plan->pages = ceilDivide(kvTokens, model->page_tokens);
+  if (plan->pages > INT32_MAX)
+    return fail(HADAL_RT_INVALID_ARGUMENT,
+                "kv_tokens is %lld, which makes %lld pages, expected at most "
+                "%d",
+                (long long)kvTokens, (long long)plan->pages, INT32_MAX);
+  plan->pageTableStride = ceilDivide(model->context, model->page_tokens);
+
+  CheckedBytes total(sizeof(hadal_rt_session));
+  auto place = [&](int64_t &offset, CheckedBytes bytes, int64_t alignment) {
+    offset = total.alignTo(alignment).get();
+    total += bytes;
+  };
+  auto arrayOf = [](int64_t count, int64_t bytes) {
+    return CheckedBytes(count) *= bytes;
+  };
+  place(plan->workers, arrayOf(plan->threads - 1, sizeof(pthread_t)), 64);
+  place(plan->lengths, arrayOf(plan->maxSequences, 8), 64);
+  place(plan->heldPages, arrayOf(plan->maxSequences, 8), 64);
+  place(plan->stepTokens, arrayOf(plan->maxSequences, 8), 64);
+  place(plan->touched, arrayOf(plan->maxSequences, 4), 64);
+  place(plan->inUse, arrayOf(plan->maxSequences, 1), 64);
+  place(plan->positions, arrayOf(plan->maxStepTokens, 4), 64);
+  place(plan->pageTable,
+        arrayOf(plan->maxSequences, plan->pageTableStride) *= 4, 64);
+  place(plan->freePages, arrayOf(plan->pages, 4), 64);
+  place(plan->pageUses, arrayOf(plan->pages, 4), 64);
+  place(plan->arena,
+        arrayOf(plan->maxStepTokens, model->arena_bytes_per_token) +=
+        model->arena_bytes_fixed,
+        4096);
+  place(plan->kv, arrayOf(plan->pages, model->page_bytes), 4096);
+  total.alignTo(4096);
+  plan->mappingBytes = total.get();
+  total += arrayOf(plan->threads - 1, workerStackBytes);
+  plan->totalBytes = total.get();
+  if (!total.isValid())
+    return fail(HADAL_RT_INVALID_ARGUMENT,
+                "the options ask for more memory than can be counted: "
+                "max_step_tokens %lld, max_sequences %lld, kv_tokens %lld",
+                (long long)plan->maxStepTokens, (long long)plan->maxSequences,
+                (long long)kvTokens);
+  return HADAL_RT_OK;
+}
+
+static hadal_rt_status_t checkSequence(const hadal_rt_session_t *session,
+                                       int64_t sequence) {
+  if (!session)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "session is null");
+  if (sequence < 0 || sequence >= session->plan.maxSequences)
+    return fail(HADAL_RT_INVALID_ARGUMENT,
+                "sequence id is %lld, expected 0 .. %lld", (long long)sequence,
+                (long long)session->plan.maxSequences - 1);
+  if (!session->inUse[sequence])
+    return fail(HADAL_RT_INVALID_ARGUMENT, "there is no sequence %lld",
+                (long long)sequence);
+  return HADAL_RT_OK;
+}
+
+static hadal_rt_status_t checkContext(const hadal_rt_session_t *session,
+                                      int64_t sequence, int64_t tokens) {
+  int64_t length = session->lengths[sequence];
+  if (tokens > session->model->context - length)
+    return fail(HADAL_RT_CONTEXT_FULL,
+                "sequence %lld has %lld tokens; %lld more do not fit into the "
+                "context of %lld",
+                (long long)sequence, (long long)length, (long long)tokens,
+                (long long)session->model->context);
+  return HADAL_RT_OK;
+}
+
+static hadal_rt_status_t checkPages(const hadal_rt_session_t *session,
+                                    int64_t needed) {
+  int64_t free = session->countFreePages();
+  if (needed > free)
+    return fail(HADAL_RT_EXHAUSTED,
+                "%lld KV pages of %lld tokens are needed, but %lld of %lld are "
+                "free",
+                (long long)needed, (long long)session->model->page_tokens,
+                (long long)free, (long long)session->plan.pages);
+  return HADAL_RT_OK;
+}
+
+//===----------------------------------------------------------------------===//
+// Pages
+//===----------------------------------------------------------------------===//
+
+/// Takes a free page, of which there must be one. It is zeroed if \p zero:
+/// kernels read whole pages and give what is past the end a weight of zero,
+/// which would not silence a NaN.
+int32_t hadal_rt_session::takePage(bool zero) {
+  int32_t page;
+  if (freeCount) {
+    page = freePages[--freeCount];
+    if (zero)
+      memset(kv + page * model->page_bytes, 0, size_t(model->page_bytes));
+  } else {
+    page = int32_t(freshPages++);
+  }
+  pageUses[page] = 1;
+  return page;
+}
+
+/// Gives back all but the first \p keep pages of \p sequence.
+void hadal_rt_session::dropPages(int64_t sequence, int64_t keep) {
+  int32_t *pages = pagesOf(sequence);
+  while (heldPages[sequence] > keep) {
+    int32_t &page = pages[--heldPages[sequence]];
+    if (--pageUses[page] == 0)
+      freePages[freeCount++] = page;
+    // Page 0 is always there, so even a stale entry can be read.
+    page = 0;
+  }
+}
+
+/// Counts the free pages that \p tokens more tokens take: those that are not
+/// held yet, and a copy of the page they start in when others share it.
+int64_t hadal_rt_session::countNeededPages(int64_t sequence, int64_t tokens) {
+  if (!tokens)
+    return 0;
+  int64_t length = lengths[sequence];
+  int64_t needed =
+      ceilDivide(length + tokens, model->page_tokens) - heldPages[sequence];
+  needed = needed < 0 ? 0 : needed;
+  if (length % model->page_tokens)
+    needed += pageUses[pagesOf(sequence)[length / model->page_tokens]] > 1;
+  return needed;
+}
+
+/// Takes the pages that countNeededPages() counted.
+void hadal_rt_session::takeNeededPages(int64_t sequence, int64_t tokens) {
+  if (!tokens)
+    return;
+  int32_t *pages = pagesOf(sequence);
+  int64_t length = lengths[sequence];
+  if (length % model->page_tokens) {
+    int32_t &page = pages[length / model->page_tokens];
+    if (pageUses[page] > 1) {
+      int32_t copy = takePage(/*zero=*/false);
+      memcpy(kv + copy * model->page_bytes, kv + page * model->page_bytes,
+             size_t(model->page_bytes));
+      --pageUses[page];
+      page = copy;
+    }
+  }
+  int64_t wanted = ceilDivide(length + tokens, model->page_tokens);
+  while (heldPages[sequence] < wanted)
+    pages[heldPages[sequence]++] = takePage(/*zero=*/true);
+}
+
+//===----------------------------------------------------------------------===//
+// Sessions
+//===----------------------------------------------------------------------===//
+
+hadal_rt_status_t
+hadal_rt_session_memory_bytes(const hadal_rt_model_t *model,
+                              const hadal_rt_session_options_t *options,
+                              int64_t *bytes) {
+  if (!bytes)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "bytes is null");
+  Plan plan;
+  if (hadal_rt_status_t status = makePlan(model, options, &plan))
+    return status;
+  *bytes = plan.totalBytes;
+  return HADAL_RT_OK;
+}
+
+hadal_rt_status_t hadal_rt_session_create(
+    const hadal_rt_model_t *model, const hadal_rt_weights_t *weights,
+    const hadal_rt_session_options_t *options, hadal_rt_session_t **out) {
+  if (!out)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "out is null");
+  *out = nullptr;
+  if (hadal_rt_status_t status = hadal_rt_model_check(model))
+    return status;
+  if (!weights)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "weights is null");
+  if (memcmp(weights->header.layout_hash, model->layout_hash,
+             sizeof(model->layout_hash)) ||
+      weights->model->weights_bytes != model->weights_bytes)
+    return fail(HADAL_RT_INVALID_ARGUMENT,
+                "the weights were opened for model '%s', not for '%s'",
+                weights->model->name, model->name);
+  Plan plan;
+  if (hadal_rt_status_t status = makePlan(model, options, &plan))
+    return status;
+  int64_t limit = options ? options->memory_limit_bytes : 0;
+  if (limit < 0)
+    return fail(HADAL_RT_INVALID_ARGUMENT,
+                "memory_limit_bytes is %lld, expected at least 0",
+                (long long)limit);
+  if (limit && plan.totalBytes > limit)
+    return fail(HADAL_RT_MEMORY_LIMIT,
+                "the session needs %lld bytes, but the limit is %lld",
+                (long long)plan.totalBytes, (long long)limit);
+
+  // Pages are committed when first touched; what a short run never reaches
+  // costs nothing.
+  void *mapping =
+      mmap(nullptr, size_t(plan.mappingBytes), PROT_READ | PROT_WRITE,
+           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapping == MAP_FAILED)
+    return fail(HADAL_RT_OUT_OF_MEMORY, "no memory for %lld bytes: %s",
+                (long long)plan.mappingBytes, strerror(errno));
+#ifdef MADV_HUGEPAGE
+  madvise(mapping, size_t(plan.mappingBytes), MADV_HUGEPAGE);
+#endif
+
+  // The memory is zero, and so are all fields that are not set here.
+  auto *base = static_cast<uint8_t *>(mapping);
+  auto *session = new (mapping) hadal_rt_session();
+  session->model = model;
+  session->weights = weights->weights;
+  session->plan = plan;
+  session->lengths = reinterpret_cast<int64_t *>(base + plan.lengths);
+  session->heldPages = reinterpret_cast<int64_t *>(base + plan.heldPages);
+  session->stepTokens = reinterpret_cast<int64_t *>(base + plan.stepTokens);
+  session->touched = reinterpret_cast<int32_t *>(base + plan.touched);
+  session->inUse = base + plan.inUse;
+  session->positions = reinterpret_cast<int32_t *>(base + plan.positions);
+  session->pageTable = reinterpret_cast<int32_t *>(base + plan.pageTable);
+  session->freePages = reinterpret_cast<int32_t *>(base + plan.freePages);
+  session->pageUses = reinterpret_cast<int32_t *>(base + plan.pageUses);
+  session->arena = base + plan.arena;
+  session->kv = base + plan.kv;
+  if (!session->pool.start(
+          plan.threads, reinterpret_cast<pthread_t *>(base + plan.workers))) {
+    munmap(mapping, size_t(plan.mappingBytes));
+    return fail(HADAL_RT_OUT_OF_MEMORY, "cannot start %lld threads",
+                (long long)plan.threads);
+  }
+  *out = session;
+  return HADAL_RT_OK;
+}
+
+void hadal_rt_session_free(hadal_rt_session_t *session) {
+  if (!session)
+    return;
+  session->pool.shutDown();
+  munmap(session, size_t(session->plan.mappingBytes));
+}
+
+int64_t hadal_rt_session_threads(const hadal_rt_session_t *session) {
+  return session ? session->plan.threads : 0;
+}
+
+int64_t hadal_rt_session_free_pages(const hadal_rt_session_t *session) {
+  return session ? session->countFreePages() : 0;
+}
+
+hadal_rt_status_t hadal_rt_session_reserve(hadal_rt_session_t *session,
+                                           int32_t sequence, int64_t tokens) {
+  if (hadal_rt_status_t status = checkSequence(session, sequence))
+    return status;
+  if (tokens < 0)
+    return fail(HADAL_RT_INVALID_ARGUMENT,
+                "tokens is %lld, expected at least 0", (long long)tokens);
+  if (hadal_rt_status_t status = checkContext(session, sequence, tokens))
+    return status;
+  if (hadal_rt_status_t status =
+          checkPages(session, session->countNeededPages(sequence, tokens)))
+    return status;
+  session->takeNeededPages(sequence, tokens);
+  return HADAL_RT_OK;
+}
+
+/// Called by generated code, through the step.
+static void dispatch(void *pool, const hadal_rt_step_t *step,
+                     hadal_rt_kernel_t kernel, const int64_t *params,
+                     int64_t items) {
+  static_cast<ThreadPool *>(pool)->run(step, kernel, params, items);
+}
+
+/// Checks the ids of a step and finds the position of each token. Leaves in
+/// `stepTokens` and `touched` how many tokens each sequence gets.
+static hadal_rt_status_t placeTokens(hadal_rt_session_t *session,
+                                     const int32_t *tokenIds,
+                                     const int32_t *sequenceIds, int64_t tokens,
+                                     int64_t *touchedCount) {
+  for (int64_t i = 0; i < tokens; ++i) {
+    int32_t sequence = sequenceIds[i];
+    if (tokenIds[i] < 0 || tokenIds[i] >= session->model->vocab)
+      return fail(HADAL_RT_INVALID_ARGUMENT,
+                  "token_ids[%lld] is %d, expected 0 .. %lld", (long long)i,
+                  tokenIds[i], (long long)session->model->vocab - 1);
+    if (hadal_rt_status_t status = checkSequence(session, sequence))
+      return status;
+    int64_t &count = session->stepTokens[sequence];
+    if (hadal_rt_status_t status = checkContext(session, sequence, count + 1))
+      return status;
+    if (!count)
+      session->touched[(*touchedCount)++] = sequence;
+    session->positions[i] = int32_t(session->lengths[sequence] + count++);
+  }
+  return HADAL_RT_OK;
+}
+
+hadal_rt_status_t hadal_rt_session_step(hadal_rt_session_t *session,
+                                        const int32_t *token_ids,
+                                        const int32_t *sequence_ids,
+                                        int64_t tokens,
+                                        const int32_t *output_rows,
+                                        int64_t outputs, float *logits) {
+  if (!session || !token_ids || !sequence_ids)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "an argument is null");
+  if (tokens < 1 || tokens > session->plan.maxStepTokens)
+    return fail(HADAL_RT_INVALID_ARGUMENT,
+                "a step has %lld tokens, expected 1 .. %lld", (long long)tokens,
+                (long long)session->plan.maxStepTokens);
+  if (outputs < 0 || outputs > tokens)
+    return fail(HADAL_RT_INVALID_ARGUMENT,
+                "outputs is %lld, expected 0 .. %lld", (long long)outputs,
+                (long long)tokens);
+  if (outputs && (!output_rows || !logits))
+    return fail(HADAL_RT_INVALID_ARGUMENT,
+                "output_rows or logits is null, but outputs is %lld",
+                (long long)outputs);
+  for (int64_t i = 0; i < outputs; ++i)
+    if (output_rows[i] < 0 || output_rows[i] >= tokens)
+      return fail(HADAL_RT_INVALID_ARGUMENT,
+                  "output_rows[%lld] is %d, expected 0 .. %lld", (long long)i,
+                  output_rows[i], (long long)tokens - 1);
+
+  int64_t touchedCount = 0;
+  hadal_rt_status_t status =
+      placeTokens(session, token_ids, sequence_ids, tokens, &touchedCount);
+  if (!status) {
+    int64_t needed = 0;
+    for (int64_t i = 0; i < touchedCount; ++i) {
+      int32_t sequence = session->touched[i];
+      needed +=
+          session->countNeededPages(sequence, session->stepTokens[sequence]);
+    }
+    status = checkPages(session, needed);
+  }
+  if (!status) {
+    for (int64_t i = 0; i < touchedCount; ++i) {
+      int32_t sequence = session->touched[i];
+      session->takeNeededPages(sequence, session->stepTokens[sequence]);
+    }
+    hadal_rt_step_t step = {};
+    step.dispatch = dispatch;
+    step.pool = &session->pool;
+    step.weights = session->weights;
+    step.arena = session->arena;
+    step.kv = session->kv;
+    step.page_table = session->pageTable;
+    step.page_table_stride = session->plan.pageTableStride;
+    step.token_ids = token_ids;
+    step.positions = session->positions;
+    step.sequences = sequence_ids;
+    step.output_rows = output_rows;
+    step.logits = logits;
+    step.tokens = tokens;
+    step.outputs = outputs;
+    DefaultFloatMode mode;
+    session->model->step(&step);
+  }
+  for (int64_t i = 0; i < touchedCount; ++i) {
+    int32_t sequence = session->touched[i];
+    if (!status)
+      session->lengths[sequence] += session->stepTokens[sequence];
+    session->stepTokens[sequence] = 0;
+  }
+  return status;
+}
+
+//===----------------------------------------------------------------------===//
+// Sequences
+//===----------------------------------------------------------------------===//
+
+hadal_rt_status_t hadal_rt_sequence_create(hadal_rt_session_t *session,
+                                           int32_t *sequence) {
+  if (!session || !sequence)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "an argument is null");
+  *sequence = -1;
+  for (int64_t i = 0; i < session->plan.maxSequences; ++i) {
+    if (session->inUse[i])
+      continue;
+    session->inUse[i] = 1;
+    session->lengths[i] = 0;
+    *sequence = int32_t(i);
+    return HADAL_RT_OK;
+  }
+  return fail(HADAL_RT_EXHAUSTED, "all %lld sequences are in use",
+              (long long)session->plan.maxSequences);
+}
+
+hadal_rt_status_t hadal_rt_sequence_fork(hadal_rt_session_t *session,
+                                         int32_t source, int32_t *sequence) {
+  if (!sequence)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "sequence is null");
+  *sequence = -1;
+  if (hadal_rt_status_t status = checkSequence(session, source))
+    return status;
+  if (hadal_rt_status_t status = hadal_rt_sequence_create(session, sequence))
+    return status;
+  int64_t length = session->lengths[source];
+  int64_t shared = ceilDivide(length, session->model->page_tokens);
+  for (int64_t i = 0; i < shared; ++i) {
+    int32_t page = session->pagesOf(source)[i];
+    session->pagesOf(*sequence)[i] = page;
+    ++session->pageUses[page];
+  }
+  session->lengths[*sequence] = length;
+  session->heldPages[*sequence] = shared;
+  return HADAL_RT_OK;
+}
+
+hadal_rt_status_t hadal_rt_sequence_free(hadal_rt_session_t *session,
+                                         int32_t sequence) {
+  if (hadal_rt_status_t status = checkSequence(session, sequence))
+    return status;
+  session->dropPages(sequence, 0);
+  session->lengths[sequence] = 0;
+  session->inUse[sequence] = 0;
+  return HADAL_RT_OK;
+}
+
+hadal_rt_status_t hadal_rt_sequence_length(const hadal_rt_session_t *session,
+                                           int32_t sequence, int64_t *length) {
+  if (!length)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "length is null");
+  if (hadal_rt_status_t status = checkSequence(session, sequence))
+    return status;
+  *length = session->lengths[sequence];
+  return HADAL_RT_OK;
+}
+
+hadal_rt_status_t hadal_rt_sequence_truncate(hadal_rt_session_t *session,
+                                             int32_t sequence, int64_t length) {
+  if (hadal_rt_status_t status = checkSequence(session, sequence))
+    return status;
+  if (length < 0 || length > session->lengths[sequence])
+    return fail(HADAL_RT_INVALID_ARGUMENT,
+                "cannot truncate sequence %d to %lld tokens: it has %lld",
+                sequence, (long long)length,
+                (long long)session->lengths[sequence]);
+  session->dropPages(sequence, ceilDivide(length, session->model->page_tokens));
+  session->lengths[sequence] = length;
+  return HADAL_RT_OK;
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Spin briefly, then sleep: a step is hundreds of dispatches a few
+// microseconds apart, and between steps a session should cost nothing.
+
+#include "ThreadPool.h"
+
+#include "Cpu.h"
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+using namespace hadal_rt;
+
+/// How long a thread spins before it sleeps. Longer than the sequential parts
+/// of a step, shorter than what a person pays for in idle power.
+static constexpr int64_t spinNs = 100 * 1000;
+
+/// Chunks a thread gets on average, so that a slow thread holds up the others
+/// for a quarter of its share at most.
+static constexpr int64_t chunksPerThread = 4;
+
+static int64_t nowNs() {
+  timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return int64_t(time.tv_sec) * 1000000000 + time.tv_nsec;
+}
+
+static void futexWait(std::atomic<uint32_t> &word, uint32_t expected) {
+  static_assert(sizeof(word) == sizeof(uint32_t), "a futex is one word");
+  syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0);
+}
+
+static void futexWake(std::atomic<uint32_t> &word, uint32_t count) {
+  syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0);
+}
+
+/// Spins until \p done is true or the time is over; returns what it last was.
+template <typename Predicate> static bool spinUntil(Predicate done) {
+  int64_t deadlineNs = 0;
+  for (;;) {
+    for (int i = 0; i < 64; ++i) {
+      if (done())
+        return true;
+      pauseCpu();
+    }
+    int64_t now = nowNs();
+    if (!deadlineNs)
+      deadlineNs = now + spinNs;
+    else if (now >= deadlineNs)
+      return done();
+  }
+}
+
+bool ThreadPool::takeChunk() {
+  uint64_t seen = ticket.load(std::memory_order_acquire);
+  while (uint32_t left = uint32_t(seen)) {
+    const hadal_rt_step_t *jobStep = step.load(std::memory_order_relaxed);
+    hadal_rt_kernel_t jobKernel = kernel.load(std::memory_order_relaxed);
+    const int64_t *jobParams = params.load(std::memory_order_relaxed);
+    int64_t jobItems = items.load(std::memory_order_relaxed);
+    int64_t size = chunkItems.load(std::memory_order_relaxed);
+    uint32_t count = chunks.load(std::memory_order_relaxed);
+    if (!ticket.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel,
+                                      std::memory_order_acquire))
+      continue;
+    int64_t first = int64_t(count - left) * size;
+    int64_t last = jobItems - first < size ? jobItems : first + size;
+    jobKernel(jobStep, jobParams, first, last);
+    if (done.fetch_add(1) + 1 == count && callerSleeps.load())
+      futexWake(done, 1);
+    return true;
+  }
+  return false;
+}
+
+void ThreadPool::workerLoop() {
+  for (;;) {
+    while (takeChunk()) {
+    }
+    bool found = spinUntil([this] {
+      return uint32_t(ticket.load(std::memory_order_relaxed)) != 0 ||
+             stop.load(std::memory_order_relaxed);
+    });
+    if (stop.load(std::memory_order_relaxed))
+      return;
+    if (found)
+      continue;
+    // The order of these four, and of the three in run(), makes sure that
+    // either this thread sees the job or the caller sees this thread.
+    sleepers.fetch_add(1);
+    uint32_t seenEpoch = epoch.load();
+    if (uint32_t(ticket.load()) == 0 && !stop.load())
+      futexWait(epoch, seenEpoch);
+    sleepers.fetch_sub(1);
+  }
+}
+
+void *ThreadPool::workerMain(void *pool) {
+  DefaultFloatMode mode;
+  static_cast<ThreadPool *>(pool)->workerLoop();
+  return nullptr;
+}
+
+bool ThreadPool::start(int64_t threads, pthread_t *workers) {
+  this->threads = threads;
+  this->workers = workers;
+  pthread_attr_t attributes;
+  if (pthread_attr_init(&attributes))
+    return false;
+  pthread_attr_setstacksize(&attributes, workerStackBytes);
+  while (
+      workersStarted < threads - 1 &&
+      !pthread_create(&workers[workersStarted], &attributes, workerMain, this))
+    ++workersStarted;
+  pthread_attr_destroy(&attributes);
+  if (workersStarted == threads - 1)
+    return true;
+  shutDown();
+  return false;
+}
+
+void ThreadPool::shutDown() {
+  stop.store(1);
+  epoch.fetch_add(1);
+  futexWake(epoch, INT32_MAX);
+  for (int64_t i = 0; i < workersStarted; ++i)
+    pthread_join(workers[i], nullptr);
+  workersStarted = 0;
+}
+
+void ThreadPool::run(const hadal_rt_step_t *jobStep,
+                     hadal_rt_kernel_t jobKernel, const int64_t *jobParams,
+                     int64_t jobItems) {
+  if (jobItems <= 0)
+    return;
+  if (threads == 1 || jobItems == 1) {
+    jobKernel(jobStep, jobParams, 0, jobItems);
+    return;
+  }
+  int64_t size = jobItems / (threads * chunksPerThread);
+  size += size == 0;
+  // The remainder may make more chunks than planned, but at most twice as
+  // many: a count that fits its word, since threads are few.
+  uint32_t count = uint32_t((jobItems - 1) / size + 1);
+  step.store(jobStep, std::memory_order_relaxed);
+  kernel.store(jobKernel, std::memory_order_relaxed);
+  params.store(jobParams, std::memory_order_relaxed);
+  items.store(jobItems, std::memory_order_relaxed);
+  chunkItems.store(size, std::memory_order_relaxed);
+  chunks.store(count, std::memory_order_relaxed);
+  done.store(0, std::memory_order_relaxed);
+  ++generation;
+
+  ticket.store(uint64_t(generation) << 32 | count);
+  epoch.fetch_add(1);
+  if (uint32_t asleep = sleepers.load())
+    futexWake(epoch, asleep < count - 1 ? asleep : count - 1);
+
+  while (takeChunk()) {
+  }
+  auto isDone = [&] { return done.load(std::memory_order_acquire) == count; };
+  if (spinUntil(isDone))
+    return;
+  callerSleeps.store(1);
+  for (;;) {
+    uint32_t seen = done.load();
+    if (seen == count)
+      break;
+    futexWait(done, seen);
+  }
+  callerSleeps.store(0);
+}
+
+int64_t hadal_rt::availableProcessors() {
+  int64_t processors = sysconf(_SC_NPROCESSORS_ONLN);
+  cpu_set_t set;
+  // Fails on machines with more processors than a cpu_set_t has bits; the
+  // number online is then the best answer at hand.
+  if (!sched_getaffinity(0, sizeof(set), &set))
+    processors = CPU_COUNT(&set);
+  // Control groups, version 2: "QUOTA PERIOD" in microseconds, or "max ...".
+  if (FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re")) {
+    long long quota, period;
+    if (fscanf(file, "%lld %lld", &quota, &period) == 2 && quota > 0 &&
+        period > 0) {
+      int64_t allowed = (quota + period - 1) / period;
+      processors = allowed < processors ? allowed : processors;
+    }
+    fclose(file);
+  }
+  if (processors < 1)
+    return 1;
+  return processors < maxThreads ? processors : maxThreads;
+}

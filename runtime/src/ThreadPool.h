@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The threads of a session and the dispatch that generated code calls.
+
+#ifndef HADAL_RT_SRC_THREADPOOL_H
+#define HADAL_RT_SRC_THREADPOOL_H
+
+#include "hadal_rt/abi.h"
+
+#include <atomic>
+#include <pthread.h>
+
+namespace hadal_rt {
+
+/// Stack of a worker, part of the memory that a session promises to keep to.
+constexpr int64_t workerStackBytes = 512 * 1024;
+
+/// Most threads of one pool.
+constexpr int64_t maxThreads = 1024;
+
+/// Runs dispatches on the caller's thread and on workers.
+///
+/// A dispatch is cut into chunks. Its `ticket` holds a generation and how many
+/// chunks are still to be taken; taking one is a compare-and-swap from (g, r)
+/// to (g, r - 1). No such value ever comes twice, so a thread that succeeds
+/// has read the job of generation g, however late it came: that job cannot
+/// end, and the next cannot be written, before the chunk is done. A worker
+/// that sleeps or is descheduled is therefore never waited for.
+struct ThreadPool {
+  alignas(64) std::atomic<uint64_t> ticket;
+  /// Chunks of the current job that are done. The caller sleeps on it.
+  alignas(64) std::atomic<uint32_t> done;
+  std::atomic<uint32_t> callerSleeps;
+  /// Counts jobs. Workers sleep on it.
+  alignas(64) std::atomic<uint32_t> epoch;
+  std::atomic<uint32_t> sleepers;
+  std::atomic<uint32_t> stop;
+  /// The job. Atomic, because a late worker may read it while it is written;
+  /// such a worker then fails to take a chunk.
+  alignas(64) std::atomic<const hadal_rt_step_t *> step;
+  std::atomic<hadal_rt_kernel_t> kernel;
+  std::atomic<const int64_t *> params;
+  std::atomic<int64_t> items;
+  std::atomic<int64_t> chunkItems;
+  std::atomic<uint32_t> chunks;
+  /// Of the caller alone.
+  alignas(64) uint32_t generation;
+  int64_t threads;
+  int64_t workersStarted;
+  pthread_t *workers; ///< [threads - 1], not owned.
+
+  /// Starts \p threads - 1 workers, whose handles go into \p workers.
+  /// Returns false, with none left running, when the system gives no thread.
+  bool start(int64_t threads, pthread_t *workers);
+
+  /// Ends and joins the workers.
+  void shutDown();
+
+  /// Runs \p kernel over [0, items), as hadal_rt_dispatch_t says.
+  void run(const hadal_rt_step_t *step, hadal_rt_kernel_t kernel,
+           const int64_t *params, int64_t items);
+
+private:
+  bool takeChunk();
+  void workerLoop();
+  static void *workerMain(void *pool);
+};
+
+/// Returns how many processors this process may use: those of its affinity
+/// mask, no more than the CPU quota of its control group. At least 1.
+int64_t availableProcessors();
+
+} // namespace hadal_rt
+
+#endif // HADAL_RT_SRC_THREADPOOL_H
