@@ -77,7 +77,7 @@ LogicalResult ModelOp::verify() {
        {std::pair<StringRef, int64_t>("vocab", getVocab()),
         {"hidden", getHidden()},
         {"layers", getLayers()},
-        {"context", getContext()}})
+        {"context", getContextLength()}})
     if (value <= 0) // C1
       return emitOpError("expects ") << name << " > 0, but got " << value;
   return success();
@@ -89,7 +89,7 @@ LogicalResult ModelOp::verifySymbolUses(SymbolTableCollection &symbols) {
   if (!entry) // C2
     return emitOpError("expects entry ")
            << getEntryAttr() << " to be a function of this module";
-  Builder builder((*this)->getContext());
+  Builder builder(getContext());
   FunctionType type = entry.getFunctionType();
   Type ids = RankedTensorType::get({anySize}, builder.getI32Type());
   auto logits = RankedTensorType::get({anySize, int64_t(getVocab())},

@@ -38,7 +38,7 @@ def DeepSeek_ModelOp : DeepSeek_Op<"model",
     and the cache, and returns logits `[outputs, vocab]`. `info` carries what
     the compiler reports but does not interpret (`model_type`, token ids,
     source files).
-    - (C1) `vocab`, `hidden`, `layers` and `context` are positive.
+    - (C1) `vocab`, `hidden`, `layers` and `context_length` are positive.
     - (C2) `entry` is a function of that signature.
 
     ```mlir
@@ -47,11 +47,11 @@ def DeepSeek_ModelOp : DeepSeek_Op<"model",
     ```
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, I64Attr:$vocab,
-                       I64Attr:$hidden, I64Attr:$layers, I64Attr:$context,
+                       I64Attr:$hidden, I64Attr:$layers, I64Attr:$context_length,
                        FlatSymbolRefAttr:$entry, DictionaryAttr:$info);
   let assemblyFormat = [{
     $sym_name `vocab` $vocab `hidden` $hidden `layers` $layers `context`
-    $context `entry` $entry $info attr-dict
+    $context_length `entry` $entry $info attr-dict
   }];
   let hasVerifier = 1;
 }

@@ -43,7 +43,7 @@ void RTDialect::initialize() {
 LogicalResult ProgramOp::verify() {
   for (int64_t size : ArrayRef<int64_t>{
            int64_t(getVocab()), int64_t(getHidden()), int64_t(getLayers()),
-           int64_t(getContext()), int64_t(getPageTokens()),
+           int64_t(getContextLength()), int64_t(getPageTokens()),
            int64_t(getPageBytes()), int64_t(getWeightsBytes())})
     if (size <= 0) // C1
       return emitOpError("expects positive sizes, but got ") << size;

@@ -34,7 +34,7 @@ def RT_ProgramOp : RT_Op<"program",
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, FlatSymbolRefAttr:$entry,
                        I64Attr:$vocab, I64Attr:$hidden, I64Attr:$layers,
-                       I64Attr:$context, I64Attr:$page_tokens,
+                       I64Attr:$context_length, I64Attr:$page_tokens,
                        I64Attr:$page_bytes, I64Attr:$weights_bytes,
                        StrAttr:$layout_hash,
                        DefaultValuedAttr<I64Attr, "0">:$arena_per_token,
