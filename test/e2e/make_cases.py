@@ -461,7 +461,6 @@ def bad_cases():
     yield "index_missing_file", "the index names a file that is not there", indexed([], lambda i, f: None), inside
     yield "index_outside", "the index names a sound file outside the folder", indexed([], pointing(lambda f: "../outside.safetensors")), inside
     yield "index_outside_absolute", "the index names a sound file by an absolute path", indexed([], pointing(lambda f: str((f / "outside.safetensors").resolve()))), inside
-    yield "index_without_tensor", "the index leaves out a tensor", indexed(["model-1.safetensors"], lambda i, f: i["weight_map"].pop(gone) and None), inside
     yield "index_not_json", "the index is not JSON", indexed(["model-1.safetensors"], lambda i, f: '{"weight_map": {'), inside
     yield "index_without_map", "the index has no weight_map", indexed(["model-1.safetensors"], lambda i, f: {"metadata": {}}), inside
     yield "index_file_kind", "the index names a number for a file", indexed(["model-1.safetensors"], pointing(lambda f: 1)), inside

@@ -19,8 +19,12 @@ using namespace hadal::rt;
 #define GET_TYPEDEF_CLASSES
 #include "dialects/RT/IR/RTTypes.cpp.inc"
 
+// useDefaultAttributePrinterParser is off: the one attribute prints as a word.
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wunused-function"
 #define GET_ATTRDEF_CLASSES
 #include "dialects/RT/IR/RTAttrs.cpp.inc"
+#pragma clang diagnostic pop
 
 #define GET_OP_CLASSES
 #include "dialects/RT/IR/RTOps.cpp.inc"
@@ -41,10 +45,10 @@ void RTDialect::initialize() {
 }
 
 LogicalResult ProgramOp::verify() {
-  for (int64_t size : ArrayRef<int64_t>{
-           int64_t(getVocab()), int64_t(getHidden()), int64_t(getLayers()),
-           int64_t(getContextLength()), int64_t(getPageTokens()),
-           int64_t(getPageBytes()), int64_t(getWeightsBytes())})
+  for (int64_t size :
+       {int64_t(getVocab()), int64_t(getHidden()), int64_t(getLayers()),
+        int64_t(getContextLength()), int64_t(getPageTokens()),
+        int64_t(getPageBytes()), int64_t(getWeightsBytes())})
     if (size <= 0) // C1
       return emitOpError("expects positive sizes, but got ") << size;
   for (int64_t size :
