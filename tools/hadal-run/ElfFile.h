@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Recognizes the executables that hadalc makes, without running them.
+
+#ifndef HADAL_TOOLS_HADAL_RUN_ELFFILE_H
+#define HADAL_TOOLS_HADAL_RUN_ELFFILE_H
+
+#include <string>
+
+namespace hadal::run {
+
+/// Checks that the open file \p descriptor is an ELF executable for this
+/// machine with a section ".hadal.manifest", which hadalc puts into every
+/// object. The file is not trusted.
+///
+/// \returns What is wrong with it; empty if nothing is.
+std::string checkProduct(int descriptor);
+
+/// Replaces this process by the product at \p argv[0] with the arguments
+/// \p argv, which end with null, after checkProduct().
+///
+/// \returns Only if that is not possible: an exit code, after an error.
+int executeProduct(char *const *argv);
+
+} // namespace hadal::run
+
+#endif // HADAL_TOOLS_HADAL_RUN_ELFFILE_H

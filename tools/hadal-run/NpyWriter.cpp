@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Writes NumPy array files, version 1.0 of the format
+// (numpy/lib/format.py). All targets of Hadal are little-endian.
+
+#include "NpyWriter.h"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <unistd.h>
+
+using namespace hadal::run;
+
+NpyWriter::~NpyWriter() {
+  if (!file)
+    return;
+  fclose(file);
+  unlink(temporaryPath.c_str());
+}
+
+bool NpyWriter::open(const std::string &name, int64_t rows, int64_t columns) {
+  path = name;
+  temporaryPath = name + ".tmp." + std::to_string(getpid());
+  int descriptor = ::open(temporaryPath.c_str(),
+                          O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (descriptor < 0)
+    return false;
+  file = fdopen(descriptor, "w");
+  if (!file) {
+    int error = errno;
+    close(descriptor);
+    unlink(temporaryPath.c_str());
+    errno = error;
+    return false;
+  }
+  std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (" +
+                       std::to_string(rows) + ", " + std::to_string(columns) +
+                       "), }";
+  // With the 10 bytes before it and a newline, a multiple of 64.
+  header.append(63 - (header.size() + 10) % 64, ' ');
+  header += '\n';
+  const char prefix[] = {'\x93',
+                         'N',
+                         'U',
+                         'M',
+                         'P',
+                         'Y',
+                         1,
+                         0,
+                         char(header.size() & 255),
+                         char(header.size() >> 8)};
+  return fwrite(prefix, sizeof(prefix), 1, file) == 1 &&
+         fwrite(header.data(), header.size(), 1, file) == 1;
+}
+
+bool NpyWriter::append(const float *values, int64_t count) {
+  return fwrite(values, sizeof(float), size_t(count), file) == size_t(count);
+}
+
+bool NpyWriter::commit() {
+  bool good = !fclose(file);
+  file = nullptr;
+  if (good && !rename(temporaryPath.c_str(), path.c_str()))
+    return true;
+  int error = errno;
+  unlink(temporaryPath.c_str());
+  errno = error;
+  return false;
+}

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The command line of emitted executables.
+
+#include "Options.h"
+
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <getopt.h>
+
+using namespace hadal;
+using namespace hadal::run;
+
+void run::printHelp() {
+  // Fits a screen of 24 lines, 80 columns. --chunk N (tokens a step) is for
+  // tests, and --bench is what hadal-bench calls.
+  printf("usage: %s --chat \"Why is the sky blue?\" -n 200\n", programName());
+  fputs("\n"
+        "Runs the model that is compiled into this program. One of:\n"
+        "  --chat TEXT        answer TEXT as a chat model; with --system TEXT\n"
+        "  --prompt TEXT      continue TEXT\n"
+        "  --tokens 1,2,3     continue token ids; @FILE reads them from FILE\n"
+        "How much, and how to choose (defaults in parentheses):\n"
+        "  -n N               tokens to generate (256; 0 with --logits)\n"
+        "  --temperature T    0 takes the likeliest token (0)\n"
+        "  --top-k K          choose among the K likeliest; 0: all (0)\n"
+        "  --top-p P          ... that together have probability P (1)\n"
+        "  --min-p P          ... at least P times as likely as the first (0)\n"
+        "  --repetition-penalty R   weaken tokens seen before (1)    "
+        "--seed S (0)\n"
+        "Input, output and resources:\n"
+        "  --chat-format F    deepseek-v3, ... (what the model says)  "
+        "--thinking\n"
+        "  --logits FILE.npy  write float32 [tokens, vocab] of the prompt\n"
+        "  --json             print one JSON object\n"
+        "  --threads N        (all cores)\n"
+        "  --context N        KV memory in tokens (what the run needs)\n"
+        "  --weights FILE     (in this program, or beside it with .weights)\n",
+        stdout);
+}
+
+bool run::parseInteger(const char *text, int64_t min, int64_t max,
+                       int64_t &value) {
+  char *end;
+  errno = 0;
+  long long parsed = strtoll(text, &end, 10);
+  if (errno || end == text || *end || parsed < min || parsed > max)
+    return false;
+  value = parsed;
+  return true;
+}
+
+static bool isSeparator(char c) {
+  return c == ',' || c == ' ' || c == '\n' || c == '\t' || c == '\r';
+}
+
+bool run::parseIntegerList(const std::string &text, int64_t max,
+                           std::vector<int64_t> &values) {
+  values.clear();
+  const char *cursor = text.c_str();
+  while (*cursor) {
+    char *end;
+    errno = 0;
+    // strtoll would take a sign and leading space.
+    if (*cursor < '0' || *cursor > '9')
+      return false;
+    long long value = strtoll(cursor, &end, 10);
+    if (errno || value > max)
+      return false;
+    values.push_back(value);
+    // One comma at most between two numbers, and none at the end.
+    bool hasComma = false;
+    for (cursor = end; isSeparator(*cursor); ++cursor) {
+      if (*cursor == ',' && hasComma)
+        return false;
+      hasComma |= *cursor == ',';
+    }
+    if (*cursor ? cursor == end : hasComma)
+      return false;
+  }
+  return !values.empty() && text.size() == strlen(text.c_str());
+}
+
+bool run::readFile(const char *path, std::string &contents) {
+  FILE *file = fopen(path, "re");
+  if (!file)
+    return false;
+  contents.clear();
+  char buffer[65536];
+  while (size_t got = fread(buffer, 1, sizeof(buffer), file))
+    contents.append(buffer, got);
+  bool good = !ferror(file);
+  int error = errno;
+  fclose(file);
+  errno = error;
+  return good;
+}
+
+static ExitCode parseTokens(const char *argument, RunOptions &options) {
+  std::string list = argument;
+  if (argument[0] == '@' && !readFile(argument + 1, list))
+    return reportError(BadInput, "%s: cannot read: %s", argument + 1,
+                       strerror(errno));
+  std::vector<int64_t> values;
+  if (!parseIntegerList(list, INT32_MAX, values))
+    return reportUsage("--tokens is '%.60s', expected ids like 1,2,3",
+                       argument);
+  options.tokens.assign(values.begin(), values.end());
+  return Done;
+}
+
+namespace {
+/// Values of options without a letter.
+enum OptionId {
+  Chat = 256,
+  ChatFormat,
+  Chunk,
+  Context,
+  Json,
+  Logits,
+  MinP,
+  Prompt,
+  RepetitionPenalty,
+  Seed,
+  System,
+  Temperature,
+  Thinking,
+  Threads,
+  Tokens,
+  TopK,
+  TopP,
+  Weights
+};
+} // namespace
+
+static const option longOptions[] = {
+    {"chat", required_argument, nullptr, Chat},
+    {"chat-format", required_argument, nullptr, ChatFormat},
+    {"chunk", required_argument, nullptr, Chunk},
+    {"context", required_argument, nullptr, Context},
+    {"help", no_argument, nullptr, 'h'},
+    {"json", no_argument, nullptr, Json},
+    {"logits", required_argument, nullptr, Logits},
+    {"min-p", required_argument, nullptr, MinP},
+    {"prompt", required_argument, nullptr, Prompt},
+    {"repetition-penalty", required_argument, nullptr, RepetitionPenalty},
+    {"seed", required_argument, nullptr, Seed},
+    {"system", required_argument, nullptr, System},
+    {"temperature", required_argument, nullptr, Temperature},
+    {"thinking", no_argument, nullptr, Thinking},
+    {"threads", required_argument, nullptr, Threads},
+    {"tokens", required_argument, nullptr, Tokens},
+    {"top-k", required_argument, nullptr, TopK},
+    {"top-p", required_argument, nullptr, TopP},
+    {"weights", required_argument, nullptr, Weights},
+    {nullptr, 0, nullptr, 0}};
+
+static ExitCode readInteger(const char *name, int64_t min, int64_t max,
+                            int64_t &value) {
+  if (parseInteger(optarg, min, max, value))
+    return Done;
+  return reportUsage("%s is '%.60s', expected a number, %lld .. %lld", name,
+                     optarg, static_cast<long long>(min),
+                     static_cast<long long>(max));
+}
+
+static ExitCode readFloat(const char *name, float &value) {
+  char *end;
+  errno = 0;
+  value = strtof(optarg, &end);
+  if (end != optarg && !*end && std::isfinite(value))
+    return Done;
+  return reportUsage("%s is '%.60s', expected a number", name, optarg);
+}
+
+static ExitCode setMode(RunOptions &options, RunOptions::Mode mode) {
+  if (options.mode != RunOptions::Mode::None)
+    return reportUsage(
+        "only one of --chat, --prompt and --tokens may be given");
+  options.mode = mode;
+  return Done;
+}
+
+/// Takes one option that getopt_long has found; its value is in `optarg`.
+static ExitCode takeOption(int id, RunOptions &options) {
+  int64_t number = 0;
+  switch (id) {
+  case Chat:
+  case Prompt:
+    options.text = optarg;
+    return setMode(options, id == Chat ? RunOptions::Mode::Chat
+                                       : RunOptions::Mode::Prompt);
+  case Tokens:
+    if (ExitCode code = setMode(options, RunOptions::Mode::Tokens))
+      return code;
+    return parseTokens(optarg, options);
+  case ChatFormat:
+    options.chatFormat = optarg;
+    return Done;
+  case Chunk:
+    return readInteger("--chunk", 1, INT32_MAX, options.chunkTokens);
+  case Context:
+    return readInteger("--context", 1, INT32_MAX, options.contextTokens);
+  case Json:
+    options.json = true;
+    return Done;
+  case Logits:
+    options.logitsPath = optarg;
+    if (!*optarg)
+      return reportUsage("--logits is empty, expected a file name");
+    return Done;
+  case MinP:
+    return readFloat("--min-p", options.sampler.minP);
+  case RepetitionPenalty:
+    return readFloat("--repetition-penalty", options.sampler.repetitionPenalty);
+  case Seed:
+    if (ExitCode code = readInteger("--seed", 0, INT64_MAX, number))
+      return code;
+    options.sampler.seed = uint64_t(number);
+    return Done;
+  case System:
+    options.system = optarg;
+    return Done;
+  case Temperature:
+    return readFloat("--temperature", options.sampler.temperature);
+  case Thinking:
+    options.thinking = true;
+    return Done;
+  case Threads:
+    return readInteger("--threads", 0, 1024, options.threads);
+  case TopK:
+    if (ExitCode code = readInteger("--top-k", 0, INT32_MAX, number))
+      return code;
+    options.sampler.topK = int32_t(number);
+    return Done;
+  case TopP:
+    return readFloat("--top-p", options.sampler.topP);
+  case Weights:
+    options.weightsPath = optarg;
+    if (!*optarg)
+      return reportUsage("--weights is empty, expected a file name");
+    return Done;
+  case 'n':
+    return readInteger("-n", 0, INT32_MAX, options.generate);
+  default:
+    return reportUsage("unknown option");
+  }
+}
+
+ExitCode run::parseOptions(int argc, char **argv, RunOptions &options) {
+  options.sampler.temperature = 0;
+  opterr = 0;
+  for (;;) {
+    // With what stands there now, since getopt may step past it.
+    const char *current = argv[optind];
+    int id = getopt_long(argc, argv, ":hn:", longOptions, nullptr);
+    if (id == -1)
+      break;
+    if (id == 'h') {
+      options.mode = RunOptions::Mode::Help;
+      return Done;
+    }
+    if (id == ':')
+      return reportUsage("option '%.60s' expects a value", current);
+    if (id == '?')
+      return reportUsage("unknown or ambiguous option '%.60s'", current);
+    if (ExitCode code = takeOption(id, options))
+      return code;
+  }
+  if (optind < argc)
+    return reportUsage("unexpected argument '%.60s'", argv[optind]);
+  if (options.mode == RunOptions::Mode::None)
+    return reportUsage("expected --chat, --prompt or --tokens");
+  bool isChat = options.mode == RunOptions::Mode::Chat;
+  if (!isChat && (!options.system.empty() || !options.chatFormat.empty() ||
+                  options.thinking))
+    return reportUsage("--system, --chat-format and --thinking go with --chat");
+  std::string error;
+  if (!text::Sampler::validate(options.sampler, error))
+    return reportUsage("%s", error.c_str());
+  return Done;
+}

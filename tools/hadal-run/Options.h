@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The command line of emitted executables.
+
+#ifndef HADAL_TOOLS_HADAL_RUN_OPTIONS_H
+#define HADAL_TOOLS_HADAL_RUN_OPTIONS_H
+
+#include "Report.h"
+
+#include "hadal_text/sampler.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace hadal::run {
+
+struct RunOptions {
+  enum class Mode { None, Help, Prompt, Chat, Tokens };
+  Mode mode = Mode::None;
+  std::string text;            ///< Of --prompt or --chat.
+  std::vector<int32_t> tokens; ///< Of --tokens.
+  std::string system;          ///< Of --system; empty: none.
+  std::string chatFormat;      ///< Empty: what the model says.
+  bool thinking = false;
+  int64_t generate = -1; ///< Of -n; -1: not given.
+  text::SamplerOptions sampler;
+  int64_t threads = 0;       ///< 0: all.
+  int64_t contextTokens = 0; ///< 0: what the run needs.
+  int64_t chunkTokens = 0;   ///< 0: chosen by the program.
+  std::string logitsPath;    ///< Empty: none.
+  std::string weightsPath;   ///< Empty: found beside or in the program.
+  bool json = false;
+};
+
+/// Reads the command line into \p options; reports what is wrong with it.
+ExitCode parseOptions(int argc, char **argv, RunOptions &options);
+
+/// Prints what --help prints.
+void printHelp();
+
+/// Reads a number that is all of \p text. \returns False if it is none or not
+/// in [\p min, \p max].
+bool parseInteger(const char *text, int64_t min, int64_t max, int64_t &value);
+
+/// Reads numbers in [0, \p max], separated by commas or white space.
+/// \returns False if \p text has anything else, or no number.
+bool parseIntegerList(const std::string &text, int64_t max,
+                      std::vector<int64_t> &values);
+
+/// Reads all of the file at \p path. \returns False, with errno set, if that
+/// is not possible.
+bool readFile(const char *path, std::string &contents);
+
+} // namespace hadal::run
+
+#endif // HADAL_TOOLS_HADAL_RUN_OPTIONS_H

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The model that is compiled into this program, and its weights.
+
+#include "Product.h"
+
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <ctime>
+#include <unistd.h>
+
+using namespace hadal;
+using namespace hadal::run;
+
+ExitCode run::reportStatus(hadal_rt_status_t status) {
+  (void)status;
+  return reportError(BadInput, "%s", hadal_rt_last_error());
+}
+
+ExitCode run::openProduct(const std::string &path, Weights &weights) {
+  if (hadal_rt_status_t status = hadal_rt_model_check(&hadal_model))
+    return reportStatus(status);
+  hadal_rt_weights_t *opened = nullptr;
+  hadal_rt_status_t status;
+  if (!path.empty()) {
+    status = hadal_rt_weights_open(&hadal_model, path.c_str(), &opened);
+  } else {
+    char self[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    if (length <= 0)
+      return reportError(BadInput,
+                         "cannot find this program through /proc/self/exe: "
+                         "%s; name its weights with --weights",
+                         strerror(errno));
+    self[length] = 0;
+    status = hadal_rt_weights_open_embedded(&hadal_model, self, &opened);
+    if (status == HADAL_RT_NOT_FOUND)
+      status = hadal_rt_weights_open(
+          &hadal_model, (std::string(self) + ".weights").c_str(), &opened);
+  }
+  weights.reset(opened);
+  return status ? reportStatus(status) : Done;
+}
+
+std::string_view run::sectionText(const Weights &weights, const char *name) {
+  const void *data;
+  uint64_t bytes;
+  if (hadal_rt_weights_section(weights.get(), name, &data, &bytes))
+    return {};
+  return {static_cast<const char *>(data), size_t(bytes)};
+}
+
+double run::nowSeconds() {
+  timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return double(time.tv_sec) + double(time.tv_nsec) * 1e-9;
+}

@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The main program of emitted executables: tokenize, run, sample, print.
+
+#include "Bench.h"
+#include "NpyWriter.h"
+#include "Options.h"
+#include "Product.h"
+
+#include "hadal_text/chat.h"
+#include "hadal_text/sampler.h"
+#include "hadal_text/tokenizer.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <optional>
+#include <unistd.h>
+
+using namespace hadal;
+using namespace hadal::run;
+
+/// Prompt tokens in a step, unless --chunk says otherwise.
+static constexpr int64_t defaultChunkTokens = 512;
+
+/// Most bytes of logits that --logits holds at a time.
+static constexpr int64_t logitsBufferBytes = 64 << 20;
+
+/// Tokens to generate when -n is not given.
+static constexpr int64_t defaultGenerate = 256;
+
+namespace {
+
+/// One run of the model, from prompt to timings.
+class Runner {
+public:
+  explicit Runner(const RunOptions &options) : options(options) {}
+  ExitCode run();
+
+private:
+  ExitCode loadTokenizer();
+  ExitCode encodePrompt();
+  ExitCode encodeChat();
+  ExitCode checkLengths();
+  ExitCode makeSession();
+  ExitCode readPrompt();
+  ExitCode generate();
+  ExitCode step(const int32_t *tokens, int64_t count, int64_t firstOutput,
+                int64_t outputs);
+  ExitCode printToken(int32_t token);
+  ExitCode finish();
+
+  bool stopsAtEos() const { return options.mode != RunOptions::Mode::Tokens; }
+
+  const RunOptions &options;
+  Weights weights;
+  Session session;
+  int32_t sequence = 0;
+  std::unique_ptr<text::Tokenizer> tokenizer;
+  std::optional<text::Detokenizer> detokenizer;
+
+  std::vector<int32_t> prompt;
+  std::vector<int32_t> generated;
+  std::string generatedText;
+  int64_t generateTokens = 0;
+  int64_t chunkTokens = 0;
+  bool foundEos = false;
+
+  std::vector<int32_t> sequenceIds; ///< [chunkTokens], all `sequence`.
+  std::vector<int32_t> outputRows;  ///< [chunkTokens]
+  std::vector<float> logits;        ///< [rows, vocab]
+  double promptSeconds = 0;
+  double generateSeconds = 0;
+};
+
+} // namespace
+
+/// Makes the tokenizer. Token ids need none, so that with --tokens one that is
+/// missing or not supported only means that there is no text.
+ExitCode Runner::loadTokenizer() {
+  bool isNeeded = options.mode != RunOptions::Mode::Tokens;
+  std::string error;
+  auto refuse = [&](const char *file) {
+    tokenizer.reset();
+    return isNeeded ? reportError(BadInput, "%s: %s", file, error.c_str())
+                    : Done;
+  };
+  std::string_view json = sectionText(weights, "tokenizer.json");
+  if (json.empty()) {
+    error = "the model has none; give token ids with --tokens";
+    return refuse("tokenizer.json");
+  }
+  tokenizer = text::Tokenizer::fromJson(json, error);
+  if (!tokenizer)
+    return refuse("tokenizer.json");
+  std::string_view config = sectionText(weights, "tokenizer_config.json");
+  if (!config.empty() && !tokenizer->applyTokenizerConfig(config, error))
+    return refuse("tokenizer_config.json");
+  config = sectionText(weights, "generation_config.json");
+  if (!config.empty() && !tokenizer->applyGenerationConfig(config, error))
+    return refuse("generation_config.json");
+  detokenizer.emplace(*tokenizer, /*skipSpecial=*/true);
+  return Done;
+}
+
+ExitCode Runner::encodeChat() {
+  std::string error;
+  std::optional<text::ChatFormat> format;
+  std::string_view chatTemplate = sectionText(weights, "chat_template.jinja");
+  if (!options.chatFormat.empty()) {
+    format = text::parseChatFormat(options.chatFormat, error);
+    if (!format)
+      return reportUsage("%s", error.c_str());
+  } else if (!chatTemplate.empty()) {
+    format = text::detectChatTemplate(chatTemplate, *tokenizer, error);
+  } else {
+    format = text::detectChatFormat(
+        sectionText(weights, "tokenizer_config.json"), *tokenizer, error);
+  }
+  if (!format)
+    return reportError(BadInput, "%s", error.c_str());
+
+  std::vector<text::ChatMessage> messages;
+  if (!options.system.empty())
+    messages.push_back({"system", options.system});
+  messages.push_back({"user", options.text});
+  text::ChatOptions chat;
+  chat.thinking = options.thinking;
+  auto rendered = text::renderChat(*format, messages, chat, error);
+  if (!rendered)
+    return reportError(BadInput, "%s", error.c_str());
+  auto ids = tokenizer->encode(*rendered, /*addSpecial=*/false,
+                               /*parseSpecial=*/true, error);
+  if (!ids)
+    return reportError(BadInput, "--chat: %s", error.c_str());
+  prompt = std::move(*ids);
+  return Done;
+}
+
+ExitCode Runner::encodePrompt() {
+  if (options.mode == RunOptions::Mode::Chat)
+    return encodeChat();
+  if (options.mode == RunOptions::Mode::Tokens) {
+    prompt = options.tokens;
+    return Done;
+  }
+  std::string error;
+  auto ids = tokenizer->encode(options.text, /*addSpecial=*/true,
+                               /*parseSpecial=*/true, error);
+  if (!ids)
+    return reportError(BadInput, "--prompt: %s", error.c_str());
+  prompt = std::move(*ids);
+  return Done;
+}
+
+/// Checks the prompt, and fits what is to be generated into the context.
+ExitCode Runner::checkLengths() {
+  if (prompt.empty())
+    return reportError(BadInput, "the prompt has no tokens");
+  for (size_t i = 0; i < prompt.size(); ++i)
+    if (prompt[i] < 0 || prompt[i] >= hadal_model.vocab)
+      return reportError(BadInput, "token %zu is %d, expected 0 .. %lld", i,
+                         prompt[i],
+                         static_cast<long long>(hadal_model.vocab - 1));
+  auto promptTokens = int64_t(prompt.size());
+  int64_t context = hadal_model.context;
+  if (options.contextTokens)
+    context = std::min(context, options.contextTokens);
+  if (promptTokens > context)
+    return reportError(
+        BadInput, "the prompt has %lld tokens, but the context has %lld",
+        static_cast<long long>(promptTokens), static_cast<long long>(context));
+  // The last token that is generated is not fed back.
+  int64_t room = context - promptTokens + 1;
+  if (options.generate > room)
+    return reportError(BadInput,
+                       "-n is %lld, but after %lld prompt tokens the context "
+                       "of %lld has room for %lld",
+                       static_cast<long long>(options.generate),
+                       static_cast<long long>(promptTokens),
+                       static_cast<long long>(context),
+                       static_cast<long long>(room));
+  generateTokens = options.generate;
+  if (generateTokens < 0)
+    generateTokens =
+        options.logitsPath.empty() ? std::min(room, defaultGenerate) : 0;
+  return Done;
+}
+
+ExitCode Runner::makeSession() {
+  auto promptTokens = int64_t(prompt.size());
+  bool wantsAll = !options.logitsPath.empty();
+  chunkTokens = options.chunkTokens;
+  if (!chunkTokens) {
+    chunkTokens = defaultChunkTokens;
+    if (wantsAll)
+      chunkTokens = std::clamp<int64_t>(
+          logitsBufferBytes / int64_t(sizeof(float)) / hadal_model.vocab, 1,
+          defaultChunkTokens);
+  }
+  chunkTokens = std::min(chunkTokens, promptTokens);
+
+  hadal_rt_session_options_t sizes = {};
+  sizes.threads = options.threads;
+  sizes.max_step_tokens = chunkTokens;
+  sizes.kv_tokens = options.contextTokens
+                        ? options.contextTokens
+                        : promptTokens + std::max<int64_t>(generateTokens, 1);
+  hadal_rt_session_t *created = nullptr;
+  hadal_rt_status_t status =
+      hadal_rt_session_create(&hadal_model, weights.get(), &sizes, &created);
+  session.reset(created);
+  if (!status)
+    status = hadal_rt_sequence_create(created, &sequence);
+  if (status)
+    return reportStatus(status);
+  sequenceIds.assign(size_t(chunkTokens), sequence);
+  outputRows.resize(size_t(chunkTokens));
+  logits.resize(size_t((wantsAll ? chunkTokens : 1) * hadal_model.vocab));
+  return Done;
+}
+
+/// Runs \p count tokens and computes the logits of \p outputs of them.
+ExitCode Runner::step(const int32_t *tokens, int64_t count, int64_t firstOutput,
+                      int64_t outputs) {
+  for (int64_t i = 0; i < outputs; ++i)
+    outputRows[size_t(i)] = int32_t(firstOutput + i);
+  hadal_rt_status_t status =
+      hadal_rt_session_step(session.get(), tokens, sequenceIds.data(), count,
+                            outputRows.data(), outputs, logits.data());
+  return status ? reportStatus(status) : Done;
+}
+
+/// Runs the prompt. Leaves the logits of its last token in row 0.
+ExitCode Runner::readPrompt() {
+  auto promptTokens = int64_t(prompt.size());
+  bool wantsAll = !options.logitsPath.empty();
+  NpyWriter writer;
+  auto reportFile = [&] {
+    return reportError(BadInput, "%s: cannot write: %s",
+                       options.logitsPath.c_str(), strerror(errno));
+  };
+  if (wantsAll &&
+      !writer.open(options.logitsPath, promptTokens, hadal_model.vocab))
+    return reportFile();
+
+  double start = nowSeconds();
+  for (int64_t first = 0; first < promptTokens; first += chunkTokens) {
+    int64_t count = std::min(chunkTokens, promptTokens - first);
+    bool isLast = first + count == promptTokens;
+    int64_t outputs = wantsAll ? count : int64_t(isLast);
+    if (ExitCode code =
+            step(prompt.data() + first, count, count - outputs, outputs))
+      return code;
+    if (wantsAll && !writer.append(logits.data(), count * hadal_model.vocab))
+      return reportFile();
+    if (isLast && outputs > 1)
+      std::copy_n(logits.begin() + (outputs - 1) * hadal_model.vocab,
+                  hadal_model.vocab, logits.begin());
+  }
+  promptSeconds = nowSeconds() - start;
+  if (wantsAll && !writer.commit())
+    return reportFile();
+  return Done;
+}
+
+/// Collects the text of \p token, or shows it at once.
+ExitCode Runner::printToken(int32_t token) {
+  std::string piece;
+  if (detokenizer)
+    piece = detokenizer->push(token);
+  else if (!options.json)
+    piece = (generated.size() > 1 ? "," : "") + std::to_string(token);
+  generatedText += piece;
+  if (options.json || piece.empty() || printText(piece))
+    return Done;
+  return reportError(BadInput, "cannot write to stdout: %s", strerror(errno));
+}
+
+ExitCode Runner::generate() {
+  text::Sampler sampler(options.sampler);
+  for (int32_t token : prompt)
+    sampler.accept(token);
+  double start = nowSeconds();
+  while (int64_t(generated.size()) < generateTokens) {
+    int32_t token = sampler.sample(logits.data(), size_t(hadal_model.vocab));
+    if (token < 0)
+      return reportError(BadInput, "no logit of generated token %zu is finite",
+                         generated.size());
+    generated.push_back(token);
+    sampler.accept(token);
+    if (stopsAtEos() && tokenizer) {
+      const std::vector<int32_t> &ids = tokenizer->eosIds();
+      foundEos = std::binary_search(ids.begin(), ids.end(), token);
+    }
+    if (ExitCode code = printToken(token))
+      return code;
+    if (foundEos || int64_t(generated.size()) == generateTokens)
+      break;
+    if (ExitCode code = step(&generated.back(), 1, 0, 1))
+      return code;
+  }
+  generateSeconds = nowSeconds() - start;
+  return Done;
+}
+
+static double rate(size_t count, double seconds) {
+  return seconds > 0 ? double(count) / seconds : 0;
+}
+
+/// Prints what was held back, and the JSON object or the timings.
+ExitCode Runner::finish() {
+  std::string out;
+  if (detokenizer)
+    out = detokenizer->flush();
+  generatedText += out;
+  // The first token comes from the prompt's logits.
+  size_t decoded = generated.empty() ? 0 : generated.size() - 1;
+  double promptRate = rate(prompt.size(), promptSeconds);
+  double generateRate = rate(decoded, generateSeconds);
+  if (options.json) {
+    out = "{\"prompt_tokens\":";
+    appendJsonList(out, prompt);
+    out += ",\"tokens\":";
+    appendJsonList(out, generated);
+    out += ",\"text\":";
+    appendJsonString(out, generatedText);
+    out += ",\"stop\":";
+    appendJsonString(out, foundEos ? "eos" : "length");
+    appendFormat(
+        out,
+        ",\"timings\":{\"prompt_tokens\":%zu,\"prompt_s\":%.6f,"
+        "\"prompt_tokens_per_s\":%.3f,\"generated_tokens\":%zu,"
+        "\"generate_s\":%.6f,\"generated_tokens_per_s\":%.3f,"
+        "\"threads\":%lld}}\n",
+        prompt.size(), promptSeconds, promptRate, generated.size(),
+        generateSeconds, generateRate,
+        static_cast<long long>(hadal_rt_session_threads(session.get())));
+  } else if (!generated.empty() &&
+             (generatedText.empty() || generatedText.back() != '\n')) {
+    out += '\n';
+  }
+  if (!printText(out))
+    return reportError(BadInput, "cannot write to stdout: %s", strerror(errno));
+  if (!options.json && isatty(STDERR_FILENO))
+    fprintf(stderr,
+            "prompt: %zu tokens, %.2f tokens/s; generated: %zu tokens, %.2f "
+            "tokens/s; %lld threads\n",
+            prompt.size(), promptRate, generated.size(), generateRate,
+            static_cast<long long>(hadal_rt_session_threads(session.get())));
+  return Done;
+}
+
+ExitCode Runner::run() {
+  if (ExitCode code = openProduct(options.weightsPath, weights))
+    return code;
+  if (ExitCode code = loadTokenizer())
+    return code;
+  if (ExitCode code = encodePrompt())
+    return code;
+  if (ExitCode code = checkLengths())
+    return code;
+  if (ExitCode code = makeSession())
+    return code;
+  if (ExitCode code = readPrompt())
+    return code;
+  if (ExitCode code = generate())
+    return code;
+  return finish();
+}
+
+int main(int argc, char **argv) {
+  setProgramName(argc ? argv[0] : nullptr);
+  if (argc > 1 && !strcmp(argv[1], "--bench"))
+    return runBench(argc - 1, argv + 1);
+  RunOptions options;
+  if (ExitCode code = parseOptions(argc, argv, options))
+    return code;
+  if (options.mode == RunOptions::Mode::Help) {
+    printHelp();
+    return Done;
+  }
+  return Runner(options).run();
+}
