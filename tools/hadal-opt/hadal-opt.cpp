@@ -4,6 +4,7 @@
 
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 #include "dialects/RT/IR/RTOps.h"
+#include "passes/Passes.h"
 
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/InitAllDialects.h"
@@ -14,7 +15,11 @@ int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
   mlir::registerAllDialects(registry);
   registry.insert<hadal::deepseek::DeepSeekDialect, hadal::rt::RTDialect>();
+
   mlir::registerAllPasses();
-  return mlir::asMainReturnCode(mlir::MlirOptMain(
-      argc, argv, "Hadal optimizer\n", registry));
+  hadal::registerDeepSeekPasses(); // passes/
+  // Those of codegen/Passes.h go here.
+
+  return mlir::asMainReturnCode(
+      mlir::MlirOptMain(argc, argv, "Hadal optimizer\n", registry));
 }
