@@ -5,10 +5,12 @@
 """Compiles the model of every case and checks what comes out.
 
     check_goldens.py --hadalc build/bin/hadalc --hadal-run build/bin/hadal-run --cases DIR [--only NAME] [--jobs N]
+    check_goldens.py --hadalc build/bin/hadalc --hadal-run build/bin/hadal-run --model DIR
 
 A case is a folder with case.json. It passes if the logits of tokens.json differ from logits.npy by at most "tolerance"
 (1e-4) of the largest |logit|, and if both hadal-run and the program itself continue greedy.json's prompt as it says. A
-case under bad/ passes if hadalc exits with 1, says why in one line on stderr and leaves no file. Exit status: 0 all
+case under bad/ passes if hadalc exits with 1, says why in one line on stderr and leaves no file. A model that has such files in its own folder golden/ is a
+case, too, and given by --model. Exit status: 0 all
 passed, 1 some failed, 2 wrong usage.
 """
 import argparse
@@ -130,36 +132,43 @@ def check_bad(case, spec, args):
 def check(case, args):
     """Returns (name, passed, one line)."""
     is_bad = case.parent.name == "bad"
-    name = f"bad/{case.name}" if is_bad else case.name
+    name = case.parent.name if args.model else f"bad/{case.name}" if is_bad else case.name
     try:
-        spec = json.loads((case / "case.json").read_text())
+        spec = {"model": ".."} if args.model else json.loads((case / "case.json").read_text())
         return name, True, (check_bad if is_bad else check_good)(case, spec, args)
     except Failure as failure:
         return name, False, str(failure)
+
+
+def find_cases(args, parser):
+    root = args.cases.resolve()
+    good, bad = (sorted(p.parent for p in root.glob(pattern)) for pattern in ("*/case.json", "bad/*/case.json"))
+    cases = {None: good + bad, "good": good, "bad": bad}.get(args.only)
+    if cases is None:
+        cases = [c for c in good + bad if args.only == str(c.relative_to(root))]
+    if not cases:
+        parser.error(f"no cases in {root}" + (f" by the name of {args.only}" if args.only else ""))
+    return cases
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--hadalc", required=True, type=Path)
     parser.add_argument("--hadal-run", required=True, type=Path)
-    parser.add_argument("--cases", required=True, type=Path, help="folder of cases")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--cases", type=Path, help="folder of cases")
+    what.add_argument("--model", type=Path, help="a model whose folder golden/ has what it computes")
     parser.add_argument("--only", help="one case (llama, bad/config_empty), or 'good' or 'bad' for all of one kind")
     parser.add_argument("--jobs", type=int, default=1, help="cases at a time (default: 1)")
     parser.add_argument("--timeout", type=int, default=60, help="seconds that one command may take (default: 60)")
     parser.add_argument("--quiet", action="store_true", help="print the failures only, and the count")
     args = parser.parse_args()
-    args.hadalc, args.hadal_run, args.cases = (p.resolve() for p in (args.hadalc, args.hadal_run, args.cases))
+    args.hadalc, args.hadal_run = args.hadalc.resolve(), args.hadal_run.resolve()
     for tool in (args.hadalc, args.hadal_run):
         if not tool.is_file():
             parser.error(f"no such program: {tool}")
 
-    good, bad = (sorted(p.parent for p in args.cases.glob(pattern)) for pattern in ("*/case.json", "bad/*/case.json"))
-    cases = {None: good + bad, "good": good, "bad": bad}.get(args.only)
-    if cases is None:
-        cases = [c for c in good + bad if args.only == str(c.relative_to(args.cases))]
-    if not cases:
-        parser.error(f"no cases in {args.cases}" + (f" by the name of {args.only}" if args.only else ""))
-
+    cases = [args.model.resolve() / "golden"] if args.model else find_cases(args, parser)
     failed = 0
     with ThreadPoolExecutor(max(args.jobs, 1)) as pool:
         for name, passed, line in pool.map(lambda case: check(case, args), cases):
