@@ -7,7 +7,6 @@ usage: check-run.py --product FILE --hadal-run FILE --hadal-bench FILE
 import argparse
 import ast
 import json
-import os
 import shutil
 import struct
 import subprocess
@@ -356,8 +355,15 @@ class RunTest(unittest.TestCase):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--product", required=True)
-    parser.add_argument("--hadal-run", required=True)
-    parser.add_argument("--hadal-bench", required=True)
+    parser.add_argument("--product")
+    parser.add_argument("--hadal-run")
+    parser.add_argument("--hadal-bench")
+    parser.add_argument("--write-weights", type=Path,
+                        help="write the made-up weights and do no more")
     ARGUMENTS, rest = parser.parse_known_args()
+    if ARGUMENTS.write_weights:
+        ARGUMENTS.write_weights.write_bytes(weights_file([
+            ("tokenizer.json", tokenizer_json()),
+            ("tokenizer_config.json", tokenizer_config_json())]))
+        sys.exit()
     unittest.main(argv=[sys.argv[0], *rest])
