@@ -85,18 +85,24 @@ def check_logits(case, spec, got):
 
 def check_greedy(case, command, timeout):
     greedy = json.loads((case / "greedy.json").read_text())
-    expected = greedy["continuation"]
-    out = must_run([*command, "--tokens", ids(greedy["prompt"]), "-n", len(expected), "--temperature", "0", "--json"], timeout)
-    name = Path(command[0]).name
-    try:
-        result = json.loads(out)
-        prompt, got = result["prompt_tokens"], result["tokens"]
-    except (ValueError, KeyError, TypeError):
-        raise Failure(f"{name} --json printed no object with prompt_tokens and tokens: {out[:60]!r}")
-    if prompt != greedy["prompt"]:
-        raise Failure(f"{name} has prompt_tokens {ids(prompt)}, expected {ids(greedy['prompt'])}")
-    if got != expected:
-        raise Failure(f"{name} continues with {ids(got)}, expected {ids(expected)}")
+    expected = greedy.get("continuation") or greedy["tokens"]
+    prompts = [("--tokens", ids(greedy["prompt"]))]
+    if "prompt_text" in greedy:
+        prompts.append(("--prompt", greedy["prompt_text"]))
+    for prompt in prompts:
+        out = must_run([*command, *prompt, "-n", len(expected), "--temperature", "0", "--json"], timeout)
+        name = f"{Path(command[0]).name} {prompt[0]}"
+        try:
+            result = json.loads(out)
+            found, got, text = result["prompt_tokens"], result["tokens"], result.get("text")
+        except (ValueError, KeyError, TypeError):
+            raise Failure(f"{name} --json printed no object with prompt_tokens and tokens: {out[:60]!r}")
+        if found != greedy["prompt"]:
+            raise Failure(f"{name} has prompt_tokens {ids(found)}, expected {ids(greedy['prompt'])}")
+        if got != expected:
+            raise Failure(f"{name} continues with {ids(got)}, expected {ids(expected)}")
+        if text != greedy.get("text", text):
+            raise Failure(f"{name} continues with {text!r}, expected {greedy['text']!r}")
 
 
 def check_good(case, spec, args):
