@@ -10,8 +10,8 @@
 
 namespace hadal::text {
 
-/// The NFC of valid UTF-8 \p text, by Unicode 14. A character of a later
-/// version stays as it is.
+/// The NFC of valid UTF-8 \p text, by Unicode 9, as `tokenizers` has it. A
+/// character of a later version stays where it is.
 std::string normalizeNfc(std::string_view text);
 
 } // namespace hadal::text

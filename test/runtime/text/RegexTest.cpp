@@ -151,6 +151,11 @@ TEST(Nfc, Composes) {
   EXPECT_EQ(normalizeNfc("\u0344"), "\u0308\u0301");
 }
 
+// U+089C came with Unicode 14; `tokenizers` does not move it.
+TEST(Nfc, LeavesLaterMarks) {
+  EXPECT_EQ(normalizeNfc("\u089c\u0f7d"), "\u089c\u0f7d");
+}
+
 // 100000 marks on one letter must not take quadratic time.
 TEST(Nfc, LongRunOfMarks) {
   std::string text = "a";
