@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// A model on disk becomes a module of deepseek ops.
+
+#ifndef HADAL_IMPORT_H
+#define HADAL_IMPORT_H
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/OwningOpRef.h"
+
+#include "absl/status/statusor.h"
+#include "llvm/ADT/StringRef.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace hadal {
+
+struct ImportOptions {
+  /// False: no file with tensors is opened, so that the configuration alone is
+  /// enough. Shapes and element types then come from it, and the recipes of
+  /// the weights do not say where their bytes are.
+  bool weights = true;
+  /// Tokens a sequence may have. 0: as many as the model says.
+  int64_t contextTokens = 0;
+  /// If set, gets one line for each thing that the importer knew not to matter
+  /// or had to assume: ignored keys, defaults, a layer that is left out.
+  std::vector<std::string> *notes = nullptr;
+};
+
+/// Reads the model at \p path, a Hugging Face folder (config.json beside
+/// *.safetensors), and returns a verified module with one `deepseek.model`.
+/// The module's recipes name files relative to the folder.
+///
+/// Nothing in the files is trusted: every size is checked before it is used,
+/// and no file outside the folder is opened. Loads the dialects it needs into
+/// \p context. Each error is one line that names the file, the key or tensor,
+/// and both values.
+///
+/// - kNotFound: there is nothing at \p path.
+/// - kInvalidArgument: the model or an option is wrong.
+/// - kUnimplemented: Hadal does not support this format, architecture or key.
+/// - kInternal: a bug in Hadal.
+absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>
+importModel(mlir::MLIRContext &context, llvm::StringRef path,
+            const ImportOptions &options = {});
+
+} // namespace hadal
+
+#endif // HADAL_IMPORT_H

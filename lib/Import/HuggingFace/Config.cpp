@@ -1,0 +1,827 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What a config.json says of a model's graph, checked and with defaults filled
+// in. The tables come first: the keys of each family, their defaults, and those
+// that must have one value because Hadal builds only what that value means.
+
+#include "lib/Import/HuggingFace/Config.h"
+
+#include "lib/Import/JSON.h"
+#include "lib/Support/CheckedMath.h"
+
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringSet.h"
+
+#include <cmath>
+
+using namespace hadal;
+using namespace hadal::huggingface;
+using llvm::ArrayRef;
+using llvm::StringRef;
+using llvm::Twine;
+
+//===----------------------------------------------------------------------===//
+// Tables
+//===----------------------------------------------------------------------===//
+
+namespace {
+enum Family : unsigned {
+  Llama = 1,
+  Qwen2 = 2,
+  MoE16B = 4,
+  V2 = 8,
+  V3 = 16,
+  WithMLA = V2 | V3,
+  WithMoE = MoE16B | V2 | V3,
+  WithoutMLA = Llama | Qwen2 | MoE16B,
+  Any = 31
+};
+
+struct FamilyInfo {
+  StringRef modelType;
+  Family family;
+};
+
+/// A number that the class in transformers takes where the key is missing.
+struct Default {
+  StringRef key;
+  unsigned families;
+  double value;
+};
+
+/// A key that must have this value, or be missing.
+struct Fixed {
+  StringRef key;
+  unsigned families;
+  StringRef json;
+};
+} // namespace
+
+static constexpr FamilyInfo families[] = {{"llama", Llama},
+                                          {"qwen2", Qwen2},
+                                          {"deepseek", MoE16B},
+                                          {"deepseek_v2", V2},
+                                          {"deepseek_v3", V3}};
+
+/// Architectures of the family that Hadal knows of and does not import.
+static constexpr StringRef laterModelTypes[] = {
+    "deepseek_v32", "deepseek_v4", "deepseek_v41", "deepseek_vl_v2",
+    "multi_modality"};
+
+static constexpr Default defaults[] = {
+    {"vocab_size", Llama | V2, 32000},
+    {"vocab_size", V3, 129280},
+    {"hidden_size", Llama | V2, 4096},
+    {"hidden_size", V3, 7168},
+    {"intermediate_size", Llama | V2, 11008},
+    {"intermediate_size", V3, 18432},
+    {"num_hidden_layers", Llama | V2, 32},
+    {"num_hidden_layers", V3, 61},
+    {"num_attention_heads", Llama | V2, 32},
+    {"num_attention_heads", V3, 128},
+    {"max_position_embeddings", Llama | V2, 2048},
+    {"max_position_embeddings", V3, 4096},
+    {"rms_norm_eps", Any, 1e-6},
+    {"rope_theta", Any, 1e4},
+    {"kv_lora_rank", WithMLA, 512},
+    {"q_lora_rank", WithMLA, 1536},
+    {"qk_rope_head_dim", WithMLA, 64},
+    {"qk_nope_head_dim", WithMLA, 128},
+    {"v_head_dim", WithMLA, 128},
+    {"moe_intermediate_size", V2, 1407},
+    {"moe_intermediate_size", V3, 2048},
+    {"n_shared_experts", V2, 2},
+    {"n_shared_experts", V3, 1},
+    {"n_routed_experts", V2, 64},
+    {"n_routed_experts", V3, 256},
+    {"num_experts_per_tok", V3, 8},
+    {"routed_scaling_factor", V2, 1.0},
+    {"routed_scaling_factor", V3, 2.5},
+    {"n_group", V3, 8},
+    {"topk_group", V3, 4},
+    {"first_k_dense_replace", V2, 0},
+    {"first_k_dense_replace", V3, 3},
+    {"moe_layer_freq", WithMoE, 1},
+};
+
+static constexpr Fixed fixedKeys[] = {
+    {"hidden_act", Any, "\"silu\""},
+    {"is_encoder_decoder", Any, "false"},
+    {"add_cross_attention", Any, "false"},
+    {"partial_rotary_factor", Any, "1"},
+    {"use_sliding_window", Qwen2, "false"},
+    {"use_mrope", Qwen2, "false"},
+    {"attention_bias", Qwen2, "true"},
+    {"use_mla", V2 | V3, "true"},
+    {"rope_interleave", V3, "true"},
+    // The remote code of MoE-16B has no such factor.
+    {"routed_scaling_factor", MoE16B, "1"},
+    {"topk_method", MoE16B, "\"greedy\""},
+    {"scoring_func", MoE16B | V2, "\"softmax\""},
+    {"scoring_func", V3, "\"sigmoid\""},
+    {"topk_method", V3, "\"noaux_tc\""},
+};
+
+/// Keys that change nothing in what the model computes: how it was trained or
+/// run, who wrote the file, and text handling that the tokenizer's files say.
+static constexpr StringRef ignoredKeys[] = {"architectures",
+                                            "attention_dropout",
+                                            "attn_implementation",
+                                            "aux_loss_alpha",
+                                            "auto_map",
+                                            "do_sample",
+                                            "embd_pdrop",
+                                            "ep_size",
+                                            "finetuning_task",
+                                            "gradient_checkpointing",
+                                            "hidden_dropout",
+                                            "initializer_range",
+                                            "is_decoder",
+                                            "max_length",
+                                            "max_new_tokens",
+                                            "model_max_length",
+                                            "name_or_path",
+                                            "output_attentions",
+                                            "output_hidden_states",
+                                            "output_router_logits",
+                                            "pad_token_id",
+                                            "pretraining_tp",
+                                            "problem_type",
+                                            "resid_pdrop",
+                                            "return_dict",
+                                            "router_aux_loss_coef",
+                                            "seq_aux",
+                                            "task_specific_params",
+                                            "temperature",
+                                            "tokenizer_class",
+                                            "top_k",
+                                            "top_p",
+                                            "torchscript",
+                                            "transformers_version",
+                                            "unsloth_fixed",
+                                            "unsloth_version",
+                                            "use_bfloat16",
+                                            "use_cache"};
+
+/// Keys that one family writes and does not read.
+static constexpr Fixed ignoredByFamily[] = {
+    // Read only if use_sliding_window is true.
+    {"sliding_window", Qwen2, ""},
+    {"max_window_layers", Qwen2, ""},
+    // Every MLA head has its own keys, expanded from the latent.
+    {"num_key_value_heads", WithMLA, ""},
+};
+
+//===----------------------------------------------------------------------===//
+// Reader
+//===----------------------------------------------------------------------===//
+
+/// No published model comes near; far enough below 2^63 that products of two
+/// dimensions cannot overflow.
+constexpr int64_t maxDimension = int64_t(1) << 24;
+constexpr int64_t maxLayers = 4096;
+constexpr int64_t maxExperts = int64_t(1) << 16;
+/// Positions are i32.
+constexpr int64_t maxTokens = (int64_t(1) << 31) - 1;
+
+namespace {
+/// One object of the file, read key by key. The first error is kept and what
+/// is read after it is a harmless value, so that callers need not check each.
+class Reader {
+public:
+  Reader(const llvm::json::Object &json, std::string where,
+         absl::Status &status)
+      : json(json), where(std::move(where)), status(status) {}
+
+  /// Null if the key is missing or null.
+  const llvm::json::Value *get(StringRef key) {
+    seen.insert(key);
+    const llvm::json::Value *value = json.get(key);
+    return value && value->kind() != llvm::json::Value::Null ? value : nullptr;
+  }
+  bool has(StringRef key) const { return json.get(key); }
+  void ignore(StringRef key) { seen.insert(key); }
+
+  int64_t integer(StringRef key, const llvm::json::Value &value, int64_t min,
+                  int64_t max);
+  double number(StringRef key, const llvm::json::Value &value, double min,
+                double max);
+  std::string string(StringRef key, const llvm::json::Value &value);
+  bool boolean(StringRef key, const llvm::json::Value &value);
+
+  void missing(StringRef key) {
+    if (has(key))
+      fail(key, "null", "a value");
+    else
+      fail(invalid(where + ": has no key '" + key + "'"));
+  }
+  void fail(StringRef key, const Twine &value, const Twine &expected) {
+    fail(invalid(where + ": '" + key + "' is " + value + ", expected " +
+                 expected));
+  }
+  void fail(absl::Status error) {
+    if (status.ok())
+      status = std::move(error);
+  }
+  bool ok() const { return status.ok(); }
+
+  /// The keys that nothing asked for, in the order of the alphabet.
+  std::vector<StringRef> unseen() const;
+
+  const std::string &place() const { return where; }
+
+private:
+  const llvm::json::Object &json;
+  std::string where;
+  absl::Status &status;
+  llvm::StringSet<> seen;
+};
+
+class ConfigReader : Reader {
+public:
+  ConfigReader(const llvm::json::Object &json, StringRef path,
+               std::vector<std::string> &notes)
+      : Reader(json, path.str(), firstError), json(json), notes(notes) {}
+
+  absl::StatusOr<Config> read();
+
+private:
+  void note(const Twine &text) { notes.push_back(text.str()); }
+
+  using Reader::boolean;
+  using Reader::integer;
+  using Reader::number;
+  std::optional<double> defaultOf(StringRef key);
+  int64_t integer(StringRef key, int64_t min, int64_t max);
+  int64_t dimension(StringRef key) { return integer(key, 1, maxDimension); }
+  double number(StringRef key, double min, double max);
+  bool boolean(StringRef key, bool fallback);
+  /// Requires that a product of keys, such as heads times their width, is a
+  /// dimension that Hadal takes.
+  void checkProduct(StringRef keys, int64_t a, int64_t b);
+
+  Family readFamily();
+  void readSizes();
+  void readAttention();
+  void readLatentAttention();
+  void readMoE();
+  void readRouting(MoEConfig &moe);
+  void readRope();
+  void readQuantization();
+  void readDType();
+  void readTokens();
+  void checkFixedKeys();
+  void checkLayerTypes();
+  void checkUnknownKeys();
+
+  const llvm::json::Object &json;
+  std::vector<std::string> &notes;
+  absl::Status firstError;
+  Family family = Llama;
+  Config config;
+};
+} // namespace
+
+int64_t Reader::integer(StringRef key, const llvm::json::Value &value,
+                        int64_t min, int64_t max) {
+  std::optional<int64_t> result = value.getAsInteger();
+  if (result && *result >= min && *result <= max)
+    return *result;
+  fail(key, toText(value),
+       "an integer from " + Twine(min) + " to " + Twine(max));
+  return min;
+}
+
+double Reader::number(StringRef key, const llvm::json::Value &value, double min,
+                      double max) {
+  std::optional<double> result = value.getAsNumber();
+  if (result && *result >= min && *result <= max) // False for NaN too.
+    return *result;
+  fail(key, toText(value),
+       "a number from " + llvm::formatv("{0:g}", min).str() + " to " +
+           llvm::formatv("{0:g}", max).str());
+  return min;
+}
+
+std::string Reader::string(StringRef key, const llvm::json::Value &value) {
+  if (std::optional<StringRef> result = value.getAsString())
+    return result->str();
+  fail(key, toText(value), "a string");
+  return "";
+}
+
+bool Reader::boolean(StringRef key, const llvm::json::Value &value) {
+  if (std::optional<bool> result = value.getAsBoolean())
+    return *result;
+  fail(key, toText(value), "true or false");
+  return false;
+}
+
+std::vector<StringRef> Reader::unseen() const {
+  std::vector<StringRef> keys;
+  for (const auto &[key, value] : json)
+    if (!seen.contains(StringRef(key)))
+      keys.push_back(key);
+  llvm::sort(keys);
+  return keys;
+}
+
+std::optional<double> ConfigReader::defaultOf(StringRef key) {
+  for (const Default &entry : defaults)
+    if (entry.key == key && (entry.families & family))
+      return entry.value;
+  return std::nullopt;
+}
+
+int64_t ConfigReader::integer(StringRef key, int64_t min, int64_t max) {
+  if (const llvm::json::Value *value = get(key))
+    return integer(key, *value, min, max);
+  std::optional<double> fallback = defaultOf(key);
+  if (has(key) || !fallback) {
+    missing(key);
+    return min;
+  }
+  note("'" + key + "' is missing: took " + Twine(int64_t(*fallback)) +
+       ", the default of " + config.modelType);
+  return int64_t(*fallback);
+}
+
+double ConfigReader::number(StringRef key, double min, double max) {
+  if (const llvm::json::Value *value = get(key))
+    return number(key, *value, min, max);
+  std::optional<double> fallback = defaultOf(key);
+  if (has(key) || !fallback) {
+    missing(key);
+    return min;
+  }
+  note("'" + key + "' is missing: took " +
+       llvm::formatv("{0:g}", *fallback).str() + ", the default of " +
+       config.modelType);
+  return *fallback;
+}
+
+bool ConfigReader::boolean(StringRef key, bool fallback) {
+  if (const llvm::json::Value *value = get(key))
+    return boolean(key, *value);
+  if (has(key))
+    missing(key);
+  else
+    note("'" + key + "' is missing: took " + (fallback ? "true" : "false") +
+         ", the default of " + config.modelType);
+  return fallback;
+}
+
+void ConfigReader::checkProduct(StringRef keys, int64_t a, int64_t b) {
+  if (a * b > maxDimension)
+    fail(invalid(place() + ": " + keys + " is " + Twine(a) + " x " + Twine(b) +
+                 ", expected at most " + Twine(maxDimension)));
+}
+
+//===----------------------------------------------------------------------===//
+// Keys
+//===----------------------------------------------------------------------===//
+
+Family ConfigReader::readFamily() {
+  const llvm::json::Value *value = get("model_type");
+  if (!value) {
+    missing("model_type");
+    return Llama;
+  }
+  config.modelType = string("model_type", *value);
+  for (const FamilyInfo &info : families)
+    if (info.modelType == config.modelType)
+      return info.family;
+  if (!ok())
+    return Llama;
+  std::string supported;
+  for (const FamilyInfo &info : families)
+    supported += (supported.empty() ? "" : ", ") + info.modelType.str();
+  bool isLater = llvm::is_contained(laterModelTypes, config.modelType);
+  fail(unimplemented(place() + ": model_type " + quote(config.modelType) +
+                     (isLater ? " is not supported yet" : " is not known") +
+                     ", expected one of " + supported));
+  return Llama;
+}
+
+void ConfigReader::readSizes() {
+  config.vocab = dimension("vocab_size");
+  config.hidden = dimension("hidden_size");
+  config.intermediate = dimension("intermediate_size");
+  config.layers = integer("num_hidden_layers", 1, maxLayers);
+  config.heads = dimension("num_attention_heads");
+  config.maxPositions = integer("max_position_embeddings", 1, maxTokens);
+  config.normEpsilon = number("rms_norm_eps", 1e-30, 1);
+  config.tiedEmbeddings = boolean("tie_word_embeddings", false);
+}
+
+void ConfigReader::readAttention() {
+  config.kvHeads = config.heads;
+  if (const llvm::json::Value *value = get("num_key_value_heads"))
+    config.kvHeads = integer("num_key_value_heads", *value, 1, maxDimension);
+  else
+    note("'num_key_value_heads' is missing: took num_attention_heads, " +
+         Twine(config.heads));
+  if (config.heads % config.kvHeads != 0)
+    fail("num_attention_heads", Twine(config.heads),
+         "a multiple of 'num_key_value_heads', " + Twine(config.kvHeads));
+  if (const llvm::json::Value *value = get("head_dim")) {
+    config.headDim = integer("head_dim", *value, 1, maxDimension);
+    // MoE-16B's remote code does not read it.
+    if (family == MoE16B && config.headDim * config.heads != config.hidden)
+      fail("head_dim", Twine(config.headDim),
+           "hidden_size / num_attention_heads, " + Twine(config.hidden) +
+               " / " + Twine(config.heads));
+  } else {
+    config.headDim = config.hidden / config.heads;
+    if (config.hidden % config.heads != 0)
+      fail("hidden_size", Twine(config.hidden),
+           "a multiple of 'num_attention_heads', " + Twine(config.heads));
+  }
+  if (ok() && config.headDim % 2 != 0)
+    fail(invalid(place() + ": the width of a head is " + Twine(config.headDim) +
+                 ", expected an even number, for rotary embedding"));
+  checkProduct("num_attention_heads x head_dim", config.heads, config.headDim);
+  if (family == Qwen2) {
+    config.qkvBias = true;
+  } else {
+    config.qkvBias = config.outputBias = boolean("attention_bias", false);
+  }
+  if (family == Llama)
+    if (const llvm::json::Value *value = get("mlp_bias"))
+      config.mlpBias = boolean("mlp_bias", *value);
+  readRope();
+}
+
+void ConfigReader::readLatentAttention() {
+  LatentConfig &latent = config.latent.emplace();
+  // Null means one q_proj; only a missing key means the default.
+  if (get("q_lora_rank") || !has("q_lora_rank"))
+    latent.queryRank = dimension("q_lora_rank");
+  latent.rank = dimension("kv_lora_rank");
+  latent.nopeDim = dimension("qk_nope_head_dim");
+  latent.ropeDim = dimension("qk_rope_head_dim");
+  latent.valueDim = dimension("v_head_dim");
+  if (ok() && latent.ropeDim % 2 != 0)
+    fail("qk_rope_head_dim", Twine(latent.ropeDim), "an even number");
+  int64_t queryDim = latent.nopeDim + latent.ropeDim;
+  checkProduct("num_attention_heads x (qk_nope_head_dim + qk_rope_head_dim)",
+               config.heads, queryDim);
+  checkProduct("num_attention_heads x (qk_nope_head_dim + v_head_dim)",
+               config.heads, latent.nopeDim + latent.valueDim);
+  // Newer releases of transformers write what they derive.
+  for (auto [key, expected] :
+       {std::pair<StringRef, int64_t>("qk_head_dim", queryDim),
+        {"head_dim", latent.ropeDim}})
+    if (const llvm::json::Value *value = get(key))
+      if (int64_t size = integer(key, *value, 1, maxDimension);
+          ok() && size != expected)
+        fail(key, Twine(size), Twine(expected));
+  config.latentBias = config.outputBias = boolean("attention_bias", false);
+  readRope();
+}
+
+void ConfigReader::readMoE() {
+  // Null means no layer with experts.
+  if (!get("n_routed_experts") &&
+      (has("n_routed_experts") || !defaultOf("n_routed_experts"))) {
+    note("'n_routed_experts' is " +
+         StringRef(has("n_routed_experts") ? "null" : "missing") +
+         ": no layer has experts");
+    for (StringRef key :
+         {"num_experts_per_tok", "moe_intermediate_size", "n_shared_experts",
+          "first_k_dense_replace", "moe_layer_freq", "n_group", "topk_group",
+          "norm_topk_prob", "routed_scaling_factor", "topk_method"})
+      ignore(key);
+    return;
+  }
+  MoEConfig &moe = config.moe.emplace();
+  moe.experts = integer("n_routed_experts", 1, maxExperts);
+  moe.topK = integer("num_experts_per_tok", 1, moe.experts);
+  moe.intermediate = dimension("moe_intermediate_size");
+  if (get("n_shared_experts") ||
+      (!has("n_shared_experts") && defaultOf("n_shared_experts")))
+    moe.sharedExperts = integer("n_shared_experts", 0, maxExperts);
+  checkProduct("moe_intermediate_size x n_shared_experts", moe.intermediate,
+               moe.sharedExperts);
+  moe.firstDense = integer("first_k_dense_replace", 0, maxLayers);
+  moe.layerFreq = integer("moe_layer_freq", 1, maxLayers);
+  readRouting(moe);
+}
+
+void ConfigReader::readRouting(MoEConfig &moe) {
+  using deepseek::Scoring;
+  using deepseek::TopKMethod;
+  moe.normalize = boolean("norm_topk_prob", family == V3);
+  if (family == MoE16B) {
+    // Remote code: only if there is more than one weight to normalize.
+    moe.normalize &= moe.topK > 1;
+    return;
+  }
+  moe.scale = number("routed_scaling_factor", 1e-6, 1e6);
+  if (family == V3) {
+    moe.scoring = Scoring::Sigmoid;
+    moe.method = TopKMethod::NoAuxTC;
+  } else {
+    const llvm::json::Value *value = get("topk_method");
+    std::string method = value ? string("topk_method", *value) : "greedy";
+    if (!value)
+      note("'topk_method' is missing: took \"greedy\", the default of " +
+           config.modelType);
+    if (method == "group_limited_greedy")
+      moe.method = TopKMethod::GroupLimitedGreedy;
+    else if (method != "greedy" && ok())
+      fail(unimplemented(place() + ": topk_method " + quote(method) +
+                         " is not supported for " + config.modelType +
+                         ", expected \"greedy\" or \"group_limited_greedy\""));
+    if (moe.normalize && moe.topK > 1)
+      fail(unimplemented(
+          place() + ": 'norm_topk_prob' is true, expected false: the model's "
+                    "own code normalizes the weights of experts and does not "
+                    "scale them, transformers' deepseek_v2 does the contrary"));
+    moe.normalize = false;
+  }
+  if (moe.method == TopKMethod::Greedy) {
+    ignore("n_group");
+    ignore("topk_group");
+    return;
+  }
+  moe.groups = integer("n_group", 1, moe.experts);
+  moe.topGroups = integer("topk_group", 1, moe.groups);
+  if (!ok())
+    return;
+  int64_t inGroup = moe.experts / moe.groups;
+  if (moe.experts % moe.groups != 0)
+    fail("n_routed_experts", Twine(moe.experts),
+         "a multiple of 'n_group', " + Twine(moe.groups));
+  else if (moe.topK > inGroup * moe.topGroups)
+    fail("num_experts_per_tok", Twine(moe.topK),
+         "at most the " + Twine(inGroup * moe.topGroups) +
+             " experts of 'topk_group' groups");
+  else if (family == V3 && moe.groups > 1 && inGroup < 2)
+    fail("n_group", Twine(moe.groups),
+         "groups of at least two of " + Twine(moe.experts) + " experts");
+}
+
+/// How much YaRN raises the softmax temperature: g of arXiv:2309.00071,
+/// eq. 22, with DeepSeek's `mscale`.
+static double yarnMScale(double factor, double mscale) {
+  return factor <= 1 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0;
+}
+
+void ConfigReader::readRope() {
+  RopeConfig &rope = config.rope;
+  const llvm::json::Value *scaling = get("rope_scaling");
+  const llvm::json::Value *parameters = get("rope_parameters");
+  if (scaling && parameters)
+    return fail(invalid(place() + ": has both 'rope_scaling' and "
+                                  "'rope_parameters', expected one"));
+  StringRef name = parameters ? "rope_parameters" : "rope_scaling";
+  const llvm::json::Value *given = parameters ? parameters : scaling;
+  static const llvm::json::Object none;
+  const llvm::json::Object *object = given ? given->getAsObject() : &none;
+  if (!object)
+    return fail(name, toText(*given), "an object");
+  Reader reader(*object, place() + ": " + name.str(), firstError);
+
+  constexpr double minTheta = 1.0 + 1e-6, maxTheta = 1e12;
+  const llvm::json::Value *inner = reader.get("rope_theta");
+  const llvm::json::Value *outer = get("rope_theta");
+  if (inner) {
+    rope.theta = reader.number("rope_theta", *inner, minTheta, maxTheta);
+    if (outer && number("rope_theta", *outer, minTheta, maxTheta) != rope.theta)
+      fail("rope_theta", toText(*outer),
+           toText(*inner) + " as in '" + name + "'");
+  } else {
+    rope.theta = number("rope_theta", minTheta, maxTheta);
+  }
+
+  const llvm::json::Value *type = reader.get("rope_type");
+  const llvm::json::Value *alias = reader.get("type");
+  if (type && alias && *type != *alias)
+    return reader.fail("type", toText(*alias),
+                       toText(*type) + " as 'rope_type'");
+  type = type ? type : alias;
+  std::string typeName = type ? reader.string("rope_type", *type) : "default";
+  if (!type && given && !object->empty() && !parameters)
+    return reader.missing("rope_type");
+
+  auto numberOf = [&](StringRef key, std::optional<double> fallback, double min,
+                      double max) {
+    if (const llvm::json::Value *value = reader.get(key))
+      return reader.number(key, *value, min, max);
+    if (!fallback)
+      reader.missing(key);
+    return fallback.value_or(min);
+  };
+  auto originalTokens = [&] {
+    constexpr StringRef key = "original_max_position_embeddings";
+    if (const llvm::json::Value *value = reader.get(key))
+      return reader.integer(key, *value, 1, maxTokens);
+    reader.missing(key);
+    return int64_t(1);
+  };
+  if (typeName == "linear") {
+    rope.type = RopeConfig::Type::Linear;
+    rope.factor = numberOf("factor", std::nullopt, 1, 1e6);
+  } else if (typeName == "llama3") {
+    rope.type = RopeConfig::Type::Llama3;
+    rope.factor = numberOf("factor", std::nullopt, 1, 1e6);
+    rope.lowFreqFactor = numberOf("low_freq_factor", std::nullopt, 1e-6, 1e6);
+    rope.highFreqFactor = numberOf("high_freq_factor", std::nullopt, 1e-6, 1e6);
+    rope.originalTokens = originalTokens();
+    if (ok() && rope.highFreqFactor <= rope.lowFreqFactor)
+      reader.fail("high_freq_factor", toText(*reader.get("high_freq_factor")),
+                  "more than 'low_freq_factor', " +
+                      toText(*reader.get("low_freq_factor")));
+  } else if (typeName == "yarn") {
+    rope.type = RopeConfig::Type::Yarn;
+    rope.factor = numberOf("factor", std::nullopt, 1, 1e6);
+    rope.originalTokens = originalTokens();
+    rope.betaFast = numberOf("beta_fast", 32, 1e-6, 1e6);
+    rope.betaSlow = numberOf("beta_slow", 1, 1e-6, 1e6);
+    if (ok() && rope.betaFast <= rope.betaSlow)
+      reader.fail("beta_fast", llvm::formatv("{0:g}", rope.betaFast).str(),
+                  "more than 'beta_slow', " +
+                      llvm::formatv("{0:g}", rope.betaSlow).str());
+    double mscale = numberOf("mscale", 0, 0, 1e3);
+    double mscaleAll = numberOf("mscale_all_dim", 0, 0, 1e3);
+    if (const llvm::json::Value *value = reader.get("attention_factor"))
+      rope.attentionFactor =
+          reader.number("attention_factor", *value, 1e-6, 1e6);
+    else if (mscale != 0 && mscaleAll != 0)
+      rope.attentionFactor =
+          yarnMScale(rope.factor, mscale) / yarnMScale(rope.factor, mscaleAll);
+    else
+      rope.attentionFactor = yarnMScale(rope.factor, 1);
+    if (config.latent && mscaleAll != 0) {
+      double g = yarnMScale(rope.factor, mscaleAll);
+      rope.softmaxFactor = g * g;
+    }
+    if (const llvm::json::Value *value = reader.get("truncate"))
+      rope.truncate = reader.boolean("truncate", *value);
+  } else if (typeName != "default" && ok()) {
+    return fail(unimplemented(
+        reader.place() + ": rope_type " + quote(typeName) +
+        " is not supported, expected default, linear, llama3 or yarn"));
+  }
+  if (const llvm::json::Value *value = reader.get("partial_rotary_factor"))
+    if (reader.number("partial_rotary_factor", *value, 0, 1) != 1)
+      reader.fail("partial_rotary_factor", toText(*value), "1");
+  for (StringRef key : reader.unseen())
+    reader.fail(invalid(reader.place() + ": unknown key " + quote(key) +
+                        " with value " + toText(*object->get(key)) +
+                        " for rope_type " + quote(typeName)));
+}
+
+void ConfigReader::readQuantization() {
+  const llvm::json::Value *value = get("quantization_config");
+  if (!value)
+    return;
+  const llvm::json::Object *object = value->getAsObject();
+  if (!object)
+    return fail("quantization_config", toText(*value), "an object");
+  Reader reader(*object, place() + ": quantization_config", firstError);
+  const llvm::json::Value *method = reader.get("quant_method");
+  if (!method)
+    return reader.missing("quant_method");
+  if (std::string name = reader.string("quant_method", *method);
+      ok() && name != "fp8")
+    return fail(unimplemented(reader.place() + ": quant_method " + quote(name) +
+                              " is not supported, expected \"fp8\""));
+  auto expect = [&](StringRef key, ArrayRef<StringRef> choices, bool required) {
+    const llvm::json::Value *value = reader.get(key);
+    if (!value && required)
+      return reader.missing(key);
+    if (value && !llvm::is_contained(choices, toText(*value)))
+      reader.fail(key, toText(*value), llvm::join(choices, " or "));
+  };
+  // Other releases of transformers leave fmt out and have only this one.
+  expect("fmt", {"\"e4m3\""}, false);
+  expect("weight_block_size", {"[128,128]"}, true);
+  expect("activation_scheme", {"\"dynamic\""}, false);
+  expect("scale_fmt", {"\"ue8m0\"", "\"float\""}, false);
+  // Which tensors are FP8 is read from the tensors; without them, from here.
+  expect("modules_to_not_convert", {"[]", "[\"lm_head\"]"}, false);
+  for (StringRef key : reader.unseen())
+    if (!key.starts_with("_"))
+      reader.fail(invalid(reader.place() + ": unknown key " + quote(key) +
+                          " with value " + toText(*object->get(key))));
+  config.isFP8 = true;
+  note("quantization_config: weights stay in FP8; activations, which its "
+       "activation_scheme would round too, do not");
+}
+
+void ConfigReader::readDType() {
+  const llvm::json::Value *oldValue = get("torch_dtype");
+  const llvm::json::Value *newValue = get("dtype");
+  StringRef key = newValue ? "dtype" : "torch_dtype";
+  const llvm::json::Value *value = newValue ? newValue : oldValue;
+  if (!value)
+    return note("'torch_dtype' is missing: took \"bfloat16\"");
+  if (oldValue && newValue && *oldValue != *newValue)
+    return fail("dtype", toText(*newValue),
+                toText(*oldValue) + " as 'torch_dtype'");
+  StringRef name = value->getAsString().value_or("");
+  if (name == "bfloat16")
+    config.dtype = TorchDType::BFloat16;
+  else if (name == "float16")
+    config.dtype = TorchDType::Float16;
+  else if (name == "float32")
+    config.dtype = TorchDType::Float32;
+  else
+    fail(key, toText(*value), "\"bfloat16\", \"float16\" or \"float32\"");
+}
+
+void ConfigReader::readTokens() {
+  if (const llvm::json::Value *value = get("bos_token_id"))
+    config.bosToken = integer("bos_token_id", *value, 0, maxTokens);
+  const llvm::json::Value *value = get("eos_token_id");
+  if (!value)
+    return;
+  if (const llvm::json::Array *array = value->getAsArray()) {
+    for (const llvm::json::Value &token : *array)
+      config.eosTokens.push_back(integer("eos_token_id", token, 0, maxTokens));
+    return;
+  }
+  config.eosTokens.push_back(integer("eos_token_id", *value, 0, maxTokens));
+}
+
+/// True if \p value is \p expected: numbers by value, so that 1 is 1.0.
+static bool isValue(const llvm::json::Value &value, StringRef expected) {
+  double number;
+  if (std::optional<double> given = value.getAsNumber())
+    return !expected.getAsDouble(number) && *given == number;
+  return toText(value) == expected;
+}
+
+void ConfigReader::checkFixedKeys() {
+  for (const Fixed &fixed : fixedKeys)
+    if (fixed.families & family)
+      if (const llvm::json::Value *value = get(fixed.key))
+        if (!isValue(*value, fixed.json))
+          fail(fixed.key, toText(*value),
+               fixed.json + ", the only value supported for " +
+                   config.modelType);
+  for (const Fixed &ignored : ignoredByFamily)
+    if (ignored.families & family)
+      ignore(ignored.key);
+}
+
+void ConfigReader::checkLayerTypes() {
+  const llvm::json::Value *value = get("layer_types");
+  if (!value)
+    return;
+  const llvm::json::Array *types = value->getAsArray();
+  if (!types || int64_t(types->size()) != config.layers)
+    return fail("layer_types", toText(*value),
+                "a list of " + Twine(config.layers) + " strings");
+  for (const llvm::json::Value &type : *types)
+    if (!isValue(type, "\"full_attention\""))
+      return fail("layer_types", "a list with " + toText(type),
+                  "only \"full_attention\"");
+}
+
+void ConfigReader::checkUnknownKeys() {
+  std::string ignored;
+  for (StringRef key : unseen()) {
+    if (!key.starts_with("_") && !llvm::is_contained(ignoredKeys, key))
+      return fail(invalid(place() + ": unknown key " + quote(key) +
+                          " with value " + toText(*json.get(key)) +
+                          " for model_type " + quote(config.modelType)));
+    ignored += (ignored.empty() ? "" : ", ") + key.str();
+  }
+  if (!ignored.empty())
+    note("ignored keys: " + ignored);
+}
+
+absl::StatusOr<Config> ConfigReader::read() {
+  family = readFamily();
+  if (!ok())
+    return firstError;
+  readSizes();
+  if (family & WithMLA)
+    readLatentAttention();
+  else
+    readAttention();
+  if (family & WithMoE)
+    readMoE();
+  if (family & V3)
+    if (const llvm::json::Value *value = get("num_nextn_predict_layers"))
+      config.mtpLayers =
+          integer("num_nextn_predict_layers", *value, 0, maxLayers);
+  readQuantization();
+  readDType();
+  readTokens();
+  checkFixedKeys();
+  checkLayerTypes();
+  checkUnknownKeys();
+  if (!ok())
+    return firstError;
+  return std::move(config);
+}
+
+absl::StatusOr<Config>
+huggingface::readConfig(const llvm::json::Object &json, StringRef path,
+                        std::vector<std::string> &notes) {
+  return ConfigReader(json, path, notes).read();
+}

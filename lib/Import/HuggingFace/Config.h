@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What a config.json says of a model's graph, checked and with defaults filled
+// in. One structure for all generations; a new one adds a row, not a reader.
+
+#ifndef HADAL_IMPORT_CONFIG_H
+#define HADAL_IMPORT_CONFIG_H
+
+#include "dialects/DeepSeek/IR/DeepSeekOps.h"
+
+#include "absl/status/statusor.h"
+#include "llvm/ADT/StringRef.h"
+#include "llvm/Support/JSON.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace hadal::huggingface {
+
+/// Element types of a checkpoint that `torch_dtype` may name.
+enum class TorchDType { BFloat16, Float16, Float32 };
+
+struct RopeConfig {
+  enum class Type { Default, Linear, Llama3, Yarn };
+  Type type = Type::Default;
+  double theta = 0;
+  double factor = 1;
+  int64_t originalTokens = 0;
+  /// Llama3.
+  double lowFreqFactor = 0, highFreqFactor = 0;
+  /// Yarn.
+  double betaFast = 0, betaSlow = 0;
+  /// Multiplies cosine and sine.
+  double attentionFactor = 1;
+  /// Multiplies the softmax scale of MLA: g(factor, mscale_all_dim)^2.
+  double softmaxFactor = 1;
+  bool truncate = true;
+};
+
+/// Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1).
+struct LatentConfig {
+  std::optional<int64_t> queryRank; // q_lora_rank; none: one q_proj.
+  int64_t rank = 0;                 // kv_lora_rank
+  int64_t nopeDim = 0;              // qk_nope_head_dim
+  int64_t ropeDim = 0;              // qk_rope_head_dim
+  int64_t valueDim = 0;             // v_head_dim
+};
+
+struct MoEConfig {
+  int64_t experts = 0, sharedExperts = 0, topK = 0;
+  int64_t groups = 1, topGroups = 1;
+  int64_t intermediate = 0;
+  int64_t firstDense = 0, layerFreq = 1;
+  deepseek::Scoring scoring = deepseek::Scoring::Softmax;
+  deepseek::TopKMethod method = deepseek::TopKMethod::Greedy;
+  bool normalize = false;
+  double scale = 1;
+};
+
+struct Config {
+  std::string modelType;
+  int64_t vocab = 0, hidden = 0, layers = 0, intermediate = 0;
+  int64_t heads = 0, kvHeads = 0, headDim = 0;
+  int64_t maxPositions = 0;
+  double normEpsilon = 0;
+  RopeConfig rope;
+  std::optional<LatentConfig> latent;
+  std::optional<MoEConfig> moe;
+  /// Which projections have a bias: q, k and v; the first projections of MLA
+  /// (q_a and kv_a); o; gate, up and down.
+  bool qkvBias = false, latentBias = false, outputBias = false, mlpBias = false;
+  bool tiedEmbeddings = false;
+  bool isFP8 = false;
+  TorchDType dtype = TorchDType::BFloat16;
+  /// Layers stored after the last one, for multi-token prediction.
+  int64_t mtpLayers = 0;
+  std::optional<int64_t> bosToken;
+  std::vector<int64_t> eosTokens;
+
+  bool isMoELayer(int64_t layer) const {
+    return moe && layer >= moe->firstDense && layer % moe->layerFreq == 0;
+  }
+};
+
+/// Checks \p json, which came from the file \p path, key by key; a key that is
+/// neither used nor known not to matter is an error. Adds to \p notes.
+absl::StatusOr<Config> readConfig(const llvm::json::Object &json,
+                                  llvm::StringRef path,
+                                  std::vector<std::string> &notes);
+
+} // namespace hadal::huggingface
+
+#endif // HADAL_IMPORT_CONFIG_H

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Imports a model and prints the module it becomes.
+
+#include "hadal/Import.h"
+
+#include "mlir/Support/FileUtilities.h"
+
+#include "llvm/Support/CommandLine.h"
+#include "llvm/Support/InitLLVM.h"
+#include "llvm/Support/ToolOutputFile.h"
+#include "llvm/Support/WithColor.h"
+
+namespace cl = llvm::cl;
+
+static constexpr const char *overview =
+    R"(Imports a model and prints it in the deepseek dialect
+
+  hadal-translate --import-hf DeepSeek-V2-Lite --weights=none -o model.mlir
+
+EXIT STATUS: 0 done; 1 the input is at fault; 2 wrong usage; 3 a bug)";
+
+int main(int argc, char **argv) {
+  llvm::InitLLVM init(argc, argv);
+  cl::OptionCategory category("Options");
+  cl::opt<std::string> input(cl::Positional, cl::desc("MODEL"), cl::Required,
+                             cl::cat(category));
+  cl::opt<bool> importHF("import-hf",
+                         cl::desc("MODEL is a Hugging Face folder: config.json "
+                                  "and *.safetensors"),
+                         cl::cat(category));
+  cl::opt<std::string> output("o", cl::desc("Output file (default: -)"),
+                              cl::value_desc("file"), cl::init("-"),
+                              cl::cat(category));
+  enum class Weights { Pack, None };
+  cl::opt<Weights> weights(
+      "weights", cl::desc("What is read of the tensors (default: pack)"),
+      cl::values(
+          clEnumValN(Weights::Pack, "pack", "their places and types"),
+          clEnumValN(Weights::None, "none", "nothing: config.json is enough")),
+      cl::init(Weights::Pack), cl::cat(category));
+  cl::opt<int64_t> context(
+      "context", cl::desc("Tokens a sequence may have (default: the model's)"),
+      cl::value_desc("tokens"), cl::init(0), cl::cat(category));
+  cl::opt<bool> verbose("verbose",
+                        cl::desc("Print what was ignored or assumed"),
+                        cl::cat(category));
+  cl::HideUnrelatedOptions(category);
+  if (!cl::ParseCommandLineOptions(argc, argv, overview, &llvm::errs()))
+    return 2;
+  auto usage = [](const llvm::Twine &message) {
+    llvm::WithColor::error(llvm::errs(), "hadal-translate") << message << '\n';
+    return 2;
+  };
+  if (!importHF)
+    return usage("expected --import-hf; see --help");
+  if (context < 0)
+    return usage("--context is " + llvm::Twine(context) +
+                 ", expected 0 or more");
+
+  mlir::MLIRContext mlirContext(mlir::MLIRContext::Threading::DISABLED);
+  std::vector<std::string> notes;
+  hadal::ImportOptions options;
+  options.weights = weights == Weights::Pack;
+  options.contextTokens = context;
+  options.notes = &notes;
+  absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>> module =
+      hadal::importModel(mlirContext, input, options);
+  if (verbose)
+    for (const std::string &note : notes)
+      llvm::WithColor::remark(llvm::errs(), "hadal-translate") << note << '\n';
+  if (!module.ok()) {
+    llvm::WithColor::error(llvm::errs(), "hadal-translate")
+        << std::string(module.status().message()) << '\n';
+    return absl::IsInternal(module.status()) ? 3 : 1;
+  }
+
+  std::string error;
+  std::unique_ptr<llvm::ToolOutputFile> file =
+      mlir::openOutputFile(output, &error);
+  if (!file) {
+    llvm::WithColor::error(llvm::errs(), "hadal-translate") << error << '\n';
+    return 1;
+  }
+  (*module)->print(file->os(), mlir::OpPrintingFlags().printNameLocAsPrefix());
+  file->os() << '\n';
+  file->keep();
+  return 0;
+}
