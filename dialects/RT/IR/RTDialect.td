@@ -22,6 +22,7 @@ def RT_Dialect : Dialect {
 
     The dialect lowers to the structures of `runtime/include/hadal_rt/abi.h`.
   }];
+  let useDefaultAttributePrinterParser = 1;
   let useDefaultTypePrinterParser = 1;
 }
 

@@ -19,12 +19,8 @@ using namespace hadal::rt;
 #define GET_TYPEDEF_CLASSES
 #include "dialects/RT/IR/RTTypes.cpp.inc"
 
-// useDefaultAttributePrinterParser is off: the one attribute prints as a word.
-#pragma clang diagnostic push
-#pragma clang diagnostic ignored "-Wunused-function"
 #define GET_ATTRDEF_CLASSES
 #include "dialects/RT/IR/RTAttrs.cpp.inc"
-#pragma clang diagnostic pop
 
 #define GET_OP_CLASSES
 #include "dialects/RT/IR/RTOps.cpp.inc"

@@ -169,7 +169,8 @@ def RT_PageOp : RT_Op<"page", [Pure]> {
 //===----------------------------------------------------------------------===//
 
 def RT_KernelOp : RT_Op<"kernel",
-    [Symbol, IsolatedFromAbove, HasParent<"::mlir::ModuleOp">,
+    [Symbol, IsolatedFromAbove, AutomaticAllocationScope,
+     HasParent<"::mlir::ModuleOp">,
      SingleBlockImplicitTerminator<"ReturnOp">]> {
   let summary = "Code that computes work items [first, last) of a dispatch";
   let description = [{
