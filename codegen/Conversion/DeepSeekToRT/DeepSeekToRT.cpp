@@ -1,0 +1,683 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Forms dispatches: functions of deepseek ops become host functions that
+// allocate buffers in the arena and dispatch one kernel after the other.
+
+#include "codegen/Conversion/DeepSeekToRT/Kernels.h"
+#include "codegen/Passes.h"
+#include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "dialects/RT/IR/RTOps.h"
+#include "lib/Support/CheckedMath.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/IRMapping.h"
+#include "mlir/IR/SymbolTable.h"
+#include "llvm/ADT/TypeSwitch.h"
+#include "llvm/Support/SHA256.h"
+
+using namespace mlir;
+using namespace hadal;
+using namespace hadal::deepseek;
+
+namespace hadal {
+#define GEN_PASS_DEF_CONVERTDEEPSEEKTORT
+#include "codegen/Passes.h.inc"
+} // namespace hadal
+
+/// Attribute of a weight: its byte offset in the weights section.
+static constexpr StringLiteral offsetName = "rt.offset";
+
+//===----------------------------------------------------------------------===//
+// Stored weights
+//===----------------------------------------------------------------------===//
+
+/// How kernels see a weight of type \p type, or null if they cannot.
+static MemRefType storedType(RankedTensorType type) {
+  MLIRContext *context = type.getContext();
+  Type element = type.getElementType();
+  if (isa<Float8E4M3FNType>(element))
+    element = IntegerType::get(context, 8);
+  SmallVector<int64_t> shape(type.getShape());
+  if (type.getEncoding()) {
+    int64_t &rows = shape[shape.size() - 2];
+    rows = ceilDiv(rows, tileRows);
+    shape.push_back(tileRows);
+  } else if (shape.size() == 1) {
+    // A weight's slot is a multiple of 64 bytes; vectors may read all of it.
+    shape[0] = roundUp(shape[0], tileRows);
+  }
+  return MemRefType::get(shape, element);
+}
+
+static std::optional<int64_t> storedBytes(MemRefType type) {
+  SmallVector<int64_t> factors(type.getShape());
+  factors.push_back(type.getElementTypeBitWidth() / 8);
+  std::optional<int64_t> bytes = checkedProduct(factors);
+  if (!bytes || *bytes > INT64_MAX - rt::alignmentBytes)
+    return std::nullopt;
+  return roundUp(*bytes, rt::alignmentBytes);
+}
+
+/// Width of a row of activations in memory: whole vectors of 64 bytes.
+static int64_t paddedColumns(int64_t columns) {
+  return roundUp(columns, tileRows);
+}
+
+static int64_t columnsOf(Value value) {
+  return cast<RankedTensorType>(value.getType()).getShape().back();
+}
+
+//===----------------------------------------------------------------------===//
+// One function
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// What all functions of a module share while they are converted.
+struct Program {
+  ModuleOp module;
+  SymbolTable symbols;
+  KernelSet kernels;
+  KernelOptions options;
+  int64_t context = 0;
+  int64_t weightsBytes = 0;
+  std::optional<PageLayout> page;
+  /// Tables by what is in them; two layouts of pairs share one.
+  llvm::MapVector<Attribute, WeightOp> rotaryTables;
+
+  Program(ModuleOp module, KernelOptions options)
+      : module(module), symbols(module), kernels(module, options),
+        options(options) {}
+
+  LogicalResult place(WeightOp weight);
+  FailureOr<WeightOp> rotaryTable(RotaryOp op);
+};
+
+/// Converts one function to a host function.
+class FunctionConverter {
+public:
+  FunctionConverter(Program &program, func::FuncOp from)
+      : program(program), from(from), b(from.getLoc(), from.getContext()) {}
+
+  /// Replaces the function; its callers are converted later.
+  LogicalResult run(bool isEntry);
+
+private:
+  LogicalResult convert(Operation *op);
+  LogicalResult convertArguments(bool isEntry);
+
+  // Each gives the results of its op a buffer and dispatches what fills it.
+  LogicalResult convert(UseWeightOp op);
+  LogicalResult convert(EmbedOp op);
+  LogicalResult convert(RMSNormOp op);
+  LogicalResult convert(LinearOp op);
+  LogicalResult convert(LMHeadOp op);
+  LogicalResult convert(HeadLinearOp op);
+  LogicalResult convert(SplitOp op);
+  LogicalResult convert(RotaryOp op);
+  LogicalResult convert(AttentionOp op);
+  LogicalResult convert(AbsorbedAttentionOp op);
+  LogicalResult convert(SwiGLUOp op);
+  LogicalResult convert(AddOp op);
+  LogicalResult convert(GatherRowsOp op);
+  LogicalResult convert(RouterOp op);
+  LogicalResult convert(ExpertsOp op);
+  LogicalResult convert(func::CallOp op);
+  LogicalResult convert(func::ReturnOp op);
+
+  Value at(Value old) { return mapping.lookup(old); }
+  /// Rows of \p old: the step's tokens, or its outputs.
+  Value rowsOf(Value old) { return outputs.contains(old) ? outputCount
+                                                         : tokenCount; }
+  /// The buffer for a result: the function's own out argument if the value is
+  /// returned, or a new slice of the arena.
+  Value bufferFor(Value result, Value rowsLike, Type element = {});
+  Value alloc(int64_t perToken, int64_t fixed, MemRefType type) {
+    return rt::AllocOp::create(b, type, step, perToken, fixed, IntegerAttr(),
+                               IntegerAttr());
+  }
+  void dispatch(rt::KernelOp kernel, Value items, ValueRange arguments) {
+    rt::DispatchOp::create(b, step, SymbolRefAttr::get(kernel), items,
+                           arguments);
+  }
+
+  Program &program;
+  func::FuncOp from;
+  func::FuncOp to;
+  KernelBuilder b;
+  IRMapping mapping;
+  Value step, tokenCount, outputCount;
+  /// Old values whose rows are outputs.
+  llvm::DenseSet<Value> outputs;
+  /// Buffers that the caller, or the step, gives for returned values.
+  llvm::DenseMap<Value, Value> returned;
+};
+
+} // namespace
+
+LogicalResult Program::place(WeightOp weight) {
+  if (weight->hasAttr(offsetName))
+    return success();
+  std::optional<int64_t> bytes =
+      storedBytes(storedType(weight.getWeightType()));
+  std::optional<int64_t> end =
+      bytes ? checkedSum(weightsBytes, *bytes) : std::nullopt;
+  if (!end)
+    return weight.emitOpError("expects weights of at most 2^63 bytes");
+  weight->setAttr(offsetName,
+                  Builder(weight.getContext()).getI64IntegerAttr(weightsBytes));
+  weightsBytes = *end;
+  return success();
+}
+
+FailureOr<WeightOp> Program::rotaryTable(RotaryOp op) {
+  RotaryAttr rotary = op.getRotary();
+  auto key = RotaryAttr::get(op.getContext(), rotary.getDim(),
+                             rotary.getTheta(), RotaryLayout::HalfSplit,
+                             rotary.getScaling());
+  WeightOp &table = rotaryTables[key];
+  if (table)
+    return table;
+  OpBuilder builder(op.getContext());
+  auto type = RankedTensorType::get({context, rotary.getDim()},
+                                    builder.getF32Type());
+  builder.setInsertionPointToStart(module.getBody());
+  table = WeightOp::create(
+      builder, op.getLoc(),
+      "rotary_table." + std::to_string(rotaryTables.size() - 1), type);
+  builder.setInsertionPointToStart(&table.getRecipe().emplaceBlock());
+  YieldOp::create(builder, op.getLoc(),
+                  RotaryTableOp::create(builder, op.getLoc(), type, key));
+  symbols.insert(table);
+  if (failed(place(table)))
+    return failure();
+  return table;
+}
+
+Value FunctionConverter::bufferFor(Value result, Value rowsLike,
+                                   Type element) {
+  if (outputs.contains(rowsLike))
+    outputs.insert(result);
+  if (Value buffer = returned.lookup(result)) {
+    mapping.map(result, buffer);
+    return buffer;
+  }
+  int64_t columns = columnsOf(result), stride = paddedColumns(columns);
+  // The padding is part of the row: kernels store whole vectors.
+  Value buffer = alloc(stride * 4, 0,
+                       rowsType(b.getContext(), stride, stride, element));
+  mapping.map(result, buffer);
+  return buffer;
+}
+
+LogicalResult FunctionConverter::convertArguments(bool isEntry) {
+  MLIRContext *context = b.getContext();
+  auto idsType =
+      MemRefType::get({ShapedType::kDynamic}, IntegerType::get(context, 32));
+  SmallVector<Type> types = {rt::StepType::get(context)};
+  // What each old argument becomes; null for those that are not passed on.
+  SmallVector<Type> newTypes;
+  for (BlockArgument argument : from.getArguments()) {
+    Type type = argument.getType(), newType;
+    if (auto cache = dyn_cast<KVCacheType>(type)) {
+      PageLayout page =
+          PageLayout::get(cache, program.options.pageTokens);
+      program.page = page;
+    } else if (auto tensor = dyn_cast<RankedTensorType>(type)) {
+      if (tensor.hasStaticShape())
+        newType = storedType(tensor);
+      else if (tensor.getRank() == 1)
+        newType = idsType;
+      else
+        newType = rowsType(context, paddedColumns(columnsOf(argument)),
+                           paddedColumns(columnsOf(argument)));
+    } else if (type.isIndex()) {
+      newType = type;
+    } else {
+      return from.emitOpError("has an argument that cannot be lowered: ")
+             << type;
+    }
+    newTypes.push_back(isEntry ? Type() : newType);
+    if (newTypes.back())
+      types.push_back(newType);
+  }
+  size_t firstResult = types.size();
+  if (!isEntry)
+    for (Type type : from.getFunctionType().getResults()) {
+      auto tensor = cast<RankedTensorType>(type);
+      int64_t stride = paddedColumns(tensor.getShape().back());
+      types.push_back(rowsType(context, stride, stride));
+    }
+
+  // Named when the old function is gone.
+  OpBuilder builder(from);
+  to = func::FuncOp::create(builder, from.getLoc(), from.getName(),
+                            FunctionType::get(context, types, {}));
+  to.setVisibility(from.getVisibility());
+  Block *block = to.addEntryBlock();
+  b.setInsertionPointToStart(block);
+  step = block->getArgument(0);
+  tokenCount = rt::TokensOp::create(b, step);
+  auto terminator = cast<func::ReturnOp>(from.front().getTerminator());
+  if (isEntry) {
+    outputCount = rt::OutputsOp::create(b, step);
+    using Kind = rt::InputKind;
+    const Kind kinds[] = {Kind::TokenIds, Kind::Positions, Kind::Sequences,
+                          Kind::OutputRows};
+    for (auto [argument, kind] :
+         llvm::zip(from.getArguments().take_front(4), kinds))
+      mapping.map(argument, rt::InputOp::create(b, idsType, step, kind));
+    Value logits = terminator.getOperand(0);
+    int64_t vocab = columnsOf(logits);
+    returned[logits] =
+        rt::LogitsOp::create(b, rowsType(context, vocab, vocab), step);
+    return success();
+  }
+  size_t next = 1;
+  for (auto [argument, type] : llvm::zip(from.getArguments(), newTypes))
+    if (type)
+      mapping.map(argument, block->getArgument(next++));
+  for (auto [i, value] : llvm::enumerate(terminator.getOperands())) {
+    if (!value.getDefiningOp() || value.getDefiningOp<SplitOp>() ||
+        returned.contains(value))
+      return terminator.emitOpError("expects results that ops of the function "
+                                    "compute, each returned once");
+    returned[value] = block->getArgument(firstResult + i);
+  }
+  return success();
+}
+
+LogicalResult FunctionConverter::run(bool isEntry) {
+  if (from.getBody().getBlocks().size() != 1)
+    return from.emitOpError("expects one block");
+  if (failed(convertArguments(isEntry)))
+    return failure();
+  for (Operation &op : from.front()) {
+    b.setLoc(op.getLoc());
+    if (failed(convert(&op)))
+      return failure();
+  }
+  program.symbols.erase(from);
+  program.symbols.insert(to);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(Operation *op) {
+  return llvm::TypeSwitch<Operation *, LogicalResult>(op)
+      .Case<UseWeightOp, EmbedOp, RMSNormOp, LinearOp, LMHeadOp, HeadLinearOp,
+            SplitOp, RotaryOp, AttentionOp, AbsorbedAttentionOp, SwiGLUOp,
+            AddOp, GatherRowsOp, RouterOp, ExpertsOp, func::CallOp,
+            func::ReturnOp>([&](auto op) { return convert(op); })
+      .Case([&](LatentAttentionOp op) {
+        return op.emitOpError("has no lowering in its expanded form; run "
+                              "-deepseek-absorb-latent-attention first");
+      })
+      .Default([&](Operation *op) -> LogicalResult {
+        if (op->getDialect()->getNamespace() == "arith") {
+          b.clone(*op, mapping);
+          return success();
+        }
+        return op->emitOpError("has no lowering to rt");
+      });
+}
+
+LogicalResult FunctionConverter::convert(UseWeightOp op) {
+  auto weight = program.symbols.lookup<WeightOp>(op.getName());
+  if (failed(program.place(weight)))
+    return failure();
+  auto offset = weight->getAttrOfType<IntegerAttr>(offsetName);
+  mapping.map(op.getResult(),
+              rt::WeightOp::create(b, storedType(weight.getWeightType()), step,
+                                   offset, b.getStringAttr(op.getName())));
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(EmbedOp op) {
+  Value table = at(op.getTable());
+  Value out = bufferFor(op.getResult(), op.getTokens());
+  SmallVector<Value> arguments = {at(op.getTokens()), table, out};
+  dispatch(program.kernels.embed(TypeRange(arguments),
+                                 columnsOf(op.getResult())),
+           tokenCount, arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(RMSNormOp op) {
+  Value out = bufferFor(op.getResult(), op.getInput());
+  SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight()), out};
+  if (!cast<MemRefType>(arguments[1].getType()).getElementType().isF32())
+    return op.emitOpError("expects an f32 weight to lower, but got ")
+           << op.getWeight().getType();
+  dispatch(program.kernels.rmsNorm(TypeRange(arguments),
+                                   columnsOf(op.getInput()),
+                                   op.getEpsilon().convertToFloat()),
+           rowsOf(op.getInput()), arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(LinearOp op) {
+  int64_t columns = columnsOf(op.getResult());
+  Value out = bufferFor(op.getResult(), op.getInput());
+  SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight())};
+  if (op.getBias()) {
+    arguments.push_back(at(op.getBias()));
+    if (!cast<MemRefType>(arguments.back().getType()).getElementType().isF32())
+      return op.emitOpError("expects an f32 bias to lower, but got ")
+             << op.getBias().getType();
+  }
+  if (op.getScales())
+    arguments.push_back(at(op.getScales()));
+  arguments.append({out, rowsOf(op.getInput())});
+  rt::KernelOp kernel = program.kernels.linear(
+      TypeRange(arguments), columnsOf(op.getInput()), columns,
+      bool(op.getBias()), bool(op.getScales()));
+  dispatch(kernel, b.index(program.kernels.linearItems(columns)), arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(LMHeadOp op) {
+  int64_t columns = columnsOf(op.getResult());
+  Value out = bufferFor(op.getResult(), op.getInput());
+  SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight()), out,
+                                  rowsOf(op.getInput())};
+  rt::KernelOp kernel =
+      program.kernels.linear(TypeRange(arguments), columnsOf(op.getInput()),
+                             columns, /*hasBias=*/false, /*hasScales=*/false);
+  dispatch(kernel, b.index(program.kernels.linearItems(columns)), arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(HeadLinearOp op) {
+  ArrayRef<int64_t> weight =
+      cast<RankedTensorType>(op.getWeight().getType()).getShape();
+  Value out = bufferFor(op.getResult(), op.getInput());
+  SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight()), out,
+                                  rowsOf(op.getInput())};
+  rt::KernelOp kernel = program.kernels.headLinear(
+      TypeRange(arguments), weight[0], columnsOf(op.getInput()) / weight[0],
+      weight[2], weight[1]);
+  dispatch(kernel,
+           b.index(weight[0] * program.kernels.linearItems(weight[1])),
+           arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(SplitOp op) {
+  Value input = at(op.getInput());
+  auto type = cast<MemRefType>(input.getType());
+  int64_t stride =
+      cast<StridedLayoutAttr>(type.getLayout()).getStrides().front();
+  int64_t begin = 0;
+  for (Value result : op.getResults()) {
+    int64_t columns = columnsOf(result);
+    mapping.map(result,
+                rt::ColumnsOp::create(
+                    b, rowsType(b.getContext(), columns, stride), input,
+                    begin));
+    if (outputs.contains(op.getInput()))
+      outputs.insert(result);
+    begin += columns;
+  }
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(RotaryOp op) {
+  FailureOr<WeightOp> table = program.rotaryTable(op);
+  if (failed(table))
+    return failure();
+  Value tableSlice = rt::WeightOp::create(
+      b, storedType(table->getWeightType()), step,
+      (*table)->getAttrOfType<IntegerAttr>(offsetName),
+      table->getSymNameAttr());
+  Value out = bufferFor(op.getResult(), op.getInput());
+  SmallVector<Value> arguments = {at(op.getInput()), at(op.getPositions()),
+                                  tableSlice, out};
+  int64_t heads = op.getHeads();
+  dispatch(program.kernels.rotary(TypeRange(arguments), heads,
+                                  columnsOf(op.getInput()) / heads,
+                                  op.getRotary()),
+           rowsOf(op.getInput()), arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(AttentionOp op) {
+  PageLayout page = PageLayout::get(cast<KVCacheType>(op.getCache().getType()),
+                                    program.options.pageTokens);
+  Value positions = at(op.getPositions()), sequences = at(op.getSequences());
+  Value layer = at(op.getLayer());
+  SmallVector<Value> append = {at(op.getKey()), at(op.getValue()), positions,
+                               sequences, layer};
+  dispatch(program.kernels.appendCache(TypeRange(append), page), tokenCount,
+           append);
+  Value out = bufferFor(op.getResult(), op.getQuery());
+  SmallVector<Value> arguments = {at(op.getQuery()), positions, sequences,
+                                  layer, out};
+  int64_t heads = op.getHeads();
+  dispatch(program.kernels.attention(TypeRange(arguments), page, heads,
+                                     op.getScale().convertToDouble()),
+           b.mul(tokenCount, heads), arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(AbsorbedAttentionOp op) {
+  PageLayout page = PageLayout::get(cast<KVCacheType>(op.getCache().getType()),
+                                    program.options.pageTokens);
+  Value positions = at(op.getPositions()), sequences = at(op.getSequences());
+  Value layer = at(op.getLayer());
+  SmallVector<Value> append = {at(op.getLatent()), at(op.getRopeKey()),
+                               positions, sequences, layer};
+  dispatch(program.kernels.appendCache(TypeRange(append), page), tokenCount,
+           append);
+  Value out = bufferFor(op.getResult(), op.getQuery());
+  SmallVector<Value> arguments = {at(op.getQuery()), at(op.getRopeQuery()),
+                                  positions, sequences, layer, out};
+  int64_t heads = op.getHeads();
+  dispatch(program.kernels.absorbedAttention(
+               TypeRange(arguments), page, heads,
+               columnsOf(op.getRopeQuery()) / heads,
+               op.getScale().convertToDouble()),
+           b.mul(tokenCount, heads), arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(SwiGLUOp op) {
+  Value out = bufferFor(op.getResult(), op.getGate());
+  SmallVector<Value> arguments = {at(op.getGate()), at(op.getUp()), out};
+  dispatch(program.kernels.swiglu(TypeRange(arguments),
+                                  columnsOf(op.getResult())),
+           rowsOf(op.getGate()), arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(AddOp op) {
+  Value out = bufferFor(op.getResult(), op.getLhs());
+  SmallVector<Value> arguments = {at(op.getLhs()), at(op.getRhs()), out};
+  dispatch(
+      program.kernels.add(TypeRange(arguments), columnsOf(op.getResult())),
+      rowsOf(op.getLhs()), arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(GatherRowsOp op) {
+  if (!outputCount)
+    return op.emitOpError("expects to stand in the model's entry");
+  outputs.insert(op.getResult());
+  Value out = bufferFor(op.getResult(), op.getResult());
+  SmallVector<Value> arguments = {at(op.getInput()), at(op.getRows()), out};
+  dispatch(program.kernels.gatherRows(TypeRange(arguments),
+                                      columnsOf(op.getResult())),
+           outputCount, arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(RouterOp op) {
+  Value experts =
+      bufferFor(op.getExperts(), op.getLogits(), b.getI32Type());
+  Value weights = bufferFor(op.getWeights(), op.getLogits());
+  SmallVector<Value> arguments = {at(op.getLogits())};
+  if (op.getBias())
+    arguments.push_back(at(op.getBias()));
+  arguments.append({experts, weights});
+  dispatch(program.kernels.router(TypeRange(arguments), op.getRouting()),
+           rowsOf(op.getLogits()), arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(ExpertsOp op) {
+  ArrayRef<int64_t> gate =
+      cast<RankedTensorType>(op.getGate().getType()).getShape();
+  int64_t experts = gate[0], inner = gate[1], hidden = gate[2];
+  int64_t topK = columnsOf(op.getExperts());
+  bool hasScales = !op.getScales().empty();
+  Value rows = rowsOf(op.getInput());
+  auto i32Array = [&](int64_t size) {
+    return MemRefType::get({size}, b.getI32Type());
+  };
+
+  Value offsets = alloc(0, roundUp((experts + 1) * 4, rt::alignmentBytes),
+                        i32Array(experts + 1));
+  Value active = alloc(0, roundUp((experts + 1) * 4, rt::alignmentBytes),
+                       i32Array(experts + 1));
+  Value list = alloc(roundUp(topK * 4, rt::alignmentBytes), 0,
+                     i32Array(ShapedType::kDynamic));
+  SmallVector<Value> group = {at(op.getExperts()), offsets, list, active,
+                              rows};
+  dispatch(program.kernels.groupSlots(TypeRange(group), experts, topK),
+           b.index(1), group);
+
+  // One row a slot: top_k rows a token.
+  auto slotRows = [&](int64_t columns) {
+    int64_t stride = paddedColumns(columns);
+    return alloc(topK * stride * 4, 0,
+                 rowsType(b.getContext(), stride, stride));
+  };
+  Value activeCount = b.min(b.mul(rows, topK), b.index(experts));
+  Value between = slotRows(inner);
+  SmallVector<Value> up = {at(op.getInput()), offsets,       list, active,
+                           at(op.getGate()),  at(op.getUp())};
+  if (hasScales)
+    up.append({at(op.getScales()[0]), at(op.getScales()[1])});
+  up.push_back(between);
+  dispatch(program.kernels.expertsUp(TypeRange(up), experts, topK, hidden,
+                                     inner, hasScales),
+           b.mul(activeCount, program.kernels.linearItems(inner)), up);
+
+  Value perSlot = slotRows(hidden);
+  SmallVector<Value> down = {between, offsets, list, active, at(op.getDown())};
+  if (hasScales)
+    down.push_back(at(op.getScales()[2]));
+  down.push_back(perSlot);
+  dispatch(program.kernels.expertsDown(TypeRange(down), experts, inner, hidden,
+                                       hasScales),
+           b.mul(activeCount, program.kernels.linearItems(hidden)), down);
+
+  Value out = bufferFor(op.getResult(), op.getInput());
+  SmallVector<Value> sum = {perSlot, at(op.getWeights()), out};
+  dispatch(program.kernels.combine(TypeRange(sum), topK, hidden), rows, sum);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(func::CallOp op) {
+  auto callee = program.symbols.lookup<func::FuncOp>(op.getCallee());
+  if (!callee)
+    return op.emitOpError("expects a callee in this module");
+  SmallVector<Value> arguments = {step};
+  for (Value operand : op.getOperands())
+    if (!isa<KVCacheType>(operand.getType()))
+      arguments.push_back(at(operand));
+  for (Value result : op.getResults())
+    arguments.push_back(bufferFor(result, op.getOperand(0)));
+  func::CallOp::create(b, op.getCallee(), TypeRange(), arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(func::ReturnOp) {
+  func::ReturnOp::create(b);
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// The module
+//===----------------------------------------------------------------------===//
+
+/// Ties code to weights: names, types and places of all weights, in order.
+static std::string layoutHash(ModuleOp module) {
+  llvm::SHA256 hash;
+  for (auto weight : module.getOps<WeightOp>()) {
+    auto offset = weight->getAttrOfType<IntegerAttr>(offsetName);
+    if (!offset)
+      continue;
+    std::string line;
+    llvm::raw_string_ostream(line) << weight.getSymName() << ' '
+                                   << weight.getType() << ' '
+                                   << offset.getInt() << '\n';
+    hash.update(line);
+  }
+  return llvm::toHex(ArrayRef(hash.final()).take_front(16),
+                     /*LowerCase=*/true);
+}
+
+namespace {
+
+struct ConvertDeepSeekToRT
+    : public hadal::impl::ConvertDeepSeekToRTBase<ConvertDeepSeekToRT> {
+  using Base = hadal::impl::ConvertDeepSeekToRTBase<ConvertDeepSeekToRT>;
+  using Base::Base;
+
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    auto models = llvm::to_vector(module.getOps<ModelOp>());
+    if (models.size() != 1) {
+      module.emitError("expects one deepseek.model, but got ")
+          << models.size();
+      return signalPassFailure();
+    }
+    ModelOp model = models.front();
+    KernelOptions options;
+    options.registers = registers;
+    options.pageTokens = pageTokens;
+    if (options.pageTokens % 16 != 0 || options.pageTokens <= 0) {
+      module.emitError("expects page-tokens to be a multiple of 16, but got ")
+          << options.pageTokens;
+      return signalPassFailure();
+    }
+    Program program(module, options);
+    program.context = model.getContextLength();
+
+    auto entry = program.symbols.lookup<func::FuncOp>(model.getEntry());
+    for (auto function :
+         llvm::to_vector(module.getOps<func::FuncOp>())) {
+      bool isEntry = function == entry;
+      if (!isEntry && !function.isPrivate()) {
+        function.emitOpError("expects to be private or the model's entry");
+        return signalPassFailure();
+      }
+      if (failed(FunctionConverter(program, function).run(isEntry)))
+        return signalPassFailure();
+    }
+    if (!program.page) {
+      model.emitOpError("expects an entry that takes a cache");
+      return signalPassFailure();
+    }
+
+    OpBuilder builder(model);
+    rt::ProgramOp::create(
+        builder, model.getLoc(), model.getSymName(), model.getEntry(),
+        model.getVocab(), model.getHidden(), model.getLayers(),
+        model.getContextLength(), options.pageTokens,
+        program.page->pageBytes(), std::max<int64_t>(program.weightsBytes, 1),
+        layoutHash(module), /*arena_per_token=*/0, /*arena_fixed=*/0,
+        /*cpu_features=*/0, /*manifest=*/"", model.getInfo());
+    model.erase();
+    // Weights that nothing reads are not stored.
+    for (auto weight : llvm::to_vector(module.getOps<WeightOp>()))
+      if (!weight->hasAttr(offsetName))
+        weight.erase();
+  }
+};
+
+} // namespace

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The kernels that deepseek ops become: one function an op, for its exact
+// shapes. Each returns the kernel for a given set of argument types, made at
+// first use; the argument order stands in each description.
+
+#ifndef HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_KERNELS_H
+#define HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_KERNELS_H
+
+#include "codegen/Conversion/DeepSeekToRT/KernelBuilder.h"
+#include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "dialects/RT/IR/RTOps.h"
+
+#include "mlir/IR/BuiltinOps.h"
+#include "llvm/ADT/StringMap.h"
+
+namespace hadal {
+
+/// What kernels need to know of the target's vector unit.
+struct KernelOptions {
+  /// Vector registers of 16 f32 lanes (AVX-512: 32; AVX2, two to one: 8).
+  int64_t registers = 32;
+  /// Tokens in a KV page.
+  int64_t pageTokens = 32;
+};
+
+/// Where one layer's keys and values are in a KV page.
+struct PageLayout {
+  int64_t pageTokens, heads, keyDim, valueDim;
+  bool isLatent;
+  int64_t layers;
+
+  static PageLayout get(deepseek::KVCacheType cache, int64_t pageTokens);
+  /// Byte offset of the values within a layer's part of a page.
+  int64_t valueOffsetBytes() const;
+  int64_t layerBytes() const;
+  int64_t pageBytes() const { return layerBytes() * layers; }
+};
+
+/// [rows, columns] of f32 (or \p element), rows \p stride elements apart.
+mlir::MemRefType rowsType(mlir::MLIRContext *context, int64_t columns,
+                          int64_t stride, mlir::Type element = {});
+
+/// Rows that a tile of a packed weight interleaves.
+constexpr int64_t tileRows = 16;
+
+class KernelSet {
+public:
+  KernelSet(mlir::ModuleOp module, KernelOptions options)
+      : module(module), options(options) {}
+
+  using Type = mlir::Type;
+  using TypeRange = mlir::TypeRange;
+
+  /// Tiles that one work item of a linear kernel computes.
+  int64_t tilesPerItem(int64_t tiles) const;
+  /// Work items of a linear kernel over \p columns outputs.
+  int64_t linearItems(int64_t columns) const;
+
+  /// (token_ids, table, out); items are rows.
+  rt::KernelOp embed(TypeRange types, int64_t hidden);
+  /// (in, weight, out); items are rows.
+  rt::KernelOp rmsNorm(TypeRange types, int64_t columns, float epsilon);
+  /// (in, weight, [bias], [scales], out, rows); items are groups of tiles.
+  rt::KernelOp linear(TypeRange types, int64_t inner, int64_t columns,
+                      bool hasBias, bool hasScales);
+  /// (in, weight, out, rows); items are heads * groups of tiles.
+  rt::KernelOp headLinear(TypeRange types, int64_t heads, int64_t stride,
+                          int64_t inner, int64_t columns);
+  /// (in, positions, table, out); items are rows.
+  rt::KernelOp rotary(TypeRange types, int64_t heads, int64_t headDim,
+                      deepseek::RotaryAttr rotary);
+  /// heads: (key, value, positions, sequences, layer);
+  /// latent: (latent, rope_key, positions, sequences, layer); items are rows.
+  rt::KernelOp appendCache(TypeRange types, PageLayout page);
+  /// (query, positions, sequences, layer, out); items are rows * heads.
+  rt::KernelOp attention(TypeRange types, PageLayout page, int64_t heads,
+                         double scale);
+  /// (query, rope_query, positions, sequences, layer, out), likewise.
+  rt::KernelOp absorbedAttention(TypeRange types, PageLayout page,
+                                 int64_t heads, int64_t ropeStride,
+                                 double scale);
+  /// (gate, up, out); items are rows.
+  rt::KernelOp swiglu(TypeRange types, int64_t columns);
+  /// (lhs, rhs, out); items are rows.
+  rt::KernelOp add(TypeRange types, int64_t columns);
+  /// (in, rows, out); items are outputs.
+  rt::KernelOp gatherRows(TypeRange types, int64_t columns);
+  /// (logits, [bias], experts, weights); items are rows.
+  rt::KernelOp router(TypeRange types, deepseek::RoutingAttr routing);
+  /// (experts, offsets, list, active, rows); one item. Sorts slots (row *
+  /// top_k + s) by expert: those of expert e are list[offsets[e] ..
+  /// offsets[e + 1]); active[0 ..] are the experts that have any, and
+  /// active[experts] their number.
+  rt::KernelOp groupSlots(TypeRange types, int64_t experts, int64_t topK);
+  /// (in, offsets, list, active, gate, up, [gate scales, up scales], out);
+  /// items are active experts * groups of tiles.
+  rt::KernelOp expertsUp(TypeRange types, int64_t experts, int64_t topK,
+                         int64_t inner, int64_t columns, bool hasScales);
+  /// (in, offsets, list, active, down, [scales], out), likewise.
+  rt::KernelOp expertsDown(TypeRange types, int64_t experts, int64_t inner,
+                           int64_t columns, bool hasScales);
+  /// (slots, weights, out); items are rows.
+  rt::KernelOp combine(TypeRange types, int64_t topK, int64_t columns);
+
+private:
+  using Body = llvm::function_ref<void(KernelBuilder &, rt::KernelOp)>;
+  rt::KernelOp get(const llvm::Twine &name, TypeRange types, Body body);
+
+  mlir::ModuleOp module;
+  KernelOptions options;
+  llvm::StringMap<rt::KernelOp> kernels;
+};
+
+} // namespace hadal
+
+#endif // HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_KERNELS_H
