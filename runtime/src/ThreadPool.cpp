@@ -5,11 +5,13 @@
 
 #include "ThreadPool.h"
 
+#include "Checked.h"
 #include "Cpu.h"
 
 #include <linux/futex.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -186,13 +188,18 @@ int64_t hadal_rt::availableProcessors() {
     processors = CPU_COUNT(&set);
   // Control groups, version 2: "QUOTA PERIOD" in microseconds, or "max ...".
   if (FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re")) {
-    long long quota, period;
-    if (fscanf(file, "%lld %lld", &quota, &period) == 2 && quota > 0 &&
-        period > 0) {
-      int64_t allowed = (quota + period - 1) / period;
+    char line[64] = {};
+    size_t bytes = fread(line, 1, sizeof(line) - 1, file);
+    fclose(file);
+    line[bytes] = 0;
+    char *end;
+    // "max" and anything else that is no number reads as zero.
+    int64_t quota = strtoll(line, &end, 10);
+    int64_t period = strtoll(end, nullptr, 10);
+    if (quota > 0 && period > 0) {
+      int64_t allowed = ceilDivide(quota, period);
       processors = allowed < processors ? allowed : processors;
     }
-    fclose(file);
   }
   if (processors < 1)
     return 1;

@@ -4,9 +4,10 @@
 
 #include "FakeModel.h"
 
+#include "gtest/gtest.h"
 #include <cmath>
 #include <cstring>
-#include <gtest/gtest.h>
+
 #include <unistd.h>
 
 using namespace fake;
@@ -88,6 +89,7 @@ std::vector<float> fake::expectedLogits(const std::vector<int32_t> &tokens) {
   for (size_t p = 0; p < tokens.size(); ++p)
     sum += float((p + 1) * size_t(tokens[p] + 1));
   std::vector<float> logits;
+  logits.reserve(vocab);
   for (int64_t v = 0; v < vocab; ++v)
     logits.push_back(float(v + 1) * sum);
   return logits;

@@ -5,9 +5,10 @@
 #include "Cpu.h"
 #include "FakeModel.h"
 
+#include "gtest/gtest.h"
 #include <cfenv>
 #include <cstring>
-#include <gtest/gtest.h>
+
 #include <numeric>
 #include <random>
 
@@ -68,6 +69,8 @@ protected:
   hadal_rt_session_t *session = nullptr;
   std::vector<float> logits;
 };
+
+} // namespace
 
 TEST_F(SessionTest, SingleStepEqualsManySteps) {
   for (int64_t threads = 1; threads <= 8; ++threads) {
@@ -384,6 +387,70 @@ TEST_F(SessionTest, MemoryIsKnownAndLimited) {
   create(options);
 }
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define HADAL_TEST_SHADOW_MEMORY
+#endif
+#endif
+
+#ifndef HADAL_TEST_SHADOW_MEMORY
+/// Resident memory of this process that is not of a file.
+static int64_t anonymousBytes() {
+  std::ifstream status("/proc/self/status");
+  std::string line;
+  while (std::getline(status, line))
+    if (line.rfind("RssAnon:", 0) == 0)
+      return std::stoll(line.substr(8)) * 1024;
+  return -1;
+}
+
+/// Writes all the memory that a step may write.
+static void touchEverything(const hadal_rt_step_t *step) {
+  int64_t params[] = {0};
+  step->dispatch(
+      step->pool, step,
+      [](const hadal_rt_step_t *, const int64_t *, int64_t, int64_t) {
+        volatile char stack[256 * 1024];
+        for (size_t i = 0; i < sizeof(stack); i += 4096)
+          stack[i] = 1;
+      },
+      params, 64);
+  memset(step->arena, 1, size_t(step->tokens * (1 << 20) + 64));
+  for (int64_t i = 0; i < step->tokens; ++i) {
+    int32_t page =
+        step->page_table[step->sequences[i] * step->page_table_stride +
+                         step->positions[i] / pageTokens];
+    memset(step->kv + int64_t(page) * (4 << 20), 1, 4 << 20);
+  }
+}
+
+TEST_F(SessionTest, KeepsToTheMemoryItPromises) {
+  model.arena_bytes_per_token = 1 << 20;
+  model.page_bytes = 4 << 20;
+  model.step = touchEverything;
+  hadal_rt_session_options_t options = {};
+  options.threads = 4;
+  options.max_step_tokens = context;
+  int64_t promised = 0;
+  ASSERT_EQ(hadal_rt_session_memory_bytes(&model, &options, &promised),
+            HADAL_RT_OK);
+  int64_t before = anonymousBytes();
+  create(options);
+  int32_t sequence = newSequence();
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_EQ(step(std::vector<int32_t>(context, 1),
+                   std::vector<int32_t>(context, sequence)),
+              HADAL_RT_OK);
+    ASSERT_EQ(hadal_rt_sequence_truncate(session, sequence, 0), HADAL_RT_OK);
+  }
+  int64_t used = anonymousBytes() - before;
+  // The promise is an upper bound, and not a loose one; the stacks are not
+  // used in full here. A little goes to this test's own vectors.
+  EXPECT_LE(used, promised + (256 << 10));
+  EXPECT_GE(used, promised - 3 * (512 << 10));
+}
+#endif // HADAL_TEST_SHADOW_MEMORY
+
 TEST_F(SessionTest, RefusesBadOptions) {
   auto expect = [&](hadal_rt_status_t expected,
                     hadal_rt_session_options_t options) {
@@ -473,5 +540,3 @@ TEST(Status, EveryCodeHasAText) {
   EXPECT_STREQ(hadal_rt_status_text(-1), "unknown status");
   EXPECT_STREQ(hadal_rt_status_text(1000), "unknown status");
 }
-
-} // namespace

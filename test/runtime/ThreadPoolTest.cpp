@@ -5,9 +5,10 @@
 
 #include "ThreadPool.h"
 
+#include "gtest/gtest.h"
 #include <chrono>
 #include <cstdio>
-#include <gtest/gtest.h>
+
 #include <memory>
 #include <thread>
 #include <vector>
@@ -25,9 +26,11 @@ struct Pool {
   std::vector<pthread_t> handles;
 };
 
+} // namespace
+
 /// params: {int32 counts[items], int32 calls}.
-void countItems(const hadal_rt_step_t *, const int64_t *params, int64_t first,
-                int64_t last) {
+static void countItems(const hadal_rt_step_t *, const int64_t *params,
+                       int64_t first, int64_t last) {
   auto *counts = reinterpret_cast<int32_t *>(params[0]);
   EXPECT_LT(first, last);
   for (int64_t i = first; i < last; ++i)
@@ -54,8 +57,8 @@ TEST(ThreadPool, RunsEveryItemOnce) {
 
 /// params: {int64 values[items], addend}: each item depends on its neighbor
 /// in the dispatch before, so a dispatch that returns too early shows.
-void addNeighbor(const hadal_rt_step_t *, const int64_t *params, int64_t first,
-                 int64_t last) {
+static void addNeighbor(const hadal_rt_step_t *, const int64_t *params,
+                        int64_t first, int64_t last) {
   auto *from = reinterpret_cast<const int64_t *>(params[0]);
   auto *to = reinterpret_cast<int64_t *>(params[1]);
   for (int64_t i = first; i < last; ++i)
@@ -92,8 +95,8 @@ TEST(ThreadPool, WakesSleepers) {
 }
 
 /// Waits on one item, so that the caller has to sleep.
-void sleepOnLastItem(const hadal_rt_step_t *, const int64_t *params,
-                     int64_t first, int64_t last) {
+static void sleepOnLastItem(const hadal_rt_step_t *, const int64_t *params,
+                            int64_t first, int64_t last) {
   auto *counts = reinterpret_cast<int32_t *>(params[0]);
   for (int64_t i = first; i < last; ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(i % 2 ? 3 : 1));
@@ -147,5 +150,3 @@ TEST(ThreadPool, PrintsDispatchCost) {
     printf("%d threads: %.2f us per dispatch\n", int(threads), best);
   }
 }
-
-} // namespace

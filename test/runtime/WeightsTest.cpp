@@ -4,9 +4,10 @@
 
 #include "FakeModel.h"
 
+#include "gtest/gtest.h"
 #include <cstring>
 #include <functional>
-#include <gtest/gtest.h>
+
 #include <random>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,10 +15,8 @@
 using namespace fake;
 using testing::TempDir;
 
-namespace {
-
 /// Opens \p file and closes it again.
-hadal_rt_status_t tryOpen(const std::vector<char> &bytes) {
+static hadal_rt_status_t tryOpen(const std::vector<char> &bytes) {
   TemporaryFile file(bytes);
   hadal_rt_model_t model = makeModel();
   hadal_rt_weights_t *weights = nullptr;
@@ -33,8 +32,8 @@ hadal_rt_status_t tryOpen(const std::vector<char> &bytes) {
 
 /// Expects that a file changed by \p change is refused with \p expected and
 /// an error that contains \p text.
-void expectRefused(hadal_rt_status_t expected, const char *text,
-                   const std::function<void(WeightsFile &)> &change) {
+static void expectRefused(hadal_rt_status_t expected, const char *text,
+                          const std::function<void(WeightsFile &)> &change) {
   WeightsFile file;
   change(file);
   EXPECT_EQ(tryOpen(file.bytes), expected);
@@ -170,7 +169,8 @@ TEST(Weights, SurvivesRandomHeaders) {
 }
 
 /// An executable of \p programBytes bytes that carries the weights.
-std::vector<char> embed(size_t programBytes, hadal_rt_trailer_t trailer) {
+static std::vector<char> embed(size_t programBytes,
+                               hadal_rt_trailer_t trailer) {
   std::vector<char> bytes(programBytes, 'E');
   WeightsFile file;
   bytes.insert(bytes.end(), file.bytes.begin(), file.bytes.end());
@@ -179,7 +179,7 @@ std::vector<char> embed(size_t programBytes, hadal_rt_trailer_t trailer) {
   return bytes;
 }
 
-hadal_rt_status_t tryOpenEmbedded(const std::vector<char> &bytes) {
+static hadal_rt_status_t tryOpenEmbedded(const std::vector<char> &bytes) {
   TemporaryFile file(bytes);
   hadal_rt_model_t model = makeModel();
   hadal_rt_weights_t *weights;
@@ -224,5 +224,3 @@ TEST(Weights, RefusesDamagedTrailers) {
   EXPECT_EQ(tryOpenEmbedded({}), HADAL_RT_NOT_FOUND);
   EXPECT_EQ(tryOpenEmbedded({'x'}), HADAL_RT_NOT_FOUND);
 }
-
-} // namespace

@@ -54,7 +54,7 @@ struct hadal_rt_step {
 
 /// Instruction sets that generated code may use; the runtime checks them.
 enum {
-  HADAL_RT_CPU_AVX2_FMA_F16C = 1u << 0,    ///< x86-64-v3
+  HADAL_RT_CPU_AVX2_FMA_F16C = 1u << 0,     ///< x86-64-v3
   HADAL_RT_CPU_AVX512_F_BW_DQ_VL = 1u << 1, ///< x86-64-v4
   HADAL_RT_CPU_AVX512_VNNI = 1u << 2,
   HADAL_RT_CPU_AVX512_BF16 = 1u << 3
@@ -63,10 +63,10 @@ enum {
 /// What a generated object says of itself. Constant data in the object, under
 /// the symbol that the generated header declares.
 typedef struct hadal_rt_model {
-  uint32_t abi_version;  ///< HADAL_RT_ABI_VERSION of the compiler.
-  uint32_t cpu_features; ///< HADAL_RT_CPU_* bits the code needs.
-  const char *name;      ///< Model name, for messages.
-  const char *manifest;  ///< JSON text, NUL-terminated.
+  uint32_t abi_version;    ///< HADAL_RT_ABI_VERSION of the compiler.
+  uint32_t cpu_features;   ///< HADAL_RT_CPU_* bits the code needs.
+  const char *name;        ///< Model name, for messages.
+  const char *manifest;    ///< JSON text, NUL-terminated.
   uint8_t layout_hash[16]; ///< Equals that of the weights file it fits.
   int64_t weights_bytes;   ///< Size of section "weights".
   int64_t vocab;           ///< Rows of the head: columns of the logits.
@@ -91,7 +91,7 @@ typedef struct hadal_rt_model {
 #define HADAL_RT_MAX_SECTIONS 32u
 
 typedef struct hadal_rt_section {
-  char name[32]; ///< NUL-padded.
+  char name[32];   ///< NUL-padded.
   uint64_t offset; ///< From the start of the header, a multiple of 4096.
   uint64_t bytes;
 } hadal_rt_section_t;
