@@ -28,20 +28,20 @@ bool Bpe::readVocab(const Json &model, std::string &error) {
     return false;
   }
   vocab.reserve(json->size());
-  std::unordered_map<int32_t, const std::string *> owners;
-  owners.reserve(json->size());
   for (auto item = json->begin(); item != json->end(); ++item) {
     int32_t id;
-    if (!readTokenId(item.value(), where + "[" + quote(item.key()) + "]", id,
-                     error))
-      return false;
-    auto [owner, isNew] = owners.emplace(id, &item.key());
-    if (!isNew) {
-      error = where + ": the id " + std::to_string(id) + " is given to both " +
-              quote(*owner->second) + " and " + quote(item.key());
+    if (!readTokenId(item.value(), where, id, error)) {
+      error.insert(where.size(), "[" + quote(item.key()) + "]");
       return false;
     }
-    vocab.emplace(item.key(), id);
+    if (static_cast<size_t>(id) >= spellingOf.size())
+      spellingOf.resize(id + 1);
+    if (spellingOf[id]) {
+      error = where + ": the id " + std::to_string(id) + " is given to both " +
+              quote(*spellingOf[id]) + " and " + quote(item.key());
+      return false;
+    }
+    spellingOf[id] = &vocab.emplace(item.key(), id).first->first;
   }
   return true;
 }
@@ -162,8 +162,8 @@ bool Bpe::read(const Json &json, std::string &error) {
   if (std::optional<std::string> unknown = stringMember(json, "unk_token")) {
     auto token = vocab.find(*unknown);
     if (token == vocab.end()) {
-      error = where + ".unk_token: " + quote(*unknown) +
-              " is not in model.vocab";
+      error =
+          where + ".unk_token: " + quote(*unknown) + " is not in model.vocab";
       return false;
     }
     unknownId = token->second;
@@ -257,8 +257,7 @@ void Bpe::encode(std::string_view piece, Workspace &workspace,
         continue;
       wasUnknown = isUnknown;
       auto index = static_cast<int32_t>(symbols.size());
-      symbols.push_back(
-          {isUnknown ? unknownId : id, index - 1, index + 1});
+      symbols.push_back({isUnknown ? unknownId : id, index - 1, index + 1});
     }
     if (!symbols.empty()) {
       symbols.back().next = -1;
@@ -269,9 +268,8 @@ void Bpe::encode(std::string_view piece, Workspace &workspace,
         ids.push_back(symbol.id);
   }
   if (isCached && workspace.cache.size() < maxCachedPieces)
-    workspace.cache.emplace(workspace.key,
-                            std::vector<int32_t>(ids.begin() + first,
-                                                 ids.end()));
+    workspace.cache.emplace(
+        workspace.key, std::vector<int32_t>(ids.begin() + first, ids.end()));
 }
 
 } // namespace hadal::text

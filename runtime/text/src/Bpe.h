@@ -18,6 +18,10 @@ namespace hadal::text {
 
 class Bpe {
 public:
+  Bpe() = default;
+  Bpe(const Bpe &) = delete;
+  Bpe &operator=(const Bpe &) = delete;
+
   /// Reads the value of the key `model`.
   bool read(const Json &json, std::string &error);
 
@@ -49,6 +53,11 @@ public:
     return vocab;
   }
 
+  /// By id, the spelling of the token; null for an id without one.
+  const std::vector<const std::string *> &spellings() const {
+    return spellingOf;
+  }
+
 private:
   struct Merge {
     uint64_t pair;
@@ -71,6 +80,8 @@ private:
   void merge(Workspace &workspace) const;
 
   std::unordered_map<std::string, int32_t> vocab;
+  /// Points to the keys of `vocab`.
+  std::vector<const std::string *> spellingOf;
   /// A hash table with open addressing; a power of two in size.
   std::vector<Merge> merges;
   /// The token of each byte, -1 for a byte without.

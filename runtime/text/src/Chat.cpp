@@ -169,8 +169,10 @@ std::optional<ChatFormat> classify(std::string_view text) {
       return ChatFormat::V3;
     return std::nullopt;
   }
+  // V2-Chat-0628 frames its system text in "sft" tags; VL2 has other tags.
   if (contains(text, "'User: '") && contains(text, "'Assistant: '") &&
-      contains(text, "eos_token") && !contains(text, "<|User|>"))
+      contains(text, "eos_token") && !contains(text, "<｜sft") &&
+      !contains(text, "<|User|>"))
     return ChatFormat::LLM;
   return std::nullopt;
 }
@@ -192,8 +194,8 @@ std::optional<ChatFormat> parseChatFormat(std::string_view name,
   // Without tools they render alike.
   if (name == "deepseek-v3.2")
     return ChatFormat::V31;
-  error = "--chat-format: expected one of " + listFormatNames() +
-          ", but got " + quote(name);
+  error = "--chat-format: expected one of " + listFormatNames() + ", but got " +
+          quote(name);
   return std::nullopt;
 }
 
@@ -216,8 +218,8 @@ std::optional<std::string> renderChat(ChatFormat format,
             " has no thinking mode";
     return std::nullopt;
   }
-  std::string text = options.addBos && format != ChatFormat::Plain ? bosText
-                                                                   : "";
+  std::string text =
+      options.addBos && format != ChatFormat::Plain ? bosText : "";
   switch (format) {
   case ChatFormat::Plain:
     for (const ChatMessage &message : messages)

@@ -17,8 +17,8 @@ namespace {
 #include "NfcTables.inc"
 
 // Hangul syllables compose by arithmetic; The Unicode Standard, section 3.12.
-constexpr uint32_t syllableBase = 0xAC00, leadBase = 0x1100,
-                   vowelBase = 0x1161, trailBase = 0x11A7;
+constexpr uint32_t syllableBase = 0xAC00, leadBase = 0x1100, vowelBase = 0x1161,
+                   trailBase = 0x11A7;
 constexpr uint32_t leadCount = 19, vowelCount = 21, trailCount = 28;
 constexpr uint32_t syllableCount = leadCount * vowelCount * trailCount;
 
@@ -26,7 +26,7 @@ uint32_t combiningClass(uint32_t codePoint) {
   auto *end = std::end(combiningClasses);
   auto *range = std::lower_bound(
       std::begin(combiningClasses), end, codePoint,
-      [](const uint32_t(&row)[3], uint32_t key) { return row[1] < key; });
+      [](const uint32_t (&row)[3], uint32_t key) { return row[1] < key; });
   return range != end && (*range)[0] <= codePoint ? (*range)[2] : 0;
 }
 
@@ -42,7 +42,7 @@ void decompose(uint32_t codePoint, std::vector<uint32_t> &result) {
   auto *end = std::end(decompositions);
   auto *row = std::lower_bound(
       std::begin(decompositions), end, codePoint,
-      [](const uint32_t(&entry)[3], uint32_t key) { return entry[0] < key; });
+      [](const uint32_t (&entry)[3], uint32_t key) { return entry[0] < key; });
   if (row == end || (*row)[0] != codePoint) {
     result.push_back(codePoint);
     return;
@@ -55,9 +55,9 @@ void decompose(uint32_t codePoint, std::vector<uint32_t> &result) {
 /// The primary composite of two characters, or 0.
 uint32_t compose(uint32_t first, uint32_t second) {
   if (first - leadBase < leadCount && second - vowelBase < vowelCount)
-    return syllableBase + ((first - leadBase) * vowelCount +
-                           (second - vowelBase)) *
-                              trailCount;
+    return syllableBase +
+           ((first - leadBase) * vowelCount + (second - vowelBase)) *
+               trailCount;
   if (first - syllableBase < syllableCount &&
       (first - syllableBase) % trailCount == 0 && second > trailBase &&
       second - trailBase < trailCount)
@@ -65,7 +65,7 @@ uint32_t compose(uint32_t first, uint32_t second) {
   auto *end = std::end(compositions);
   auto *row = std::lower_bound(
       std::begin(compositions), end, second,
-      [first](const uint32_t(&entry)[3], uint32_t key) {
+      [first](const uint32_t (&entry)[3], uint32_t key) {
         return entry[0] != first ? entry[0] < first : entry[1] < key;
       });
   return row != end && (*row)[0] == first && (*row)[1] == second ? (*row)[2]

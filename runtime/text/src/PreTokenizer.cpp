@@ -61,9 +61,10 @@ bool PreTokenizer::readStep(const Json &json, const std::string &where,
       isKnown = true;
     }
     if (!isKnown) {
-      error = where + ".behavior: expected Isolated, Removed, "
-                      "MergedWithPrevious, MergedWithNext or Contiguous, but "
-                      "got " +
+      error = where +
+              ".behavior: expected Isolated, Removed, "
+              "MergedWithPrevious, MergedWithNext or Contiguous, but "
+              "got " +
               (behavior ? quote(*behavior) : std::string("none"));
       return false;
     }
@@ -193,8 +194,8 @@ bool PreTokenizer::split(std::string &text, std::vector<Piece> &pieces,
     Regex::Matcher matcher(*step.regex);
     next.clear();
     for (const Piece &piece : pieces) {
-      matcher.reset(std::string_view(text).substr(piece.begin,
-                                                  piece.end - piece.begin));
+      matcher.reset(
+          std::string_view(text).substr(piece.begin, piece.end - piece.begin));
       parts.clear();
       size_t done = 0, begin, end, size = piece.end - piece.begin;
       auto add = [&](size_t from, size_t to, bool isMatch) {

@@ -26,8 +26,8 @@ constexpr const char *wordRanges = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
 // Oniguruma tests U+00B2 and the like by another table where `\w` stands alone.
 constexpr const char *loneWordSet =
     "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}]";
-constexpr const char *loneNotWordSet =
-    "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}]";
+constexpr const char *loneNotWordSet = "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+                                       "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}]";
 constexpr const char *hexRanges = "0-9A-Fa-f";
 
 /// General categories, long name and short, as Oniguruma takes them: without
@@ -351,8 +351,8 @@ bool Translator::translateEscape(bool inSet, bool &isClass) {
     } else {
       std::string word = loneWordSet;
       if (c == 'b')
-        out += "(?:(?<=" + word + ")(?!" + word + ")|(?<!" + word + ")(?=" +
-               word + "))";
+        out += "(?:(?<=" + word + ")(?!" + word + ")|(?<!" + word +
+               ")(?=" + word + "))";
       else
         out += "(?:(?<=" + word + ")(?=" + word + ")|(?<!" + word + ")(?!" +
                word + "))";
@@ -598,16 +598,16 @@ std::unique_ptr<Regex> Regex::compile(std::string_view pattern, bool literal,
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
   int code = 0;
   PCRE2_SIZE offset = 0;
-  pcre2_code *compiled = pcre2_compile(
-      reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-      options, &code, &offset, context);
+  pcre2_code *compiled =
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()),
+                    translated.size(), options, &code, &offset, context);
   pcre2_compile_context_free(context);
   regex->code = compiled;
   if (!compiled) {
     PCRE2_UCHAR message[256] = "";
     pcre2_get_error_message(code, message, sizeof message);
-    error = std::string(reinterpret_cast<const char *>(message)) +
-            " at byte " + std::to_string(offset) + " of " + quote(translated);
+    error = std::string(reinterpret_cast<const char *>(message)) + " at byte " +
+            std::to_string(offset) + " of " + quote(translated);
     return nullptr;
   }
   // Where code cannot be made at run time, the interpreter does the same.

@@ -21,7 +21,8 @@ namespace hadal::text {
 ///   set six more of Latin-1 (`²³¹¼½¾`); PCRE2 would have no marks;
 /// - a script is that property alone, where PCRE2 means Script_Extensions;
 /// - `\h` is a hexadecimal digit, `\v` is U+000B, `(?m)` is PCRE2's `(?s)`;
-/// - `x{n,m}+` and `x{n}?` repeat a repetition; they are not possessive or lazy.
+/// - `x{n,m}+` and `x{n}?` repeat a repetition; they are not possessive or
+/// lazy.
 ///
 /// \returns Nothing, and what is not supported in \p error, for a construct
 /// whose meaning may differ: nested sets, set intersections, callouts, calls

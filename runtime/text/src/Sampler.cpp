@@ -23,8 +23,8 @@ double expNonPositive(double x) {
     return 0.0;
   // x = k ln 2 + r with |r| <= ln(2) / 2; ln 2 in two parts (fdlibm, e_exp.c).
   double k = std::floor(x * 1.44269504088896338700e+00 + 0.5);
-  double r = (x - k * 6.93147180369123816490e-01) -
-             k * 1.90821492927058770002e-10;
+  double r =
+      (x - k * 6.93147180369123816490e-01) - k * 1.90821492927058770002e-10;
   // Taylor to r^13 / 13!; the next term is below 2^-57.
   double sum = 1.0;
   for (int n = 13; n > 0; --n)

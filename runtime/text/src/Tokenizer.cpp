@@ -46,8 +46,8 @@ struct Tokenizer::Impl {
   void addSpecial(bool addBos, bool addEos);
   bool readTokenString(const Json &root, const char *key, int32_t &id,
                        std::string &error) const;
-  bool readIdList(const Json &root, const char *key,
-                  std::vector<int32_t> &ids, std::string &error) const;
+  bool readIdList(const Json &root, const char *key, std::vector<int32_t> &ids,
+                  std::string &error) const;
   void setEosIds(int32_t first, const std::vector<int32_t> &more);
   bool encodeText(std::string_view text, Bpe::Workspace &workspace,
                   std::vector<int32_t> &ids, std::string &error) const;
@@ -87,7 +87,8 @@ bool Tokenizer::Impl::readDecoder(const Json &root, std::string &error) {
   const Json *step = json;
   if (json && stringMember(*json, "type") == "Sequence") {
     const Json *list = findMember(*json, "decoders");
-    step = list && list->is_array() && list->size() == 1 ? &(*list)[0] : nullptr;
+    step =
+        list && list->is_array() && list->size() == 1 ? &(*list)[0] : nullptr;
   }
   std::optional<std::string> type;
   if (step)
@@ -110,8 +111,6 @@ bool Tokenizer::Impl::readAddedTokens(const Json &root, std::string &error) {
     return false;
   }
   std::unordered_map<int32_t, std::string> owners;
-  for (const auto &[token, id] : bpe.vocabulary())
-    owners.emplace(id, token);
   for (size_t i = 0; i < list->size(); ++i) {
     const Json &entry = (*list)[i];
     const std::string where =
@@ -137,7 +136,10 @@ bool Tokenizer::Impl::readAddedTokens(const Json &root, std::string &error) {
     if (token.content.empty())
       continue;
     auto [owner, isNew] = owners.emplace(token.id, token.content);
-    if (!isNew && owner->second != token.content) {
+    if (isNew && static_cast<size_t>(token.id) < bpe.spellings().size() &&
+        bpe.spellings()[token.id])
+      owner->second = *bpe.spellings()[token.id];
+    if (owner->second != token.content) {
       error = where + ": the id " + std::to_string(token.id) +
               " is given to both " + quote(owner->second) + " and " +
               quote(token.content);
@@ -146,8 +148,8 @@ bool Tokenizer::Impl::readAddedTokens(const Json &root, std::string &error) {
     int32_t known = idOf(token.content);
     if (known >= 0 && known != token.id) {
       error = where + ": " + quote(token.content) + " has the id " +
-              std::to_string(token.id) + " here, but " +
-              std::to_string(known) + " before";
+              std::to_string(token.id) + " here, but " + std::to_string(known) +
+              " before";
       return false;
     }
     if (!addedIds.emplace(token.content, token.id).second)
@@ -193,8 +195,8 @@ bool Tokenizer::Impl::readTemplate(const Json &json, std::string &error) {
       error = partWhere + ": expected a Sequence or a SpecialToken with an id";
       return false;
     }
-    const Json *entry = specials ? findMember(*specials, name->c_str())
-                                 : nullptr;
+    const Json *entry =
+        specials ? findMember(*specials, name->c_str()) : nullptr;
     const Json *ids = entry ? findMember(*entry, "ids") : nullptr;
     if (!ids || !ids->is_array()) {
       error = where + ".special_tokens: no ids for " + quote(*name);
@@ -342,9 +344,9 @@ bool Tokenizer::Impl::encodeText(std::string_view text,
   if (!preTokenizer.split(buffer, pieces, error))
     return false;
   for (const Piece &piece : pieces)
-    bpe.encode(std::string_view(buffer).substr(piece.begin,
-                                               piece.end - piece.begin),
-               workspace, ids);
+    bpe.encode(
+        std::string_view(buffer).substr(piece.begin, piece.end - piece.begin),
+        workspace, ids);
   return true;
 }
 
@@ -366,8 +368,8 @@ std::unique_ptr<Tokenizer> Tokenizer::fromJson(std::string_view json,
   const Json *preTokenizer = findMember(*root, "pre_tokenizer");
   const Json *normalizer = findMember(*root, "normalizer");
   const Json *postProcessor = findMember(*root, "post_processor");
-  for (auto [key, member] : {std::pair{"model", model},
-                             {"pre_tokenizer", preTokenizer}}) {
+  for (auto [key, member] :
+       {std::pair{"model", model}, {"pre_tokenizer", preTokenizer}}) {
     if (!member) {
       error = std::string("tokenizer.json: no ") + key;
       return nullptr;
@@ -378,12 +380,11 @@ std::unique_ptr<Tokenizer> Tokenizer::fromJson(std::string_view json,
       (normalizer && !impl->readNormalizer(*normalizer, error)) ||
       !impl->readDecoder(*root, error))
     return nullptr;
-  int32_t last = -1;
-  for (const auto &[token, id] : impl->bpe.vocabulary())
-    last = std::max(last, id);
-  impl->tokens.resize(last + 1);
-  for (const auto &[token, id] : impl->bpe.vocabulary())
-    impl->tokens[id].bytes = unspellBytes(token);
+  const auto &spellings = impl->bpe.spellings();
+  impl->tokens.resize(spellings.size());
+  for (size_t id = 0; id < spellings.size(); ++id)
+    if (spellings[id])
+      impl->tokens[id].bytes = unspellBytes(*spellings[id]);
   if (!impl->readAddedTokens(*root, error) ||
       (postProcessor && !impl->readPostProcessor(*postProcessor, error)))
     return nullptr;
@@ -402,8 +403,8 @@ bool Tokenizer::applyTokenizerConfig(std::string_view json,
   }
   int32_t bos = impl->bosId, eos = -1;
   std::string type = stringMember(*root, "tokenizer_class").value_or("");
-  bool isLlama = type.compare(0, 5, "Llama") == 0 ||
-                 type.compare(0, 9, "CodeLlama") == 0;
+  bool isLlama =
+      type.compare(0, 5, "Llama") == 0 || type.compare(0, 9, "CodeLlama") == 0;
   bool addBos = isLlama, addEos = false;
   if (!impl->readTokenString(*root, "bos_token", bos, error) ||
       !impl->readTokenString(*root, "eos_token", eos, error) ||

@@ -30,21 +30,19 @@ TEST(Chat, Plain) {
 }
 
 TEST(Chat, LLM) {
-  EXPECT_EQ(render(ChatFormat::LLM,
-                   {{"system", "Be brief."},
-                    {"user", "Hi"},
-                    {"assistant", "Hello"},
-                    {"user", "1+1?"}}),
+  EXPECT_EQ(render(ChatFormat::LLM, {{"system", "Be brief."},
+                                     {"user", "Hi"},
+                                     {"assistant", "Hello"},
+                                     {"user", "1+1?"}}),
             "<｜begin▁of▁sentence｜>Be brief.\n\nUser: Hi\n\nAssistant: Hello"
             "<｜end▁of▁sentence｜>User: 1+1?\n\nAssistant:");
 }
 
 TEST(Chat, Coder) {
-  EXPECT_EQ(render(ChatFormat::Coder,
-                   {{"system", "Be brief."},
-                    {"user", "Hi"},
-                    {"assistant", "Hello"},
-                    {"user", "1+1?"}}),
+  EXPECT_EQ(render(ChatFormat::Coder, {{"system", "Be brief."},
+                                       {"user", "Hi"},
+                                       {"assistant", "Hello"},
+                                       {"user", "1+1?"}}),
             "<｜begin▁of▁sentence｜>Be brief.### Instruction:\nHi\n"
             "### Response:\nHello\n<|EOT|>\n### Instruction:\n1+1?\n"
             "### Response:\n");
@@ -62,11 +60,10 @@ TEST(Chat, CoderHasItsOwnSystemText) {
 }
 
 TEST(Chat, V3) {
-  EXPECT_EQ(render(ChatFormat::V3,
-                   {{"system", "Be brief."},
-                    {"user", "Hi"},
-                    {"assistant", "Hello"},
-                    {"user", "1+1?"}}),
+  EXPECT_EQ(render(ChatFormat::V3, {{"system", "Be brief."},
+                                    {"user", "Hi"},
+                                    {"assistant", "Hello"},
+                                    {"user", "1+1?"}}),
             "<｜begin▁of▁sentence｜>Be brief.<｜User｜>Hi<｜Assistant｜>Hello"
             "<｜end▁of▁sentence｜><｜User｜>1+1?<｜Assistant｜>");
 }
@@ -106,8 +103,9 @@ TEST(Chat, WhichEndOfThinking) {
   options.addBos = false;
   EXPECT_EQ(render(ChatFormat::R1, messages, options),
             "<｜User｜>Hi<｜Assistant｜>c<｜end▁of▁sentence｜>");
-  EXPECT_EQ(render(ChatFormat::V31, messages, options),
-            "<｜User｜>Hi<｜Assistant｜></think>b</think>c<｜end▁of▁sentence｜>");
+  EXPECT_EQ(
+      render(ChatFormat::V31, messages, options),
+      "<｜User｜>Hi<｜Assistant｜></think>b</think>c<｜end▁of▁sentence｜>");
 }
 
 TEST(Chat, WithoutGenerationPromptOrBos) {
@@ -121,8 +119,8 @@ TEST(Chat, WithoutGenerationPromptOrBos) {
 TEST(Chat, Errors) {
   std::string error;
   ChatOptions options;
-  EXPECT_FALSE(renderChat(ChatFormat::V3, {{"user", ""}, {"tool", ""}}, options,
-                          error));
+  EXPECT_FALSE(
+      renderChat(ChatFormat::V3, {{"user", ""}, {"tool", ""}}, options, error));
   EXPECT_EQ(error, "message 1: expected the role system, user or assistant, "
                    "but got 'tool'");
   options.thinking = true;
@@ -174,10 +172,10 @@ TEST(ChatDetection, Config) {
   auto tokenizer = loadTokenizer("deepseek-v3");
   ASSERT_NE(tokenizer, nullptr);
   std::string error;
-  EXPECT_EQ(detectChatFormat(
-                R"({"chat_template": "<｜User｜>x<｜Assistant｜>"})", *tokenizer,
-                error),
-            ChatFormat::V3);
+  EXPECT_EQ(
+      detectChatFormat(R"({"chat_template": "<｜User｜>x<｜Assistant｜>"})",
+                       *tokenizer, error),
+      ChatFormat::V3);
   EXPECT_EQ(detectChatFormat(
                 R"({"chat_template": [{"name": "tool_use", "template": "?"},
                     {"name": "default", "template": "<｜User｜><｜Assistant｜>"}]})",
@@ -189,11 +187,13 @@ TEST(ChatDetection, Config) {
 TEST(ChatDetection, Unknown) {
   auto tokenizer = loadTokenizer("deepseek-v3");
   ASSERT_NE(tokenizer, nullptr);
-  for (const char *json :
-       {"{", "[]", "{}", R"({"chat_template": 7})",
-        R"({"chat_template": "<|im_start|>user"})",
-        R"({"chat_template": "<｜User｜><｜Assistant｜>{% if thinking %}"})",
-        R"({"chat_template": "<｜User｜><｜Assistant｜><｜DSML｜invoke"})"}) {
+  for (
+      const char *json :
+      {"{", "[]", "{}", R"({"chat_template": 7})",
+       R"({"chat_template": "<|im_start|>user"})",
+       R"({"chat_template": "'User: ' 'Assistant: ' eos_token <｜sft▁begin｜>"})",
+       R"({"chat_template": "<｜User｜><｜Assistant｜>{% if thinking %}"})",
+       R"({"chat_template": "<｜User｜><｜Assistant｜><｜DSML｜invoke"})"}) {
     std::string error;
     EXPECT_FALSE(detectChatFormat(json, *tokenizer, error)) << json;
     EXPECT_FALSE(error.empty());

@@ -38,8 +38,13 @@ TEST(Detokenizer, ReplacesAsSoonAsItIsSure) {
   auto tokenizer = loadTokenizer("deepseek-v3");
   ASSERT_NE(tokenizer, nullptr);
   Detokenizer detokenizer(*tokenizer);
-  EXPECT_EQ(pushBytes(detokenizer, *tokenizer, "\xE5\xAD" "a\xFF\xE5\xE5"),
-            (Texts{"", "", "\ufffd" "a", "\ufffd", "", "\ufffd"}));
+  EXPECT_EQ(pushBytes(detokenizer, *tokenizer,
+                      "\xE5\xAD"
+                      "a\xFF\xE5\xE5"),
+            (Texts{"", "",
+                   "\ufffd"
+                   "a",
+                   "\ufffd", "", "\ufffd"}));
   EXPECT_EQ(detokenizer.flush(), "\ufffd");
   EXPECT_EQ(detokenizer.flush(), "");
 }

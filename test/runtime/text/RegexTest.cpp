@@ -2,8 +2,8 @@
 //
 // The translation of Oniguruma's regular expressions, and normalization.
 
-#include "Nfc.h"
 #include "Regex.h"
+#include "Nfc.h"
 #include "Utf8.h"
 
 #include <gtest/gtest.h>
@@ -92,28 +92,27 @@ TEST(Regex, Literal) {
 
 // What would mean something else, or may, is refused by name.
 TEST(Regex, Refusals) {
-  for (auto [pattern, part] :
-       {std::pair{"(", "'(' without ')'"},
-        {"a)", "')' without '('"},
-        {"*a", "nothing to repeat"},
-        {"[a", "set without ']'"},
-        {"[a[b]]", "nested set"},
-        {"[a&&b]", "intersection"},
-        {"(?<name>a)", "unsupported group"},
-        {"(?R)", "unsupported group"},
-        {"(?C1)a", "unsupported group"},
-        {"(*FAIL)", "unsupported '(*'"},
-        {"a(?i)b", "unsupported group"},
-        {"\\g<1>", "unsupported escape"},
-        {"\\1", "unsupported escape"},
-        {"\\C", "unsupported escape"},
-        {"\\", "'\\' without a character"},
-        {"\\p", "property without"},
-        {"\\p{Nonsense}", "unknown"},
-        {"\\p{Punct}", "unsupported property"},
-        {"\\xff", "escape of a byte"},
-        {"\\x{110000}", "character code point value"},
-        {"a{70000}", "too big"}}) {
+  for (auto [pattern, part] : {std::pair{"(", "'(' without ')'"},
+                               {"a)", "')' without '('"},
+                               {"*a", "nothing to repeat"},
+                               {"[a", "set without ']'"},
+                               {"[a[b]]", "nested set"},
+                               {"[a&&b]", "intersection"},
+                               {"(?<name>a)", "unsupported group"},
+                               {"(?R)", "unsupported group"},
+                               {"(?C1)a", "unsupported group"},
+                               {"(*FAIL)", "unsupported '(*'"},
+                               {"a(?i)b", "unsupported group"},
+                               {"\\g<1>", "unsupported escape"},
+                               {"\\1", "unsupported escape"},
+                               {"\\C", "unsupported escape"},
+                               {"\\", "'\\' without a character"},
+                               {"\\p", "property without"},
+                               {"\\p{Nonsense}", "unknown"},
+                               {"\\p{Punct}", "unsupported property"},
+                               {"\\xff", "escape of a byte"},
+                               {"\\x{110000}", "character code point value"},
+                               {"a{70000}", "too big"}}) {
     std::string error;
     EXPECT_EQ(Regex::compile(pattern, false, error), nullptr) << pattern;
     EXPECT_NE(error.find(part), std::string::npos) << pattern << ": " << error;

@@ -16,8 +16,8 @@ using namespace hadal::text;
 
 namespace {
 
-const std::vector<float> logits = {1.0f, 2.5f, -0.5f, 2.0f, 0.0f,
-                                   1.5f, -3.0f, 2.5f, 0.5f, 1.0f};
+const std::vector<float> logits = {1.0f, 2.5f,  -0.5f, 2.0f, 0.0f,
+                                   1.5f, -3.0f, 2.5f,  0.5f, 1.0f};
 
 /// The exact probabilities, written as plainly as can be: penalty, temperature,
 /// top-k, top-p, min-p, each on the probabilities that the one before leaves.
@@ -182,8 +182,8 @@ TEST(Sampler, Reproducible) {
   std::vector<int32_t> ids;
   for (int i = 0; i < 16; ++i)
     ids.push_back(sampler.sample(logits.data(), logits.size()));
-  EXPECT_EQ(ids, (std::vector<int32_t>{5, 7, 8, 3, 5, 3, 1, 3, 1, 9, 7, 0, 3,
-                                       1, 7, 7}));
+  EXPECT_EQ(ids, (std::vector<int32_t>{5, 7, 8, 3, 5, 3, 1, 3, 1, 9, 7, 0, 3, 1,
+                                       7, 7}));
 }
 
 // Large vocabularies take the partial orderings; compare with a full one.

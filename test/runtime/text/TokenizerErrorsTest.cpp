@@ -121,13 +121,12 @@ TEST(TokenizerErrors, Merges) {
 TEST(TokenizerErrors, Unsupported) {
   expectError(replace(small, "BPE", "Unigram"),
               "model.type: expected 'BPE', but got 'Unigram'");
-  expectError(replace(small, "\"merges\"",
-                      "\"byte_fallback\": true, \"merges\""),
-              "model.byte_fallback");
+  expectError(
+      replace(small, "\"merges\"", "\"byte_fallback\": true, \"merges\""),
+      "model.byte_fallback");
   expectError(replace(small, "\"merges\"", "\"dropout\": 0.1, \"merges\""),
               "model.dropout: expected null or 0, but got 0.1");
-  expectError(replace(small, "\"merges\"",
-                      "\"unk_token\": \"?\", \"merges\""),
+  expectError(replace(small, "\"merges\"", "\"unk_token\": \"?\", \"merges\""),
               "model.unk_token: '?' is not in model.vocab");
   expectError(replace(small, "\"normalizer\": null",
                       "\"normalizer\": {\"type\": \"Lowercase\"}"),
@@ -154,14 +153,15 @@ TEST(TokenizerErrors, Split) {
                        members + R"(}, {"type": "ByteLevel"}]})");
   };
   std::string error;
-  EXPECT_NE(Tokenizer::fromJson(
-                withSplit(
-                    R"("pattern": {"Regex": "a"}, "behavior": "Isolated")"),
-                error),
-            nullptr)
+  EXPECT_NE(
+      Tokenizer::fromJson(
+          withSplit(R"("pattern": {"Regex": "a"}, "behavior": "Isolated")"),
+          error),
+      nullptr)
       << error;
-  expectError(withSplit(R"("pattern": {"Regex": "(a"}, "behavior": "Isolated")"),
-              "pretokenizers[0].pattern: '(' without ')' at byte 2 of '(a'");
+  expectError(
+      withSplit(R"("pattern": {"Regex": "(a"}, "behavior": "Isolated")"),
+      "pretokenizers[0].pattern: '(' without ')' at byte 2 of '(a'");
   expectError(withSplit(R"("pattern": {"Regex": "a"}, "behavior": "Apart")"),
               "pretokenizers[0].behavior: expected Isolated");
   expectError(withSplit(R"("pattern": "a", "behavior": "Isolated")"),
