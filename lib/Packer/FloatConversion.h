@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Conversions between the element types of weights, of whole arrays at a time.
+
+#ifndef HADAL_PACKER_FLOATCONVERSION_H
+#define HADAL_PACKER_FLOATCONVERSION_H
+
+#include <cstdint>
+#include <optional>
+
+namespace mlir {
+class Type;
+} // namespace mlir
+
+namespace hadal {
+
+/// An element type of a weight.
+enum class ElementKind { F32, F16, BF16, F8E4M3FN };
+
+/// The kind of an MLIR \p type, or nothing if no weight has it.
+std::optional<ElementKind> getElementKind(mlir::Type type);
+
+/// Bytes of one element.
+constexpr int64_t sizeBytes(ElementKind kind) {
+  return kind == ElementKind::F32 ? 4 : kind == ElementKind::F8E4M3FN ? 1 : 2;
+}
+
+/// The name that MLIR gives the type: "bf16".
+const char *getName(ElementKind kind);
+
+/// Widens \p count elements at \p from to f32, which is exact.
+void widen(ElementKind kind, const void *from, int64_t count, float *to);
+
+/// Rounds \p count numbers to \p kind, to nearest, ties to even. A number too
+/// large for the kind becomes an infinity, or NaN where there is none.
+void narrow(ElementKind kind, const float *from, int64_t count, void *to);
+
+/// The first of \p count elements that is NaN or an infinity, or -1.
+int64_t findNonFinite(ElementKind kind, const void *data, int64_t count);
+
+} // namespace hadal
+
+#endif // HADAL_PACKER_FLOATCONVERSION_H

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Writes the weights file of a compiled model.
+
+#include "lib/Packer/Packer.h"
+
+#include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "dialects/RT/IR/RTOps.h"
+#include "lib/Packer/Recipe.h"
+#include "lib/Support/CheckedMath.h"
+#include "runtime/include/hadal_rt/abi.h"
+
+#include "absl/strings/str_cat.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringSet.h"
+
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+#include <thread>
+
+using namespace mlir;
+using namespace hadal;
+
+absl::StatusOr<int64_t> hadal::getStoredBytes(Operation *op) {
+  auto type = cast<deepseek::WeightOp>(op).getWeightType();
+  SmallVector<int64_t> factors(type.getShape());
+  if (auto tiled = dyn_cast_or_null<deepseek::TiledAttr>(type.getEncoding())) {
+    int64_t &rows = factors[factors.size() - 2];
+    if (std::optional<int64_t> sum = checkedSum(rows, tiled.getRows() - 1))
+      rows = *sum / tiled.getRows() * tiled.getRows();
+  }
+  std::optional<ElementKind> kind = getElementKind(type.getElementType());
+  if (kind)
+    factors.push_back(sizeBytes(*kind));
+  std::optional<int64_t> bytes = checkedProduct(factors);
+  if (kind && bytes)
+    return *bytes;
+  std::string text;
+  llvm::raw_string_ostream(text) << type;
+  return absl::InvalidArgumentError(
+      absl::StrCat("a weight of type ", text, " cannot be stored"));
+}
+
+namespace {
+
+/// Writes chunks on a thread of its own, while the next one is computed.
+class ChunkWriter {
+public:
+  explicit ChunkWriter(AtomicFile &output)
+      : output(output), thread([this] { run(); }) {}
+
+  ~ChunkWriter() {
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      isDone = true;
+    }
+    changed.notify_all();
+    thread.join();
+  }
+
+  /// Takes \p chunk for writing and leaves a free buffer in its place. False if
+  /// an earlier chunk could not be written.
+  bool write(std::vector<char> &chunk) {
+    std::unique_lock<std::mutex> lock(mutex);
+    changed.wait(lock, [&] { return !isFull; });
+    pending.swap(chunk);
+    isFull = true;
+    changed.notify_all();
+    return error.empty();
+  }
+
+  /// Waits for the last chunk; returns what went wrong, or nothing.
+  std::string flush() {
+    std::unique_lock<std::mutex> lock(mutex);
+    changed.wait(lock, [&] { return !isFull; });
+    return error;
+  }
+
+private:
+  void run() {
+    std::unique_lock<std::mutex> lock(mutex);
+    while (true) {
+      changed.wait(lock, [&] { return isFull || isDone; });
+      if (!isFull)
+        return;
+      bool isGood = error.empty();
+      std::string message;
+      lock.unlock();
+      if (isGood)
+        (void)output.write(pending.data(), pending.size(), message);
+      lock.lock();
+      if (!message.empty())
+        error = message;
+      isFull = false;
+      changed.notify_all();
+    }
+  }
+
+  AtomicFile &output;
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<char> pending;
+  std::string error;
+  bool isFull = false, isDone = false;
+  std::thread thread;
+};
+
+/// Fills chunks of a fixed size and hands the full ones to a writer.
+class ChunkFiller {
+public:
+  ChunkFiller(AtomicFile &output, int64_t chunkBytes)
+      : writer(output), chunkBytes(size_t(chunkBytes)) {}
+
+  /// Bytes that were filled so far.
+  uint64_t size() const { return filled; }
+
+  /// Room for \p bytes more, and no more than a chunk has left.
+  char *reserve(size_t bytes) {
+    size_t before = chunk.size();
+    chunk.resize(before + bytes);
+    filled += bytes;
+    return chunk.data() + before;
+  }
+
+  size_t getRoom() const {
+    return chunk.size() < chunkBytes ? chunkBytes - chunk.size() : 0;
+  }
+
+  absl::Status flush() {
+    if (!writer.write(chunk))
+      return finish();
+    chunk.clear();
+    return absl::OkStatus();
+  }
+
+  absl::Status zeros(uint64_t bytes) {
+    while (bytes > 0) {
+      auto now = size_t(std::min<uint64_t>(bytes, chunkBytes));
+      std::memset(reserve(now), 0, now);
+      bytes -= now;
+      if (!getRoom()) {
+        absl::Status status = flush();
+        if (!status.ok())
+          return status;
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status finish() {
+    if (!chunk.empty()) {
+      (void)writer.write(chunk);
+      chunk.clear();
+    }
+    std::string error = writer.flush();
+    return error.empty() ? absl::OkStatus() : absl::InvalidArgumentError(error);
+  }
+
+private:
+  ChunkWriter writer;
+  size_t chunkBytes;
+  std::vector<char> chunk;
+  uint64_t filled = 0;
+};
+
+/// A weight and its place.
+struct Place {
+  deepseek::WeightOp weight;
+  int64_t offset;
+  int64_t bytes;
+};
+
+} // namespace
+
+/// Prefixes \p status with the weight that it is about.
+static absl::Status annotate(deepseek::WeightOp weight,
+                             const absl::Status &status) {
+  return absl::Status(status.code(),
+                      absl::StrCat("weight '", weight.getSymName().str(),
+                                   "': ", status.message()));
+}
+
+/// The weights to pack, by offset; they lie in [0, \p totalBytes) and do not
+/// overlap.
+static absl::StatusOr<std::vector<Place>> findPlaces(ModuleOp module,
+                                                     int64_t totalBytes) {
+  std::vector<Place> places;
+  for (auto weight : module.getOps<deepseek::WeightOp>()) {
+    auto offset = weight->getAttrOfType<IntegerAttr>(weightOffsetAttrName);
+    if (!offset)
+      continue;
+    absl::StatusOr<int64_t> bytes = getStoredBytes(weight);
+    if (!bytes.ok())
+      return annotate(weight, bytes.status());
+    places.push_back({weight, offset.getInt(), *bytes});
+  }
+  llvm::sort(places, [](const Place &a, const Place &b) {
+    return a.offset < b.offset;
+  });
+  int64_t end = 0;
+  for (const Place &place : places) {
+    if (place.offset < end || place.offset % rt::alignmentBytes != 0 ||
+        place.bytes > totalBytes - place.offset)
+      return annotate(
+          place.weight,
+          absl::InvalidArgumentError(absl::StrCat(
+              "expects a place of ", place.bytes, " bytes from ", end, " to ",
+              totalBytes, ", aligned to ", int64_t(rt::alignmentBytes),
+              ", but got ", place.offset)));
+    end = place.offset + place.bytes;
+  }
+  return places;
+}
+
+/// Evaluates one weight into \p filler.
+static absl::Status packWeight(const Place &place, SourceFiles &files,
+                               ChunkFiller &filler,
+                               llvm::function_ref<void()> progress) {
+  deepseek::WeightOp weight = place.weight;
+  absl::StatusOr<Recipe> recipe = makeRecipe(weight, files);
+  if (!recipe.ok())
+    return recipe.status();
+  RecipeNode &node = *recipe->result;
+  int64_t elementBytes = node.getElementBytes();
+  if (node.getCount() * elementBytes != place.bytes)
+    return absl::InternalError(absl::StrCat("the recipe makes ",
+                                            node.getCount() * elementBytes,
+                                            " bytes, expected ", place.bytes));
+  for (int64_t first = 0; first < node.getCount();) {
+    int64_t room = int64_t(filler.getRoom()) / elementBytes;
+    int64_t count = std::min(room, node.getCount() - first);
+    if (count > node.getGranule())
+      count -= (first + count) % node.getGranule();
+    else if (count < node.getCount() - first &&
+             int64_t(filler.getRoom()) < node.getGranule() * elementBytes)
+      count = 0; // Rather a new chunk than part of a granule.
+    if (count <= 0) {
+      // A granule larger than a chunk is computed in parts.
+      absl::Status status = filler.flush();
+      if (!status.ok())
+        return status;
+      count = std::min(int64_t(filler.getRoom()) / elementBytes,
+                       node.getCount() - first);
+      if (count > node.getGranule())
+        count -= (first + count) % node.getGranule();
+    }
+    absl::Status status = node.evaluate(
+        first, count, filler.reserve(size_t(count * elementBytes)));
+    if (!status.ok())
+      return status;
+    first += count;
+    progress();
+  }
+  return absl::OkStatus();
+}
+
+static absl::Status packAll(ArrayRef<Place> places, int64_t totalBytes,
+                            StringRef modelFolder, AtomicFile &output,
+                            const PackOptions &options) {
+  SourceFiles files(modelFolder);
+  ChunkFiller filler(output, std::max<int64_t>(options.chunkBytes, 4096));
+  auto progress = [&] {
+    if (options.progress)
+      options.progress(filler.size(), uint64_t(totalBytes));
+  };
+  for (const Place &place : places) {
+    absl::Status status = filler.zeros(uint64_t(place.offset) - filler.size());
+    if (!status.ok())
+      return status;
+    status = packWeight(place, files, filler, progress);
+    if (!status.ok())
+      return annotate(place.weight, status);
+  }
+  absl::Status status = filler.zeros(uint64_t(totalBytes) - filler.size());
+  if (!status.ok())
+    return status;
+  progress();
+  return filler.finish();
+}
+
+absl::Status hadal::packWeights(ModuleOp module, StringRef modelFolder,
+                                AtomicFile &output,
+                                const PackOptions &options) {
+  auto programs = module.getOps<rt::ProgramOp>();
+  if (programs.empty())
+    return absl::InternalError("expects an rt.program in the module");
+  rt::ProgramOp program = *programs.begin();
+  auto totalBytes = int64_t(program.getWeightsBytes());
+
+  hadal_rt_weights_header_t header = {};
+  std::memcpy(header.magic, HADAL_RT_WEIGHTS_MAGIC, sizeof(header.magic));
+  header.version = HADAL_RT_WEIGHTS_VERSION;
+  std::string hash;
+  if (program.getLayoutHash().size() != 2 * sizeof(header.layout_hash) ||
+      !llvm::tryGetFromHex(program.getLayoutHash(), hash))
+    return absl::InternalError(
+        absl::StrCat("expects a layout hash of 32 hexadecimal digits, but got "
+                     "'",
+                     program.getLayoutHash().str(), "'"));
+  std::memcpy(header.layout_hash, hash.data(), sizeof(header.layout_hash));
+
+  if (options.sections.size() + 1 > HADAL_RT_MAX_SECTIONS)
+    return absl::InternalError("too many sections in the weights file");
+  uint64_t end = HADAL_RT_WEIGHTS_ALIGNMENT;
+  auto addSection = [&](StringRef name, uint64_t bytes) {
+    hadal_rt_section_t &section = header.sections[header.section_count++];
+    std::memcpy(section.name, name.data(),
+                std::min(name.size(), sizeof(section.name) - 1));
+    section.offset = end;
+    section.bytes = bytes;
+    end = uint64_t(roundUp(int64_t(end + bytes), HADAL_RT_WEIGHTS_ALIGNMENT));
+  };
+  addSection("weights", uint64_t(totalBytes));
+  for (const auto &[name, contents] : options.sections)
+    addSection(name, contents.size());
+  header.file_bytes = end;
+
+  absl::StatusOr<std::vector<Place>> places = findPlaces(module, totalBytes);
+  if (!places.ok())
+    return places.status();
+
+  std::string error;
+  auto failed = [&] { return absl::InvalidArgumentError(error); };
+  if (!output.write(&header, sizeof(header), error) ||
+      !output.pad(HADAL_RT_WEIGHTS_ALIGNMENT, error))
+    return failed();
+  absl::Status status =
+      packAll(*places, totalBytes, modelFolder, output, options);
+  if (!status.ok())
+    return status;
+  if (!output.pad(HADAL_RT_WEIGHTS_ALIGNMENT, error))
+    return failed();
+  for (const auto &[name, contents] : options.sections)
+    if (!output.write(contents.data(), contents.size(), error) ||
+        !output.pad(HADAL_RT_WEIGHTS_ALIGNMENT, error))
+      return failed();
+  return absl::OkStatus();
+}

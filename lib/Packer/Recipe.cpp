@@ -1,0 +1,909 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// A node per op of a recipe. Every node asks its inputs for ranges no longer
+// than what it was asked for, or than a fixed block.
+
+#include "lib/Packer/Recipe.h"
+
+#include "dialects/DeepSeek/IR/RotaryTable.h"
+#include "lib/Support/CheckedMath.h"
+
+#include "absl/strings/str_cat.h"
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/TypeSwitch.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+using namespace mlir;
+using namespace hadal;
+using namespace hadal::deepseek;
+
+/// Elements that a conversion holds at a time; they stay in the cache.
+static constexpr int64_t blockElements = 32 * 1024;
+
+/// Bytes that all transposed blocks of one recipe may hold.
+static constexpr int64_t transposeBytes = int64_t(128) << 20;
+
+/// Bytes of one transposed block.
+static constexpr int64_t transposeBlockBytes = int64_t(16) << 20;
+
+/// Bytes that interleaving reads at a time.
+static constexpr int64_t interleaveBytes = int64_t(4) << 20;
+
+/// A recipe nests no deeper, so that no input overflows the stack.
+static constexpr int64_t maxDepth = 256;
+
+static constexpr size_t maxOpenFiles = 128;
+
+//===----------------------------------------------------------------------===//
+// Files
+//===----------------------------------------------------------------------===//
+
+absl::StatusOr<InputFile *> SourceFiles::open(StringRef file) {
+  auto found = files.find(file);
+  if (found != files.end())
+    return found->second.get();
+
+  auto refuse = [&](StringRef why) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", file.str(), "' ", why.str()));
+  };
+  namespace path = llvm::sys::path;
+  if (file.empty() || path::is_absolute(file) ||
+      file.contains(StringRef("\0", 1)) ||
+      llvm::is_contained(llvm::make_range(path::begin(file), path::end(file)),
+                         StringRef("..")))
+    return refuse("is not a file of the model's folder");
+  SmallString<256> full(folder.empty() ? "." : folder), realFolder, realFile;
+  if (std::error_code code = llvm::sys::fs::real_path(full, realFolder))
+    return absl::InvalidArgumentError(absl::StrCat(
+        "cannot open folder '", full.str().str(), "': ", code.message()));
+  path::append(full, file);
+  if (std::error_code code = llvm::sys::fs::real_path(full, realFile))
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot open '", full.str().str(), "': ", code.message()));
+  StringRef rest = realFile;
+  if (!rest.consume_front(realFolder) ||
+      !(rest.starts_with("/") || realFolder.str().ends_with("/")))
+    return refuse("is a link that leaves the model's folder");
+
+  // Few are read at a time; a later read opens one again.
+  if (files.size() >= maxOpenFiles)
+    files.clear();
+  auto input = std::make_unique<InputFile>();
+  std::string error;
+  if (!input->open(full, error))
+    return absl::InvalidArgumentError(error);
+  return (files[file] = std::move(input)).get();
+}
+
+absl::Status SourceFiles::read(StringRef file, uint64_t offset, void *data,
+                               uint64_t bytes) {
+  absl::StatusOr<InputFile *> input = open(file);
+  if (!input.ok())
+    return input.status();
+  std::string error;
+  if (!(*input)->read(offset, data, bytes, error))
+    return absl::InvalidArgumentError(error);
+  return absl::OkStatus();
+}
+
+//===----------------------------------------------------------------------===//
+// Helpers
+//===----------------------------------------------------------------------===//
+
+/// "[1, 2]", the index of element \p flat of a tensor of shape \p shape.
+static std::string formatIndex(int64_t flat, ArrayRef<int64_t> shape) {
+  SmallVector<int64_t> index(shape.size());
+  for (size_t i = shape.size(); i-- > 0;) {
+    index[i] = flat % shape[i];
+    flat /= shape[i];
+  }
+  std::string text = "[";
+  llvm::raw_string_ostream os(text);
+  llvm::interleaveComma(index, os);
+  return text + "]";
+}
+
+static int64_t productOf(ArrayRef<int64_t> sizes) {
+  int64_t product = 1;
+  for (int64_t size : sizes)
+    product *= size;
+  return product;
+}
+
+static char *advance(void *data, int64_t elements, int64_t elementBytes) {
+  return static_cast<char *>(data) + elements * elementBytes;
+}
+
+/// Rounds \p count numbers into elements [first, first + count) of a tensor of
+/// shape \p shape that comes from \p name. Reports those that do not fit.
+static absl::Status narrowChecked(ElementKind kind, const float *from,
+                                  int64_t first, int64_t count, void *to,
+                                  ArrayRef<int64_t> shape, StringRef name) {
+  narrow(kind, from, count, to);
+  int64_t bad = findNonFinite(kind, to, count);
+  if (bad < 0)
+    return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "tensor '", name.str(), "': ", from[bad], " at ",
+      formatIndex(first + bad, shape), " does not fit ", getName(kind)));
+}
+
+//===----------------------------------------------------------------------===//
+// Nodes
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+class SourceNode : public RecipeNode {
+public:
+  SourceNode(SourceOp op, ElementKind kind, int64_t count, SourceFiles &files)
+      : RecipeNode(kind, count), files(files), name(op.getName()),
+        isStack(op.isStack()), offsets(op.getOffsets()),
+        shape(op.getType().getShape()) {
+    if (isStack)
+      shape = shape.drop_front();
+    tensorElements = productOf(shape);
+    for (auto file : op.getFiles().getAsRange<StringAttr>())
+      fileNames.push_back(file.getValue());
+  }
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    while (count > 0) {
+      int64_t tensor = first / tensorElements;
+      int64_t begin = first % tensorElements;
+      int64_t now = std::min(count, tensorElements - begin);
+      absl::Status status = readTensor(tensor, begin, now, out);
+      if (!status.ok())
+        return status;
+      out = advance(out, now, getElementBytes());
+      first += now;
+      count -= now;
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  /// The tensor's own name, without the `{}` of a stack.
+  std::string getTensorName(int64_t tensor) const {
+    if (!isStack)
+      return name.str();
+    auto [before, after] = name.split("{}");
+    return absl::StrCat(before.str(), tensor, after.str());
+  }
+
+  absl::Status readTensor(int64_t tensor, int64_t begin, int64_t count,
+                          void *out) {
+    std::optional<int64_t> offset =
+        checkedSum(offsets[size_t(tensor)], begin * getElementBytes());
+    StringRef file = fileNames[fileNames.size() == 1 ? 0 : size_t(tensor)];
+    absl::Status status =
+        offset ? files.read(file, uint64_t(*offset), out,
+                            uint64_t(count * getElementBytes()))
+               : absl::InvalidArgumentError("its offset is too large");
+    if (!status.ok())
+      return absl::Status(status.code(),
+                          absl::StrCat("tensor '", getTensorName(tensor),
+                                       "': ", status.message()));
+    int64_t bad = findNonFinite(kind, out, count);
+    if (bad < 0)
+      return absl::OkStatus();
+    float value;
+    widen(kind, advance(out, bad, getElementBytes()), 1, &value);
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", file.str(), "': tensor '", getTensorName(tensor),
+                     "' has ", std::isnan(value) ? "NaN" : "an infinity",
+                     " at ", formatIndex(begin + bad, shape)));
+  }
+
+  SourceFiles &files;
+  StringRef name;
+  bool isStack;
+  ArrayRef<int64_t> offsets;
+  ArrayRef<int64_t> shape; ///< Of one tensor.
+  int64_t tensorElements;
+  SmallVector<StringRef> fileNames;
+};
+
+class ReshapeNode : public RecipeNode {
+public:
+  explicit ReshapeNode(RecipeNode *input)
+      : RecipeNode(input->getKind(), input->getCount()), input(input) {}
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    return input->evaluate(first, count, out);
+  }
+
+private:
+  RecipeNode *input;
+};
+
+class ConcatNode : public RecipeNode {
+public:
+  ConcatNode(ConcatOp op, ElementKind kind, int64_t count,
+             SmallVector<RecipeNode *> inputs)
+      : RecipeNode(kind, count), inputs(std::move(inputs)) {
+    int64_t row = 0;
+    for (Value input : op.getInputs()) {
+      auto shape = cast<RankedTensorType>(input.getType()).getShape();
+      row += productOf(shape.drop_front(op.getAxis()));
+      ends.push_back(row);
+    }
+  }
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    // Row o of the result is row o of each input, one after another.
+    while (count > 0) {
+      int64_t row = first / ends.back(), column = first % ends.back();
+      size_t i = size_t(llvm::upper_bound(ends, column) - ends.begin());
+      int64_t begin = i ? ends[i - 1] : 0;
+      int64_t now = std::min(count, ends[i] - column);
+      absl::Status status = inputs[i]->evaluate(
+          row * (ends[i] - begin) + column - begin, now, out);
+      if (!status.ok())
+        return status;
+      out = advance(out, now, getElementBytes());
+      first += now;
+      count -= now;
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  SmallVector<RecipeNode *> inputs;
+  SmallVector<int64_t> ends; ///< Where each input ends in a row.
+};
+
+class SliceNode : public RecipeNode {
+public:
+  SliceNode(SliceOp op, int64_t count, RecipeNode *input)
+      : RecipeNode(input->getKind(), count), input(input) {
+    auto shape = cast<RankedTensorType>(op.getInput().getType()).getShape();
+    int64_t inner = productOf(shape.drop_front(op.getAxis() + 1));
+    inputRow = shape[op.getAxis()] * inner;
+    begin = int64_t(op.getBegin()) * inner;
+    row = int64_t(op.getEnd() - op.getBegin()) * inner;
+  }
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    while (count > 0) {
+      int64_t column = first % row;
+      int64_t now = std::min(count, row - column);
+      absl::Status status =
+          input->evaluate(first / row * inputRow + begin + column, now, out);
+      if (!status.ok())
+        return status;
+      out = advance(out, now, getElementBytes());
+      first += now;
+      count -= now;
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  RecipeNode *input;
+  int64_t inputRow, row, begin;
+};
+
+/// Keeps one block of the result, a range that a box of the input fills.
+class TransposeNode : public RecipeNode {
+public:
+  TransposeNode(TransposeOp op, RecipeNode *input)
+      : RecipeNode(input->getKind(), input->getCount()), input(input),
+        inputShape(cast<RankedTensorType>(op.getInput().getType()).getShape()),
+        shape(cast<RankedTensorType>(op.getResult().getType()).getShape()),
+        permutation(op.getPermutation()) {}
+
+  /// Sets the bytes that a block may have, and so the blocks.
+  void setBlockBytes(int64_t bytes) {
+    int64_t budget = std::max<int64_t>(bytes / getElementBytes(), 1);
+    // Full inner dimensions, then part of one; all further out have size 1.
+    inner = 1;
+    splitDim = int64_t(shape.size());
+    while (splitDim > 0 && inner <= budget / shape[size_t(splitDim) - 1])
+      inner *= shape[size_t(--splitDim)];
+    --splitDim;
+    splitSize = splitDim < 0 ? 1 : budget / inner;
+    splitTotal = splitDim < 0 ? 1 : shape[size_t(splitDim)];
+  }
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    while (count > 0) {
+      if (first < blockBegin || first >= blockEnd) {
+        absl::Status status = fill(first);
+        if (!status.ok())
+          return status;
+      }
+      int64_t now = std::min(count, blockEnd - first);
+      std::memcpy(out, block.data() + (first - blockBegin) * getElementBytes(),
+                  size_t(now * getElementBytes()));
+      out = advance(out, now, getElementBytes());
+      first += now;
+      count -= now;
+      if (first == blockEnd) // Most read each element once, in order.
+        release();
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  void release() {
+    std::vector<char>().swap(block);
+    blockBegin = blockEnd = 0;
+  }
+
+  /// Computes the block that has element \p first.
+  absl::Status fill(int64_t first) {
+    release();
+    size_t rank = shape.size();
+    int64_t outer = first / inner / splitTotal;
+    int64_t splitBegin = first / inner % splitTotal / splitSize * splitSize;
+    int64_t splitEnd = std::min(splitBegin + splitSize, splitTotal);
+
+    // The block as a box of the result, and of the input.
+    SmallVector<int64_t> begins(rank, 0), sizes(shape);
+    for (int64_t dim = splitDim, rest = outer; dim-- > 0;) {
+      begins[size_t(dim)] = rest % shape[size_t(dim)];
+      sizes[size_t(dim)] = 1;
+      rest /= shape[size_t(dim)];
+    }
+    if (splitDim >= 0) {
+      begins[size_t(splitDim)] = splitBegin;
+      sizes[size_t(splitDim)] = splitEnd - splitBegin;
+    }
+    SmallVector<int64_t> inputBegins(rank), inputSizes(rank);
+    for (size_t i = 0; i < rank; ++i) {
+      inputBegins[size_t(permutation[i])] = begins[i];
+      inputSizes[size_t(permutation[i])] = sizes[i];
+    }
+
+    int64_t elements = productOf(sizes);
+    std::vector<char> box(size_t(elements * getElementBytes()));
+    absl::Status status = readBox(inputBegins, inputSizes, box.data());
+    if (!status.ok())
+      return status;
+    block.resize(box.size());
+    switch (getElementBytes()) {
+    case 1:
+      permute<uint8_t>(box.data(), inputSizes, sizes);
+      break;
+    case 2:
+      permute<uint16_t>(box.data(), inputSizes, sizes);
+      break;
+    default:
+      permute<uint32_t>(box.data(), inputSizes, sizes);
+      break;
+    }
+    blockBegin = (outer * splitTotal + splitBegin) * inner;
+    blockEnd = blockBegin + elements;
+    return absl::OkStatus();
+  }
+
+  /// Reads a box of the input, by runs that are as long as possible.
+  absl::Status readBox(ArrayRef<int64_t> begins, ArrayRef<int64_t> sizes,
+                       char *out) {
+    size_t outerRank = sizes.size();
+    int64_t run = 1;
+    while (outerRank > 0) {
+      --outerRank;
+      run *= sizes[outerRank];
+      if (sizes[outerRank] != inputShape[outerRank])
+        break;
+    }
+    SmallVector<int64_t> index(outerRank, 0);
+    while (true) {
+      int64_t start = 0;
+      for (size_t i = 0; i < sizes.size(); ++i)
+        start =
+            start * inputShape[i] + begins[i] + (i < outerRank ? index[i] : 0);
+      absl::Status status = input->evaluate(start, run, out);
+      if (!status.ok())
+        return status;
+      out += run * getElementBytes();
+      if (!increment(index, sizes))
+        return absl::OkStatus();
+    }
+  }
+
+  /// Steps \p index through \p sizes; false after the last.
+  static bool increment(MutableArrayRef<int64_t> index,
+                        ArrayRef<int64_t> sizes) {
+    for (size_t i = index.size(); i-- > 0;) {
+      if (++index[i] < sizes[i])
+        return true;
+      index[i] = 0;
+    }
+    return false;
+  }
+
+  static SmallVector<int64_t> stridesOf(ArrayRef<int64_t> sizes) {
+    SmallVector<int64_t> strides(sizes.size(), 1);
+    for (size_t i = sizes.size(); i-- > 1;)
+      strides[i - 1] = strides[i] * sizes[i];
+    return strides;
+  }
+
+  /// Moves the elements of \p box to their places in the block.
+  template <typename T>
+  void permute(const void *box, ArrayRef<int64_t> inputSizes,
+               ArrayRef<int64_t> sizes) {
+    size_t rank = sizes.size();
+    auto *from = static_cast<const T *>(box);
+    auto *to = reinterpret_cast<T *>(block.data());
+    SmallVector<int64_t> strides = stridesOf(sizes);
+    SmallVector<int64_t> inputStrides = stridesOf(inputSizes);
+    if (rank == 0) {
+      *to = *from;
+      return;
+    }
+    // `last` is the input's last dimension in the result. With the result's
+    // own last one it spans a matrix that is transposed tile by tile.
+    size_t last = size_t(llvm::find(permutation, int64_t(rank) - 1) -
+                         permutation.begin());
+    int64_t columns = sizes[rank - 1];
+    int64_t columnStride = inputStrides[size_t(permutation[rank - 1])];
+    int64_t rows = last == rank - 1 ? 1 : sizes[last];
+    int64_t rowStride = strides[last];
+
+    SmallVector<int64_t> outerSizes(sizes);
+    outerSizes[rank - 1] = outerSizes[last] = 1;
+    SmallVector<int64_t> index(rank, 0);
+    do {
+      int64_t fromStart = 0, toStart = 0;
+      for (size_t i = 0; i < rank; ++i) {
+        fromStart += index[i] * inputStrides[size_t(permutation[i])];
+        toStart += index[i] * strides[i];
+      }
+      if (last == rank - 1) {
+        std::memcpy(to + toStart, from + fromStart,
+                    size_t(columns) * sizeof(T));
+        continue;
+      }
+      constexpr int64_t tile = 32;
+      for (int64_t r0 = 0; r0 < rows; r0 += tile)
+        for (int64_t c0 = 0; c0 < columns; c0 += tile)
+          for (int64_t r = r0; r < std::min(r0 + tile, rows); ++r)
+            for (int64_t c = c0; c < std::min(c0 + tile, columns); ++c)
+              to[toStart + r * rowStride + c] =
+                  from[fromStart + c * columnStride + r];
+    } while (increment(index, outerSizes));
+  }
+
+  RecipeNode *input;
+  ArrayRef<int64_t> inputShape, shape, permutation;
+  int64_t inner = 1, splitDim = -1, splitSize = 1, splitTotal = 1;
+  std::vector<char> block;
+  int64_t blockBegin = 0, blockEnd = 0;
+};
+
+class ConvertNode : public RecipeNode {
+public:
+  ConvertNode(ConvertOp op, ElementKind kind, RecipeNode *input, StringRef name)
+      : RecipeNode(kind, input->getCount()), input(input), name(name),
+        shape(cast<RankedTensorType>(op.getInput().getType()).getShape()) {}
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    if (kind == input->getKind())
+      return input->evaluate(first, count, out);
+    elements.resize(size_t(blockElements * input->getElementBytes()));
+    numbers.resize(size_t(blockElements));
+    while (count > 0) {
+      int64_t now = std::min(count, blockElements);
+      absl::Status status = input->evaluate(first, now, elements.data());
+      if (!status.ok())
+        return status;
+      if (kind == ElementKind::F32) {
+        widen(input->getKind(), elements.data(), now,
+              static_cast<float *>(out));
+      } else {
+        widen(input->getKind(), elements.data(), now, numbers.data());
+        status =
+            narrowChecked(kind, numbers.data(), first, now, out, shape, name);
+        if (!status.ok())
+          return status;
+      }
+      out = advance(out, now, getElementBytes());
+      first += now;
+      count -= now;
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  RecipeNode *input;
+  StringRef name;
+  ArrayRef<int64_t> shape;
+  std::vector<char> elements;
+  std::vector<float> numbers;
+};
+
+class DequantizeNode : public RecipeNode {
+public:
+  DequantizeNode(DequantizeOp op, ElementKind kind, RecipeNode *input,
+                 RecipeNode *scales, StringRef name)
+      : RecipeNode(kind, input->getCount()), input(input), scales(scales),
+        name(name),
+        shape(cast<RankedTensorType>(op.getInput().getType()).getShape()),
+        blockRows(op.getRows()), blockColumns(op.getColumns()) {
+    matrixRows = shape[shape.size() - 2];
+    columns = shape.back();
+  }
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    elements.resize(size_t(blockElements));
+    numbers.resize(size_t(blockElements));
+    while (count > 0) {
+      int64_t now = std::min(count, blockElements);
+      absl::Status status = input->evaluate(first, now, elements.data());
+      if (!status.ok())
+        return status;
+      widen(input->getKind(), elements.data(), now, numbers.data());
+      for (int64_t done = 0; done < now;) {
+        int64_t column = (first + done) % columns;
+        int64_t here = std::min(now - done, columns - column);
+        status = multiply((first + done) / columns, column, here,
+                          numbers.data() + done);
+        if (!status.ok())
+          return status;
+        done += here;
+      }
+      status =
+          narrowChecked(kind, numbers.data(), first, now, out, shape, name);
+      if (!status.ok())
+        return status;
+      out = advance(out, now, getElementBytes());
+      first += now;
+      count -= now;
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  /// Multiplies part of a row by its scales.
+  absl::Status multiply(int64_t row, int64_t column, int64_t count,
+                        float *data) {
+    int64_t scaleColumns = ceilDiv(columns, blockColumns);
+    int64_t scaleRow = row / matrixRows * ceilDiv(matrixRows, blockRows) +
+                       row % matrixRows / blockRows;
+    while (count > 0) {
+      int64_t scaleColumn = column / blockColumns;
+      if (scaleRow != cachedRow || scaleColumn < cachedColumn ||
+          scaleColumn >= cachedColumn + cachedCount) {
+        // A row of scales is short, but nothing says so.
+        cachedRow = -1;
+        int64_t now = std::min<int64_t>(scaleColumns - scaleColumn, 4096);
+        cachedScales.resize(size_t(now));
+        absl::Status status = scales->evaluate(
+            scaleRow * scaleColumns + scaleColumn, now, cachedScales.data());
+        if (!status.ok())
+          return status;
+        cachedRow = scaleRow;
+        cachedColumn = scaleColumn;
+        cachedCount = now;
+      }
+      float scale = cachedScales[size_t(scaleColumn - cachedColumn)];
+      int64_t now = std::min(count, blockColumns - column % blockColumns);
+      for (int64_t i = 0; i < now; ++i)
+        data[i] *= scale;
+      data += now;
+      column += now;
+      count -= now;
+    }
+    return absl::OkStatus();
+  }
+
+  RecipeNode *input, *scales;
+  StringRef name;
+  ArrayRef<int64_t> shape;
+  int64_t blockRows, blockColumns, matrixRows, columns;
+  std::vector<char> elements;
+  std::vector<float> numbers, cachedScales;
+  int64_t cachedRow = -1, cachedColumn = 0, cachedCount = 0;
+};
+
+class RotaryTableNode : public RecipeNode {
+public:
+  RotaryTableNode(RotaryTableOp op, int64_t count)
+      : RecipeNode(ElementKind::F32, count),
+        frequencies(getRotaryFrequencies(op.getRotary())),
+        factor(getRotaryAttentionFactor(op.getRotary())) {}
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    auto pairs = int64_t(frequencies.size());
+    for (int64_t i = 0; i < count; ++i) {
+      int64_t position = (first + i) / (2 * pairs);
+      int64_t column = (first + i) % (2 * pairs);
+      double angle = double(position) * frequencies[size_t(column % pairs)];
+      static_cast<float *>(out)[i] =
+          float((column < pairs ? std::cos(angle) : std::sin(angle)) * factor);
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  SmallVector<double> frequencies;
+  double factor;
+};
+
+//===----------------------------------------------------------------------===//
+// Interleaving
+//===----------------------------------------------------------------------===//
+
+/// Transposes 16 x 16 elements. Four times, the first half of the rows is
+/// interleaved with the second: an element's row number moves bit by bit into
+/// its column number.
+template <typename T>
+void transpose16(const T *from, int64_t fromStride, T *to) {
+  typedef T Row __attribute__((vector_size(16 * sizeof(T)), aligned(1)));
+  Row rows[16], next[16];
+  for (int i = 0; i < 16; ++i)
+    std::memcpy(&rows[i], from + i * fromStride, sizeof(Row));
+  for (int step = 0; step < 4; ++step) {
+    for (int i = 0; i < 8; ++i) {
+      next[2 * i] =
+          __builtin_shufflevector(rows[i], rows[i + 8], 0, 16, 1, 17, 2, 18, 3,
+                                  19, 4, 20, 5, 21, 6, 22, 7, 23);
+      next[2 * i + 1] =
+          __builtin_shufflevector(rows[i], rows[i + 8], 8, 24, 9, 25, 10, 26,
+                                  11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    }
+    std::memcpy(rows, next, sizeof(rows));
+  }
+  for (int i = 0; i < 16; ++i)
+    std::memcpy(to + i * 16, &rows[i], sizeof(Row));
+}
+
+/// Interleaves \p rows rows of \p columns elements, \p tileRows to a tile;
+/// rows that are missing are zero.
+template <typename T>
+void interleave(const T *from, int64_t rows, int64_t columns, int64_t tileRows,
+                T *to) {
+  int64_t column = 0;
+  if (rows == 16 && tileRows == 16)
+    for (; column + 16 <= columns; column += 16)
+      transpose16(from + column, columns, to + column * 16);
+  for (; column < columns; ++column)
+    for (int64_t row = 0; row < tileRows; ++row)
+      to[column * tileRows + row] =
+          row < rows ? from[row * columns + column] : T(0);
+}
+
+class PackNode : public RecipeNode {
+public:
+  PackNode(PackOp op, int64_t count, RecipeNode *input)
+      : RecipeNode(input->getKind(), count), input(input) {
+    auto type = cast<RankedTensorType>(op.getResult().getType());
+    tileRows = cast<TiledAttr>(type.getEncoding()).getRows();
+    matrixRows = type.getDimSize(type.getRank() - 2);
+    columns = type.getDimSize(type.getRank() - 1);
+  }
+
+  int64_t getGranule() const override { return tileRows * columns; }
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    int64_t tile = tileRows * columns;
+    int64_t readMax =
+        std::max<int64_t>(interleaveBytes / getElementBytes(), tileRows);
+    while (count > 0) {
+      int64_t index = first / tile, begin = first % tile, now;
+      absl::Status status;
+      if (begin == 0 && count >= tile && tile <= readMax) {
+        // Whole tiles, as far as they are of one matrix.
+        int64_t tiles = ceilDiv(matrixRows, tileRows);
+        now = std::min({count / tile, readMax / tile, tiles - index % tiles}) *
+              tile;
+        status = packTiles(index, now / tile, out);
+      } else if (begin % tileRows == 0 && count >= tileRows) {
+        // Some columns of one tile.
+        int64_t here = std::min({count, tile - begin, readMax}) / tileRows;
+        now = here * tileRows;
+        status = packColumns(index, begin / tileRows, here, out);
+      } else {
+        // Part of a column.
+        column.resize(size_t(tileRows * getElementBytes()));
+        status = packColumns(index, begin / tileRows, 1, column.data());
+        int64_t skip = begin % tileRows;
+        now = std::min(count, tileRows - skip);
+        std::memcpy(out, column.data() + skip * getElementBytes(),
+                    size_t(now * getElementBytes()));
+      }
+      if (!status.ok())
+        return status;
+      out = advance(out, now, getElementBytes());
+      first += now;
+      count -= now;
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  /// The first row of tile \p index, and how many rows of it there are.
+  std::pair<int64_t, int64_t> getRows(int64_t index) const {
+    int64_t tiles = ceilDiv(matrixRows, tileRows);
+    int64_t row = index % tiles * tileRows;
+    return {index / tiles * matrixRows + row,
+            std::min(tileRows, matrixRows - row)};
+  }
+
+  absl::Status packTiles(int64_t index, int64_t count, void *out) {
+    int64_t row = getRows(index).first;
+    auto [lastRow, lastRows] = getRows(index + count - 1);
+    int64_t elements = (lastRow + lastRows - row) * columns;
+    rows.resize(size_t(elements * getElementBytes()));
+    absl::Status status = input->evaluate(row * columns, elements, rows.data());
+    if (!status.ok())
+      return status;
+    int64_t tile = tileRows * columns;
+    for (int64_t i = 0; i < count; ++i)
+      interleaveBytesOf(rows.data() + i * tile * getElementBytes(),
+                        getRows(index + i).second, columns,
+                        advance(out, i * tile, getElementBytes()));
+    return absl::OkStatus();
+  }
+
+  absl::Status packColumns(int64_t index, int64_t begin, int64_t count,
+                           void *out) {
+    auto [row, rowCount] = getRows(index);
+    rows.resize(size_t(rowCount * count * getElementBytes()));
+    for (int64_t i = 0; i < rowCount; ++i) {
+      absl::Status status =
+          input->evaluate((row + i) * columns + begin, count,
+                          advance(rows.data(), i * count, getElementBytes()));
+      if (!status.ok())
+        return status;
+    }
+    interleaveBytesOf(rows.data(), rowCount, count, out);
+    return absl::OkStatus();
+  }
+
+  void interleaveBytesOf(const void *from, int64_t rowCount,
+                         int64_t columnCount, void *to) {
+    switch (getElementBytes()) {
+    case 1:
+      return interleave(static_cast<const uint8_t *>(from), rowCount,
+                        columnCount, tileRows, static_cast<uint8_t *>(to));
+    case 2:
+      return interleave(static_cast<const uint16_t *>(from), rowCount,
+                        columnCount, tileRows, static_cast<uint16_t *>(to));
+    default:
+      return interleave(static_cast<const uint32_t *>(from), rowCount,
+                        columnCount, tileRows, static_cast<uint32_t *>(to));
+    }
+  }
+
+  RecipeNode *input;
+  int64_t tileRows, matrixRows, columns;
+  std::vector<char> rows, column;
+};
+
+//===----------------------------------------------------------------------===//
+// From ops to nodes
+//===----------------------------------------------------------------------===//
+
+class RecipeBuilder {
+public:
+  explicit RecipeBuilder(SourceFiles &files) : files(files) {}
+
+  absl::StatusOr<Recipe> build(WeightOp weight) {
+    absl::StatusOr<RecipeNode *> result = getNode(weight.getResult(), 0);
+    if (!result.ok())
+      return result.status();
+    recipe.result = *result;
+    if (!transposes.empty())
+      for (TransposeNode *node : transposes)
+        node->setBlockBytes(
+            std::min(transposeBlockBytes,
+                     transposeBytes / 2 / int64_t(transposes.size())));
+    return std::move(recipe);
+  }
+
+private:
+  absl::StatusOr<RecipeNode *> getNode(Value value, int64_t depth) {
+    if (RecipeNode *known = nodes.lookup(value))
+      return known;
+    if (depth > maxDepth)
+      return absl::InvalidArgumentError(absl::StrCat(
+          "the recipe nests deeper than ", maxDepth, " operations"));
+    auto type = cast<RankedTensorType>(value.getType());
+    std::optional<ElementKind> kind = getElementKind(type.getElementType());
+    std::optional<int64_t> count = checkedProduct(type.getShape());
+    if (!kind || !type.hasStaticShape() || !count ||
+        *count > INT64_MAX / 4 / 1024) {
+      std::string text;
+      llvm::raw_string_ostream(text) << type;
+      return absl::InvalidArgumentError(
+          absl::StrCat("the packer cannot make a ", text));
+    }
+    Operation *op = value.getDefiningOp();
+    if (!op)
+      return absl::InvalidArgumentError("the recipe has a block argument");
+    SmallVector<RecipeNode *> inputs;
+    for (Value operand : op->getOperands()) {
+      absl::StatusOr<RecipeNode *> input = getNode(operand, depth + 1);
+      if (!input.ok())
+        return input.status();
+      inputs.push_back(*input);
+      if (names.lookup(value).empty())
+        names[value] = names.lookup(operand);
+    }
+    absl::StatusOr<std::unique_ptr<RecipeNode>> node =
+        makeNode(op, *kind, *count, inputs, names.lookup(value));
+    if (!node.ok())
+      return node.status();
+    recipe.nodes.push_back(std::move(*node));
+    if (auto source = dyn_cast<SourceOp>(op))
+      names[value] = source.getName();
+    return nodes[value] = recipe.nodes.back().get();
+  }
+
+  absl::StatusOr<std::unique_ptr<RecipeNode>>
+  makeNode(Operation *op, ElementKind kind, int64_t count,
+           ArrayRef<RecipeNode *> inputs, StringRef name) {
+    using Result = absl::StatusOr<std::unique_ptr<RecipeNode>>;
+    return llvm::TypeSwitch<Operation *, Result>(op)
+        .Case([&](SourceOp op) -> Result {
+          if (op.getOffsets().empty() && count > 0)
+            return absl::InvalidArgumentError(
+                absl::StrCat("tensor '", op.getName().str(),
+                             "' has no file to read it from"));
+          return std::make_unique<SourceNode>(op, kind, count, files);
+        })
+        .Case([&](ReshapeOp) -> Result {
+          return std::make_unique<ReshapeNode>(inputs[0]);
+        })
+        .Case([&](ConcatOp op) -> Result {
+          return std::make_unique<ConcatNode>(
+              op, kind, count, SmallVector<RecipeNode *>(inputs));
+        })
+        .Case([&](SliceOp op) -> Result {
+          return std::make_unique<SliceNode>(op, count, inputs[0]);
+        })
+        .Case([&](TransposeOp op) -> Result {
+          auto node = std::make_unique<TransposeNode>(op, inputs[0]);
+          transposes.push_back(node.get());
+          return node;
+        })
+        .Case([&](ConvertOp op) -> Result {
+          return std::make_unique<ConvertNode>(op, kind, inputs[0], name);
+        })
+        .Case([&](DequantizeOp op) -> Result {
+          return std::make_unique<DequantizeNode>(op, kind, inputs[0],
+                                                  inputs[1], name);
+        })
+        .Case([&](RotaryTableOp op) -> Result {
+          return std::make_unique<RotaryTableNode>(op, count);
+        })
+        .Case([&](PackOp op) -> Result {
+          auto type = cast<RankedTensorType>(op.getResult().getType());
+          int64_t matrixRows = type.getDimSize(type.getRank() - 2);
+          int64_t tileRows = cast<TiledAttr>(type.getEncoding()).getRows();
+          int64_t packed =
+              count == 0 ? 0
+                         : count / matrixRows * roundUp(matrixRows, tileRows);
+          return std::make_unique<PackNode>(op, packed, inputs[0]);
+        })
+        .Default([](Operation *op) -> Result {
+          return absl::UnimplementedError(
+              absl::StrCat("the packer does not know '",
+                           op->getName().getStringRef().str(), "'"));
+        });
+  }
+
+  SourceFiles &files;
+  Recipe recipe;
+  llvm::DenseMap<Value, RecipeNode *> nodes;
+  llvm::DenseMap<Value, StringRef> names; ///< A tensor behind each value.
+  SmallVector<TransposeNode *> transposes;
+};
+
+} // namespace
+
+absl::StatusOr<Recipe> hadal::makeRecipe(WeightOp weight, SourceFiles &files) {
+  return RecipeBuilder(files).build(weight);
+}

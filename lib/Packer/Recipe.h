@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Evaluates the recipe of a weight piece by piece. A node stands for a value of
+// the recipe and computes any range of its elements on demand, so that memory
+// does not grow with the size of the weight.
+
+#ifndef HADAL_PACKER_RECIPE_H
+#define HADAL_PACKER_RECIPE_H
+
+#include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "lib/Packer/FloatConversion.h"
+#include "lib/Support/FileIO.h"
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "llvm/ADT/StringMap.h"
+
+namespace hadal {
+
+/// The files of a checkpoint, opened when first read. None is mapped.
+class SourceFiles {
+public:
+  /// \param folder Files are named relative to it and must lie within it.
+  explicit SourceFiles(llvm::StringRef folder) : folder(folder.str()) {}
+
+  /// Reads \p bytes at \p offset of \p file.
+  ///
+  /// kInvalidArgument: the name leaves the folder, by itself or through a
+  /// symbolic link; the file cannot be read; or it is too short.
+  absl::Status read(llvm::StringRef file, uint64_t offset, void *data,
+                    uint64_t bytes);
+
+private:
+  absl::StatusOr<InputFile *> open(llvm::StringRef file);
+
+  std::string folder;
+  llvm::StringMap<std::unique_ptr<InputFile>> files;
+};
+
+/// Computes ranges of the elements of one value, in row-major order.
+class RecipeNode {
+public:
+  virtual ~RecipeNode() = default;
+
+  /// Computes elements [first, first + count) into \p out.
+  ///
+  /// kInvalidArgument: a source cannot be read, or an element is not finite or
+  /// does not fit its type; names tensor and index.
+  virtual absl::Status evaluate(int64_t first, int64_t count, void *out) = 0;
+
+  /// Ranges that are multiples of this many elements are the fastest.
+  virtual int64_t getGranule() const { return 1; }
+
+  ElementKind getKind() const { return kind; }
+  int64_t getElementBytes() const { return sizeBytes(kind); }
+  /// Elements as they are stored, padding included.
+  int64_t getCount() const { return count; }
+
+protected:
+  RecipeNode(ElementKind kind, int64_t count) : kind(kind), count(count) {}
+
+  ElementKind kind;
+  int64_t count;
+};
+
+/// Nodes of a recipe, which keep each other alive.
+struct Recipe {
+  std::vector<std::unique_ptr<RecipeNode>> nodes;
+  /// The value that the weight stores.
+  RecipeNode *result = nullptr;
+};
+
+/// Prepares the recipe of \p weight; reads nothing yet.
+///
+/// kInvalidArgument: a source has no file. kUnimplemented: an op that the
+/// packer does not know.
+absl::StatusOr<Recipe> makeRecipe(deepseek::WeightOp weight,
+                                  SourceFiles &files);
+
+} // namespace hadal
+
+#endif // HADAL_PACKER_RECIPE_H

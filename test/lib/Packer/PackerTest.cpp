@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Packs small random tensors and compares with straightforward code, byte by
+// byte; and holds the packer to its memory bound.
+
+#include "lib/Packer/Packer.h"
+
+#include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "dialects/DeepSeek/IR/RotaryTable.h"
+#include "dialects/RT/IR/RTOps.h"
+#include "lib/Packer/FloatConversion.h"
+#include "runtime/include/hadal_rt/abi.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Parser/Parser.h"
+
+#include <cmath>
+#include <cstring>
+#include <fcntl.h>
+#include <fstream>
+#include <gtest/gtest.h>
+#include <random>
+#include <sys/resource.h>
+#include <unistd.h>
+
+using namespace mlir;
+using namespace hadal;
+
+namespace {
+
+using Bytes = std::vector<char>;
+
+class PackerTest : public testing::Test {
+protected:
+  PackerTest() {
+    context.loadDialect<deepseek::DeepSeekDialect, rt::RTDialect,
+                        func::FuncDialect>();
+    char name[] = "/tmp/hadal-packer-XXXXXX";
+    folder = mkdtemp(name);
+  }
+  ~PackerTest() override {
+    std::string command = "rm -r '" + folder + "'";
+    EXPECT_EQ(std::system(command.c_str()), 0);
+  }
+
+  /// Writes random finite bf16 numbers; returns their bytes.
+  Bytes writeBF16(const std::string &file, size_t count) {
+    std::vector<uint16_t> data(count);
+    for (uint16_t &element : data) {
+      element = uint16_t(random());
+      if ((element & 0x7f80) == 0x7f80)
+        element = 0x3f80;
+    }
+    Bytes bytes(count * 2);
+    std::memcpy(bytes.data(), data.data(), bytes.size());
+    write(file, bytes);
+    return bytes;
+  }
+
+  void write(const std::string &file, const Bytes &bytes) {
+    std::ofstream(folder + "/" + file, std::ios::binary)
+        .write(bytes.data(), std::streamsize(bytes.size()));
+  }
+
+  /// Packs \p weights into a section of \p totalBytes.
+  absl::Status pack(const std::string &weights, int64_t totalBytes,
+                    PackOptions options = {}) {
+    std::string text = R"(
+      func.func @main(%step: !rt.step) { return }
+      rt.program @p entry @main {vocab = 1 : i64, hidden = 1 : i64,
+        layers = 1 : i64, context_length = 1 : i64, page_tokens = 1 : i64,
+        page_bytes = 1 : i64, info = {},
+        layout_hash = "000102030405060708090a0b0c0d0eff", weights_bytes = )" +
+                       std::to_string(totalBytes) + " : i64}\n" + weights;
+    auto module = parseSourceString<ModuleOp>(text, &context);
+    if (!module)
+      return absl::InternalError("does not parse");
+    AtomicFile output;
+    std::string error;
+    if (!output.open(folder + "/out", error))
+      return absl::InternalError(error);
+    absl::Status status = packWeights(*module, folder, output, options);
+    if (status.ok() && !output.commit(error))
+      return absl::InternalError(error);
+    return status;
+  }
+
+  /// A weight at 0 whose recipe is \p recipe, ending with %r of type \p type.
+  static std::string weight(const std::string &recipe,
+                            const std::string &type) {
+    return "deepseek.weight @w : " + type +
+           " attributes {rt.offset = 0 : i64} {\n" + recipe +
+           "\ndeepseek.yield %r : " + type + "\n}\n";
+  }
+
+  Bytes readOutput() {
+    std::ifstream in(folder + "/out", std::ios::binary);
+    return Bytes(std::istreambuf_iterator<char>(in), {});
+  }
+
+  /// The section "weights" after packing.
+  Bytes packed(const std::string &weights, int64_t totalBytes,
+               PackOptions options = {}) {
+    absl::Status status = pack(weights, totalBytes, options);
+    EXPECT_TRUE(status.ok()) << status.ToString();
+    if (!status.ok())
+      return {};
+    Bytes file = readOutput();
+    EXPECT_EQ(file.size() % 4096, 0u);
+    return Bytes(file.begin() + 4096, file.begin() + 4096 + totalBytes);
+  }
+
+  MLIRContext context;
+  std::string folder;
+  std::mt19937 random{7};
+};
+
+/// The elements of a tensor, moved so that result[i] = data[index(i)].
+template <typename T, typename F>
+Bytes gather(const Bytes &data, int64_t count, F index) {
+  Bytes result(size_t(count) * sizeof(T));
+  for (int64_t i = 0; i < count; ++i)
+    std::memcpy(&result[size_t(i) * sizeof(T)],
+                &data[size_t(index(i)) * sizeof(T)], sizeof(T));
+  return result;
+}
+
+/// Straightforward tiles: [batch, n, k] to [batch, ceil(n / 16), k, 16].
+template <typename T>
+Bytes tile(const Bytes &data, int64_t batch, int64_t n, int64_t k) {
+  int64_t tiles = (n + 15) / 16;
+  Bytes result(size_t(batch * tiles * k * 16) * sizeof(T));
+  for (int64_t b = 0; b < batch; ++b)
+    for (int64_t row = 0; row < n; ++row)
+      for (int64_t column = 0; column < k; ++column)
+        std::memcpy(&result[size_t(((b * tiles + row / 16) * k + column) * 16 +
+                                   row % 16) *
+                            sizeof(T)],
+                    &data[size_t((b * n + row) * k + column) * sizeof(T)],
+                    sizeof(T));
+  return result;
+}
+
+} // namespace
+
+TEST_F(PackerTest, WritesHeaderAndSections) {
+  Bytes source = writeBF16("m", 8);
+  PackOptions options;
+  options.sections = {{"manifest", "{}"}, {"tokenizer.json", "tokens"}};
+  ASSERT_TRUE(pack(weight("%r = deepseek.source \"t\" in [\"m\"] at [0] : "
+                          "tensor<8xbf16>",
+                          "tensor<8xbf16>"),
+                   200, options)
+                  .ok());
+  Bytes file = readOutput();
+  ASSERT_EQ(file.size(), 4096u * 4);
+  hadal_rt_weights_header_t header;
+  std::memcpy(&header, file.data(), sizeof(header));
+  EXPECT_EQ(std::memcmp(header.magic, "HADALWTS", 8), 0);
+  EXPECT_EQ(header.version, 1u);
+  EXPECT_EQ(header.file_bytes, file.size());
+  EXPECT_EQ(header.layout_hash[1], 1);
+  EXPECT_EQ(header.layout_hash[15], 0xff);
+  ASSERT_EQ(header.section_count, 3u);
+  EXPECT_STREQ(header.sections[0].name, "weights");
+  EXPECT_EQ(header.sections[0].bytes, 200u);
+  EXPECT_STREQ(header.sections[2].name, "tokenizer.json");
+  EXPECT_EQ(header.sections[2].offset, 3 * 4096u);
+  EXPECT_EQ(header.sections[2].bytes, 6u);
+  EXPECT_EQ(std::memcmp(file.data() + 3 * 4096, "tokens", 6), 0);
+  EXPECT_EQ(std::memcmp(file.data() + 4096, source.data(), 16), 0);
+  EXPECT_TRUE(std::all_of(file.begin() + 4096 + 16, file.begin() + 2 * 4096,
+                          [](char c) { return c == 0; }));
+}
+
+TEST_F(PackerTest, PlacesWeightsByOffset) {
+  Bytes source = writeBF16("m", 40);
+  std::string text;
+  for (int i : {1, 0}) // Not in the order of the file.
+    text += "deepseek.weight @w" + std::to_string(i) +
+            " : tensor<20xbf16> attributes {rt.offset = " +
+            std::to_string(i * 128) +
+            " : i64} {\n%r = deepseek.source \"t\" in [\"m\"] at [" +
+            std::to_string(i * 40) +
+            "] : tensor<20xbf16>\ndeepseek.yield %r : tensor<20xbf16>\n}\n";
+  Bytes expected(192);
+  std::copy_n(source.begin(), 40, expected.begin());
+  std::copy_n(source.begin() + 40, 40, expected.begin() + 128);
+  EXPECT_EQ(packed(text, 192), expected);
+  Bytes first = readOutput();
+  EXPECT_EQ(packed(text, 192), expected);
+  EXPECT_EQ(readOutput(), first);
+}
+
+TEST_F(PackerTest, ReadsStacks) {
+  Bytes a = writeBF16("a", 12), b = writeBF16("b", 12);
+  Bytes expected = b;
+  expected.insert(expected.end(), a.begin() + 8, a.begin() + 20);
+  EXPECT_EQ(packed(weight("%r = deepseek.source \"t.{}.w\" in [\"b\", \"a\"] "
+                          "at [0, 8] : tensor<2x2x3xbf16>",
+                          "tensor<2x2x3xbf16>"),
+                   24),
+            [&] {
+              Bytes stack(b.begin(), b.begin() + 12);
+              stack.insert(stack.end(), a.begin() + 8, a.begin() + 20);
+              return stack;
+            }());
+}
+
+TEST_F(PackerTest, ConcatenatesAndSlicesAnyAxis) {
+  Bytes source = writeBF16("m", 2 * 3 * 4);
+  for (int axis = 0; axis < 3; ++axis) {
+    // The two slices that make up a tensor, in the other order.
+    std::vector<int64_t> shape = {2, 3, 4};
+    auto type = [](const std::vector<int64_t> &s) {
+      return "tensor<" + std::to_string(s[0]) + "x" + std::to_string(s[1]) +
+             "x" + std::to_string(s[2]) + "xbf16>";
+    };
+    std::vector<int64_t> head = shape, tail = shape;
+    head[axis] = 1;
+    tail[axis] = shape[axis] - 1;
+    std::string whole = type(shape), a = std::to_string(axis);
+    std::string recipe =
+        "%0 = deepseek.source \"t\" in [\"m\"] at [0] : " + whole +
+        "\n%1 = deepseek.slice %0 axis " + a + " from 0 to 1 : " + whole +
+        " -> " + type(head) + "\n%2 = deepseek.slice %0 axis " + a +
+        " from 1 to " + std::to_string(shape[axis]) + " : " + whole + " -> " +
+        type(tail) + "\n%r = deepseek.concat %2, %1 axis " + a + " : (" +
+        type(tail) + ", " + type(head) + ") -> " + whole;
+    Bytes expected = gather<uint16_t>(source, 24, [&](int64_t i) {
+      std::vector<int64_t> index = {i / 12, i / 4 % 3, i % 4};
+      index[axis] = (index[axis] + 1) % shape[axis];
+      return (index[0] * 3 + index[1]) * 4 + index[2];
+    });
+    EXPECT_EQ(packed(weight(recipe, whole), 48), expected) << axis;
+  }
+}
+
+TEST_F(PackerTest, TransposesByAnyPermutation) {
+  constexpr int64_t sizes[] = {5, 40, 3, 37};
+  int64_t count = 5 * 40 * 3 * 37;
+  Bytes source = writeBF16("m", size_t(count));
+  std::vector<int64_t> permutation = {0, 1, 2, 3};
+  do {
+    std::string to = "tensor<", list;
+    for (int64_t p : permutation) {
+      to += std::to_string(sizes[p]) + "x";
+      list += (list.empty() ? "" : ", ") + std::to_string(p);
+    }
+    to += "bf16>";
+    std::string recipe =
+        "%0 = deepseek.source \"t\" in [\"m\"] at [0] : "
+        "tensor<5x40x3x37xbf16>\n%r = deepseek.transpose %0 [" +
+        list + "] : tensor<5x40x3x37xbf16> -> " + to;
+    Bytes expected = gather<uint16_t>(source, count, [&](int64_t i) {
+      int64_t index[4];
+      for (int d = 4; d-- > 0;) {
+        index[permutation[d]] = i % sizes[permutation[d]];
+        i /= sizes[permutation[d]];
+      }
+      return ((index[0] * 40 + index[1]) * 3 + index[2]) * 37 + index[3];
+    });
+    EXPECT_EQ(packed(weight(recipe, to), count * 2), expected) << list;
+  } while (std::next_permutation(permutation.begin(), permutation.end()));
+}
+
+// With many transposes in one recipe a block is smaller than a matrix, and
+// smaller than a row.
+TEST_F(PackerTest, TransposesInSmallBlocks) {
+  constexpr int64_t parts = 1500, n = 70, k = 900;
+  Bytes source = writeBF16("m", n * k);
+  std::string recipe =
+      "%s = deepseek.source \"t\" in [\"m\"] at [0] : tensor<70x900xbf16>\n";
+  std::string names, types;
+  for (int64_t i = 0; i < parts; ++i) {
+    std::string name = "%t" + std::to_string(i);
+    recipe += name + " = deepseek.transpose %s [1, 0] : tensor<70x900xbf16> "
+                     "-> tensor<900x70xbf16>\n";
+    names += (i ? ", " : "") + name;
+    types += (i ? ", " : "") + std::string("tensor<900x70xbf16>");
+  }
+  recipe += "%c = deepseek.concat " + names + " axis 0 : (" + types +
+            ") -> tensor<1350000x70xbf16>\n"
+            "%r = deepseek.slice %c axis 0 from 1349000 to 1350000 : "
+            "tensor<1350000x70xbf16> -> tensor<1000x70xbf16>";
+  Bytes expected = gather<uint16_t>(source, 1000 * n, [&](int64_t i) {
+    int64_t row = (i / n + 1349000) % k;
+    return i % n * k + row;
+  });
+  EXPECT_EQ(packed(weight(recipe, "tensor<1000x70xbf16>"), 2000 * n), expected);
+}
+
+TEST_F(PackerTest, InterleavesRows) {
+  for (int64_t n : {1, 16, 33})
+    for (int64_t k : {1, 15, 16, 50, 3000}) {
+      Bytes source = writeBF16("m", size_t(3 * n * k));
+      std::string shape =
+          "tensor<3x" + std::to_string(n) + "x" + std::to_string(k) + "xbf16";
+      std::string tiled = shape + ", #deepseek.tiled<rows = 16>>";
+      std::string text =
+          weight("%0 = deepseek.source \"t\" in [\"m\"] at [0] : " + shape +
+                     ">\n%r = deepseek.pack %0 : " + shape + "> to " + tiled,
+                 tiled);
+      Bytes expected = tile<uint16_t>(source, 3, n, k);
+      PackOptions options;
+      for (int64_t chunk : {4096, 4 << 20}) {
+        options.chunkBytes = chunk;
+        EXPECT_EQ(packed(text, int64_t(expected.size()), options), expected)
+            << n << " " << k << " " << chunk;
+      }
+    }
+}
+
+TEST_F(PackerTest, InterleavesBytesAndWords) {
+  Bytes source = writeBF16("m", 40 * 18 * 2);
+  for (char &byte : source)
+    byte &= 0x3f; // Finite in each type.
+  write("m", source);
+  for (std::string type : {"f8E4M3FN", "f32"}) {
+    std::string shape = "tensor<40x18x" + type;
+    std::string tiled = shape + ", #deepseek.tiled<rows = 16>>";
+    std::string text =
+        weight("%0 = deepseek.source \"t\" in [\"m\"] at [0] : " + shape +
+                   ">\n%r = deepseek.pack %0 : " + shape + "> to " + tiled,
+               tiled);
+    Bytes expected = type == "f32" ? tile<uint32_t>(source, 1, 40, 18)
+                                   : tile<uint8_t>(source, 1, 40, 18);
+    EXPECT_EQ(packed(text, int64_t(expected.size())), expected) << type;
+  }
+}
+
+TEST_F(PackerTest, ConvertsAndDequantizes) {
+  constexpr int64_t n = 300, k = 260, count = 2 * n * k;
+  Bytes codes(count);
+  for (char &code : codes) {
+    code = char(random());
+    if ((code & 0x7f) == 0x7f)
+      code = 1;
+  }
+  write("codes", codes);
+  std::vector<float> scales(2 * 3 * 3);
+  for (float &scale : scales)
+    scale = std::ldexp(float(random() % 1000 + 1), -14);
+  Bytes scaleBytes(scales.size() * 4);
+  std::memcpy(scaleBytes.data(), scales.data(), scaleBytes.size());
+  write("scales", scaleBytes);
+  std::string recipe = R"(
+    %0 = deepseek.source "w" in ["codes"] at [0] : tensor<2x300x260xf8E4M3FN>
+    %1 = deepseek.source "s" in ["scales"] at [0] : tensor<2x3x3xf32>
+    %2 = deepseek.dequantize %0, %1 block 128 x 128
+      : tensor<2x300x260xf8E4M3FN>, tensor<2x3x3xf32> -> tensor<2x300x260xbf16>
+    %r = deepseek.convert %2 : tensor<2x300x260xbf16> to tensor<2x300x260xf16>)";
+  Bytes expected(count * 2);
+  for (int64_t i = 0; i < count; ++i) {
+    float value;
+    widen(ElementKind::F8E4M3FN, &codes[size_t(i)], 1, &value);
+    value *=
+        scales[size_t((i / (n * k) * 3 + i / k % n / 128) * 3 + i % k / 128)];
+    uint16_t rounded;
+    narrow(ElementKind::BF16, &value, 1, &rounded);
+    widen(ElementKind::BF16, &rounded, 1, &value);
+    narrow(ElementKind::F16, &value, 1, &expected[size_t(i) * 2]);
+  }
+  EXPECT_EQ(packed(weight(recipe, "tensor<2x300x260xf16>"), count * 2),
+            expected);
+}
+
+TEST_F(PackerTest, MakesRotaryTables) {
+  std::string rotary = "<dim = 6, theta = 1.0e4 : f64, layout = half_split>";
+  Bytes table = packed(
+      weight("%r = deepseek.rotary_table " + rotary + " : tensor<9x6xf32>",
+             "tensor<9x6xf32>"),
+      216);
+  ASSERT_EQ(table.size(), 216u);
+  for (int p = 0; p < 9; ++p)
+    for (int i = 0; i < 3; ++i) {
+      double angle = p * std::pow(1e4, -2.0 * i / 6);
+      float cosine, sine;
+      std::memcpy(&cosine, &table[size_t(p * 6 + i) * 4], 4);
+      std::memcpy(&sine, &table[size_t(p * 6 + 3 + i) * 4], 4);
+      EXPECT_EQ(cosine, float(std::cos(angle)));
+      EXPECT_EQ(sine, float(std::sin(angle)));
+    }
+}
+
+//===----------------------------------------------------------------------===//
+// Bad input
+//===----------------------------------------------------------------------===//
+
+static std::string messageOf(const absl::Status &status) {
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  return std::string(status.message());
+}
+
+TEST_F(PackerTest, NamesTensorAndIndexOfNaN) {
+  Bytes source = writeBF16("m", 24);
+  // Element 13 of the file is element 5 of the second tensor.
+  source[2 * 13] = char(0xc0);
+  source[2 * 13 + 1] = 0x7f;
+  write("m", source);
+  EXPECT_EQ(messageOf(pack(
+                weight("%r = deepseek.source \"e.{}.w\" in [\"m\"] at [0, 16] "
+                       ": tensor<2x2x4xbf16>",
+                       "tensor<2x2x4xbf16>"),
+                64)),
+            "weight 'w': 'm': tensor 'e.1.w' has NaN at [1, 1]");
+}
+
+TEST_F(PackerTest, RefusesNumbersThatDoNotFit) {
+  uint32_t bits[2] = {0, 0x7f000000};
+  Bytes source(8);
+  std::memcpy(source.data(), bits, 8);
+  write("m", source);
+  EXPECT_EQ(
+      messageOf(pack(weight("%0 = deepseek.source \"t\" in [\"m\"] at [0] : "
+                            "tensor<1x2xf32>\n%r = deepseek.convert %0 : "
+                            "tensor<1x2xf32> to tensor<1x2xf16>",
+                            "tensor<1x2xf16>"),
+                     64)),
+      "weight 'w': tensor 't': 1.70141e+38 at [0, 1] does not fit f16");
+}
+
+TEST_F(PackerTest, RefusesFilesOutsideTheFolder) {
+  writeBF16("m", 8);
+  auto message = [&](const std::string &file) {
+    return messageOf(pack(weight("%r = deepseek.source \"t\" in [\"" + file +
+                                     "\"] at [0] : tensor<8xbf16>",
+                                 "tensor<8xbf16>"),
+                          64));
+  };
+  EXPECT_EQ(message("../m"), "weight 'w': tensor 't': '../m' is not a file of "
+                             "the model's folder");
+  EXPECT_EQ(message("/etc/passwd"), "weight 'w': tensor 't': '/etc/passwd' is "
+                                    "not a file of the model's folder");
+  ASSERT_EQ(symlink("/etc/passwd", (folder + "/link").c_str()), 0);
+  EXPECT_EQ(message("link"), "weight 'w': tensor 't': 'link' is a link that "
+                             "leaves the model's folder");
+  EXPECT_EQ(message("none"), "weight 'w': tensor 't': cannot open '" + folder +
+                                 "/none': No such file or directory");
+}
+
+TEST_F(PackerTest, RefusesShortFilesAndOverlaps) {
+  writeBF16("m", 8);
+  auto at = [&](const std::string &offset) {
+    return weight("%r = deepseek.source \"t\" in [\"m\"] at [" + offset +
+                      "] : tensor<8xbf16>",
+                  "tensor<8xbf16>");
+  };
+  EXPECT_EQ(messageOf(pack(at("2"), 64)),
+            "weight 'w': tensor 't': '" + folder +
+                "/m' has 16 bytes, but bytes 2 to 18 are needed");
+  EXPECT_NE(messageOf(pack(at("9223372036854775800"), 64)).find("16 bytes"),
+            std::string::npos);
+  EXPECT_EQ(messageOf(pack(at("0"), 10)),
+            "weight 'w': expects a place of 16 bytes from 0 to 10, aligned to "
+            "64, but got 0");
+}
+
+//===----------------------------------------------------------------------===//
+// Memory
+//===----------------------------------------------------------------------===//
+
+// Parts of 6 GiB of zeros go through every op that holds elements, in much less
+// memory than any of them would have as a whole.
+TEST_F(PackerTest, MemoryIsBounded) {
+  int file = ::open((folder + "/big").c_str(), O_CREAT | O_WRONLY, 0600);
+  ASSERT_GE(file, 0);
+  ASSERT_EQ(ftruncate(file, off_t(6) << 30), 0);
+  close(file);
+  std::string recipe = R"(
+    %0 = deepseek.source "t" in ["big"] at [0] : tensor<3x65536x16384xbf16>
+    %1 = deepseek.slice %0 axis 1 from 57344 to 65536
+      : tensor<3x65536x16384xbf16> -> tensor<3x8192x16384xbf16>
+    %2 = deepseek.transpose %1 [0, 2, 1]
+      : tensor<3x8192x16384xbf16> -> tensor<3x16384x8192xbf16>
+    %3 = deepseek.convert %2
+      : tensor<3x16384x8192xbf16> to tensor<3x16384x8192xf16>
+    %4 = deepseek.slice %3 axis 1 from 0 to 2048
+      : tensor<3x16384x8192xf16> -> tensor<3x2048x8192xf16>
+    %5 = deepseek.slice %3 axis 1 from 4096 to 8192
+      : tensor<3x16384x8192xf16> -> tensor<3x4096x8192xf16>
+    %6 = deepseek.concat %4, %5 axis 1
+      : (tensor<3x2048x8192xf16>, tensor<3x4096x8192xf16>)
+      -> tensor<3x6144x8192xf16>
+    %r = deepseek.pack %6 : tensor<3x6144x8192xf16>
+      to tensor<3x6144x8192xf16, #deepseek.tiled<rows = 16>>)";
+  rusage before, after;
+  getrusage(RUSAGE_SELF, &before);
+  absl::Status status = pack(
+      weight(recipe, "tensor<3x6144x8192xf16, #deepseek.tiled<rows = 16>>"),
+      int64_t(3) * 6144 * 8192 * 2);
+  getrusage(RUSAGE_SELF, &after);
+  EXPECT_TRUE(status.ok()) << status.ToString();
+  EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 128 << 10); // KiB
+}
