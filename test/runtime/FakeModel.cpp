@@ -7,7 +7,6 @@
 #include "gtest/gtest.h"
 #include <cmath>
 #include <cstring>
-
 #include <unistd.h>
 
 using namespace fake;

@@ -8,9 +8,10 @@
 #include "gtest/gtest.h"
 #include <cfenv>
 #include <cstring>
-
+#include <fstream>
 #include <numeric>
 #include <random>
+#include <string>
 
 using namespace fake;
 

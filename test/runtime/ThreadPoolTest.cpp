@@ -8,7 +8,6 @@
 #include "gtest/gtest.h"
 #include <chrono>
 #include <cstdio>
-
 #include <memory>
 #include <thread>
 #include <vector>

@@ -7,7 +7,6 @@
 #include "gtest/gtest.h"
 #include <cstring>
 #include <functional>
-
 #include <random>
 #include <sys/stat.h>
 #include <unistd.h>
