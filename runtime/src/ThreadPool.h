@@ -12,8 +12,10 @@
 
 namespace hadal_rt {
 
-/// Stack of a worker, part of the memory that a session promises to keep to.
-constexpr int64_t workerStackBytes = 512 * 1024;
+/// Stack of a worker, part of the memory that a session promises to keep to:
+/// that of a kernel, and as much for the thread itself and thread-local data of
+/// the program.
+constexpr int64_t workerStackBytes = 2 * HADAL_RT_KERNEL_STACK_BYTES;
 
 /// Most threads of one pool.
 constexpr int64_t maxThreads = 1024;

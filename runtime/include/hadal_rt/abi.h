@@ -16,6 +16,9 @@ extern "C" {
 /// Changes when a struct in this file does. A runtime refuses other versions.
 #define HADAL_RT_ABI_VERSION 1u
 
+/// Stack that a kernel may count on; buffers beyond that go into the arena.
+#define HADAL_RT_KERNEL_STACK_BYTES (512 * 1024)
+
 typedef struct hadal_rt_step hadal_rt_step_t;
 
 /// Computes work items [first, last) of one dispatch.
@@ -24,6 +27,7 @@ typedef struct hadal_rt_step hadal_rt_step_t;
 /// \param params One 64-bit word per kernel argument: the address of a buffer,
 ///               or the value of an index.
 /// Items are independent: any partition over threads gives the same bits.
+/// A kernel and what it calls use at most HADAL_RT_KERNEL_STACK_BYTES of stack.
 typedef void (*hadal_rt_kernel_t)(const hadal_rt_step_t *step,
                                   const int64_t *params, int64_t first,
                                   int64_t last);
