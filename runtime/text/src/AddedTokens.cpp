@@ -11,10 +11,8 @@
 
 namespace hadal::text {
 
-namespace {
-
 /// Whether \p codePoint is White_Space.
-bool isSpace(uint32_t codePoint) {
+static bool isSpace(uint32_t codePoint) {
   return (codePoint >= 0x9 && codePoint <= 0xD) || codePoint == 0x20 ||
          codePoint == 0x85 || codePoint == 0xA0 || codePoint == 0x1680 ||
          (codePoint >= 0x2000 && codePoint <= 0x200A) || codePoint == 0x2028 ||
@@ -23,7 +21,7 @@ bool isSpace(uint32_t codePoint) {
 }
 
 /// Whether \p codePoint is what Rust's `\w` matches.
-bool isWord(uint32_t codePoint) {
+static bool isWord(uint32_t codePoint) {
   static const std::unique_ptr<Regex> word = [] {
     std::string error;
     return Regex::compile("[\\w\\u200c\\u200d]", /*literal=*/false, error);
@@ -39,7 +37,7 @@ bool isWord(uint32_t codePoint) {
 }
 
 /// Where the blanks that end \p text begin.
-size_t trailingSpaceBegin(std::string_view text) {
+static size_t trailingSpaceBegin(std::string_view text) {
   size_t end = text.size();
   while (end > 0) {
     size_t begin = end - 1;
@@ -54,7 +52,7 @@ size_t trailingSpaceBegin(std::string_view text) {
 }
 
 /// Where the blanks that begin \p text end.
-size_t leadingSpaceEnd(std::string_view text) {
+static size_t leadingSpaceEnd(std::string_view text) {
   size_t end = 0;
   while (end < text.size()) {
     Utf8Step step = readUtf8(text, end);
@@ -64,8 +62,6 @@ size_t leadingSpaceEnd(std::string_view text) {
   }
   return end;
 }
-
-} // namespace
 
 void AddedTokenSet::add(const AddedToken &token, std::string_view spelling) {
   if (spelling.empty())

@@ -142,7 +142,7 @@ bool Bpe::read(const Json &json, std::string &error) {
     }
   }
   const Json *dropout = findMember(json, "dropout");
-  if (dropout && !(dropout->is_number() && dropout->get<double>() == 0)) {
+  if (dropout && (!dropout->is_number() || dropout->get<double>() != 0)) {
     error = where + ".dropout: expected null or 0, but got " +
             (dropout->is_number() ? dropout->dump() : dropout->type_name());
     return false;

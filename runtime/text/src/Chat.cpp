@@ -9,8 +9,6 @@
 
 namespace hadal::text {
 
-namespace {
-
 constexpr const char *bosText = "<｜begin▁of▁sentence｜>";
 constexpr const char *eosText = "<｜end▁of▁sentence｜>";
 constexpr const char *userText = "<｜User｜>";
@@ -36,19 +34,19 @@ constexpr std::pair<ChatFormat, const char *> formatNames[] = {
     {ChatFormat::V31, "deepseek-v3.1"},
 };
 
-std::string listFormatNames() {
+static std::string listFormatNames() {
   std::string list;
   for (auto &[format, name] : formatNames)
     list += (list.empty() ? "" : ", ") + std::string(name);
   return list;
 }
 
-bool contains(std::string_view text, std::string_view part) {
+static bool contains(std::string_view text, std::string_view part) {
   return text.find(part) != std::string_view::npos;
 }
 
-std::string renderLLM(const std::vector<ChatMessage> &messages,
-                      const ChatOptions &options) {
+static std::string renderLLM(const std::vector<ChatMessage> &messages,
+                             const ChatOptions &options) {
   std::string text;
   for (const ChatMessage &message : messages) {
     if (message.role == "user")
@@ -63,8 +61,8 @@ std::string renderLLM(const std::vector<ChatMessage> &messages,
   return text;
 }
 
-std::string renderCoder(const std::vector<ChatMessage> &messages,
-                        const ChatOptions &options) {
+static std::string renderCoder(const std::vector<ChatMessage> &messages,
+                               const ChatOptions &options) {
   bool hasSystem = false;
   for (const ChatMessage &message : messages)
     hasSystem |= message.role == "system";
@@ -83,9 +81,9 @@ std::string renderCoder(const std::vector<ChatMessage> &messages,
 }
 
 /// V3 and all that followed it.
-std::string renderTagged(ChatFormat format,
-                         const std::vector<ChatMessage> &messages,
-                         const ChatOptions &options) {
+static std::string renderTagged(ChatFormat format,
+                                const std::vector<ChatMessage> &messages,
+                                const ChatOptions &options) {
   std::string text;
   bool isFirstSystem = true;
   for (const ChatMessage &message : messages) {
@@ -135,7 +133,7 @@ std::string renderTagged(ChatFormat format,
 }
 
 /// The chat template in \p config; the one named "default" if there are many.
-std::optional<std::string> findTemplate(const Json &config) {
+static std::optional<std::string> findTemplate(const Json &config) {
   const Json *json = findMember(config, "chat_template");
   if (!json)
     return std::nullopt;
@@ -148,7 +146,7 @@ std::optional<std::string> findTemplate(const Json &config) {
   return std::nullopt;
 }
 
-std::optional<ChatFormat> classify(std::string_view text) {
+static std::optional<ChatFormat> classify(std::string_view text) {
   if (contains(text, "### Instruction:") && contains(text, "### Response:") &&
       contains(text, endOfTurnText))
     return ChatFormat::Coder;
@@ -176,8 +174,6 @@ std::optional<ChatFormat> classify(std::string_view text) {
     return ChatFormat::LLM;
   return std::nullopt;
 }
-
-} // namespace
 
 std::string_view chatFormatName(ChatFormat format) {
   for (auto &[known, name] : formatNames)
@@ -268,12 +264,12 @@ std::optional<ChatFormat> detectChatTemplate(std::string_view chatTemplate,
   }
   std::vector<std::string_view> needed = {bosText};
   if (*format == ChatFormat::Coder)
-    needed.push_back(endOfTurnText);
+    needed.emplace_back(endOfTurnText);
   else
-    needed.push_back(eosText);
+    needed.emplace_back(eosText);
   if (*format != ChatFormat::Coder && *format != ChatFormat::LLM) {
-    needed.push_back(userText);
-    needed.push_back(assistantText);
+    needed.emplace_back(userText);
+    needed.emplace_back(assistantText);
   }
   for (std::string_view token : needed) {
     if (tokenizer.idOf(token) >= 0)

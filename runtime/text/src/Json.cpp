@@ -16,6 +16,8 @@ namespace {
 struct ErrorLocator {
   size_t position = 0;
 
+  // The names are nlohmann-json's.
+  // NOLINTBEGIN(readability-identifier-naming)
   bool null() { return true; }
   bool boolean(bool) { return true; }
   bool number_integer(Json::number_integer_t) { return true; }
@@ -33,6 +35,7 @@ struct ErrorLocator {
     position = at;
     return false;
   }
+  // NOLINTEND(readability-identifier-naming)
 };
 
 } // namespace
@@ -47,8 +50,9 @@ std::string quote(std::string_view text) {
     }
     Utf8Step step = readUtf8(text, at);
     auto byte = static_cast<unsigned char>(text[at]);
-    if (step.valid && byte >= 0x20 && byte != 0x7F &&
-        !(step.codePoint >= 0x80 && step.codePoint < 0xA0)) {
+    bool isControl = byte < 0x20 || byte == 0x7F ||
+                     (step.codePoint >= 0x80 && step.codePoint < 0xA0);
+    if (step.valid && !isControl) {
       result.append(text.substr(at, step.length));
       at += step.length;
       continue;

@@ -12,8 +12,6 @@
 
 namespace hadal::text {
 
-namespace {
-
 #include "NfcTables.inc"
 
 // Hangul syllables compose by arithmetic; The Unicode Standard, section 3.12.
@@ -22,7 +20,7 @@ constexpr uint32_t syllableBase = 0xAC00, leadBase = 0x1100, vowelBase = 0x1161,
 constexpr uint32_t leadCount = 19, vowelCount = 21, trailCount = 28;
 constexpr uint32_t syllableCount = leadCount * vowelCount * trailCount;
 
-uint32_t combiningClass(uint32_t codePoint) {
+static uint32_t combiningClass(uint32_t codePoint) {
   auto *end = std::end(combiningClasses);
   auto *range = std::lower_bound(
       std::begin(combiningClasses), end, codePoint,
@@ -30,7 +28,7 @@ uint32_t combiningClass(uint32_t codePoint) {
   return range != end && (*range)[0] <= codePoint ? (*range)[2] : 0;
 }
 
-void decompose(uint32_t codePoint, std::vector<uint32_t> &result) {
+static void decompose(uint32_t codePoint, std::vector<uint32_t> &result) {
   if (codePoint - syllableBase < syllableCount) {
     uint32_t index = codePoint - syllableBase;
     result.push_back(leadBase + index / (vowelCount * trailCount));
@@ -53,7 +51,7 @@ void decompose(uint32_t codePoint, std::vector<uint32_t> &result) {
 }
 
 /// The primary composite of two characters, or 0.
-uint32_t compose(uint32_t first, uint32_t second) {
+static uint32_t compose(uint32_t first, uint32_t second) {
   if (first - leadBase < leadCount && second - vowelBase < vowelCount)
     return syllableBase +
            ((first - leadBase) * vowelCount + (second - vowelBase)) *
@@ -71,8 +69,6 @@ uint32_t compose(uint32_t first, uint32_t second) {
   return row != end && (*row)[0] == first && (*row)[1] == second ? (*row)[2]
                                                                  : 0;
 }
-
-} // namespace
 
 std::string normalizeNfc(std::string_view text) {
   // Nothing below U+0300 combines with anything below it.

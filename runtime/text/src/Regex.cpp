@@ -15,8 +15,6 @@
 
 namespace hadal::text {
 
-namespace {
-
 // Ranges, to stand inside of a set. Spelled out rather than \p{White_Space}
 // because PCRE2 tests them faster.
 constexpr const char *spaceRanges =
@@ -118,13 +116,15 @@ constexpr const char *categories[][2] = {
     {"whitespace", "White_Space"},
 };
 
-bool isDigit(char c) { return c >= '0' && c <= '9'; }
-bool isHexDigit(char c) {
+static bool isDigit(char c) { return c >= '0' && c <= '9'; }
+static bool isHexDigit(char c) {
   return isDigit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
 }
-bool isLetter(char c) {
+static bool isLetter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
+
+namespace {
 
 class Translator {
 public:
@@ -172,6 +172,8 @@ private:
   bool hasAtom = false;
   bool isQuantified = false;
 };
+
+} // namespace
 
 size_t Translator::findQuantifier(std::string &text) const {
   char c = peek();
@@ -564,8 +566,6 @@ std::optional<std::string> Translator::run() {
   }
   return std::move(out);
 }
-
-} // namespace
 
 std::optional<std::string> translateRegex(std::string_view pattern,
                                           std::string &error) {

@@ -12,13 +12,11 @@
 
 namespace hadal::text {
 
-namespace {
-
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
 /// exp(x) for x <= 0, to about 1 ulp, with basic arithmetic alone: the one of
 /// the C library differs from platform to platform.
-double expNonPositive(double x) {
+static double expNonPositive(double x) {
   if (x < -745.0)
     return 0.0;
   // x = k ln 2 + r with |r| <= ln(2) / 2; ln 2 in two parts (fdlibm, e_exp.c).
@@ -32,11 +30,9 @@ double expNonPositive(double x) {
   return std::ldexp(sum, static_cast<int>(k));
 }
 
-uint64_t rotateLeft(uint64_t value, int bits) {
+static uint64_t rotateLeft(uint64_t value, int bits) {
   return value << bits | value >> (64 - bits);
 }
-
-} // namespace
 
 RandomGenerator::RandomGenerator(uint64_t seed) {
   for (uint64_t &word : state) {
@@ -72,6 +68,7 @@ bool Sampler::validate(const SamplerOptions &options, std::string &error) {
     return false;
   };
   // Written so that NaN fails.
+  // NOLINTBEGIN(readability-simplify-boolean-expr)
   if (!(options.temperature >= 0 && options.temperature < infinity))
     return fail("temperature", options.temperature, "a finite number >= 0");
   if (options.topK < 0)
@@ -83,6 +80,7 @@ bool Sampler::validate(const SamplerOptions &options, std::string &error) {
   if (!(options.repetitionPenalty > 0 && options.repetitionPenalty < infinity))
     return fail("repetition penalty", options.repetitionPenalty,
                 "a finite number > 0");
+  // NOLINTEND(readability-simplify-boolean-expr)
   if (options.repetitionWindowTokens < -1)
     return fail("repetition window", options.repetitionWindowTokens,
                 "a number >= -1");
