@@ -74,7 +74,10 @@ static std::string strideName(TypeRange types) {
 }
 
 KernelOp KernelSet::get(const Twine &name, TypeRange types, Body body) {
+  // An exponent as in 1.0e-06 would need quotes in the IR and in assembly.
   std::string symbol = (name + strideName(types)).str();
+  llvm::replace(symbol, '-', 'm');
+  llvm::erase(symbol, '+');
   KernelOp &kernel = kernels[symbol];
   if (kernel)
     return kernel;
