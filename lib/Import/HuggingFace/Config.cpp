@@ -11,6 +11,7 @@
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringSet.h"
+#include "llvm/Support/Format.h"
 
 #include <cmath>
 
@@ -54,6 +55,11 @@ struct Fixed {
   StringRef key;
   unsigned families;
   StringRef json;
+};
+
+struct FamilyKey {
+  StringRef key;
+  unsigned families;
 };
 } // namespace
 
@@ -124,52 +130,50 @@ static constexpr Fixed fixedKeys[] = {
 
 /// Keys that change nothing in what the model computes: how it was trained or
 /// run, who wrote the file, and text handling that the tokenizer's files say.
-static constexpr StringRef ignoredKeys[] = {"architectures",
-                                            "attention_dropout",
-                                            "attn_implementation",
-                                            "aux_loss_alpha",
-                                            "auto_map",
-                                            "do_sample",
-                                            "embd_pdrop",
-                                            "ep_size",
-                                            "finetuning_task",
-                                            "gradient_checkpointing",
-                                            "hidden_dropout",
-                                            "initializer_range",
-                                            "is_decoder",
-                                            "max_length",
-                                            "max_new_tokens",
-                                            "model_max_length",
-                                            "name_or_path",
-                                            "output_attentions",
-                                            "output_hidden_states",
-                                            "output_router_logits",
-                                            "pad_token_id",
-                                            "pretraining_tp",
-                                            "problem_type",
-                                            "resid_pdrop",
-                                            "return_dict",
-                                            "router_aux_loss_coef",
-                                            "seq_aux",
-                                            "task_specific_params",
-                                            "temperature",
-                                            "tokenizer_class",
-                                            "top_k",
-                                            "top_p",
-                                            "torchscript",
-                                            "transformers_version",
-                                            "unsloth_fixed",
-                                            "unsloth_version",
-                                            "use_bfloat16",
-                                            "use_cache"};
-
-/// Keys that one family writes and does not read.
-static constexpr Fixed ignoredByFamily[] = {
+static constexpr FamilyKey ignoredKeys[] = {
+    {"architectures", Any},
+    {"attention_dropout", Any},
+    {"attn_implementation", Any},
+    {"aux_loss_alpha", Any},
+    {"auto_map", Any},
+    {"do_sample", Any},
+    {"embd_pdrop", Any},
+    {"ep_size", Any},
+    {"finetuning_task", Any},
+    {"gradient_checkpointing", Any},
+    {"hidden_dropout", Any},
+    {"initializer_range", Any},
+    {"is_decoder", Any},
+    {"max_length", Any},
+    {"max_new_tokens", Any},
+    {"model_max_length", Any},
+    {"name_or_path", Any},
+    {"output_attentions", Any},
+    {"output_hidden_states", Any},
+    {"output_router_logits", Any},
+    {"pad_token_id", Any},
+    {"pretraining_tp", Any},
+    {"problem_type", Any},
+    {"resid_pdrop", Any},
+    {"return_dict", Any},
+    {"router_aux_loss_coef", Any},
+    {"seq_aux", Any},
+    {"task_specific_params", Any},
+    {"temperature", Any},
+    {"tokenizer_class", Any},
+    {"top_k", Any},
+    {"top_p", Any},
+    {"torchscript", Any},
+    {"transformers_version", Any},
+    {"unsloth_fixed", Any},
+    {"unsloth_version", Any},
+    {"use_bfloat16", Any},
+    {"use_cache", Any},
     // Read only if use_sliding_window is true.
-    {"sliding_window", Qwen2, ""},
-    {"max_window_layers", Qwen2, ""},
+    {"sliding_window", Qwen2},
+    {"max_window_layers", Qwen2},
     // Every MLA head has its own keys, expanded from the latent.
-    {"num_key_value_heads", WithMLA, ""},
+    {"num_key_value_heads", WithMLA},
 };
 
 //===----------------------------------------------------------------------===//
@@ -200,7 +204,6 @@ public:
     return value && value->kind() != llvm::json::Value::Null ? value : nullptr;
   }
   bool has(StringRef key) const { return json.get(key); }
-  void ignore(StringRef key) { seen.insert(key); }
 
   int64_t integer(StringRef key, const llvm::json::Value &value, int64_t min,
                   int64_t max);
@@ -247,6 +250,12 @@ public:
 
 private:
   void note(const Twine &text) { notes.push_back(text.str()); }
+  /// Marks a key that what was read before makes meaningless.
+  void ignore(StringRef key) {
+    get(key);
+    if (has(key))
+      ignored.push_back(key.str());
+  }
 
   using Reader::boolean;
   using Reader::integer;
@@ -276,11 +285,18 @@ private:
 
   const llvm::json::Object &json;
   std::vector<std::string> &notes;
+  std::vector<std::string> ignored;
   absl::Status firstError;
   Family family = Llama;
   Config config;
 };
 } // namespace
+
+static std::string toText(double number) {
+  std::string text;
+  llvm::raw_string_ostream(text) << llvm::format("%g", number);
+  return text;
+}
 
 int64_t Reader::integer(StringRef key, const llvm::json::Value &value,
                         int64_t min, int64_t max) {
@@ -298,8 +314,7 @@ double Reader::number(StringRef key, const llvm::json::Value &value, double min,
   if (result && *result >= min && *result <= max) // False for NaN too.
     return *result;
   fail(key, toText(value),
-       "a number from " + llvm::formatv("{0:g}", min).str() + " to " +
-           llvm::formatv("{0:g}", max).str());
+       "a number from " + toText(min) + " to " + toText(max));
   return min;
 }
 
@@ -354,9 +369,8 @@ double ConfigReader::number(StringRef key, double min, double max) {
     missing(key);
     return min;
   }
-  note("'" + key + "' is missing: took " +
-       llvm::formatv("{0:g}", *fallback).str() + ", the default of " +
-       config.modelType);
+  note("'" + key + "' is missing: took " + toText(*fallback) +
+       ", the default of " + config.modelType);
   return *fallback;
 }
 
@@ -640,9 +654,8 @@ void ConfigReader::readRope() {
     rope.betaFast = numberOf("beta_fast", 32, 1e-6, 1e6);
     rope.betaSlow = numberOf("beta_slow", 1, 1e-6, 1e6);
     if (ok() && rope.betaFast <= rope.betaSlow)
-      reader.fail("beta_fast", llvm::formatv("{0:g}", rope.betaFast).str(),
-                  "more than 'beta_slow', " +
-                      llvm::formatv("{0:g}", rope.betaSlow).str());
+      reader.fail("beta_fast", toText(rope.betaFast),
+                  "more than 'beta_slow', " + toText(rope.betaSlow));
     double mscale = numberOf("mscale", 0, 0, 1e3);
     double mscaleAll = numberOf("mscale_all_dim", 0, 0, 1e3);
     if (const llvm::json::Value *value = reader.get("attention_factor"))
@@ -762,9 +775,6 @@ void ConfigReader::checkFixedKeys() {
           fail(fixed.key, toText(*value),
                fixed.json + ", the only value supported for " +
                    config.modelType);
-  for (const Fixed &ignored : ignoredByFamily)
-    if (ignored.families & family)
-      ignore(ignored.key);
 }
 
 void ConfigReader::checkLayerTypes() {
@@ -782,16 +792,20 @@ void ConfigReader::checkLayerTypes() {
 }
 
 void ConfigReader::checkUnknownKeys() {
-  std::string ignored;
   for (StringRef key : unseen()) {
-    if (!key.starts_with("_") && !llvm::is_contained(ignoredKeys, key))
+    bool isKnown = key.starts_with("_") ||
+                   llvm::any_of(ignoredKeys, [&](const FamilyKey &entry) {
+                     return entry.key == key && (entry.families & family);
+                   });
+    if (!isKnown)
       return fail(invalid(place() + ": unknown key " + quote(key) +
                           " with value " + toText(*json.get(key)) +
                           " for model_type " + quote(config.modelType)));
-    ignored += (ignored.empty() ? "" : ", ") + key.str();
+    ignored.push_back(key.str());
   }
+  llvm::sort(ignored);
   if (!ignored.empty())
-    note("ignored keys: " + ignored);
+    note("ignored keys: " + llvm::join(ignored, ", "));
 }
 
 absl::StatusOr<Config> ConfigReader::read() {

@@ -110,7 +110,8 @@ private:
   deepseek::RotaryAttr rotary();
   FloatAttr f64(double value) { return builder.getF64FloatAttr(value); }
   Value norm(LayerBody &body, Value input, StringRef name, double epsilon);
-  Value linear(LayerBody &body, Value input, StringRef name);
+  Value linear(LayerBody &body, Value input, StringRef name,
+               StringRef result = "");
   Value rotate(LayerBody &body, Value input, int64_t heads, StringRef name);
   Value attention(LayerBody &body, Value input);
   Value latentAttention(LayerBody &body, Value input);
@@ -374,14 +375,12 @@ void ModelBuilder::addLatentExpansion(StringRef name, int64_t rows,
   addLinear(name, rows, columns);
   if (!ok() || layerWeights.back().name == name)
     return;
-  // Two weights were defined; the scales move into the recipe of the first.
-  LayerWeight scales = layerWeights.back();
+  // Two weights were just defined; the scales move into the recipe of the
+  // first.
   layerWeights.pop_back();
   LayerWeight &matrix = layerWeights.back();
-  auto scalesOp = cast<deepseek::WeightOp>(
-      SymbolTable::lookupSymbolIn(*module, scales.symbol));
-  auto matrixOp = cast<deepseek::WeightOp>(
-      SymbolTable::lookupSymbolIn(*module, matrix.symbol));
+  auto scalesOp = cast<deepseek::WeightOp>(module->getBody()->back());
+  auto matrixOp = cast<deepseek::WeightOp>(scalesOp->getPrevNode());
   matrix.type = RankedTensorType::get({rows, columns}, builder.getF32Type());
   matrixOp.setType(matrix.type);
   Operation *yield = &matrixOp.getRecipe().front().back();
@@ -606,12 +605,16 @@ Value ModelBuilder::norm(LayerBody &body, Value input, StringRef name,
       body.weights.lookup(name), builder.getF32FloatAttr(float(epsilon)));
 }
 
-Value ModelBuilder::linear(LayerBody &body, Value input, StringRef name) {
+/// \p result is what to call it, if not the first word of `q_proj`.
+Value ModelBuilder::linear(LayerBody &body, Value input, StringRef name,
+                           StringRef result) {
   Value weight = body.weights.lookup(name);
   int64_t rows = cast<RankedTensorType>(weight.getType()).getDimSize(0);
+  if (result.empty())
+    result = lastWord(name).split('_').first;
   return deepseek::LinearOp::create(
-      body.builder, named(lastWord(name).split('_').first), activations(rows),
-      input, weight, body.weights.lookup((name + ".bias").str()),
+      body.builder, named(result), activations(rows), input, weight,
+      body.weights.lookup((name + ".bias").str()),
       body.weights.lookup((name + ".scales").str()));
 }
 
@@ -672,7 +675,7 @@ Value ModelBuilder::ffn(LayerBody &body, Value input, StringRef prefix) {
 
 Value ModelBuilder::mixture(LayerBody &body, Value input) {
   const MoEConfig &moe = *config.moe;
-  Value logits = linear(body, input, "mlp.gate");
+  Value logits = linear(body, input, "mlp.gate", "logits");
   auto routing = deepseek::RoutingAttr::get(
       builder.getContext(), moe.scoring, moe.method, moe.experts, moe.topK,
       moe.groups, moe.topGroups, moe.normalize, f64(moe.scale));
@@ -802,7 +805,7 @@ void ModelBuilder::buildForward() {
 void ModelBuilder::checkUnused() {
   if (!checkpoint || !ok())
     return;
-  int64_t mtpTensors = 0, buffers = 0;
+  int64_t buffers = 0;
   for (StringRef name : checkpoint->names()) {
     if (used.contains(name))
       continue;
@@ -811,7 +814,7 @@ void ModelBuilder::checkUnused() {
     if (rest.consume_front("model.layers.") &&
         !rest.consumeInteger(10, layer) && rest.starts_with(".") &&
         layer >= config.layers && layer - config.layers < config.mtpLayers) {
-      ++mtpTensors;
+      continue; // Noted already.
     } else if (name.ends_with(".rotary_emb.inv_freq")) {
       ++buffers; // Older releases of transformers saved this table.
     } else if (name == "lm_head.weight" && config.tiedEmbeddings) {
@@ -825,12 +828,6 @@ void ModelBuilder::checkUnused() {
                           " model with " + Twine(config.layers) + " layers"));
     }
   }
-  if (mtpTensors)
-    notes.push_back(("left out " + Twine(mtpTensors) +
-                     " tensors of the multi-token prediction layer, "
-                     "model.layers." +
-                     Twine(config.layers) + ".*")
-                        .str());
   if (buffers)
     notes.push_back(("left out " + Twine(buffers) +
                      " tensors *.rotary_emb.inv_freq, which are computed")
@@ -875,6 +872,11 @@ absl::StatusOr<OwningOpRef<ModuleOp>> ModelBuilder::build(StringRef name) {
   }
   for (int64_t layer = 0; layer < config.layers && ok(); ++layer)
     addLayer(layer);
+  if (config.mtpLayers)
+    notes.push_back(("left out the layers for multi-token prediction: " +
+                     Twine(config.mtpLayers) + " from model.layers." +
+                     Twine(config.layers) + " on")
+                        .str());
   checkUnused();
   if (!ok())
     return status;
