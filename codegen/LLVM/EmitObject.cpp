@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Targets, optimization and emission, through LLVM's new pass manager and its
+// code generators.
+
+#include "codegen/LLVM/EmitObject.h"
+#include "dialects/RT/IR/RTOps.h"
+#include "hadal_rt/abi.h"
+
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Export.h"
+#include "llvm/Analysis/TargetLibraryInfo.h"
+#include "llvm/IR/DiagnosticInfo.h"
+#include "llvm/IR/DiagnosticPrinter.h"
+#include "llvm/IR/LegacyPassManager.h"
+#include "llvm/IR/Module.h"
+#include "llvm/IR/Verifier.h"
+#include "llvm/MC/MCSubtargetInfo.h"
+#include "llvm/MC/TargetRegistry.h"
+#include "llvm/Passes/PassBuilder.h"
+#include "llvm/Support/TargetSelect.h"
+#include "llvm/Target/TargetMachine.h"
+#include "llvm/Target/TargetOptions.h"
+#include "llvm/TargetParser/Host.h"
+#include "llvm/TargetParser/SubtargetFeature.h"
+#include "llvm/TargetParser/Triple.h"
+
+#include <mutex>
+
+using namespace mlir;
+using namespace hadal;
+
+namespace {
+
+void initializeTargets() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    llvm::InitializeAllTargetInfos();
+    llvm::InitializeAllTargets();
+    llvm::InitializeAllTargetMCs();
+    llvm::InitializeAllAsmPrinters();
+    llvm::InitializeAllAsmParsers(); // For inline assembly.
+  });
+}
+
+/// A string of a message, so that all are built alike.
+std::string concat(llvm::ArrayRef<StringRef> parts) {
+  return llvm::join(parts, "");
+}
+
+/// The lowest level of x86-64 that has all of a processor's features.
+struct X86Level {
+  StringLiteral cpu;
+  StringLiteral features;
+  unsigned vectorBits;
+};
+constexpr X86Level x86Levels[] = {
+    {"x86-64-v4", "+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl", 512},
+    {"x86-64-v3", "+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe", 256},
+    {"x86-64-v2", "+sse4.2,+popcnt,+cx16", 128},
+    {"x86-64", "", 128},
+};
+
+struct CpuFeature {
+  uint32_t bit;
+  StringLiteral features;
+};
+constexpr CpuFeature x86Features[] = {
+    {HADAL_RT_CPU_AVX2_FMA_F16C, "+avx2,+fma,+f16c"},
+    {HADAL_RT_CPU_AVX512_F_BW_DQ_VL, "+avx512f,+avx512bw,+avx512dq,+avx512vl"},
+    {HADAL_RT_CPU_AVX512_VNNI, "+avx512vnni"},
+    {HADAL_RT_CPU_AVX512_BF16, "+avx512bf16"},
+};
+
+std::string getNativeFeatures() {
+  llvm::SubtargetFeatures features;
+  SmallVector<StringRef> names;
+  auto host = llvm::sys::getHostCPUFeatures();
+  for (const auto &feature : host)
+    names.push_back(feature.getKey());
+  llvm::sort(names); // A StringMap has no order of its own.
+  for (StringRef name : names)
+    features.AddFeature(name, host.lookup(name));
+  return features.getString();
+}
+
+absl::Status checkFeatures(const llvm::MCSubtargetInfo &info,
+                           StringRef features, StringRef triple) {
+  SmallVector<StringRef> names;
+  features.split(names, ',', -1, /*KeepEmpty=*/false);
+  for (StringRef name : names) {
+    StringRef bare = name;
+    bool known = (bare.consume_front("+") || bare.consume_front("-")) &&
+                 llvm::any_of(info.getAllProcessorFeatures(),
+                              [&](const llvm::SubtargetFeatureKV &feature) {
+                                return StringRef(feature.Key) == bare;
+                              });
+    if (!known)
+      return absl::InvalidArgumentError(
+          concat({"expected features of ", triple,
+                  " as +name or -name, but got '", name, "'"}));
+  }
+  return absl::OkStatus();
+}
+
+std::string joinFeatures(StringRef a, StringRef b) {
+  return a.empty() || b.empty() ? concat({a, b}) : concat({a, ",", b});
+}
+
+llvm::CodeGenOptLevel getCodeGenLevel(unsigned optLevel) {
+  switch (optLevel) {
+  case 0:
+    return llvm::CodeGenOptLevel::None;
+  case 1:
+    return llvm::CodeGenOptLevel::Less;
+  case 2:
+    return llvm::CodeGenOptLevel::Default;
+  default:
+    return llvm::CodeGenOptLevel::Aggressive;
+  }
+}
+
+llvm::OptimizationLevel getOptimizationLevel(unsigned optLevel) {
+  switch (optLevel) {
+  case 0:
+    return llvm::OptimizationLevel::O0;
+  case 1:
+    return llvm::OptimizationLevel::O1;
+  case 2:
+    return llvm::OptimizationLevel::O2;
+  default:
+    return llvm::OptimizationLevel::O3;
+  }
+}
+
+std::unique_ptr<llvm::TargetMachine>
+createTargetMachine(const ResolvedTarget &target, unsigned optLevel) {
+  std::string ignored;
+  llvm::Triple triple(target.triple);
+  const llvm::Target *backend =
+      llvm::TargetRegistry::lookupTarget(triple, ignored);
+  if (!backend)
+    return nullptr;
+  llvm::TargetOptions options;
+  // A kernel says where it wants a fused multiply-add.
+  options.AllowFPOpFusion = llvm::FPOpFusion::Strict;
+  options.FunctionSections = true;
+  options.DataSections = true;
+  return std::unique_ptr<llvm::TargetMachine>(backend->createTargetMachine(
+      triple, target.cpu, target.features, options, llvm::Reloc::PIC_,
+      std::nullopt, getCodeGenLevel(optLevel)));
+}
+
+/// Adds what a frontend would say of each function.
+void setFunctionAttributes(llvm::Module &module, const ResolvedTarget &target) {
+  for (llvm::Function &function : module) {
+    if (function.isDeclaration())
+      continue;
+    function.setDoesNotThrow();
+    function.addFnAttr("target-cpu", target.cpu);
+    function.addFnAttr("tune-cpu", target.tuneCpu);
+    if (!target.features.empty())
+      function.addFnAttr("target-features", target.features);
+    // Without these, x86-64-v4 keeps to registers of 256 bits.
+    if (target.vectorBits >= 512) {
+      std::string bits = std::to_string(target.vectorBits);
+      function.addFnAttr("prefer-vector-width", bits);
+      function.addFnAttr("min-legal-vector-width", bits);
+    }
+  }
+}
+
+void optimize(llvm::Module &module, llvm::TargetMachine &machine,
+              const EmitOptions &options) {
+  llvm::PipelineTuningOptions tuning;
+  tuning.LoopVectorization = options.vectorize;
+  tuning.LoopInterleaving = options.vectorize;
+  tuning.SLPVectorization = options.vectorize;
+  llvm::LoopAnalysisManager loops;
+  llvm::FunctionAnalysisManager functions;
+  llvm::CGSCCAnalysisManager components;
+  llvm::ModuleAnalysisManager modules;
+  llvm::PassBuilder builder(&machine, tuning);
+  builder.registerModuleAnalyses(modules);
+  builder.registerCGSCCAnalyses(components);
+  builder.registerFunctionAnalyses(functions);
+  builder.registerLoopAnalyses(loops);
+  builder.crossRegisterProxies(loops, functions, components, modules);
+  llvm::OptimizationLevel level = getOptimizationLevel(options.optLevel);
+  llvm::ModulePassManager passes =
+      options.optLevel == 0 ? builder.buildO0DefaultPipeline(level)
+                            : builder.buildPerModuleDefaultPipeline(level);
+  passes.run(module, modules);
+}
+
+/// Keeps the first error that LLVM reports.
+void keepFirstError(const llvm::DiagnosticInfo *info, void *context) {
+  auto &error = *static_cast<std::string *>(context);
+  if (info->getSeverity() != llvm::DS_Error || !error.empty())
+    return;
+  llvm::raw_string_ostream stream(error);
+  llvm::DiagnosticPrinterRawOStream printer(stream);
+  info->print(printer);
+}
+
+} // namespace
+
+absl::StatusOr<ResolvedTarget> hadal::resolveTarget(const Target &target) {
+  initializeTargets();
+  ResolvedTarget resolved;
+  std::string hostTriple = llvm::sys::getDefaultTargetTriple();
+  resolved.triple = llvm::Triple::normalize(
+      target.triple.empty() ? hostTriple : target.triple);
+  llvm::Triple triple(resolved.triple);
+  std::string error;
+  const llvm::Target *backend =
+      llvm::TargetRegistry::lookupTarget(triple, error);
+  if (!backend)
+    return absl::InvalidArgumentError(concat(
+        {"expected a target that LLVM knows, but got '", target.triple, "'"}));
+  if (!triple.isArch64Bit() || !triple.isLittleEndian())
+    return absl::InvalidArgumentError(
+        concat({"expected a 64-bit little-endian target, but got '",
+                target.triple, "'"}));
+
+  std::string cpu = target.cpu;
+  std::string nativeFeatures;
+  if (cpu == "native") {
+    if (triple.getArch() != llvm::Triple(hostTriple).getArch())
+      return absl::InvalidArgumentError(
+          concat({"expected the name of a cpu of ", resolved.triple,
+                  ", but got 'native' on ", hostTriple}));
+    cpu = llvm::sys::getHostCPUName().str();
+    nativeFeatures = getNativeFeatures();
+  }
+  // Checked first: a name that LLVM does not know makes it write to stderr.
+  std::unique_ptr<llvm::MCSubtargetInfo> generic(
+      backend->createMCSubtargetInfo(triple, "", ""));
+  if (!cpu.empty() && !generic->isCPUStringValid(cpu))
+    return absl::InvalidArgumentError(concat(
+        {"expected a cpu of ", resolved.triple, ", but got '", cpu, "'"}));
+  if (absl::Status status =
+          checkFeatures(*generic, target.features, resolved.triple);
+      !status.ok())
+    return status;
+
+  resolved.tuneCpu = cpu;
+  if (triple.getArch() == llvm::Triple::x86_64) {
+    std::unique_ptr<llvm::MCSubtargetInfo> info(
+        backend->createMCSubtargetInfo(triple, cpu, nativeFeatures));
+    const X86Level *level = x86Levels;
+    // A level has what the levels below it have; the last has nothing.
+    while (!info->checkFeatures(llvm::join(
+        llvm::map_range(llvm::make_range(level, std::end(x86Levels)),
+                        [](const X86Level &level) { return level.features; }),
+        ",")))
+      ++level;
+    resolved.cpu = level->cpu;
+    resolved.vectorBits = level->vectorBits;
+    if (level == x86Levels)
+      for (StringLiteral feature :
+           {StringLiteral("+avx512vnni"), StringLiteral("+avx512bf16")})
+        if (info->checkFeatures(feature))
+          resolved.features = joinFeatures(resolved.features, feature);
+  } else {
+    resolved.cpu = cpu;
+    resolved.features = nativeFeatures;
+    resolved.vectorBits = 128;
+  }
+  resolved.features = joinFeatures(resolved.features, target.features);
+
+  if (triple.getArch() == llvm::Triple::x86_64) {
+    std::unique_ptr<llvm::MCSubtargetInfo> info(backend->createMCSubtargetInfo(
+        triple, resolved.cpu, resolved.features));
+    for (const CpuFeature &feature : x86Features)
+      if (info->checkFeatures(feature.features))
+        resolved.cpuFeatures |= feature.bit;
+  }
+  auto machine = createTargetMachine(resolved, 2);
+  if (!machine)
+    return absl::InvalidArgumentError(
+        concat({"expected a target that LLVM compiles for, but got '",
+                resolved.triple, "'"}));
+  resolved.dataLayout = machine->createDataLayout().getStringRepresentation();
+  return resolved;
+}
+
+void hadal::setCpuFeatures(ModuleOp module, const ResolvedTarget &target) {
+  for (auto program : module.getOps<rt::ProgramOp>())
+    program.setCpuFeatures(target.cpuFeatures);
+}
+
+absl::Status hadal::emit(ModuleOp module, const ResolvedTarget &target,
+                         const EmitOptions &options,
+                         llvm::raw_pwrite_stream &stream) {
+  initializeTargets();
+  auto machine = createTargetMachine(target, options.optLevel);
+  if (!machine)
+    return absl::InvalidArgumentError(
+        concat({"expected a target that LLVM compiles for, but got '",
+                target.triple, "'"}));
+
+  MLIRContext *mlirContext = module.getContext();
+  registerBuiltinDialectTranslation(*mlirContext);
+  registerLLVMDialectTranslation(*mlirContext);
+  Builder attributes(mlirContext);
+  // Sizes and alignments depend on them from the first instruction on.
+  module->setAttr(LLVM::LLVMDialect::getDataLayoutAttrName(),
+                  attributes.getStringAttr(target.dataLayout));
+  module->setAttr(LLVM::LLVMDialect::getTargetTripleAttrName(),
+                  attributes.getStringAttr(target.triple));
+
+  std::string error;
+  llvm::LLVMContext context;
+  context.setDiagnosticHandlerCallBack(keepFirstError, &error);
+  std::unique_ptr<llvm::Module> code;
+  {
+    ScopedDiagnosticHandler handler(mlirContext, [&](Diagnostic &diagnostic) {
+      if (diagnostic.getSeverity() == DiagnosticSeverity::Error &&
+          error.empty())
+        error = diagnostic.str();
+      return success();
+    });
+    code = translateModuleToLLVMIR(module, context, "hadal");
+  }
+  if (!code)
+    return absl::InternalError(
+        concat({"expected a module of the llvm dialect: ", error}));
+  setFunctionAttributes(*code, target);
+  {
+    llvm::raw_string_ostream message(error);
+    if (llvm::verifyModule(*code, &message))
+      return absl::InternalError(concat({"invalid LLVM IR: ", error}));
+  }
+
+  optimize(*code, *machine, options);
+  if (options.kind == EmitKind::LLVMIR) {
+    code->print(stream, nullptr);
+  } else {
+    llvm::legacy::PassManager passes;
+    auto type = options.kind == EmitKind::Object
+                    ? llvm::CodeGenFileType::ObjectFile
+                    : llvm::CodeGenFileType::AssemblyFile;
+    if (machine->addPassesToEmitFile(passes, stream, nullptr, type))
+      return absl::InvalidArgumentError(
+          concat({"no object files for ", target.triple}));
+    passes.run(*code);
+  }
+  if (!error.empty())
+    return absl::InvalidArgumentError(
+        concat({"compiling for ", target.triple, ": ", error}));
+  return absl::OkStatus();
+}

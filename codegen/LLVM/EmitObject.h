@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// From a module of the llvm dialect to an object file, assembly or LLVM IR.
+
+#ifndef HADAL_CODEGEN_LLVM_EMITOBJECT_H
+#define HADAL_CODEGEN_LLVM_EMITOBJECT_H
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "llvm/Support/raw_ostream.h"
+
+#include <cstdint>
+#include <string>
+
+namespace hadal {
+
+/// What a user asks for.
+struct Target {
+  std::string triple;         ///< Empty: that of this machine.
+  std::string cpu = "native"; ///< As in clang's -mcpu: x86-64-v3, znver4, ...
+  std::string features;       ///< As in llc's -mattr: "+avx512bf16,-fma".
+};
+
+/// What that means to LLVM.
+///
+/// On x86-64, code uses just what `cpuFeatures` can say, so that the runtime
+/// can refuse a processor that lacks it: the level of the processor (2, 3 or
+/// 4), VNNI and BF16. The processor itself decides only how code is scheduled.
+/// Features that a user names are added as they are.
+struct ResolvedTarget {
+  std::string triple;
+  std::string cpu;
+  std::string tuneCpu;
+  std::string features;
+  uint32_t cpuFeatures = 0; ///< HADAL_RT_CPU_* bits that the code needs.
+  unsigned vectorBits = 0;  ///< Of the widest registers: 128, 256 or 512.
+  std::string dataLayout;
+};
+
+/// Fails with `kInvalidArgument` when the triple, the processor or a feature is
+/// not one that LLVM knows, or `native` is asked of another architecture.
+absl::StatusOr<ResolvedTarget> resolveTarget(const Target &target);
+
+/// Writes what the code needs into `cpu_features` of the `rt.program` in
+/// \p module, if there is one. Before `-convert-rt-to-llvm`.
+void setCpuFeatures(mlir::ModuleOp module, const ResolvedTarget &target);
+
+enum class EmitKind { Object, Assembly, LLVMIR };
+
+struct EmitOptions {
+  EmitKind kind = EmitKind::Object;
+  unsigned optLevel = 2; ///< 0 to 3, as in clang's -O.
+  /// Kernels are vector code already, with their own order of summation.
+  bool vectorize = false;
+};
+
+/// Compiles \p module, of the llvm dialect alone, and writes it to \p stream.
+/// The same module, target and options give the same bytes. Products and sums
+/// are never fused and sums never reordered. Fails with `kInternal` when
+/// the module is not valid LLVM IR, and `kInvalidArgument` when the target
+/// cannot do what it asks; \p stream may then hold a part.
+absl::Status emit(mlir::ModuleOp module, const ResolvedTarget &target,
+                  const EmitOptions &options, llvm::raw_pwrite_stream &stream);
+
+} // namespace hadal
+
+#endif // HADAL_CODEGEN_LLVM_EMITOBJECT_H

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Passes that turn a model into code. This is their table of contents.
+
+#ifndef HADAL_CODEGEN_PASSES
+#define HADAL_CODEGEN_PASSES
+
+include "mlir/Pass/PassBase.td"
+
+//===----------------------------------------------------------------------===//
+// Transforms
+//===----------------------------------------------------------------------===//
+
+def PlanMemory : Pass<"rt-plan-memory", "::mlir::ModuleOp"> {
+  let summary = "Gives every buffer of the host program its place in the arena";
+  let description = [{
+    The arena is `per_token * tokens + fixed` bytes: first the buffers that grow
+    with the tokens of a step, then those that do not. A buffer lives from its
+    first use to its last in its function; two that are never alive together
+    may share bytes. The largest is placed first, each in the smallest gap that
+    holds it. The frame of a function lies above all that is alive at any call
+    of it. Writes the totals to `rt.program`. Exact, and the same every time; a
+    plan that is there already is replaced.
+
+    Fails on a function that calls itself, on control flow and results of
+    buffers in a host function, on an `rt.alloc` with both kinds of bytes, or
+    with fewer bytes than one row of its type.
+
+    ```mlir
+    %a = rt.alloc %step bytes 256 * tokens + 0 : memref<?x64xf32>
+    // becomes
+    %a = rt.alloc %step bytes 256 * tokens + 0 at 512 * tokens + 0
+        : memref<?x64xf32>
+    ```
+  }];
+  let options = [Option<"report", "report", "bool", /*default=*/"false",
+      "Remark how many bytes the arena needs, as a formula">];
+  let statistics = [
+    Statistic<"numBuffers", "num-buffers", "Number of buffers placed">,
+    Statistic<"unsharedPerToken", "unshared-per-token",
+        "Bytes per token if no two buffers shared any">,
+    Statistic<"arenaPerToken", "arena-per-token",
+        "Bytes of the arena per token of a step">,
+    Statistic<"arenaFixed", "arena-fixed", "Bytes of the arena besides">];
+  let dependentDialects = ["::hadal::rt::RTDialect"];
+}
+
+def PackWeights : Pass<"deepseek-pack-weights", "::mlir::ModuleOp"> {
+  let summary = "Stores the weights of matrix products in tiles of 16 rows";
+  let description = [{
+    The layout stands in the weight's type (`#deepseek.tiled`), in those of the
+    functions that take it, and at the end of its recipe (`deepseek.pack`).
+    Exact: only the order of bytes changes. An embedding table that no product
+    reads stays row-major; one that is tied to the head is stored once, in
+    tiles. Never fails; a weight that is packed already is left alone.
+
+    ```mlir
+    deepseek.weight @w : tensor<64x64xbf16> {
+      %0 = deepseek.source ...
+    // becomes
+    deepseek.weight @w : tensor<64x64xbf16, #deepseek.tiled<rows = 16>> {
+      %0 = deepseek.source ...
+      %1 = deepseek.pack %0 : ...
+    ```
+  }];
+  let statistics = [Statistic<"numWeightsPacked", "num-weights-packed",
+      "Number of weights that were given a layout">];
+  let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
+}
+
+//===----------------------------------------------------------------------===//
+// Conversion
+//===----------------------------------------------------------------------===//
+
+def ConvertDeepSeekToRT : Pass<"convert-deepseek-to-rt", "::mlir::ModuleOp"> {
+  let summary = "Forms dispatches: every deepseek op becomes kernels and calls";
+  let description = [{
+    A function of deepseek ops becomes a host function of the same name that
+    takes the step, allocates a buffer for each result and dispatches a kernel
+    for each op, in order. Kernels are `rt.kernel` ops made of scf, vector and
+    arith for the exact shapes; ops of one shape share one. Weights are placed
+    (`rt.offset`) and those that nothing reads are dropped; `deepseek.model`
+    becomes `rt.program`.
+
+    Fails on `deepseek.latent_attention` (run
+    `-deepseek-absorb-latent-attention` before), on weights that are not packed,
+    and on ops of other dialects than arith and func.
+
+    ```mlir
+    %y = deepseek.add %a, %b : tensor<?x64xf32>
+    // becomes
+    %y = rt.alloc %step bytes 256 * tokens + 0 : memref<?x64xf32, ..>
+    rt.dispatch @add_64 items %tokens of %step(%a, %b, %y) : ..
+    ```
+  }];
+  let options = [
+    Option<"registers", "registers", "int64_t", /*default=*/"32",
+        "Vector registers of 16 f32 lanes: 32 with AVX-512, 8 with AVX2">,
+    Option<"pageTokens", "page-tokens", "int64_t", /*default=*/"32",
+        "Tokens in a KV page, a multiple of 16">];
+  let dependentDialects = [
+    "::hadal::rt::RTDialect", "::mlir::arith::ArithDialect",
+    "::mlir::math::MathDialect", "::mlir::memref::MemRefDialect",
+    "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"];
+}
+
+//===----------------------------------------------------------------------===//
+// LLVM
+//===----------------------------------------------------------------------===//
+
+def ConvertRTToLLVM : Pass<"convert-rt-to-llvm", "::mlir::ModuleOp"> {
+  let summary = "Turns host program, kernels and model into LLVM functions";
+  let description = [{
+    Afterward the module has, by the C ABI of `hadal_rt/abi.h`:
+    - per `rt.kernel` an internal function `void (step, params, first, last)`,
+      which rebuilds its memrefs from the words of `params`. Its body is as it
+      was, apart from the `rt` ops; `-hadal-lower-to-llvm` lowers the rest.
+    - per host function an internal function in which a buffer is its address;
+    - for `rt.program` a constant `hadal_rt_model_t` named `symbol`, and its
+      manifest in the ELF section `.hadal.manifest`, which linkers keep.
+
+    `deepseek.weight` ops are dropped. Fails on an unplanned `rt.alloc`, on a
+    memref whose strides are not static or whose offset is not 0, on
+    `memref.dim` of a dynamic size, and on ops that a host function may not
+    have.
+
+    ```mlir
+    rt.dispatch @k items %n of %step(%x, %y) : memref<?x64xf32>, index
+    // becomes
+    llvm.store %x, %params : !llvm.ptr, !llvm.ptr
+    llvm.store %y, %params_1 : i64, !llvm.ptr
+    llvm.call %dispatch(%pool, %step, %k, %params, %n) : !llvm.ptr, ...
+    ```
+  }];
+  let options = [Option<"symbol", "symbol", "std::string",
+      /*default=*/"\"hadal_model\"", "Name of the model's symbol">];
+  let dependentDialects = ["::mlir::LLVM::LLVMDialect"];
+}
+
+#endif // HADAL_CODEGEN_PASSES
