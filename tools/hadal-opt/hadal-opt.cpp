@@ -2,6 +2,7 @@
 //
 // mlir-opt with Hadal's dialects, passes and pipelines.
 
+#include "codegen/Passes.h"
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 #include "dialects/RT/IR/RTOps.h"
 #include "passes/Passes.h"
@@ -17,8 +18,8 @@ int main(int argc, char **argv) {
   registry.insert<hadal::deepseek::DeepSeekDialect, hadal::rt::RTDialect>();
 
   mlir::registerAllPasses();
-  hadal::registerDeepSeekPasses(); // passes/
-  // Those of codegen/Passes.h go here.
+  hadal::registerDeepSeekPasses();     // passes/
+  hadal::registerHadalCodegenPasses(); // codegen/
 
   return mlir::asMainReturnCode(
       mlir::MlirOptMain(argc, argv, "Hadal optimizer\n", registry));
