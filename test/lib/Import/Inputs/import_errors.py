@@ -3,10 +3,15 @@
 refused with exit status 1 and one line that says what is wrong.
 
     import_errors.py config|tensors HADAL_TRANSLATE FOLDER
+
+Or writes to FOLDER a sound model with experts, in two files:
+
+    import_errors.py write-experts - FOLDER
 """
 
 import copy
 import json
+import math
 import os
 import shutil
 import struct
@@ -216,17 +221,32 @@ def check_configs(checker):
 SIZES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8, "I64": 8, "F8_E4M3": 1}
 
 
-def llama_tensors(dtype="BF16"):
-    c = LLAMA
-    hidden, kv, ffn = c["hidden_size"], 16, c["intermediate_size"]
+def tensors_of(config, dtype="BF16"):
+    """Names, types and shapes of a llama's tensors, or of one with experts."""
+    c = config
+    hidden, ffn = c["hidden_size"], c["intermediate_size"]
+    kv = hidden // c["num_attention_heads"] * c["num_key_value_heads"]
     shapes = {"model.embed_tokens": [c["vocab_size"], hidden],
               "lm_head": [c["vocab_size"], hidden], "model.norm": [hidden]}
-    layer = {"input_layernorm": [hidden], "post_attention_layernorm": [hidden],
-             "self_attn.q_proj": [hidden, hidden], "self_attn.k_proj": [kv, hidden],
-             "self_attn.v_proj": [kv, hidden], "self_attn.o_proj": [hidden, hidden],
-             "mlp.gate_proj": [ffn, hidden], "mlp.up_proj": [ffn, hidden],
-             "mlp.down_proj": [hidden, ffn]}
-    shapes.update({"model.layers.0." + k: v for k, v in layer.items()})
+
+    def add_ffn(prefix, width):
+        for name in ("gate_proj", "up_proj", "down_proj"):
+            shapes[prefix + name] = ([hidden, width] if name == "down_proj"
+                                     else [width, hidden])
+    for i in range(c["num_hidden_layers"]):
+        layer = f"model.layers.{i}."
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            shapes[layer + name] = [hidden]
+        for name, rows in dict(q=hidden, k=kv, v=kv, o=hidden).items():
+            shapes[layer + f"self_attn.{name}_proj"] = [rows, hidden]
+        if i < c.get("first_k_dense_replace", 1 << 30):
+            add_ffn(layer + "mlp.", ffn)
+            continue
+        width = c["moe_intermediate_size"]
+        shapes[layer + "mlp.gate"] = [c["n_routed_experts"], hidden]
+        for e in range(c["n_routed_experts"]):
+            add_ffn(layer + f"mlp.experts.{e}.", width)
+        add_ffn(layer + "mlp.shared_experts.", width * c["n_shared_experts"])
     return {k + ".weight": (dtype, v) for k, v in shapes.items()}
 
 
@@ -234,7 +254,7 @@ def header_of(tensors):
     header, end = {}, 0
     for name, (dtype, shape) in tensors.items():
         begin = end
-        end += SIZES[dtype] * int(__import__("math").prod(shape))
+        end += SIZES[dtype] * math.prod(shape)
         header[name] = dict(dtype=dtype, shape=shape, data_offsets=[begin, end])
     return header, end
 
@@ -248,7 +268,7 @@ def write_tensors(path, header, data_bytes, length=None):
 
 
 def check_tensors(checker):
-    tensors = llama_tensors()
+    tensors = tensors_of(LLAMA)
     header, size = header_of(tensors)
     q = "model.layers.0.self_attn.q_proj.weight"
     k = "model.layers.0.self_attn.k_proj.weight"
@@ -332,6 +352,31 @@ def check_tensors(checker):
     single(None, lambda h: with_scales(h, "F32", [1, 1], 4),
            data_bytes=size + 1028, config=fp8)
 
+    # Experts, and models that share the embedding.
+    expert = "model.layers.1.mlp.experts.%d.up_proj.weight"
+    moe = tensors_of(MOE)
+    for changed, message in [
+            ({}, None),
+            ({expert % 2: ("F16", [16, 32])},
+             f"'{expert % 2}' is F16, but that of expert 0 is BF16"),
+            ({expert % e: ("F16", [16, 32]) for e in range(4)},
+             "'layers.1.mlp.experts.up_proj' and 'layers.1.mlp.experts.gate_proj' "
+             "differ in dtype"),
+            ({expert % 3: ("BF16", [16, 31])},
+             f"'{expert % 3}' has shape [16, 31], but config.json makes it"),
+            ({expert % 4: ("BF16", [16, 32])},
+             f"'{expert % 4}' of shape [16, 32] is not part of a deepseek model"),
+            ({expert % 0: ("I64", [16, 32])}, "is I64, expected BF16"),
+    ]:
+        checker.fresh(MOE)
+        write_tensors(checker.path("model.safetensors"),
+                      *header_of({**moe, **changed}))
+        checker.refuses(message) if message else checker.accepts("experts")
+    single(None, config=dict(LLAMA, tie_word_embeddings=True))
+    single(None, lambda h: h.pop("lm_head.weight"),
+           config=dict(LLAMA, tie_word_embeddings=True))
+    single("has no tensor 'lm_head.weight'", lambda h: h.pop("lm_head.weight"))
+
     # The header as text.
     text = json.dumps(header).encode()
     single("says its header has 4611686018427387904 bytes", length=2**62)
@@ -406,10 +451,27 @@ def check_tensors(checker):
         checker.path("a.safetensors"), checker.path("b.safetensors")))
 
 
+def write_experts(checker):
+    checker.fresh(MOE)
+    tensors = tensors_of(MOE)
+    names = [n for n in tensors if "experts.2." in n or "experts.3." in n]
+    rest = [n for n in tensors if n not in names]
+    index = {}
+    for shard, names in (("a.safetensors", rest), ("b.safetensors", names)):
+        header, size = header_of({n: tensors[n] for n in names})
+        # Offsets that are easy to tell: each header has 8184 bytes.
+        text = json.dumps(header).encode().ljust(8184)
+        write_tensors(checker.path(shard), text, size)
+        index.update({n: shard for n in names})
+    with open(checker.path("model.safetensors.index.json"), "w") as file:
+        json.dump(dict(weight_map=index), file)
+
+
 def main():
     what, tool, folder = sys.argv[1:]
     checker = Checker(tool, folder)
-    {"config": check_configs, "tensors": check_tensors}[what](checker)
+    {"config": check_configs, "tensors": check_tensors,
+     "write-experts": write_experts}[what](checker)
     sys.exit(1 if checker.failures else 0)
 
 
