@@ -507,15 +507,15 @@ LogicalResult ExpertsOp::verify() {
     return emitOpError("expects three scales with FP8 weights and only then, "
                        "but got ")
            << getScales().size() << " with " << getGate().getType();
-  if (isFP8)
-    for (auto [name, weight, scales] :
-         llvm::zip(ArrayRef<StringRef>{"gate scales", "up scales",
-                                       "down scales"},
-                   ValueRange{getGate(), getUp(), getDown()}, getScales()))
-      if (failed(expectShape(*this, name, scales,
-                             scaleShape(shapeOf(weight), fp8BlockSize,
-                                        fp8BlockSize)))) // C3
-        return failure();
+  if (!isFP8)
+    return success();
+  const StringRef names[] = {"gate scales", "up scales", "down scales"};
+  const Value weights[] = {getGate(), getUp(), getDown()};
+  for (auto [name, weight, scales] : llvm::zip(names, weights, getScales()))
+    if (failed(expectShape(
+            *this, name, scales,
+            scaleShape(shapeOf(weight), fp8BlockSize, fp8BlockSize)))) // C3
+      return failure();
   return success();
 }
 
