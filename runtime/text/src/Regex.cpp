@@ -10,7 +10,9 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 namespace hadal::text {
@@ -619,10 +621,12 @@ Regex::~Regex() { pcre2_code_free(static_cast<pcre2_code *>(code)); }
 
 Regex::Matcher::Matcher(const Regex &regex)
     : regex(regex), matchData(pcre2_match_data_create_from_pattern(
-                        static_cast<pcre2_code *>(regex.code), nullptr)) {}
+                        static_cast<pcre2_code *>(regex.code), nullptr)),
+      matchContext(pcre2_match_context_create(nullptr)) {}
 
 Regex::Matcher::~Matcher() {
   pcre2_match_data_free(static_cast<pcre2_match_data *>(matchData));
+  pcre2_match_context_free(static_cast<pcre2_match_context *>(matchContext));
 }
 
 void Regex::Matcher::reset(std::string_view newSubject) {
@@ -630,6 +634,13 @@ void Regex::Matcher::reset(std::string_view newSubject) {
   at = 0;
   lastEnd = std::string_view::npos;
   hasFailed = false;
+  // Backtracking over a run as long as the subject, for each alternative of a
+  // pattern, is still linear time.
+  constexpr size_t baseSteps = 10'000'000;
+  if (auto *context = static_cast<pcre2_match_context *>(matchContext))
+    pcre2_set_match_limit(context, static_cast<uint32_t>(std::min<size_t>(
+                                       baseSteps + 8 * subject.size(),
+                                       std::numeric_limits<uint32_t>::max())));
 }
 
 bool Regex::Matcher::next(size_t &begin, size_t &end) {
@@ -643,7 +654,7 @@ bool Regex::Matcher::next(size_t &begin, size_t &end) {
     auto match = [&](uint32_t options) {
       return pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(subject.data()),
                          subject.size(), at, options | PCRE2_NO_UTF_CHECK, data,
-                         nullptr);
+                         static_cast<pcre2_match_context *>(matchContext));
     };
     int result = match(0);
     if (result == PCRE2_ERROR_JIT_STACKLIMIT)

@@ -63,6 +63,7 @@ public:
   private:
     const Regex &regex;
     void *matchData;
+    void *matchContext;
     std::string_view subject;
     size_t at = 0;
     size_t lastEnd = std::string_view::npos;

@@ -106,6 +106,16 @@ TEST(TokenizerSpeed, LongInputs) {
   }
 }
 
+// Blanks enough to use up PCRE2's default limit of ten million steps.
+TEST(TokenizerSpeed, ManyBlanks) {
+  auto tokenizer = loadTokenizer("deepseek-v3");
+  ASSERT_NE(tokenizer, nullptr);
+  std::string text(12'000'000, ' '), error;
+  auto ids = tokenizer->encode(text + "x", false, true, error);
+  ASSERT_TRUE(ids) << error;
+  EXPECT_EQ(tokenizer->decode(*ids), text + "x");
+}
+
 // The tokenizer of a checkpoint: the one in the repository, or another.
 TEST(TokenizerCheckpoint, RoundTrip) {
   const char *path = std::getenv("HADAL_TOKENIZER_JSON");
