@@ -158,13 +158,13 @@ const Tensor *ModelBuilder::take(const Twine &twine, ArrayRef<int64_t> shape) {
   std::string name = twine.str();
   const Tensor *tensor = checkpoint->find(name);
   if (!tensor) {
-    fail(invalid(checkpoint->source() + ": has no tensor " + quote(name) +
+    fail(invalid(checkpoint->sourcePath() + ": has no tensor " + quote(name) +
                  ", expected one of shape " + toText(shape)));
     return nullptr;
   }
   used.insert(name);
   if (ArrayRef<int64_t>(tensor->shape) != shape) {
-    fail(invalid(checkpoint->fileOf(*tensor) + ": tensor " + quote(name) +
+    fail(invalid(checkpoint->pathOf(*tensor) + ": tensor " + quote(name) +
                  " has shape " + toText(tensor->shape) +
                  ", but config.json makes it " + toText(shape)));
     return nullptr;
@@ -262,7 +262,7 @@ RankedTensorType ModelBuilder::defineVector(StringRef symbol, StringRef tensor,
   const Tensor *source = take(tensor, shape);
   Type element = source ? elementOf(source->dtype) : matrixElement();
   if (!element || isa<Float8E4M3FNType>(element)) {
-    fail(invalid(checkpoint->fileOf(*source) + ": tensor " + quote(tensor) +
+    fail(invalid(checkpoint->pathOf(*source) + ": tensor " + quote(tensor) +
                  " is " + safetensors::stringify(source->dtype) +
                  ", expected BF16, F16 or F32"));
     element = builder.getF32Type();
@@ -283,7 +283,7 @@ RankedTensorType ModelBuilder::defineMatrix(StringRef symbol, StringRef tensor,
   const Tensor *source = take(tensor, shape);
   Type element = source ? elementOf(source->dtype) : matrixElement();
   if (!element || isa<Float8E4M3FNType>(element)) {
-    fail(invalid(checkpoint->fileOf(*source) + ": tensor " + quote(tensor) +
+    fail(invalid(checkpoint->pathOf(*source) + ": tensor " + quote(tensor) +
                  " is " + safetensors::stringify(source->dtype) +
                  ", expected BF16, F16 or F32"));
     element = builder.getF32Type();
@@ -330,7 +330,7 @@ void ModelBuilder::addLinear(StringRef name, int64_t rows, int64_t columns,
                  : config.isFP8 ? fp8
                                 : matrixElement();
   if (!element) {
-    fail(invalid(checkpoint->fileOf(*source) + ": tensor " + quote(tensor) +
+    fail(invalid(checkpoint->pathOf(*source) + ": tensor " + quote(tensor) +
                  " is " + safetensors::stringify(source->dtype) +
                  ", expected BF16, F16, F32 or F8_E4M3"));
     element = builder.getF32Type();
@@ -346,7 +346,7 @@ void ModelBuilder::addLinear(StringRef name, int64_t rows, int64_t columns,
   if (element != fp8)
     return;
   if (!config.isFP8)
-    return fail(invalid(checkpoint->fileOf(*source) + ": tensor " +
+    return fail(invalid(checkpoint->pathOf(*source) + ": tensor " +
                         quote(tensor) +
                         " is F8_E4M3, but config.json has no "
                         "quantization_config of fp8"));
@@ -356,7 +356,7 @@ void ModelBuilder::addLinear(StringRef name, int64_t rows, int64_t columns,
   const Tensor *scales = take(scaleTensor, scaleShape);
   if (scales && scales->dtype != DType::F32)
     return fail(invalid(
-        checkpoint->fileOf(*scales) + ": tensor " + quote(scaleTensor) +
+        checkpoint->pathOf(*scales) + ": tensor " + quote(scaleTensor) +
         " is " + safetensors::stringify(scales->dtype) + ", expected F32"));
   auto scaleType = RankedTensorType::get(scaleShape, builder.getF32Type());
   addLayerWeight(name + ".scales",
@@ -411,12 +411,12 @@ void ModelBuilder::addExperts(StringRef name, int64_t rows, int64_t columns) {
         break;
       DType first = tensors.front()->dtype;
       if (!llvm::is_contained(allowed, tensor->dtype))
-        fail(invalid(checkpoint->fileOf(*tensor) + ": tensor " +
+        fail(invalid(checkpoint->pathOf(*tensor) + ": tensor " +
                      quote(prefix + std::to_string(i) + suffix) + " is " +
                      safetensors::stringify(tensor->dtype) + ", expected " +
                      expected));
       else if (tensor->dtype != first)
-        fail(invalid(checkpoint->fileOf(*tensor) + ": tensor " +
+        fail(invalid(checkpoint->pathOf(*tensor) + ": tensor " +
                      quote(prefix + std::to_string(i) + suffix) + " is " +
                      safetensors::stringify(tensor->dtype) +
                      ", but that of expert 0 is " +
@@ -446,7 +446,7 @@ void ModelBuilder::addExperts(StringRef name, int64_t rows, int64_t columns) {
   if (element != fp8)
     return;
   if (!config.isFP8)
-    return fail(invalid(checkpoint->fileOf(*tensors[0]) + ": tensor " +
+    return fail(invalid(checkpoint->pathOf(*tensors[0]) + ": tensor " +
                         quote(prefix + "0" + suffix) +
                         " is F8_E4M3, but config.json has no "
                         "quantization_config of fp8"));
@@ -479,10 +479,10 @@ void ModelBuilder::checkExpertTypes() {
     if (!first)
       first = &weight;
     else if (weight.type.getElementType() != first->type.getElementType())
-      return fail(invalid(checkpoint->source() + ": the experts' tensors of " +
-                          quote(weight.symbol.getValue()) + " and " +
-                          quote(first->symbol.getValue()) +
-                          " differ in dtype, expected one"));
+      return fail(invalid(
+          checkpoint->sourcePath() + ": the experts' tensors of " +
+          quote(weight.symbol.getValue()) + " and " +
+          quote(first->symbol.getValue()) + " differ in dtype, expected one"));
   }
 }
 
@@ -822,7 +822,7 @@ void ModelBuilder::checkUnused() {
                       "is not used, 'model.embed_tokens.weight' is");
     } else {
       const Tensor *tensor = checkpoint->find(name);
-      return fail(invalid(checkpoint->fileOf(*tensor) + ": tensor " +
+      return fail(invalid(checkpoint->pathOf(*tensor) + ": tensor " +
                           quote(name) + " of shape " + toText(tensor->shape) +
                           " is not part of a " + config.modelType +
                           " model with " + Twine(config.layers) + " layers"));

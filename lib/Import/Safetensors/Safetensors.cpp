@@ -125,7 +125,7 @@ static absl::StatusOr<Tensor> readEntry(const llvm::json::Value &entry,
   return tensor;
 }
 
-absl::Status Checkpoint::addFile(StringRef folder, StringRef name) {
+absl::Status Checkpoint::addFile(StringRef name) {
   absl::StatusOr<std::string> path = resolveInFolder(folder, name);
   if (!path.ok())
     return path.status();
@@ -193,12 +193,13 @@ absl::Status Checkpoint::addFile(StringRef folder, StringRef name) {
 
 absl::StatusOr<Checkpoint> Checkpoint::open(StringRef folder) {
   Checkpoint checkpoint;
+  checkpoint.folder = folder.rtrim('/').str();
   // The order in which Hugging Face's loader looks.
   llvm::SmallString<256> path(folder);
   llvm::sys::path::append(path, "model.safetensors");
   if (llvm::sys::fs::exists(path)) {
     checkpoint.sourceName = "model.safetensors";
-    if (absl::Status status = checkpoint.addFile(folder, checkpoint.sourceName);
+    if (absl::Status status = checkpoint.addFile(checkpoint.sourceName);
         !status.ok())
       return status;
     return checkpoint;
@@ -235,7 +236,7 @@ absl::StatusOr<Checkpoint> Checkpoint::open(StringRef folder) {
       first = key;
   }
   for (auto [file, tensor] : tensorOfFile)
-    if (absl::Status status = checkpoint.addFile(folder, file); !status.ok())
+    if (absl::Status status = checkpoint.addFile(file); !status.ok())
       return invalid(
           *indexPath + ": tensor " + quote(tensor) + ": " +
           StringRef(status.message().data(), status.message().size()));

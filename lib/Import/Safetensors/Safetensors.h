@@ -70,13 +70,18 @@ public:
   llvm::StringRef fileOf(const Tensor &tensor) const {
     return files[tensor.file];
   }
-  /// The folder's file that says which tensors there are.
-  llvm::StringRef source() const { return sourceName; }
+  /// The same with the folder before it, for messages.
+  std::string pathOf(const Tensor &tensor) const {
+    return folder + "/" + files[tensor.file];
+  }
+  /// The path of the file that says which tensors there are.
+  std::string sourcePath() const { return folder + "/" + sourceName; }
 
 private:
-  /// Reads the header of \p name in \p folder and adds its tensors.
-  absl::Status addFile(llvm::StringRef folder, llvm::StringRef name);
+  /// Reads the header of \p name and adds its tensors.
+  absl::Status addFile(llvm::StringRef name);
 
+  std::string folder;
   std::string sourceName;
   std::vector<std::string> files;
   llvm::StringMap<Tensor> tensors;
