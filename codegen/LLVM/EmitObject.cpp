@@ -14,6 +14,8 @@
 #include "llvm/Analysis/TargetLibraryInfo.h"
 #include "llvm/IR/DiagnosticInfo.h"
 #include "llvm/IR/DiagnosticPrinter.h"
+#include "llvm/IR/Instructions.h"
+#include "llvm/IR/Intrinsics.h"
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/IR/Verifier.h"
@@ -170,6 +172,18 @@ void setFunctionAttributes(llvm::Module &module, const ResolvedTarget &target) {
       function.addFnAttr("min-legal-vector-width", bits);
     }
   }
+}
+
+/// Makes each `llvm.fmuladd`, which `vector.fma` becomes and which may round
+/// once or twice, an `llvm.fma`, which rounds once.
+void fuseMultiplyAdds(llvm::Module &module) {
+  for (llvm::Function &function : module)
+    if (function.getIntrinsicID() == llvm::Intrinsic::fmuladd)
+      for (llvm::User *user : llvm::make_early_inc_range(function.users())) {
+        auto *call = llvm::cast<llvm::CallInst>(user);
+        call->setCalledFunction(llvm::Intrinsic::getOrInsertDeclaration(
+            &module, llvm::Intrinsic::fma, call->getType()));
+      }
 }
 
 void optimize(llvm::Module &module, llvm::TargetMachine &machine,
@@ -329,6 +343,7 @@ absl::Status hadal::emit(ModuleOp module, const ResolvedTarget &target,
     return absl::InternalError(
         concat({"expected a module of the llvm dialect: ", error}));
   setFunctionAttributes(*code, target);
+  fuseMultiplyAdds(*code);
   {
     llvm::raw_string_ostream message(error);
     if (llvm::verifyModule(*code, &message))
