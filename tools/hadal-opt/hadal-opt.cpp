@@ -4,6 +4,7 @@
 
 #include "codegen/Passes.h"
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "dialects/DeepSeek/Reference/Passes.h"
 #include "dialects/RT/IR/RTOps.h"
 #include "passes/Passes.h"
 
@@ -18,6 +19,7 @@ int main(int argc, char **argv) {
   registry.insert<hadal::deepseek::DeepSeekDialect, hadal::rt::RTDialect>();
 
   mlir::registerAllPasses();
+  hadal::deepseek::registerDeepSeekReferencePasses();
   hadal::registerDeepSeekPasses();     // passes/
   hadal::registerHadalCodegenPasses(); // codegen/
 

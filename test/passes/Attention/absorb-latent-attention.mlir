@@ -152,3 +152,10 @@ func.func @other_use(%q: tensor<?x20xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf
   %o = deepseek.latent_attention %q, %c, %r, %w at %p of %s in %cache[%layer] heads 2 scale 2.5e-1 : tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<22x8xbf16>, tensor<?xi32>, !cache -> tensor<?x10xf32>
   return %expanded, %o : tensor<?x22xf32>, tensor<?x10xf32>
 }
+
+// The sums are the same, in another order: to rounding in f64.
+
+// RUN: hadal-opt %source/test/dialects/DeepSeek/Reference/Inputs/mla-moe.mlir -deepseek-run="tokens=3,1,4,1,5,9,2,6 check=1e-13" -deepseek-absorb-latent-attention -deepseek-run="tokens=3,1,4,1,5,9,2,6 check=1e-13" | FileCheck %s --check-prefix=BY-VALUE
+
+// BY-VALUE-NOT: deepseek.latent_attention
+// BY-VALUE: deepseek.absorbed_attention

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Evaluates the recipes of weights, one op at a time, for the interpreter.
+
+#include "dialects/DeepSeek/Reference/Recipe.h"
+
+#include "dialects/DeepSeek/IR/RotaryTable.h"
+#include "lib/Support/CheckedMath.h"
+
+#include "llvm/ADT/TypeSwitch.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace hadal;
+using namespace hadal::deepseek;
+
+static FloatType elementType(Value value) {
+  return cast<FloatType>(
+      cast<RankedTensorType>(value.getType()).getElementType());
+}
+
+static ArrayRef<int64_t> shapeOf(Value value) {
+  return cast<RankedTensorType>(value.getType()).getShape();
+}
+
+//===----------------------------------------------------------------------===//
+// Sources
+//===----------------------------------------------------------------------===//
+
+/// The name of tensor \p index of a stack.
+static std::string nameInStack(StringRef name, int64_t index) {
+  auto [before, after] = name.split("{}");
+  return (before + Twine(index) + after).str();
+}
+
+/// A number in [-1, 1) from \p seed and \p index (the output function of
+/// SplitMix64; Steele et al. 2014, doi:10.1145/2660193.2660195).
+static double madeUp(uint64_t seed, uint64_t index) {
+  uint64_t z = seed + (index + 1) * 0x9e3779b97f4a7c15u;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  z ^= z >> 31;
+  return double(int64_t(z >> 11)) * 0x1p-52 - 1;
+}
+
+/// FNV-1a, 64 bits.
+static uint64_t hashName(StringRef name) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (unsigned char c : name)
+    hash = (hash ^ c) * 0x100000001b3u;
+  return hash;
+}
+
+InputFile *RecipeEvaluator::openFile(Operation *op, StringRef name) {
+  std::unique_ptr<InputFile> &file = files[name];
+  if (file)
+    return file.get();
+  if (folder.empty()) {
+    op->emitOpError("expects a model folder, to read '") << name << "' from";
+    return nullptr;
+  }
+  SmallString<256> path(folder), realFolder, realPath;
+  llvm::sys::path::append(path, name);
+  std::error_code error = llvm::sys::fs::real_path(folder, realFolder);
+  if (!error)
+    error = llvm::sys::fs::real_path(path, realPath);
+  if (error) {
+    op->emitOpError("cannot open '") << path << "': " << error.message();
+    return nullptr;
+  }
+  StringRef rest = realPath;
+  if (!rest.consume_front(realFolder) ||
+      (realFolder != "/" && !rest.starts_with("/"))) {
+    op->emitOpError("expects a file inside the model folder, but got '")
+        << name << "'";
+    return nullptr;
+  }
+  auto opened = std::make_unique<InputFile>();
+  std::string message;
+  if (!opened->open(realPath, message)) {
+    op->emitOpError(message);
+    return nullptr;
+  }
+  file = std::move(opened);
+  return file.get();
+}
+
+FailureOr<Tensor> RecipeEvaluator::readSource(SourceOp source) {
+  Tensor result(source.getType().getShape());
+  FloatType type = elementType(source.getResult());
+  int64_t count = source.getTensorCount();
+  if (count == 0)
+    return result;
+  size_t each = result.values.size() / size_t(count);
+  ArrayRef<int64_t> offsets = source.getOffsets();
+  if (offsets.empty()) {
+    int64_t rank = result.rank() - (source.isStack() ? 1 : 0);
+    double scale = rank > 1 ? std::sqrt(3.0 / double(result.columns())) : 1;
+    for (int64_t i = 0; i < count; ++i) {
+      uint64_t seed =
+          hashName(source.isStack() ? nameInStack(source.getName(), i)
+                                    : source.getName().str());
+      double *values = result.values.data() + size_t(i) * each;
+      for (size_t j = 0; j < each; ++j)
+        values[j] = roundTo(madeUp(seed, j) * scale, type);
+    }
+    return result;
+  }
+
+  size_t width = type.getWidth() / 8;
+  std::vector<uint8_t> bytes(each * width);
+  for (int64_t i = 0; i < count; ++i) {
+    ArrayAttr names = source.getFiles();
+    auto name = cast<StringAttr>(names[names.size() == 1 ? 0 : size_t(i)]);
+    InputFile *file = openFile(source, name);
+    if (!file)
+      return failure();
+    std::string error;
+    if (!file->read(uint64_t(offsets[i]), bytes.data(), bytes.size(), error)) {
+      source.emitOpError("cannot read tensor ") << i << ": " << error;
+      return failure();
+    }
+    double *values = result.values.data() + size_t(i) * each;
+    for (size_t j = 0; j < each; ++j)
+      values[j] = decode(bytes.data() + j * width, type);
+  }
+  return result;
+}
+
+//===----------------------------------------------------------------------===//
+// Ops on whole tensors
+//===----------------------------------------------------------------------===//
+
+/// Product of the sizes of \p shape in [begin, end).
+static int64_t sizeOf(ArrayRef<int64_t> shape, int64_t begin, int64_t end) {
+  int64_t product = 1;
+  for (int64_t size : shape.slice(size_t(begin), size_t(end - begin)))
+    product *= size;
+  return product;
+}
+
+static Tensor concat(ConcatOp op, ArrayRef<Tensor> inputs) {
+  Tensor result(shapeOf(op.getResult()));
+  int64_t axis = op.getAxis(), rank = result.rank();
+  int64_t outer = sizeOf(result.shape, 0, axis);
+  double *to = result.values.data();
+  for (int64_t i = 0; i < outer; ++i)
+    for (const Tensor &input : inputs) {
+      int64_t inner = sizeOf(input.shape, axis, rank);
+      to = std::copy_n(input.values.data() + i * inner, inner, to);
+    }
+  return result;
+}
+
+static Tensor slice(SliceOp op, const Tensor &input) {
+  Tensor result(shapeOf(op.getResult()));
+  int64_t axis = op.getAxis(), rank = input.rank();
+  int64_t outer = sizeOf(input.shape, 0, axis);
+  int64_t unit = sizeOf(input.shape, axis + 1, rank);
+  int64_t begin = op.getBegin(), size = int64_t(op.getEnd()) - begin;
+  double *to = result.values.data();
+  for (int64_t i = 0; i < outer; ++i)
+    to = std::copy_n(input.values.data() +
+                         (i * input.shape[axis] + begin) * unit,
+                     size * unit, to);
+  return result;
+}
+
+static Tensor transpose(TransposeOp op, const Tensor &input) {
+  Tensor result(shapeOf(op.getResult()));
+  ArrayRef<int64_t> permutation = op.getPermutation();
+  size_t rank = permutation.size();
+  SmallVector<int64_t> inputStride(rank, 1), stride(rank), index(rank, 0);
+  for (size_t i = rank; i-- > 1;)
+    inputStride[i - 1] = inputStride[i] * input.shape[i];
+  for (size_t i = 0; i < rank; ++i)
+    stride[i] = inputStride[size_t(permutation[i])];
+  for (double &value : result.values) {
+    int64_t from = 0;
+    for (size_t i = 0; i < rank; ++i)
+      from += index[i] * stride[i];
+    value = input.values[size_t(from)];
+    for (size_t i = rank; i-- > 0;) {
+      if (++index[i] < result.shape[i])
+        break;
+      index[i] = 0;
+    }
+  }
+  return result;
+}
+
+static Tensor convert(ConvertOp op, Tensor input) {
+  FloatType type = elementType(op.getResult());
+  for (double &value : input.values)
+    value = roundTo(value, type);
+  return input;
+}
+
+static Tensor dequantize(DequantizeOp op, Tensor input, const Tensor &scales) {
+  FloatType type = elementType(op.getResult());
+  Type f32 = Float32Type::get(op.getContext());
+  int64_t rank = input.rank(), columns = input.columns();
+  int64_t rows = input.shape[size_t(rank - 2)];
+  int64_t scaleRows = scales.shape[size_t(rank - 2)];
+  int64_t matrices = sizeOf(input.shape, 0, rank - 2);
+  int64_t blockRows = op.getRows(), blockColumns = op.getColumns();
+  for (int64_t m = 0; m < matrices; ++m)
+    for (int64_t i = 0; i < rows; ++i) {
+      double *values = input.row(m * rows + i);
+      const double *scale = scales.row(m * scaleRows + i / blockRows);
+      for (int64_t j = 0; j < columns; ++j) {
+        // Exact in f64, so that this rounds once to f32, as the op says.
+        double product = values[j] * scale[j / blockColumns];
+        values[j] = roundTo(roundTo(product, cast<FloatType>(f32)), type);
+      }
+    }
+  return input;
+}
+
+static Tensor rotaryTable(RotaryTableOp op) {
+  Tensor result(shapeOf(op.getResult()));
+  FloatType type = elementType(op.getResult());
+  SmallVector<double> frequencies = getRotaryFrequencies(op.getRotary());
+  double factor = getRotaryAttentionFactor(op.getRotary());
+  int64_t half = int64_t(frequencies.size());
+  for (int64_t p = 0; p < result.rows(); ++p)
+    for (int64_t i = 0; i < half; ++i) {
+      double angle = double(p) * frequencies[size_t(i)];
+      result.row(p)[i] = roundTo(std::cos(angle) * factor, type);
+      result.row(p)[half + i] = roundTo(std::sin(angle) * factor, type);
+    }
+  return result;
+}
+
+FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
+  // A value dies at its last use, so that a recipe of many steps on a large
+  // tensor holds few of them.
+  llvm::DenseMap<Value, Tensor> values;
+  auto take = [&](Value value) {
+    if (!value.hasOneUse())
+      return values.lookup(value);
+    Tensor tensor = std::move(values[value]);
+    values.erase(value);
+    return tensor;
+  };
+  for (Operation &op : weight.getRecipe().front()) {
+    for (Value result : op.getResults()) {
+      std::optional<int64_t> elements;
+      if (auto type = dyn_cast<RankedTensorType>(result.getType()))
+        elements = checkedProduct(type.getShape());
+      if (!elements || *elements > maxElements)
+        return op.emitOpError("expects at most ")
+               << maxElements << " elements in the reference, but got "
+               << result.getType();
+    }
+    FailureOr<Tensor> result =
+        llvm::TypeSwitch<Operation *, FailureOr<Tensor>>(&op)
+            .Case([&](SourceOp source) { return readSource(source); })
+            .Case([&](ConcatOp concatOp) {
+              SmallVector<Tensor> inputs;
+              for (Value input : concatOp.getInputs())
+                inputs.push_back(take(input));
+              return concat(concatOp, inputs);
+            })
+            .Case([&](SliceOp sliceOp) {
+              return slice(sliceOp, take(sliceOp.getInput()));
+            })
+            .Case([&](ReshapeOp reshape) {
+              Tensor tensor = take(reshape.getInput());
+              tensor.shape.assign(shapeOf(reshape.getResult()));
+              return tensor;
+            })
+            .Case([&](TransposeOp transposeOp) {
+              return transpose(transposeOp, take(transposeOp.getInput()));
+            })
+            .Case([&](ConvertOp convertOp) {
+              return convert(convertOp, take(convertOp.getInput()));
+            })
+            .Case([&](DequantizeOp dequantizeOp) {
+              Tensor scales = take(dequantizeOp.getScales());
+              return dequantize(dequantizeOp, take(dequantizeOp.getInput()),
+                                scales);
+            })
+            .Case([&](RotaryTableOp table) { return rotaryTable(table); })
+            // A layout changes where values are, not what they are.
+            .Case([&](PackOp pack) { return take(pack.getInput()); })
+            .Case([&](YieldOp yield) { return take(yield.getValue()); })
+            .Default([&](Operation *unknown) -> FailureOr<Tensor> {
+              return unknown->emitOpError(
+                  "is not an op that the reference knows in a recipe");
+            });
+    if (failed(result))
+      return failure();
+    if (isa<YieldOp>(op))
+      return result;
+    values[op.getResult(0)] = std::move(*result);
+  }
+  return weight.emitOpError("expects a recipe that ends in 'deepseek.yield'");
+}

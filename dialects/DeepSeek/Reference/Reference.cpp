@@ -1,0 +1,735 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Every op of the deepseek dialect again, plain and slow. Each function below
+// is the formula in the description of its op, and nothing cleverer.
+
+#include "dialects/DeepSeek/Reference/Reference.h"
+
+#include "dialects/DeepSeek/IR/RotaryTable.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/ScopeExit.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace hadal;
+using namespace hadal::deepseek;
+
+/// A chain of calls that is longer is taken for a recursion.
+constexpr unsigned maxCallDepth = 64;
+
+static double dot(const double *a, const double *b, int64_t size) {
+  double sum = 0;
+  for (int64_t i = 0; i < size; ++i)
+    sum += a[i] * b[i];
+  return sum;
+}
+
+static double silu(double x) { return x / (1 + std::exp(-x)); }
+
+/// Replaces \p values by their softmax.
+static void softmax(MutableArrayRef<double> values) {
+  double largest = *llvm::max_element(values), sum = 0;
+  for (double &value : values) {
+    value = std::exp(value - largest);
+    sum += value;
+  }
+  for (double &value : values)
+    value /= sum;
+}
+
+/// The \p count largest of \p values, largest first; of equal ones, the one
+/// with the lower index first.
+static SmallVector<int64_t> topK(ArrayRef<double> values, int64_t count) {
+  std::vector<bool> isTaken(values.size());
+  SmallVector<int64_t> taken;
+  // Not a sort, whose order NaN would break.
+  while (int64_t(taken.size()) < count) {
+    std::optional<size_t> best;
+    for (size_t i = 0; i < values.size(); ++i)
+      if (!isTaken[i] && (!best || values[i] > values[*best]))
+        best = i;
+    isTaken[*best] = true;
+    taken.push_back(int64_t(*best));
+  }
+  return taken;
+}
+
+/// Whether \p tensor can be a value of \p type.
+static bool fits(const Tensor &tensor, Type type) {
+  if (isa<IndexType>(type))
+    return tensor.rank() == 0;
+  auto ranked = dyn_cast<RankedTensorType>(type);
+  if (!ranked)
+    return isa<KVCacheType>(type);
+  if (ranked.getRank() != tensor.rank())
+    return false;
+  for (auto [size, expected] : llvm::zip(tensor.shape, ranked.getShape()))
+    if (!ShapedType::isDynamic(expected) && size != expected)
+      return false;
+  return true;
+}
+
+namespace {
+/// The multipliers of the elements of matrix `m` of a stack in FP8, or of a
+/// single one; 1 without scales.
+struct BlockScales {
+  const Tensor *scales;
+  int64_t m = 0;
+
+  double at(int64_t i, int64_t j) const {
+    if (!scales)
+      return 1;
+    int64_t rows = scales->shape[size_t(scales->rank() - 2)];
+    return scales->row(m * rows + i / fp8BlockSize)[j / fp8BlockSize];
+  }
+};
+} // namespace
+
+/// Returns `W x`, where row i of W, `[n, k]`, is at \p weight + i * k.
+static std::vector<double> multiply(const double *weight, BlockScales scales,
+                                    const double *x, int64_t n, int64_t k) {
+  std::vector<double> result(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) {
+    double sum = 0;
+    for (int64_t j = 0; j < k; ++j)
+      sum += x[j] * weight[i * k + j] * scales.at(i, j);
+    result[size_t(i)] = sum;
+  }
+  return result;
+}
+
+//===----------------------------------------------------------------------===//
+// One call of one function
+//===----------------------------------------------------------------------===//
+
+/// The values of one call, and the ops.
+class Interpreter::Frame {
+public:
+  Frame(Interpreter &interpreter) : interpreter(interpreter) {}
+
+  /// Runs \p op and sets its results.
+  LogicalResult run(Operation *op);
+
+  TensorPtr get(Value value) const { return values.lookup(value); }
+  LogicalResult set(Operation *op, Value value, TensorPtr tensor);
+
+private:
+  LogicalResult set(Operation *op, Value value, Tensor tensor) {
+    return set(op, value, std::make_shared<const Tensor>(std::move(tensor)));
+  }
+  const Tensor &at(Value value) const { return *values.find(value)->second; }
+  LogicalResult expectSameRows(Operation *op, ValueRange operands);
+  /// `[rows of like, columns of the type of result]`, all zeros.
+  Tensor zeros(const Tensor &like, Value result) const;
+
+  LogicalResult visit(func::CallOp op);
+  LogicalResult visit(arith::ConstantOp op);
+  LogicalResult visit(UseWeightOp op);
+  LogicalResult visit(EmbedOp op);
+  LogicalResult visit(RMSNormOp op);
+  LogicalResult visit(LinearOp op);
+  LogicalResult visit(HeadLinearOp op);
+  LogicalResult visit(SplitOp op);
+  LogicalResult visit(RotaryOp op);
+  LogicalResult visit(AttentionOp op);
+  LogicalResult visit(LatentAttentionOp op);
+  LogicalResult visit(AbsorbedAttentionOp op);
+  LogicalResult visit(SwiGLUOp op);
+  LogicalResult visit(AddOp op);
+  LogicalResult visit(RouterOp op);
+  LogicalResult visit(ExpertsOp op);
+  LogicalResult visit(GatherRowsOp op);
+  LogicalResult visit(LMHeadOp op);
+
+  /// Puts a row of \p key and of \p value into the cache for every token.
+  template <typename Op>
+  LogicalResult append(Op op, const Tensor &key, const Tensor &value);
+  /// The cache's entries that token \p t sees, in the order of positions.
+  template <typename Op>
+  SmallVector<const CacheEntry *> seenBy(Op op, int64_t t);
+
+  Interpreter &interpreter;
+  llvm::DenseMap<Value, TensorPtr> values;
+};
+
+LogicalResult Interpreter::Frame::set(Operation *op, Value value,
+                                      TensorPtr tensor) {
+  if (!fits(*tensor, value.getType())) {
+    InFlightDiagnostic diag = op->emitError("expects a value of type ")
+                              << value.getType()
+                              << " in the reference, but got shape [";
+    llvm::interleaveComma(tensor->shape, diag);
+    return diag << "]";
+  }
+  // Verifiers relate the columns of types, so these must be known.
+  auto type = dyn_cast<RankedTensorType>(value.getType());
+  if (type && type.getRank() > 1 &&
+      llvm::is_contained(type.getShape().drop_front(), ShapedType::kDynamic))
+    return op->emitError("expects no dynamic dimension but the first in the "
+                         "reference, but got ")
+           << type;
+  values[value] = std::move(tensor);
+  return success();
+}
+
+LogicalResult Interpreter::Frame::expectSameRows(Operation *op,
+                                                 ValueRange operands) {
+  int64_t rows = at(operands.front()).rows();
+  for (Value operand : operands)
+    if (at(operand).rows() != rows)
+      return op->emitOpError("expects operands of as many rows, but got ")
+             << rows << " and " << at(operand).rows();
+  return success();
+}
+
+Tensor Interpreter::Frame::zeros(const Tensor &like, Value result) const {
+  auto type = cast<RankedTensorType>(result.getType());
+  return Tensor({like.rows(), type.getShape().back()});
+}
+
+LogicalResult Interpreter::Frame::run(Operation *op) {
+  for (Value result : op->getResults()) {
+    auto type = dyn_cast<RankedTensorType>(result.getType());
+    if (type && type.getRank() > 1 && type.isDynamicDim(type.getRank() - 1))
+      return op->emitError("expects no dynamic dimension but the first in the "
+                           "reference, but got ")
+             << type;
+  }
+  return llvm::TypeSwitch<Operation *, LogicalResult>(op)
+      .Case<func::CallOp, arith::ConstantOp, UseWeightOp, EmbedOp, RMSNormOp,
+            LinearOp, HeadLinearOp, SplitOp, RotaryOp, AttentionOp,
+            LatentAttentionOp, AbsorbedAttentionOp, SwiGLUOp, AddOp, RouterOp,
+            ExpertsOp, GatherRowsOp, LMHeadOp>(
+          [&](auto concrete) { return visit(concrete); })
+      .Default([](Operation *unknown) {
+        return unknown->emitOpError("is not an op that the reference knows");
+      });
+}
+
+LogicalResult Interpreter::Frame::visit(func::CallOp op) {
+  auto function = interpreter.symbols.lookup<func::FuncOp>(op.getCallee());
+  if (!function)
+    return op.emitOpError("expects a function of the module, but got '")
+           << op.getCallee() << "'";
+  SmallVector<TensorPtr> arguments;
+  for (Value operand : op.getOperands())
+    arguments.push_back(get(operand));
+  auto results = interpreter.callFunction(op, function, arguments);
+  if (failed(results))
+    return failure();
+  for (auto [value, tensor] : llvm::zip(op.getResults(), *results))
+    if (failed(set(op, value, tensor)))
+      return failure();
+  return success();
+}
+
+LogicalResult Interpreter::Frame::visit(arith::ConstantOp op) {
+  auto value = dyn_cast<IntegerAttr>(op.getValue());
+  if (!value || !isa<IndexType>(op.getType()))
+    return op.emitOpError("expects a constant of type index in the reference");
+  return set(op, op.getResult(), Tensor({}, {double(value.getInt())}));
+}
+
+LogicalResult Interpreter::Frame::visit(UseWeightOp op) {
+  auto weight = interpreter.lookupWeight(op.getLoc(), op.getName());
+  if (failed(weight))
+    return failure();
+  return set(op, op.getResult(), *weight);
+}
+
+//===----------------------------------------------------------------------===//
+// Row by row
+//===----------------------------------------------------------------------===//
+
+LogicalResult Interpreter::Frame::visit(EmbedOp op) {
+  const Tensor &tokens = at(op.getTokens()), &table = at(op.getTable());
+  Tensor result = zeros(tokens, op.getResult());
+  for (int64_t t = 0; t < tokens.rows(); ++t) {
+    auto token = int64_t(tokens.values[size_t(t)]);
+    if (token < 0 || token >= table.rows())
+      return op.emitOpError("expects tokens in [0, ")
+             << table.rows() << "), but got " << token;
+    std::copy_n(table.row(token), table.columns(), result.row(t));
+  }
+  return set(op, op.getResult(), std::move(result));
+}
+
+LogicalResult Interpreter::Frame::visit(RMSNormOp op) {
+  const Tensor &input = at(op.getInput()), &weight = at(op.getWeight());
+  Tensor result = input;
+  double epsilon = double(op.getEpsilon().convertToFloat());
+  int64_t dim = input.columns();
+  for (int64_t t = 0; t < input.rows(); ++t) {
+    const double *x = input.row(t);
+    double factor = 1 / std::sqrt(dot(x, x, dim) / double(dim) + epsilon);
+    for (int64_t j = 0; j < dim; ++j)
+      result.row(t)[j] = weight.values[size_t(j)] * x[j] * factor;
+  }
+  return set(op, op.getResult(), std::move(result));
+}
+
+LogicalResult Interpreter::Frame::visit(LinearOp op) {
+  const Tensor &input = at(op.getInput()), &weight = at(op.getWeight());
+  BlockScales scales{op.getScales() ? &at(op.getScales()) : nullptr};
+  Tensor result({input.rows(), weight.rows()});
+  for (int64_t t = 0; t < input.rows(); ++t) {
+    std::vector<double> row = multiply(weight.row(0), scales, input.row(t),
+                                       weight.rows(), weight.columns());
+    if (op.getBias())
+      for (auto [value, bias] : llvm::zip(row, at(op.getBias()).values))
+        value += bias;
+    llvm::copy(row, result.row(t));
+  }
+  return set(op, op.getResult(), std::move(result));
+}
+
+LogicalResult Interpreter::Frame::visit(LMHeadOp op) {
+  const Tensor &input = at(op.getInput()), &weight = at(op.getWeight());
+  Tensor result({input.rows(), weight.rows()});
+  for (int64_t r = 0; r < input.rows(); ++r)
+    for (int64_t v = 0; v < weight.rows(); ++v)
+      result.row(r)[v] = dot(input.row(r), weight.row(v), weight.columns());
+  return set(op, op.getResult(), std::move(result));
+}
+
+LogicalResult Interpreter::Frame::visit(HeadLinearOp op) {
+  const Tensor &input = at(op.getInput()), &weight = at(op.getWeight());
+  int64_t heads = weight.shape[0], n = weight.shape[1], k = weight.shape[2];
+  int64_t stride = input.columns() / heads;
+  Tensor result({input.rows(), heads * n});
+  for (int64_t t = 0; t < input.rows(); ++t)
+    for (int64_t h = 0; h < heads; ++h)
+      for (int64_t i = 0; i < n; ++i)
+        result.row(t)[h * n + i] =
+            dot(input.row(t) + h * stride, weight.row(h * n + i), k);
+  return set(op, op.getResult(), std::move(result));
+}
+
+LogicalResult Interpreter::Frame::visit(SplitOp op) {
+  const Tensor &input = at(op.getInput());
+  int64_t begin = 0;
+  for (Value value : op.getResults()) {
+    Tensor part = zeros(input, value);
+    for (int64_t t = 0; t < input.rows(); ++t)
+      std::copy_n(input.row(t) + begin, part.columns(), part.row(t));
+    begin += part.columns();
+    if (failed(set(op, value, std::move(part))))
+      return failure();
+  }
+  return success();
+}
+
+LogicalResult Interpreter::Frame::visit(RotaryOp op) {
+  if (failed(expectSameRows(op, {op.getInput(), op.getPositions()})))
+    return failure();
+  const Tensor &positions = at(op.getPositions());
+  RotaryAttr rotary = op.getRotary();
+  SmallVector<double> frequencies = getRotaryFrequencies(rotary);
+  double factor = getRotaryAttentionFactor(rotary);
+  bool isHalfSplit = rotary.getLayout() == RotaryLayout::HalfSplit;
+  int64_t heads = op.getHeads(), dim = rotary.getDim(), half = dim / 2;
+  Tensor result = at(op.getInput());
+  int64_t stride = result.columns() / heads;
+  for (int64_t t = 0; t < result.rows(); ++t)
+    for (int64_t h = 0; h < heads; ++h) {
+      double *x = result.row(t) + (h + 1) * stride - dim;
+      for (int64_t i = 0; i < half; ++i) {
+        double angle = positions.values[size_t(t)] * frequencies[size_t(i)];
+        double cosine = std::cos(angle) * factor;
+        double sine = std::sin(angle) * factor;
+        double &first = x[isHalfSplit ? i : 2 * i];
+        double &second = x[isHalfSplit ? i + half : 2 * i + 1];
+        double a = first, b = second;
+        first = a * cosine - b * sine;
+        second = b * cosine + a * sine;
+      }
+    }
+  return set(op, op.getResult(), std::move(result));
+}
+
+LogicalResult Interpreter::Frame::visit(SwiGLUOp op) {
+  if (failed(expectSameRows(op, {op.getGate(), op.getUp()})))
+    return failure();
+  const Tensor &up = at(op.getUp());
+  Tensor result = at(op.getGate());
+  for (auto [value, upValue] : llvm::zip(result.values, up.values))
+    value = silu(value) * upValue;
+  return set(op, op.getResult(), std::move(result));
+}
+
+LogicalResult Interpreter::Frame::visit(AddOp op) {
+  if (failed(expectSameRows(op, {op.getLhs(), op.getRhs()})))
+    return failure();
+  const Tensor &rhs = at(op.getRhs());
+  Tensor result = at(op.getLhs());
+  for (auto [value, rhsValue] : llvm::zip(result.values, rhs.values))
+    value += rhsValue;
+  return set(op, op.getResult(), std::move(result));
+}
+
+LogicalResult Interpreter::Frame::visit(GatherRowsOp op) {
+  const Tensor &input = at(op.getInput()), &rows = at(op.getRows());
+  Tensor result = zeros(rows, op.getResult());
+  for (int64_t r = 0; r < rows.rows(); ++r) {
+    auto row = int64_t(rows.values[size_t(r)]);
+    if (row < 0 || row >= input.rows())
+      return op.emitOpError("expects rows in [0, ")
+             << input.rows() << "), but got " << row;
+    std::copy_n(input.row(row), input.columns(), result.row(r));
+  }
+  return set(op, op.getResult(), std::move(result));
+}
+
+//===----------------------------------------------------------------------===//
+// Attention
+//===----------------------------------------------------------------------===//
+
+template <typename Op>
+LogicalResult Interpreter::Frame::append(Op op, const Tensor &key,
+                                         const Tensor &value) {
+  const Tensor &positions = at(op.getPositions());
+  const Tensor &sequences = at(op.getSequences());
+  auto type = cast<KVCacheType>(op.getCache().getType());
+  auto layer = int64_t(at(op.getLayer()).values[0]);
+  if (layer < 0 || layer >= type.getLayers())
+    return op.emitOpError("expects a layer in [0, ")
+           << type.getLayers() << "), but got " << layer;
+  for (int64_t t = 0; t < positions.rows(); ++t) {
+    auto position = int64_t(positions.values[size_t(t)]);
+    auto sequence = int64_t(sequences.values[size_t(t)]);
+    if (position < 0 || sequence < 0)
+      return op.emitOpError("expects positions and sequences >= 0, but got ")
+             << position << " and " << sequence;
+    CacheEntry &entry = interpreter.cache[{layer, sequence}][position];
+    entry.key.assign(key.row(t), key.row(t) + key.columns());
+    entry.value.assign(value.row(t), value.row(t) + value.columns());
+  }
+  return success();
+}
+
+template <typename Op>
+SmallVector<const Interpreter::CacheEntry *>
+Interpreter::Frame::seenBy(Op op, int64_t t) {
+  auto layer = int64_t(at(op.getLayer()).values[0]);
+  auto sequence = int64_t(at(op.getSequences()).values[size_t(t)]);
+  auto position = int64_t(at(op.getPositions()).values[size_t(t)]);
+  SmallVector<const CacheEntry *> seen;
+  for (const auto &[at, entry] : interpreter.cache[{layer, sequence}])
+    if (at <= position)
+      seen.push_back(&entry);
+  return seen;
+}
+
+LogicalResult Interpreter::Frame::visit(AttentionOp op) {
+  const Tensor &query = at(op.getQuery());
+  if (failed(expectSameRows(op, {op.getQuery(), op.getKey(), op.getValue(),
+                                 op.getPositions(), op.getSequences()})) ||
+      failed(append(op, at(op.getKey()), at(op.getValue()))))
+    return failure();
+  auto type = cast<KVCacheType>(op.getCache().getType());
+  int64_t heads = op.getHeads(), group = heads / type.getHeads();
+  int64_t keyDim = type.getKeyDim(), valueDim = type.getValueDim();
+  double scale = op.getScale().convertToDouble();
+  Tensor result = zeros(query, op.getResult());
+  for (int64_t t = 0; t < query.rows(); ++t) {
+    SmallVector<const CacheEntry *> seen = seenBy(op, t);
+    for (int64_t h = 0; h < heads; ++h) {
+      std::vector<double> weights;
+      for (const CacheEntry *entry : seen)
+        weights.push_back(dot(query.row(t) + h * keyDim,
+                              entry->key.data() + (h / group) * keyDim,
+                              keyDim) *
+                          scale);
+      softmax(weights);
+      double *out = result.row(t) + h * valueDim;
+      for (auto [entry, weight] : llvm::zip(seen, weights))
+        for (int64_t i = 0; i < valueDim; ++i)
+          out[i] += weight * entry->value[size_t((h / group) * valueDim + i)];
+    }
+  }
+  return set(op, op.getResult(), std::move(result));
+}
+
+LogicalResult Interpreter::Frame::visit(LatentAttentionOp op) {
+  const Tensor &query = at(op.getQuery()), &kvB = at(op.getKvB());
+  if (failed(expectSameRows(op, {op.getQuery(), op.getLatent(), op.getRopeKey(),
+                                 op.getPositions(), op.getSequences()})) ||
+      failed(append(op, at(op.getRopeKey()), at(op.getLatent()))))
+    return failure();
+  int64_t heads = op.getHeads(), stride = query.columns() / heads;
+  int64_t rope = at(op.getRopeKey()).columns(), nope = stride - rope;
+  int64_t rank = kvB.columns();
+  Tensor result = zeros(query, op.getResult());
+  int64_t valueDim = result.columns() / heads, expanded = nope + valueDim;
+  double scale = op.getScale().convertToDouble();
+
+  // Keys and values of each cached token, `[heads, nope + valueDim]`.
+  llvm::DenseMap<const CacheEntry *, std::vector<double>> expansions;
+  for (int64_t t = 0; t < query.rows(); ++t) {
+    SmallVector<const CacheEntry *> seen = seenBy(op, t);
+    SmallVector<const double *> keysAndValues;
+    for (const CacheEntry *entry : seen) {
+      std::vector<double> &expansion = expansions[entry];
+      if (expansion.empty())
+        expansion = multiply(kvB.row(0), BlockScales{nullptr},
+                             entry->value.data(), heads * expanded, rank);
+      keysAndValues.push_back(expansion.data());
+    }
+    for (int64_t h = 0; h < heads; ++h) {
+      const double *q = query.row(t) + h * stride;
+      std::vector<double> weights;
+      for (auto [entry, kv] : llvm::zip(seen, keysAndValues))
+        weights.push_back((dot(q, kv + h * expanded, nope) +
+                           dot(q + nope, entry->key.data(), rope)) *
+                          scale);
+      softmax(weights);
+      double *out = result.row(t) + h * valueDim;
+      for (auto [kv, weight] : llvm::zip(keysAndValues, weights))
+        for (int64_t i = 0; i < valueDim; ++i)
+          out[i] += weight * kv[h * expanded + nope + i];
+    }
+  }
+  return set(op, op.getResult(), std::move(result));
+}
+
+LogicalResult Interpreter::Frame::visit(AbsorbedAttentionOp op) {
+  const Tensor &query = at(op.getQuery()), &ropeQuery = at(op.getRopeQuery());
+  if (failed(expectSameRows(op, {op.getQuery(), op.getRopeQuery(),
+                                 op.getLatent(), op.getRopeKey(),
+                                 op.getPositions(), op.getSequences()})) ||
+      failed(append(op, at(op.getRopeKey()), at(op.getLatent()))))
+    return failure();
+  int64_t heads = op.getHeads(), stride = ropeQuery.columns() / heads;
+  int64_t rope = at(op.getRopeKey()).columns();
+  int64_t rank = at(op.getLatent()).columns();
+  double scale = op.getScale().convertToDouble();
+  Tensor result = zeros(query, op.getResult());
+  for (int64_t t = 0; t < query.rows(); ++t) {
+    SmallVector<const CacheEntry *> seen = seenBy(op, t);
+    for (int64_t h = 0; h < heads; ++h) {
+      const double *q = query.row(t) + h * rank;
+      const double *r = ropeQuery.row(t) + (h + 1) * stride - rope;
+      std::vector<double> weights;
+      for (const CacheEntry *entry : seen)
+        weights.push_back((dot(q, entry->value.data(), rank) +
+                           dot(r, entry->key.data(), rope)) *
+                          scale);
+      softmax(weights);
+      double *out = result.row(t) + h * rank;
+      for (auto [entry, weight] : llvm::zip(seen, weights))
+        for (int64_t i = 0; i < rank; ++i)
+          out[i] += weight * entry->value[size_t(i)];
+    }
+  }
+  return set(op, op.getResult(), std::move(result));
+}
+
+//===----------------------------------------------------------------------===//
+// Mixture of experts
+//===----------------------------------------------------------------------===//
+
+/// Sets to -infinity the \p choice of every expert outside the best groups.
+static void keepBestGroups(MutableArrayRef<double> choice,
+                           RoutingAttr routing) {
+  int64_t size = routing.getExperts() / routing.getGroups();
+  bool sumsTwo = routing.getMethod() == TopKMethod::NoAuxTC;
+  std::vector<double> groups;
+  for (int64_t g = 0; g < routing.getGroups(); ++g) {
+    auto members =
+        ArrayRef<double>(choice).slice(size_t(g * size), size_t(size));
+    SmallVector<int64_t> best = topK(members, sumsTwo ? 2 : 1);
+    double score = 0;
+    for (int64_t i : best)
+      score += members[size_t(i)];
+    groups.push_back(score);
+  }
+  SmallVector<int64_t> kept = topK(groups, routing.getTopGroups());
+  for (int64_t e = 0; e < routing.getExperts(); ++e)
+    if (!llvm::is_contained(kept, e / size))
+      choice[size_t(e)] = -INFINITY;
+}
+
+LogicalResult Interpreter::Frame::visit(RouterOp op) {
+  const Tensor &logits = at(op.getLogits());
+  RoutingAttr routing = op.getRouting();
+  Tensor experts = zeros(logits, op.getExperts());
+  Tensor weights = zeros(logits, op.getWeights());
+  for (int64_t t = 0; t < logits.rows(); ++t) {
+    std::vector<double> scores(logits.row(t), logits.row(t) + logits.columns());
+    if (routing.getScoring() == Scoring::Softmax)
+      softmax(scores);
+    else
+      for (double &score : scores)
+        score = 1 / (1 + std::exp(-score));
+
+    std::vector<double> choice = scores;
+    if (op.getBias())
+      for (auto [value, bias] : llvm::zip(choice, at(op.getBias()).values))
+        value += bias;
+    if (routing.getGroups() > 1)
+      keepBestGroups(choice, routing);
+
+    double sum = 0;
+    for (auto [s, expert] :
+         llvm::enumerate(topK(choice, int64_t(routing.getTopK())))) {
+      experts.row(t)[s] = double(expert);
+      weights.row(t)[s] = scores[size_t(expert)];
+      sum += scores[size_t(expert)];
+    }
+    for (int64_t s = 0; s < routing.getTopK(); ++s) {
+      double &weight = weights.row(t)[s];
+      if (routing.getNormalize())
+        weight /= sum + 1e-20;
+      weight *= routing.getScale().getValueAsDouble();
+    }
+  }
+  if (failed(set(op, op.getExperts(), std::move(experts))))
+    return failure();
+  return set(op, op.getWeights(), std::move(weights));
+}
+
+LogicalResult Interpreter::Frame::visit(ExpertsOp op) {
+  if (failed(expectSameRows(op,
+                            {op.getInput(), op.getExperts(), op.getWeights()})))
+    return failure();
+  const Tensor &input = at(op.getInput()), &experts = at(op.getExperts());
+  const Tensor &weights = at(op.getWeights());
+  const Tensor &gate = at(op.getGate()), &up = at(op.getUp());
+  const Tensor &down = at(op.getDown());
+  int64_t inner = gate.shape[1], hidden = gate.shape[2];
+  auto multiplyBy = [&](const Tensor &matrices, unsigned scales, int64_t e,
+                        const double *x) {
+    BlockScales blocks{
+        op.getScales().empty() ? nullptr : &at(op.getScales()[scales]), e};
+    int64_t n = matrices.shape[1], k = matrices.shape[2];
+    return multiply(matrices.row(e * n), blocks, x, n, k);
+  };
+  Tensor result({input.rows(), hidden});
+  for (int64_t t = 0; t < input.rows(); ++t)
+    for (int64_t s = 0; s < experts.columns(); ++s) {
+      auto e = int64_t(experts.row(t)[s]);
+      if (e < 0 || e >= gate.shape[0])
+        return op.emitOpError("expects experts in [0, ")
+               << gate.shape[0] << "), but got " << e;
+      std::vector<double> gated = multiplyBy(gate, 0, e, input.row(t));
+      std::vector<double> upped = multiplyBy(up, 1, e, input.row(t));
+      for (int64_t i = 0; i < inner; ++i)
+        gated[size_t(i)] = silu(gated[size_t(i)]) * upped[size_t(i)];
+      std::vector<double> out = multiplyBy(down, 2, e, gated.data());
+      for (int64_t i = 0; i < hidden; ++i)
+        result.row(t)[i] += weights.row(t)[s] * out[size_t(i)];
+    }
+  return set(op, op.getResult(), std::move(result));
+}
+
+//===----------------------------------------------------------------------===//
+// The interpreter
+//===----------------------------------------------------------------------===//
+
+Interpreter::Interpreter(ModuleOp module, Options options)
+    : module(module), symbols(module),
+      recipes(std::move(options.modelFolder), options.maxWeightElements) {}
+
+Interpreter::~Interpreter() = default;
+
+FailureOr<Interpreter::TensorPtr> Interpreter::lookupWeight(Location loc,
+                                                            StringRef name) {
+  TensorPtr &known = weights[name];
+  if (known)
+    return known;
+  auto weight = symbols.lookup<WeightOp>(name);
+  if (!weight)
+    return emitError(loc, "expects a weight of the module, but got '")
+           << name << "'";
+  FailureOr<Tensor> tensor = recipes.evaluate(weight);
+  if (failed(tensor))
+    return failure();
+  known = std::make_shared<const Tensor>(std::move(*tensor));
+  return known;
+}
+
+FailureOr<const Tensor *> Interpreter::getWeight(StringRef name) {
+  FailureOr<TensorPtr> weight = lookupWeight(module.getLoc(), name);
+  if (failed(weight))
+    return failure();
+  return weight->get();
+}
+
+FailureOr<SmallVector<Interpreter::TensorPtr>>
+Interpreter::callFunction(Operation *caller, func::FuncOp function,
+                          ArrayRef<TensorPtr> arguments) {
+  if (!function.getBody().hasOneBlock())
+    return function.emitOpError("expects one block in the reference");
+  if (depth >= maxCallDepth)
+    return caller->emitError("expects at most ")
+           << maxCallDepth << " calls inside each other in the reference";
+  ++depth;
+  llvm::scope_exit leave([&] { --depth; });
+
+  Frame frame(*this);
+  Block &block = function.getBody().front();
+  if (arguments.size() != block.getNumArguments())
+    return caller->emitError("expects ")
+           << block.getNumArguments() << " arguments for '"
+           << function.getName() << "', but got " << arguments.size();
+  for (auto [value, tensor] : llvm::zip(block.getArguments(), arguments))
+    if (failed(frame.set(caller, value, tensor)))
+      return failure();
+  for (Operation &op : block.without_terminator())
+    if (failed(frame.run(&op)))
+      return failure();
+  auto returned = dyn_cast<func::ReturnOp>(block.getTerminator());
+  if (!returned)
+    return block.getTerminator()->emitOpError(
+        "is not an op that the reference knows");
+  SmallVector<TensorPtr> results;
+  for (Value value : returned.getOperands())
+    results.push_back(frame.get(value));
+  return results;
+}
+
+FailureOr<SmallVector<Tensor>> Interpreter::call(StringRef name,
+                                                 ArrayRef<Tensor> arguments) {
+  auto function = symbols.lookup<func::FuncOp>(name);
+  if (!function)
+    return emitError(module.getLoc(),
+                     "expects a function of the module, but got '")
+           << name << "'";
+  SmallVector<TensorPtr> pointers;
+  for (const Tensor &argument : arguments)
+    pointers.push_back(std::make_shared<const Tensor>(argument));
+  auto results = callFunction(function, function, pointers);
+  if (failed(results))
+    return failure();
+  return llvm::map_to_vector(*results,
+                             [](const TensorPtr &tensor) { return *tensor; });
+}
+
+FailureOr<Tensor> Interpreter::run(StringRef entry, ArrayRef<int32_t> tokens,
+                                   ArrayRef<int32_t> positions,
+                                   ArrayRef<int32_t> sequences,
+                                   ArrayRef<int32_t> outputs) {
+  if (positions.size() != tokens.size() || sequences.size() != tokens.size())
+    return emitError(module.getLoc(),
+                     "expects a position and a sequence for each of ")
+           << tokens.size() << " tokens, but got " << positions.size()
+           << " and " << sequences.size();
+  auto toTensor = [](ArrayRef<int32_t> numbers) {
+    return Tensor({int64_t(numbers.size())},
+                  std::vector<double>(numbers.begin(), numbers.end()));
+  };
+  FailureOr<SmallVector<Tensor>> results =
+      call(entry, {toTensor(tokens), toTensor(positions), toTensor(sequences),
+                   toTensor(outputs), Tensor()});
+  if (failed(results))
+    return failure();
+  if (results->size() != 1)
+    return emitError(module.getLoc(), "expects '")
+           << entry << "' to return logits, but it returns " << results->size()
+           << " values";
+  return std::move(results->front());
+}
