@@ -83,7 +83,6 @@ int main(int argc, char **argv) {
     return 1;
   }
   (*module)->print(file->os(), mlir::OpPrintingFlags().printNameLocAsPrefix());
-  file->os() << '\n';
   file->keep();
   return 0;
 }
