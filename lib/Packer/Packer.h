@@ -39,9 +39,10 @@ struct PackOptions {
 /// kInvalidArgument: they do not fit 63 bits.
 absl::StatusOr<int64_t> getStoredBytes(mlir::Operation *weight);
 
-/// Writes the weights file of \p module into \p output, which is open and
-/// empty, and does not commit it. Sources are read from \p modelFolder and
-/// never from outside it. Memory is bounded, whatever the size of the weights.
+/// Writes the weights file of \p module to the end of \p output, which is open
+/// and has a multiple of 4096 bytes, and does not commit it. Sources are read
+/// from \p modelFolder and never from outside it. Memory is bounded, whatever
+/// the size of the weights.
 ///
 /// kInvalidArgument: a tensor cannot be read, has an element that is not
 /// finite, or has one that does not fit its stored type; weights overlap or are

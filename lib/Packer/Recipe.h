@@ -30,9 +30,11 @@ public:
   absl::Status read(llvm::StringRef file, uint64_t offset, void *data,
                     uint64_t bytes);
 
-private:
+  /// Opens \p file, or finds it open; valid until the next call. Errors as for
+  /// `read`.
   absl::StatusOr<InputFile *> open(llvm::StringRef file);
 
+private:
   std::string folder;
   llvm::StringMap<std::unique_ptr<InputFile>> files;
 };

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// A model on disk becomes a program, a library or an object, and a weights
+// file.
+
+#ifndef HADAL_COMPILER_H
+#define HADAL_COMPILER_H
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace hadal {
+
+/// What a compilation produces.
+enum class Emit { Executable, Library, Object, MLIR, LLVMIR, Assembly };
+
+/// Where a compilation can stop, in order.
+enum class Phase {
+  Import,      ///< The model, in the deepseek dialect.
+  Graph,       ///< The same, optimized.
+  RT,          ///< A host program of dispatches, and kernels.
+  Planned,     ///< The same, with every buffer's place in the arena.
+  LLVMDialect, ///< A module of the llvm dialect alone.
+  LLVMIR,      ///< LLVM IR, optimized.
+  Object       ///< An object file.
+};
+
+/// How far a compilation is.
+struct Progress {
+  const char *phase; ///< "import", "optimize", "lower", "emit", "link", "pack".
+  uint64_t doneBytes = 0;
+  uint64_t totalBytes = 0; ///< 0 if the phase does not count bytes.
+};
+
+struct CompileOptions {
+  /// A Hugging Face folder, or a .mlir file in the deepseek dialect.
+  std::string model;
+  /// What is written: itself, or with .a, .so, .h and .weights after it. Empty
+  /// with `stopAfter`, or "-": the standard output. Empty without: nothing is
+  /// written.
+  std::string output;
+  Emit emit = Emit::Executable;
+  /// Print the module after this phase to `output`, and stop.
+  std::optional<Phase> stopAfter;
+  /// Triple of the machine that runs the product. Empty: that of this one.
+  std::string target;
+  /// As in clang's -march: x86-64-v3, x86-64-v4, native, ...
+  std::string cpu = "native";
+  /// False: no file with tensors is opened and no weights file is written.
+  bool packWeights = true;
+  /// An executable carries its weights; there is no weights file.
+  bool embedWeights = false;
+  /// Tokens a sequence may have. 0: as many as the model says.
+  int64_t contextTokens = 0;
+  /// Sequences that the memory formula is worked out for. 0: one.
+  int64_t maxBatch = 0;
+  /// If not empty, gets a numbered file of the IR after each pass.
+  std::string dumpFolder;
+  /// Folder of libhadal_rt.a, libhadal_text.a and libhadal_run_main.a.
+  std::string libraryFolder;
+  /// Called at the start of each phase, and while weights are packed.
+  std::function<void(const Progress &)> progress;
+};
+
+/// What one function of a model, or all of the model, holds and does.
+struct LayerReport {
+  std::string name;
+  int64_t count = 1; ///< Calls in one step.
+  /// Of one call:
+  int64_t parameters = 0;
+  int64_t activeParameters = 0; ///< Without experts that a token does not use.
+  int64_t flopsPerToken = 0;    ///< Of products with weights; a multiplication
+                                ///< and an addition are two.
+  int64_t attentionFlops = 0;   ///< Per token and token that it attends to.
+  int64_t weightBytes = 0;
+  int64_t activeBytes = 0; ///< Weight bytes that one token reads.
+};
+
+/// What a model needs and does. Bytes are those of stored weights without the
+/// padding of tiles, and of the cache.
+struct ModelReport {
+  std::string name, type;
+  LayerReport total;
+  std::vector<LayerReport> layers; ///< Distinct ones, and what is around them.
+  int64_t headFlops = 0;           ///< Of `flopsPerToken`, per row of logits.
+  int64_t kvBytesPerToken = 0;     ///< All layers.
+  int64_t contextTokens = 0;
+  int64_t maxBatch = 1;
+  /// Known after the RT phase; 0 before:
+  int64_t weightsBytes = 0; ///< Of section "weights", padding included.
+  int64_t pageTokens = 0, pageBytes = 0;
+  int64_t arenaPerToken = 0, arenaFixed = 0;
+
+  /// FLOPs of one token after \p position others, and of \p tokens at once.
+  int64_t decodeFlops(int64_t position) const;
+  int64_t prefillFlops(int64_t tokens) const;
+  /// Bytes of weights and cache that these read.
+  int64_t decodeBytes(int64_t position) const;
+  int64_t prefillBytes(int64_t tokens) const;
+  /// Most bytes besides the weights that a session of `maxBatch` sequences of
+  /// `contextTokens` holds, with steps of \p tokens.
+  int64_t peakBytes(int64_t tokens) const;
+
+  /// A table that fits 80 columns, and one JSON object on one line.
+  std::string toText() const;
+  std::string toJSON() const;
+};
+
+struct CompileResult {
+  ModelReport report;
+  std::vector<std::string> notes; ///< What the importer assumed.
+};
+
+/// Compiles a model.
+///
+/// Everything is written under temporary names and renamed at the end: after an
+/// error, or a signal that ends the process, no output is left. The same
+/// inputs and options give the same bytes. Each error is one line that names
+/// the file, tensor or place in the IR.
+///
+/// \param result If not null, filled as far as the compilation comes.
+///
+/// - kInvalidArgument, kNotFound: the model, an option or a file is wrong.
+/// - kUnimplemented: Hadal does not support what is asked.
+/// - kInternal: a bug in Hadal.
+absl::Status compile(const CompileOptions &options,
+                     CompileResult *result = nullptr);
+
+/// Returns the manifest, JSON, of the product at \p path: an executable, an
+/// object, a library, or a weights file. If there is no such file, \p path
+/// with .a, .so or .weights after it.
+absl::StatusOr<std::string> readManifest(const std::string &path);
+
+} // namespace hadal
+
+#endif // HADAL_COMPILER_H

@@ -1,0 +1,582 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The whole pipeline, phase by phase.
+
+#include "hadal/Compiler.h"
+
+#include "codegen/LLVM/EmitObject.h"
+#include "codegen/LLVM/Link.h"
+#include "codegen/Passes.h"
+#include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "dialects/RT/IR/RTOps.h"
+#include "hadal/Import.h"
+#include "lib/Compiler/Diagnostics.h"
+#include "lib/Compiler/Manifest.h"
+#include "lib/Compiler/Outputs.h"
+#include "lib/Compiler/Report.h"
+#include "lib/Packer/Packer.h"
+#include "lib/Packer/Recipe.h"
+#include "passes/Passes.h"
+#include "runtime/include/hadal_rt/abi.h"
+
+#include "absl/strings/str_cat.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Parser/Parser.h"
+#include "mlir/Pass/PassManager.h"
+#include "llvm/ADT/ScopeExit.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
+#include "llvm/TargetParser/Triple.h"
+
+#include <unistd.h>
+
+using namespace mlir;
+using namespace hadal;
+
+/// Files of a model's folder that the weights file carries, for the text
+/// library.
+static constexpr const char *textFiles[] = {
+    "tokenizer.json", "tokenizer_config.json", "generation_config.json",
+    "chat_template.jinja"};
+
+/// The largest such file; DeepSeek's tokenizer.json has 8 MB.
+static constexpr uint64_t maxTextFileBytes = 256 << 20;
+
+static constexpr char defaultSymbol[] = "hadal_model";
+
+/// \p name as a C identifier.
+static std::string toIdentifier(StringRef name) {
+  std::string identifier;
+  for (char c : name)
+    identifier += llvm::isAlnum(c) ? c : '_';
+  if (identifier.empty() || llvm::isDigit(identifier.front()))
+    identifier.insert(0, "model_");
+  return identifier;
+}
+
+namespace {
+
+class Compilation {
+public:
+  Compilation(const CompileOptions &options, CompileResult &result)
+      : options(options), result(result), context(makeRegistry()),
+        capture(context), dumper(options.dumpFolder) {}
+
+  absl::Status run();
+
+private:
+  static DialectRegistry makeRegistry() {
+    DialectRegistry registry;
+    registry.insert<deepseek::DeepSeekDialect, rt::RTDialect, func::FuncDialect,
+                    arith::ArithDialect>();
+    return registry;
+  }
+
+  absl::Status checkOptions();
+  absl::Status import();
+  absl::Status parse();
+  /// Runs the passes that \p build adds. \p code is that of their failures.
+  absl::Status runPasses(llvm::function_ref<void(PassManager &)> build,
+                         absl::StatusCode code);
+  absl::Status runGraphPasses();
+  absl::Status convertToRT();
+  absl::Status planMemory();
+  absl::Status setManifest();
+  absl::Status convertToLLVM();
+
+  /// Writes the module, or what LLVM makes of it, where the user wants it.
+  absl::Status print(Phase phase);
+  absl::StatusOr<std::string> emitText(EmitKind kind);
+  absl::Status writeProducts();
+  absl::Status writeHeader(const std::string &path);
+  absl::Status link(const std::string &object);
+  absl::Status pack(AtomicFile &file);
+  absl::StatusOr<std::string> findLibrary(const char *name);
+
+  void report(const char *phase, uint64_t done = 0, uint64_t total = 0) {
+    if (options.progress)
+      options.progress({phase, done, total});
+  }
+
+  const CompileOptions &options;
+  CompileResult &result;
+  MLIRContext context;
+  DiagnosticCapture capture;
+  IRDumper dumper;
+  ResolvedTarget target;
+  std::string modelFolder, modelFile, symbol, manifest, pipeline;
+  std::vector<std::string> sources;
+  OwningOpRef<ModuleOp> module;
+  /// The weights and the program, which lowering takes from the module.
+  OwningOpRef<ModuleOp> recipes;
+  Outputs outputs;
+};
+
+} // namespace
+
+//===----------------------------------------------------------------------===//
+// From the model to the llvm dialect
+//===----------------------------------------------------------------------===//
+
+absl::Status Compilation::checkOptions() {
+  if (options.contextTokens < 0 || options.maxBatch < 0)
+    return absl::InvalidArgumentError(
+        absl::StrCat("expects context and batch >= 0, but got ",
+                     options.contextTokens, " and ", options.maxBatch));
+  llvm::Triple triple(llvm::Triple::normalize(
+      options.target.empty() ? "x86_64-linux-gnu" : options.target));
+  if (triple.getArch() != llvm::Triple::x86_64 || !triple.isOSLinux())
+    return absl::UnimplementedError(
+        absl::StrCat("target '", options.target,
+                     "' is not supported, only x86_64-linux-gnu is"));
+  absl::StatusOr<ResolvedTarget> resolved =
+      resolveTarget({options.target, options.cpu, ""});
+  if (!resolved.ok())
+    return resolved.status();
+  target = *resolved;
+  symbol =
+      options.emit == Emit::Library
+          ? toIdentifier(llvm::sys::path::filename(options.output)) + "_model"
+          : defaultSymbol;
+  return absl::OkStatus();
+}
+
+absl::Status Compilation::parse() {
+  modelFolder = llvm::sys::path::parent_path(options.model).str();
+  modelFile = llvm::sys::path::filename(options.model).str();
+  // The parser reports a file that it cannot read in its own words.
+  InputFile file;
+  std::string error;
+  if (!file.open(options.model, error))
+    return absl::InvalidArgumentError(error);
+  module = parseSourceFile<ModuleOp>(options.model, &context);
+  if (!module)
+    return capture.toStatus(absl::StatusCode::kInvalidArgument,
+                            "the module does not parse");
+  auto models = module->getOps<deepseek::ModelOp>();
+  if (models.empty())
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", options.model, "' has no deepseek.model operation"));
+  if (options.contextTokens)
+    (*models.begin()).setContextLength(options.contextTokens);
+  return absl::OkStatus();
+}
+
+absl::Status Compilation::import() {
+  report("import");
+  if (StringRef(options.model).ends_with(".mlir")) {
+    if (absl::Status status = parse(); !status.ok())
+      return status;
+  } else {
+    modelFolder = options.model;
+    if (!llvm::sys::fs::is_directory(options.model)) {
+      modelFolder = llvm::sys::path::parent_path(options.model).str();
+      modelFile = llvm::sys::path::filename(options.model).str();
+    }
+    ImportOptions importOptions;
+    importOptions.weights = options.packWeights;
+    importOptions.contextTokens = options.contextTokens;
+    importOptions.notes = &result.notes;
+    absl::StatusOr<OwningOpRef<ModuleOp>> imported =
+        importModel(context, options.model, importOptions);
+    if (!imported.ok())
+      return imported.status();
+    module = std::move(*imported);
+  }
+  dumper.dump(*module, "import");
+  return absl::OkStatus();
+}
+
+absl::Status
+Compilation::runPasses(llvm::function_ref<void(PassManager &)> build,
+                       absl::StatusCode code) {
+  PassManager passes = PassManager::on<ModuleOp>(&context);
+  build(passes);
+  if (!pipeline.empty())
+    pipeline += ",";
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  passes.printAsTextualPipeline(os);
+  // "builtin.module(a,b)" is "a,b" in the list of all.
+  StringRef list = text;
+  if (list.consume_front("builtin.module(") && list.consume_back(")"))
+    pipeline += list;
+  if (dumper.isEnabled())
+    passes.addInstrumentation(dumper.getInstrumentation());
+  if (failed(passes.run(*module)))
+    return capture.toStatus(code, "a pass failed without saying why");
+  return absl::OkStatus();
+}
+
+absl::Status Compilation::runGraphPasses() {
+  report("optimize");
+  absl::Status status = runPasses(
+      [](PassManager &passes) {
+        passes.addPass(createAbsorbLatentAttention());
+      },
+      absl::StatusCode::kInternal);
+  if (status.ok()) {
+    countModel(*module, result.report);
+    result.report.maxBatch = std::max<int64_t>(options.maxBatch, 1);
+  }
+  return status;
+}
+
+absl::Status Compilation::convertToRT() {
+  report("lower");
+  sources = getSourceFiles(*module);
+  ConvertDeepSeekToRTOptions convert;
+  convert.registers = target.vectorBits >= 512 ? 32 : 8;
+  // What no kernel is made for is refused by the conversion.
+  return runPasses(
+      [&](PassManager &passes) {
+        passes.addPass(createPackWeights());
+        passes.addPass(createConvertDeepSeekToRT(convert));
+      },
+      absl::StatusCode::kUnimplemented);
+}
+
+absl::Status Compilation::planMemory() {
+  absl::Status status =
+      runPasses([](PassManager &passes) { passes.addPass(createPlanMemory()); },
+                absl::StatusCode::kInternal);
+  if (!status.ok())
+    return status;
+  setCpuFeatures(*module, target);
+  addMemory(*module, result.report);
+  return absl::OkStatus();
+}
+
+absl::Status Compilation::setManifest() {
+  ManifestInput input{options,
+                      result.report,
+                      modelFolder,
+                      modelFile,
+                      pipeline + ",hadal-lower-to-llvm",
+                      target.triple,
+                      target.cpu,
+                      target.features,
+                      result.notes};
+  absl::StatusOr<std::string> text = makeManifest(*module, sources, input);
+  if (!text.ok())
+    return text.status();
+  manifest = *text;
+  auto programs = module->getOps<rt::ProgramOp>();
+  (*programs.begin()).setManifest(manifest);
+
+  // Lowering drops the weights, and they are packed last.
+  recipes = ModuleOp::create(module->getLoc());
+  OpBuilder builder(recipes->getBodyRegion());
+  builder.clone(**programs.begin());
+  for (auto weight :
+       llvm::make_early_inc_range(module->getOps<deepseek::WeightOp>()))
+    weight->moveBefore(recipes->getBody(), recipes->getBody()->end());
+  return absl::OkStatus();
+}
+
+absl::Status Compilation::convertToLLVM() {
+  LowerToLLVMOptions lower;
+  lower.symbol = symbol;
+  return runPasses(
+      [&](PassManager &passes) { buildLowerToLLVMPipeline(passes, lower); },
+      absl::StatusCode::kInternal);
+}
+
+//===----------------------------------------------------------------------===//
+// Products
+//===----------------------------------------------------------------------===//
+
+absl::StatusOr<std::string> Compilation::emitText(EmitKind kind) {
+  report("emit");
+  EmitOptions emitOptions;
+  emitOptions.kind = kind;
+  llvm::SmallString<0> text;
+  llvm::raw_svector_ostream os(text);
+  absl::Status status = emit(*module, target, emitOptions, os);
+  if (!status.ok())
+    return status;
+  return std::string(text.str());
+}
+
+static absl::Status writeFile(Outputs &outputs, const std::string &path,
+                              StringRef contents) {
+  absl::StatusOr<AtomicFile *> file = outputs.add(path);
+  if (!file.ok())
+    return file.status();
+  std::string error;
+  if (!(*file)->write(contents.data(), contents.size(), error))
+    return absl::InvalidArgumentError(error);
+  return absl::OkStatus();
+}
+
+static absl::Status writeStandardOutput(StringRef text) {
+  while (!text.empty()) {
+    ssize_t written = ::write(STDOUT_FILENO, text.data(), text.size());
+    if (written < 0 && errno == EINTR)
+      continue;
+    if (written < 0)
+      return absl::InvalidArgumentError(absl::StrCat(
+          "cannot write to the standard output: ", std::strerror(errno)));
+    text = text.drop_front(size_t(written));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Compilation::print(Phase phase) {
+  std::string text;
+  if (phase >= Phase::LLVMIR) {
+    EmitKind kind = options.emit == Emit::Assembly ? EmitKind::Assembly
+                    : phase == Phase::LLVMIR       ? EmitKind::LLVMIR
+                                                   : EmitKind::Object;
+    absl::StatusOr<std::string> emitted = emitText(kind);
+    if (!emitted.ok())
+      return emitted.status();
+    text = std::move(*emitted);
+  } else {
+    llvm::raw_string_ostream os(text);
+    module->print(os);
+    os << '\n';
+  }
+  if (options.output.empty() || options.output == "-")
+    return writeStandardOutput(text);
+  if (absl::Status status = writeFile(outputs, options.output, text);
+      !status.ok())
+    return status;
+  return outputs.commit();
+}
+
+absl::StatusOr<std::string> Compilation::findLibrary(const char *name) {
+  std::string path = options.libraryFolder + "/" + name;
+  if (llvm::sys::fs::exists(path))
+    return path;
+  return absl::NotFoundError(
+      absl::StrCat("cannot find the runtime library '", path,
+                   "'; name its folder with --library-dir"));
+}
+
+absl::Status Compilation::writeHeader(const std::string &path) {
+  std::string name = toIdentifier(llvm::sys::path::filename(options.output));
+  std::string macro = StringRef(name).upper();
+  const ModelReport &r = result.report;
+  auto program = *recipes->getOps<rt::ProgramOp>().begin();
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  os << "/* The model '" << r.name << "', compiled by hadalc " << HADAL_VERSION
+     << ".\n * Link " << name << ".a and map " << name
+     << ".weights; see hadal_rt/hadal_rt.h. */\n\n"
+     << "#ifndef " << macro << "_H\n#define " << macro << "_H\n\n"
+     << "#include \"hadal_rt/abi.h\"\n\n"
+     << "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n";
+  for (auto [constant, value, comment] :
+       std::initializer_list<std::tuple<const char *, int64_t, const char *>>{
+           {"VOCAB", program.getVocab(), "columns of the logits"},
+           {"HIDDEN", program.getHidden(), "width of the residual stream"},
+           {"LAYERS", program.getLayers(), nullptr},
+           {"CONTEXT", program.getContextLength(), "tokens of a sequence"},
+           {"PAGE_TOKENS", program.getPageTokens(), "tokens in a KV page"},
+           {"PAGE_BYTES", program.getPageBytes(), "all layers"},
+           {"ARENA_BYTES_PER_TOKEN", program.getArenaPerToken(), nullptr},
+           {"ARENA_BYTES_FIXED", program.getArenaFixed(), nullptr},
+           {"WEIGHTS_BYTES", program.getWeightsBytes(),
+            "of section \"weights\""}}) {
+    os << "#define " << macro << "_" << constant << " INT64_C(" << value << ")";
+    if (comment)
+      os << " /* " << comment << " */";
+    os << '\n';
+  }
+  os << "\nextern const hadal_rt_model_t " << symbol << ";\n\n"
+     << "#ifdef __cplusplus\n} /* extern \"C\" */\n#endif\n\n"
+     << "#endif /* " << macro << "_H */\n";
+  return writeFile(outputs, path, text);
+}
+
+absl::Status Compilation::link(const std::string &object) {
+  report("link");
+  LinkOptions linkOptions;
+  linkOptions.triple = target.triple;
+  absl::StatusOr<std::string> runtime = findLibrary("libhadal_rt.a");
+  if (!runtime.ok())
+    return runtime.status();
+
+  if (options.emit == Emit::Library) {
+    // The archive has the runtime in it, so that it is all there is to link.
+    absl::StatusOr<AtomicFile *> file = outputs.add(options.output + ".a");
+    if (!file.ok())
+      return file.status();
+    if (absl::Status status =
+            archive({object, *runtime}, (*file)->temporaryPath());
+        !status.ok())
+      return status;
+    file = outputs.add(options.output + ".so", 0755);
+    if (!file.ok())
+      return file.status();
+    linkOptions.wholeLibraries = true;
+    linkOptions.arguments = {
+        ("-Wl,-soname," + llvm::sys::path::filename(options.output) + ".so")
+            .str()};
+    if (absl::Status status = linkShared(object, {*runtime},
+                                         (*file)->temporaryPath(), linkOptions);
+        !status.ok())
+      return status;
+    return writeHeader(options.output + ".h");
+  }
+
+  std::vector<std::string> libraries;
+  for (const char *name : {"libhadal_run_main.a", "libhadal_text.a"}) {
+    absl::StatusOr<std::string> library = findLibrary(name);
+    if (!library.ok())
+      return library.status();
+    libraries.push_back(*library);
+  }
+  libraries.push_back(*runtime);
+  SmallVector<StringRef> more;
+  StringRef(HADAL_EMITTED_LINK_LIBRARIES).split(more, ';', -1, false);
+  for (StringRef library : more)
+    libraries.push_back(library.str());
+
+  absl::StatusOr<AtomicFile *> file = outputs.add(options.output, 0755);
+  if (!file.ok())
+    return file.status();
+  if (!options.embedWeights)
+    return linkExecutable(object, libraries, (*file)->temporaryPath(),
+                          linkOptions);
+
+  // The weights follow the program, and a trailer says where they begin.
+  absl::StatusOr<std::string> program = outputs.getScratchPath("program");
+  if (!program.ok())
+    return program.status();
+  if (absl::Status status =
+          linkExecutable(object, libraries, *program, linkOptions);
+      !status.ok())
+    return status;
+  InputFile linked;
+  std::string error;
+  std::vector<char> buffer(1 << 20);
+  if (!linked.open(*program, error))
+    return absl::InvalidArgumentError(error);
+  for (uint64_t at = 0; at < linked.size(); at += buffer.size()) {
+    uint64_t now = std::min<uint64_t>(buffer.size(), linked.size() - at);
+    if (!linked.read(at, buffer.data(), now, error) ||
+        !(*file)->write(buffer.data(), now, error))
+      return absl::InvalidArgumentError(error);
+  }
+  if (!(*file)->pad(HADAL_RT_WEIGHTS_ALIGNMENT, error))
+    return absl::InvalidArgumentError(error);
+  hadal_rt_trailer_t trailer = {};
+  trailer.offset = (*file)->size();
+  if (absl::Status status = pack(**file); !status.ok())
+    return status;
+  trailer.bytes = (*file)->size() - trailer.offset;
+  std::memcpy(trailer.magic, HADAL_RT_TRAILER_MAGIC, sizeof(trailer.magic));
+  if (!(*file)->write(&trailer, sizeof(trailer), error))
+    return absl::InvalidArgumentError(error);
+  return absl::OkStatus();
+}
+
+absl::Status Compilation::pack(AtomicFile &file) {
+  PackOptions packOptions;
+  packOptions.sections.emplace_back("manifest", manifest);
+  SourceFiles files(modelFolder);
+  for (const char *name : textFiles) {
+    if (!llvm::sys::fs::exists(modelFolder + "/" + name))
+      continue;
+    absl::StatusOr<InputFile *> input = files.open(name);
+    if (!input.ok())
+      return input.status();
+    if ((*input)->size() > maxTextFileBytes)
+      return absl::InvalidArgumentError(
+          absl::StrCat("'", (*input)->path(), "' has ", (*input)->size(),
+                       " bytes, expected at most ", maxTextFileBytes));
+    std::string contents((*input)->size(), '\0'), error;
+    if (!(*input)->read(0, contents.data(), contents.size(), error))
+      return absl::InvalidArgumentError(error);
+    packOptions.sections.emplace_back(name, std::move(contents));
+  }
+  auto progress = [&](uint64_t done, uint64_t total) {
+    report("pack", done, total);
+  };
+  packOptions.progress = progress;
+  report("pack");
+  return packWeights(*recipes, modelFolder, file, packOptions);
+}
+
+absl::Status Compilation::writeProducts() {
+  absl::StatusOr<std::string> object = emitText(EmitKind::Object);
+  if (!object.ok())
+    return object.status();
+  if (options.emit == Emit::Object) {
+    if (absl::Status status = writeFile(outputs, options.output, *object);
+        !status.ok())
+      return status;
+  } else {
+    absl::StatusOr<std::string> path = outputs.getScratchPath(
+        toIdentifier(llvm::sys::path::filename(options.output)) + ".o");
+    if (!path.ok())
+      return path.status();
+    std::error_code code;
+    llvm::raw_fd_ostream os(*path, code);
+    os << *object;
+    os.close();
+    if (code || os.has_error()) {
+      code = code ? code : os.error();
+      os.clear_error();
+      return absl::InvalidArgumentError(absl::StrCat(
+          "cannot write a temporary file '", *path, "': ", code.message()));
+    }
+    if (absl::Status status = link(*path); !status.ok())
+      return status;
+  }
+  if (options.packWeights && !options.embedWeights) {
+    absl::StatusOr<AtomicFile *> file =
+        outputs.add(options.output + ".weights");
+    if (!file.ok())
+      return file.status();
+    if (absl::Status status = pack(**file); !status.ok())
+      return status;
+  }
+  return outputs.commit();
+}
+
+absl::Status Compilation::run() {
+  std::optional<Phase> stopAfter = options.stopAfter;
+  if (!stopAfter && options.emit == Emit::MLIR)
+    stopAfter = Phase::Graph;
+  if (!stopAfter && options.emit == Emit::LLVMIR)
+    stopAfter = Phase::LLVMIR;
+  if (!stopAfter && options.emit == Emit::Assembly)
+    stopAfter = Phase::Object;
+
+  using Step = absl::Status (Compilation::*)();
+  struct {
+    Phase phase;
+    Step step;
+  } const steps[] = {{Phase::Import, &Compilation::import},
+                     {Phase::Graph, &Compilation::runGraphPasses},
+                     {Phase::RT, &Compilation::convertToRT},
+                     {Phase::Planned, &Compilation::planMemory},
+                     {Phase::LLVMDialect, &Compilation::setManifest},
+                     {Phase::LLVMDialect, &Compilation::convertToLLVM}};
+  if (absl::Status status = checkOptions(); !status.ok())
+    return status;
+  for (auto [phase, step] : steps) {
+    if (stopAfter && phase > *stopAfter)
+      break;
+    // Nothing to write: a report needs no code.
+    if (!stopAfter && options.output.empty() && phase > Phase::Planned)
+      return dumper.getStatus();
+    absl::Status status = (this->*step)();
+    if (status.ok())
+      status = dumper.getStatus();
+    if (!status.ok())
+      return status;
+  }
+  return stopAfter ? print(*stopAfter) : writeProducts();
+}
+
+absl::Status hadal::compile(const CompileOptions &options,
+                            CompileResult *result) {
+  CompileResult ignored;
+  return Compilation(options, result ? *result : ignored).run();
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What a product says of how it was made.
+
+#ifndef HADAL_COMPILER_MANIFEST_H
+#define HADAL_COMPILER_MANIFEST_H
+
+#include "hadal/Compiler.h"
+
+#include "mlir/IR/BuiltinOps.h"
+#include "llvm/ADT/StringRef.h"
+
+namespace hadal {
+
+struct ManifestInput {
+  const CompileOptions &options;
+  const ModelReport &report;
+  std::string modelFolder; ///< Where source files are.
+  std::string modelFile;   ///< In that folder, if the model is one file.
+  std::string pipeline;    ///< Of passes, as hadal-opt takes it.
+  std::string triple, cpu, features;
+  std::vector<std::string> notes;
+};
+
+/// Names of the files that the recipes of \p module read, sorted.
+std::vector<std::string> getSourceFiles(mlir::ModuleOp module);
+
+/// Makes the manifest of \p module, which has an `rt.program`: JSON on one
+/// line, with sorted keys. Reads the headers of the source files. Has no dates
+/// and no paths.
+absl::StatusOr<std::string>
+makeManifest(mlir::ModuleOp module, const std::vector<std::string> &sources,
+             const ManifestInput &input);
+
+} // namespace hadal
+
+#endif // HADAL_COMPILER_MANIFEST_H

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The files that a compilation writes: all of them appear, or none.
+
+#ifndef HADAL_COMPILER_OUTPUTS_H
+#define HADAL_COMPILER_OUTPUTS_H
+
+#include "lib/Support/FileIO.h"
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace hadal {
+
+/// Files under temporary names until they are committed. What is not committed
+/// is removed: when this is destroyed, or when a signal ends the process.
+class Outputs {
+public:
+  Outputs();
+  Outputs(const Outputs &) = delete;
+  Outputs &operator=(const Outputs &) = delete;
+  ~Outputs();
+
+  /// Adds a file that will be at \p path, with permissions \p mode.
+  absl::StatusOr<AtomicFile *> add(const std::string &path,
+                                   unsigned mode = 0644);
+
+  /// The path of a file called \p name that is removed at the end, in a folder
+  /// of its own, so that tools see no random name.
+  absl::StatusOr<std::string> getScratchPath(const std::string &name);
+
+  /// Puts all files in their places. If one cannot be, those before it are
+  /// removed again.
+  absl::Status commit();
+
+private:
+  struct Entry {
+    std::unique_ptr<AtomicFile> file;
+    std::string path, temporary;
+    unsigned mode;
+  };
+  std::vector<Entry> entries;
+  std::string scratchFolder;
+  std::vector<std::string> scratchFiles;
+};
+
+} // namespace hadal
+
+#endif // HADAL_COMPILER_OUTPUTS_H

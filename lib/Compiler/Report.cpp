@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Counts what a model holds and does, from its ops and their types alone.
+
+#include "lib/Compiler/Report.h"
+
+#include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "dialects/RT/IR/RTOps.h"
+#include "lib/Support/CheckedMath.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/TypeSwitch.h"
+#include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/JSON.h"
+
+using namespace mlir;
+using namespace hadal;
+using namespace hadal::deepseek;
+
+/// Tokens of the prompt that the report works out numbers for.
+static constexpr int64_t reportTokens = 512;
+
+//===----------------------------------------------------------------------===//
+// Counting
+//===----------------------------------------------------------------------===//
+
+static RankedTensorType typeOf(Value value) {
+  return cast<RankedTensorType>(value.getType());
+}
+
+static int64_t elementsOf(Value value) {
+  return typeOf(value).getNumElements();
+}
+
+static int64_t bytesOf(Value value) {
+  return elementsOf(value) *
+         int64_t(typeOf(value).getElementTypeBitWidth() / 8);
+}
+
+static int64_t columnsOf(Value value) {
+  return typeOf(value).getShape().back();
+}
+
+namespace {
+
+class Counter {
+public:
+  Counter(ModuleOp module, ModelReport &report)
+      : symbols(module), report(report) {}
+
+  void run(ModelOp model) {
+    auto entry = symbols.lookup<func::FuncOp>(model.getEntry());
+    if (!entry || entry.isExternal())
+      return;
+    // What is not in a layer: the embedding table, the last norm, the head.
+    LayerReport outer;
+    outer.name = "embedding, head";
+    llvm::MapVector<Operation *, int64_t> calls;
+    llvm::DenseSet<Attribute> seen;
+    for (Operation &op : entry.getBody().front()) {
+      if (auto call = dyn_cast<func::CallOp>(op)) {
+        if (auto callee = symbols.lookup<func::FuncOp>(call.getCallee()))
+          ++calls[callee];
+      } else {
+        countOp(&op, outer);
+        if (auto head = dyn_cast<LMHeadOp>(op))
+          report.headFlops += 2 * elementsOf(head.getWeight());
+        for (Value operand : op.getOperands())
+          if (auto use = operand.getDefiningOp<UseWeightOp>())
+            if (seen.insert(use.getNameAttr()).second)
+              countWeight(operand, outer);
+      }
+    }
+    for (auto [op, count] : calls) {
+      auto function = cast<func::FuncOp>(op);
+      if (function.isExternal())
+        continue;
+      LayerReport layer;
+      layer.name = function.getSymName().str();
+      layer.count = count;
+      function.walk([&](Operation *op) { countOp(op, layer); });
+      for (Value argument : function.getArguments())
+        countWeight(argument, layer);
+      function.walk([&](UseWeightOp use) { countWeight(use, layer); });
+      report.layers.push_back(layer);
+    }
+    report.layers.push_back(outer);
+
+    LayerReport &total = report.total;
+    total = LayerReport();
+    total.name = "total";
+    for (const LayerReport &layer : report.layers) {
+      total.parameters += layer.count * layer.parameters;
+      total.activeParameters += layer.count * layer.activeParameters;
+      total.flopsPerToken += layer.count * layer.flopsPerToken;
+      total.attentionFlops += layer.count * layer.attentionFlops;
+      total.weightBytes += layer.count * layer.weightBytes;
+      total.activeBytes += layer.count * layer.activeBytes;
+    }
+    for (Type type : entry.getArgumentTypes())
+      if (auto cache = dyn_cast<KVCacheType>(type))
+        report.kvBytesPerToken = getCacheBytes(cache);
+  }
+
+private:
+  static int64_t getCacheBytes(KVCacheType cache) {
+    int64_t elements =
+        cache.getKind() == CacheKind::Latent
+            ? cache.getKeyDim()
+            : cache.getHeads() * (cache.getKeyDim() + cache.getValueDim());
+    return cache.getLayers() * elements *
+           int64_t(cache.getElement().getIntOrFloatBitWidth() / 8);
+  }
+
+  /// Counts products of \p op, for one token.
+  static void countOp(Operation *op, LayerReport &layer) {
+    llvm::TypeSwitch<Operation *>(op)
+        .Case([&](LinearOp op) {
+          layer.flopsPerToken += 2 * elementsOf(op.getWeight());
+        })
+        .Case([&](HeadLinearOp op) {
+          layer.flopsPerToken += 2 * elementsOf(op.getWeight());
+        })
+        .Case([&](LMHeadOp op) {
+          layer.flopsPerToken += 2 * elementsOf(op.getWeight());
+        })
+        .Case([&](ExpertsOp op) {
+          for (Value weight : {op.getGate(), op.getUp(), op.getDown()})
+            layer.flopsPerToken += 2 * elementsOf(weight) /
+                                   typeOf(weight).getDimSize(0) *
+                                   columnsOf(op.getExperts());
+        })
+        .Case([&](AttentionOp op) {
+          auto cache = cast<KVCacheType>(op.getCache().getType());
+          layer.attentionFlops += 2 * int64_t(op.getHeads()) *
+                                  (cache.getKeyDim() + cache.getValueDim());
+        })
+        .Case([&](LatentAttentionOp op) {
+          // Keys and values are made again for every token that is seen.
+          layer.attentionFlops += 2 * elementsOf(op.getKvB()) +
+                                  2 * columnsOf(op.getQuery()) +
+                                  2 * columnsOf(op.getResult());
+        })
+        .Case([&](AbsorbedAttentionOp op) {
+          auto cache = cast<KVCacheType>(op.getCache().getType());
+          layer.attentionFlops += 2 * int64_t(op.getHeads()) *
+                                  (cache.getKeyDim() + cache.getValueDim());
+        });
+  }
+
+  /// Counts \p value, if it is a weight: a tensor whose rows are not tokens.
+  static void countWeight(Value value, LayerReport &layer) {
+    auto type = dyn_cast<RankedTensorType>(value.getType());
+    if (!type || !type.hasStaticShape() || value.use_empty())
+      return;
+    int64_t elements = elementsOf(value), bytes = bytesOf(value);
+    int64_t activeElements = elements, activeBytes = bytes;
+    bool isScale = true;
+    for (OpOperand &use : value.getUses()) {
+      Operation *owner = use.getOwner();
+      if (auto linear = dyn_cast<LinearOp>(owner)) {
+        isScale &= linear.getScales() == value;
+      } else if (auto experts = dyn_cast<ExpertsOp>(owner)) {
+        bool isUsedAsScale = llvm::is_contained(experts.getScales(), value);
+        isScale &= isUsedAsScale;
+        int64_t of = type.getDimSize(0);
+        int64_t used = std::min(of, columnsOf(experts.getExperts()));
+        activeElements = elements / of * used;
+        activeBytes = bytes / of * used;
+      } else {
+        isScale = false;
+      }
+    }
+    // A token reads one row of the embedding table.
+    if (llvm::all_of(value.getUsers(),
+                     [](Operation *user) { return isa<EmbedOp>(user); }))
+      activeBytes = bytes / type.getDimSize(0);
+    layer.weightBytes += bytes;
+    layer.activeBytes += activeBytes;
+    if (isScale)
+      return;
+    layer.parameters += elements;
+    layer.activeParameters += activeElements;
+  }
+
+  SymbolTable symbols;
+  ModelReport &report;
+};
+
+} // namespace
+
+void hadal::countModel(ModuleOp module, ModelReport &report) {
+  auto models = module.getOps<ModelOp>();
+  if (models.empty())
+    return;
+  ModelOp model = *models.begin();
+  report.name = model.getSymName().str();
+  if (auto type = model.getInfo().getAs<StringAttr>("model_type"))
+    report.type = type.str();
+  report.contextTokens = int64_t(model.getContextLength());
+  report.layers.clear();
+  report.headFlops = 0;
+  Counter(module, report).run(model);
+}
+
+void hadal::addMemory(ModuleOp module, ModelReport &report) {
+  for (auto program : module.getOps<rt::ProgramOp>()) {
+    report.weightsBytes = int64_t(program.getWeightsBytes());
+    report.pageTokens = int64_t(program.getPageTokens());
+    report.pageBytes = int64_t(program.getPageBytes());
+    report.arenaPerToken = int64_t(program.getArenaPerToken());
+    report.arenaFixed = int64_t(program.getArenaFixed());
+  }
+}
+
+//===----------------------------------------------------------------------===//
+// Numbers worked out
+//===----------------------------------------------------------------------===//
+
+int64_t ModelReport::decodeFlops(int64_t position) const {
+  return total.flopsPerToken + total.attentionFlops * (position + 1);
+}
+
+int64_t ModelReport::prefillFlops(int64_t tokens) const {
+  return (total.flopsPerToken - headFlops) * tokens + headFlops +
+         total.attentionFlops * (tokens * (tokens + 1) / 2);
+}
+
+int64_t ModelReport::decodeBytes(int64_t position) const {
+  return total.activeBytes + kvBytesPerToken * position;
+}
+
+int64_t ModelReport::prefillBytes(int64_t tokens) const {
+  // Each weight once; of the experts, those that the tokens may choose.
+  int64_t bytes = 0;
+  for (const LayerReport &layer : layers)
+    bytes +=
+        layer.count * std::min(layer.weightBytes, layer.activeBytes * tokens);
+  return bytes + kvBytesPerToken * tokens;
+}
+
+int64_t ModelReport::peakBytes(int64_t tokens) const {
+  if (!pageTokens)
+    return 0;
+  return arenaPerToken * tokens + arenaFixed +
+         maxBatch * ceilDiv(contextTokens, pageTokens) * pageBytes;
+}
+
+//===----------------------------------------------------------------------===//
+// Forms
+//===----------------------------------------------------------------------===//
+
+/// Three digits and a unit: "1.23 G".
+static std::string shorten(double value) {
+  const char *units[] = {"", " k", " M", " G", " T", " P"};
+  size_t unit = 0;
+  while (value >= 999.5 && unit + 1 < std::size(units)) {
+    value /= 1000;
+    ++unit;
+  }
+  if (unit == 0)
+    return llvm::formatv("{0}", int64_t(value));
+  int digits = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+  return llvm::formatv(digits == 2   ? "{0:f2}{1}"
+                       : digits == 1 ? "{0:f1}{1}"
+                                     : "{0:f0}{1}",
+                       value, units[unit])
+      .str();
+}
+
+std::string ModelReport::toText() const {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  auto line = [&](StringRef label, const std::string &value,
+                  const std::string &note = "") {
+    os << llvm::formatv("{0,-28} {1,10}{2}", label, value,
+                        note.empty() ? "" : "  " + note)
+              .str()
+       << '\n';
+  };
+  os << name << (type.empty() ? "" : " (" + type + ")") << "\n\n";
+  line("parameters", shorten(double(total.parameters)));
+  line("  active, per token", shorten(double(total.activeParameters)));
+  line("FLOPs, decode", shorten(double(decodeFlops(0))),
+       "+ " + shorten(double(total.attentionFlops)) + " per token before");
+  line("FLOPs, prefill of 512", shorten(double(prefillFlops(reportTokens))));
+  line("bytes read, decode", shorten(double(decodeBytes(0))) + "B",
+       "+ " + shorten(double(kvBytesPerToken)) + "B per token before");
+  line("bytes read, prefill of 512",
+       shorten(double(prefillBytes(reportTokens))) + "B");
+  line("weights", shorten(double(total.weightBytes)) + "B",
+       weightsBytes ? llvm::formatv("{0} bytes in the file", weightsBytes).str()
+                    : "");
+  line("KV cache, per token", shorten(double(kvBytesPerToken)) + "B",
+       pageTokens ? llvm::formatv("in pages of {0} tokens, {1} bytes",
+                                  pageTokens, pageBytes)
+                        .str()
+                  : "");
+  if (pageTokens) {
+    os << llvm::formatv("\nmemory of a session, besides weights: {0} * t + {1} "
+                        "bytes for steps of t\ntokens, and {2} bytes per KV "
+                        "page of {3} tokens of a sequence.\n",
+                        arenaPerToken, arenaFixed, pageBytes, pageTokens)
+              .str();
+    os << llvm::formatv("At t = {0}, context {1}, {2} sequence{3}: {4}B\n",
+                        reportTokens, contextTokens, maxBatch,
+                        maxBatch == 1 ? "" : "s",
+                        shorten(double(peakBytes(reportTokens))))
+              .str();
+  }
+  os << llvm::formatv("\n{0,-24} {1,5} {2,11} {3,11} {4,11} {5,11}\n", "layer",
+                      "count", "parameters", "active", "FLOPs/token", "weights")
+            .str();
+  auto row = [&](const LayerReport &layer) {
+    os << llvm::formatv("{0,-24} {1,5} {2,11} {3,11} {4,11} {5,11}\n",
+                        StringRef(layer.name).take_front(24), layer.count,
+                        shorten(double(layer.parameters)),
+                        shorten(double(layer.activeParameters)),
+                        shorten(double(layer.flopsPerToken)),
+                        shorten(double(layer.weightBytes)) + "B")
+              .str();
+  };
+  for (const LayerReport &layer : layers)
+    row(layer);
+  row(total);
+  return text;
+}
+
+static llvm::json::Object toObject(const LayerReport &layer) {
+  return llvm::json::Object{
+      {"name", layer.name},
+      {"count", layer.count},
+      {"parameters", layer.parameters},
+      {"active_parameters", layer.activeParameters},
+      {"flops_per_token", layer.flopsPerToken},
+      {"attention_flops_per_token_pair", layer.attentionFlops},
+      {"weight_bytes", layer.weightBytes},
+      {"active_weight_bytes", layer.activeBytes}};
+}
+
+std::string ModelReport::toJSON() const {
+  llvm::json::Array rows;
+  for (const LayerReport &layer : layers)
+    rows.push_back(toObject(layer));
+  llvm::json::Object object{
+      {"name", name},
+      {"model_type", type},
+      {"parameters", total.parameters},
+      {"active_parameters", total.activeParameters},
+      {"context_tokens", contextTokens},
+      {"max_batch", maxBatch},
+      {"decode",
+       llvm::json::Object{{"flops", decodeFlops(0)},
+                          {"flops_per_token_before", total.attentionFlops},
+                          {"bytes", decodeBytes(0)},
+                          {"bytes_per_token_before", kvBytesPerToken}}},
+      {"prefill", llvm::json::Object{{"tokens", reportTokens},
+                                     {"flops", prefillFlops(reportTokens)},
+                                     {"bytes", prefillBytes(reportTokens)}}},
+      {"weight_bytes", total.weightBytes},
+      {"kv_bytes_per_token", kvBytesPerToken},
+      {"layers", std::move(rows)}};
+  if (pageTokens)
+    object["memory"] = llvm::json::Object{
+        {"weights_section_bytes", weightsBytes},
+        {"page_tokens", pageTokens},
+        {"page_bytes", pageBytes},
+        {"arena_bytes_per_token", arenaPerToken},
+        {"arena_bytes_fixed", arenaFixed},
+        {"peak_bytes_for_steps_of_512", peakBytes(reportTokens)}};
+  return llvm::formatv("{0}", llvm::json::Value(std::move(object))).str();
+}
