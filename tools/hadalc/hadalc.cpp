@@ -9,7 +9,6 @@
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSwitch.h"
 #include "llvm/Config/llvm-config.h"
-#include "llvm/Support/CommandLine.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/JSON.h"
@@ -20,7 +19,6 @@
 #include <unistd.h>
 
 using namespace hadal;
-namespace cl = llvm::cl;
 
 /// Exit codes, the same for all tools.
 enum ExitCode { Done = 0, BadInput = 1, BadUsage = 2, Bug = 3 };
@@ -53,37 +51,98 @@ MODEL: a Hugging Face folder (config.json, *.safetensors) or a .mlir file.
 // Flags
 //===----------------------------------------------------------------------===//
 
-static cl::OptionCategory category("hadalc");
+namespace {
 
-#define FLAG(type, variable, name, ...)                                        \
-  static cl::opt<type> variable(name, cl::cat(category), ##__VA_ARGS__)
+/// A flag as it was given. LLVM's parser is not used: it takes the flags of all
+/// of LLVM, and prints its errors itself.
+struct Flag {
+  enum Kind { Switch, Value, OptionalValue };
 
-static cl::list<std::string> models(cl::Positional, cl::cat(category));
-FLAG(std::string, output, "o");
-FLAG(std::string, emitName, "emit", cl::init("exe"));
-FLAG(std::string, target, "target");
-FLAG(std::string, cpu, "cpu", cl::init("native"));
-FLAG(std::string, weights, "weights", cl::init("pack"));
-FLAG(bool, embedWeights, "embed-weights");
-FLAG(std::string, context, "context");
-FLAG(std::string, maxBatch, "max-batch");
-FLAG(std::string, report, "report", cl::ValueOptional);
-FLAG(bool, json, "json");
-FLAG(std::string, compileTo, "compile-to");
-FLAG(std::string, dumpIR, "dump-ir");
-FLAG(std::string, libraryDir, "library-dir");
-FLAG(bool, printManifest, "manifest");
-FLAG(bool, verbose, "verbose");
-FLAG(bool, quiet, "quiet");
-// Known, but not there yet: a flag must not be ignored.
-FLAG(std::string, quantize, "quantize");
-FLAG(std::string, prune, "prune");
-FLAG(std::string, window, "window");
-FLAG(std::string, lora, "lora");
-FLAG(std::string, activations, "activations");
-FLAG(bool, verify, "verify");
+  const char *name;
+  Kind kind = Value;
+  std::string value = "";
+  bool isGiven = false;
+};
 
-#undef FLAG
+/// All flags; the values are the defaults.
+struct Flags {
+  Flag output{"o"};
+  Flag emit{"emit", Flag::Value, "exe"};
+  Flag target{"target"};
+  Flag cpu{"cpu", Flag::Value, "native"};
+  Flag weights{"weights", Flag::Value, "pack"};
+  Flag embedWeights{"embed-weights", Flag::Switch};
+  Flag context{"context"};
+  Flag maxBatch{"max-batch"};
+  Flag report{"report", Flag::OptionalValue};
+  Flag json{"json", Flag::Switch};
+  Flag compileTo{"compile-to"};
+  Flag dumpIR{"dump-ir"};
+  Flag libraryDir{"library-dir"};
+  Flag manifest{"manifest", Flag::Switch};
+  Flag verbose{"verbose", Flag::Switch};
+  Flag quiet{"quiet", Flag::Switch};
+  Flag help{"help", Flag::Switch};
+  Flag version{"version", Flag::Switch};
+  // Known, but not there yet: a flag must not be ignored.
+  Flag quantize{"quantize"};
+  Flag prune{"prune"};
+  Flag window{"window"};
+  Flag lora{"lora"};
+  Flag activations{"activations"};
+  Flag verify{"verify", Flag::Switch};
+
+  std::vector<std::string> models;
+
+  /// Reads the arguments of main; returns what is wrong with them, or nothing.
+  std::string parse(int argc, char **argv);
+
+private:
+  Flag *find(llvm::StringRef name);
+};
+
+} // namespace
+
+Flag *Flags::find(llvm::StringRef name) {
+  for (Flag *flag :
+       {&output,     &emit,     &target,  &cpu,   &weights,     &embedWeights,
+        &context,    &maxBatch, &report,  &json,  &compileTo,   &dumpIR,
+        &libraryDir, &manifest, &verbose, &quiet, &help,        &version,
+        &quantize,   &prune,    &window,  &lora,  &activations, &verify})
+    if (name == flag->name)
+      return flag;
+  return name == "h" ? &help : nullptr;
+}
+
+std::string Flags::parse(int argc, char **argv) {
+  for (int i = 1; i < argc; ++i) {
+    llvm::StringRef argument = argv[i];
+    if (argument == "--") {
+      models.insert(models.end(), argv + i + 1, argv + argc);
+      break;
+    }
+    if (argument == "-" || !argument.consume_front("-")) {
+      models.push_back(argument.str());
+      continue;
+    }
+    argument.consume_front("-");
+    auto [name, value] = argument.split('=');
+    bool hasValue = name.size() < argument.size();
+    Flag *flag = find(name);
+    if (!flag)
+      return llvm::formatv("unknown flag '{0}'", argv[i]);
+    if (flag->kind == Flag::Switch && hasValue)
+      return llvm::formatv("'{0}' takes no value", argv[i]);
+    if (flag->kind == Flag::Value && !hasValue) {
+      if (i + 1 == argc)
+        return llvm::formatv("'{0}' needs a value", argv[i]);
+      value = argv[++i];
+    }
+    flag->isGiven = true;
+    flag->value = value.str();
+  }
+  return "";
+}
 
 //===----------------------------------------------------------------------===//
 // Messages
@@ -171,10 +230,11 @@ private:
 // From flags to options
 //===----------------------------------------------------------------------===//
 
-/// Parses \p text, a number of 1 or more, or nothing for 0.
-static bool parseCount(llvm::StringRef text, int64_t &count) {
+/// Reads a number of 1 or more; 0 if \p flag is not given.
+static bool parseCount(const Flag &flag, int64_t &count) {
   count = 0;
-  return text.empty() || (!text.getAsInteger(10, count) && count > 0);
+  return !flag.isGiven ||
+         (!llvm::StringRef(flag.value).getAsInteger(10, count) && count > 0);
 }
 
 static std::optional<Emit> parseEmit(llvm::StringRef name) {
@@ -213,137 +273,131 @@ static std::string findLibraries(const char *argv0) {
 }
 
 /// Fills \p options; returns an exit code, after an error, or Done.
-static int makeOptions(const char *argv0, CompileOptions &options) {
-  if (models.size() != 1)
+static int makeOptions(const char *argv0, const Flags &flags,
+                       CompileOptions &options) {
+  if (flags.models.size() != 1)
     return failUsage(
-        llvm::formatv("expects one MODEL, but got {0}", models.size()));
-  options.model = models.front();
-  options.output = output;
-  options.target = target;
-  options.cpu = cpu;
-  options.embedWeights = embedWeights;
-  options.dumpFolder = dumpIR;
+        llvm::formatv("expects one MODEL, but got {0}", flags.models.size()));
+  options.model = flags.models.front();
+  options.output = flags.output.value;
+  options.target = flags.target.value;
+  options.cpu = flags.cpu.value;
+  options.embedWeights = flags.embedWeights.isGiven;
+  options.dumpFolder = flags.dumpIR.value;
   options.libraryFolder =
-      libraryDir.empty() ? findLibraries(argv0) : std::string(libraryDir);
+      flags.libraryDir.isGiven ? flags.libraryDir.value : findLibraries(argv0);
 
-  if (emitName == "cpp" || emitName == "cuda")
-    return fail(BadInput, "--emit=" + emitName + " is not supported yet");
-  std::optional<Emit> emit = parseEmit(emitName);
+  auto refuse = [](const Flag &flag, const char *expected) {
+    return failUsage(llvm::formatv("--{0} is '{1}', expected {2}", flag.name,
+                                   flag.value, expected));
+  };
+  if (flags.emit.value == "cpp" || flags.emit.value == "cuda")
+    return fail(BadInput,
+                "--emit=" + flags.emit.value + " is not supported yet");
+  std::optional<Emit> emit = parseEmit(flags.emit.value);
   if (!emit)
-    return failUsage("--emit is '" + emitName +
-                     "', expected exe, lib, obj, mlir, llvm or asm");
+    return refuse(flags.emit, "exe, lib, obj, mlir, llvm or asm");
   options.emit = *emit;
-  if (compileTo.getNumOccurrences()) {
-    options.stopAfter = parsePhase(compileTo);
+  if (flags.compileTo.isGiven) {
+    options.stopAfter = parsePhase(flags.compileTo.value);
     if (!options.stopAfter)
-      return failUsage("--compile-to is '" + compileTo +
-                       "', expected import, graph, rt, planned, llvm-dialect, "
-                       "llvm or obj");
+      return refuse(flags.compileTo, "import, graph, rt, planned, "
+                                     "llvm-dialect, llvm or obj");
   }
-  if (weights != "pack" && weights != "none")
-    return failUsage("--weights is '" + weights + "', expected pack or none");
-  options.packWeights = weights == "pack";
-  if (!parseCount(context, options.contextTokens))
-    return failUsage("--context is '" + context +
-                     "', expected a positive number");
-  if (!parseCount(maxBatch, options.maxBatch))
-    return failUsage("--max-batch is '" + maxBatch +
-                     "', expected a positive number");
-  if (embedWeights && (*emit != Emit::Executable || !options.packWeights))
+  if (flags.weights.value != "pack" && flags.weights.value != "none")
+    return refuse(flags.weights, "pack or none");
+  options.packWeights = flags.weights.value == "pack";
+  if (!parseCount(flags.context, options.contextTokens))
+    return refuse(flags.context, "a number of 1 or more");
+  if (!parseCount(flags.maxBatch, options.maxBatch))
+    return refuse(flags.maxBatch, "a number of 1 or more");
+  if (options.embedWeights &&
+      (*emit != Emit::Executable || !options.packWeights))
     return failUsage("--embed-weights needs --emit=exe and --weights=pack");
-  bool hasText = options.stopAfter || *emit >= Emit::MLIR;
-  if (output.empty() && !hasText && !report.getNumOccurrences())
+  bool isText = options.stopAfter || *emit >= Emit::MLIR;
+  if (options.output.empty() && !isText && !flags.report.isGiven)
     return failUsage("expects -o OUT");
-  if (output == "-" && !hasText)
+  if (options.output == "-" && !isText)
     return failUsage("-o - needs --emit=mlir, llvm or asm, or --compile-to");
 
-  for (cl::Option *option : std::initializer_list<cl::Option *>{
-           &quantize, &prune, &window, &lora, &activations, &verify})
-    if (option->getNumOccurrences())
+  for (const Flag *flag : {&flags.quantize, &flags.prune, &flags.window,
+                           &flags.lora, &flags.activations, &flags.verify})
+    if (flag->isGiven)
       return fail(BadInput,
-                  "--" + option->ArgStr.str() + " is not supported yet");
+                  "--" + std::string(flag->name) + " is not supported yet");
   return Done;
 }
 
-static int writeReport(const ModelReport &model) {
-  std::string text = json ? model.toJSON() + "\n" : model.toText();
-  if (report.empty() || report == "-") {
+static int writeReport(const Flags &flags, const ModelReport &model) {
+  std::string text =
+      flags.json.isGiven ? model.toJSON() + "\n" : model.toText();
+  const std::string &path = flags.report.value;
+  if (path.empty() || path == "-") {
     llvm::outs() << text;
-    llvm::outs().flush();
     return Done;
   }
   AtomicFile file;
   std::string error;
-  if (!file.open(report, error) ||
-      !file.write(text.data(), text.size(), error) || !file.commit(error))
+  if (!file.open(path, error) || !file.write(text.data(), text.size(), error) ||
+      !file.commit(error))
     return fail(BadInput, error);
   return Done;
 }
 
-static int runManifest() {
-  if (models.size() != 1)
-    return failUsage(llvm::formatv("--manifest expects one product, but got "
-                                   "{0}",
-                                   models.size()));
-  absl::StatusOr<std::string> manifest = readManifest(models.front());
+static int runManifest(const Flags &flags) {
+  if (flags.models.size() != 1)
+    return failUsage(llvm::formatv("--manifest expects one OUT, but got {0}",
+                                   flags.models.size()));
+  const std::string &path = flags.models.front();
+  absl::StatusOr<std::string> manifest = readManifest(path);
   if (!manifest.ok())
     return fail(manifest.status());
   llvm::Expected<llvm::json::Value> value = llvm::json::parse(*manifest);
   if (!value) {
     llvm::consumeError(value.takeError());
-    return fail(BadInput,
-                "the manifest of '" + models.front() + "' is not JSON");
+    return fail(BadInput, "the manifest of '" + path + "' is not JSON");
   }
   llvm::outs() << llvm::formatv("{0:2}\n", *value);
   return Done;
 }
 
-int main(int argc, char **argv) {
-  cl::HideUnrelatedOptions(category);
-  // Help that fits a screen, before the parser sees flags of its own.
-  for (int i = 1; i < argc; ++i) {
-    llvm::StringRef argument = argv[i];
-    if (argument == "--")
-      break;
-    if (argument == "--help" || argument == "-help" || argument == "-h") {
-      llvm::outs() << helpText;
-      return Done;
-    }
-    if (argument == "--version") {
-      llvm::outs() << "hadalc " HADAL_VERSION ", LLVM " LLVM_VERSION_STRING
-                   << '\n';
-      return Done;
-    }
-  }
-  std::string errors;
-  llvm::raw_string_ostream os(errors);
-  if (!cl::ParseCommandLineOptions(argc, argv, "", &os)) {
-    // "hadalc: Unknown command line argument '--x'.  Try: '...'", and more.
-    llvm::StringRef line = llvm::StringRef(errors).split('\n').first;
-    line.consume_front(argv[0]);
-    line.consume_front(llvm::sys::path::filename(argv[0]));
-    line.consume_front(":");
-    line = line.split(".  Try").first.trim();
-    std::string message = line.str();
-    if (!message.empty())
-      message[0] = llvm::toLower(message[0]);
-    return failUsage(message.empty() ? "wrong usage" : message);
-  }
-  if (printManifest)
-    return runManifest();
-
+static int run(const char *argv0, const Flags &flags) {
+  if (flags.manifest.isGiven)
+    return runManifest(flags);
   CompileOptions options;
-  if (int code = makeOptions(argv[0], options))
+  if (int code = makeOptions(argv0, flags, options))
     return code;
-  ProgressLine progress(!quiet && ::isatty(STDERR_FILENO));
+  ProgressLine progress(!flags.quiet.isGiven && ::isatty(STDERR_FILENO));
   options.progress = [&](const Progress &p) { progress.show(p); };
   CompileResult result;
   absl::Status status = compile(options, &result);
   progress.clear();
   if (!status.ok())
     return fail(status);
-  if (verbose)
+  if (flags.verbose.isGiven)
     for (const std::string &note : result.notes)
       llvm::errs() << "hadalc: note: " << note << '\n';
-  return report.getNumOccurrences() ? writeReport(result.report) : Done;
+  return flags.report.isGiven ? writeReport(flags, result.report) : Done;
+}
+
+int main(int argc, char **argv) {
+  Flags flags;
+  std::string error = flags.parse(argc, argv);
+  if (!error.empty())
+    return failUsage(error);
+  int code = Done;
+  if (flags.help.isGiven)
+    llvm::outs() << helpText;
+  else if (flags.version.isGiven)
+    llvm::outs() << "hadalc " HADAL_VERSION ", LLVM " LLVM_VERSION_STRING "\n";
+  else
+    code = run(argv[0], flags);
+  // A full disk or a closed pipe is no bug, and no success.
+  llvm::outs().flush();
+  if (llvm::outs().has_error()) {
+    std::string why = llvm::outs().error().message();
+    llvm::outs().clear_error();
+    return fail(BadInput, "cannot write to the standard output: " + why);
+  }
+  return code;
 }
