@@ -17,6 +17,7 @@
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Program.h"
+#include "llvm/Support/Signals.h"
 #include "llvm/TargetParser/Host.h"
 #include "llvm/TargetParser/Triple.h"
 
@@ -82,18 +83,21 @@ absl::StatusOr<Driver> findDriver(const LinkOptions &options) {
                                        " needs a C++ compiler driver, but "
                                        "there is none of: ",
                                        join(names, ", ")}));
-  if (isClang(driver.path)) {
-    if (!native)
-      driver.arguments.push_back(concat({"--target=", triple.str()}));
+  if (!isClang(driver.path)) {
+    // A cross gcc looks for a linker that is named after its target.
+    if (native && findProgram("ld.lld"))
+      driver.arguments.push_back("-fuse-ld=lld");
+    return driver;
   }
-  // Beside clang it may be without being in PATH.
+  if (!native)
+    driver.arguments.push_back(concat({"--target=", triple.str()}));
+  // It may be beside clang without being in PATH.
   SmallString<128> beside;
   if (!sys::fs::real_path(driver.path, beside)) {
     sys::path::remove_filename(beside);
     sys::path::append(beside, "ld.lld");
   }
-  if (findProgram("ld.lld") ||
-      (isClang(driver.path) && sys::fs::can_execute(beside)))
+  if (findProgram("ld.lld") || sys::fs::can_execute(beside))
     driver.arguments.push_back("-fuse-ld=lld");
   return driver;
 }
@@ -115,7 +119,11 @@ absl::Status runDriver(const Driver &driver, ArrayRef<std::string> arguments) {
           sys::fs::createTemporaryFile("hadal-link", "log", log))
     return absl::UnavailableError(
         concat({"no temporary file: ", code.message()}));
-  scope_exit cleanup([&] { sys::fs::remove(log); });
+  sys::RemoveFileOnSignal(log);
+  scope_exit cleanup([&] {
+    sys::fs::remove(log);
+    sys::DontRemoveFileOnSignal(log);
+  });
 
   SmallVector<StringRef> line = {driver.path};
   line.append(driver.arguments.begin(), driver.arguments.end());

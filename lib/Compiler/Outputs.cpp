@@ -11,36 +11,88 @@
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Signals.h"
 
+#include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <sys/wait.h>
 #include <unistd.h>
 
 using namespace hadal;
+using llvm::StringRef;
 
-/// The scratch folder, for the handler of signals; empty if there is none.
-static char folderToRemove[4096];
+//===----------------------------------------------------------------------===//
+// Signals
+//===----------------------------------------------------------------------===//
 
-/// LLVM has removed the files; what is left is the folder they were in.
-static void removeFolderAndExit() {
-  if (folderToRemove[0])
-    ::rmdir(folderToRemove);
+namespace {
+
+/// A path where a handler of signals can read it.
+struct PathSlot {
+  char path[4096];
+  std::atomic<bool> isUsed;
+};
+
+} // namespace
+
+/// More than a compilation has; what does not fit is left after a signal.
+static PathSlot temporaryFiles[16];
+static PathSlot temporaryFolder;
+
+static void setSlot(PathSlot &slot, StringRef path) {
+  if (path.size() >= sizeof(slot.path))
+    return;
+  std::memcpy(slot.path, path.data(), path.size());
+  slot.path[path.size()] = 0;
+  slot.isUsed = true;
+}
+
+/// LLVM removes \p path at a signal, and endAtSignal once more.
+static void removeOnSignal(const std::string &path) {
+  llvm::sys::RemoveFileOnSignal(path);
+  for (PathSlot &slot : temporaryFiles)
+    if (!slot.isUsed)
+      return setSlot(slot, path);
+}
+
+static void dontRemoveOnSignal(const std::string &path) {
+  llvm::sys::DontRemoveFileOnSignal(path);
+  for (PathSlot &slot : temporaryFiles)
+    if (slot.isUsed && path == slot.path)
+      slot.isUsed = false;
+}
+
+/// Ends the process after a signal. A linker that still runs may write its
+/// output after LLVM has removed it. A second signal ends the wait.
+static void endAtSignal() {
+  while (::waitpid(-1, nullptr, 0) > 0 || errno == EINTR)
+    ;
+  for (PathSlot &slot : temporaryFiles)
+    if (slot.isUsed)
+      ::unlink(slot.path);
+  if (temporaryFolder.isUsed)
+    ::rmdir(temporaryFolder.path);
   ::_exit(128 + SIGINT);
 }
 
-Outputs::Outputs() { llvm::sys::SetInterruptFunction(removeFolderAndExit); }
+//===----------------------------------------------------------------------===//
+// Outputs
+//===----------------------------------------------------------------------===//
+
+Outputs::Outputs() { llvm::sys::SetInterruptFunction(endAtSignal); }
 
 Outputs::~Outputs() {
   for (Entry &entry : entries) {
     entry.file.reset();
-    llvm::sys::DontRemoveFileOnSignal(entry.temporary);
+    dontRemoveOnSignal(entry.temporary);
   }
   for (const std::string &file : scratchFiles) {
     llvm::sys::fs::remove(file);
-    llvm::sys::DontRemoveFileOnSignal(file);
+    dontRemoveOnSignal(file);
   }
   if (!scratchFolder.empty()) {
     llvm::sys::fs::remove(scratchFolder);
-    folderToRemove[0] = 0;
+    temporaryFolder.isUsed = false;
   }
   llvm::sys::SetInterruptFunction(nullptr);
 }
@@ -62,7 +114,7 @@ absl::StatusOr<AtomicFile *> Outputs::add(const std::string &path,
   if (!entry.file->open(path, error))
     return absl::InvalidArgumentError(error);
   entry.temporary = entry.file->temporaryPath();
-  llvm::sys::RemoveFileOnSignal(entry.temporary);
+  removeOnSignal(entry.temporary);
   entries.push_back(std::move(entry));
   return entries.back().file.get();
 }
@@ -75,11 +127,10 @@ absl::StatusOr<std::string> Outputs::getScratchPath(const std::string &name) {
       return absl::InvalidArgumentError(
           absl::StrCat("cannot create a temporary folder: ", code.message()));
     scratchFolder = folder.str().str();
-    if (scratchFolder.size() < sizeof(folderToRemove))
-      std::strcpy(folderToRemove, scratchFolder.c_str());
+    setSlot(temporaryFolder, scratchFolder);
   }
   scratchFiles.push_back(scratchFolder + "/" + name);
-  llvm::sys::RemoveFileOnSignal(scratchFiles.back());
+  removeOnSignal(scratchFiles.back());
   return scratchFiles.back();
 }
 
@@ -98,7 +149,7 @@ absl::Status Outputs::commit() {
         llvm::sys::fs::remove(entries[done].path);
       return absl::InvalidArgumentError(error);
     }
-    llvm::sys::DontRemoveFileOnSignal(entry.temporary);
+    dontRemoveOnSignal(entry.temporary);
   }
   return absl::OkStatus();
 }
