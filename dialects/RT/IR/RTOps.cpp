@@ -73,7 +73,7 @@ LogicalResult WeightOp::verify() {
   if (isAligned(getOffset()))
     return success();
   return emitOpError("expects an offset that is a multiple of ") // C1
-         << alignmentBytes << ", but got " << getOffset();
+         << alignmentBytes << ", but got " << int64_t(getOffset());
 }
 
 LogicalResult AllocOp::verify() {
@@ -110,8 +110,8 @@ LogicalResult PageOp::verify() {
       int64_t(getOffset()) >= 0)
     return success();
   return emitOpError("expects positive sizes and an offset >= 0, but got ")
-         << getPageBytes() << ", " << getLayerBytes() << " and "
-         << getOffset(); // C1
+         << int64_t(getPageBytes()) << ", " << int64_t(getLayerBytes())
+         << " and " << int64_t(getOffset()); // C1
 }
 
 void KernelOp::build(OpBuilder &builder, OperationState &state, StringRef name,

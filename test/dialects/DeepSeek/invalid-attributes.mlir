@@ -1,0 +1,186 @@
+// A case for each parameter of an attribute or type that is checked.
+
+// RUN: hadal-opt %s -split-input-file -verify-diagnostics
+
+// expected-error @below {{expects dim to be even and positive, but got 7}}
+func.func private @rotary_dim() attributes {a = #deepseek.rotary<dim = 7, theta = 1.0e4 : f64, layout = half_split>}
+
+// -----
+
+// expected-error @below {{expects dim to be even and positive, but got 0}}
+func.func private @rotary_dim_zero() attributes {a = #deepseek.rotary<dim = 0, theta = 1.0e4 : f64, layout = half_split>}
+
+// -----
+
+// expected-error @below {{expects theta > 1.000000e+00, but got 1.000000e+00}}
+func.func private @rotary_theta() attributes {a = #deepseek.rotary<dim = 8, theta = 1.0 : f64, layout = half_split>}
+
+// -----
+
+// expected-error @below {{expects theta to be f64, but got 1.000000e+04 : f32}}
+func.func private @rotary_theta_type() attributes {a = #deepseek.rotary<dim = 8, theta = 1.0e4 : f32, layout = half_split>}
+
+// -----
+
+// expected-error @below {{expects theta > 1.000000e+00, but got nan}}
+func.func private @rotary_theta_nan() attributes {a = #deepseek.rotary<dim = 8, theta = 0x7FF8000000000000 : f64, layout = half_split>}
+
+// -----
+
+// expected-error @below {{expects a linear, llama3 or yarn scaling, but got 1 : i64}}
+func.func private @rotary_scaling() attributes {a = #deepseek.rotary<dim = 8, theta = 1.0e4 : f64, layout = half_split, scaling = 1 : i64>}
+
+// -----
+
+// expected-error @below {{expects factor >= 1.000000e+00, but got 5.000000e-01}}
+func.func private @linear_factor() attributes {a = #deepseek.linear_scaling<factor = 0.5 : f64>}
+
+// -----
+
+// expected-error @below {{expects factor >= 1.000000e+00, but got 0.000000e+00}}
+func.func private @llama3_factor() attributes {a = #deepseek.llama3_scaling<factor = 0.0 : f64, low_freq_factor = 1.0 : f64, high_freq_factor = 4.0 : f64, original = 8192>}
+
+// -----
+
+// expected-error @below {{expects low_freq_factor > 0.000000e+00, but got 0.000000e+00}}
+func.func private @llama3_low() attributes {a = #deepseek.llama3_scaling<factor = 8.0 : f64, low_freq_factor = 0.0 : f64, high_freq_factor = 4.0 : f64, original = 8192>}
+
+// -----
+
+// expected-error @below {{expects high_freq_factor > 0.000000e+00, but got -1.000000e+00}}
+func.func private @llama3_high() attributes {a = #deepseek.llama3_scaling<factor = 8.0 : f64, low_freq_factor = 1.0 : f64, high_freq_factor = -1.0 : f64, original = 8192>}
+
+// -----
+
+// expected-error @below {{expects high_freq_factor > low_freq_factor, but got 1.000000e+00 and 4.000000e+00}}
+func.func private @llama3_order() attributes {a = #deepseek.llama3_scaling<factor = 8.0 : f64, low_freq_factor = 4.0 : f64, high_freq_factor = 1.0 : f64, original = 8192>}
+
+// -----
+
+// expected-error @below {{expects original > 0, but got 0}}
+func.func private @llama3_original() attributes {a = #deepseek.llama3_scaling<factor = 8.0 : f64, low_freq_factor = 1.0 : f64, high_freq_factor = 4.0 : f64, original = 0>}
+
+// -----
+
+// expected-error @below {{expects factor >= 1.000000e+00, but got 0.000000e+00}}
+func.func private @yarn_factor() attributes {a = #deepseek.yarn_scaling<factor = 0.0 : f64, original = 4096, beta_fast = 32.0 : f64, beta_slow = 1.0 : f64, attention_factor = 1.0 : f64, truncate = true>}
+
+// -----
+
+// expected-error @below {{expects original > 0, but got -1}}
+func.func private @yarn_original() attributes {a = #deepseek.yarn_scaling<factor = 40.0 : f64, original = -1, beta_fast = 32.0 : f64, beta_slow = 1.0 : f64, attention_factor = 1.0 : f64, truncate = true>}
+
+// -----
+
+// expected-error @below {{expects beta_slow > 0.000000e+00, but got 0.000000e+00}}
+func.func private @yarn_slow() attributes {a = #deepseek.yarn_scaling<factor = 40.0 : f64, original = 4096, beta_fast = 32.0 : f64, beta_slow = 0.0 : f64, attention_factor = 1.0 : f64, truncate = true>}
+
+// -----
+
+// expected-error @below {{expects beta_fast > 0.000000e+00, but got 0.000000e+00}}
+func.func private @yarn_fast() attributes {a = #deepseek.yarn_scaling<factor = 40.0 : f64, original = 4096, beta_fast = 0.0 : f64, beta_slow = 1.0 : f64, attention_factor = 1.0 : f64, truncate = true>}
+
+// -----
+
+// expected-error @below {{expects beta_fast > beta_slow, but got 1.000000e+00 and 3.200000e+01}}
+func.func private @yarn_order() attributes {a = #deepseek.yarn_scaling<factor = 40.0 : f64, original = 4096, beta_fast = 1.0 : f64, beta_slow = 32.0 : f64, attention_factor = 1.0 : f64, truncate = true>}
+
+// -----
+
+// expected-error @below {{expects attention_factor > 0.000000e+00, but got 0.000000e+00}}
+func.func private @yarn_attention_factor() attributes {a = #deepseek.yarn_scaling<factor = 40.0 : f64, original = 4096, beta_fast = 32.0 : f64, beta_slow = 1.0 : f64, attention_factor = 0.0 : f64, truncate = true>}
+
+// -----
+
+// expected-error @below {{expects experts > 0, but got 0}}
+func.func private @routing_experts() attributes {a = #deepseek.routing<scoring = softmax, method = greedy, experts = 0, top_k = 2, groups = 1, top_groups = 1, normalize = false, scale = 1.0 : f64>}
+
+// -----
+
+// expected-error @below {{expects top_k > 0, but got 0}}
+func.func private @routing_top_k() attributes {a = #deepseek.routing<scoring = softmax, method = greedy, experts = 8, top_k = 0, groups = 1, top_groups = 1, normalize = false, scale = 1.0 : f64>}
+
+// -----
+
+// expected-error @below {{expects groups > 0, but got 0}}
+func.func private @routing_groups() attributes {a = #deepseek.routing<scoring = softmax, method = greedy, experts = 8, top_k = 2, groups = 0, top_groups = 1, normalize = false, scale = 1.0 : f64>}
+
+// -----
+
+// expected-error @below {{expects top_groups > 0, but got 0}}
+func.func private @routing_top_groups() attributes {a = #deepseek.routing<scoring = softmax, method = greedy, experts = 8, top_k = 2, groups = 1, top_groups = 0, normalize = false, scale = 1.0 : f64>}
+
+// -----
+
+// expected-error @below {{expects scale > 0.000000e+00, but got 0.000000e+00}}
+func.func private @routing_scale() attributes {a = #deepseek.routing<scoring = softmax, method = greedy, experts = 8, top_k = 2, groups = 1, top_groups = 1, normalize = false, scale = 0.0 : f64>}
+
+// -----
+
+// expected-error @below {{expects experts to be a multiple of groups, but got 8 and 3}}
+func.func private @routing_multiple() attributes {a = #deepseek.routing<scoring = softmax, method = group_limited_greedy, experts = 8, top_k = 2, groups = 3, top_groups = 1, normalize = false, scale = 1.0 : f64>}
+
+// -----
+
+// expected-error @below {{expects top_groups <= groups, but got 3 and 2}}
+func.func private @routing_best_groups() attributes {a = #deepseek.routing<scoring = softmax, method = group_limited_greedy, experts = 8, top_k = 2, groups = 2, top_groups = 3, normalize = false, scale = 1.0 : f64>}
+
+// -----
+
+// expected-error @below {{expects one group for greedy, but got 2}}
+func.func private @routing_greedy_groups() attributes {a = #deepseek.routing<scoring = softmax, method = greedy, experts = 8, top_k = 2, groups = 2, top_groups = 1, normalize = false, scale = 1.0 : f64>}
+
+// -----
+
+// expected-error @below {{expects top_k <= experts of the chosen groups, but got 3 and 2}}
+func.func private @routing_too_many() attributes {a = #deepseek.routing<scoring = softmax, method = group_limited_greedy, experts = 8, top_k = 3, groups = 4, top_groups = 1, normalize = false, scale = 1.0 : f64>}
+
+// -----
+
+// expected-error @below {{expects groups of two or more experts, whose two best are summed, but got 1}}
+func.func private @routing_small_groups() attributes {a = #deepseek.routing<scoring = sigmoid, method = noaux_tc, experts = 8, top_k = 2, groups = 8, top_groups = 2, normalize = false, scale = 1.0 : f64>}
+
+// -----
+
+// expected-error @below {{expects tiles of 16 rows, but got 8}}
+func.func private @tiled_rows(tensor<64x32xbf16, #deepseek.tiled<rows = 8>>)
+
+// -----
+
+// expected-error @below {{expects a tiled weight to have 2 or 3 dimensions, but got 1}}
+func.func private @tiled_rank(tensor<64xbf16, #deepseek.tiled<rows = 16>>)
+
+// -----
+
+// expected-error @below {{expects layers > 0, but got 0}}
+func.func private @kv_cache_layers(!deepseek.kv_cache<kind = heads, layers = 0, heads = 2, key_dim = 8, value_dim = 8, element = f32>)
+
+// -----
+
+// expected-error @below {{expects heads > 0, but got 0}}
+func.func private @kv_cache_heads(!deepseek.kv_cache<kind = heads, layers = 2, heads = 0, key_dim = 8, value_dim = 8, element = f32>)
+
+// -----
+
+// expected-error @below {{expects key_dim > 0, but got 0}}
+func.func private @kv_cache_key_dim(!deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 0, value_dim = 8, element = f32>)
+
+// -----
+
+// expected-error @below {{expects value_dim > 0, but got -1}}
+func.func private @kv_cache_value_dim(!deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = -1, element = f32>)
+
+// -----
+
+// expected-error @below {{expects a latent cache to have one head and key_dim > value_dim, but got 2, 12 and 8}}
+func.func private @kv_cache_latent_heads(!deepseek.kv_cache<kind = latent, layers = 2, heads = 2, key_dim = 12, value_dim = 8, element = f32>)
+
+// -----
+
+// expected-error @below {{expects a latent cache to have one head and key_dim > value_dim, but got 1, 8 and 8}}
+func.func private @kv_cache_latent_dims(!deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 8, value_dim = 8, element = f32>)
+
+// -----
+
+// expected-error @below {{expects f32 elements, but got 'f16'}}
+func.func private @kv_cache_element(!deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 8, element = f16>)

@@ -1,0 +1,787 @@
+// A case for each constraint that a verifier checks.
+
+// RUN: hadal-opt %s -split-input-file -verify-diagnostics
+
+// expected-error @below {{'deepseek.model' op expects vocab > 0, but got 0}}
+deepseek.model @model_c1 vocab 0 hidden 32 layers 2 context 64 entry @forward {}
+func.func private @forward(tensor<?xi32>, tensor<?xi32>, tensor<?xi32>, tensor<?xi32>, !deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 8, element = f32>) -> tensor<?x40xf32>
+
+// -----
+
+// expected-error @below {{'deepseek.model' op expects entry @forward to be a function of this module}}
+deepseek.model @model_c2 vocab 40 hidden 32 layers 2 context 64 entry @forward {}
+
+// -----
+
+// expected-error @below {{'deepseek.model' op expects entry @forward to take token ids, positions, sequences, output rows and a cache and to return 'tensor<?x40xf32>', but got '(tensor<?xi32>) -> tensor<?x40xf32>'}}
+deepseek.model @model_c2_type vocab 40 hidden 32 layers 2 context 64 entry @forward {}
+func.func private @forward(tensor<?xi32>) -> tensor<?x40xf32>
+
+// -----
+
+// expected-error @below {{'deepseek.weight' op expects a recipe that ends in 'deepseek.yield'}}
+deepseek.weight @weight_c1 : tensor<4x8xbf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x8xbf16>
+}
+
+// -----
+
+// expected-error @below {{'deepseek.weight' op expects a recipe of type 'tensor<4x8xf32>', but got 'tensor<4x8xbf16>'}}
+deepseek.weight @weight_c1_type : tensor<4x8xf32> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x8xbf16>
+  // expected-note @below {{yielded here}}
+  deepseek.yield %0 : tensor<4x8xbf16>
+}
+
+// -----
+
+// expected-error @below {{'deepseek.weight' op expects a static shape, but got 'tensor<?x8xbf16>'}}
+deepseek.weight @weight_c2 : tensor<?x8xbf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x8xbf16>
+  deepseek.yield %0 : tensor<4x8xbf16>
+}
+
+// -----
+
+func.func @use_weight_c1() {
+  // expected-error @below {{'deepseek.use_weight' op expects @none to be a weight}}
+  %0 = deepseek.use_weight @none : tensor<4xf32>
+  return
+}
+
+// -----
+
+// expected-note @below {{declared here}}
+deepseek.weight @w : tensor<4x8xbf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x8xbf16>
+  deepseek.yield %0 : tensor<4x8xbf16>
+}
+func.func @use_weight_c1_type() {
+  // expected-error @below {{'deepseek.use_weight' op expects the type of the weight, 'tensor<4x8xbf16>', but got 'tensor<4xf32>'}}
+  %0 = deepseek.use_weight @w : tensor<4xf32>
+  return
+}
+
+// -----
+
+deepseek.weight @source_c1 : tensor<4x8xbf16> {
+  // expected-error @below {{'deepseek.source' op expects one offset for each of 1 tensors, but got 2}}
+  %0 = deepseek.source "w" in ["f"] at [0, 1] : tensor<4x8xbf16>
+  deepseek.yield %0 : tensor<4x8xbf16>
+}
+
+// -----
+
+deepseek.weight @source_c1_stack : tensor<4x8xbf16> {
+  // expected-error @below {{'deepseek.source' op expects one offset for each of 4 tensors, but got 1}}
+  %0 = deepseek.source "w.{}" in ["f"] at [0] : tensor<4x8xbf16>
+  deepseek.yield %0 : tensor<4x8xbf16>
+}
+
+// -----
+
+deepseek.weight @source_c1_negative : tensor<4x8xbf16> {
+  // expected-error @below {{'deepseek.source' op expects offsets >= 0, but got -1}}
+  %0 = deepseek.source "w" in ["f"] at [-1] : tensor<4x8xbf16>
+  deepseek.yield %0 : tensor<4x8xbf16>
+}
+
+// -----
+
+deepseek.weight @source_c2 : tensor<4x8xbf16> {
+  // expected-error @below {{'deepseek.source' op expects one file, or one for each of 1 tensors, but got 2}}
+  %0 = deepseek.source "w" in ["f", "g"] at [0] : tensor<4x8xbf16>
+  deepseek.yield %0 : tensor<4x8xbf16>
+}
+
+// -----
+
+deepseek.weight @source_c2_empty : tensor<4x8xbf16> {
+  // expected-error @below {{'deepseek.source' op expects one file, or one for each of 1 tensors, but got 1}}
+  %0 = deepseek.source "w" in ["f"] at [] : tensor<4x8xbf16>
+  deepseek.yield %0 : tensor<4x8xbf16>
+}
+
+// -----
+
+deepseek.weight @concat_c1 : tensor<8x8xbf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x8xbf16>
+  // expected-error @below {{'deepseek.concat' op expects axis within rank 2, but got 2}}
+  %1 = deepseek.concat %0, %0 axis 2 : (tensor<4x8xbf16>, tensor<4x8xbf16>) -> tensor<8x8xbf16>
+  deepseek.yield %1 : tensor<8x8xbf16>
+}
+
+// -----
+
+deepseek.weight @concat_c1_shape : tensor<8x8xbf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x8xbf16>
+  // expected-error @below {{'deepseek.concat' op expects inputs like the result except along axis 1, but got 'tensor<4x8xbf16>' and 'tensor<8x8xbf16>'}}
+  %1 = deepseek.concat %0, %0 axis 1 : (tensor<4x8xbf16>, tensor<4x8xbf16>) -> tensor<8x8xbf16>
+  deepseek.yield %1 : tensor<8x8xbf16>
+}
+
+// -----
+
+deepseek.weight @concat_c1_sum : tensor<9x8xbf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x8xbf16>
+  // expected-error @below {{'deepseek.concat' op expects 8 along axis 0, but got 'tensor<9x8xbf16>'}}
+  %1 = deepseek.concat %0, %0 axis 0 : (tensor<4x8xbf16>, tensor<4x8xbf16>) -> tensor<9x8xbf16>
+  deepseek.yield %1 : tensor<9x8xbf16>
+}
+
+// -----
+
+deepseek.weight @slice_c1 : tensor<4x8xbf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x8xbf16>
+  // expected-error @below {{'deepseek.slice' op expects axis within rank 2, but got 2}}
+  %1 = deepseek.slice %0 axis 2 from 0 to 1 : tensor<4x8xbf16> -> tensor<4x8xbf16>
+  deepseek.yield %1 : tensor<4x8xbf16>
+}
+
+// -----
+
+deepseek.weight @slice_c1_bounds : tensor<4x8xbf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x8xbf16>
+  // expected-error @below {{'deepseek.slice' op expects 0 <= begin < end <= 8, but got 0 and 9}}
+  %1 = deepseek.slice %0 axis 1 from 0 to 9 : tensor<4x8xbf16> -> tensor<4x8xbf16>
+  deepseek.yield %1 : tensor<4x8xbf16>
+}
+
+// -----
+
+deepseek.weight @slice_c1_empty : tensor<4x8xbf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x8xbf16>
+  // expected-error @below {{'deepseek.slice' op expects 0 <= begin < end <= 8, but got 3 and 3}}
+  %1 = deepseek.slice %0 axis 1 from 3 to 3 : tensor<4x8xbf16> -> tensor<4x8xbf16>
+  deepseek.yield %1 : tensor<4x8xbf16>
+}
+
+// -----
+
+deepseek.weight @slice_c1_result : tensor<4x8xbf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x8xbf16>
+  // expected-error @below {{'deepseek.slice' op expects result 'tensor<4x4xbf16>', but got 'tensor<4x8xbf16>'}}
+  %1 = deepseek.slice %0 axis 1 from 0 to 4 : tensor<4x8xbf16> -> tensor<4x8xbf16>
+  deepseek.yield %1 : tensor<4x8xbf16>
+}
+
+// -----
+
+deepseek.weight @reshape_c1 : tensor<33xbf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x8xbf16>
+  // expected-error @below {{'deepseek.reshape' op expects as many elements, of one type, but got 'tensor<4x8xbf16>' and 'tensor<33xbf16>'}}
+  %1 = deepseek.reshape %0 : tensor<4x8xbf16> -> tensor<33xbf16>
+  deepseek.yield %1 : tensor<33xbf16>
+}
+
+// -----
+
+deepseek.weight @transpose_c1 : tensor<8x8xbf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x8xbf16>
+  // expected-error @below {{'deepseek.transpose' op expects a permutation from 'tensor<4x8xbf16>' to 'tensor<8x8xbf16>', but got [1, 1]}}
+  %1 = deepseek.transpose %0 [1, 1] : tensor<4x8xbf16> -> tensor<8x8xbf16>
+  deepseek.yield %1 : tensor<8x8xbf16>
+}
+
+// -----
+
+deepseek.weight @transpose_c1_shape : tensor<4x8xbf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x8xbf16>
+  // expected-error @below {{'deepseek.transpose' op expects a permutation from 'tensor<4x8xbf16>' to 'tensor<4x8xbf16>', but got [1, 0]}}
+  %1 = deepseek.transpose %0 [1, 0] : tensor<4x8xbf16> -> tensor<4x8xbf16>
+  deepseek.yield %1 : tensor<4x8xbf16>
+}
+
+// -----
+
+deepseek.weight @convert_c1 : tensor<8x4xbf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x8xbf16>
+  // expected-error @below {{'deepseek.convert' op expects a result of shape 4x8, but got 'tensor<8x4xbf16>'}}
+  %1 = deepseek.convert %0 : tensor<4x8xbf16> to tensor<8x4xbf16>
+  deepseek.yield %1 : tensor<8x4xbf16>
+}
+
+// -----
+
+deepseek.weight @dequantize_c1 : tensor<256x130xf32> {
+  %0 = deepseek.source "w" in [] at [] : tensor<256x130xf8E4M3FN>
+  %1 = deepseek.source "s" in [] at [] : tensor<2x2xf32>
+  // expected-error @below {{'deepseek.dequantize' op expects positive block sizes, but got 0 and 128}}
+  %2 = deepseek.dequantize %0, %1 block 0 x 128 : tensor<256x130xf8E4M3FN>, tensor<2x2xf32> -> tensor<256x130xf32>
+  deepseek.yield %2 : tensor<256x130xf32>
+}
+
+// -----
+
+deepseek.weight @dequantize_c2 : tensor<256x130xf32> {
+  %0 = deepseek.source "w" in [] at [] : tensor<256x130xf8E4M3FN>
+  %1 = deepseek.source "s" in [] at [] : tensor<2x1xf32>
+  // expected-error @below {{'deepseek.dequantize' op expects scales of shape 2x2, but got 'tensor<2x1xf32>'}}
+  %2 = deepseek.dequantize %0, %1 block 128 x 128 : tensor<256x130xf8E4M3FN>, tensor<2x1xf32> -> tensor<256x130xf32>
+  deepseek.yield %2 : tensor<256x130xf32>
+}
+
+// -----
+
+deepseek.weight @dequantize_c3 : tensor<256x130xf32> {
+  %0 = deepseek.source "w" in [] at [] : tensor<256x130xf8E4M3FN>
+  %1 = deepseek.source "s" in [] at [] : tensor<4x3xf32>
+  // expected-error @below {{'deepseek.dequantize' op expects blocks of 128 x 128, but got 64 x 64}}
+  %2 = deepseek.dequantize %0, %1 block 64 x 64 : tensor<256x130xf8E4M3FN>, tensor<4x3xf32> -> tensor<256x130xf32>
+  deepseek.yield %2 : tensor<256x130xf32>
+}
+
+// -----
+
+deepseek.weight @rotary_table_c1 : tensor<64x4xf32> {
+  // expected-error @below {{'deepseek.rotary_table' op expects a result of shape ?x8, but got 'tensor<64x4xf32>'}}
+  %0 = deepseek.rotary_table <dim = 8, theta = 1.0e4 : f64, layout = half_split> : tensor<64x4xf32>
+  deepseek.yield %0 : tensor<64x4xf32>
+}
+
+// -----
+
+deepseek.weight @pack_c1 : tensor<4x8xbf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x8xbf16>
+  // expected-error @below {{'deepseek.pack' op expects the input's type with a tiled encoding, but got 'tensor<4x8xbf16>' and 'tensor<4x8xbf16>'}}
+  %1 = deepseek.pack %0 : tensor<4x8xbf16> to tensor<4x8xbf16>
+  deepseek.yield %1 : tensor<4x8xbf16>
+}
+
+// -----
+
+func.func @embed_c1(%t: tensor<?xi32>, %w: tensor<40x16xf32>) {
+  // expected-error @below {{'deepseek.embed' op expects a result of shape ?x16, but got 'tensor<?x8xf32>'}}
+  %0 = deepseek.embed %t, %w : tensor<?xi32>, tensor<40x16xf32> -> tensor<?x8xf32>
+  return
+}
+
+// -----
+
+func.func @rms_norm_c1(%x: tensor<?x16xf32>, %w: tensor<8xf32>) {
+  // expected-error @below {{'deepseek.rms_norm' op expects weight of shape 16, but got 'tensor<8xf32>'}}
+  %0 = deepseek.rms_norm %x, %w epsilon 1.0e-6 : tensor<?x16xf32>, tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @rms_norm_c2(%x: tensor<?x16xf32>, %w: tensor<16xf32>) {
+  // expected-error @below {{'deepseek.rms_norm' op expects epsilon > 0, but got 0.000000e+00 : f32}}
+  %0 = deepseek.rms_norm %x, %w epsilon 0.0 : tensor<?x16xf32>, tensor<16xf32>
+  return
+}
+
+// -----
+
+func.func @rms_norm_c2_nan(%x: tensor<?x16xf32>, %w: tensor<16xf32>) {
+  // expected-error @below {{'deepseek.rms_norm' op expects epsilon > 0, but got 0x7FC00000 : f32}}
+  %0 = deepseek.rms_norm %x, %w epsilon 0x7FC00000 : tensor<?x16xf32>, tensor<16xf32>
+  return
+}
+
+// -----
+
+func.func @linear_c1(%x: tensor<?x16xf32>, %w: tensor<24x8xf32>) {
+  // expected-error @below {{'deepseek.linear' op expects weight and input to agree in k, but got 'tensor<24x8xf32>' and 'tensor<?x16xf32>'}}
+  %0 = deepseek.linear %x, %w : tensor<?x16xf32>, tensor<24x8xf32> -> tensor<?x24xf32>
+  return
+}
+
+// -----
+
+func.func @linear_c1_result(%x: tensor<?x16xf32>, %w: tensor<24x16xf32>) {
+  // expected-error @below {{'deepseek.linear' op expects a result of shape ?x24, but got 'tensor<?x16xf32>'}}
+  %0 = deepseek.linear %x, %w : tensor<?x16xf32>, tensor<24x16xf32> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @linear_c2(%x: tensor<?x16xf32>, %w: tensor<24x16xf32>, %b: tensor<16xf32>) {
+  // expected-error @below {{'deepseek.linear' op expects bias of shape 24, but got 'tensor<16xf32>'}}
+  %0 = deepseek.linear %x, %w bias %b : tensor<16xf32> : tensor<?x16xf32>, tensor<24x16xf32> -> tensor<?x24xf32>
+  return
+}
+
+// -----
+
+func.func @linear_c3(%x: tensor<?x16xf32>, %w: tensor<24x16xf8E4M3FN>) {
+  // expected-error @below {{'deepseek.linear' op expects scales with an FP8 weight and only then, but got none with 'tensor<24x16xf8E4M3FN>'}}
+  %0 = deepseek.linear %x, %w : tensor<?x16xf32>, tensor<24x16xf8E4M3FN> -> tensor<?x24xf32>
+  return
+}
+
+// -----
+
+func.func @linear_c3_not_fp8(%x: tensor<?x16xf32>, %w: tensor<24x16xf32>, %s: tensor<1x1xf32>) {
+  // expected-error @below {{'deepseek.linear' op expects scales with an FP8 weight and only then, but got scales with 'tensor<24x16xf32>'}}
+  %0 = deepseek.linear %x, %w scales %s : tensor<1x1xf32> : tensor<?x16xf32>, tensor<24x16xf32> -> tensor<?x24xf32>
+  return
+}
+
+// -----
+
+func.func @linear_c3_shape(%x: tensor<?x16xf32>, %w: tensor<130x16xf8E4M3FN>, %s: tensor<1x1xf32>) {
+  // expected-error @below {{'deepseek.linear' op expects scales of shape 2x1, but got 'tensor<1x1xf32>'}}
+  %0 = deepseek.linear %x, %w scales %s : tensor<1x1xf32> : tensor<?x16xf32>, tensor<130x16xf8E4M3FN> -> tensor<?x130xf32>
+  return
+}
+
+// -----
+
+func.func @head_linear_c1(%x: tensor<?x16xf32>, %w: tensor<3x4x5xf32>) {
+  // expected-error @below {{'deepseek.head_linear' op expects 3 heads of at least 5 columns, but got 'tensor<?x16xf32>'}}
+  %0 = deepseek.head_linear %x, %w : tensor<?x16xf32>, tensor<3x4x5xf32> -> tensor<?x12xf32>
+  return
+}
+
+// -----
+
+func.func @head_linear_c1_stride(%x: tensor<?x16xf32>, %w: tensor<2x4x9xf32>) {
+  // expected-error @below {{'deepseek.head_linear' op expects 2 heads of at least 9 columns, but got 'tensor<?x16xf32>'}}
+  %0 = deepseek.head_linear %x, %w : tensor<?x16xf32>, tensor<2x4x9xf32> -> tensor<?x8xf32>
+  return
+}
+
+// -----
+
+func.func @head_linear_c1_result(%x: tensor<?x16xf32>, %w: tensor<2x4x6xf32>) {
+  // expected-error @below {{'deepseek.head_linear' op expects a result of shape ?x8, but got 'tensor<?x12xf32>'}}
+  %0 = deepseek.head_linear %x, %w : tensor<?x16xf32>, tensor<2x4x6xf32> -> tensor<?x12xf32>
+  return
+}
+
+// -----
+
+func.func @split_c1(%x: tensor<?x16xf32>) {
+  // expected-error @below {{'deepseek.split' op expects parts of 16 columns in all, but got 12}}
+  %0:2 = deepseek.split %x : tensor<?x16xf32> -> tensor<?x8xf32>, tensor<?x4xf32>
+  return
+}
+
+// -----
+
+func.func @rotary_c1(%x: tensor<?x16xf32>, %p: tensor<?xi32>) {
+  // expected-error @below {{'deepseek.rotary' op expects heads that divide 16 columns into at least 8, but got 3}}
+  %0 = deepseek.rotary %x, %p heads 3 by <dim = 8, theta = 1.0e4 : f64, layout = half_split> : tensor<?x16xf32>, tensor<?xi32>
+  return
+}
+
+// -----
+
+func.func @rotary_c1_narrow(%x: tensor<?x16xf32>, %p: tensor<?xi32>) {
+  // expected-error @below {{'deepseek.rotary' op expects heads that divide 16 columns into at least 8, but got 4}}
+  %0 = deepseek.rotary %x, %p heads 4 by <dim = 8, theta = 1.0e4 : f64, layout = half_split> : tensor<?x16xf32>, tensor<?xi32>
+  return
+}
+
+// -----
+
+func.func @rotary_c2(%x: tensor<?x16xf32>, %p: tensor<?xi32>) {
+  // expected-error @below {{'deepseek.rotary' op expects layout half_split where heads rotate in full (2 heads of 8), but got interleaved}}
+  %0 = deepseek.rotary %x, %p heads 2 by <dim = 8, theta = 1.0e4 : f64, layout = interleaved> : tensor<?x16xf32>, tensor<?xi32>
+  return
+}
+
+// -----
+
+func.func @rotary_c3(%x: tensor<?x16xf32>, %p: tensor<?xi32>) {
+  // expected-error @below {{'deepseek.rotary' op expects layout interleaved where heads rotate in part (8 of 16), but got half_split}}
+  %0 = deepseek.rotary %x, %p heads 1 by <dim = 8, theta = 1.0e4 : f64, layout = half_split> : tensor<?x16xf32>, tensor<?xi32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32>
+
+func.func @attention_c1(%q: tensor<?x32xf32>, %k: tensor<?x16xf32>, %v: tensor<?x12xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.attention' op expects a cache of kind heads, but got '!deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32>'}}
+  %0 = deepseek.attention %q, %k, %v at %p of %s in %cache[%layer] heads 4 scale 1.0 : tensor<?x32xf32>, tensor<?x16xf32>, tensor<?x12xf32>, tensor<?xi32>, !cache -> tensor<?x24xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 6, element = f32>
+
+func.func @attention_c1_query(%q: tensor<?x24xf32>, %k: tensor<?x16xf32>, %v: tensor<?x12xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.attention' op expects query of shape ?x32, but got 'tensor<?x24xf32>'}}
+  %0 = deepseek.attention %q, %k, %v at %p of %s in %cache[%layer] heads 4 scale 1.0 : tensor<?x24xf32>, tensor<?x16xf32>, tensor<?x12xf32>, tensor<?xi32>, !cache -> tensor<?x24xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 6, element = f32>
+
+func.func @attention_c1_key(%q: tensor<?x32xf32>, %k: tensor<?x24xf32>, %v: tensor<?x12xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.attention' op expects key of shape ?x16, but got 'tensor<?x24xf32>'}}
+  %0 = deepseek.attention %q, %k, %v at %p of %s in %cache[%layer] heads 4 scale 1.0 : tensor<?x32xf32>, tensor<?x24xf32>, tensor<?x12xf32>, tensor<?xi32>, !cache -> tensor<?x24xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 6, element = f32>
+
+func.func @attention_c1_value(%q: tensor<?x32xf32>, %k: tensor<?x16xf32>, %v: tensor<?x16xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.attention' op expects value of shape ?x12, but got 'tensor<?x16xf32>'}}
+  %0 = deepseek.attention %q, %k, %v at %p of %s in %cache[%layer] heads 4 scale 1.0 : tensor<?x32xf32>, tensor<?x16xf32>, tensor<?x16xf32>, tensor<?xi32>, !cache -> tensor<?x24xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 6, element = f32>
+
+func.func @attention_c1_result(%q: tensor<?x32xf32>, %k: tensor<?x16xf32>, %v: tensor<?x12xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.attention' op expects a result of shape ?x24, but got 'tensor<?x32xf32>'}}
+  %0 = deepseek.attention %q, %k, %v at %p of %s in %cache[%layer] heads 4 scale 1.0 : tensor<?x32xf32>, tensor<?x16xf32>, tensor<?x12xf32>, tensor<?xi32>, !cache -> tensor<?x32xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 6, element = f32>
+
+func.func @attention_c2(%q: tensor<?x24xf32>, %k: tensor<?x16xf32>, %v: tensor<?x12xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.attention' op expects heads to be a multiple of the cache's 2, but got 3}}
+  %0 = deepseek.attention %q, %k, %v at %p of %s in %cache[%layer] heads 3 scale 1.0 : tensor<?x24xf32>, tensor<?x16xf32>, tensor<?x12xf32>, tensor<?xi32>, !cache -> tensor<?x18xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 6, element = f32>
+
+func.func @attention_c3(%q: tensor<?x32xf32>, %k: tensor<?x16xf32>, %v: tensor<?x12xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.attention' op expects scale > 0, but got 0.000000e+00 : f64}}
+  %0 = deepseek.attention %q, %k, %v at %p of %s in %cache[%layer] heads 4 scale 0.0 : tensor<?x32xf32>, tensor<?x16xf32>, tensor<?x12xf32>, tensor<?xi32>, !cache -> tensor<?x24xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 6, element = f32>
+
+func.func @latent_attention_c1(%q: tensor<?x20xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf32>, %kv_b: tensor<22x8xbf16>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.latent_attention' op expects a cache of kind latent, but got '!deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 6, element = f32>'}}
+  %0 = deepseek.latent_attention %q, %c, %r, %kv_b at %p of %s in %cache[%layer] heads 2 scale 1.0 : tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<22x8xbf16>, tensor<?xi32>, !cache -> tensor<?x10xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32>
+
+func.func @latent_attention_c1_heads(%q: tensor<?x20xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf32>, %kv_b: tensor<22x8xbf16>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.latent_attention' op expects heads that divide query and result, but got 3, 'tensor<?x20xf32>' and 'tensor<?x10xf32>'}}
+  %0 = deepseek.latent_attention %q, %c, %r, %kv_b at %p of %s in %cache[%layer] heads 3 scale 1.0 : tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<22x8xbf16>, tensor<?xi32>, !cache -> tensor<?x10xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32>
+
+func.func @latent_attention_c1_query(%q: tensor<?x8xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf32>, %kv_b: tensor<22x8xbf16>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.latent_attention' op expects query heads wider than the rotary part, 4, but got 4}}
+  %0 = deepseek.latent_attention %q, %c, %r, %kv_b at %p of %s in %cache[%layer] heads 2 scale 1.0 : tensor<?x8xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<22x8xbf16>, tensor<?xi32>, !cache -> tensor<?x10xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32>
+
+func.func @latent_attention_c1_latent(%q: tensor<?x20xf32>, %c: tensor<?x4xf32>, %r: tensor<?x4xf32>, %kv_b: tensor<22x8xbf16>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.latent_attention' op expects latent of shape ?x8, but got 'tensor<?x4xf32>'}}
+  %0 = deepseek.latent_attention %q, %c, %r, %kv_b at %p of %s in %cache[%layer] heads 2 scale 1.0 : tensor<?x20xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<22x8xbf16>, tensor<?xi32>, !cache -> tensor<?x10xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32>
+
+func.func @latent_attention_c1_rope_key(%q: tensor<?x20xf32>, %c: tensor<?x8xf32>, %r: tensor<?x8xf32>, %kv_b: tensor<22x8xbf16>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.latent_attention' op expects rope_key of shape ?x4, but got 'tensor<?x8xf32>'}}
+  %0 = deepseek.latent_attention %q, %c, %r, %kv_b at %p of %s in %cache[%layer] heads 2 scale 1.0 : tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x8xf32>, tensor<22x8xbf16>, tensor<?xi32>, !cache -> tensor<?x10xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32>
+
+func.func @latent_attention_c1_kv_b(%q: tensor<?x20xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf32>, %kv_b: tensor<20x8xbf16>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.latent_attention' op expects kv_b of shape 22x8, but got 'tensor<20x8xbf16>'}}
+  %0 = deepseek.latent_attention %q, %c, %r, %kv_b at %p of %s in %cache[%layer] heads 2 scale 1.0 : tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<20x8xbf16>, tensor<?xi32>, !cache -> tensor<?x10xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32>
+
+func.func @latent_attention_c2(%q: tensor<?x20xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf32>, %kv_b: tensor<22x8xbf16>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.latent_attention' op expects scale > 0, but got -1.000000e+00 : f64}}
+  %0 = deepseek.latent_attention %q, %c, %r, %kv_b at %p of %s in %cache[%layer] heads 2 scale -1.0 : tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<22x8xbf16>, tensor<?xi32>, !cache -> tensor<?x10xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 6, element = f32>
+
+func.func @absorbed_attention_c1(%q: tensor<?x16xf32>, %rq: tensor<?x20xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.absorbed_attention' op expects a cache of kind latent, but got '!deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 6, element = f32>'}}
+  %0 = deepseek.absorbed_attention %q, %rq, %c, %r at %p of %s in %cache[%layer] heads 2 scale 1.0 : tensor<?x16xf32>, tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi32>, !cache -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32>
+
+func.func @absorbed_attention_c1_rope_query(%q: tensor<?x16xf32>, %rq: tensor<?x6xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.absorbed_attention' op expects heads of rope_query of at least 4 columns, but got 'tensor<?x6xf32>'}}
+  %0 = deepseek.absorbed_attention %q, %rq, %c, %r at %p of %s in %cache[%layer] heads 2 scale 1.0 : tensor<?x16xf32>, tensor<?x6xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi32>, !cache -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32>
+
+func.func @absorbed_attention_c1_query(%q: tensor<?x20xf32>, %rq: tensor<?x20xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.absorbed_attention' op expects query of shape ?x16, but got 'tensor<?x20xf32>'}}
+  %0 = deepseek.absorbed_attention %q, %rq, %c, %r at %p of %s in %cache[%layer] heads 2 scale 1.0 : tensor<?x20xf32>, tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi32>, !cache -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32>
+
+func.func @absorbed_attention_c1_latent(%q: tensor<?x16xf32>, %rq: tensor<?x20xf32>, %c: tensor<?x4xf32>, %r: tensor<?x4xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.absorbed_attention' op expects latent of shape ?x8, but got 'tensor<?x4xf32>'}}
+  %0 = deepseek.absorbed_attention %q, %rq, %c, %r at %p of %s in %cache[%layer] heads 2 scale 1.0 : tensor<?x16xf32>, tensor<?x20xf32>, tensor<?x4xf32>, tensor<?x4xf32>, tensor<?xi32>, !cache -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32>
+
+func.func @absorbed_attention_c1_rope_key(%q: tensor<?x16xf32>, %rq: tensor<?x20xf32>, %c: tensor<?x8xf32>, %r: tensor<?x8xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.absorbed_attention' op expects rope_key of shape ?x4, but got 'tensor<?x8xf32>'}}
+  %0 = deepseek.absorbed_attention %q, %rq, %c, %r at %p of %s in %cache[%layer] heads 2 scale 1.0 : tensor<?x16xf32>, tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x8xf32>, tensor<?xi32>, !cache -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32>
+
+func.func @absorbed_attention_c1_result(%q: tensor<?x16xf32>, %rq: tensor<?x20xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.absorbed_attention' op expects a result of shape ?x16, but got 'tensor<?x10xf32>'}}
+  %0 = deepseek.absorbed_attention %q, %rq, %c, %r at %p of %s in %cache[%layer] heads 2 scale 1.0 : tensor<?x16xf32>, tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi32>, !cache -> tensor<?x10xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32>
+
+func.func @absorbed_attention_c2(%q: tensor<?x16xf32>, %rq: tensor<?x20xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.absorbed_attention' op expects scale > 0, but got 0.000000e+00 : f64}}
+  %0 = deepseek.absorbed_attention %q, %rq, %c, %r at %p of %s in %cache[%layer] heads 2 scale 0.0 : tensor<?x16xf32>, tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi32>, !cache -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @swiglu_types(%x: tensor<?x16xf32>, %y: tensor<?x8xf32>) {
+  // expected-error @below {{'deepseek.swiglu' op requires the same type for all operands and results}}
+  %0 = "deepseek.swiglu"(%x, %y) : (tensor<?x16xf32>, tensor<?x8xf32>) -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @add_types(%x: tensor<?x16xf32>, %y: tensor<?x8xf32>) {
+  // expected-error @below {{'deepseek.add' op requires the same type for all operands and results}}
+  %0 = "deepseek.add"(%x, %y) : (tensor<?x16xf32>, tensor<?x8xf32>) -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @router_c1(%l: tensor<?x16xf32>) {
+  // expected-error @below {{'deepseek.router' op expects logits of shape ?x8, but got 'tensor<?x16xf32>'}}
+  %0:2 = deepseek.router %l by <scoring = softmax, method = greedy, experts = 8, top_k = 2, groups = 1, top_groups = 1, normalize = false, scale = 1.0 : f64> : tensor<?x16xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+func.func @router_c1_experts(%l: tensor<?x8xf32>) {
+  // expected-error @below {{'deepseek.router' op expects experts of shape ?x2, but got 'tensor<?x3xi32>'}}
+  %0:2 = deepseek.router %l by <scoring = softmax, method = greedy, experts = 8, top_k = 2, groups = 1, top_groups = 1, normalize = false, scale = 1.0 : f64> : tensor<?x8xf32> -> tensor<?x3xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+func.func @router_c1_weights(%l: tensor<?x8xf32>) {
+  // expected-error @below {{'deepseek.router' op expects weights of shape ?x2, but got 'tensor<?x3xf32>'}}
+  %0:2 = deepseek.router %l by <scoring = softmax, method = greedy, experts = 8, top_k = 2, groups = 1, top_groups = 1, normalize = false, scale = 1.0 : f64> : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x3xf32>
+  return
+}
+
+// -----
+
+func.func @router_c2(%l: tensor<?x8xf32>) {
+  // expected-error @below {{'deepseek.router' op expects a bias with noaux_tc and only then, but got none with noaux_tc}}
+  %0:2 = deepseek.router %l by <scoring = sigmoid, method = noaux_tc, experts = 8, top_k = 2, groups = 1, top_groups = 1, normalize = false, scale = 1.0 : f64> : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+func.func @router_c2_greedy(%l: tensor<?x8xf32>, %b: tensor<8xf32>) {
+  // expected-error @below {{'deepseek.router' op expects a bias with noaux_tc and only then, but got one with greedy}}
+  %0:2 = deepseek.router %l bias %b : tensor<8xf32> by <scoring = softmax, method = greedy, experts = 8, top_k = 2, groups = 1, top_groups = 1, normalize = false, scale = 1.0 : f64> : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+func.func @router_c2_shape(%l: tensor<?x8xf32>, %b: tensor<4xf32>) {
+  // expected-error @below {{'deepseek.router' op expects bias of shape 8, but got 'tensor<4xf32>'}}
+  %0:2 = deepseek.router %l bias %b : tensor<4xf32> by <scoring = sigmoid, method = noaux_tc, experts = 8, top_k = 2, groups = 1, top_groups = 1, normalize = false, scale = 1.0 : f64> : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+func.func @router_c3(%l: tensor<?x8xf32>) {
+  // expected-error @below {{'deepseek.router' op expects softmax with greedy or group_limited_greedy, or sigmoid with noaux_tc, but got sigmoid with greedy}}
+  %0:2 = deepseek.router %l by <scoring = sigmoid, method = greedy, experts = 8, top_k = 2, groups = 1, top_groups = 1, normalize = false, scale = 1.0 : f64> : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+func.func @router_c3_noaux_tc(%l: tensor<?x8xf32>, %b: tensor<8xf32>) {
+  // expected-error @below {{'deepseek.router' op expects softmax with greedy or group_limited_greedy, or sigmoid with noaux_tc, but got softmax with noaux_tc}}
+  %0:2 = deepseek.router %l bias %b : tensor<8xf32> by <scoring = softmax, method = noaux_tc, experts = 8, top_k = 2, groups = 1, top_groups = 1, normalize = false, scale = 1.0 : f64> : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+func.func @experts_c1(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x8xf16>, %u: tensor<8x4x8xf16>, %d: tensor<8x16x4xf16>) {
+  // expected-error @below {{'deepseek.experts' op expects gate and up of [experts, i, 16], but got 'tensor<8x4x8xf16>' and 'tensor<8x4x8xf16>'}}
+  %0 = deepseek.experts %x, %e, %w gate %g up %u down %d : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x8xf16>, tensor<8x4x8xf16>, tensor<8x16x4xf16> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @experts_c1_up(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x16xf16>, %u: tensor<8x5x16xf16>, %d: tensor<8x16x4xf16>) {
+  // expected-error @below {{'deepseek.experts' op expects gate and up of [experts, i, 16], but got 'tensor<8x4x16xf16>' and 'tensor<8x5x16xf16>'}}
+  %0 = deepseek.experts %x, %e, %w gate %g up %u down %d : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf16>, tensor<8x5x16xf16>, tensor<8x16x4xf16> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @experts_c1_down(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x16xf16>, %u: tensor<8x4x16xf16>, %d: tensor<8x4x16xf16>) {
+  // expected-error @below {{'deepseek.experts' op expects down of shape 8x16x4, but got 'tensor<8x4x16xf16>'}}
+  %0 = deepseek.experts %x, %e, %w gate %g up %u down %d : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf16>, tensor<8x4x16xf16>, tensor<8x4x16xf16> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @experts_c1_result(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x16xf16>, %u: tensor<8x4x16xf16>, %d: tensor<8x16x4xf16>) {
+  // expected-error @below {{'deepseek.experts' op expects a result of shape ?x16, but got 'tensor<?x8xf32>'}}
+  %0 = deepseek.experts %x, %e, %w gate %g up %u down %d : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf16>, tensor<8x4x16xf16>, tensor<8x16x4xf16> -> tensor<?x8xf32>
+  return
+}
+
+// -----
+
+func.func @experts_c2(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x3xf32>, %g: tensor<8x4x16xf16>, %u: tensor<8x4x16xf16>, %d: tensor<8x16x4xf16>) {
+  // expected-error @below {{'deepseek.experts' op expects weights of shape ?x2, but got 'tensor<?x3xf32>'}}
+  %0 = deepseek.experts %x, %e, %w gate %g up %u down %d : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x3xf32>, tensor<8x4x16xf16>, tensor<8x4x16xf16>, tensor<8x16x4xf16> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @experts_c3(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x16xf8E4M3FN>, %u: tensor<8x4x16xf8E4M3FN>, %d: tensor<8x16x4xf8E4M3FN>) {
+  // expected-error @below {{'deepseek.experts' op expects three scales with FP8 weights and only then, but got 0 with 'tensor<8x4x16xf8E4M3FN>'}}
+  %0 = deepseek.experts %x, %e, %w gate %g up %u down %d : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf8E4M3FN>, tensor<8x4x16xf8E4M3FN>, tensor<8x16x4xf8E4M3FN> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @experts_c3_count(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x16xf8E4M3FN>, %u: tensor<8x4x16xf8E4M3FN>, %d: tensor<8x16x4xf8E4M3FN>, %s0: tensor<8x1x1xf32>, %s1: tensor<8x1x1xf32>) {
+  // expected-error @below {{'deepseek.experts' op expects three scales with FP8 weights and only then, but got 2 with 'tensor<8x4x16xf8E4M3FN>'}}
+  %0 = deepseek.experts %x, %e, %w gate %g up %u down %d scales %s0, %s1 : tensor<8x1x1xf32>, tensor<8x1x1xf32> : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf8E4M3FN>, tensor<8x4x16xf8E4M3FN>, tensor<8x16x4xf8E4M3FN> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @experts_c3_not_fp8(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x16xf16>, %u: tensor<8x4x16xf16>, %d: tensor<8x16x4xf16>, %s0: tensor<8x1x1xf32>, %s1: tensor<8x1x1xf32>, %s2: tensor<8x1x1xf32>) {
+  // expected-error @below {{'deepseek.experts' op expects three scales with FP8 weights and only then, but got 3 with 'tensor<8x4x16xf16>'}}
+  %0 = deepseek.experts %x, %e, %w gate %g up %u down %d scales %s0, %s1, %s2 : tensor<8x1x1xf32>, tensor<8x1x1xf32>, tensor<8x1x1xf32> : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf16>, tensor<8x4x16xf16>, tensor<8x16x4xf16> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @experts_c3_mixed(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x16xf8E4M3FN>, %u: tensor<8x4x16xf16>, %d: tensor<8x16x4xf8E4M3FN>, %s0: tensor<8x1x1xf32>, %s1: tensor<8x1x1xf32>, %s2: tensor<8x1x1xf32>) {
+  // expected-error @below {{'deepseek.experts' op expects three scales with FP8 weights and only then, but got 3 with 'tensor<8x4x16xf8E4M3FN>'}}
+  %0 = deepseek.experts %x, %e, %w gate %g up %u down %d scales %s0, %s1, %s2 : tensor<8x1x1xf32>, tensor<8x1x1xf32>, tensor<8x1x1xf32> : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf8E4M3FN>, tensor<8x4x16xf16>, tensor<8x16x4xf8E4M3FN> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @experts_c3_shape(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x16xf8E4M3FN>, %u: tensor<8x4x16xf8E4M3FN>, %d: tensor<8x16x4xf8E4M3FN>, %s0: tensor<8x1x1xf32>, %s1: tensor<8x2x1xf32>, %s2: tensor<8x1x1xf32>) {
+  // expected-error @below {{'deepseek.experts' op expects up scales of shape 8x1x1, but got 'tensor<8x2x1xf32>'}}
+  %0 = deepseek.experts %x, %e, %w gate %g up %u down %d scales %s0, %s1, %s2 : tensor<8x1x1xf32>, tensor<8x2x1xf32>, tensor<8x1x1xf32> : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf8E4M3FN>, tensor<8x4x16xf8E4M3FN>, tensor<8x16x4xf8E4M3FN> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @gather_rows_c1(%x: tensor<?x16xf32>, %r: tensor<?xi32>) {
+  // expected-error @below {{'deepseek.gather_rows' op expects a result of shape ?x16, but got 'tensor<?x8xf32>'}}
+  %0 = deepseek.gather_rows %x, %r : tensor<?x16xf32>, tensor<?xi32> -> tensor<?x8xf32>
+  return
+}
+
+// -----
+
+func.func @lm_head_c1(%x: tensor<?x16xf32>, %w: tensor<40x8xf32>) {
+  // expected-error @below {{'deepseek.lm_head' op expects weight and input to agree in hidden, but got 'tensor<40x8xf32>' and 'tensor<?x16xf32>'}}
+  %0 = deepseek.lm_head %x, %w : tensor<?x16xf32>, tensor<40x8xf32> -> tensor<?x40xf32>
+  return
+}
+
+// -----
+
+func.func @lm_head_c1_result(%x: tensor<?x16xf32>, %w: tensor<40x16xf32>) {
+  // expected-error @below {{'deepseek.lm_head' op expects a result of shape ?x40, but got 'tensor<?x41xf32>'}}
+  %0 = deepseek.lm_head %x, %w : tensor<?x16xf32>, tensor<40x16xf32> -> tensor<?x41xf32>
+  return
+}

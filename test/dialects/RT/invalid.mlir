@@ -1,0 +1,136 @@
+// A case for each constraint that a verifier checks.
+
+// RUN: hadal-opt %s -split-input-file -verify-diagnostics
+
+// expected-error @below {{'rt.program' op expects positive sizes, but got 0}}
+rt.program @program_c1 entry @step {vocab = 0 : i64, hidden = 32 : i64, layers = 2 : i64, context_length = 64 : i64, page_tokens = 16 : i64, page_bytes = 4096 : i64, weights_bytes = 64 : i64, layout_hash = "00112233445566778899aabbccddeeff", info = {}}
+func.func private @step(!rt.step)
+
+// -----
+
+// expected-error @below {{'rt.program' op expects arena sizes >= 0, but got -64}}
+rt.program @program_c1_arena entry @step {vocab = 40 : i64, hidden = 32 : i64, layers = 2 : i64, context_length = 64 : i64, page_tokens = 16 : i64, page_bytes = 4096 : i64, weights_bytes = 64 : i64, arena_fixed = -64 : i64, layout_hash = "00112233445566778899aabbccddeeff", info = {}}
+func.func private @step(!rt.step)
+
+// -----
+
+// expected-error @below {{'rt.program' op expects entry @step to be a function from a step to nothing}}
+rt.program @program_c2 entry @step {vocab = 40 : i64, hidden = 32 : i64, layers = 2 : i64, context_length = 64 : i64, page_tokens = 16 : i64, page_bytes = 4096 : i64, weights_bytes = 64 : i64, layout_hash = "00112233445566778899aabbccddeeff", info = {}}
+func.func private @step(!rt.step) -> index
+
+// -----
+
+func.func @weight_c1(%step: !rt.step) {
+  // expected-error @below {{'rt.weight' op expects an offset that is a multiple of 64, but got 32}}
+  %0 = rt.weight %step at 32 : memref<32xf32>
+  return
+}
+
+// -----
+
+func.func @weight_c1_negative(%step: !rt.step) {
+  // expected-error @below {{'rt.weight' op expects an offset that is a multiple of 64, but got -64}}
+  %0 = rt.weight %step at -64 : memref<32xf32>
+  return
+}
+
+// -----
+
+func.func @alloc_c1(%step: !rt.step) {
+  // expected-error @below {{'rt.alloc' op expects sizes that are multiples of 64, but got 100}}
+  %0 = rt.alloc %step bytes 100 * tokens + 0 : memref<?x25xf32>
+  return
+}
+
+// -----
+
+func.func @alloc_c1_offset(%step: !rt.step) {
+  // expected-error @below {{'rt.alloc' op expects sizes that are multiples of 64, but got 32}}
+  %0 = rt.alloc %step bytes 128 * tokens + 0 at 32 * tokens + 0 : memref<?x32xf32>
+  return
+}
+
+// -----
+
+func.func @alloc_c2(%step: !rt.step) {
+  // expected-error @below {{'rt.alloc' op expects both offsets or none, but got one}}
+  %0 = "rt.alloc"(%step) {per_token = 64, fixed = 0, offset_fixed = 0} : (!rt.step) -> memref<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @columns_c1(%step: !rt.step, %b: memref<?x64xf32>) {
+  // expected-error @below {{'rt.columns' op expects columns within the rows of 'memref<?x64xf32>', but got 'memref<?x16xf32, strided<[64, 1]>>' from 56}}
+  %0 = rt.columns %b from 56 : memref<?x64xf32> -> memref<?x16xf32, strided<[64, 1]>>
+  return
+}
+
+// -----
+
+func.func @columns_c1_stride(%step: !rt.step, %b: memref<?x64xf32>) {
+  // expected-error @below {{'rt.columns' op expects columns within the rows of 'memref<?x64xf32>', but got 'memref<?x16xf32>' from 0}}
+  %0 = rt.columns %b from 0 : memref<?x64xf32> -> memref<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @columns_c1_element(%step: !rt.step, %b: memref<?x64xf32>) {
+  // expected-error @below {{'rt.columns' op expects columns within the rows of 'memref<?x64xf32>', but got 'memref<?x16xf16, strided<[64, 1]>>' from 0}}
+  %0 = rt.columns %b from 0 : memref<?x64xf32> -> memref<?x16xf16, strided<[64, 1]>>
+  return
+}
+
+// -----
+
+func.func @page_c1(%step: !rt.step, %i: index) {
+  // expected-error @below {{'rt.page' op expects positive sizes and an offset >= 0, but got 0, 2048 and 0}}
+  %0 = rt.page %step[%i, %i] layer %i bytes 0, 2048 at 0 : memref<16x8xf32>
+  return
+}
+
+// -----
+
+func.func @page_c1_offset(%step: !rt.step, %i: index) {
+  // expected-error @below {{'rt.page' op expects positive sizes and an offset >= 0, but got 4096, 2048 and -1}}
+  %0 = rt.page %step[%i, %i] layer %i bytes 4096, 2048 at -1 : memref<16x8xf32>
+  return
+}
+
+// -----
+
+// expected-error @below {{'rt.kernel' op expects memref or index arguments, but got 'f32'}}
+rt.kernel @kernel_c1 [f32] {
+^bb0(%step: !rt.step, %first: index, %last: index, %x: f32):
+  rt.return
+}
+
+// -----
+
+// expected-error @below {{'rt.kernel' op expects a block of arguments ('!rt.step', 'index', 'index', 'memref<?xf32>'), but got ('!rt.step', 'index', 'index')}}
+rt.kernel @kernel_c1_block [memref<?xf32>] {
+^bb0(%step: !rt.step, %first: index, %last: index):
+  rt.return
+}
+
+// -----
+
+func.func @dispatch_c1(%step: !rt.step, %i: index) {
+  // expected-error @below {{'rt.dispatch' op expects @none to be a kernel}}
+  rt.dispatch @none items %i of %step(%i) : index
+  return
+}
+
+// -----
+
+// expected-note @below {{kernel declared here}}
+rt.kernel @kernel [memref<?x64xf32>] {
+^bb0(%step: !rt.step, %first: index, %last: index, %out: memref<?x64xf32>):
+  rt.return
+}
+func.func @dispatch_c1_types(%step: !rt.step, %i: index, %out: memref<?x32xf32>) {
+  // expected-error @below {{'rt.dispatch' op expects arguments [memref<?x64xf32>], but got ('memref<?x32xf32>')}}
+  rt.dispatch @kernel items %i of %step(%out) : memref<?x32xf32>
+  return
+}

@@ -1,0 +1,49 @@
+// Every op prints as it was written, with each of its optional parts.
+
+// RUN: hadal-opt %s | hadal-opt | FileCheck %s
+// RUN: hadal-opt %s --mlir-print-op-generic | hadal-opt | FileCheck %s
+// RUN: hadal-opt %s --emit-bytecode | hadal-opt | FileCheck %s
+
+// CHECK: rt.program @model entry @step {context_length = 64 : i64, hidden = 32 : i64, info = {model_type = "llama"}, layers = 2 : i64, layout_hash = "00112233445566778899aabbccddeeff", page_bytes = 4096 : i64, page_tokens = 16 : i64, vocab = 40 : i64, weights_bytes = 65536 : i64}
+rt.program @model entry @step {vocab = 40 : i64, hidden = 32 : i64, layers = 2 : i64, context_length = 64 : i64, page_tokens = 16 : i64, page_bytes = 4096 : i64, weights_bytes = 65536 : i64, layout_hash = "00112233445566778899aabbccddeeff", info = {model_type = "llama"}}
+
+// CHECK: rt.kernel @fill [memref<?x64xf32>, index] {
+// CHECK-NEXT: ^bb0(%{{.+}}: !rt.step, %{{.+}}: index, %{{.+}}: index, %{{.+}}: memref<?x64xf32>, %{{.+}}: index):
+rt.kernel @fill [memref<?x64xf32>, index] {
+^bb0(%step: !rt.step, %first: index, %last: index, %out: memref<?x64xf32>, %n: index):
+  rt.return
+}
+
+// CHECK-LABEL: func.func @step(
+// CHECK-SAME: %[[STEP:.+]]: !rt.step)
+func.func @step(%step: !rt.step) {
+  // CHECK: %[[TOKENS:.+]] = rt.tokens %[[STEP]]
+  %tokens = rt.tokens %step
+  // CHECK: rt.outputs %[[STEP]]
+  %outputs = rt.outputs %step
+  // CHECK: rt.input %[[STEP]] token_ids : memref<?xi32>
+  %ids = rt.input %step token_ids : memref<?xi32>
+  // CHECK: rt.input %[[STEP]] positions : memref<?xi32>
+  %positions = rt.input %step positions : memref<?xi32>
+  // CHECK: rt.input %[[STEP]] sequences : memref<?xi32>
+  %sequences = rt.input %step sequences : memref<?xi32>
+  // CHECK: rt.input %[[STEP]] output_rows : memref<?xi32>
+  %rows = rt.input %step output_rows : memref<?xi32>
+  // CHECK: rt.logits %[[STEP]] : memref<?x40xf32>
+  %logits = rt.logits %step : memref<?x40xf32>
+  // CHECK: rt.weight %[[STEP]] at 128 : memref<32xf32>
+  %w0 = rt.weight %step at 128 : memref<32xf32>
+  // CHECK: rt.weight %[[STEP]] at 256 "norm" : memref<32xf32>
+  %w1 = rt.weight %step at 256 "norm" : memref<32xf32>
+  // CHECK: %[[A:.+]] = rt.alloc %[[STEP]] bytes 256 * tokens + 0 : memref<?x64xf32>
+  %a = rt.alloc %step bytes 256 * tokens + 0 : memref<?x64xf32>
+  // CHECK: %[[B:.+]] = rt.alloc %[[STEP]] bytes 256 * tokens + 64 at 256 * tokens + 128 : memref<?x64xf32>
+  %b = rt.alloc %step bytes 256 * tokens + 64 at 256 * tokens + 128 : memref<?x64xf32>
+  // CHECK: rt.columns %[[B]] from 32 : memref<?x64xf32> -> memref<?x16xf32, strided<[64, 1]>>
+  %c = rt.columns %b from 32 : memref<?x64xf32> -> memref<?x16xf32, strided<[64, 1]>>
+  // CHECK: rt.page %[[STEP]][%[[TOKENS]], %[[TOKENS]]] layer %[[TOKENS]] bytes 4096, 2048 at 64 : memref<16x8xf32>
+  %p = rt.page %step[%tokens, %tokens] layer %tokens bytes 4096, 2048 at 64 : memref<16x8xf32>
+  // CHECK: rt.dispatch @fill items %[[TOKENS]] of %[[STEP]](%[[A]], %[[TOKENS]]) : memref<?x64xf32>, index
+  rt.dispatch @fill items %tokens of %step(%a, %tokens) : memref<?x64xf32>, index
+  return
+}
