@@ -15,57 +15,20 @@ passed, 1 some failed, 2 wrong usage.
 """
 import argparse
 import json
-import os
-import signal
-import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-try:
-    import numpy as np
-except ImportError:
-    sys.exit("check_goldens.py: numpy is needed (Debian: python3-numpy)")
+sys.dont_write_bytecode = True
+from harness import Failure, ids, must_refuse, must_run, require_numpy
 
-
-class Failure(Exception):
-    """What was expected, and what was found."""
-
-
-def run(command, timeout):
-    """Returns (exit status, stdout, stderr); negative for a signal, as subprocess has it."""
-    process = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True)
-    try:
-        out, err = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # The linker that it may have started, too.
-        process.communicate()
-        raise Failure(f"{Path(command[0]).name} ran for more than {timeout} s")
-    return process.returncode, out, err
-
-
-def describe(status, err):
-    how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-    lines = err.strip().splitlines()
-    return f"{how}, stderr: {lines[0] if lines else '(empty)'}"
-
-
-def must_run(command, timeout):
-    status, out, err = run(command, timeout)
-    if status:
-        raise Failure(f"{Path(command[0]).name}: {describe(status, err)}")
-    return out
+np = require_numpy("check_goldens.py")
 
 
 def compile_command(case, spec, args, output):
     flags = [f"--lora={case / f[7:]}" if f.startswith("--lora=") else f for f in spec.get("flags", [])]
     return [args.hadalc, case / spec.get("model", "."), "-o", output, "--emit=exe", *flags]
-
-
-def ids(tokens):
-    return ",".join(map(str, tokens))
 
 
 def check_logits(case, spec, got):
@@ -123,16 +86,11 @@ def check_good(case, spec, args):
 
 def check_bad(case, spec, args):
     with tempfile.TemporaryDirectory(prefix="hadal-e2e-") as folder:
-        status, _, err = run(compile_command(case, spec, args, Path(folder) / "out"), args.timeout)
-        if status != 1:
-            raise Failure(f"expected exit status 1, got {describe(status, err)}")
-        lines = err.strip().splitlines()
-        if len(lines) != 1:
-            raise Failure(f"expected one line on stderr, got {len(lines)}: {' / '.join(lines[:3])}")
+        line = must_refuse(compile_command(case, spec, args, Path(folder) / "out"), args.timeout)
         left = sorted(p.name for p in Path(folder).iterdir())
         if left:
             raise Failure(f"left behind {', '.join(left)}")
-        return lines[0]
+        return line
 
 
 def check(case, args):

@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#
+# Builds the examples as their README says, with the compilers of the system, and checks what they print.
+"""Builds and runs examples/c and examples/cpp against a model.
+
+    check_examples.py --hadalc build/bin/hadalc --examples examples --build build --model models/abyss-tiny
+"""
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+import harness
+from harness import Failure, must_run
+
+# What a shell has, without what a build sets for its own compilers.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in ("CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "MAKEFLAGS")}
+
+
+def check_c(folder, args):
+    must_run(["make", "-C", folder / "c", f"HADAL={args.examples.parent}", f"MODEL={folder}",
+              "CFLAGS=-O2 -Wall -Wextra -Werror -pedantic"], 60, env=ENVIRONMENT)
+    greedy = json.loads((args.model / "golden" / "greedy.json").read_text())
+    expected = greedy["tokens"][:32]
+    out = must_run([folder / "c" / "generate", *greedy["prompt"]], 60, cwd=folder)
+    if [int(token) for token in out.split()] != expected:
+        raise Failure(f"generate printed {','.join(out.split())}, expected {harness.ids(expected)}")
+    needed = must_run(["ldd", folder / "c" / "generate"], 60)
+    if "libstdc++" in needed or "libc++" in needed:
+        raise Failure("generate needs a C++ library")
+    harness.must_refuse([folder / "c" / "generate", 1], 60, cwd=folder / "c")  # There are no weights.
+    return f"{len(expected)} tokens as in golden/greedy.json, no C++ library"
+
+
+def check_cpp(folder, args):
+    build = folder / "build"
+    must_run(["cmake", "-S", args.examples / "cpp", "-B", build, f"-DMODEL={folder}", f"-DHADAL_BUILD={args.build}",
+              "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror"], 60, env=ENVIRONMENT)
+    must_run(["cmake", "--build", build], 120, env=ENVIRONMENT)
+    question = "Tell me a story."
+    answer = must_run([build / "chat", question], 60, cwd=folder)
+    if not answer.strip():
+        raise Failure("chat printed nothing")
+    if must_run([build / "chat", question], 60, cwd=folder) != answer:
+        raise Failure("chat printed two different answers, though its seed is fixed")
+    harness.must_refuse([build / "chat", question], 60, cwd=build)
+    return f"{question!r}: {' '.join(answer.split())[:60]!r}..."
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--hadalc", required=True, type=harness.existing_file)
+    parser.add_argument("--examples", required=True, type=Path, help="the folder examples/")
+    parser.add_argument("--build", required=True, type=Path, help="where the libraries were built")
+    parser.add_argument("--model", required=True, type=Path, help="a model with golden/greedy.json")
+    args = parser.parse_args()
+    args.examples, args.build, args.model = args.examples.resolve(), args.build.resolve(), args.model.resolve()
+    with tempfile.TemporaryDirectory(prefix="hadal-e2e-") as folder:
+        folder = Path(folder)
+        shutil.copytree(args.examples / "c", folder / "c")
+
+        def compile_library():
+            must_run([args.hadalc, args.model, "-o", folder / "abyss", "--emit=lib"], 60)
+            made = sorted(p.name for p in folder.iterdir() if p.name != "c")
+            if made != ["abyss.a", "abyss.h", "abyss.so", "abyss.weights"]:
+                raise Failure(f"--emit=lib made {', '.join(made)}")
+            return ", ".join(made)
+
+        return harness.run_checks([("--emit=lib", compile_library), ("examples/c", lambda: check_c(folder, args)),
+                                   ("examples/cpp", lambda: check_cpp(folder, args))])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#
+# Checkpoints of real sizes that take no disk: their tensors are a hole in the file, which reads as zeros.
+"""Writes sparse safetensors checkpoints."""
+import json
+import os
+import struct
+import sys
+
+sys.dont_write_bytecode = True
+import make_cases
+
+# DeepSeek-V3, cut to its first layer, which is dense: an embedding and a head of 1.9 GB each, and FP8 matrices.
+DEEPSEEK_V3 = {"architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "vocab_size": 129280,
+               "hidden_size": 7168, "intermediate_size": 18432, "moe_intermediate_size": 2048, "num_hidden_layers": 1,
+               "first_k_dense_replace": 1, "moe_layer_freq": 1, "n_routed_experts": 256, "n_shared_experts": 1,
+               "num_experts_per_tok": 8, "n_group": 8, "topk_group": 4, "topk_method": "noaux_tc", "scoring_func": "sigmoid",
+               "norm_topk_prob": True, "routed_scaling_factor": 2.5, "num_attention_heads": 128, "num_key_value_heads": 128,
+               "q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
+               "hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000, "rope_scaling": None,
+               "max_position_embeddings": 4096, "attention_bias": False, "tie_word_embeddings": False, "bos_token_id": 0,
+               "eos_token_id": 1, "torch_dtype": "bfloat16", "quantization_config": make_cases.FP8}
+
+# The layers of DeepSeek-Coder-6.7B, two of them.
+CODER_6_7B = make_cases.llama(vocab_size=32256, hidden_size=4096, intermediate_size=11008, num_attention_heads=32,
+                              num_key_value_heads=32)
+
+BYTES = {"F32": 4, "BF16": 2, "F8_E4M3": 1}
+
+
+def tensors(config):
+    """Yields (name, element type, shape), those of an FP8 checkpoint if config has FP8's quantization_config."""
+    for name, (shape, kind) in sorted(make_cases.shapes(config).items()):
+        if "quantization_config" in config and len(shape) == 2 and kind not in ("embedding", "head", "router"):
+            yield name, "F8_E4M3", shape
+            yield name + "_scale_inv", "F32", tuple(-(-n // 128) for n in shape)
+        else:
+            yield name, "F32" if kind == "correction" else "BF16", shape
+
+
+def write_model(folder, config):
+    """Returns the bytes of all tensors."""
+    header, end = {}, 0
+    for name, dtype, shape in tensors(config):
+        size = BYTES[dtype]
+        for n in shape:
+            size *= n
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    make_cases.write_json(folder / "config.json", config)
+    with open(folder / "model.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        os.truncate(file.fileno(), 8 + len(text) + end)
+    return end
