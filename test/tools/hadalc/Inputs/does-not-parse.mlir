@@ -1,0 +1,3 @@
+deepseek.weight @w : tensor<8xbf16> {
+  deepseek.yield %0 : tensor<8xbf16>
+}
