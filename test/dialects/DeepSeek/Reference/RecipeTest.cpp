@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Recipes by value: steps on tensors, reads of files, and made-up sources.
+
+#include "test/dialects/DeepSeek/Reference/InterpreterTest.h"
+
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace hadal::deepseek;
+
+namespace {
+
+/// A folder with a file of the bytes 0, 1, .., 63, beside a folder with a file
+/// that must not be read.
+class ReferenceRecipeTest : public InterpreterTest {
+protected:
+  ReferenceRecipeTest() {
+    EXPECT_FALSE(llvm::sys::fs::createUniqueDirectory("hadal-recipe", root));
+    folder = root;
+    llvm::sys::path::append(folder, "model");
+    EXPECT_FALSE(llvm::sys::fs::create_directory(folder));
+    std::string bytes;
+    for (char i = 0; i < 64; ++i)
+      bytes += i;
+    writeFile(folder.str().str() + "/bytes", bytes);
+    writeFile(root.str().str() + "/secret", bytes);
+    EXPECT_FALSE(
+        llvm::sys::fs::create_link(root + "/secret", folder + "/link"));
+  }
+  ~ReferenceRecipeTest() override {
+    (void)llvm::sys::fs::remove_directories(root);
+  }
+
+  static void writeFile(StringRef path, StringRef bytes) {
+    std::error_code error;
+    llvm::raw_fd_ostream os(path, error);
+    os << bytes;
+  }
+
+  /// The values of a weight of type \p type whose recipe is \p recipe.
+  Tensor evaluate(const std::string &type, const std::string &recipe) {
+    load("deepseek.weight @w : " + type + " {\n" + recipe + "\n}",
+         folder.str().str());
+    auto weight = interpreter->getWeight("w");
+    EXPECT_TRUE(succeeded(weight)) << errors;
+    return succeeded(weight) ? **weight : Tensor();
+  }
+  void expectRecipeError(const std::string &type, const std::string &recipe,
+                         StringRef message) {
+    load("deepseek.weight @w : " + type + " {\n" + recipe + "\n}",
+         folder.str().str());
+    EXPECT_TRUE(failed(interpreter->getWeight("w")));
+    EXPECT_NE(errors.find(message.str()), std::string::npos) << errors;
+  }
+
+  llvm::SmallString<128> root, folder;
+};
+
+/// A source whose elements are 0, 1, .., 5 times `unit`: FP8 counts up from 0
+/// in steps of its smallest number, as its bits do.
+const char *const counting = R"(
+  %0 = deepseek.source "w" in ["bytes"] at [0] : tensor<2x3xf8E4M3FN>
+)";
+constexpr double unit = 1.0 / 512;
+
+TEST_F(ReferenceRecipeTest, SourceStack) {
+  expectValues(evaluate("tensor<2x2xf8E4M3FN>", R"(
+    %0 = deepseek.source "w.{}" in ["bytes"] at [4, 1] : tensor<2x2xf8E4M3FN>
+    deepseek.yield %0 : tensor<2x2xf8E4M3FN>)"),
+               {4 * unit, 5 * unit, unit, 2 * unit});
+}
+
+TEST_F(ReferenceRecipeTest, SourceIsLittleEndian) {
+  // Bytes 0x3c, 0x3d.
+  expectValues(evaluate("tensor<1xbf16>", R"(
+    %0 = deepseek.source "w" in ["bytes"] at [60] : tensor<1xbf16>
+    deepseek.yield %0 : tensor<1xbf16>)"),
+               {std::ldexp(1 + 60.0 / 128, 122 - 127)});
+}
+
+TEST_F(ReferenceRecipeTest, SourcePastTheEndOfTheFile) {
+  expectRecipeError("tensor<4xf32>", R"(
+    %0 = deepseek.source "w" in ["bytes"] at [52] : tensor<4xf32>
+    deepseek.yield %0 : tensor<4xf32>)",
+                    "has 64 bytes, but bytes 52 to 68 are needed");
+}
+
+TEST_F(ReferenceRecipeTest, SourceOutsideOfTheFolder) {
+  for (const char *name : {"../secret", "link"})
+    expectRecipeError("tensor<4xf32>",
+                      "%0 = deepseek.source \"w\" in [\"" + std::string(name) +
+                          "\"] at [0] : tensor<4xf32>\n"
+                          "deepseek.yield %0 : tensor<4xf32>",
+                      "expects a file inside the model folder, but got '" +
+                          std::string(name) + "'");
+}
+
+TEST_F(ReferenceRecipeTest, SourceThatIsNotThere) {
+  expectRecipeError("tensor<4xf32>", R"(
+    %0 = deepseek.source "w" in ["none"] at [0] : tensor<4xf32>
+    deepseek.yield %0 : tensor<4xf32>)",
+                    "none': No such file or directory");
+}
+
+TEST_F(ReferenceRecipeTest, SliceConcatTranspose) {
+  expectValues(evaluate("tensor<3x2xf8E4M3FN>", std::string(counting) + R"(
+    %1 = deepseek.slice %0 axis 1 from 1 to 3 : tensor<2x3xf8E4M3FN> -> tensor<2x2xf8E4M3FN>
+    %2 = deepseek.slice %0 axis 1 from 0 to 1 : tensor<2x3xf8E4M3FN> -> tensor<2x1xf8E4M3FN>
+    %3 = deepseek.concat %1, %2 axis 1 : (tensor<2x2xf8E4M3FN>, tensor<2x1xf8E4M3FN>) -> tensor<2x3xf8E4M3FN>
+    %4 = deepseek.transpose %3 [1, 0] : tensor<2x3xf8E4M3FN> -> tensor<3x2xf8E4M3FN>
+    deepseek.yield %4 : tensor<3x2xf8E4M3FN>)"),
+               {unit, 4 * unit, 2 * unit, 5 * unit, 0, 3 * unit});
+}
+
+TEST_F(ReferenceRecipeTest, TransposeOfThree) {
+  Tensor tensor = evaluate("tensor<4x2x3xf8E4M3FN>", R"(
+    %0 = deepseek.source "w" in ["bytes"] at [0] : tensor<2x3x4xf8E4M3FN>
+    %1 = deepseek.transpose %0 [2, 0, 1] : tensor<2x3x4xf8E4M3FN> -> tensor<4x2x3xf8E4M3FN>
+    deepseek.yield %1 : tensor<4x2x3xf8E4M3FN>)");
+  ASSERT_EQ(tensor.values.size(), 24u);
+  // Element [3, 1, 2] is [1, 2, 3] of the input, byte 23: 2^-5 * 1.875.
+  EXPECT_EQ(tensor.values[3 * 6 + 1 * 3 + 2], std::ldexp(1.875, -5));
+}
+
+TEST_F(ReferenceRecipeTest, ConvertRounds) {
+  // The bits 0x3f3e3d3c are cut to 0x3f3e: what is cut is less than half.
+  expectValues(evaluate("tensor<1xbf16>", R"(
+    %0 = deepseek.source "w" in ["bytes"] at [60] : tensor<1xf32>
+    %1 = deepseek.convert %0 : tensor<1xf32> to tensor<1xbf16>
+    deepseek.yield %1 : tensor<1xbf16>)"),
+               {1.484375 / 2});
+}
+
+TEST_F(ReferenceRecipeTest, Dequantize) {
+  // Scales are bytes 0x3f3e3d3c and 0x33323130, in blocks of two columns.
+  Tensor scales = evaluate("tensor<1x2xf32>", R"(
+    %0 = deepseek.source "s" in ["bytes"] at [48] : tensor<1x2xf32>
+    deepseek.yield %0 : tensor<1x2xf32>)");
+  Tensor tensor = evaluate("tensor<2x3xf32>", std::string(counting) + R"(
+    %1 = deepseek.source "s" in ["bytes"] at [48] : tensor<1x2xf32>
+    %2 = deepseek.dequantize %0, %1 block 2 x 2 unchecked : tensor<2x3xf8E4M3FN>, tensor<1x2xf32> -> tensor<2x3xf32>
+    deepseek.yield %2 : tensor<2x3xf32>)");
+  double a = scales.values[0] * unit, b = scales.values[1] * unit;
+  EXPECT_EQ(tensor.values,
+            (std::vector<double>{0, double(float(a)), double(float(2 * b)),
+                                 double(float(3 * a)), double(float(4 * a)),
+                                 double(float(5 * b))}));
+}
+
+TEST_F(ReferenceRecipeTest, RotaryTable) {
+  Tensor tensor = evaluate("tensor<3x4xf32>", R"(
+    %0 = deepseek.rotary_table <dim = 4, theta = 1.0e4 : f64, layout = half_split> : tensor<3x4xf32>
+    deepseek.yield %0 : tensor<3x4xf32>)");
+  auto f32 = [](double value) { return double(float(value)); };
+  EXPECT_EQ(tensor.values,
+            (std::vector<double>{
+                1, 1, 0, 0, f32(std::cos(1)), f32(std::cos(0.01)),
+                f32(std::sin(1)), f32(std::sin(0.01)), f32(std::cos(2)),
+                f32(std::cos(0.02)), f32(std::sin(2)), f32(std::sin(0.02))}));
+}
+
+// A stack has the made-up values of its tensors, so that a pass may stack them.
+TEST_F(ReferenceRecipeTest, MadeUpStack) {
+  Tensor stack = evaluate("tensor<3x4x5xbf16>", R"(
+    %0 = deepseek.source "e.{}.w" in [] at [] : tensor<3x4x5xbf16>
+    deepseek.yield %0 : tensor<3x4x5xbf16>)");
+  Tensor second = evaluate("tensor<4x5xbf16>", R"(
+    %0 = deepseek.source "e.1.w" in [] at [] : tensor<4x5xbf16>
+    deepseek.yield %0 : tensor<4x5xbf16>)");
+  EXPECT_EQ(
+      std::vector<double>(stack.values.begin() + 20, stack.values.begin() + 40),
+      second.values);
+}
+
+TEST_F(ReferenceRecipeTest, MadeUpValuesAreUniform) {
+  Tensor tensor = evaluate("tensor<100x300xf32>", R"(
+    %0 = deepseek.source "w" in [] at [] : tensor<100x300xf32>
+    deepseek.yield %0 : tensor<100x300xf32>)");
+  double sum = 0, squares = 0;
+  for (double value : tensor.values) {
+    EXPECT_LE(std::abs(value), 0.1000001);
+    sum += value;
+    squares += value * value;
+  }
+  // A standard deviation is 0.1 / sqrt(3 * 30000) of the mean: four of them.
+  EXPECT_LT(std::abs(sum / 30000), 1.4e-3);
+  EXPECT_NEAR(squares / 30000, 1.0 / 300, 1e-4);
+}
+
+TEST_F(ReferenceRecipeTest, TooLarge) {
+  expectRecipeError("tensor<1000000x1000000xf32>", R"(
+    %0 = deepseek.source "w" in [] at [] : tensor<1000000x1000000xf32>
+    deepseek.yield %0 : tensor<1000000x1000000xf32>)",
+                    "expects at most 268435456 elements in the reference");
+}
+
+} // namespace
