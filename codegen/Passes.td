@@ -24,7 +24,8 @@ def PlanMemory : Pass<"rt-plan-memory", "::mlir::ModuleOp"> {
 
     Fails on a function that calls itself, on control flow and results of
     buffers in a host function, on an `rt.alloc` with both kinds of bytes, or
-    with fewer bytes than one row of its type.
+    with fewer bytes than one row of its type, and on an `rt.weight` or
+    `rt.page` that reaches beyond the weights or the layer's part of a page.
 
     ```mlir
     %a = rt.alloc %step bytes 256 * tokens + 0 : memref<?x64xf32>

@@ -100,7 +100,9 @@ private:
   llvm::DenseMap<size_t, Value> fields;
 };
 
-size_t getInputOffset(rt::InputKind kind) {
+} // namespace
+
+static size_t getInputOffset(rt::InputKind kind) {
   switch (kind) {
   case rt::InputKind::TokenIds:
     return offsetof(hadal_rt_step_t, token_ids);
@@ -115,7 +117,8 @@ size_t getInputOffset(rt::InputKind kind) {
 }
 
 /// The address that \p op, an op of a step without operands besides it, gives.
-Value buildAddress(LLVMBuilder &builder, StepFields &fields, Operation *op) {
+static Value buildAddress(LLVMBuilder &builder, StepFields &fields,
+                          Operation *op) {
   if (auto input = dyn_cast<rt::InputOp>(op))
     return fields.getPointer(getInputOffset(input.getKind()));
   return fields.getPointer(offsetof(hadal_rt_step_t, logits));
@@ -126,7 +129,7 @@ Value buildAddress(LLVMBuilder &builder, StepFields &fields, Operation *op) {
 //===----------------------------------------------------------------------===//
 
 /// Refuses memrefs that an address alone does not describe.
-LogicalResult checkMemRef(Operation *op, MemRefType type) {
+static LogicalResult checkMemRef(Operation *op, MemRefType type) {
   SmallVector<int64_t> strides;
   int64_t offset;
   if (failed(type.getStridesAndOffset(strides, offset)) || offset != 0 ||
@@ -145,7 +148,7 @@ LogicalResult checkMemRef(Operation *op, MemRefType type) {
   return success();
 }
 
-LogicalResult checkTypes(Operation *op, TypeRange types) {
+static LogicalResult checkTypes(Operation *op, TypeRange types) {
   for (Type type : types)
     if (auto memref = dyn_cast<MemRefType>(type))
       if (failed(checkMemRef(op, memref)))
@@ -155,7 +158,8 @@ LogicalResult checkTypes(Operation *op, TypeRange types) {
 
 /// Describes an argument that points to memory which nothing else may write
 /// while the function runs.
-DictionaryAttr getReadOnlyPointer(MLIRContext *context, int64_t sizeBytes) {
+static DictionaryAttr getReadOnlyPointer(MLIRContext *context,
+                                         int64_t sizeBytes) {
   Builder builder(context);
   SmallVector<NamedAttribute> attributes;
   auto add = [&](StringRef name, Attribute value) {
@@ -172,6 +176,8 @@ DictionaryAttr getReadOnlyPointer(MLIRContext *context, int64_t sizeBytes) {
         builder.getI64IntegerAttr(sizeBytes));
   return builder.getDictionaryAttr(attributes);
 }
+
+namespace {
 
 //===----------------------------------------------------------------------===//
 // Kernels
@@ -211,8 +217,11 @@ private:
       if (auto dim = dyn_cast<memref::DimOp>(op)) {
         auto type = dyn_cast<MemRefType>(dim.getSource().getType());
         auto index = dim.getConstantIndex();
-        if (type && !type.hasStaticShape() &&
-            !(index && *index < type.getRank() && !type.isDynamicDim(*index))) {
+        bool isStatic =
+            type &&
+            (type.hasStaticShape() ||
+             (index && *index < type.getRank() && !type.isDynamicDim(*index)));
+        if (!isStatic) {
           op->emitOpError("expects a static size: a kernel has sizes from "
                           "rt.tokens and rt.outputs");
           return WalkResult::interrupt();
@@ -697,6 +706,13 @@ struct ConvertRTToLLVM
   }
 
   LogicalResult convert(ModuleOp module) {
+    // C code has to be able to name it.
+    if (symbol.empty() || llvm::isDigit(symbol[0]) ||
+        !llvm::all_of(symbol,
+                      [](char c) { return llvm::isAlnum(c) || c == '_'; }))
+      return module.emitError("expects a symbol that is an identifier of C, "
+                              "but got '")
+             << symbol << "'";
     auto programs = llvm::to_vector(module.getOps<rt::ProgramOp>());
     if (programs.size() > 1)
       return programs[1].emitOpError("expects one rt.program in a module");

@@ -34,9 +34,7 @@
 using namespace mlir;
 using namespace hadal;
 
-namespace {
-
-void initializeTargets() {
+static void initializeTargets() {
   static std::once_flag once;
   std::call_once(once, [] {
     llvm::InitializeAllTargetInfos();
@@ -48,9 +46,11 @@ void initializeTargets() {
 }
 
 /// A string of a message, so that all are built alike.
-std::string concat(llvm::ArrayRef<StringRef> parts) {
+static std::string concat(llvm::ArrayRef<StringRef> parts) {
   return llvm::join(parts, "");
 }
+
+namespace {
 
 /// The lowest level of x86-64 that has all of a processor's features.
 struct X86Level {
@@ -76,7 +76,9 @@ constexpr CpuFeature x86Features[] = {
     {HADAL_RT_CPU_AVX512_BF16, "+avx512bf16"},
 };
 
-std::string getNativeFeatures() {
+} // namespace
+
+static std::string getNativeFeatures() {
   llvm::SubtargetFeatures features;
   SmallVector<StringRef> names;
   auto host = llvm::sys::getHostCPUFeatures();
@@ -88,8 +90,8 @@ std::string getNativeFeatures() {
   return features.getString();
 }
 
-absl::Status checkFeatures(const llvm::MCSubtargetInfo &info,
-                           StringRef features, StringRef triple) {
+static absl::Status checkFeatures(const llvm::MCSubtargetInfo &info,
+                                  StringRef features, StringRef triple) {
   SmallVector<StringRef> names;
   features.split(names, ',', -1, /*KeepEmpty=*/false);
   for (StringRef name : names) {
@@ -107,11 +109,11 @@ absl::Status checkFeatures(const llvm::MCSubtargetInfo &info,
   return absl::OkStatus();
 }
 
-std::string joinFeatures(StringRef a, StringRef b) {
+static std::string joinFeatures(StringRef a, StringRef b) {
   return a.empty() || b.empty() ? concat({a, b}) : concat({a, ",", b});
 }
 
-llvm::CodeGenOptLevel getCodeGenLevel(unsigned optLevel) {
+static llvm::CodeGenOptLevel getCodeGenLevel(unsigned optLevel) {
   switch (optLevel) {
   case 0:
     return llvm::CodeGenOptLevel::None;
@@ -124,7 +126,7 @@ llvm::CodeGenOptLevel getCodeGenLevel(unsigned optLevel) {
   }
 }
 
-llvm::OptimizationLevel getOptimizationLevel(unsigned optLevel) {
+static llvm::OptimizationLevel getOptimizationLevel(unsigned optLevel) {
   switch (optLevel) {
   case 0:
     return llvm::OptimizationLevel::O0;
@@ -137,7 +139,7 @@ llvm::OptimizationLevel getOptimizationLevel(unsigned optLevel) {
   }
 }
 
-std::unique_ptr<llvm::TargetMachine>
+static std::unique_ptr<llvm::TargetMachine>
 createTargetMachine(const ResolvedTarget &target, unsigned optLevel) {
   std::string ignored;
   llvm::Triple triple(target.triple);
@@ -156,7 +158,8 @@ createTargetMachine(const ResolvedTarget &target, unsigned optLevel) {
 }
 
 /// Adds what a frontend would say of each function.
-void setFunctionAttributes(llvm::Module &module, const ResolvedTarget &target) {
+static void setFunctionAttributes(llvm::Module &module,
+                                  const ResolvedTarget &target) {
   for (llvm::Function &function : module) {
     if (function.isDeclaration())
       continue;
@@ -176,7 +179,7 @@ void setFunctionAttributes(llvm::Module &module, const ResolvedTarget &target) {
 
 /// Makes each `llvm.fmuladd`, which `vector.fma` becomes and which may round
 /// once or twice, an `llvm.fma`, which rounds once.
-void fuseMultiplyAdds(llvm::Module &module) {
+static void fuseMultiplyAdds(llvm::Module &module) {
   for (llvm::Function &function : module)
     if (function.getIntrinsicID() == llvm::Intrinsic::fmuladd)
       for (llvm::User *user : llvm::make_early_inc_range(function.users())) {
@@ -186,8 +189,8 @@ void fuseMultiplyAdds(llvm::Module &module) {
       }
 }
 
-void optimize(llvm::Module &module, llvm::TargetMachine &machine,
-              const EmitOptions &options) {
+static void optimize(llvm::Module &module, llvm::TargetMachine &machine,
+                     const EmitOptions &options) {
   llvm::PipelineTuningOptions tuning;
   tuning.LoopVectorization = options.vectorize;
   tuning.LoopInterleaving = options.vectorize;
@@ -210,7 +213,7 @@ void optimize(llvm::Module &module, llvm::TargetMachine &machine,
 }
 
 /// Keeps the first error that LLVM reports.
-void keepFirstError(const llvm::DiagnosticInfo *info, void *context) {
+static void keepFirstError(const llvm::DiagnosticInfo *info, void *context) {
   auto &error = *static_cast<std::string *>(context);
   if (info->getSeverity() != llvm::DS_Error || !error.empty())
     return;
@@ -218,8 +221,6 @@ void keepFirstError(const llvm::DiagnosticInfo *info, void *context) {
   llvm::DiagnosticPrinterRawOStream printer(stream);
   info->print(printer);
 }
-
-} // namespace
 
 absl::StatusOr<ResolvedTarget> hadal::resolveTarget(const Target &target) {
   initializeTargets();

@@ -57,9 +57,11 @@ struct EmitOptions {
 
 /// Compiles \p module, of the llvm dialect alone, and writes it to \p stream.
 /// The same module, target and options give the same bytes. Products and sums
-/// are never fused and sums never reordered. Fails with `kInternal` when
-/// the module is not valid LLVM IR, and `kInvalidArgument` when the target
-/// cannot do what it asks; \p stream may then hold a part.
+/// are never fused and sums never reordered. Gives \p module the data layout
+/// and the triple of \p target. Fails with `kInternal` when the module is not
+/// valid LLVM IR, and `kInvalidArgument` when the target cannot do what it
+/// asks;
+/// \p stream may then hold a part.
 absl::Status emit(mlir::ModuleOp module, const ResolvedTarget &target,
                   const EmitOptions &options, llvm::raw_pwrite_stream &stream);
 

@@ -26,12 +26,10 @@
 using namespace llvm;
 using namespace hadal;
 
-namespace {
-
-std::string concat(ArrayRef<StringRef> parts) { return join(parts, ""); }
+static std::string concat(ArrayRef<StringRef> parts) { return join(parts, ""); }
 
 /// The path of \p name, a path or a program in PATH.
-std::optional<std::string> findProgram(StringRef name) {
+static std::optional<std::string> findProgram(StringRef name) {
   if (name.empty())
     return std::nullopt;
   if (sys::path::has_parent_path(name))
@@ -41,17 +39,19 @@ std::optional<std::string> findProgram(StringRef name) {
   return path ? std::optional(*path) : std::nullopt;
 }
 
-bool isForThisMachine(const Triple &triple) {
+static bool isForThisMachine(const Triple &triple) {
   Triple host(sys::getDefaultTargetTriple());
   return triple.getArch() == host.getArch() && triple.getOS() == host.getOS();
 }
 
+namespace {
 struct Driver {
   std::string path;
   std::vector<std::string> arguments; ///< That any link with it needs.
 };
+} // namespace
 
-bool isClang(StringRef driver) {
+static bool isClang(StringRef driver) {
   // /usr/bin/c++ may be either.
   SmallString<128> real;
   if (sys::fs::real_path(driver, real))
@@ -60,7 +60,7 @@ bool isClang(StringRef driver) {
          sys::path::filename(driver).contains("clang");
 }
 
-absl::StatusOr<Driver> findDriver(const LinkOptions &options) {
+static absl::StatusOr<Driver> findDriver(const LinkOptions &options) {
   Triple triple(options.triple.empty() ? sys::getDefaultTargetTriple()
                                        : options.triple);
   Driver driver;
@@ -86,7 +86,7 @@ absl::StatusOr<Driver> findDriver(const LinkOptions &options) {
   if (!isClang(driver.path)) {
     // A cross gcc looks for a linker that is named after its target.
     if (native && findProgram("ld.lld"))
-      driver.arguments.push_back("-fuse-ld=lld");
+      driver.arguments.emplace_back("-fuse-ld=lld");
     return driver;
   }
   if (!native)
@@ -98,12 +98,12 @@ absl::StatusOr<Driver> findDriver(const LinkOptions &options) {
     sys::path::append(beside, "ld.lld");
   }
   if (findProgram("ld.lld") || sys::fs::can_execute(beside))
-    driver.arguments.push_back("-fuse-ld=lld");
+    driver.arguments.emplace_back("-fuse-ld=lld");
   return driver;
 }
 
 /// The line of a linker's output that says what is wrong.
-std::string firstError(StringRef output) {
+static std::string firstError(StringRef output) {
   SmallVector<StringRef> lines;
   output.split(lines, '\n', -1, /*KeepEmpty=*/false);
   for (StringRef sign : {"error:", "undefined reference", "cannot ", ""})
@@ -113,7 +113,8 @@ std::string firstError(StringRef output) {
   return "no message";
 }
 
-absl::Status runDriver(const Driver &driver, ArrayRef<std::string> arguments) {
+static absl::Status runDriver(const Driver &driver,
+                              ArrayRef<std::string> arguments) {
   SmallString<128> log;
   if (std::error_code code =
           sys::fs::createTemporaryFile("hadal-link", "log", log))
@@ -121,7 +122,7 @@ absl::Status runDriver(const Driver &driver, ArrayRef<std::string> arguments) {
         concat({"no temporary file: ", code.message()}));
   sys::RemoveFileOnSignal(log);
   scope_exit cleanup([&] {
-    sys::fs::remove(log);
+    (void)sys::fs::remove(log);
     sys::DontRemoveFileOnSignal(log);
   });
 
@@ -145,41 +146,41 @@ absl::Status runDriver(const Driver &driver, ArrayRef<std::string> arguments) {
 }
 
 /// \p path as a driver takes it: one that begins with - or @ is no option.
-std::string asInput(StringRef path) {
+static std::string asInput(StringRef path) {
   return sys::path::is_absolute(path) ? path.str() : concat({"./", path});
 }
 
-absl::Status link(std::vector<std::string> arguments, StringRef object,
-                  ArrayRef<std::string> libraries, StringRef output,
-                  const LinkOptions &options) {
+static absl::Status link(std::vector<std::string> arguments, StringRef object,
+                         ArrayRef<std::string> libraries, StringRef output,
+                         const LinkOptions &options) {
   absl::StatusOr<Driver> driver = findDriver(options);
   if (!driver.ok())
     return driver.status();
   for (StringRef argument :
        {"-pthread", "-static-libstdc++", "-static-libgcc", "-Wl,--gc-sections",
         "-Wl,--build-id=none", "-Wl,-z,relro,-z,now"})
-    arguments.push_back(argument.str());
+    arguments.emplace_back(argument);
   arguments.insert(arguments.end(), {"-o", asInput(output), asInput(object)});
   if (options.wholeLibraries)
-    arguments.push_back("-Wl,--whole-archive");
+    arguments.emplace_back("-Wl,--whole-archive");
   for (StringRef library : libraries)
     arguments.push_back(asInput(library));
   if (options.wholeLibraries)
-    arguments.push_back("-Wl,--no-whole-archive");
-  arguments.push_back("-lm");
+    arguments.emplace_back("-Wl,--no-whole-archive");
+  arguments.emplace_back("-lm");
   arguments.insert(arguments.end(), options.arguments.begin(),
                    options.arguments.end());
   return runDriver(*driver, arguments);
 }
 
-absl::Status toStatus(Error error, StringRef path) {
+static absl::Status toStatus(Error error, StringRef path) {
   return absl::InvalidArgumentError(
       concat({path, ": ", toString(std::move(error))}));
 }
 
 /// Appends the members of the archive \p buffer to \p members.
-absl::Status addArchive(StringRef path, MemoryBufferRef buffer,
-                        std::vector<NewArchiveMember> &members) {
+static absl::Status addArchive(StringRef path, MemoryBufferRef buffer,
+                               std::vector<NewArchiveMember> &members) {
   auto input = object::Archive::create(buffer);
   if (!input)
     return toStatus(input.takeError(), path);
@@ -198,8 +199,6 @@ absl::Status addArchive(StringRef path, MemoryBufferRef buffer,
   }
   return error ? toStatus(std::move(error), path) : absl::OkStatus();
 }
-
-} // namespace
 
 absl::Status hadal::linkExecutable(StringRef object,
                                    ArrayRef<std::string> libraries,

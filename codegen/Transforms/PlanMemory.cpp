@@ -21,17 +21,17 @@ using namespace hadal;
 
 namespace {
 
-/// The two regions of the arena, planned apart.
-enum Region { PerToken, Fixed, NumRegions };
+/// The two parts of the arena, planned apart.
+enum Part { PerToken, Fixed, NumParts };
 
 /// A buffer, alive from op number `first` to op number `last`, inclusive.
 struct Buffer {
   rt::AllocOp alloc;
-  Region region;
+  Part part;
   int64_t sizeBytes;
   unsigned first;
   unsigned last;
-  int64_t offset = 0; ///< In the region, from the function's base.
+  int64_t offset = 0; ///< In the part, from the function's base.
 
   bool isAliveWith(const Buffer &other) const {
     return first <= other.last && other.first <= last;
@@ -47,12 +47,14 @@ struct Call {
 struct Frame {
   SmallVector<Buffer> buffers;
   SmallVector<Call> calls;
-  int64_t base[NumRegions] = {0, 0};
+  int64_t base[NumParts] = {0, 0};
 };
+
+} // namespace
 
 /// Bytes that \p type spans when each dynamic size is 1; nothing if that
 /// cannot be told, or is too much.
-std::optional<int64_t> spanBytes(MemRefType type) {
+static std::optional<int64_t> spanBytes(MemRefType type) {
   SmallVector<int64_t> strides;
   int64_t offset;
   if (!type.getElementType().isIntOrFloat() ||
@@ -76,12 +78,12 @@ std::optional<int64_t> spanBytes(MemRefType type) {
   return bits ? std::optional(ceilDiv(*bits, 8)) : std::nullopt;
 }
 
-/// Gives each of \p buffers that is in \p region its offset: the largest first,
+/// Gives each of \p buffers that is in \p part its offset: the largest first,
 /// in the smallest gap between those placed that are alive with it.
-LogicalResult placeBuffers(MutableArrayRef<Buffer> buffers, Region region) {
+static LogicalResult placeBuffers(MutableArrayRef<Buffer> buffers, Part part) {
   SmallVector<Buffer *> order;
   for (Buffer &buffer : buffers)
-    if (buffer.region == region)
+    if (buffer.part == part)
       order.push_back(&buffer);
   llvm::sort(order, [](const Buffer *a, const Buffer *b) {
     // They are elements of one array, in the order of the program.
@@ -116,6 +118,8 @@ LogicalResult placeBuffers(MutableArrayRef<Buffer> buffers, Region region) {
   return success();
 }
 
+namespace {
+
 struct PlanMemory : public hadal::impl::PlanMemoryBase<PlanMemory> {
   using PlanMemoryBase::PlanMemoryBase;
 
@@ -127,6 +131,12 @@ struct PlanMemory : public hadal::impl::PlanMemoryBase<PlanMemory> {
       module.emitError("expects one rt.program, but got ") << programs.size();
       return signalPassFailure();
     }
+    if (module
+            .walk([&](Operation *op) {
+              return WalkResult(checkBounds(op, programs.front()));
+            })
+            .wasInterrupted())
+      return signalPassFailure();
     for (auto function : module.getOps<func::FuncOp>())
       if (!function.isExternal() && failed(readFunction(function)))
         return signalPassFailure();
@@ -138,7 +148,7 @@ struct PlanMemory : public hadal::impl::PlanMemoryBase<PlanMemory> {
         return signalPassFailure();
 
     // Callers come before callees, whose base they push up.
-    int64_t total[NumRegions] = {0, 0};
+    int64_t total[NumParts] = {0, 0};
     for (func::FuncOp function : llvm::reverse(order))
       if (failed(placeFrame(frames[function], total)))
         return signalPassFailure();
@@ -148,6 +158,33 @@ struct PlanMemory : public hadal::impl::PlanMemoryBase<PlanMemory> {
 
 private:
   enum class Visit { Never, Active, Done };
+
+  /// Refuses slices that reach beyond the memory that \p program has.
+  LogicalResult checkBounds(Operation *op, rt::ProgramOp program) {
+    if (auto weight = dyn_cast<rt::WeightOp>(op))
+      return checkSlice(op, cast<MemRefType>(weight.getType()),
+                        weight.getOffset(), program.getWeightsBytes());
+    auto page = dyn_cast<rt::PageOp>(op);
+    if (!page)
+      return success();
+    if (page.getPageBytes() != program.getPageBytes())
+      return page.emitOpError("expects pages of ")
+             << program.getPageBytes() << " bytes, but got "
+             << page.getPageBytes();
+    return checkSlice(op, cast<MemRefType>(page.getType()), page.getOffset(),
+                      page.getLayerBytes());
+  }
+
+  LogicalResult checkSlice(Operation *op, MemRefType type, int64_t offset,
+                           int64_t sizeBytes) {
+    auto span = spanBytes(type);
+    auto end = span ? checkedSum(offset, *span) : std::nullopt;
+    if (end && *end <= sizeBytes)
+      return success();
+    return op->emitOpError("expects ")
+           << type << " at " << offset << " to lie within " << sizeBytes
+           << " bytes";
+  }
 
   /// Collects the buffers and the calls of \p function.
   LogicalResult readFunction(func::FuncOp function) {
@@ -179,9 +216,9 @@ private:
       return alloc.emitOpError("expects bytes per token or fixed bytes, but "
                                "got both: ")
              << alloc.getPerToken() << " and " << alloc.getFixed();
-    Region region = alloc.getPerToken() != 0 ? PerToken : Fixed;
+    Part part = alloc.getPerToken() != 0 ? PerToken : Fixed;
     int64_t sizeBytes =
-        region == PerToken ? alloc.getPerToken() : alloc.getFixed();
+        part == PerToken ? alloc.getPerToken() : alloc.getFixed();
     auto type = cast<MemRefType>(alloc.getType());
     auto span = spanBytes(type);
     if (!span || *span > sizeBytes)
@@ -209,9 +246,9 @@ private:
       }
     if (first > last)
       first = last = positions.lookup(alloc);
-    frame.buffers.push_back({alloc, region, sizeBytes, first, last});
+    frame.buffers.push_back({alloc, part, sizeBytes, first, last});
     ++numBuffers;
-    if (region == PerToken)
+    if (part == PerToken)
       unsharedPerToken += sizeBytes;
     return success();
   }
@@ -235,27 +272,27 @@ private:
     return success();
   }
 
-  LogicalResult placeFrame(Frame &frame, int64_t (&total)[NumRegions]) {
-    for (Region region : {PerToken, Fixed}) {
-      if (failed(placeBuffers(frame.buffers, region)))
+  LogicalResult placeFrame(Frame &frame, int64_t (&total)[NumParts]) {
+    for (Part part : {PerToken, Fixed}) {
+      if (failed(placeBuffers(frame.buffers, part)))
         return failure();
-      int64_t base = frame.base[region];
+      int64_t base = frame.base[part];
       for (const Buffer &buffer : frame.buffers) {
-        if (buffer.region != region)
+        if (buffer.part != part)
           continue;
         auto end = checkedSum(base, buffer.end());
         if (!end)
           return buffer.alloc->emitOpError(
               "expects an arena of less than 2^63 bytes");
-        total[region] = std::max(total[region], *end);
+        total[part] = std::max(total[part], *end);
       }
       for (Call &call : frame.calls) {
         if (!call.callee || call.callee.isExternal())
           continue;
-        int64_t &calleeBase = frames[call.callee].base[region];
+        int64_t &calleeBase = frames[call.callee].base[part];
         calleeBase = std::max(calleeBase, base);
         for (const Buffer &buffer : frame.buffers)
-          if (buffer.region == region && buffer.first <= call.position &&
+          if (buffer.part == part && buffer.first <= call.position &&
               call.position <= buffer.last)
             calleeBase = std::max(calleeBase, base + buffer.end());
       }
@@ -263,11 +300,11 @@ private:
     return success();
   }
 
-  void writePlan(rt::ProgramOp program, const int64_t (&total)[NumRegions]) {
+  void writePlan(rt::ProgramOp program, const int64_t (&total)[NumParts]) {
     for (auto &[function, frame] : frames)
       for (Buffer &buffer : frame.buffers) {
-        int64_t offset = frame.base[buffer.region] + buffer.offset;
-        bool perToken = buffer.region == PerToken;
+        int64_t offset = frame.base[buffer.part] + buffer.offset;
+        bool perToken = buffer.part == PerToken;
         buffer.alloc.setOffsetPerToken(perToken ? offset : total[PerToken]);
         buffer.alloc.setOffsetFixed(perToken ? 0 : offset);
       }

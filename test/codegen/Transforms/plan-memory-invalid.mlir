@@ -92,3 +92,37 @@ func.func @blocks(%step: !rt.step) {
 ^bb1:
   return
 }
+
+// -----
+
+rt.program @m entry @weight {vocab = 8 : i64, hidden = 64 : i64, layers = 1 : i64, context_length = 16 : i64, page_tokens = 4 : i64, page_bytes = 256 : i64, weights_bytes = 256 : i64, layout_hash = "00112233445566778899aabbccddeeff", info = {}}
+func.func @weight(%step: !rt.step) {
+  %a = rt.weight %step at 192 : memref<16xf32>
+  // expected-error @+1 {{expects 'memref<17xf32>' at 192 to lie within 256 bytes}}
+  %b = rt.weight %step at 192 : memref<17xf32>
+  return
+}
+
+// -----
+
+rt.program @m entry @page_size {vocab = 8 : i64, hidden = 64 : i64, layers = 1 : i64, context_length = 16 : i64, page_tokens = 4 : i64, page_bytes = 256 : i64, weights_bytes = 256 : i64, layout_hash = "00112233445566778899aabbccddeeff", info = {}}
+func.func @page_size(%step: !rt.step) {
+  return
+}
+rt.kernel @k [] {
+^bb0(%step: !rt.step, %first: index, %last: index):
+  // expected-error @+1 {{expects pages of 256 bytes, but got 512}}
+  %page = rt.page %step[%first, %last] layer %last bytes 512, 128 at 0 : memref<4x8xf32>
+}
+
+// -----
+
+rt.program @m entry @page_part {vocab = 8 : i64, hidden = 64 : i64, layers = 1 : i64, context_length = 16 : i64, page_tokens = 4 : i64, page_bytes = 256 : i64, weights_bytes = 256 : i64, layout_hash = "00112233445566778899aabbccddeeff", info = {}}
+func.func @page_part(%step: !rt.step) {
+  return
+}
+rt.kernel @k [] {
+^bb0(%step: !rt.step, %first: index, %last: index):
+  // expected-error @+1 {{expects 'memref<4x8xf32>' at 64 to lie within 128 bytes}}
+  %page = rt.page %step[%first, %last] layer %last bytes 256, 128 at 64 : memref<4x8xf32>
+}
