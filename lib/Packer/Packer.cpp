@@ -15,7 +15,9 @@
 #include "llvm/ADT/StringSet.h"
 
 #include <condition_variable>
+#include <cstddef>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <thread>
 
@@ -44,11 +46,22 @@ absl::StatusOr<int64_t> hadal::getStoredBytes(Operation *op) {
 
 namespace {
 
+/// Part of the section, from one place in it to another. Its bytes are aligned
+/// as they are in the section, so that elements are.
+struct Chunk {
+  static constexpr size_t alignment = alignof(std::max_align_t);
+
+  std::unique_ptr<char[]> buffer;
+  size_t begin = 0, end = 0; ///< Of what is in use, in `buffer`.
+};
+
 /// Writes chunks on a thread of its own, while the next one is computed.
 class ChunkWriter {
 public:
-  explicit ChunkWriter(AtomicFile &output)
-      : output(output), thread([this] { run(); }) {}
+  ChunkWriter(AtomicFile &output, size_t chunkBytes) : output(output) {
+    pending.buffer.reset(new char[chunkBytes + Chunk::alignment]);
+    thread = std::thread([this] { run(); });
+  }
 
   ~ChunkWriter() {
     {
@@ -61,10 +74,10 @@ public:
 
   /// Takes \p chunk for writing and leaves a free buffer in its place. False if
   /// an earlier chunk could not be written.
-  bool write(std::vector<char> &chunk) {
+  bool write(Chunk &chunk) {
     std::unique_lock<std::mutex> lock(mutex);
     changed.wait(lock, [&] { return !isFull; });
-    pending.swap(chunk);
+    std::swap(pending, chunk);
     isFull = true;
     changed.notify_all();
     return error.empty();
@@ -88,7 +101,8 @@ private:
       std::string message;
       lock.unlock();
       if (isGood)
-        (void)output.write(pending.data(), pending.size(), message);
+        (void)output.write(pending.buffer.get() + pending.begin,
+                           pending.end - pending.begin, message);
       lock.lock();
       if (!message.empty())
         error = message;
@@ -100,7 +114,7 @@ private:
   AtomicFile &output;
   std::mutex mutex;
   std::condition_variable changed;
-  std::vector<char> pending;
+  Chunk pending;
   std::string error;
   bool isFull = false, isDone = false;
   std::thread thread;
@@ -109,34 +123,35 @@ private:
 /// Fills chunks of a fixed size and hands the full ones to a writer.
 class ChunkFiller {
 public:
-  ChunkFiller(AtomicFile &output, int64_t chunkBytes)
-      : writer(output), chunkBytes(size_t(chunkBytes)) {}
+  ChunkFiller(AtomicFile &output, size_t chunkBytes)
+      : writer(output, chunkBytes), chunkBytes(chunkBytes) {
+    chunk.buffer.reset(new char[chunkBytes + Chunk::alignment]);
+  }
 
   /// Bytes that were filled so far.
   uint64_t size() const { return filled; }
 
-  /// Room for \p bytes more, and no more than a chunk has left.
+  /// Bytes that the chunk has left.
+  size_t getRoom() const { return chunkBytes - (chunk.end - chunk.begin); }
+
+  /// Room for \p bytes more, no more than the chunk has left.
   char *reserve(size_t bytes) {
-    size_t before = chunk.size();
-    chunk.resize(before + bytes);
+    char *begin = chunk.buffer.get() + chunk.end;
+    chunk.end += bytes;
     filled += bytes;
-    return chunk.data() + before;
+    return begin;
   }
 
-  size_t getRoom() const {
-    return chunk.size() < chunkBytes ? chunkBytes - chunk.size() : 0;
-  }
-
+  /// Hands the chunk over and starts the next one.
   absl::Status flush() {
-    if (!writer.write(chunk))
-      return finish();
-    chunk.clear();
-    return absl::OkStatus();
+    bool isGood = writer.write(chunk);
+    chunk.begin = chunk.end = filled % Chunk::alignment;
+    return isGood ? absl::OkStatus() : finish();
   }
 
   absl::Status zeros(uint64_t bytes) {
     while (bytes > 0) {
-      auto now = size_t(std::min<uint64_t>(bytes, chunkBytes));
+      auto now = size_t(std::min<uint64_t>(bytes, getRoom()));
       std::memset(reserve(now), 0, now);
       bytes -= now;
       if (!getRoom()) {
@@ -148,10 +163,11 @@ public:
     return absl::OkStatus();
   }
 
+  /// Waits until all is written.
   absl::Status finish() {
-    if (!chunk.empty()) {
+    if (chunk.end > chunk.begin) {
       (void)writer.write(chunk);
-      chunk.clear();
+      chunk.begin = chunk.end = filled % Chunk::alignment;
     }
     std::string error = writer.flush();
     return error.empty() ? absl::OkStatus() : absl::InvalidArgumentError(error);
@@ -160,7 +176,7 @@ public:
 private:
   ChunkWriter writer;
   size_t chunkBytes;
-  std::vector<char> chunk;
+  Chunk chunk;
   uint64_t filled = 0;
 };
 
@@ -227,23 +243,21 @@ static absl::Status packWeight(const Place &place, SourceFiles &files,
     return absl::InternalError(absl::StrCat("the recipe makes ",
                                             node.getCount() * elementBytes,
                                             " bytes, expected ", place.bytes));
+  int64_t granule = node.getGranule();
   for (int64_t first = 0; first < node.getCount();) {
-    int64_t room = int64_t(filler.getRoom()) / elementBytes;
-    int64_t count = std::min(room, node.getCount() - first);
-    if (count > node.getGranule())
-      count -= (first + count) % node.getGranule();
-    else if (count < node.getCount() - first &&
-             int64_t(filler.getRoom()) < node.getGranule() * elementBytes)
-      count = 0; // Rather a new chunk than part of a granule.
-    if (count <= 0) {
-      // A granule larger than a chunk is computed in parts.
+    int64_t rest = node.getCount() - first, count;
+    auto fit = [&] {
+      count = std::min(int64_t(filler.getRoom()) / elementBytes, rest);
+      if (count > granule)
+        count -= (first + count) % granule;
+      return count >= std::min(granule, rest);
+    };
+    if (!fit()) {
+      // Rather a new chunk; if that is too small, too, part of a granule.
       absl::Status status = filler.flush();
       if (!status.ok())
         return status;
-      count = std::min(int64_t(filler.getRoom()) / elementBytes,
-                       node.getCount() - first);
-      if (count > node.getGranule())
-        count -= (first + count) % node.getGranule();
+      (void)fit();
     }
     absl::Status status = node.evaluate(
         first, count, filler.reserve(size_t(count * elementBytes)));
@@ -259,7 +273,8 @@ static absl::Status packAll(ArrayRef<Place> places, int64_t totalBytes,
                             StringRef modelFolder, AtomicFile &output,
                             const PackOptions &options) {
   SourceFiles files(modelFolder);
-  ChunkFiller filler(output, std::max<int64_t>(options.chunkBytes, 4096));
+  ChunkFiller filler(output,
+                     size_t(std::max<int64_t>(options.chunkBytes, 4096)));
   auto progress = [&] {
     if (options.progress)
       options.progress(filler.size(), uint64_t(totalBytes));
