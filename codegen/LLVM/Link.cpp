@@ -22,6 +22,7 @@
 #include "llvm/TargetParser/Triple.h"
 
 #include <optional>
+#include <tuple>
 
 using namespace llvm;
 using namespace hadal;
@@ -122,7 +123,7 @@ static absl::Status runDriver(const Driver &driver,
         concat({"no temporary file: ", code.message()}));
   sys::RemoveFileOnSignal(log);
   scope_exit cleanup([&] {
-    (void)sys::fs::remove(log);
+    std::ignore = sys::fs::remove(log);
     sys::DontRemoveFileOnSignal(log);
   });
 

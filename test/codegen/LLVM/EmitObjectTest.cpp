@@ -8,19 +8,17 @@
 
 using namespace hadal;
 
-namespace {
-
-bool contains(llvm::StringRef text, llvm::StringRef part) {
+static bool contains(llvm::StringRef text, llvm::StringRef part) {
   return text.contains(part);
 }
 
-EmitOptions assembly() {
+static EmitOptions assembly() {
   EmitOptions options;
   options.kind = EmitKind::Assembly;
   return options;
 }
 
-const char *const linux64 = "x86_64-unknown-linux-gnu";
+static const char *const linux64 = "x86_64-unknown-linux-gnu";
 
 TEST(ResolveTarget, LevelsOfX86) {
   ResolvedTarget v3 = resolve({linux64, "x86-64-v3", ""});
@@ -59,7 +57,7 @@ TEST(ResolveTarget, Native) {
   EXPECT_NE(native.cpu, "native");
 }
 
-void expectRefused(const Target &target, llvm::StringRef message) {
+static void expectRefused(const Target &target, llvm::StringRef message) {
   auto resolved = resolveTarget(target);
   ASSERT_FALSE(resolved.ok());
   EXPECT_TRUE(absl::IsInvalidArgument(resolved.status()));
@@ -148,5 +146,3 @@ TEST(Emit, OtherArchitecture) {
       compile({"aarch64-linux-gnu", "cortex-a76", ""}, assembly());
   EXPECT_TRUE(contains(text, "fmla"));
 }
-
-} // namespace

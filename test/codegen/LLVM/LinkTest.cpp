@@ -15,12 +15,11 @@
 
 using namespace hadal;
 
-namespace {
-
-const char *const manifest = "{\"model\": \"tiny\"}";
+static const char *const manifest = "{\"model\": \"tiny\"}";
 
 /// Runs \p program and gives what it writes.
-std::string run(const TemporaryFolder &folder, const std::string &program) {
+static std::string run(const TemporaryFolder &folder,
+                       const std::string &program) {
   std::string log = folder.path("log");
   std::optional<llvm::StringRef> redirects[] = {
       llvm::StringRef(), llvm::StringRef(log), llvm::StringRef(log)};
@@ -28,7 +27,9 @@ std::string run(const TemporaryFolder &folder, const std::string &program) {
   return folder.read("log");
 }
 
+namespace {
 class CompiledModel : public testing::TestWithParam<unsigned> {};
+} // namespace
 
 TEST_P(CompiledModel, Runs) {
   for (const std::string &cpu : getRunnableCpus()) {
@@ -127,5 +128,3 @@ TEST(Link, Archive) {
   status = archive({folder.path("none.o")}, folder.path("third.a"));
   EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
 }
-
-} // namespace

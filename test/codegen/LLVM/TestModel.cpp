@@ -21,6 +21,8 @@
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 
+#include <tuple>
+
 using namespace mlir;
 using namespace hadal;
 
@@ -28,10 +30,10 @@ std::vector<std::string> hadal::getRunnableCpus() {
   uint32_t features = resolve({}).cpuFeatures;
   std::vector<std::string> cpus;
   if (features & HADAL_RT_CPU_AVX2_FMA_F16C)
-    cpus.push_back("x86-64-v3");
+    cpus.emplace_back("x86-64-v3");
   if (features & HADAL_RT_CPU_AVX512_F_BW_DQ_VL)
-    cpus.push_back("x86-64-v4");
-  cpus.push_back("native");
+    cpus.emplace_back("x86-64-v4");
+  cpus.emplace_back("native");
   return cpus;
 }
 
@@ -76,7 +78,7 @@ TemporaryFolder::TemporaryFolder() {
 }
 
 TemporaryFolder::~TemporaryFolder() {
-  llvm::sys::fs::remove_directories(folder);
+  std::ignore = llvm::sys::fs::remove_directories(folder);
 }
 
 std::string TemporaryFolder::path(StringRef name) const {
