@@ -33,9 +33,17 @@ bool AtomicFile::fail(const char *action, std::string &error) {
 bool AtomicFile::open(llvm::StringRef path, std::string &error) {
   destination = path.str();
   struct stat info;
-  if (::stat(destination.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
+  bool exists = ::stat(destination.c_str(), &info) == 0;
+  if (exists && S_ISDIR(info.st_mode)) {
     errno = EISDIR;
     return fail("write", error);
+  }
+  // To rename over /dev/null would take it from everyone.
+  if (exists && !S_ISREG(info.st_mode)) {
+    error = ("cannot write '" + llvm::Twine(destination) +
+             "': not a regular file")
+                .str();
+    return false;
   }
   temporary = destination + ".tmp.XXXXXX";
   descriptor = ::mkstemp(temporary.data());
@@ -102,11 +110,11 @@ InputFile::~InputFile() {
 
 bool InputFile::open(llvm::StringRef path, std::string &error) {
   name = path.str();
-  descriptor = ::open(name.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without waiting for the other end of a pipe, which is refused below.
+  descriptor = ::open(name.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   struct stat info;
   if (descriptor < 0 || ::fstat(descriptor, &info) != 0) {
-    error = ("cannot open '" + llvm::Twine(name) +
-             "': " + std::strerror(errno))
+    error = ("cannot open '" + llvm::Twine(name) + "': " + std::strerror(errno))
                 .str();
     return false;
   }

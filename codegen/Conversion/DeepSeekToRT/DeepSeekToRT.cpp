@@ -7,6 +7,7 @@
 #include "codegen/Passes.h"
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 #include "dialects/RT/IR/RTOps.h"
+#include "hadal_rt/abi.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -131,8 +132,9 @@ private:
 
   Value at(Value old) { return mapping.lookup(old); }
   /// Rows of \p old: the step's tokens, or its outputs.
-  Value rowsOf(Value old) { return outputs.contains(old) ? outputCount
-                                                         : tokenCount; }
+  Value rowsOf(Value old) {
+    return outputs.contains(old) ? outputCount : tokenCount;
+  }
   /// The buffer for a result: the function's own out argument if the value is
   /// returned, or a new slice of the arena.
   Value bufferFor(Value result, Value rowsLike, Type element = {});
@@ -176,15 +178,15 @@ LogicalResult Program::place(WeightOp weight) {
 
 FailureOr<WeightOp> Program::rotaryTable(RotaryOp op) {
   RotaryAttr rotary = op.getRotary();
-  auto key = RotaryAttr::get(op.getContext(), rotary.getDim(),
-                             rotary.getTheta(), RotaryLayout::HalfSplit,
-                             rotary.getScaling());
+  auto key =
+      RotaryAttr::get(op.getContext(), rotary.getDim(), rotary.getTheta(),
+                      RotaryLayout::HalfSplit, rotary.getScaling());
   WeightOp &table = rotaryTables[key];
   if (table)
     return table;
   OpBuilder builder(op.getContext());
-  auto type = RankedTensorType::get({context, rotary.getDim()},
-                                    builder.getF32Type());
+  auto type =
+      RankedTensorType::get({context, rotary.getDim()}, builder.getF32Type());
   builder.setInsertionPointToStart(module.getBody());
   table = WeightOp::create(
       builder, op.getLoc(),
@@ -198,8 +200,7 @@ FailureOr<WeightOp> Program::rotaryTable(RotaryOp op) {
   return table;
 }
 
-Value FunctionConverter::bufferFor(Value result, Value rowsLike,
-                                   Type element) {
+Value FunctionConverter::bufferFor(Value result, Value rowsLike, Type element) {
   if (outputs.contains(rowsLike))
     outputs.insert(result);
   if (Value buffer = returned.lookup(result)) {
@@ -208,8 +209,8 @@ Value FunctionConverter::bufferFor(Value result, Value rowsLike,
   }
   int64_t columns = columnsOf(result), stride = paddedColumns(columns);
   // The padding is part of the row: kernels store whole vectors.
-  Value buffer = alloc(stride * 4, 0,
-                       rowsType(b.getContext(), stride, stride, element));
+  Value buffer =
+      alloc(stride * 4, 0, rowsType(b.getContext(), stride, stride, element));
   mapping.map(result, buffer);
   return buffer;
 }
@@ -224,8 +225,7 @@ LogicalResult FunctionConverter::convertArguments(bool isEntry) {
   for (BlockArgument argument : from.getArguments()) {
     Type type = argument.getType(), newType;
     if (auto cache = dyn_cast<KVCacheType>(type)) {
-      PageLayout page =
-          PageLayout::get(cache, program.options.pageTokens);
+      PageLayout page = PageLayout::get(cache, program.options.pageTokens);
       program.page = page;
     } else if (auto tensor = dyn_cast<RankedTensorType>(type)) {
       if (tensor.hasStaticShape())
@@ -340,9 +340,9 @@ LogicalResult FunctionConverter::convert(EmbedOp op) {
   Value table = at(op.getTable());
   Value out = bufferFor(op.getResult(), op.getTokens());
   SmallVector<Value> arguments = {at(op.getTokens()), table, out};
-  dispatch(program.kernels.embed(TypeRange(arguments),
-                                 columnsOf(op.getResult())),
-           tokenCount, arguments);
+  dispatch(
+      program.kernels.embed(TypeRange(arguments), columnsOf(op.getResult())),
+      tokenCount, arguments);
   return success();
 }
 
@@ -372,9 +372,9 @@ LogicalResult FunctionConverter::convert(LinearOp op) {
   if (op.getScales())
     arguments.push_back(at(op.getScales()));
   arguments.append({out, rowsOf(op.getInput())});
-  rt::KernelOp kernel = program.kernels.linear(
-      TypeRange(arguments), columnsOf(op.getInput()), columns,
-      bool(op.getBias()), bool(op.getScales()));
+  rt::KernelOp kernel =
+      program.kernels.linear(TypeRange(arguments), columnsOf(op.getInput()),
+                             columns, bool(op.getBias()), bool(op.getScales()));
   dispatch(kernel, b.index(program.kernels.linearItems(columns)), arguments);
   return success();
 }
@@ -400,8 +400,7 @@ LogicalResult FunctionConverter::convert(HeadLinearOp op) {
   rt::KernelOp kernel = program.kernels.headLinear(
       TypeRange(arguments), weight[0], columnsOf(op.getInput()) / weight[0],
       weight[2], weight[1]);
-  dispatch(kernel,
-           b.index(weight[0] * program.kernels.linearItems(weight[1])),
+  dispatch(kernel, b.index(weight[0] * program.kernels.linearItems(weight[1])),
            arguments);
   return success();
 }
@@ -414,10 +413,9 @@ LogicalResult FunctionConverter::convert(SplitOp op) {
   int64_t begin = 0;
   for (Value result : op.getResults()) {
     int64_t columns = columnsOf(result);
-    mapping.map(result,
-                rt::ColumnsOp::create(
-                    b, rowsType(b.getContext(), columns, stride), input,
-                    begin));
+    mapping.map(result, rt::ColumnsOp::create(
+                            b, rowsType(b.getContext(), columns, stride), input,
+                            begin));
     if (outputs.contains(op.getInput()))
       outputs.insert(result);
     begin += columns;
@@ -429,10 +427,10 @@ LogicalResult FunctionConverter::convert(RotaryOp op) {
   FailureOr<WeightOp> table = program.rotaryTable(op);
   if (failed(table))
     return failure();
-  Value tableSlice = rt::WeightOp::create(
-      b, storedType(table->getWeightType()), step,
-      (*table)->getAttrOfType<IntegerAttr>(offsetName),
-      table->getSymNameAttr());
+  Value tableSlice =
+      rt::WeightOp::create(b, storedType(table->getWeightType()), step,
+                           (*table)->getAttrOfType<IntegerAttr>(offsetName),
+                           table->getSymNameAttr());
   Value out = bufferFor(op.getResult(), op.getInput());
   SmallVector<Value> arguments = {at(op.getInput()), at(op.getPositions()),
                                   tableSlice, out};
@@ -444,9 +442,20 @@ LogicalResult FunctionConverter::convert(RotaryOp op) {
   return success();
 }
 
+/// The sums of one head are on the kernel's stack.
+static LogicalResult checkHeadFits(Operation *op, PageLayout page) {
+  constexpr int64_t widest = HADAL_RT_KERNEL_STACK_BYTES / 16;
+  if (page.valueDim <= widest && page.pageTokens <= widest)
+    return success();
+  return op->emitOpError("expects values of at most ")
+         << widest << " columns to lower, but got " << page.valueDim;
+}
+
 LogicalResult FunctionConverter::convert(AttentionOp op) {
   PageLayout page = PageLayout::get(cast<KVCacheType>(op.getCache().getType()),
                                     program.options.pageTokens);
+  if (failed(checkHeadFits(op, page)))
+    return failure();
   Value positions = at(op.getPositions()), sequences = at(op.getSequences());
   Value layer = at(op.getLayer());
   SmallVector<Value> append = {at(op.getKey()), at(op.getValue()), positions,
@@ -466,6 +475,8 @@ LogicalResult FunctionConverter::convert(AttentionOp op) {
 LogicalResult FunctionConverter::convert(AbsorbedAttentionOp op) {
   PageLayout page = PageLayout::get(cast<KVCacheType>(op.getCache().getType()),
                                     program.options.pageTokens);
+  if (failed(checkHeadFits(op, page)))
+    return failure();
   Value positions = at(op.getPositions()), sequences = at(op.getSequences());
   Value layer = at(op.getLayer());
   SmallVector<Value> append = {at(op.getLatent()), at(op.getRopeKey()),
@@ -473,32 +484,35 @@ LogicalResult FunctionConverter::convert(AbsorbedAttentionOp op) {
   dispatch(program.kernels.appendCache(TypeRange(append), page), tokenCount,
            append);
   Value out = bufferFor(op.getResult(), op.getQuery());
-  SmallVector<Value> arguments = {at(op.getQuery()), at(op.getRopeQuery()),
-                                  positions, sequences, layer, out};
+  SmallVector<Value> arguments = {at(op.getQuery()),
+                                  at(op.getRopeQuery()),
+                                  positions,
+                                  sequences,
+                                  layer,
+                                  out};
   int64_t heads = op.getHeads();
-  dispatch(program.kernels.absorbedAttention(
-               TypeRange(arguments), page, heads,
-               columnsOf(op.getRopeQuery()) / heads,
-               op.getScale().convertToDouble()),
-           b.mul(tokenCount, heads), arguments);
+  dispatch(
+      program.kernels.absorbedAttention(TypeRange(arguments), page, heads,
+                                        columnsOf(op.getRopeQuery()) / heads,
+                                        op.getScale().convertToDouble()),
+      b.mul(tokenCount, heads), arguments);
   return success();
 }
 
 LogicalResult FunctionConverter::convert(SwiGLUOp op) {
   Value out = bufferFor(op.getResult(), op.getGate());
   SmallVector<Value> arguments = {at(op.getGate()), at(op.getUp()), out};
-  dispatch(program.kernels.swiglu(TypeRange(arguments),
-                                  columnsOf(op.getResult())),
-           rowsOf(op.getGate()), arguments);
+  dispatch(
+      program.kernels.swiglu(TypeRange(arguments), columnsOf(op.getResult())),
+      rowsOf(op.getGate()), arguments);
   return success();
 }
 
 LogicalResult FunctionConverter::convert(AddOp op) {
   Value out = bufferFor(op.getResult(), op.getLhs());
   SmallVector<Value> arguments = {at(op.getLhs()), at(op.getRhs()), out};
-  dispatch(
-      program.kernels.add(TypeRange(arguments), columnsOf(op.getResult())),
-      rowsOf(op.getLhs()), arguments);
+  dispatch(program.kernels.add(TypeRange(arguments), columnsOf(op.getResult())),
+           rowsOf(op.getLhs()), arguments);
   return success();
 }
 
@@ -515,8 +529,13 @@ LogicalResult FunctionConverter::convert(GatherRowsOp op) {
 }
 
 LogicalResult FunctionConverter::convert(RouterOp op) {
-  Value experts =
-      bufferFor(op.getExperts(), op.getLogits(), b.getI32Type());
+  // Scores and ranking of all experts are on the kernel's stack.
+  constexpr int64_t mostExperts = HADAL_RT_KERNEL_STACK_BYTES / 16;
+  if (op.getRouting().getExperts() > mostExperts)
+    return op.emitOpError("expects at most ")
+           << mostExperts << " experts to lower, but got "
+           << op.getRouting().getExperts();
+  Value experts = bufferFor(op.getExperts(), op.getLogits(), b.getI32Type());
   Value weights = bufferFor(op.getWeights(), op.getLogits());
   SmallVector<Value> arguments = {at(op.getLogits())};
   if (op.getBias())
@@ -544,8 +563,7 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
                        i32Array(experts + 1));
   Value list = alloc(roundUp(topK * 4, rt::alignmentBytes), 0,
                      i32Array(ShapedType::kDynamic));
-  SmallVector<Value> group = {at(op.getExperts()), offsets, list, active,
-                              rows};
+  SmallVector<Value> group = {at(op.getExperts()), offsets, list, active, rows};
   dispatch(program.kernels.groupSlots(TypeRange(group), experts, topK),
            b.index(1), group);
 
@@ -612,9 +630,9 @@ static std::string layoutHash(ModuleOp module) {
     if (!offset)
       continue;
     std::string line;
-    llvm::raw_string_ostream(line) << weight.getSymName() << ' '
-                                   << weight.getType() << ' '
-                                   << offset.getInt() << '\n';
+    llvm::raw_string_ostream(line)
+        << weight.getSymName() << ' ' << weight.getType() << ' '
+        << offset.getInt() << '\n';
     hash.update(line);
   }
   return llvm::toHex(ArrayRef(hash.final()).take_front(16),
@@ -632,8 +650,7 @@ struct ConvertDeepSeekToRT
     ModuleOp module = getOperation();
     auto models = llvm::to_vector(module.getOps<ModelOp>());
     if (models.size() != 1) {
-      module.emitError("expects one deepseek.model, but got ")
-          << models.size();
+      module.emitError("expects one deepseek.model, but got ") << models.size();
       return signalPassFailure();
     }
     ModelOp model = models.front();
@@ -649,8 +666,7 @@ struct ConvertDeepSeekToRT
     program.context = model.getContextLength();
 
     auto entry = program.symbols.lookup<func::FuncOp>(model.getEntry());
-    for (auto function :
-         llvm::to_vector(module.getOps<func::FuncOp>())) {
+    for (auto function : llvm::to_vector(module.getOps<func::FuncOp>())) {
       bool isEntry = function == entry;
       if (!isEntry && !function.isPrivate()) {
         function.emitOpError("expects to be private or the model's entry");
@@ -668,9 +684,9 @@ struct ConvertDeepSeekToRT
     rt::ProgramOp::create(
         builder, model.getLoc(), model.getSymName(), model.getEntry(),
         model.getVocab(), model.getHidden(), model.getLayers(),
-        model.getContextLength(), options.pageTokens,
-        program.page->pageBytes(), std::max<int64_t>(program.weightsBytes, 1),
-        layoutHash(module), /*arena_per_token=*/0, /*arena_fixed=*/0,
+        model.getContextLength(), options.pageTokens, program.page->pageBytes(),
+        std::max<int64_t>(program.weightsBytes, 1), layoutHash(module),
+        /*arena_per_token=*/0, /*arena_fixed=*/0,
         /*cpu_features=*/0, /*manifest=*/"", model.getInfo());
     model.erase();
     // Weights that nothing reads are not stored.

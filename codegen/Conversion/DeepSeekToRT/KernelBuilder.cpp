@@ -128,8 +128,8 @@ Value KernelBuilder::exp(Value x) {
   auto c = [&](double value) { return f32(value, type); };
   Value clamped = maxf(x, c(-87.3));
   clamped = select(lessf(c(88.3), clamped), c(88.3), clamped);
-  Value n = math::FloorOp::create(
-      *this, fma(clamped, c(1.44269504088896341), c(0.5)));
+  Value n = math::FloorOp::create(*this,
+                                  fma(clamped, c(1.44269504088896341), c(0.5)));
   Value r = fma(n, c(-0.693359375), clamped);
   r = fma(n, c(2.12194440e-4), r);
   Value p = c(1.9875691500e-4);
@@ -217,8 +217,7 @@ void KernelBuilder::storeVector(Value vector, Value memref,
 }
 
 Value KernelBuilder::stack(ArrayRef<int64_t> shape, Type element) {
-  auto op =
-      memref::AllocaOp::create(*this, MemRefType::get(shape, element));
+  auto op = memref::AllocaOp::create(*this, MemRefType::get(shape, element));
   op.setAlignment(64);
   return op;
 }

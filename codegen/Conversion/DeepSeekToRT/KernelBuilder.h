@@ -69,7 +69,8 @@ public:
   Value sumLanes(Value vector);
   Value maxLane(Value vector);
 
-  //===--- Memory -----------------------------------------------------------===//
+  //===--- Memory
+  //-----------------------------------------------------------===//
 
   Value load(Value memref, ValueRange indices);
   Value loadVector(Value memref, ValueRange indices, int64_t lanes);
@@ -78,7 +79,8 @@ public:
   /// Stack memory; only at the start of a kernel, not in a loop.
   Value stack(llvm::ArrayRef<int64_t> shape, mlir::Type element);
 
-  //===--- Control ----------------------------------------------------------===//
+  //===--- Control
+  //----------------------------------------------------------===//
 
   using LoopBody = llvm::function_ref<Values(Value iv, ValueRange carried)>;
   /// for (iv = lower; iv < upper; iv += step), with values carried around.

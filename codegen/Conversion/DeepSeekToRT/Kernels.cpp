@@ -73,6 +73,8 @@ static std::string strideName(TypeRange types) {
   return text;
 }
 
+/// Names carry every constant that is in a kernel; nine digits tell any two
+/// f32 apart.
 KernelOp KernelSet::get(const Twine &name, TypeRange types, Body body) {
   // An exponent as in 1.0e-06 would need quotes in the IR and in assembly.
   std::string symbol = (name + strideName(types)).str();
@@ -138,16 +140,13 @@ struct Rows {
 
 } // namespace
 
-Value TiledWeight::blockScale(KernelBuilder &b, Value tile,
-                              Value block) const {
+Value TiledWeight::blockScale(KernelBuilder &b, Value tile, Value block) const {
   Values indices;
   if (leading)
     indices.push_back(leading);
   indices.push_back(b.div(tile, deepseek::fp8BlockSize / tileRows));
   indices.push_back(block);
-  // E4M3 bits shifted into an f32 have an exponent that is 120 too small.
-  Value scale = b.mulf(b.load(scales, indices), b.f32(0x1p120));
-  return b.broadcast(scale, tileRows);
+  return b.broadcast(b.load(scales, indices), tileRows);
 }
 
 Value TiledWeight::column(KernelBuilder &b, Value tile, Value k,
@@ -163,8 +162,8 @@ Value TiledWeight::column(KernelBuilder &b, Value tile, Value k,
     return stored;
   if (!element.isInteger(8))
     return arith::ExtFOp::create(b, wide, stored);
-  // E4M3FN: the sign goes to bit 31, exponent and mantissa to bits 20 to 26.
-  // Subnormals stay so, and the scale makes all of them what they are.
+  // E4M3FN: the sign goes to bit 31, exponent and mantissa to bits 20 to 26,
+  // which makes an exponent that is 120 too small; subnormals stay so.
   VectorType bits = VectorType::get({tileRows}, b.getI32Type());
   auto constant = [&](int32_t value) -> Value {
     return arith::ConstantOp::create(
@@ -177,7 +176,7 @@ Value TiledWeight::column(KernelBuilder &b, Value tile, Value k,
       b, arith::AndIOp::create(b, extended, constant(0x7f)), constant(20));
   Value value = arith::BitcastOp::create(
       b, wide, arith::OrIOp::create(b, sign, magnitude));
-  return b.mulf(value, scale);
+  return b.mulf(b.mulf(value, b.f32(0x1p120, wide)), scale);
 }
 
 /// Products of \p rows with the tiles of \p weights: for weight w, tile u and
@@ -227,11 +226,10 @@ static Values multiplyTiles(KernelBuilder &b, ArrayRef<TiledWeight> weights,
     return span(b.mul(index, block), count, carried, scales);
   };
   if (inner >= block)
-    accumulators =
-        b.loop(b.index(0), b.index(inner / block), 1, accumulators,
-               [&](Value index, ValueRange carried) {
-                 return scaled(index, block, carried);
-               });
+    accumulators = b.loop(b.index(0), b.index(inner / block), 1, accumulators,
+                          [&](Value index, ValueRange carried) {
+                            return scaled(index, block, carried);
+                          });
   if (inner % block != 0)
     accumulators = scaled(b.index(inner / block), inner % block, accumulators);
   return accumulators;
@@ -242,8 +240,8 @@ static Values multiplyTiles(KernelBuilder &b, ArrayRef<TiledWeight> weights,
 static void forRowBlocks(KernelBuilder &b, Value first, Value last,
                          int64_t block,
                          function_ref<void(ArrayRef<Value>)> body) {
-  Value whole = b.add(
-      first, b.mul(b.div(b.sub(last, first), block), b.index(block)));
+  Value whole =
+      b.add(first, b.mul(b.div(b.sub(last, first), block), b.index(block)));
   if (block > 1)
     b.loop(first, whole, block, [&](Value row) {
       Values rows;
@@ -322,23 +320,24 @@ KernelOp KernelSet::linear(TypeRange types, int64_t inner, int64_t columns,
     bool isPadded = hasPaddedRows(out.getType(), columns);
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
       forTilesOfItem(b, item, tiles, perItem, [&](ArrayRef<Value> tile) {
-        forRowBlocks(
-            b, b.index(0), rowCount,
-            rowBlock(options.registers, int64_t(tile.size())),
-            [&](ArrayRef<Value> rows) {
-              Values sums = multiplyTiles(b, weight, tile, input, rows);
-              size_t next = 0;
-              for (Value t : tile) {
-                Value added;
-                if (bias)
-                  added = b.loadVector(bias, b.mul(t, tileRows), tileRows);
-                for (Value row : rows) {
-                  Value sum = sums[next++];
-                  storeTile(b, bias ? b.addf(sum, added) : sum, out, row,
-                            Value(), t, columns, isPadded);
-                }
-              }
-            });
+        forRowBlocks(b, b.index(0), rowCount,
+                     rowBlock(options.registers, int64_t(tile.size())),
+                     [&](ArrayRef<Value> rows) {
+                       Values sums =
+                           multiplyTiles(b, weight, tile, input, rows);
+                       size_t next = 0;
+                       for (Value t : tile) {
+                         Value added;
+                         if (bias)
+                           added =
+                               b.loadVector(bias, b.mul(t, tileRows), tileRows);
+                         for (Value row : rows) {
+                           Value sum = sums[next++];
+                           storeTile(b, bias ? b.addf(sum, added) : sum, out,
+                                     row, Value(), t, columns, isPadded);
+                         }
+                       }
+                     });
       });
     });
   });
@@ -349,8 +348,7 @@ KernelOp KernelSet::headLinear(TypeRange types, int64_t heads, int64_t stride,
   int64_t tiles = ceilDiv(columns, tileRows);
   int64_t perItem = tilesPerItem(tiles);
   auto name = llvm::formatv("head_linear_{0}_{1}x{2}x{3}_of_{4}",
-                            weightName(types[1]), heads, columns, inner,
-                            stride)
+                            weightName(types[1]), heads, columns, inner, stride)
                   .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
@@ -398,10 +396,9 @@ KernelOp KernelSet::embed(TypeRange types, int64_t hidden) {
       Value id = b.toIndex(b.load(ids, row));
       b.loop(b.index(0), b.index(hidden), lanes, [&](Value column) {
         // A tied table is stored for the head: its rows are interleaved.
-        Value stored =
-            isTiled ? b.load(table, {b.div(id, tileRows), column,
-                                     b.rem(id, tileRows)})
-                    : b.loadVector(table, {id, column}, lanes);
+        Value stored = isTiled ? b.load(table, {b.div(id, tileRows), column,
+                                                b.rem(id, tileRows)})
+                               : b.loadVector(table, {id, column}, lanes);
         if (!element.isF32())
           stored = arith::ExtFOp::create(
               b, isTiled ? Type(b.getF32Type()) : b.vectorType(lanes), stored);
@@ -415,22 +412,22 @@ KernelOp KernelSet::embed(TypeRange types, int64_t hidden) {
 }
 
 KernelOp KernelSet::rmsNorm(TypeRange types, int64_t columns, float epsilon) {
-  auto name = llvm::formatv("rms_norm_{0}_{1:e2}", columns, epsilon).str();
+  auto name = llvm::formatv("rms_norm_{0}_{1:e8}", columns, epsilon).str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     Value in = arguments[0], weight = arguments[1], out = arguments[2];
     int64_t lanes = KernelBuilder::lanesFor(columns);
     VectorType vector = b.vectorType(lanes);
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
-      Values sums = b.loop(
-          b.index(0), b.index(columns), lanes, b.f32(0, vector),
-          [&](Value column, ValueRange carried) {
-            Value x = b.loadVector(in, {row, column}, lanes);
-            return Values{b.fma(x, x, carried[0])};
-          });
+      Values sums =
+          b.loop(b.index(0), b.index(columns), lanes, b.f32(0, vector),
+                 [&](Value column, ValueRange carried) {
+                   Value x = b.loadVector(in, {row, column}, lanes);
+                   return Values{b.fma(x, x, carried[0])};
+                 });
       Value mean = b.divf(b.sumLanes(sums[0]), b.f32(double(columns)));
-      Value scale = b.divf(
-          b.f32(1), b.sqrt(b.addf(mean, b.f32(double(epsilon)))));
+      Value scale =
+          b.divf(b.f32(1), b.sqrt(b.addf(mean, b.f32(double(epsilon)))));
       Value scales = b.broadcast(scale, lanes);
       b.loop(b.index(0), b.index(columns), lanes, [&](Value column) {
         Value x = b.loadVector(in, {row, column}, lanes);
@@ -447,8 +444,8 @@ KernelOp KernelSet::rotary(TypeRange types, int64_t heads, int64_t headDim,
   bool isInterleaved =
       rotary.getLayout() == deepseek::RotaryLayout::Interleaved;
   auto name = llvm::formatv("rotary_{0}_{1}x{2}_{3}",
-                            isInterleaved ? "interleaved" : "half_split",
-                            heads, headDim, dim)
+                            isInterleaved ? "interleaved" : "half_split", heads,
+                            headDim, dim)
                   .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
@@ -472,8 +469,8 @@ KernelOp KernelSet::rotary(TypeRange types, int64_t heads, int64_t headDim,
           Value sine = b.loadVector(table, {position, b.add(i, half)}, lanes);
           Value x, y;
           if (isInterleaved) {
-            Value both = b.loadVector(
-                in, {row, b.add(rotated, b.mul(i, 2))}, 2 * lanes);
+            Value both =
+                b.loadVector(in, {row, b.add(rotated, b.mul(i, 2))}, 2 * lanes);
             auto parts = vector::DeinterleaveOp::create(b, both);
             x = parts.getRes1();
             y = parts.getRes2();
@@ -488,8 +485,7 @@ KernelOp KernelSet::rotary(TypeRange types, int64_t heads, int64_t headDim,
             b.storeVector(both, out, {row, b.add(rotated, b.mul(i, 2))});
           } else {
             b.storeVector(newX, out, {row, b.add(rotated, i)});
-            b.storeVector(newY, out,
-                          {row, b.add(b.add(rotated, i), half)});
+            b.storeVector(newY, out, {row, b.add(b.add(rotated, i), half)});
           }
         });
       });
@@ -592,52 +588,52 @@ static Value pagePart(KernelBuilder &b, Value step, Value sequence,
 static std::string pageName(PageLayout page) {
   return llvm::formatv("{0}_{1}x{2}_{3}_of_{4}_{5}",
                        page.isLatent ? "latent" : "heads", page.heads,
-                       page.keyDim, page.valueDim, page.layers,
-                       page.pageTokens)
+                       page.keyDim, page.valueDim, page.layers, page.pageTokens)
       .str();
 }
 
 KernelOp KernelSet::appendCache(TypeRange types, PageLayout page) {
   return get("append_cache_" + Twine(pageName(page)), types,
              [&](KernelBuilder &b, KernelOp kernel) {
-    auto arguments = kernel.getKernelArguments();
-    Value positions = arguments[2], sequences = arguments[3],
-          layer = arguments[4];
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
-      Value position = b.toIndex(b.load(positions, row));
-      Value sequence = b.toIndex(b.load(sequences, row));
-      Value pageIndex = b.div(position, page.pageTokens);
-      Value token = b.rem(position, page.pageTokens);
-      auto part = [&](bool isValue) {
-        return pagePart(b, kernel.getStep(), sequence, pageIndex, layer, page,
-                        isValue);
-      };
-      auto copy = [&](Value from, Value fromColumn, Value to, Values prefix,
-                      int64_t toColumn, int64_t dim) {
-        int64_t lanes = KernelBuilder::lanesFor(dim);
-        b.loop(b.index(0), b.index(dim), lanes, [&](Value i) {
-          Value source = fromColumn ? b.add(fromColumn, i) : i;
-          Values target = prefix;
-          target.push_back(b.add(i, toColumn));
-          b.storeVector(b.loadVector(from, {row, source}, lanes), to, target);
-        });
-      };
-      if (page.isLatent) {
-        Value keys = part(false);
-        copy(arguments[0], Value(), keys, {token}, 0, page.valueDim);
-        copy(arguments[1], Value(), keys, {token}, page.valueDim,
-             page.keyDim - page.valueDim);
-        return;
-      }
-      Value keys = part(false), values = part(true);
-      b.loop(b.index(0), b.index(page.heads), 1, [&](Value head) {
-        copy(arguments[0], b.mul(head, page.keyDim), keys, {head, token}, 0,
-             page.keyDim);
-        copy(arguments[1], b.mul(head, page.valueDim), values, {head, token},
-             0, page.valueDim);
-      });
-    });
-  });
+               auto arguments = kernel.getKernelArguments();
+               Value positions = arguments[2], sequences = arguments[3],
+                     layer = arguments[4];
+               b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+                 Value position = b.toIndex(b.load(positions, row));
+                 Value sequence = b.toIndex(b.load(sequences, row));
+                 Value pageIndex = b.div(position, page.pageTokens);
+                 Value token = b.rem(position, page.pageTokens);
+                 auto part = [&](bool isValue) {
+                   return pagePart(b, kernel.getStep(), sequence, pageIndex,
+                                   layer, page, isValue);
+                 };
+                 auto copy = [&](Value from, Value fromColumn, Value to,
+                                 Values prefix, int64_t toColumn, int64_t dim) {
+                   int64_t lanes = KernelBuilder::lanesFor(dim);
+                   b.loop(b.index(0), b.index(dim), lanes, [&](Value i) {
+                     Value source = fromColumn ? b.add(fromColumn, i) : i;
+                     Values target = prefix;
+                     target.push_back(b.add(i, toColumn));
+                     b.storeVector(b.loadVector(from, {row, source}, lanes), to,
+                                   target);
+                   });
+                 };
+                 if (page.isLatent) {
+                   Value keys = part(false);
+                   copy(arguments[0], Value(), keys, {token}, 0, page.valueDim);
+                   copy(arguments[1], Value(), keys, {token}, page.valueDim,
+                        page.keyDim - page.valueDim);
+                   return;
+                 }
+                 Value keys = part(false), values = part(true);
+                 b.loop(b.index(0), b.index(page.heads), 1, [&](Value head) {
+                   copy(arguments[0], b.mul(head, page.keyDim), keys,
+                        {head, token}, 0, page.keyDim);
+                   copy(arguments[1], b.mul(head, page.valueDim), values,
+                        {head, token}, 0, page.valueDim);
+                 });
+               });
+             });
 }
 
 /// q . k over one part: up to four chains of lanes, added as a tree.
@@ -647,8 +643,8 @@ static Value dotProduct(KernelBuilder &b, const QueryPart &part, Value row,
   int64_t chunks = part.dim / lanes;
   int64_t chains = std::min<int64_t>(chunks, 4);
   auto multiply = [&](Value column, Value accumulator) {
-    Value q = b.loadVector(part.memref, {row, b.add(part.column, column)},
-                           lanes);
+    Value q =
+        b.loadVector(part.memref, {row, b.add(part.column, column)}, lanes);
     Value k = page.key(b, token, b.add(column, part.keyColumn), lanes);
     return b.fma(q, k, accumulator);
   };
@@ -702,18 +698,18 @@ static void attendOneHead(KernelBuilder &b, Value step, PageLayout layout,
                                      layout, /*isValue=*/true);
         Value seen = b.mul(pageIndex, layout.pageTokens);
         Value valid = b.min(b.index(layout.pageTokens), b.sub(count, seen));
-        Value maximum = b.loop(
-            b.index(0), valid, 1, carried[0],
-            [&](Value token, ValueRange best) {
-              Value score;
-              for (const QueryPart &part : query) {
-                Value dot = dotProduct(b, part, row, page, token);
-                score = score ? b.addf(score, dot) : dot;
-              }
-              score = b.mulf(score, b.f32(scale));
-              b.store(score, scores, token);
-              return Values{b.maxf(best[0], score)};
-            })[0];
+        Value maximum = b.loop(b.index(0), valid, 1, carried[0],
+                               [&](Value token, ValueRange best) {
+                                 Value score;
+                                 for (const QueryPart &part : query) {
+                                   Value dot =
+                                       dotProduct(b, part, row, page, token);
+                                   score = score ? b.addf(score, dot) : dot;
+                                 }
+                                 score = b.mulf(score, b.f32(scale));
+                                 b.store(score, scores, token);
+                                 return Values{b.maxf(best[0], score)};
+                               })[0];
         Value correction = b.exp(b.subf(carried[0], maximum));
         int64_t width = KernelBuilder::lanesFor(layout.pageTokens);
         Value maxima = b.broadcast(maximum, width);
@@ -721,21 +717,20 @@ static void attendOneHead(KernelBuilder &b, Value step, PageLayout layout,
           Value x = b.loadVector(scores, i, width);
           b.storeVector(b.exp(b.subf(x, maxima)), scores, i);
         });
-        Value total = b.loop(b.index(0), valid, 1,
-                             b.mulf(carried[1], correction),
-                             [&](Value token, ValueRange sum) {
-                               return Values{
-                                   b.addf(sum[0], b.load(scores, token))};
-                             })[0];
+        Value total =
+            b.loop(b.index(0), valid, 1, b.mulf(carried[1], correction),
+                   [&](Value token, ValueRange sum) {
+                     return Values{b.addf(sum[0], b.load(scores, token))};
+                   })[0];
         // As many columns at a time as fit in registers.
         Value corrections = b.broadcast(correction, lanes);
         int64_t chunks = dim / lanes;
         auto columns = [&](Value begin, int64_t some) {
           Values accumulators;
           for (int64_t i = 0; i < some; ++i)
-            accumulators.push_back(b.mulf(
-                b.loadVector(sums, b.add(begin, i * lanes), lanes),
-                corrections));
+            accumulators.push_back(
+                b.mulf(b.loadVector(sums, b.add(begin, i * lanes), lanes),
+                       corrections));
           accumulators = b.loop(
               b.index(0), valid, 1, accumulators,
               [&](Value token, ValueRange carriedSums) {
@@ -743,8 +738,7 @@ static void attendOneHead(KernelBuilder &b, Value step, PageLayout layout,
                 Values next;
                 for (int64_t i = 0; i < some; ++i)
                   next.push_back(b.fma(
-                      p,
-                      page.value(b, token, b.add(begin, i * lanes), lanes),
+                      p, page.value(b, token, b.add(begin, i * lanes), lanes),
                       carriedSums[i]));
                 return next;
               });
@@ -752,8 +746,8 @@ static void attendOneHead(KernelBuilder &b, Value step, PageLayout layout,
             b.storeVector(accumulators[i], sums, b.add(begin, i * lanes));
         };
         int64_t some = std::min<int64_t>(chunks, 8);
-        b.loop(b.index(0), b.index(chunks / some * some * lanes),
-               some * lanes, [&](Value begin) { columns(begin, some); });
+        b.loop(b.index(0), b.index(chunks / some * some * lanes), some * lanes,
+               [&](Value begin) { columns(begin, some); });
         if (chunks % some)
           columns(b.index(chunks / some * some * lanes), chunks % some);
         return Values{maximum, total};
@@ -768,7 +762,7 @@ static void attendOneHead(KernelBuilder &b, Value step, PageLayout layout,
 KernelOp KernelSet::attention(TypeRange types, PageLayout page, int64_t heads,
                               double scale) {
   auto name =
-      llvm::formatv("attention_{0}_{1}_{2:e6}", heads, pageName(page), scale)
+      llvm::formatv("attention_{0}_{1}_{2:e8}", heads, pageName(page), scale)
           .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
@@ -792,7 +786,7 @@ KernelOp KernelSet::attention(TypeRange types, PageLayout page, int64_t heads,
 KernelOp KernelSet::absorbedAttention(TypeRange types, PageLayout page,
                                       int64_t heads, int64_t ropeStride,
                                       double scale) {
-  auto name = llvm::formatv("absorbed_attention_{0}_{1}_{2}_{3:e6}", heads,
+  auto name = llvm::formatv("absorbed_attention_{0}_{1}_{2}_{3:e8}", heads,
                             ropeStride, pageName(page), scale)
                   .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
@@ -804,10 +798,10 @@ KernelOp KernelSet::absorbedAttention(TypeRange types, PageLayout page,
     int64_t rank = page.valueDim, rope = page.keyDim - rank;
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
       Value row = b.div(item, heads), head = b.rem(item, heads);
-      QueryPart query[] = {
-          {arguments[0], b.mul(head, rank), 0, rank},
-          {arguments[1], b.add(b.mul(head, ropeStride), ropeStride - rope),
-           rank, rope}};
+      QueryPart query[] = {{arguments[0], b.mul(head, rank), 0, rank},
+                           {arguments[1],
+                            b.add(b.mul(head, ropeStride), ropeStride - rope),
+                            rank, rope}};
       attendOneHead(b, kernel.getStep(), page, row, Value(), query,
                     b.toIndex(b.load(arguments[2], row)),
                     b.toIndex(b.load(arguments[3], row)), arguments[4], scale,
@@ -839,14 +833,13 @@ KernelOp KernelSet::router(TypeRange types, RoutingAttr routing) {
   int64_t experts = routing.getExperts(), topK = routing.getTopK();
   int64_t groups = routing.getGroups(), perGroup = experts / groups;
   bool hasBias = routing.getMethod() == deepseek::TopKMethod::NoAuxTC;
-  auto name =
-      llvm::formatv("router_{0}_{1}_{2}_of_{3}_{4}_of_{5}{6}_{7:e6}",
-                    stringifyScoring(routing.getScoring()),
-                    stringifyTopKMethod(routing.getMethod()), topK, experts,
-                    routing.getTopGroups(), groups,
-                    routing.getNormalize() ? "_normalized" : "",
-                    routing.getScale().getValueAsDouble())
-          .str();
+  auto name = llvm::formatv("router_{0}_{1}_{2}_of_{3}_{4}_of_{5}{6}_{7:e8}",
+                            stringifyScoring(routing.getScoring()),
+                            stringifyTopKMethod(routing.getMethod()), topK,
+                            experts, routing.getTopGroups(), groups,
+                            routing.getNormalize() ? "_normalized" : "",
+                            routing.getScale().getValueAsDouble())
+                  .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     Value logits = arguments[0];
@@ -865,24 +858,23 @@ KernelOp KernelSet::router(TypeRange types, RoutingAttr routing) {
         return b.loadVector(logits, {row, e}, lanes);
       };
       if (routing.getScoring() == deepseek::Scoring::Sigmoid) {
-        forExperts([&](Value e) {
-          b.storeVector(b.sigmoid(logit(e)), scores, e);
-        });
+        forExperts(
+            [&](Value e) { b.storeVector(b.sigmoid(logit(e)), scores, e); });
       } else {
         VectorType vector = b.vectorType(lanes);
-        Value maximum = b.maxLane(b.loop(
-            b.index(0), b.index(experts), lanes, b.f32(notChosen, vector),
-            [&](Value e, ValueRange carried) {
-              return Values{b.maxf(carried[0], logit(e))};
-            })[0]);
+        Value maximum = b.maxLane(
+            b.loop(b.index(0), b.index(experts), lanes,
+                   b.f32(notChosen, vector), [&](Value e, ValueRange carried) {
+                     return Values{b.maxf(carried[0], logit(e))};
+                   })[0]);
         Value maxima = b.broadcast(maximum, lanes);
-        Value sum = b.sumLanes(b.loop(
-            b.index(0), b.index(experts), lanes, b.f32(0, vector),
-            [&](Value e, ValueRange carried) {
-              Value x = b.exp(b.subf(logit(e), maxima));
-              b.storeVector(x, scores, e);
-              return Values{b.addf(carried[0], x)};
-            })[0]);
+        Value sum = b.sumLanes(
+            b.loop(b.index(0), b.index(experts), lanes, b.f32(0, vector),
+                   [&](Value e, ValueRange carried) {
+                     Value x = b.exp(b.subf(logit(e), maxima));
+                     b.storeVector(x, scores, e);
+                     return Values{b.addf(carried[0], x)};
+                   })[0]);
         Value sums = b.broadcast(sum, lanes);
         forExperts([&](Value e) {
           Value x = b.loadVector(scores, e, lanes);
@@ -899,16 +891,16 @@ KernelOp KernelSet::router(TypeRange types, RoutingAttr routing) {
       if (groups > 1) {
         b.loop(b.index(0), b.index(groups), 1, [&](Value group) {
           Value begin = b.mul(group, perGroup);
-          Values best = b.loop(
-              begin, b.add(begin, perGroup), 1,
-              {b.f32(notChosen), b.f32(notChosen)},
-              [&](Value e, ValueRange two) {
-                Value x = b.load(ranking, e);
-                Value isFirst = b.lessf(two[0], x);
-                Value second =
-                    b.select(isFirst, two[0], b.maxf(two[1], x));
-                return Values{b.select(isFirst, x, two[0]), second};
-              });
+          Values best =
+              b.loop(begin, b.add(begin, perGroup), 1,
+                     {b.f32(notChosen), b.f32(notChosen)},
+                     [&](Value e, ValueRange two) {
+                       Value x = b.load(ranking, e);
+                       Value isFirst = b.lessf(two[0], x);
+                       Value second =
+                           b.select(isFirst, two[0], b.maxf(two[1], x));
+                       return Values{b.select(isFirst, x, two[0]), second};
+                     });
           b.store(hasBias ? b.addf(best[0], best[1]) : best[0], groupRanking,
                   group);
         });
@@ -919,13 +911,11 @@ KernelOp KernelSet::router(TypeRange types, RoutingAttr routing) {
                   argmax(b, groupRanking, groups));
         });
         b.loop(b.index(0), b.index(groups), 1, [&](Value group) {
-          Value isLeft =
-              b.lessf(b.f32(notChosen), b.load(groupRanking, group));
+          Value isLeft = b.lessf(b.f32(notChosen), b.load(groupRanking, group));
           b.when(isLeft, [&] {
             Value begin = b.mul(group, perGroup);
-            b.loop(begin, b.add(begin, perGroup), 1, [&](Value e) {
-              b.store(b.f32(notChosen), ranking, e);
-            });
+            b.loop(begin, b.add(begin, perGroup), 1,
+                   [&](Value e) { b.store(b.f32(notChosen), ranking, e); });
           });
         });
       }
@@ -950,8 +940,7 @@ KernelOp KernelSet::router(TypeRange types, RoutingAttr routing) {
   });
 }
 
-KernelOp KernelSet::groupSlots(TypeRange types, int64_t experts,
-                               int64_t topK) {
+KernelOp KernelSet::groupSlots(TypeRange types, int64_t experts, int64_t topK) {
   auto name = llvm::formatv("group_slots_{0}_of_{1}", topK, experts).str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
@@ -964,8 +953,7 @@ KernelOp KernelSet::groupSlots(TypeRange types, int64_t experts,
     auto forSlots = [&](function_ref<void(Value, Value)> body) {
       b.loop(b.index(0), rowCount, 1, [&](Value row) {
         b.loop(b.index(0), b.index(topK), 1, [&](Value s) {
-          body(b.add(b.mul(row, topK), s),
-               b.toIndex(b.load(ids, {row, s})));
+          body(b.add(b.mul(row, topK), s), b.toIndex(b.load(ids, {row, s})));
         });
       });
     };
@@ -983,9 +971,8 @@ KernelOp KernelSet::groupSlots(TypeRange types, int64_t experts,
             // Written at every expert; only the next active one is kept.
             b.store(b.toI32(e), active, carried[1]);
             Value isActive = b.less(b.i32(0), count);
-            return Values{
-                b.add(carried[0], count),
-                b.select(isActive, b.add(carried[1], 1), carried[1])};
+            return Values{b.add(carried[0], count),
+                          b.select(isActive, b.add(carried[1], 1), carried[1])};
           });
       b.store(ends[0], offsets, b.index(experts));
       b.store(b.toI32(ends[1]), active, b.index(experts));
@@ -1000,12 +987,11 @@ KernelOp KernelSet::groupSlots(TypeRange types, int64_t experts,
 /// Calls \p body for blocks of the slots of the expert that \p item is for,
 /// with the expert, the tiles and the slots; items past the last active
 /// expert have nothing to do.
-static void
-forExpertItems(KernelBuilder &b, KernelOp kernel, Value offsets, Value list,
-               Value active, int64_t experts, int64_t tiles, int64_t perItem,
-               int64_t registers, int64_t weights,
-               function_ref<void(Value, ArrayRef<Value>, ArrayRef<Value>)>
-                   body) {
+static void forExpertItems(
+    KernelBuilder &b, KernelOp kernel, Value offsets, Value list, Value active,
+    int64_t experts, int64_t tiles, int64_t perItem, int64_t registers,
+    int64_t weights,
+    function_ref<void(Value, ArrayRef<Value>, ArrayRef<Value>)> body) {
   int64_t groups = ceilDiv(tiles, perItem);
   b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
     Value nth = b.div(item, groups);
@@ -1021,8 +1007,7 @@ forExpertItems(KernelBuilder &b, KernelOp kernel, Value offsets, Value list,
                          [&](ArrayRef<Value> entries) {
                            Values slots;
                            for (Value entry : entries)
-                             slots.push_back(
-                                 b.toIndex(b.load(list, entry)));
+                             slots.push_back(b.toIndex(b.load(list, entry)));
                            body(expert, tile, slots);
                          });
           });
@@ -1031,13 +1016,11 @@ forExpertItems(KernelBuilder &b, KernelOp kernel, Value offsets, Value list,
 }
 
 KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
-                              int64_t inner, int64_t columns,
-                              bool hasScales) {
+                              int64_t inner, int64_t columns, bool hasScales) {
   int64_t tiles = ceilDiv(columns, tileRows);
   int64_t perItem = tilesPerItem(tiles);
   auto name = llvm::formatv("experts_up_{0}_{1}x{2}x{3}_{4}",
-                            weightName(types[4]), experts, columns, inner,
-                            topK)
+                            weightName(types[4]), experts, columns, inner, topK)
                   .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
@@ -1068,9 +1051,8 @@ KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
   });
 }
 
-KernelOp KernelSet::expertsDown(TypeRange types, int64_t experts,
-                                int64_t inner, int64_t columns,
-                                bool hasScales) {
+KernelOp KernelSet::expertsDown(TypeRange types, int64_t experts, int64_t inner,
+                                int64_t columns, bool hasScales) {
   int64_t tiles = ceilDiv(columns, tileRows);
   int64_t perItem = tilesPerItem(tiles);
   auto name = llvm::formatv("experts_down_{0}_{1}x{2}x{3}",
@@ -1106,8 +1088,8 @@ KernelOp KernelSet::combine(TypeRange types, int64_t topK, int64_t columns) {
       b.loop(b.index(0), b.index(columns), lanes, [&](Value c) {
         Value sum = b.f32(0, b.vectorType(lanes));
         for (int64_t s = 0; s < topK; ++s) {
-          Value weight = b.broadcast(
-              b.load(arguments[1], {row, b.index(s)}), lanes);
+          Value weight =
+              b.broadcast(b.load(arguments[1], {row, b.index(s)}), lanes);
           Value y = b.loadVector(arguments[0], {b.add(slot, s), c}, lanes);
           sum = b.fma(weight, y, sum);
         }

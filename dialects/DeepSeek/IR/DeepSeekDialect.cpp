@@ -60,8 +60,7 @@ static LogicalResult verifyPositive(EmitError emitError, StringRef name,
   return emitError() << "expects " << name << " > 0, but got " << value;
 }
 
-LogicalResult LinearScalingAttr::verify(EmitError emitError,
-                                        FloatAttr factor) {
+LogicalResult LinearScalingAttr::verify(EmitError emitError, FloatAttr factor) {
   return verifyNumber(emitError, "factor", factor, 1, /*inclusive=*/true);
 }
 
@@ -149,9 +148,9 @@ LogicalResult TiledAttr::verify(EmitError emitError, int64_t rows) {
   return emitError() << "expects tiles of 16 rows, but got " << rows;
 }
 
-LogicalResult
-TiledAttr::verifyEncoding(ArrayRef<int64_t> shape, Type elementType,
-                          EmitError emitError) const {
+LogicalResult TiledAttr::verifyEncoding(ArrayRef<int64_t> shape,
+                                        Type elementType,
+                                        EmitError emitError) const {
   if (shape.size() == 2 || shape.size() == 3)
     return success();
   return emitError() << "expects a tiled weight to have 2 or 3 dimensions, but "
@@ -160,9 +159,8 @@ TiledAttr::verifyEncoding(ArrayRef<int64_t> shape, Type elementType,
 }
 
 LogicalResult KVCacheType::verify(EmitError emitError, CacheKind kind,
-                                  int64_t layers, int64_t heads,
-                                  int64_t keyDim, int64_t valueDim,
-                                  Type element) {
+                                  int64_t layers, int64_t heads, int64_t keyDim,
+                                  int64_t valueDim, Type element) {
   if (failed(verifyPositive(emitError, "layers", layers)) ||
       failed(verifyPositive(emitError, "heads", heads)) ||
       failed(verifyPositive(emitError, "key_dim", keyDim)) ||

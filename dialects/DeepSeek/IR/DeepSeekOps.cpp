@@ -73,17 +73,31 @@ static LogicalResult expectPositive(Operation *op, StringRef name,
 //===----------------------------------------------------------------------===//
 
 LogicalResult ModelOp::verify() {
-  for (auto [name, value] :
-       {std::pair<StringRef, int64_t>("vocab", getVocab()),
-        {"hidden", getHidden()},
-        {"layers", getLayers()},
-        {"context", getContextLength()}})
+  for (auto [name, value] : {std::pair<StringRef, int64_t>("vocab", getVocab()),
+                             {"hidden", getHidden()},
+                             {"layers", getLayers()},
+                             {"context", getContextLength()}})
     if (value <= 0) // C1
       return emitOpError("expects ") << name << " > 0, but got " << value;
   return success();
 }
 
 LogicalResult ModelOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  constexpr int64_t mostElements = 1 << 16;
+  WalkResult constants = (*this)->getParentOp()->walk([&](Operation *op) {
+    if (!op->hasTrait<OpTrait::ConstantLike>())
+      return WalkResult::advance();
+    auto type = dyn_cast<ShapedType>(op->getResult(0).getType());
+    if (!type || !type.hasStaticShape() ||
+        type.getNumElements() <= mostElements)
+      return WalkResult::advance();
+    op->emitOpError("expects at most ") // C3
+        << mostElements << " elements beside a model, whose weights are "
+        << "symbols, but got " << type;
+    return WalkResult::interrupt();
+  });
+  if (constants.wasInterrupted())
+    return failure();
   auto entry =
       symbols.lookupNearestSymbolFrom<func::FuncOp>(*this, getEntryAttr());
   if (!entry) // C2
@@ -117,8 +131,7 @@ LogicalResult WeightOp::verify() {
   if (!getWeightType().hasStaticShape()) // C2
     return emitOpError("expects a static shape, but got ") << getType();
   Block &block = getRecipe().front();
-  auto yield =
-      block.empty() ? YieldOp() : dyn_cast<YieldOp>(block.back());
+  auto yield = block.empty() ? YieldOp() : dyn_cast<YieldOp>(block.back());
   if (!yield) // C1
     return emitOpError("expects a recipe that ends in 'deepseek.yield'");
   if (yield.getValue().getType() != getType()) { // C1
@@ -294,7 +307,8 @@ LogicalResult DequantizeOp::verify() {
       failed(expectShape(*this, "a result", getResult(),
                          shapeOf(getInput())))) // C2
     return failure();
-  if (!getUnchecked() && (rows != fp8BlockSize || columns != fp8BlockSize)) // C3
+  if (!getUnchecked() &&
+      (rows != fp8BlockSize || columns != fp8BlockSize)) // C3
     return emitOpError("expects blocks of 128 x 128, but got ")
            << rows << " x " << columns;
   return success();
@@ -308,7 +322,8 @@ LogicalResult RotaryTableOp::verify() {
 LogicalResult PackOp::verify() {
   auto input = cast<RankedTensorType>(getInput().getType());
   auto result = cast<RankedTensorType>(getResult().getType());
-  if (input.getEncoding() || !isa_and_nonnull<TiledAttr>(result.getEncoding()) ||
+  if (input.getEncoding() ||
+      !isa_and_nonnull<TiledAttr>(result.getEncoding()) ||
       result.getShape() != input.getShape() ||
       result.getElementType() != input.getElementType()) // C1
     return emitOpError("expects the input's type with a tiled encoding, but "
@@ -415,7 +430,7 @@ LogicalResult AttentionOp::verify() {
                          {anySize, kvHeads * cache.getValueDim()})) ||
       failed(expectShape(*this, "a result", getResult(),
                          {anySize, heads * cache.getValueDim()})))
-    return failure(); // C1
+    return failure();                     // C1
   if (heads <= 0 || heads % kvHeads != 0) // C2
     return emitOpError("expects heads to be a multiple of the cache's ")
            << kvHeads << ", but got " << heads;
@@ -442,7 +457,7 @@ LogicalResult LatentAttentionOp::verify() {
       failed(expectShape(*this, "rope_key", getRopeKey(), {anySize, rope})) ||
       failed(expectShape(*this, "kv_b", getKvB(),
                          {heads * (nope + valueDim), rank})))
-    return failure(); // C1
+    return failure();                                    // C1
   return expectPositive(*this, "scale", getScaleAttr()); // C2
 }
 
@@ -456,11 +471,13 @@ LogicalResult AbsorbedAttentionOp::verify() {
       columnsOf(getRopeQuery()) / heads < rope) // C1
     return emitOpError("expects heads of rope_query of at least ")
            << rope << " columns, but got " << getRopeQuery().getType();
-  if (failed(expectShape(*this, "query", getQuery(), {anySize, heads * rank})) ||
+  if (failed(
+          expectShape(*this, "query", getQuery(), {anySize, heads * rank})) ||
       failed(expectShape(*this, "latent", getLatent(), {anySize, rank})) ||
       failed(expectShape(*this, "rope_key", getRopeKey(), {anySize, rope})) ||
-      failed(expectShape(*this, "a result", getResult(), {anySize, heads * rank})))
-    return failure(); // C1
+      failed(
+          expectShape(*this, "a result", getResult(), {anySize, heads * rank})))
+    return failure();                                    // C1
   return expectPositive(*this, "scale", getScaleAttr()); // C2
 }
 
@@ -494,7 +511,8 @@ LogicalResult ExpertsOp::verify() {
     return emitOpError("expects gate and up of [experts, i, ")
            << hidden << "], but got " << getGate().getType() << " and "
            << getUp().getType();
-  if (failed(expectShape(*this, "down", getDown(), {gate[0], hidden, gate[1]})) ||
+  if (failed(
+          expectShape(*this, "down", getDown(), {gate[0], hidden, gate[1]})) ||
       failed(expectShape(*this, "a result", getResult(), {anySize, hidden})))
     return failure(); // C1
   if (failed(expectShape(*this, "weights", getWeights(),
@@ -529,5 +547,6 @@ LogicalResult LMHeadOp::verify() {
   if (weight[1] != columnsOf(getInput())) // C1
     return emitOpError("expects weight and input to agree in hidden, but got ")
            << getWeight().getType() << " and " << getInput().getType();
-  return expectShape(*this, "a result", getResult(), {anySize, weight[0]}); // C1
+  return expectShape(*this, "a result", getResult(),
+                     {anySize, weight[0]}); // C1
 }

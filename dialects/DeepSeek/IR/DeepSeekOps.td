@@ -40,6 +40,8 @@ def DeepSeek_ModelOp : DeepSeek_Op<"model",
     source files).
     - (C1) `vocab`, `hidden`, `layers` and `context_length` are positive.
     - (C2) `entry` is a function of that signature.
+    - (C3) the module has no constant of more than 65536 elements: weights
+      never live in the IR.
 
     ```mlir
     deepseek.model @tiny vocab 320 hidden 64 layers 4 context 4096

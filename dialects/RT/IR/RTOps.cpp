@@ -47,15 +47,13 @@ LogicalResult ProgramOp::verify() {
         int64_t(getPageBytes()), int64_t(getWeightsBytes())})
     if (size <= 0) // C1
       return emitOpError("expects positive sizes, but got ") << size;
-  for (int64_t size :
-       {int64_t(getArenaPerToken()), int64_t(getArenaFixed())})
+  for (int64_t size : {int64_t(getArenaPerToken()), int64_t(getArenaFixed())})
     if (size < 0) // C1
       return emitOpError("expects arena sizes >= 0, but got ") << size;
   return success();
 }
 
-LogicalResult
-ProgramOp::verifySymbolUses(SymbolTableCollection &symbols) {
+LogicalResult ProgramOp::verifySymbolUses(SymbolTableCollection &symbols) {
   auto entry =
       symbols.lookupNearestSymbolFrom<func::FuncOp>(*this, getEntryAttr());
   if (entry && entry.getNumArguments() == 1 && entry.getNumResults() == 0 &&
@@ -79,10 +77,9 @@ LogicalResult WeightOp::verify() {
 LogicalResult AllocOp::verify() {
   if (getOffsetPerToken().has_value() != getOffsetFixed().has_value()) // C2
     return emitOpError("expects both offsets or none, but got one");
-  for (int64_t bytes :
-       {int64_t(getPerToken()), int64_t(getFixed()),
-        int64_t(getOffsetPerToken().value_or(0)),
-        int64_t(getOffsetFixed().value_or(0))})
+  for (int64_t bytes : {int64_t(getPerToken()), int64_t(getFixed()),
+                        int64_t(getOffsetPerToken().value_or(0)),
+                        int64_t(getOffsetFixed().value_or(0))})
     if (!isAligned(bytes)) // C1
       return emitOpError("expects sizes that are multiples of ")
              << alignmentBytes << ", but got " << bytes;
@@ -144,8 +141,7 @@ LogicalResult KernelOp::verify() {
   return success();
 }
 
-LogicalResult
-DispatchOp::verifySymbolUses(SymbolTableCollection &symbols) {
+LogicalResult DispatchOp::verifySymbolUses(SymbolTableCollection &symbols) {
   auto kernel =
       symbols.lookupNearestSymbolFrom<KernelOp>(*this, getKernelAttr());
   if (!kernel) // C1
