@@ -156,6 +156,20 @@ private:
   llvm::DenseMap<Value, TensorPtr> values;
 };
 
+/// Requires that only the number of rows of \p type is unknown: verifiers
+/// relate the other sizes of types, and ops below rely on that.
+static LogicalResult expectKnownSizes(Operation *op, Type type) {
+  auto tensor = dyn_cast<RankedTensorType>(type);
+  if (!tensor || tensor.hasStaticShape())
+    return success();
+  if (tensor.getRank() <= 2 &&
+      !llvm::is_contained(tensor.getShape().drop_front(), ShapedType::kDynamic))
+    return success();
+  return op->emitError("expects no dynamic size but the number of rows in the "
+                       "reference, but got ")
+         << tensor;
+}
+
 LogicalResult Interpreter::Frame::set(Operation *op, Value value,
                                       TensorPtr tensor) {
   if (!fits(*tensor, value.getType())) {
@@ -165,13 +179,8 @@ LogicalResult Interpreter::Frame::set(Operation *op, Value value,
     llvm::interleaveComma(tensor->shape, diag);
     return diag << "]";
   }
-  // Verifiers relate the columns of types, so these must be known.
-  auto type = dyn_cast<RankedTensorType>(value.getType());
-  if (type && type.getRank() > 1 &&
-      llvm::is_contained(type.getShape().drop_front(), ShapedType::kDynamic))
-    return op->emitError("expects no dynamic dimension but the first in the "
-                         "reference, but got ")
-           << type;
+  if (failed(expectKnownSizes(op, value.getType())))
+    return failure();
   values[value] = std::move(tensor);
   return success();
 }
@@ -192,13 +201,9 @@ Tensor Interpreter::Frame::zeros(const Tensor &like, Value result) const {
 }
 
 LogicalResult Interpreter::Frame::run(Operation *op) {
-  for (Value result : op->getResults()) {
-    auto type = dyn_cast<RankedTensorType>(result.getType());
-    if (type && type.getRank() > 1 && type.isDynamicDim(type.getRank() - 1))
-      return op->emitError("expects no dynamic dimension but the first in the "
-                           "reference, but got ")
-             << type;
-  }
+  for (Type type : op->getResultTypes())
+    if (failed(expectKnownSizes(op, type)))
+      return failure();
   return llvm::TypeSwitch<Operation *, LogicalResult>(op)
       .Case<func::CallOp, arith::ConstantOp, UseWeightOp, EmbedOp, RMSNormOp,
             LinearOp, HeadLinearOp, SplitOp, RotaryOp, AttentionOp,

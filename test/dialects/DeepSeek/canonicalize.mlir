@@ -128,3 +128,8 @@ func.func @unread_attention(%q: tensor<?x32xf32>, %k: tensor<?x16xf32>, %p: tens
   %0 = deepseek.attention %q, %k, %k at %p of %s in %cache[%layer] heads 4 scale 3.5e-1 : tensor<?x32xf32>, tensor<?x16xf32>, tensor<?x16xf32>, tensor<?xi32>, !heads -> tensor<?x32xf32>
   return
 }
+
+// By value: recipes that were folded make the same bits.
+
+// RUN: hadal-opt %S/Reference/Inputs/mla-moe.mlir -deepseek-run="tokens=3,1,4 check=1e-13" -deepseek-absorb-latent-attention -canonicalize -cse -deepseek-run="tokens=3,1,4 check=1e-13" -o /dev/null
+// RUN: hadal-opt %S/Reference/Inputs/dense.mlir -deepseek-run="tokens=3,1,4 check=0" -canonicalize -cse -deepseek-run="tokens=3,1,4 check=0" -o /dev/null

@@ -219,6 +219,24 @@ TEST_F(ReferenceOpsTest, RecursionIsAnError) {
   expectError({}, "calls inside each other");
 }
 
+TEST_F(ReferenceOpsTest, UnknownColumnsAreAnError) {
+  load(R"(func.func @f(%x: tensor<?x?xf32>) -> tensor<?x?xf32> {
+    return %x : tensor<?x?xf32>
+  })");
+  expectError({Tensor({1, 1})},
+              "expects no dynamic size but the number of rows in the "
+              "reference, but got 'tensor<?x?xf32>'");
+}
+
+TEST_F(ReferenceOpsTest, ArgumentsMustFitTheirTypes) {
+  load(R"(func.func @f(%x: tensor<?x2xf32>) -> tensor<?x2xf32> {
+    return %x : tensor<?x2xf32>
+  })");
+  expectError({Tensor({1, 3})}, "expects a value of type 'tensor<?x2xf32>' in "
+                                "the reference, but got shape [1, 3]");
+  expectError({}, "expects 1 arguments for 'f', but got 0");
+}
+
 TEST_F(ReferenceOpsTest, UnknownOpIsAnError) {
   load(R"(func.func @f(%x: index) -> index {
     %0 = arith.addi %x, %x : index
