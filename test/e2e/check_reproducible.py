@@ -9,7 +9,9 @@
 import argparse
 import json
 import os
+import resource
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -124,6 +126,36 @@ def check_weights(folder, args):
     return f"{len(lines)} kinds of damage are refused with one line"
 
 
+def check_outputs(folder, args):
+    """Places that cannot be written are named, and keep what they had."""
+    out = folder / "out"
+    out.mkdir()
+    os.mkfifo(folder / "pipe")
+    (folder / "file").write_text("")
+    (folder / "pipe.weights").mkdir()
+
+    def limit_size():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, 1 << 19))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    lines = []
+    for what, path, options in (("a pipe", folder / "pipe", {}), ("a folder", out, {}),
+                                ("in no folder", folder / "none" / "out", {}), ("in a file", folder / "file" / "out", {}),
+                                ("no room", out / "model", {"preexec_fn": limit_size}),
+                                ("no TMPDIR", out / "model", {"env": {**os.environ, "TMPDIR": str(folder / "none")}})):
+        line = must_refuse([args.hadalc, args.model, "-o", path], 60, **options)
+        lines.append(f"    {what}: {line.replace(str(folder) + '/', '')}")
+        if left := os.listdir(out):
+            raise Failure(f"{what}: left behind {', '.join(left)}")
+    if not (folder / "pipe").is_fifo():
+        raise Failure("the pipe is gone")
+    left = sorted(set(os.listdir(folder)) - {"out", "pipe", "file", "pipe.weights"})
+    if left:
+        raise Failure(f"left behind {', '.join(left)}")
+    print("\n".join(lines))
+    return f"{len(lines)} kinds of places are refused with one line"
+
+
 def check_manifest(folder, args):
     versions = {}
     for cpu in ("x86-64-v3", "x86-64-v4"):
@@ -131,6 +163,8 @@ def check_manifest(folder, args):
         manifests = [json.loads(hadalc(args, "--manifest", folder / name)) for name in ("program", "program.weights")]
         if manifests[0] != manifests[1]:
             raise Failure("the manifests of a program and of its weights differ")
+        if not manifests[0]["passes"].startswith("deepseek-"):
+            raise Failure(f"the manifest does not name the passes: {manifests[0]['passes']!r}")
         target = manifests[0]["target"]
         if target["cpu"] != cpu:
             raise Failure(f"the manifest says cpu {target['cpu']!r}, expected {cpu!r}")
@@ -160,7 +194,7 @@ def main():
         return run
 
     return harness.run_checks([("twice", in_folder(check_twice)), ("embedded weights", in_folder(check_embedded)),
-                               ("wrong weights", in_folder(check_weights)), ("manifest", in_folder(check_manifest))])
+                               ("wrong weights", in_folder(check_weights)), ("outputs", in_folder(check_outputs)), ("manifest", in_folder(check_manifest))])
 
 
 if __name__ == "__main__":

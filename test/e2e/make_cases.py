@@ -10,6 +10,7 @@
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import struct
 import sys
@@ -471,6 +472,11 @@ def bad_cases():
         (folder / "outside.safetensors").write_bytes(sound)
         (folder / "model" / "model.safetensors").symlink_to("../outside.safetensors")
 
+    yield "config_is_pipe", "config.json is a pipe that nobody writes", lambda f: (model(f), (f / "config.json").unlink(), os.mkfifo(f / "config.json")), {}
+    yield "safetensors_is_pipe", "model.safetensors is a pipe that nobody writes", lambda f: (model(f, data=None), os.mkfifo(f / "model.safetensors")), {}
+    yield "tokenizer_is_pipe", "tokenizer.json is a pipe that nobody writes", lambda f: (model(f), os.mkfifo(f / "tokenizer.json")), {}
+    yield "tokenizer_outside", "tokenizer.json is a link to a file outside the folder", lambda f: (
+        model(f / "model"), (f / "tokenizer.json").write_text("{}"), (f / "model" / "tokenizer.json").symlink_to("../tokenizer.json")), inside
     yield "link_outside", "model.safetensors is a link to a file outside the folder", linked, inside
     yield "path_missing", "a path that does not exist", None, {"model": "no-such-model"}
 
