@@ -41,6 +41,9 @@ struct PageLayout {
 mlir::MemRefType rowsType(mlir::MLIRContext *context, int64_t columns,
                           int64_t stride, mlir::Type element = {});
 
+/// How kernels are named after the element type of a weight, \p type.
+std::string weightName(mlir::Type type);
+
 /// Rows that a tile of a packed weight interleaves.
 constexpr int64_t tileRows = 16;
 

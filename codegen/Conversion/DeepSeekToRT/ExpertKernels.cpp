@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Kernels of the router and the experts.
+
+#include "codegen/Conversion/DeepSeekToRT/TileProduct.h"
+#include "lib/Support/CheckedMath.h"
+
+#include "llvm/Support/FormatVariadic.h"
+
+using namespace mlir;
+using namespace hadal;
+using rt::KernelOp;
+using Values = KernelBuilder::Values;
+using deepseek::RoutingAttr;
+
+/// Below every score that takes part.
+constexpr double notChosen = -3.0e38;
+
+/// The index of the largest of \p count values; the first of equal ones.
+static Value argmax(KernelBuilder &b, Value memref, int64_t count) {
+  return b.loop(b.index(1), b.index(count), 1,
+                {b.load(memref, b.index(0)), b.index(0)},
+                [&](Value i, ValueRange best) {
+                  Value value = b.load(memref, i);
+                  Value isBetter = b.lessf(best[0], value);
+                  return Values{b.select(isBetter, value, best[0]),
+                                b.select(isBetter, i, best[1])};
+                })[1];
+}
+
+KernelOp KernelSet::router(TypeRange types, RoutingAttr routing) {
+  int64_t experts = routing.getExperts(), topK = routing.getTopK();
+  int64_t groups = routing.getGroups(), perGroup = experts / groups;
+  bool hasBias = routing.getMethod() == deepseek::TopKMethod::NoAuxTC;
+  auto name = llvm::formatv("router_{0}_{1}_{2}_of_{3}_{4}_of_{5}{6}_{7:e8}",
+                            stringifyScoring(routing.getScoring()),
+                            stringifyTopKMethod(routing.getMethod()), topK,
+                            experts, routing.getTopGroups(), groups,
+                            routing.getNormalize() ? "_normalized" : "",
+                            routing.getScale().getValueAsDouble())
+                  .str();
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    Value logits = arguments[0];
+    Value bias = hasBias ? arguments[1] : Value();
+    Value ids = arguments[hasBias ? 2 : 1];
+    Value weights = arguments[hasBias ? 3 : 2];
+    Value scores = b.stack(experts, b.getF32Type());
+    Value ranking = b.stack(experts, b.getF32Type());
+    Value groupRanking = b.stack(groups, b.getF32Type());
+    int64_t lanes = KernelBuilder::lanesFor(experts);
+    auto forExperts = [&](function_ref<void(Value)> body) {
+      b.loop(b.index(0), b.index(experts), lanes, body);
+    };
+    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+      auto logit = [&](Value e) {
+        return b.loadVector(logits, {row, e}, lanes);
+      };
+      if (routing.getScoring() == deepseek::Scoring::Sigmoid) {
+        forExperts(
+            [&](Value e) { b.storeVector(b.sigmoid(logit(e)), scores, e); });
+      } else {
+        VectorType vector = b.vectorType(lanes);
+        Value maximum = b.maxLane(
+            b.loop(b.index(0), b.index(experts), lanes,
+                   b.f32(notChosen, vector), [&](Value e, ValueRange carried) {
+                     return Values{b.maxf(carried[0], logit(e))};
+                   })[0]);
+        Value maxima = b.broadcast(maximum, lanes);
+        Value sum = b.sumLanes(
+            b.loop(b.index(0), b.index(experts), lanes, b.f32(0, vector),
+                   [&](Value e, ValueRange carried) {
+                     Value x = b.exp(b.subf(logit(e), maxima));
+                     b.storeVector(x, scores, e);
+                     return Values{b.addf(carried[0], x)};
+                   })[0]);
+        Value sums = b.broadcast(sum, lanes);
+        forExperts([&](Value e) {
+          Value x = b.loadVector(scores, e, lanes);
+          b.storeVector(b.divf(x, sums), scores, e);
+        });
+      }
+      forExperts([&](Value e) {
+        Value x = b.loadVector(scores, e, lanes);
+        if (bias)
+          x = b.addf(x, b.loadVector(bias, e, lanes));
+        b.storeVector(x, ranking, e);
+      });
+
+      if (groups > 1) {
+        b.loop(b.index(0), b.index(groups), 1, [&](Value group) {
+          Value begin = b.mul(group, perGroup);
+          Values best =
+              b.loop(begin, b.add(begin, perGroup), 1,
+                     {b.f32(notChosen), b.f32(notChosen)},
+                     [&](Value e, ValueRange two) {
+                       Value x = b.load(ranking, e);
+                       Value isFirst = b.lessf(two[0], x);
+                       Value second =
+                           b.select(isFirst, two[0], b.maxf(two[1], x));
+                       return Values{b.select(isFirst, x, two[0]), second};
+                     });
+          b.store(hasBias ? b.addf(best[0], best[1]) : best[0], groupRanking,
+                  group);
+        });
+        // Chosen groups are taken out of the ranking; what is left in it is
+        // then taken out of the experts' ranking.
+        b.loop(b.index(0), b.index(routing.getTopGroups()), 1, [&](Value) {
+          b.store(b.f32(notChosen), groupRanking,
+                  argmax(b, groupRanking, groups));
+        });
+        b.loop(b.index(0), b.index(groups), 1, [&](Value group) {
+          Value isLeft = b.lessf(b.f32(notChosen), b.load(groupRanking, group));
+          b.when(isLeft, [&] {
+            Value begin = b.mul(group, perGroup);
+            b.loop(begin, b.add(begin, perGroup), 1,
+                   [&](Value e) { b.store(b.f32(notChosen), ranking, e); });
+          });
+        });
+      }
+
+      Value sum = b.loop(b.index(0), b.index(topK), 1, b.f32(0),
+                         [&](Value slot, ValueRange carried) {
+                           Value e = argmax(b, ranking, experts);
+                           Value score = b.load(scores, e);
+                           b.store(b.f32(notChosen), ranking, e);
+                           b.store(b.toI32(e), ids, {row, slot});
+                           b.store(score, weights, {row, slot});
+                           return Values{b.addf(carried[0], score)};
+                         })[0];
+      Value scale = b.f32(routing.getScale().getValueAsDouble());
+      b.loop(b.index(0), b.index(topK), 1, [&](Value slot) {
+        Value weight = b.load(weights, {row, slot});
+        if (routing.getNormalize())
+          weight = b.divf(weight, b.addf(sum, b.f32(1e-20)));
+        b.store(b.mulf(weight, scale), weights, {row, slot});
+      });
+    });
+  });
+}
+
+KernelOp KernelSet::groupSlots(TypeRange types, int64_t experts, int64_t topK) {
+  auto name = llvm::formatv("group_slots_{0}_of_{1}", topK, experts).str();
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    Value ids = arguments[0], offsets = arguments[1], list = arguments[2],
+          active = arguments[3], rowCount = arguments[4];
+    Value cursors = b.stack(experts, b.getI32Type());
+    auto addOne = [&](Value memref, Value at) {
+      b.store(b.add(b.load(memref, at), b.i32(1)), memref, at);
+    };
+    auto forSlots = [&](function_ref<void(Value, Value)> body) {
+      b.loop(b.index(0), rowCount, 1, [&](Value row) {
+        b.loop(b.index(0), b.index(topK), 1, [&](Value s) {
+          body(b.add(b.mul(row, topK), s), b.toIndex(b.load(ids, {row, s})));
+        });
+      });
+    };
+    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value) {
+      b.loop(b.index(0), b.index(experts), 1,
+             [&](Value e) { b.store(b.i32(0), cursors, e); });
+      forSlots([&](Value, Value e) { addOne(cursors, e); });
+      // Counts become the places where each expert's slots begin.
+      Values ends = b.loop(
+          b.index(0), b.index(experts), 1, {b.i32(0), b.index(0)},
+          [&](Value e, ValueRange carried) {
+            Value count = b.load(cursors, e);
+            b.store(carried[0], offsets, e);
+            b.store(carried[0], cursors, e);
+            // Written at every expert; only the next active one is kept.
+            b.store(b.toI32(e), active, carried[1]);
+            Value isActive = b.less(b.i32(0), count);
+            return Values{b.add(carried[0], count),
+                          b.select(isActive, b.add(carried[1], 1), carried[1])};
+          });
+      b.store(ends[0], offsets, b.index(experts));
+      b.store(b.toI32(ends[1]), active, b.index(experts));
+      forSlots([&](Value slot, Value e) {
+        b.store(b.toI32(slot), list, b.toIndex(b.load(cursors, e)));
+        addOne(cursors, e);
+      });
+    });
+  });
+}
+
+/// Calls \p body for blocks of the slots of the expert that \p item is for,
+/// with the expert, the tiles and the slots; items past the last active
+/// expert have nothing to do.
+static void forExpertItems(
+    KernelBuilder &b, KernelOp kernel, Value offsets, Value list, Value active,
+    int64_t experts, int64_t tiles, int64_t perItem, int64_t registers,
+    int64_t weights,
+    function_ref<void(Value, ArrayRef<Value>, ArrayRef<Value>)> body) {
+  int64_t groups = ceilDiv(tiles, perItem);
+  b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+    Value nth = b.div(item, groups);
+    Value count = b.toIndex(b.load(active, b.index(experts)));
+    b.when(b.less(nth, count), [&] {
+      Value expert = b.toIndex(b.load(active, nth));
+      Value begin = b.toIndex(b.load(offsets, expert));
+      Value end = b.toIndex(b.load(offsets, b.add(expert, 1)));
+      forTilesOfItem(
+          b, b.rem(item, groups), tiles, perItem, [&](ArrayRef<Value> tile) {
+            forRowBlocks(b, begin, end,
+                         rowBlock(registers, int64_t(tile.size()) * weights),
+                         [&](ArrayRef<Value> entries) {
+                           Values slots;
+                           for (Value entry : entries)
+                             slots.push_back(b.toIndex(b.load(list, entry)));
+                           body(expert, tile, slots);
+                         });
+          });
+    });
+  });
+}
+
+KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
+                              int64_t inner, int64_t columns, bool hasScales) {
+  int64_t tiles = ceilDiv(columns, tileRows);
+  int64_t perItem = tilesPerItem(tiles);
+  auto name = llvm::formatv("experts_up_{0}_{1}x{2}x{3}_{4}",
+                            weightName(types[4]), experts, columns, inner, topK)
+                  .str();
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    Value out = arguments[hasScales ? 8 : 6];
+    Value gateScales = hasScales ? arguments[6] : Value();
+    Value upScales = hasScales ? arguments[7] : Value();
+    Rows input = {arguments[0], Value()};
+    forExpertItems(
+        b, kernel, arguments[1], arguments[2], arguments[3], experts, tiles,
+        perItem, options.registers, /*weights=*/2,
+        [&](Value expert, ArrayRef<Value> tile, ArrayRef<Value> slots) {
+          TiledWeight weights[] = {{arguments[4], expert, gateScales, inner},
+                                   {arguments[5], expert, upScales, inner}};
+          Values rows;
+          for (Value slot : slots)
+            rows.push_back(b.div(slot, topK));
+          Values sums = multiplyTiles(b, weights, tile, input, rows);
+          size_t half = sums.size() / 2, next = 0;
+          for (Value t : tile)
+            for (Value slot : slots) {
+              Value gate = sums[next], up = sums[half + next];
+              ++next;
+              Value silu = b.mulf(gate, b.sigmoid(gate));
+              storeTile(b, b.mulf(silu, up), out, slot, Value(), t, columns,
+                        /*isPadded=*/true);
+            }
+        });
+  });
+}
+
+KernelOp KernelSet::expertsDown(TypeRange types, int64_t experts, int64_t inner,
+                                int64_t columns, bool hasScales) {
+  int64_t tiles = ceilDiv(columns, tileRows);
+  int64_t perItem = tilesPerItem(tiles);
+  auto name = llvm::formatv("experts_down_{0}_{1}x{2}x{3}",
+                            weightName(types[4]), experts, columns, inner)
+                  .str();
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    Value out = arguments[hasScales ? 6 : 5];
+    Value scales = hasScales ? arguments[5] : Value();
+    Rows input = {arguments[0], Value()};
+    forExpertItems(
+        b, kernel, arguments[1], arguments[2], arguments[3], experts, tiles,
+        perItem, options.registers, /*weights=*/1,
+        [&](Value expert, ArrayRef<Value> tile, ArrayRef<Value> slots) {
+          TiledWeight weight = {arguments[4], expert, scales, inner};
+          Values sums = multiplyTiles(b, weight, tile, input, slots);
+          size_t next = 0;
+          for (Value t : tile)
+            for (Value slot : slots)
+              storeTile(b, sums[next++], out, slot, Value(), t, columns,
+                        /*isPadded=*/true);
+        });
+  });
+}
+
+KernelOp KernelSet::combine(TypeRange types, int64_t topK, int64_t columns) {
+  auto name = llvm::formatv("combine_{0}_{1}", topK, columns).str();
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    int64_t lanes = KernelBuilder::lanesFor(columns);
+    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+      Value slot = b.mul(row, topK);
+      b.loop(b.index(0), b.index(columns), lanes, [&](Value c) {
+        Value sum = b.f32(0, b.vectorType(lanes));
+        for (int64_t s = 0; s < topK; ++s) {
+          Value weight =
+              b.broadcast(b.load(arguments[1], {row, b.index(s)}), lanes);
+          Value y = b.loadVector(arguments[0], {b.add(slot, s), c}, lanes);
+          sum = b.fma(weight, y, sum);
+        }
+        b.storeVector(sum, arguments[2], {row, c});
+      });
+    });
+  });
+}

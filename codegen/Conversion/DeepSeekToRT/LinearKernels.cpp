@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Kernels of linear, head_linear and lm_head.
+
+#include "codegen/Conversion/DeepSeekToRT/TileProduct.h"
+#include "lib/Support/CheckedMath.h"
+
+#include "llvm/Support/FormatVariadic.h"
+
+using namespace mlir;
+using namespace hadal;
+using rt::KernelOp;
+using Values = KernelBuilder::Values;
+
+int64_t KernelSet::tilesPerItem(int64_t tiles) const {
+  // Two chains per fused multiply-add pipe hide its latency for one token.
+  int64_t wanted = options.registers >= 32 ? 4 : 2;
+  while (wanted > tiles)
+    wanted /= 2;
+  return wanted;
+}
+
+int64_t KernelSet::linearItems(int64_t columns) const {
+  int64_t tiles = ceilDiv(columns, tileRows);
+  return ceilDiv(tiles, tilesPerItem(tiles));
+}
+
+/// True if rows of \p type hold a whole last tile.
+static bool hasPaddedRows(Type type, int64_t columns) {
+  auto memref = cast<MemRefType>(type);
+  return memref.getDimSize(1) >= roundUp(columns, tileRows);
+}
+
+KernelOp KernelSet::linear(TypeRange types, int64_t inner, int64_t columns,
+                           bool hasBias, bool hasScales) {
+  int64_t tiles = ceilDiv(columns, tileRows);
+  int64_t perItem = tilesPerItem(tiles);
+  auto name = llvm::formatv("linear_{0}_{1}x{2}{3}", weightName(types[1]),
+                            columns, inner, hasBias ? "_bias" : "")
+                  .str();
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    size_t next = 2;
+    Value bias = hasBias ? arguments[next++] : Value();
+    Value scales = hasScales ? arguments[next++] : Value();
+    Value out = arguments[next++], rowCount = arguments[next];
+    TiledWeight weight = {arguments[1], Value(), scales, inner};
+    Rows input = {arguments[0], Value()};
+    bool isPadded = hasPaddedRows(out.getType(), columns);
+    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+      forTilesOfItem(b, item, tiles, perItem, [&](ArrayRef<Value> tile) {
+        forRowBlocks(b, b.index(0), rowCount,
+                     rowBlock(options.registers, int64_t(tile.size())),
+                     [&](ArrayRef<Value> rows) {
+                       Values sums =
+                           multiplyTiles(b, weight, tile, input, rows);
+                       size_t next = 0;
+                       for (Value t : tile) {
+                         Value added;
+                         if (bias)
+                           added =
+                               b.loadVector(bias, b.mul(t, tileRows), tileRows);
+                         for (Value row : rows) {
+                           Value sum = sums[next++];
+                           storeTile(b, bias ? b.addf(sum, added) : sum, out,
+                                     row, Value(), t, columns, isPadded);
+                         }
+                       }
+                     });
+      });
+    });
+  });
+}
+
+KernelOp KernelSet::headLinear(TypeRange types, int64_t heads, int64_t stride,
+                               int64_t inner, int64_t columns) {
+  int64_t tiles = ceilDiv(columns, tileRows);
+  int64_t perItem = tilesPerItem(tiles);
+  auto name = llvm::formatv("head_linear_{0}_{1}x{2}x{3}_of_{4}",
+                            weightName(types[1]), heads, columns, inner, stride)
+                  .str();
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    Value out = arguments[2], rowCount = arguments[3];
+    int64_t groups = ceilDiv(tiles, perItem);
+    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+      Value head = b.div(item, groups);
+      TiledWeight weight = {arguments[1], head, Value(), inner};
+      Rows input = {arguments[0], b.mul(head, stride)};
+      Value columnOffset = b.mul(head, columns);
+      forTilesOfItem(
+          b, b.rem(item, groups), tiles, perItem, [&](ArrayRef<Value> tile) {
+            forRowBlocks(b, b.index(0), rowCount,
+                         rowBlock(options.registers, int64_t(tile.size())),
+                         [&](ArrayRef<Value> rows) {
+                           Values sums =
+                               multiplyTiles(b, weight, tile, input, rows);
+                           size_t next = 0;
+                           for (Value t : tile)
+                             for (Value row : rows)
+                               storeTile(b, sums[next++], out, row,
+                                         columnOffset, t, columns, false);
+                         });
+          });
+    });
+  });
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Tiles of a packed matrix times rows of activations.
+
+#include "codegen/Conversion/DeepSeekToRT/TileProduct.h"
+
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
+using namespace mlir;
+using namespace hadal;
+using Values = KernelBuilder::Values;
+
+Value TiledWeight::blockScale(KernelBuilder &b, Value tile, Value block) const {
+  Values indices;
+  if (leading)
+    indices.push_back(leading);
+  indices.push_back(b.div(tile, deepseek::fp8BlockSize / tileRows));
+  indices.push_back(block);
+  return b.broadcast(b.load(scales, indices), tileRows);
+}
+
+Value TiledWeight::column(KernelBuilder &b, Value tile, Value k,
+                          Value scale) const {
+  Values indices;
+  if (leading)
+    indices.push_back(leading);
+  indices.append({tile, k, b.index(0)});
+  Value stored = b.loadVector(memref, indices, tileRows);
+  Type element = cast<MemRefType>(memref.getType()).getElementType();
+  VectorType wide = b.vectorType(tileRows);
+  if (element.isF32())
+    return stored;
+  if (!element.isInteger(8))
+    return arith::ExtFOp::create(b, wide, stored);
+  // E4M3FN: the sign goes to bit 31, exponent and mantissa to bits 20 to 26,
+  // which makes an exponent that is 120 too small; subnormals stay so.
+  VectorType bits = VectorType::get({tileRows}, b.getI32Type());
+  auto constant = [&](int32_t value) -> Value {
+    return arith::ConstantOp::create(
+        b, DenseElementsAttr::get(bits, b.getI32IntegerAttr(value)));
+  };
+  Value extended = arith::ExtUIOp::create(b, bits, stored);
+  Value sign = arith::ShLIOp::create(
+      b, arith::AndIOp::create(b, extended, constant(0x80)), constant(24));
+  Value magnitude = arith::ShLIOp::create(
+      b, arith::AndIOp::create(b, extended, constant(0x7f)), constant(20));
+  Value value = arith::BitcastOp::create(
+      b, wide, arith::OrIOp::create(b, sign, magnitude));
+  return b.mulf(b.mulf(value, b.f32(0x1p120, wide)), scale);
+}
+
+Values hadal::multiplyTiles(KernelBuilder &b, ArrayRef<TiledWeight> weights,
+                            ArrayRef<Value> tiles, const Rows &input,
+                            ArrayRef<Value> rows) {
+  int64_t inner = weights.front().inner;
+  auto step = [&](Value k, ValueRange accumulators, ArrayRef<Value> scales) {
+    Values inputs, results;
+    for (Value row : rows)
+      inputs.push_back(b.broadcast(input.element(b, row, k), tileRows));
+    size_t next = 0;
+    for (auto [w, weight] : llvm::enumerate(weights))
+      for (Value tile : tiles) {
+        Value column =
+            weight.column(b, tile, k, scales.empty() ? Value() : scales[w]);
+        for (Value x : inputs)
+          results.push_back(b.fma(column, x, accumulators[next++]));
+      }
+    return results;
+  };
+  // k in [lower, lower + count).
+  auto span = [&](Value lower, int64_t count, ValueRange accumulators,
+                  ArrayRef<Value> scales) {
+    int64_t unroll = count % 4 == 0 ? 4 : count % 2 == 0 ? 2 : 1;
+    return b.loop(lower, b.add(lower, count), unroll, accumulators,
+                  [&](Value k, ValueRange carried) {
+                    Values values(carried);
+                    for (int64_t i = 0; i < unroll; ++i)
+                      values = step(b.add(k, i), values, scales);
+                    return values;
+                  });
+  };
+
+  Values accumulators(weights.size() * tiles.size() * rows.size(),
+                      b.f32(0, b.vectorType(tileRows)));
+  if (!weights.front().scales)
+    return span(b.index(0), inner, accumulators, {});
+
+  constexpr int64_t block = deepseek::fp8BlockSize;
+  auto scaled = [&](Value index, int64_t count, ValueRange carried) {
+    Values scales;
+    for (const TiledWeight &weight : weights)
+      scales.push_back(weight.blockScale(b, tiles.front(), index));
+    return span(b.mul(index, block), count, carried, scales);
+  };
+  if (inner >= block)
+    accumulators = b.loop(b.index(0), b.index(inner / block), 1, accumulators,
+                          [&](Value index, ValueRange carried) {
+                            return scaled(index, block, carried);
+                          });
+  if (inner % block != 0)
+    accumulators = scaled(b.index(inner / block), inner % block, accumulators);
+  return accumulators;
+}
+
+void hadal::forRowBlocks(KernelBuilder &b, Value first, Value last,
+                         int64_t block,
+                         function_ref<void(ArrayRef<Value>)> body) {
+  Value whole =
+      b.add(first, b.mul(b.div(b.sub(last, first), block), b.index(block)));
+  if (block > 1)
+    b.loop(first, whole, block, [&](Value row) {
+      Values rows;
+      for (int64_t i = 0; i < block; ++i)
+        rows.push_back(b.add(row, i));
+      body(rows);
+    });
+  b.loop(block > 1 ? whole : first, last, 1,
+         [&](Value row) { body(ArrayRef<Value>(row)); });
+}
+
+void hadal::forTilesOfItem(KernelBuilder &b, Value group, int64_t tiles,
+                           int64_t perItem,
+                           function_ref<void(ArrayRef<Value>)> body) {
+  Value begin = b.mul(group, perItem);
+  auto all = [&] {
+    Values values;
+    for (int64_t i = 0; i < perItem; ++i)
+      values.push_back(b.add(begin, i));
+    body(values);
+  };
+  if (tiles % perItem == 0)
+    return all();
+  Value isWhole = b.less(group, b.index(tiles / perItem));
+  b.when(isWhole, all);
+  b.when(b.equal(group, b.index(tiles / perItem)), [&] {
+    b.loop(begin, b.index(tiles), 1,
+           [&](Value tile) { body(ArrayRef<Value>(tile)); });
+  });
+}
+
+void hadal::storeTile(KernelBuilder &b, Value vector, Value out, Value row,
+                      Value columnOffset, Value tile, int64_t columns,
+                      bool isPadded) {
+  Value column = b.mul(tile, tileRows);
+  Value at = columnOffset ? b.add(columnOffset, column) : column;
+  if (columns % tileRows == 0 || isPadded) {
+    b.storeVector(vector, out, {row, at});
+    return;
+  }
+  Value left = b.sub(b.index(columns), column);
+  Value mask = vector::CreateMaskOp::create(
+      b, VectorType::get({tileRows}, b.getI1Type()), ValueRange{left});
+  vector::MaskedStoreOp::create(b, out, ValueRange{row, at}, mask, vector);
+}
+
+int64_t hadal::rowBlock(int64_t registers, int64_t chains) {
+  // Accumulators take what a column of each chain and one broadcast leave.
+  return std::clamp<int64_t>((registers - chains - 2) / chains, 1, 6);
+}

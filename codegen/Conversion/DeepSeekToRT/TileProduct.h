@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Tiles of a packed matrix times rows of activations: the loops that linear
+// ops and experts share.
+
+#ifndef HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_TILEPRODUCT_H
+#define HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_TILEPRODUCT_H
+
+#include "codegen/Conversion/DeepSeekToRT/Kernels.h"
+
+namespace hadal {
+
+/// A packed weight in a kernel: `[.., tiles, k, 16]`, with the index of the
+/// leading dimension (expert or head) if it has one.
+struct TiledWeight {
+  using Value = mlir::Value;
+
+  Value memref;
+  Value leading;
+  Value scales;
+  int64_t inner;
+
+  /// Sixteen rows of column \p k of a tile, widened to f32. For FP8, \p scale
+  /// carries the block scale.
+  Value column(KernelBuilder &b, Value tile, Value k, Value scale) const;
+  Value blockScale(KernelBuilder &b, Value tile, Value block) const;
+};
+
+/// Where the rows of activations are read from.
+struct Rows {
+  using Value = mlir::Value;
+
+  Value memref;
+  /// Column of \p memref at which the inner dimension starts; may be null.
+  Value columnOffset;
+
+  Value element(KernelBuilder &b, Value row, Value k) const {
+    Value column = columnOffset ? b.add(columnOffset, k) : k;
+    return b.load(memref, {row, column});
+  }
+};
+
+using ValueList = llvm::ArrayRef<mlir::Value>;
+
+/// Products of \p rows with the tiles of \p weights: for weight w, tile u and
+/// row m, accumulator (w * tiles + u) * rows + m. Every accumulator is one
+/// chain over k in order, whatever the number of rows and tiles.
+KernelBuilder::Values multiplyTiles(KernelBuilder &b,
+                                    llvm::ArrayRef<TiledWeight> weights,
+                                    ValueList tiles, const Rows &input,
+                                    ValueList rows);
+
+/// Calls \p body with blocks of rows [first, last): of \p block rows, then
+/// single ones. It runs once per size at compile time, many times at run time.
+void forRowBlocks(KernelBuilder &b, mlir::Value first, mlir::Value last,
+                  int64_t block, llvm::function_ref<void(ValueList)> body);
+
+/// Calls \p body with the tiles of group \p group: \p perItem of them, or,
+/// in a last group that has fewer, one at a time.
+void forTilesOfItem(KernelBuilder &b, mlir::Value group, int64_t tiles,
+                    int64_t perItem, llvm::function_ref<void(ValueList)> body);
+
+/// Stores one tile's results; past \p columns only where the row is padded.
+void storeTile(KernelBuilder &b, mlir::Value vector, mlir::Value out,
+               mlir::Value row, mlir::Value columnOffset, mlir::Value tile,
+               int64_t columns, bool isPadded);
+
+/// Rows that \p registers hold the accumulators of, next to \p chains tiles.
+int64_t rowBlock(int64_t registers, int64_t chains);
+
+} // namespace hadal
+
+#endif // HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_TILEPRODUCT_H
