@@ -396,6 +396,13 @@ absl::Status Compilation::link(const std::string &object) {
   report("link");
   LinkOptions linkOptions;
   linkOptions.triple = target.triple;
+#ifdef HADAL_SANITIZE
+  // The runtime of a sanitized build needs that of the sanitizers, which a
+  // shared library finds in the program that loads it.
+  linkOptions.arguments = {"-fsanitize=" HADAL_SANITIZE};
+  if (options.emit == Emit::Library)
+    linkOptions.arguments.push_back("-Wl,-z,undefs");
+#endif
   absl::StatusOr<std::string> runtime = findLibrary("libhadal_rt.a");
   if (!runtime.ok())
     return runtime.status();
@@ -413,9 +420,9 @@ absl::Status Compilation::link(const std::string &object) {
     if (!file.ok())
       return file.status();
     linkOptions.wholeLibraries = true;
-    linkOptions.arguments = {
+    linkOptions.arguments.push_back(
         ("-Wl,-soname," + llvm::sys::path::filename(options.output) + ".so")
-            .str()};
+            .str());
     if (absl::Status status = linkShared(object, {*runtime},
                                          (*file)->temporaryPath(), linkOptions);
         !status.ok())

@@ -87,11 +87,11 @@ Outputs::~Outputs() {
     dontRemoveOnSignal(entry.temporary);
   }
   for (const std::string &file : scratchFiles) {
-    llvm::sys::fs::remove(file);
+    (void)llvm::sys::fs::remove(file);
     dontRemoveOnSignal(file);
   }
   if (!scratchFolder.empty()) {
-    llvm::sys::fs::remove(scratchFolder);
+    (void)llvm::sys::fs::remove(scratchFolder);
     temporaryFolder.isUsed = false;
   }
   llvm::sys::SetInterruptFunction(nullptr);
@@ -146,7 +146,7 @@ absl::Status Outputs::commit() {
                            "': ", code.message());
     if (code || !entry.file->commit(error, entry.mode)) {
       for (size_t done = 0; done < i; ++done)
-        llvm::sys::fs::remove(entries[done].path);
+        (void)llvm::sys::fs::remove(entries[done].path);
       return absl::InvalidArgumentError(error);
     }
     dontRemoveOnSignal(entry.temporary);

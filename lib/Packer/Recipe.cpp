@@ -631,6 +631,8 @@ private:
   double factor;
 };
 
+} // namespace
+
 //===----------------------------------------------------------------------===//
 // Interleaving
 //===----------------------------------------------------------------------===//
@@ -639,7 +641,7 @@ private:
 /// interleaved with the second: an element's row number moves bit by bit into
 /// its column number.
 template <typename T>
-void transpose16(const T *from, int64_t fromStride, T *to) {
+static void transpose16(const T *from, int64_t fromStride, T *to) {
   typedef T Row __attribute__((vector_size(16 * sizeof(T)), aligned(1)));
   Row rows[16], next[16];
   for (int i = 0; i < 16; ++i)
@@ -662,8 +664,8 @@ void transpose16(const T *from, int64_t fromStride, T *to) {
 /// Interleaves \p rows rows of \p columns elements, \p tileRows to a tile;
 /// rows that are missing are zero.
 template <typename T>
-void interleave(const T *from, int64_t rows, int64_t columns, int64_t tileRows,
-                T *to) {
+static void interleave(const T *from, int64_t rows, int64_t columns,
+                       int64_t tileRows, T *to) {
   int64_t column = 0;
   if (rows == 16 && tileRows == 16)
     for (; column + 16 <= columns; column += 16)
@@ -673,6 +675,8 @@ void interleave(const T *from, int64_t rows, int64_t columns, int64_t tileRows,
       to[column * tileRows + row] =
           row < rows ? from[row * columns + column] : T(0);
 }
+
+namespace {
 
 class PackNode : public RecipeNode {
 public:

@@ -192,19 +192,39 @@ TEST_F(PackerTest, PlacesWeightsByOffset) {
   EXPECT_EQ(readOutput(), first);
 }
 
+// A chunk that ends within a weight of two bytes; UBSan checks the floats
+// after.
+TEST_F(PackerTest, KeepsElementsAlignedInChunks) {
+  Bytes source = writeBF16("m", 2049 + 6000);
+  for (size_t i = 2049 * 2; i < source.size(); ++i)
+    source[i] &= 0x3f; // Finite as f32, too.
+  write("m", source);
+  std::string text = R"(
+    deepseek.weight @a : tensor<2049xbf16> attributes {rt.offset = 0 : i64} {
+      %0 = deepseek.source "a" in ["m"] at [0] : tensor<2049xbf16>
+      deepseek.yield %0 : tensor<2049xbf16>
+    }
+    deepseek.weight @b : tensor<3000xf32> attributes {rt.offset = 4160 : i64} {
+      %0 = deepseek.source "b" in ["m"] at [4098] : tensor<3000xf32>
+      deepseek.yield %0 : tensor<3000xf32>
+    })";
+  Bytes expected(4160 + 12000);
+  std::copy_n(source.begin(), 4098, expected.begin());
+  std::copy_n(source.begin() + 4098, 12000, expected.begin() + 4160);
+  PackOptions options;
+  options.chunkBytes = 4096;
+  EXPECT_EQ(packed(text, int64_t(expected.size()), options), expected);
+}
+
 TEST_F(PackerTest, ReadsStacks) {
   Bytes a = writeBF16("a", 12), b = writeBF16("b", 12);
-  Bytes expected = b;
+  Bytes expected(b.begin(), b.begin() + 12);
   expected.insert(expected.end(), a.begin() + 8, a.begin() + 20);
   EXPECT_EQ(packed(weight("%r = deepseek.source \"t.{}.w\" in [\"b\", \"a\"] "
                           "at [0, 8] : tensor<2x2x3xbf16>",
                           "tensor<2x2x3xbf16>"),
                    24),
-            [&] {
-              Bytes stack(b.begin(), b.begin() + 12);
-              stack.insert(stack.end(), a.begin() + 8, a.begin() + 20);
-              return stack;
-            }());
+            expected);
 }
 
 TEST_F(PackerTest, ConcatenatesAndSlicesAnyAxis) {
@@ -491,5 +511,10 @@ TEST_F(PackerTest, MemoryIsBounded) {
       int64_t(3) * 6144 * 8192 * 2);
   getrusage(RUSAGE_SELF, &after);
   EXPECT_TRUE(status.ok()) << status.ToString();
-  EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 128 << 10); // KiB
+#if __has_feature(address_sanitizer)
+  constexpr int64_t mostKiB = 512 << 10; // It keeps freed memory for a while.
+#else
+  constexpr int64_t mostKiB = 128 << 10;
+#endif
+  EXPECT_LT(after.ru_maxrss - before.ru_maxrss, mostKiB);
 }
