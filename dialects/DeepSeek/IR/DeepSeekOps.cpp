@@ -375,7 +375,8 @@ LogicalResult LinearOp::verify() {
 LogicalResult HeadLinearOp::verify() {
   ArrayRef<int64_t> weight = shapeOf(getWeight());
   int64_t columns = columnsOf(getInput());
-  if (columns % weight[0] != 0 || columns / weight[0] < weight[2]) // C1
+  if (weight[0] <= 0 || columns % weight[0] != 0 ||
+      columns / weight[0] < weight[2]) // C1
     return emitOpError("expects ")
            << weight[0] << " heads of at least " << weight[2]
            << " columns, but got " << getInput().getType();

@@ -346,6 +346,14 @@ func.func @head_linear_c1_stride(%x: tensor<?x16xf32>, %w: tensor<2x4x9xf32>) {
 
 // -----
 
+func.func @head_linear_c1_no_heads(%x: tensor<?x16xf32>, %w: tensor<0x4x5xf32>) {
+  // expected-error @below {{'deepseek.head_linear' op expects 0 heads of at least 5 columns, but got 'tensor<?x16xf32>'}}
+  %0 = deepseek.head_linear %x, %w : tensor<?x16xf32>, tensor<0x4x5xf32> -> tensor<?x0xf32>
+  return
+}
+
+// -----
+
 func.func @head_linear_c1_result(%x: tensor<?x16xf32>, %w: tensor<2x4x6xf32>) {
   // expected-error @below {{'deepseek.head_linear' op expects a result of shape ?x8, but got 'tensor<?x12xf32>'}}
   %0 = deepseek.head_linear %x, %w : tensor<?x16xf32>, tensor<2x4x6xf32> -> tensor<?x12xf32>
