@@ -210,11 +210,13 @@ private:
     auto filled = size_t(done / all * 30);
     double rate = seconds > 0 ? done / seconds : 0;
     auto left = rate > 0 ? int64_t((all - done) / rate) : 0;
-    return llvm::formatv(" [{0}{1}] {2:f1} of {3:f1} GB, {4:f2} GB/s, "
-                         "{5}:{6,0+2} left",
+    double unit = all < 1e9 ? 1e6 : 1e9;
+    return llvm::formatv(" [{0}{1}] {2:f1} of {3:f1} {4}, {5:f2} GB/s, "
+                         "{6}:{7,0+2} left",
                          std::string(filled, '#'),
-                         std::string(30 - filled, ' '), done / 1e9, all / 1e9,
-                         rate / 1e9, left / 60, left % 60)
+                         std::string(30 - filled, ' '), done / unit, all / unit,
+                         unit == 1e6 ? "MB" : "GB", rate / 1e9, left / 60,
+                         left % 60)
         .str();
   }
 

@@ -365,11 +365,14 @@ TEST_F(PackerTest, ConvertsAndDequantizes) {
   std::memcpy(scaleBytes.data(), scales.data(), scaleBytes.size());
   write("scales", scaleBytes);
   std::string recipe = R"(
-    %0 = deepseek.source "w" in ["codes"] at [0] : tensor<2x300x260xf8E4M3FN>
+    %0 = deepseek.source "w" in ["codes"] at [0]
+      : tensor<2x300x260xf8E4M3FN>
     %1 = deepseek.source "s" in ["scales"] at [0] : tensor<2x3x3xf32>
     %2 = deepseek.dequantize %0, %1 block 128 x 128
-      : tensor<2x300x260xf8E4M3FN>, tensor<2x3x3xf32> -> tensor<2x300x260xbf16>
-    %r = deepseek.convert %2 : tensor<2x300x260xbf16> to tensor<2x300x260xf16>)";
+      : tensor<2x300x260xf8E4M3FN>, tensor<2x3x3xf32>
+      -> tensor<2x300x260xbf16>
+    %r = deepseek.convert %2
+      : tensor<2x300x260xbf16> to tensor<2x300x260xf16>)";
   Bytes expected(count * 2);
   for (int64_t i = 0; i < count; ++i) {
     float value;
