@@ -22,6 +22,12 @@
 
 namespace {
 
+#ifdef __has_feature
+constexpr bool isSanitized = __has_feature(address_sanitizer);
+#else
+constexpr bool isSanitized = false;
+#endif
+
 using Tokens = std::vector<int32_t>;
 using Logits = std::vector<float>;
 
@@ -526,7 +532,10 @@ int main(int argc, char **argv) {
   setvbuf(stdout, nullptr, _IOLBF, 0);
   part = "weights";
   check(hadal_rt_weights_open(&model, argv[1], &weights));
-  testMemory(); // First, before the allocator has pages to hand out again.
+  // First, before the allocator has pages to hand out again. A sanitizer takes
+  // memory of its own.
+  if (!isSanitized)
+    testMemory();
   testBatch();
   testSessions();
   testTruncate();

@@ -22,7 +22,7 @@ def check(model, args):
         folder = Path(folder)
         # The file is what names the symbol: product_model.
         must_run([args.hadalc, model, "-o", folder / "product", "--emit=lib"], 60)
-        must_run([args.cxx, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{folder}", f"-I{args.include}",
+        must_run([args.cxx, *args.cxx_flag, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{folder}", f"-I{args.include}",
                   Path(__file__).parent / "batch.cpp", folder / "product.a", "-lpthread", "-lm", "-o", folder / "batch"], 60)
         for threads in args.threads.split(","):
             status, out, err = harness.run([folder / "batch", folder / "product.weights", threads], 60)
@@ -37,6 +37,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--hadalc", required=True, type=harness.existing_file)
     parser.add_argument("--cxx", required=True, help="C++ compiler")
+    parser.add_argument("--cxx-flag", action="append", default=[], help="a flag for it")
     parser.add_argument("--include", required=True, type=Path, help="folder of hadal_rt/hadal_rt.h")
     parser.add_argument("--threads", default="1,2", help="numbers of threads, separated by commas (default: 1,2)")
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL")
