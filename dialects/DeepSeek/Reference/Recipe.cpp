@@ -247,14 +247,16 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
     return tensor;
   };
   for (Operation &op : weight.getRecipe().front()) {
-    for (Value result : op.getResults()) {
-      std::optional<int64_t> elements;
-      if (auto type = dyn_cast<RankedTensorType>(result.getType()))
-        elements = checkedProduct(type.getShape());
+    for (Type type : op.getResultTypes()) {
+      auto tensor = dyn_cast<RankedTensorType>(type);
+      if (!tensor || !isa<FloatType>(tensor.getElementType()))
+        return op.emitOpError("expects floating point in the reference, but "
+                              "got ")
+               << type;
+      std::optional<int64_t> elements = checkedProduct(tensor.getShape());
       if (!elements || *elements > maxElements)
         return op.emitOpError("expects at most ")
-               << maxElements << " elements in the reference, but got "
-               << result.getType();
+               << maxElements << " elements in the reference, but got " << type;
     }
     FailureOr<Tensor> result =
         llvm::TypeSwitch<Operation *, FailureOr<Tensor>>(&op)

@@ -156,11 +156,19 @@ private:
   llvm::DenseMap<Value, TensorPtr> values;
 };
 
-/// Requires that only the number of rows of \p type is unknown: verifiers
-/// relate the other sizes of types, and ops below rely on that.
-static LogicalResult expectKnownSizes(Operation *op, Type type) {
+/// Requires elements that have a meaning below, and that only the number of
+/// rows of \p type is unknown: verifiers relate the other sizes of types, and
+/// ops below rely on that.
+static LogicalResult expectSupported(Operation *op, Type type) {
   auto tensor = dyn_cast<RankedTensorType>(type);
-  if (!tensor || tensor.hasStaticShape())
+  if (!tensor)
+    return success();
+  Type element = tensor.getElementType();
+  if (!isa<FloatType>(element) && !element.isSignlessInteger(32))
+    return op->emitError("expects floating point or i32 in the reference, but "
+                         "got ")
+           << tensor;
+  if (tensor.hasStaticShape())
     return success();
   if (tensor.getRank() <= 2 &&
       !llvm::is_contained(tensor.getShape().drop_front(), ShapedType::kDynamic))
@@ -179,7 +187,7 @@ LogicalResult Interpreter::Frame::set(Operation *op, Value value,
     llvm::interleaveComma(tensor->shape, diag);
     return diag << "]";
   }
-  if (failed(expectKnownSizes(op, value.getType())))
+  if (failed(expectSupported(op, value.getType())))
     return failure();
   values[value] = std::move(tensor);
   return success();
@@ -202,7 +210,7 @@ Tensor Interpreter::Frame::zeros(const Tensor &like, Value result) const {
 
 LogicalResult Interpreter::Frame::run(Operation *op) {
   for (Type type : op->getResultTypes())
-    if (failed(expectKnownSizes(op, type)))
+    if (failed(expectSupported(op, type)))
       return failure();
   return llvm::TypeSwitch<Operation *, LogicalResult>(op)
       .Case<func::CallOp, arith::ConstantOp, UseWeightOp, EmbedOp, RMSNormOp,

@@ -228,6 +228,14 @@ TEST_F(ReferenceOpsTest, UnknownColumnsAreAnError) {
               "reference, but got 'tensor<?x?xf32>'");
 }
 
+TEST_F(ReferenceOpsTest, UnknownElementsAreAnError) {
+  load(R"(func.func @f(%x: tensor<2xi8>) -> tensor<2xi8> {
+    return %x : tensor<2xi8>
+  })");
+  expectError({Tensor({2})}, "expects floating point or i32 in the reference, "
+                             "but got 'tensor<2xi8>'");
+}
+
 TEST_F(ReferenceOpsTest, ArgumentsMustFitTheirTypes) {
   load(R"(func.func @f(%x: tensor<?x2xf32>) -> tensor<?x2xf32> {
     return %x : tensor<?x2xf32>
