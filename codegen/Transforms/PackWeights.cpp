@@ -56,7 +56,11 @@ struct PackWeights : public hadal::impl::PackWeightsBase<PackWeights> {
       RankedTensorType type = weight.getWeightType();
       if (!packed || type.getEncoding())
         continue;
-      auto encoding = TiledAttr::get(&getContext(), /*rows=*/16);
+      Type element = type.getElementType();
+      auto encoding = TiledAttr::get(&getContext(), /*rows=*/16,
+                                     element.isInteger(4)   ? 8
+                                     : element.isInteger(8) ? 4
+                                                            : 1);
       auto packedType = RankedTensorType::get(type.getShape(),
                                               type.getElementType(), encoding);
       auto yield = cast<YieldOp>(weight.getRecipe().front().back());

@@ -132,12 +132,18 @@ def DeepSeek_TiledAttr : DeepSeek_Attr<"Tiled", "tiled",
     [DeclareAttrInterfaceMethods<VerifiableTensorEncoding>]> {
   let summary = "Encoding of a weight whose rows are interleaved in tiles";
   let description = [{
-    A weight `[.., n, k]` is stored as `[.., ceil(n / rows), k, rows]`: `rows`
-    consecutive rows are interleaved element by element, so that one vector
-    load gives one column of a tile. Rows past n are zero. One copy serves a
+    A weight `[.., n, k]` is stored as
+    `[.., ceil(n / rows), k / columns, rows, columns]`: `rows` consecutive rows
+    are interleaved, `columns` elements of each at a time, so that one vector
+    load gives those columns of a tile. Rows past n are zero. One copy serves a
     matrix times one vector and times many.
+
+    `columns` is 1 for floating point, 4 for i8 (what one lane of a dot-product
+    instruction takes) and 8 for i4, where byte `[row, j]` of 64 holds column j
+    in its low and column j + 4 in its high nibble, each plus 8.
   }];
-  let parameters = (ins "int64_t":$rows);
+  let parameters = (ins "int64_t":$rows,
+                        DefaultValuedParameter<"int64_t", "1">:$columns);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
 }

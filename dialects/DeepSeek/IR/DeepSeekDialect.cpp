@@ -142,20 +142,32 @@ LogicalResult RoutingAttr::verify(EmitError emitError, Scoring scoring,
   return success();
 }
 
-LogicalResult TiledAttr::verify(EmitError emitError, int64_t rows) {
-  if (rows == 16)
-    return success();
-  return emitError() << "expects tiles of 16 rows, but got " << rows;
+LogicalResult TiledAttr::verify(EmitError emitError, int64_t rows,
+                                int64_t columns) {
+  if (rows != 16)
+    return emitError() << "expects tiles of 16 rows, but got " << rows;
+  if (columns != 1 && columns != 4 && columns != 8)
+    return emitError() << "expects 1, 4 or 8 columns, but got " << columns;
+  return success();
 }
 
 LogicalResult TiledAttr::verifyEncoding(ArrayRef<int64_t> shape,
                                         Type elementType,
                                         EmitError emitError) const {
-  if (shape.size() == 2 || shape.size() == 3)
-    return success();
-  return emitError() << "expects a tiled weight to have 2 or 3 dimensions, but "
-                        "got "
-                     << shape.size();
+  if (shape.size() != 2 && shape.size() != 3)
+    return emitError() << "expects a tiled weight to have 2 or 3 dimensions, "
+                          "but got "
+                       << shape.size();
+  int64_t columns = elementType.isInteger(4)   ? 8
+                    : elementType.isInteger(8) ? 4
+                                               : 1;
+  if (getColumns() != columns)
+    return emitError() << "expects tiles of " << columns << " columns for "
+                       << elementType << ", but got " << getColumns();
+  if (shape.back() % columns != 0)
+    return emitError() << "expects rows of a multiple of " << columns
+                       << " elements, but got " << shape.back();
+  return success();
 }
 
 LogicalResult KVCacheType::verify(EmitError emitError, CacheKind kind,

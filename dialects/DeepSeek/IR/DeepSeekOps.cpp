@@ -295,6 +295,74 @@ static SmallVector<int64_t> scaleShape(ArrayRef<int64_t> weight, int64_t rows,
   return shape;
 }
 
+/// Requires the scales and the rounding of inputs that a weight of the type of
+/// \p weight has: of FP8 blocks, of integer groups, or none.
+static LogicalResult verifyScales(Operation *op, StringRef name, Value weight,
+                                  Value scales,
+                                  std::optional<int64_t> activationGroup) {
+  Type element = elementOf(weight);
+  bool isFP8 = isa<Float8E4M3FNType>(element), isInteger = element.isInteger();
+  if ((isFP8 || isInteger) != bool(scales))
+    return op->emitOpError("expects ")
+           << name << " with an FP8 or integer weight and only then, but got "
+           << (scales ? "some" : "none") << " with " << weight.getType();
+  if (isInteger != activationGroup.has_value())
+    return op->emitOpError("expects activation_group with an integer weight "
+                           "and only then, but got ")
+           << (activationGroup ? "one" : "none") << " with "
+           << weight.getType();
+  if (!scales)
+    return success();
+  if (isFP8 != elementOf(scales).isF32())
+    return op->emitOpError("expects ")
+           << name << " in f32 for FP8 and f16 for integers, but got "
+           << scales.getType();
+  if (isFP8)
+    return expectShape(op, name, scales,
+                       scaleShape(shapeOf(weight), fp8BlockSize, fp8BlockSize));
+  SmallVector<int64_t> shape(shapeOf(weight));
+  int64_t columns = shape.back(), groups = columnsOf(scales);
+  shape.back() = groups;
+  if (failed(expectShape(op, name, scales, shape)))
+    return failure();
+  if (groups <= 0 || columns % groups != 0)
+    return op->emitOpError("expects ")
+           << name << " of groups that divide " << columns
+           << " columns, but got " << scales.getType();
+  int64_t group = columns / groups;
+  if (*activationGroup <= 0 || *activationGroup % 32 != 0 ||
+      group % *activationGroup != 0)
+    return op->emitOpError("expects activation_group to be a multiple of 32 "
+                           "that divides the weight's group, ")
+           << group << ", but got " << *activationGroup;
+  return success();
+}
+
+LogicalResult QuantizeOp::verify() {
+  int64_t columns = columnsOf(getInput()), group = getGroup();
+  if (failed(expectShape(*this, "a result", getResult(),
+                         shapeOf(getInput())))) // C1
+    return failure();
+  if (group <= 0 || group % 32 != 0 || columns % group != 0) // C2
+    return emitOpError("expects a group that is a multiple of 32 and divides ")
+           << columns << " columns, but got " << group;
+  return success();
+}
+
+LogicalResult QuantizeScalesOp::verify() {
+  if (getBits() != 8 && getBits() != 4) // C1
+    return emitOpError("expects 8 or 4 bits, but got ") << getBits();
+  SmallVector<int64_t> shape(shapeOf(getInput()));
+  int64_t columns = shape.back(), groups = columnsOf(getResult());
+  shape.back() = groups;
+  if (failed(expectShape(*this, "a result", getResult(), shape))) // C2
+    return failure();
+  if (groups <= 0 || columns % groups != 0 || columns / groups % 32 != 0) // C2
+    return emitOpError("expects groups of a multiple of 32 that divide ")
+           << columns << " columns, but got " << getResult().getType();
+  return success();
+}
+
 LogicalResult DequantizeOp::verify() {
   int64_t rows = getRows(), columns = getColumns();
   if (rows <= 0 || columns <= 0) // C1
@@ -360,16 +428,8 @@ LogicalResult LinearOp::verify() {
   if (getBias() &&
       failed(expectShape(*this, "bias", getBias(), {weight[0]}))) // C2
     return failure();
-  bool isFP8 = isa<Float8E4M3FNType>(elementOf(getWeight()));
-  if (isFP8 != bool(getScales())) // C3
-    return emitOpError("expects scales with an FP8 weight and only then, but "
-                       "got ")
-           << (getScales() ? "scales" : "none") << " with "
-           << getWeight().getType();
-  if (isFP8)
-    return expectShape(*this, "scales", getScales(),
-                       scaleShape(weight, fp8BlockSize, fp8BlockSize)); // C3
-  return success();
+  return verifyScales(*this, "scales", getWeight(), getScales(),
+                      getActivationGroup()); // C3, C4
 }
 
 LogicalResult HeadLinearOp::verify() {
@@ -519,21 +579,20 @@ LogicalResult ExpertsOp::verify() {
   if (failed(expectShape(*this, "weights", getWeights(),
                          {anySize, columnsOf(getExperts())})))
     return failure(); // C2
-  bool isFP8 = isa<Float8E4M3FNType>(elementOf(getGate()));
-  if (isFP8 != isa<Float8E4M3FNType>(elementOf(getUp())) ||
-      isFP8 != isa<Float8E4M3FNType>(elementOf(getDown())) ||
-      getScales().size() != (isFP8 ? 3 : 0)) // C3
-    return emitOpError("expects three scales with FP8 weights and only then, "
-                       "but got ")
-           << getScales().size() << " with " << getGate().getType();
-  if (!isFP8)
-    return success();
+  Type element = elementOf(getGate());
+  bool hasScales = isa<Float8E4M3FNType>(element) || element.isInteger();
+  if (getScales().size() != (hasScales ? 3 : 0) ||
+      elementOf(getUp()) != element || elementOf(getDown()) != element) // C3
+    return emitOpError("expects weights of one type, with three scales if it "
+                       "is FP8 or integer, but got ")
+           << getScales().size() << " with " << getGate().getType() << ", "
+           << getUp().getType() << " and " << getDown().getType();
   const StringRef names[] = {"gate scales", "up scales", "down scales"};
   const Value weights[] = {getGate(), getUp(), getDown()};
-  for (auto [name, weight, scales] : llvm::zip(names, weights, getScales()))
-    if (failed(expectShape(
-            *this, name, scales,
-            scaleShape(shapeOf(weight), fp8BlockSize, fp8BlockSize)))) // C3
+  for (auto [i, weight] : llvm::enumerate(weights))
+    if (failed(verifyScales(*this, names[i], weight,
+                            hasScales ? getScales()[i] : Value(),
+                            getActivationGroup()))) // C3, C4
       return failure();
   return success();
 }
@@ -548,6 +607,9 @@ LogicalResult LMHeadOp::verify() {
   if (weight[1] != columnsOf(getInput())) // C1
     return emitOpError("expects weight and input to agree in hidden, but got ")
            << getWeight().getType() << " and " << getInput().getType();
-  return expectShape(*this, "a result", getResult(),
-                     {anySize, weight[0]}); // C1
+  if (failed(expectShape(*this, "a result", getResult(),
+                         {anySize, weight[0]}))) // C1
+    return failure();
+  return verifyScales(*this, "scales", getWeight(), getScales(),
+                      getActivationGroup()); // C2, C3
 }

@@ -18,11 +18,12 @@ class DeepSeek_Op<string opMnemonic, list<Trait> traits = []>
 def Activations : 2DTensorOf<[F32]>;
 /// [tokens] in i32.
 def PerToken : 1DTensorOf<[I32]>;
-def WeightElement : AnyTypeOf<[F32, F16, BF16, F8E4M3FN]>;
+def WeightElement : AnyTypeOf<[F32, F16, BF16, F8E4M3FN, I8, I<4>]>;
 def WeightTensor : RankedTensorOf<[WeightElement]>;
 def WeightMatrix : 2DTensorOf<[WeightElement]>;
 def WeightVector : 1DTensorOf<[F32, F16, BF16]>;
-def ScaleTensor : RankedTensorOf<[F32]>;
+def ScaleTensor : RankedTensorOf<[F32, F16]>;
+def QuantizableTensor : RankedTensorOf<[F32, F16, BF16]>;
 
 //===----------------------------------------------------------------------===//
 // The model and its weights
@@ -238,6 +239,42 @@ def DeepSeek_DequantizeOp : DeepSeek_RecipeOp<"dequantize"> {
   let hasVerifier = 1;
 }
 
+def DeepSeek_QuantizeOp : DeepSeek_RecipeOp<"quantize"> {
+  let summary = "Rounds each group of a row to integers of one scale";
+  let description = [{
+    Groups are `group` consecutive elements of the last dimension. With s the
+    group's scale (see `deepseek.quantize_scales`), element w becomes
+    round-to-nearest-even(w / s), clamped to [-127, 127] for i8 and [-8, 7] for
+    i4; all of a group whose scale is 0 become 0.
+    - (C1) the result has the input's shape, in i8 or i4.
+    - (C2) the last dimension is a multiple of `group`, and `group` of 32.
+  }];
+  let arguments = (ins QuantizableTensor:$input, I64Attr:$group);
+  let results = (outs RankedTensorOf<[I8, I<4>]>:$result);
+  let assemblyFormat = [{
+    $input `group` $group attr-dict `:` type($input) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_QuantizeScalesOp : DeepSeek_RecipeOp<"quantize_scales"> {
+  let summary = "The scales by which a weight is rounded to integers";
+  let description = [{
+    For 8 bits a group's scale is max |w| / 127; for 4 bits it is w / -8 for
+    the w of largest magnitude (the first of equal ones), so that it becomes
+    the one integer that has no opposite. Rounded to f16, to nearest even.
+    - (C1) `bits` is 8 or 4.
+    - (C2) the result is `[.., n, k / group]` for an input `[.., n, k]`, and the
+      group that follows is a multiple of 32.
+  }];
+  let arguments = (ins QuantizableTensor:$input, I64Attr:$bits);
+  let results = (outs RankedTensorOf<[F16]>:$result);
+  let assemblyFormat = [{
+    $input `bits` $bits attr-dict `:` type($input) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
 def DeepSeek_RotaryTableOp : DeepSeek_RecipeOp<"rotary_table"> {
   let summary = "Cosines and sines of a rotary embedding";
   let description = [{
@@ -316,19 +353,28 @@ def DeepSeek_LinearOp : DeepSeek_Op<"linear", [Pure, AttrSizedOperandSegments]> 
   let summary = "Multiplies each row by a weight matrix";
   let description = [{
     result[t, n] = sum_k input[t, k] * W[n, k] + bias[n], where W is `weight`,
-    times its block scales if `scales` is given (see `deepseek.dequantize`).
+    times its scales if they are given.
+
+    With `activation_group`, each group of that many elements of a row of
+    `input` is first rounded to 8-bit integers of one scale, max |x| / 127: a
+    lossy choice, which lets integers be multiplied by integers.
     - (C1) `input` is `[tokens, k]`, `weight` `[n, k]`, result `[tokens, n]`.
     - (C2) `bias`, if any, is `[n]`.
-    - (C3) `scales` are given iff the weight is FP8; they are
-      `[ceil(n / 128), ceil(k / 128)]`.
+    - (C3) `scales` are given iff the weight is FP8 or integer. For FP8 they
+      are f32 `[ceil(n / 128), ceil(k / 128)]` (see `deepseek.dequantize`), for
+      integers f16 `[n, k / group]` (see `deepseek.quantize`).
+    - (C4) `activation_group` is given iff the weight is integer; it is a
+      multiple of 32 that divides the weight's group.
   }];
   let arguments = (ins Activations:$input, WeightMatrix:$weight,
                        Optional<WeightVector>:$bias,
-                       Optional<2DTensorOf<[F32]>>:$scales);
+                       Optional<2DTensorOf<[F32, F16]>>:$scales,
+                       OptionalAttr<I64Attr>:$activation_group);
   let results = (outs Activations:$result);
   let assemblyFormat = [{
     $input `,` $weight (`bias` $bias^ `:` type($bias))?
-    (`scales` $scales^ `:` type($scales))? attr-dict
+    (`scales` $scales^ `:` type($scales))?
+    (`activation_group` $activation_group^)? attr-dict
     `:` type($input) `,` type($weight) `->` type($result)
   }];
   let hasVerifier = 1;
@@ -537,18 +583,21 @@ def DeepSeek_ExpertsOp : DeepSeek_Op<"experts", [Pure]> {
     - (C1) `gate` and `up` are `[e, i, d]`, `down` is `[e, d, i]`, `input` and
       the result `[tokens, d]`.
     - (C2) `experts` and `weights` are `[tokens, top_k]`.
-    - (C3) the three scales are given iff the weights are FP8, as
-      `[e, ceil(n / 128), ceil(k / 128)]`.
+    - (C3) the three scales are given iff the weights are FP8 or integer, which
+      all three are then, with shapes and types as for `deepseek.linear`.
+    - (C4) `activation_group` likewise.
   }];
   let arguments = (ins Activations:$input, 2DTensorOf<[I32]>:$experts,
                        Activations:$weights, 3DTensorOf<[WeightElement]>:$gate,
                        3DTensorOf<[WeightElement]>:$up,
                        3DTensorOf<[WeightElement]>:$down,
-                       Variadic<3DTensorOf<[F32]>>:$scales);
+                       Variadic<3DTensorOf<[F32, F16]>>:$scales,
+                       OptionalAttr<I64Attr>:$activation_group);
   let results = (outs Activations:$result);
   let assemblyFormat = [{
     $input `,` $experts `,` $weights `gate` $gate `up` $up `down` $down
-    (`scales` $scales^ `:` type($scales))? attr-dict `:` type($input) `,`
+    (`scales` $scales^ `:` type($scales))?
+    (`activation_group` $activation_group^)? attr-dict `:` type($input) `,`
     type($experts) `,` type($weights) `,` type($gate) `,` type($up) `,`
     type($down) `->` type($result)
   }];
@@ -572,14 +621,22 @@ def DeepSeek_GatherRowsOp : DeepSeek_Op<"gather_rows", [Pure]> {
 def DeepSeek_LMHeadOp : DeepSeek_Op<"lm_head", [Pure]> {
   let summary = "Projects hidden rows to logits over the vocabulary";
   let description = [{
-    logits[r, v] = sum_k input[r, k] * weight[v, k].
+    logits[r, v] = sum_k input[r, k] * weight[v, k], with scales and rounded
+    input as in `deepseek.linear`.
     - (C1) `input` is `[outputs, hidden]`, `weight` `[vocab, hidden]`, the
       result `[outputs, vocab]`.
+    - (C2) `scales` are given iff the weight is integer, as for
+      `deepseek.linear`.
+    - (C3) `activation_group` likewise.
   }];
-  let arguments = (ins Activations:$input, 2DTensorOf<[F32, F16, BF16]>:$weight);
+  let arguments = (ins Activations:$input,
+                       2DTensorOf<[F32, F16, BF16, I8, I<4>]>:$weight,
+                       Optional<2DTensorOf<[F16]>>:$scales,
+                       OptionalAttr<I64Attr>:$activation_group);
   let results = (outs Activations:$result);
   let assemblyFormat = [{
-    $input `,` $weight attr-dict `:` type($input) `,` type($weight) `->`
+    $input `,` $weight (`scales` $scales^ `:` type($scales))?
+    (`activation_group` $activation_group^)? attr-dict `:` type($input) `,` type($weight) `->`
     type($result)
   }];
   let hasVerifier = 1;

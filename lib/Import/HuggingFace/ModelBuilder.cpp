@@ -615,7 +615,8 @@ Value ModelBuilder::linear(LayerBody &body, Value input, StringRef name,
   return deepseek::LinearOp::create(
       body.builder, named(result), activations(rows), input, weight,
       body.weights.lookup((name + ".bias").str()),
-      body.weights.lookup((name + ".scales").str()));
+      body.weights.lookup((name + ".scales").str()),
+      /*activation_group=*/IntegerAttr());
 }
 
 Value ModelBuilder::rotate(LayerBody &body, Value input, int64_t heads,
@@ -696,7 +697,7 @@ Value ModelBuilder::mixture(LayerBody &body, Value input) {
   Value routed = deepseek::ExpertsOp::create(
       body.builder, named("routed"), input.getType(), input,
       router.getExperts(), router.getWeights(), stacks[0], stacks[1], stacks[2],
-      scales);
+      scales, /*activation_group=*/IntegerAttr());
   if (!moe.sharedExperts)
     return routed;
   Value shared = ffn(body, input, "mlp.shared_experts");
@@ -796,7 +797,8 @@ void ModelBuilder::buildForward() {
   x = deepseek::LMHeadOp::create(
       body, named("logits"), activations(config.vocab), x,
       config.tiedEmbeddings ? use("embed_tokens", embedType)
-                            : use("lm_head", headType));
+                            : use("lm_head", headType),
+      /*scales=*/Value(), /*activation_group=*/IntegerAttr());
   func::ReturnOp::create(body, body.getUnknownLoc(), x);
 }
 

@@ -184,3 +184,18 @@ func.func private @kv_cache_latent_dims(!deepseek.kv_cache<kind = latent, layers
 
 // expected-error @below {{expects f32 elements, but got 'f16'}}
 func.func private @kv_cache_element(!deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 8, element = f16>)
+
+// -----
+
+// expected-error @below {{expects 1, 4 or 8 columns, but got 2}}
+func.func private @tiled_columns(tensor<64x32xbf16, #deepseek.tiled<rows = 16, columns = 2>>)
+
+// -----
+
+// expected-error @below {{expects tiles of 8 columns for 'i4', but got 1}}
+func.func private @tiled_columns_of_type(tensor<64x32xi4, #deepseek.tiled<rows = 16>>)
+
+// -----
+
+// expected-error @below {{expects rows of a multiple of 4 elements, but got 30}}
+func.func private @tiled_columns_divide(tensor<64x30xi8, #deepseek.tiled<rows = 16, columns = 4>>)

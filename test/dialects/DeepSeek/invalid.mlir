@@ -307,7 +307,7 @@ func.func @linear_c2(%x: tensor<?x16xf32>, %w: tensor<24x16xf32>, %b: tensor<16x
 // -----
 
 func.func @linear_c3(%x: tensor<?x16xf32>, %w: tensor<24x16xf8E4M3FN>) {
-  // expected-error @below {{'deepseek.linear' op expects scales with an FP8 weight and only then, but got none with 'tensor<24x16xf8E4M3FN>'}}
+  // expected-error @below {{'deepseek.linear' op expects scales with an FP8 or integer weight and only then, but got none with 'tensor<24x16xf8E4M3FN>'}}
   %0 = deepseek.linear %x, %w : tensor<?x16xf32>, tensor<24x16xf8E4M3FN> -> tensor<?x24xf32>
   return
 }
@@ -315,7 +315,7 @@ func.func @linear_c3(%x: tensor<?x16xf32>, %w: tensor<24x16xf8E4M3FN>) {
 // -----
 
 func.func @linear_c3_not_fp8(%x: tensor<?x16xf32>, %w: tensor<24x16xf32>, %s: tensor<1x1xf32>) {
-  // expected-error @below {{'deepseek.linear' op expects scales with an FP8 weight and only then, but got scales with 'tensor<24x16xf32>'}}
+  // expected-error @below {{'deepseek.linear' op expects scales with an FP8 or integer weight and only then, but got some with 'tensor<24x16xf32>'}}
   %0 = deepseek.linear %x, %w scales %s : tensor<1x1xf32> : tensor<?x16xf32>, tensor<24x16xf32> -> tensor<?x24xf32>
   return
 }
@@ -733,7 +733,7 @@ func.func @experts_c2(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x3x
 // -----
 
 func.func @experts_c3(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x16xf8E4M3FN>, %u: tensor<8x4x16xf8E4M3FN>, %d: tensor<8x16x4xf8E4M3FN>) {
-  // expected-error @below {{'deepseek.experts' op expects three scales with FP8 weights and only then, but got 0 with 'tensor<8x4x16xf8E4M3FN>'}}
+  // expected-error @below {{'deepseek.experts' op expects weights of one type, with three scales if it is FP8 or integer, but got 0 with 'tensor<8x4x16xf8E4M3FN>', 'tensor<8x4x16xf8E4M3FN>' and 'tensor<8x16x4xf8E4M3FN>'}}
   %0 = deepseek.experts %x, %e, %w gate %g up %u down %d : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf8E4M3FN>, tensor<8x4x16xf8E4M3FN>, tensor<8x16x4xf8E4M3FN> -> tensor<?x16xf32>
   return
 }
@@ -741,7 +741,7 @@ func.func @experts_c3(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2x
 // -----
 
 func.func @experts_c3_count(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x16xf8E4M3FN>, %u: tensor<8x4x16xf8E4M3FN>, %d: tensor<8x16x4xf8E4M3FN>, %s0: tensor<8x1x1xf32>, %s1: tensor<8x1x1xf32>) {
-  // expected-error @below {{'deepseek.experts' op expects three scales with FP8 weights and only then, but got 2 with 'tensor<8x4x16xf8E4M3FN>'}}
+  // expected-error @below {{'deepseek.experts' op expects weights of one type, with three scales if it is FP8 or integer, but got 2 with 'tensor<8x4x16xf8E4M3FN>', 'tensor<8x4x16xf8E4M3FN>' and 'tensor<8x16x4xf8E4M3FN>'}}
   %0 = deepseek.experts %x, %e, %w gate %g up %u down %d scales %s0, %s1 : tensor<8x1x1xf32>, tensor<8x1x1xf32> : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf8E4M3FN>, tensor<8x4x16xf8E4M3FN>, tensor<8x16x4xf8E4M3FN> -> tensor<?x16xf32>
   return
 }
@@ -749,7 +749,7 @@ func.func @experts_c3_count(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tenso
 // -----
 
 func.func @experts_c3_not_fp8(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x16xf16>, %u: tensor<8x4x16xf16>, %d: tensor<8x16x4xf16>, %s0: tensor<8x1x1xf32>, %s1: tensor<8x1x1xf32>, %s2: tensor<8x1x1xf32>) {
-  // expected-error @below {{'deepseek.experts' op expects three scales with FP8 weights and only then, but got 3 with 'tensor<8x4x16xf16>'}}
+  // expected-error @below {{'deepseek.experts' op expects weights of one type, with three scales if it is FP8 or integer, but got 3 with 'tensor<8x4x16xf16>', 'tensor<8x4x16xf16>' and 'tensor<8x16x4xf16>'}}
   %0 = deepseek.experts %x, %e, %w gate %g up %u down %d scales %s0, %s1, %s2 : tensor<8x1x1xf32>, tensor<8x1x1xf32>, tensor<8x1x1xf32> : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf16>, tensor<8x4x16xf16>, tensor<8x16x4xf16> -> tensor<?x16xf32>
   return
 }
@@ -757,7 +757,7 @@ func.func @experts_c3_not_fp8(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: ten
 // -----
 
 func.func @experts_c3_mixed(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x16xf8E4M3FN>, %u: tensor<8x4x16xf16>, %d: tensor<8x16x4xf8E4M3FN>, %s0: tensor<8x1x1xf32>, %s1: tensor<8x1x1xf32>, %s2: tensor<8x1x1xf32>) {
-  // expected-error @below {{'deepseek.experts' op expects three scales with FP8 weights and only then, but got 3 with 'tensor<8x4x16xf8E4M3FN>'}}
+  // expected-error @below {{'deepseek.experts' op expects weights of one type, with three scales if it is FP8 or integer, but got 3 with 'tensor<8x4x16xf8E4M3FN>', 'tensor<8x4x16xf16>' and 'tensor<8x16x4xf8E4M3FN>'}}
   %0 = deepseek.experts %x, %e, %w gate %g up %u down %d scales %s0, %s1, %s2 : tensor<8x1x1xf32>, tensor<8x1x1xf32>, tensor<8x1x1xf32> : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf8E4M3FN>, tensor<8x4x16xf16>, tensor<8x16x4xf8E4M3FN> -> tensor<?x16xf32>
   return
 }
@@ -792,4 +792,88 @@ func.func @lm_head_c1_result(%x: tensor<?x16xf32>, %w: tensor<40x16xf32>) {
   // expected-error @below {{'deepseek.lm_head' op expects a result of shape ?x40, but got 'tensor<?x41xf32>'}}
   %0 = deepseek.lm_head %x, %w : tensor<?x16xf32>, tensor<40x16xf32> -> tensor<?x41xf32>
   return
+}
+
+// -----
+
+func.func @linear_c3_scale_type(%x: tensor<?x64xf32>, %w: tensor<16x64xi8>, %s: tensor<16x2xf32>) {
+  // expected-error @below {{'deepseek.linear' op expects scales in f32 for FP8 and f16 for integers, but got 'tensor<16x2xf32>'}}
+  %0 = deepseek.linear %x, %w scales %s : tensor<16x2xf32> activation_group 32 : tensor<?x64xf32>, tensor<16x64xi8> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @linear_c3_groups(%x: tensor<?x64xf32>, %w: tensor<16x64xi8>, %s: tensor<16x3xf16>) {
+  // expected-error @below {{'deepseek.linear' op expects scales of groups that divide 64 columns, but got 'tensor<16x3xf16>'}}
+  %0 = deepseek.linear %x, %w scales %s : tensor<16x3xf16> activation_group 32 : tensor<?x64xf32>, tensor<16x64xi8> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @linear_c4(%x: tensor<?x64xf32>, %w: tensor<16x64xi8>, %s: tensor<16x2xf16>) {
+  // expected-error @below {{'deepseek.linear' op expects activation_group with an integer weight and only then, but got none with 'tensor<16x64xi8>'}}
+  %0 = deepseek.linear %x, %w scales %s : tensor<16x2xf16> : tensor<?x64xf32>, tensor<16x64xi8> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @linear_c4_divides(%x: tensor<?x64xf32>, %w: tensor<16x64xi4>, %s: tensor<16x2xf16>) {
+  // expected-error @below {{'deepseek.linear' op expects activation_group to be a multiple of 32 that divides the weight's group, 32, but got 64}}
+  %0 = deepseek.linear %x, %w scales %s : tensor<16x2xf16> activation_group 64 : tensor<?x64xf32>, tensor<16x64xi4> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @lm_head_c2(%x: tensor<?x64xf32>, %w: tensor<16x64xi8>) {
+  // expected-error @below {{'deepseek.lm_head' op expects scales with an FP8 or integer weight and only then, but got none with 'tensor<16x64xi8>'}}
+  %0 = deepseek.lm_head %x, %w activation_group 32 : tensor<?x64xf32>, tensor<16x64xi8> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @lm_head_c3(%x: tensor<?x64xf32>, %w: tensor<16x64xi8>, %s: tensor<16x1xf16>) {
+  // expected-error @below {{'deepseek.lm_head' op expects activation_group with an integer weight and only then, but got none with 'tensor<16x64xi8>'}}
+  %0 = deepseek.lm_head %x, %w scales %s : tensor<16x1xf16> : tensor<?x64xf32>, tensor<16x64xi8> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+deepseek.weight @quantize_c1 : tensor<4x32xi8> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x64xf32>
+  // expected-error @below {{'deepseek.quantize' op expects a result of shape 4x64, but got 'tensor<4x32xi8>'}}
+  %1 = deepseek.quantize %0 group 32 : tensor<4x64xf32> -> tensor<4x32xi8>
+  deepseek.yield %1 : tensor<4x32xi8>
+}
+
+// -----
+
+deepseek.weight @quantize_c2 : tensor<4x64xi8> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x64xf32>
+  // expected-error @below {{'deepseek.quantize' op expects a group that is a multiple of 32 and divides 64 columns, but got 48}}
+  %1 = deepseek.quantize %0 group 48 : tensor<4x64xf32> -> tensor<4x64xi8>
+  deepseek.yield %1 : tensor<4x64xi8>
+}
+
+// -----
+
+deepseek.weight @quantize_scales_c1 : tensor<4x2xf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x64xf32>
+  // expected-error @below {{'deepseek.quantize_scales' op expects 8 or 4 bits, but got 5}}
+  %1 = deepseek.quantize_scales %0 bits 5 : tensor<4x64xf32> -> tensor<4x2xf16>
+  deepseek.yield %1 : tensor<4x2xf16>
+}
+
+// -----
+
+deepseek.weight @quantize_scales_c2 : tensor<4x4xf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x64xf32>
+  // expected-error @below {{'deepseek.quantize_scales' op expects groups of a multiple of 32 that divide 64 columns, but got 'tensor<4x4xf16>'}}
+  %1 = deepseek.quantize_scales %0 bits 8 : tensor<4x64xf32> -> tensor<4x4xf16>
+  deepseek.yield %1 : tensor<4x4xf16>
 }

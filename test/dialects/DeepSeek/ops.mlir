@@ -124,3 +124,30 @@ func.func @experts(%x: tensor<?x16xf32>, %logits: tensor<?x8xf32>, %bias: tensor
   %1 = deepseek.experts %x, %e1, %w1 gate %gate8 up %gate8 down %down8 scales %scales, %scales, %scales : tensor<8x1x1xf32>, tensor<8x1x1xf32>, tensor<8x1x1xf32> : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf8E4M3FN>, tensor<8x4x16xf8E4M3FN>, tensor<8x16x4xf8E4M3FN> -> tensor<?x16xf32>
   return %0, %1 : tensor<?x16xf32>, tensor<?x16xf32>
 }
+
+// Weights rounded to integers, and ops that read them.
+
+// CHECK: deepseek.weight @quantized : tensor<24x64xi4, #deepseek.tiled<rows = 16, columns = 8>>
+deepseek.weight @quantized : tensor<24x64xi4, #deepseek.tiled<rows = 16, columns = 8>> {
+  %0 = deepseek.source "w" in [] at [] : tensor<24x64xbf16>
+  // CHECK: deepseek.quantize %{{.+}} group 32 : tensor<24x64xbf16> -> tensor<24x64xi4>
+  %1 = deepseek.quantize %0 group 32 : tensor<24x64xbf16> -> tensor<24x64xi4>
+  %2 = deepseek.pack %1 : tensor<24x64xi4> to tensor<24x64xi4, #deepseek.tiled<rows = 16, columns = 8>>
+  deepseek.yield %2 : tensor<24x64xi4, #deepseek.tiled<rows = 16, columns = 8>>
+}
+
+deepseek.weight @quantized_scales : tensor<24x2xf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<24x64xbf16>
+  // CHECK: deepseek.quantize_scales %{{.+}} bits 4 : tensor<24x64xbf16> -> tensor<24x2xf16>
+  %1 = deepseek.quantize_scales %0 bits 4 : tensor<24x64xbf16> -> tensor<24x2xf16>
+  deepseek.yield %1 : tensor<24x2xf16>
+}
+
+// CHECK-LABEL: func.func @integer_weights
+func.func @integer_weights(%x: tensor<?x64xf32>, %w: tensor<24x64xi8, #deepseek.tiled<rows = 16, columns = 4>>, %s: tensor<24x2xf16>) -> (tensor<?x24xf32>, tensor<?x24xf32>) {
+  // CHECK: deepseek.linear %{{.+}}, %{{.+}} scales %{{.+}} : tensor<24x2xf16> activation_group 32 :
+  %0 = deepseek.linear %x, %w scales %s : tensor<24x2xf16> activation_group 32 : tensor<?x64xf32>, tensor<24x64xi8, #deepseek.tiled<rows = 16, columns = 4>> -> tensor<?x24xf32>
+  // CHECK: deepseek.lm_head %{{.+}}, %{{.+}} scales %{{.+}} : tensor<24x2xf16> activation_group 32 :
+  %1 = deepseek.lm_head %x, %w scales %s : tensor<24x2xf16> activation_group 32 : tensor<?x64xf32>, tensor<24x64xi8, #deepseek.tiled<rows = 16, columns = 4>> -> tensor<?x24xf32>
+  return %0, %1 : tensor<?x24xf32>, tensor<?x24xf32>
+}
