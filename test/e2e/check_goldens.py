@@ -9,9 +9,9 @@
 
 A case is a folder with case.json. It passes if the logits of tokens.json differ from logits.npy by at most "tolerance"
 (1e-4) of the largest |logit|, and if both hadal-run and the program itself continue greedy.json's prompt as it says. A
-case under bad/ passes if hadalc exits with 1, says why in one line on stderr and leaves no file. A model that has such files in its own folder golden/ is a
-case, too, and given by --model. Exit status: 0 all
-passed, 1 some failed, 2 wrong usage.
+case under bad/ passes if hadalc exits with 1, says why in one line on stderr and leaves no file. A model that has such
+files in its own folder golden/ is a case, too, and given by --model. Exit status: 0 all passed, 1 some failed, 2 wrong
+usage.
 """
 import argparse
 import json

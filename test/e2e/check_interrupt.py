@@ -50,7 +50,8 @@ def interrupt(work, args, signals, flags, is_due, to_group=False):
     start = time.monotonic()
     while not is_due(time.monotonic() - start, largest_file(out), os.listdir(scratch)):
         if process.poll() is not None:
-            raise Failure(f"hadalc was done before the signal: {harness.describe(process.returncode, process.stderr.read().decode())}")
+            err = process.stderr.read().decode()
+            raise Failure(f"hadalc was done before the signal: {harness.describe(process.returncode, err)}")
         time.sleep(0.002)
     size = largest_file(out)
     sent = time.monotonic()

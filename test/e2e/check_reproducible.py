@@ -194,7 +194,8 @@ def main():
         return run
 
     return harness.run_checks([("twice", in_folder(check_twice)), ("embedded weights", in_folder(check_embedded)),
-                               ("wrong weights", in_folder(check_weights)), ("outputs", in_folder(check_outputs)), ("manifest", in_folder(check_manifest))])
+                               ("wrong weights", in_folder(check_weights)),
+                               ("outputs", in_folder(check_outputs)), ("manifest", in_folder(check_manifest))])
 
 
 if __name__ == "__main__":
