@@ -40,9 +40,9 @@ bool AtomicFile::open(llvm::StringRef path, std::string &error) {
   }
   // To rename over /dev/null would take it from everyone.
   if (exists && !S_ISREG(info.st_mode)) {
-    error = ("cannot write '" + llvm::Twine(destination) +
-             "': not a regular file")
-                .str();
+    error =
+        ("cannot write '" + llvm::Twine(destination) + "': not a regular file")
+            .str();
     return false;
   }
   temporary = destination + ".tmp.XXXXXX";
@@ -91,7 +91,10 @@ bool AtomicFile::pad(uint64_t alignment, std::string &error) {
 }
 
 bool AtomicFile::commit(std::string &error, unsigned mode) {
-  if (::fchmod(descriptor, mode) != 0)
+  // mkstemp made the file private; it gets the mode that open would give it.
+  mode_t mask = ::umask(0);
+  ::umask(mask);
+  if (::fchmod(descriptor, mode & ~mask) != 0)
     return fail("set the mode of", error);
   int closing = ::close(descriptor);
   descriptor = -1;
