@@ -5,8 +5,8 @@
 
 Held out are every twentieth chapter of the books, and stories of a seed that training does not use. The text is cut into
 rows of 256 tokens, each after BOS; all tokens of a row but BOS are scored. The bigram model interpolates bigram, unigram
-and uniform, counted on the training text (all the books, and about as many tokens of stories as training reads), with the
-weights that serve the held-out text best, which favors the baseline.
+and uniform. It is favored twice: there is one for each source, counted on that source's training text alone, and its
+weights are those that serve the held-out text best.
 """
 
 import argparse
@@ -72,27 +72,27 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder")
     parser.add_argument("--cache", default="/tmp/hadal-train-data")
-    parser.add_argument("--story-tokens", type=int, default=10_000_000, help="stories that the bigram model counts, in tokens (default 10M)")
+    parser.add_argument("--story-tokens", type=int, default=4_000_000, help="stories that the bigram model counts, in tokens (default 4M)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     net, tokenizer = arch.load(args.folder), Tokenizer.from_file(str(pathlib.Path(args.folder) / "tokenizer.json"))
-    held, streams = {}, []
+    held, streams = {}, {}
     for name, (train, test) in data.books(args.cache).items():
         held[name] = test
-        streams += [[0] + e.ids + [1] for e in tokenizer.encode_batch(train, add_special_tokens=False)]
-    rng, count = random.Random(1), 0
+        streams[name] = [[0] + e.ids + [1] for e in tokenizer.encode_batch(train, add_special_tokens=False)]
+    rng, count, streams["stories"] = random.Random(1), 0, []
     while count < args.story_tokens:
         batch = tokenizer.encode_batch([data.story(rng) for _ in range(2000)], add_special_tokens=False)
-        streams.append([t for e in batch for t in [0] + e.ids + [1]])
-        count += len(streams[-1])
+        streams["stories"].append([t for e in batch for t in [0] + e.ids + [1]])
+        count += len(streams["stories"][-1])
     rng = random.Random("held out")
     held["stories"] = [data.story(rng) for _ in range(400)]
-    bigram = Bigram(streams, net.c["vocab_size"])
     weights = [(a, b) for a in (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98) for b in (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3) if a + b < 1]
     report, all_model, all_bigram, all_tokens = {}, 0.0, 0.0, 0
     for name, documents in held.items():
         rows = windows(tokenizer, documents)
         n = rows[:, 1:].numel()
+        bigram = Bigram(streams[name], net.c["vocab_size"])
         m, b = nll(net, rows), min(bigram.nll(rows, *w) for w in weights)
         report[name] = {"tokens": n, "perplexity": round(math.exp(m / n), 2), "bigram": round(math.exp(b / n), 2)}
         all_model, all_bigram, all_tokens = all_model + m, all_bigram + b, all_tokens + n

@@ -109,7 +109,8 @@ def main():
     parser.add_argument("--threads", type=int, default=1, help="default 1")
     parser.add_argument("--seed", type=int, default=1, help="default 1")
     parser.add_argument("--tokens", type=int, default=4096, help="tokens a step (default 4096)")
-    parser.add_argument("--lr", type=float, default=0.02, help="Muon's learning rate (default 0.02)")
+    parser.add_argument("--init", help="go on from this folder's weights and tokenizer")
+    parser.add_argument("--lr", type=float, default=0.02, help="Muon's learning rate, the others in proportion (default 0.02)")
     args = parser.parse_args()
     if sys.platform == "linux":
         # Keeps freed memory: otherwise a third of the time goes to page faults of large, short-lived tensors.
@@ -126,16 +127,16 @@ def main():
     sample = [data.story(rng) for _ in range(6000)] + [d for docs in sources.values() for d in docs]
     for token in data.SPECIALS:
         sample = [d.replace(token, "\n") for d in sample]
-    tokenizer = make_tokenizer(sample, config["vocab_size"])
+    tokenizer = Tokenizer.from_file(args.init + "/tokenizer.json") if args.init else make_tokenizer(sample, config["vocab_size"])
     rows = Rows(tokenizer, sources, args.seed)
     print("tokens:", {name: sum(map(len, ids)) for name, (ids, _) in rows.books.items()}, flush=True)
 
-    net = arch.Model(config)
+    net = arch.load(args.init).train() if args.init else arch.Model(config)
     net.compile_parts()
     print(f"parameters: {sum(p.numel() for p in net.parameters()):,}", flush=True)
     matrices = [p for n, p in net.named_parameters() if p.ndim >= 2 and not n.startswith(("embed", "lm_head")) and not n.endswith("mlp.gate")]
     vectors = [p for n, p in net.named_parameters() if p.ndim < 2]
-    muon = arch.Muon(matrices, args.lr)
+    muon = arch.Muon(matrices, 0.02)
     adam = torch.optim.AdamW([
         {"params": [net.embed_tokens.weight], "lr": 6e-3, "weight_decay": 0.0},
         {"params": [net.lm_head.weight], "lr": 3e-3, "weight_decay": 0.01},
@@ -161,7 +162,7 @@ def main():
         length = config["rope_scaling"]["original_max_position_embeddings"] // (2 if share < 0.8 else 1)
         factor = min(1, (step + 1) / 100) * min(1, (1 - share) / 0.6)
         for group, lr in peak:
-            group["lr"] = lr * factor
+            group["lr"] = lr * factor * args.lr / 0.02
         tokens, targets = rows.batch(args.tokens // length, length)
         with torch.autocast("cpu", torch.bfloat16):
             loss = net.loss(tokens, targets)
