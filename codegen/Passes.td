@@ -98,9 +98,12 @@ def ConvertDeepSeekToRT : Pass<"convert-deepseek-to-rt", "::mlir::ModuleOp"> {
     Option<"registers", "registers", "int64_t", /*default=*/"32",
         "Vector registers of 16 f32 lanes: 32 with AVX-512, 8 with AVX2">,
     Option<"pageTokens", "page-tokens", "int64_t", /*default=*/"32",
-        "Tokens in a KV page, a multiple of 16">];
+        "Tokens in a KV page, a multiple of 16">,
+    Option<"hasVNNI", "vnni", "bool", /*default=*/"false",
+        "Multiply bytes with AVX-512 VNNI instead of AVX2">];
   let dependentDialects = [
-    "::hadal::rt::RTDialect", "::mlir::arith::ArithDialect",
+    "::hadal::rt::RTDialect", "::mlir::LLVM::LLVMDialect",
+    "::mlir::arith::ArithDialect",
     "::mlir::math::MathDialect", "::mlir::memref::MemRefDialect",
     "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"];
 }

@@ -3,7 +3,7 @@
 // Forms dispatches: functions of deepseek ops become host functions that
 // allocate buffers in the arena and dispatch one kernel after the other.
 
-#include "codegen/Conversion/DeepSeekToRT/Kernels.h"
+#include "codegen/Conversion/DeepSeekToRT/IntegerProduct.h"
 #include "codegen/Passes.h"
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 #include "dialects/RT/IR/RTOps.h"
@@ -43,10 +43,17 @@ static MemRefType storedType(RankedTensorType type) {
   if (isa<Float8E4M3FNType>(element))
     element = IntegerType::get(context, 8);
   SmallVector<int64_t> shape(type.getShape());
-  if (type.getEncoding()) {
+  if (auto tiled = dyn_cast_or_null<TiledAttr>(type.getEncoding())) {
     int64_t &rows = shape[shape.size() - 2];
     rows = ceilDiv(rows, tileRows);
-    shape.push_back(tileRows);
+    shape.back() /= tiled.getColumns();
+    if (element.isInteger() && tiled.getColumns() > 1) {
+      // Bytes: 4 columns of i8, or 8 of i4, two to a byte.
+      element = IntegerType::get(context, 8);
+      shape.push_back(tileRows * 4);
+    } else {
+      shape.push_back(tileRows);
+    }
   } else if (shape.size() == 1) {
     // A weight's slot is a multiple of 64 bytes; vectors may read all of it.
     shape[0] = roundUp(shape[0], tileRows);
@@ -130,6 +137,18 @@ private:
   LogicalResult convert(func::CallOp op);
   LogicalResult convert(func::ReturnOp op);
 
+  /// What integer products read of \p input, `[rows, columns]`: bytes, scales
+  /// and offsets of its groups. Made once for all ops that read it alike.
+  struct Quantized {
+    Value values, scales, offsets;
+  };
+  Quantized quantize(Value input, int64_t columns, int64_t group,
+                     int64_t offset, Value rows, int64_t rowsPerToken = 1);
+  LogicalResult convertIntegerLinear(Operation *op, Value oldInput,
+                                     Value oldWeight, Value oldBias,
+                                     Value oldScales, Value oldResult,
+                                     int64_t activationGroup);
+
   Value at(Value old) { return mapping.lookup(old); }
   /// Rows of \p old: the step's tokens, or its outputs.
   Value rowsOf(Value old) {
@@ -157,6 +176,9 @@ private:
   llvm::DenseSet<Value> outputs;
   /// Buffers that the caller, or the step, gives for returned values.
   llvm::DenseMap<Value, Value> returned;
+  /// Rounded inputs that are there already, by buffer, group and offset.
+  llvm::DenseMap<std::pair<Value, std::pair<int64_t, int64_t>>, Quantized>
+      quantized;
 };
 
 } // namespace
@@ -234,7 +256,8 @@ LogicalResult FunctionConverter::convertArguments(bool isEntry) {
         newType = idsType;
       else
         newType = rowsType(context, paddedColumns(columnsOf(argument)),
-                           paddedColumns(columnsOf(argument)));
+                           paddedColumns(columnsOf(argument)),
+                           tensor.getElementType());
     } else if (type.isIndex()) {
       newType = type;
     } else {
@@ -250,7 +273,8 @@ LogicalResult FunctionConverter::convertArguments(bool isEntry) {
     for (Type type : from.getFunctionType().getResults()) {
       auto tensor = cast<RankedTensorType>(type);
       int64_t stride = paddedColumns(tensor.getShape().back());
-      types.push_back(rowsType(context, stride, stride));
+      types.push_back(
+          rowsType(context, stride, stride, tensor.getElementType()));
     }
 
   // Named when the old function is gone.
@@ -359,7 +383,70 @@ LogicalResult FunctionConverter::convert(RMSNormOp op) {
   return success();
 }
 
+FunctionConverter::Quantized
+FunctionConverter::quantize(Value input, int64_t columns, int64_t group,
+                            int64_t offset, Value rows, int64_t rowsPerToken) {
+  Quantized &result = quantized[{input, {group, offset}}];
+  if (result.values)
+    return result;
+  int64_t bytes = roundUp(columns, rt::alignmentBytes);
+  int64_t groups = paddedColumns(columns / group);
+  MLIRContext *context = b.getContext();
+  Type i32 = b.getI32Type();
+  result.values = alloc(rowsPerToken * bytes, 0,
+                        rowsType(context, bytes / 4, bytes / 4, i32));
+  result.scales =
+      alloc(rowsPerToken * groups * 4, 0, rowsType(context, groups, groups));
+  result.offsets = alloc(rowsPerToken * groups * 4, 0,
+                         rowsType(context, groups, groups, i32));
+  SmallVector<Value> arguments = {input, result.values, result.scales,
+                                  result.offsets};
+  dispatch(program.kernels.quantizeRows(TypeRange(arguments), columns, group,
+                                        offset),
+           rows, arguments);
+  return result;
+}
+
+/// Bits of an integer weight, and the elements that share a scale.
+static IntegerShape integerShape(Value weight, Value scales,
+                                 int64_t activationGroup) {
+  auto type = cast<RankedTensorType>(weight.getType());
+  int64_t inner = type.getShape().back();
+  return {type.getShape()[type.getRank() - 2], inner,
+          int64_t(type.getElementTypeBitWidth()), inner / columnsOf(scales),
+          activationGroup};
+}
+
+LogicalResult FunctionConverter::convertIntegerLinear(
+    Operation *op, Value oldInput, Value oldWeight, Value oldBias,
+    Value oldScales, Value oldResult, int64_t activationGroup) {
+  for (Value weight : {oldWeight, oldScales})
+    if (!isa_and_nonnull<TiledAttr>(
+            cast<RankedTensorType>(weight.getType()).getEncoding()))
+      return op->emitOpError("expects a packed weight to lower, but got ")
+             << weight.getType();
+  IntegerShape shape = integerShape(oldWeight, oldScales, activationGroup);
+  Value rows = rowsOf(oldInput);
+  Quantized input =
+      quantize(at(oldInput), shape.inner, activationGroup,
+               integerOffset(shape.bits, program.kernels.hasVNNI()), rows);
+  Value out = bufferFor(oldResult, oldInput);
+  SmallVector<Value> arguments = {input.values, input.scales, input.offsets,
+                                  at(oldWeight), at(oldScales)};
+  if (oldBias)
+    arguments.push_back(at(oldBias));
+  arguments.append({out, rows});
+  dispatch(
+      program.kernels.integerLinear(TypeRange(arguments), shape, bool(oldBias)),
+      b.index(program.kernels.linearItems(shape.columns)), arguments);
+  return success();
+}
+
 LogicalResult FunctionConverter::convert(LinearOp op) {
+  if (op.getActivationGroup())
+    return convertIntegerLinear(op, op.getInput(), op.getWeight(), op.getBias(),
+                                op.getScales(), op.getResult(),
+                                *op.getActivationGroup());
   int64_t columns = columnsOf(op.getResult());
   Value out = bufferFor(op.getResult(), op.getInput());
   SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight())};
@@ -380,6 +467,10 @@ LogicalResult FunctionConverter::convert(LinearOp op) {
 }
 
 LogicalResult FunctionConverter::convert(LMHeadOp op) {
+  if (op.getActivationGroup())
+    return convertIntegerLinear(op, op.getInput(), op.getWeight(), Value(),
+                                op.getScales(), op.getResult(),
+                                *op.getActivationGroup());
   int64_t columns = columnsOf(op.getResult());
   Value out = bufferFor(op.getResult(), op.getInput());
   SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight()), out,
@@ -454,8 +545,6 @@ static LogicalResult checkHeadFits(Operation *op, PageLayout page) {
 LogicalResult FunctionConverter::convert(AttentionOp op) {
   PageLayout page = PageLayout::get(cast<KVCacheType>(op.getCache().getType()),
                                     program.options.pageTokens);
-  if (failed(checkHeadFits(op, page)))
-    return failure();
   Value positions = at(op.getPositions()), sequences = at(op.getSequences());
   Value layer = at(op.getLayer());
   SmallVector<Value> append = {at(op.getKey()), at(op.getValue()), positions,
@@ -475,8 +564,6 @@ LogicalResult FunctionConverter::convert(AttentionOp op) {
 LogicalResult FunctionConverter::convert(AbsorbedAttentionOp op) {
   PageLayout page = PageLayout::get(cast<KVCacheType>(op.getCache().getType()),
                                     program.options.pageTokens);
-  if (failed(checkHeadFits(op, page)))
-    return failure();
   Value positions = at(op.getPositions()), sequences = at(op.getSequences());
   Value layer = at(op.getLayer());
   SmallVector<Value> append = {at(op.getLatent()), at(op.getRopeKey()),
@@ -573,25 +660,66 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
     return alloc(topK * stride * 4, 0,
                  rowsType(b.getContext(), stride, stride));
   };
-  Value activeCount = b.min(b.mul(rows, topK), b.index(experts));
-  Value between = slotRows(inner);
-  SmallVector<Value> up = {at(op.getInput()), offsets,       list, active,
-                           at(op.getGate()),  at(op.getUp())};
-  if (hasScales)
-    up.append({at(op.getScales()[0]), at(op.getScales()[1])});
-  up.push_back(between);
-  dispatch(program.kernels.expertsUp(TypeRange(up), experts, topK, hidden,
-                                     inner, hasScales),
-           b.mul(activeCount, program.kernels.linearItems(inner)), up);
-
-  Value perSlot = slotRows(hidden);
-  SmallVector<Value> down = {between, offsets, list, active, at(op.getDown())};
-  if (hasScales)
-    down.push_back(at(op.getScales()[2]));
-  down.push_back(perSlot);
-  dispatch(program.kernels.expertsDown(TypeRange(down), experts, inner, hidden,
-                                       hasScales),
-           b.mul(activeCount, program.kernels.linearItems(hidden)), down);
+  Value slots = b.mul(rows, topK);
+  Value activeCount = b.min(slots, b.index(experts));
+  auto items = [&](int64_t columns) {
+    return b.mul(activeCount, program.kernels.linearItems(columns));
+  };
+  Value between = slotRows(inner), perSlot = slotRows(hidden);
+  if (std::optional<uint64_t> activationGroup = op.getActivationGroup()) {
+    auto shapeOf = [&](Value weight, size_t scales) {
+      return integerShape(weight, op.getScales()[scales],
+                          int64_t(*activationGroup));
+    };
+    IntegerShape up = shapeOf(op.getUp(), 1), down = shapeOf(op.getDown(), 2);
+    IntegerShape gate = shapeOf(op.getGate(), 0);
+    if (gate.group != up.group)
+      return op.emitOpError("expects gate and up of one group to lower, but "
+                            "got ")
+             << gate.group << " and " << up.group;
+    int64_t offset = integerOffset(up.bits, program.kernels.hasVNNI());
+    Quantized input =
+        quantize(at(op.getInput()), hidden, up.activationGroup, offset, rows);
+    SmallVector<Value> upArguments = {input.values,
+                                      input.scales,
+                                      input.offsets,
+                                      offsets,
+                                      list,
+                                      active,
+                                      at(op.getGate()),
+                                      at(op.getScales()[0]),
+                                      at(op.getUp()),
+                                      at(op.getScales()[1]),
+                                      between};
+    dispatch(program.kernels.integerExpertsUp(TypeRange(upArguments), up,
+                                              experts, topK),
+             items(inner), upArguments);
+    Quantized middle = quantize(between, inner, down.activationGroup, offset,
+                                slots, /*rowsPerToken=*/topK);
+    SmallVector<Value> downArguments = {
+        middle.values, middle.scales,    middle.offsets,        offsets, list,
+        active,        at(op.getDown()), at(op.getScales()[2]), perSlot};
+    dispatch(program.kernels.integerExpertsDown(TypeRange(downArguments), down,
+                                                experts),
+             items(hidden), downArguments);
+  } else {
+    SmallVector<Value> up = {at(op.getInput()), offsets,       list, active,
+                             at(op.getGate()),  at(op.getUp())};
+    if (hasScales)
+      up.append({at(op.getScales()[0]), at(op.getScales()[1])});
+    up.push_back(between);
+    dispatch(program.kernels.expertsUp(TypeRange(up), experts, topK, hidden,
+                                       inner, hasScales),
+             items(inner), up);
+    SmallVector<Value> down = {between, offsets, list, active,
+                               at(op.getDown())};
+    if (hasScales)
+      down.push_back(at(op.getScales()[2]));
+    down.push_back(perSlot);
+    dispatch(program.kernels.expertsDown(TypeRange(down), experts, inner,
+                                         hidden, hasScales),
+             items(hidden), down);
+  }
 
   Value out = bufferFor(op.getResult(), op.getInput());
   SmallVector<Value> sum = {perSlot, at(op.getWeights()), out};
@@ -657,6 +785,7 @@ struct ConvertDeepSeekToRT
     KernelOptions options;
     options.registers = registers;
     options.pageTokens = pageTokens;
+    options.hasVNNI = hasVNNI;
     if (options.pageTokens % 16 != 0 || options.pageTokens <= 0) {
       module.emitError("expects page-tokens to be a multiple of 16, but got ")
           << options.pageTokens;

@@ -2,7 +2,7 @@
 //
 // Kernels of the router and the experts.
 
-#include "codegen/Conversion/DeepSeekToRT/TileProduct.h"
+#include "codegen/Conversion/DeepSeekToRT/IntegerProduct.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "llvm/Support/FormatVariadic.h"
@@ -183,34 +183,44 @@ KernelOp KernelSet::groupSlots(TypeRange types, int64_t experts, int64_t topK) {
   });
 }
 
-/// Calls \p body for blocks of the slots of the expert that \p item is for,
-/// with the expert, the tiles and the slots; items past the last active
-/// expert have nothing to do.
+namespace {
+
+/// How slots are grouped by expert: see `KernelSet::groupSlots`.
+struct SlotGroups {
+  Value offsets, list, active;
+  int64_t experts;
+};
+
+} // namespace
+
+/// Calls \p body for each item with its expert, the expert's range of the list
+/// and its group of tiles; items past the last active expert have none.
 static void forExpertItems(
-    KernelBuilder &b, KernelOp kernel, Value offsets, Value list, Value active,
-    int64_t experts, int64_t tiles, int64_t perItem, int64_t registers,
-    int64_t weights,
-    function_ref<void(Value, ArrayRef<Value>, ArrayRef<Value>)> body) {
-  int64_t groups = ceilDiv(tiles, perItem);
+    KernelBuilder &b, KernelOp kernel, const SlotGroups &slots,
+    int64_t itemsPerExpert,
+    function_ref<void(Value expert, Value begin, Value end, Value group)>
+        body) {
   b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
-    Value nth = b.div(item, groups);
-    Value count = b.toIndex(b.load(active, b.index(experts)));
+    Value nth = b.div(item, itemsPerExpert);
+    Value count = b.toIndex(b.load(slots.active, b.index(slots.experts)));
     b.when(b.less(nth, count), [&] {
-      Value expert = b.toIndex(b.load(active, nth));
-      Value begin = b.toIndex(b.load(offsets, expert));
-      Value end = b.toIndex(b.load(offsets, b.add(expert, 1)));
-      forTilesOfItem(
-          b, b.rem(item, groups), tiles, perItem, [&](ArrayRef<Value> tile) {
-            forRowBlocks(b, begin, end,
-                         rowBlock(registers, int64_t(tile.size()) * weights),
-                         [&](ArrayRef<Value> entries) {
-                           Values slots;
-                           for (Value entry : entries)
-                             slots.push_back(b.toIndex(b.load(list, entry)));
-                           body(expert, tile, slots);
-                         });
-          });
+      Value expert = b.toIndex(b.load(slots.active, nth));
+      Value begin = b.toIndex(b.load(slots.offsets, expert));
+      Value end = b.toIndex(b.load(slots.offsets, b.add(expert, 1)));
+      body(expert, begin, end, b.rem(item, itemsPerExpert));
     });
+  });
+}
+
+/// Calls \p body with blocks of the slots of the list's range [begin, end).
+static void forSlotBlocks(KernelBuilder &b, Value list, Value begin, Value end,
+                          ArrayRef<int64_t> sizes,
+                          function_ref<void(ValueList slots)> body) {
+  forRowBlocks(b, begin, end, sizes, [&](ValueList entries) {
+    Values slots;
+    for (Value entry : entries)
+      slots.push_back(b.toIndex(b.load(list, entry)));
+    body(slots);
   });
 }
 
@@ -227,25 +237,32 @@ KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
     Value gateScales = hasScales ? arguments[6] : Value();
     Value upScales = hasScales ? arguments[7] : Value();
     Rows input = {arguments[0], Value()};
+    SlotGroups groups = {arguments[1], arguments[2], arguments[3], experts};
     forExpertItems(
-        b, kernel, arguments[1], arguments[2], arguments[3], experts, tiles,
-        perItem, options.registers, /*weights=*/2,
-        [&](Value expert, ArrayRef<Value> tile, ArrayRef<Value> slots) {
+        b, kernel, groups, ceilDiv(tiles, perItem),
+        [&](Value expert, Value begin, Value end, Value group) {
           TiledWeight weights[] = {{arguments[4], expert, gateScales, inner},
                                    {arguments[5], expert, upScales, inner}};
-          Values rows;
-          for (Value slot : slots)
-            rows.push_back(b.div(slot, topK));
-          Values sums = multiplyTiles(b, weights, tile, input, rows);
-          size_t half = sums.size() / 2, next = 0;
-          for (Value t : tile)
-            for (Value slot : slots) {
-              Value gate = sums[next], up = sums[half + next];
-              ++next;
-              Value silu = b.mulf(gate, b.sigmoid(gate));
-              storeTile(b, b.mulf(silu, up), out, slot, Value(), t, columns,
-                        /*isPadded=*/true);
-            }
+          forTilesOfItem(b, group, tiles, perItem, [&](ValueList tile) {
+            auto sizes = rowBlocks(options.registers, int64_t(tile.size()) * 2);
+            forSlotBlocks(
+                b, groups.list, begin, end, sizes, [&](ValueList slots) {
+                  Values rows;
+                  for (Value slot : slots)
+                    rows.push_back(b.div(slot, topK));
+                  Values sums = multiplyTiles(b, weights, tile, input, rows);
+                  size_t half = sums.size() / 2, next = 0;
+                  for (Value t : tile)
+                    for (Value slot : slots) {
+                      Value gate = sums[next], up = sums[half + next];
+                      ++next;
+                      Value silu = b.mulf(gate, b.sigmoid(gate));
+                      storeTile(b, b.mulf(silu, up), out, slot, Value(), t,
+                                columns,
+                                /*isPadded=*/true);
+                    }
+                });
+          });
         });
   });
 }
@@ -262,17 +279,115 @@ KernelOp KernelSet::expertsDown(TypeRange types, int64_t experts, int64_t inner,
     Value out = arguments[hasScales ? 6 : 5];
     Value scales = hasScales ? arguments[5] : Value();
     Rows input = {arguments[0], Value()};
+    SlotGroups groups = {arguments[1], arguments[2], arguments[3], experts};
     forExpertItems(
-        b, kernel, arguments[1], arguments[2], arguments[3], experts, tiles,
-        perItem, options.registers, /*weights=*/1,
-        [&](Value expert, ArrayRef<Value> tile, ArrayRef<Value> slots) {
+        b, kernel, groups, ceilDiv(tiles, perItem),
+        [&](Value expert, Value begin, Value end, Value group) {
           TiledWeight weight = {arguments[4], expert, scales, inner};
-          Values sums = multiplyTiles(b, weight, tile, input, slots);
-          size_t next = 0;
-          for (Value t : tile)
-            for (Value slot : slots)
-              storeTile(b, sums[next++], out, slot, Value(), t, columns,
-                        /*isPadded=*/true);
+          forTilesOfItem(b, group, tiles, perItem, [&](ValueList tile) {
+            auto sizes = rowBlocks(options.registers, int64_t(tile.size()));
+            forSlotBlocks(
+                b, groups.list, begin, end, sizes, [&](ValueList slots) {
+                  Values sums = multiplyTiles(b, weight, tile, input, slots);
+                  size_t next = 0;
+                  for (Value t : tile)
+                    for (Value slot : slots)
+                      storeTile(b, sums[next++], out, slot, Value(), t, columns,
+                                /*isPadded=*/true);
+                });
+          });
+        });
+  });
+}
+
+static std::string integerName(const IntegerShape &shape, int64_t experts) {
+  return llvm::formatv("int{0}_{1}x{2}x{3}_{4}_{5}", shape.bits, experts,
+                       shape.columns, shape.inner, shape.group,
+                       shape.activationGroup)
+      .str();
+}
+
+static IntegerWeight integerWeight(const IntegerShape &shape, Value memref,
+                                   Value scales, Value expert) {
+  return {memref,
+          scales,
+          expert,
+          shape.inner,
+          shape.bits,
+          shape.group,
+          shape.activationGroup};
+}
+
+KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
+                                     int64_t experts, int64_t topK) {
+  int64_t tiles = ceilDiv(shape.columns, tileRows);
+  int64_t perItem = tilesPerItem(tiles);
+  std::string name =
+      "experts_up_" + integerName(shape, experts) + "_" + std::to_string(topK);
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    IntegerRows input = {arguments[0], arguments[1], arguments[2]};
+    SlotGroups groups = {arguments[3], arguments[4], arguments[5], experts};
+    forExpertItems(
+        b, kernel, groups, ceilDiv(tiles, perItem),
+        [&](Value expert, Value begin, Value end, Value group) {
+          IntegerWeight gateWeight =
+              integerWeight(shape, arguments[6], arguments[7], expert);
+          IntegerWeight upWeight =
+              integerWeight(shape, arguments[8], arguments[9], expert);
+          Value firstTile = b.mul(group, perItem);
+          Value lastTile = b.min(b.add(firstTile, perItem), b.index(tiles));
+          b.loop(firstTile, lastTile, 1, [&](Value tile) {
+            auto sizes = integerRowBlocks(options.registers);
+            forSlotBlocks(
+                b, groups.list, begin, end, sizes, [&](ValueList slots) {
+                  Values rows;
+                  for (Value slot : slots)
+                    rows.push_back(b.div(slot, topK));
+                  Values gates = multiplyIntegerTile(
+                      b, options.hasVNNI, gateWeight, tile, input, rows);
+                  Values ups = multiplyIntegerTile(b, options.hasVNNI, upWeight,
+                                                   tile, input, rows);
+                  for (auto [slot, gate, up] : llvm::zip(slots, gates, ups)) {
+                    Value silu = b.mulf(gate, b.sigmoid(gate));
+                    storeTile(b, b.mulf(silu, up), arguments[10], slot, Value(),
+                              tile, shape.columns, /*isPadded=*/true);
+                  }
+                });
+          });
+        });
+  });
+}
+
+KernelOp KernelSet::integerExpertsDown(TypeRange types,
+                                       const IntegerShape &shape,
+                                       int64_t experts) {
+  int64_t tiles = ceilDiv(shape.columns, tileRows);
+  int64_t perItem = tilesPerItem(tiles);
+  std::string name = "experts_down_" + integerName(shape, experts);
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    IntegerRows input = {arguments[0], arguments[1], arguments[2]};
+    SlotGroups groups = {arguments[3], arguments[4], arguments[5], experts};
+    forExpertItems(
+        b, kernel, groups, ceilDiv(tiles, perItem),
+        [&](Value expert, Value begin, Value end, Value group) {
+          IntegerWeight weight =
+              integerWeight(shape, arguments[6], arguments[7], expert);
+          Value firstTile = b.mul(group, perItem);
+          Value lastTile = b.min(b.add(firstTile, perItem), b.index(tiles));
+          b.loop(firstTile, lastTile, 1, [&](Value tile) {
+            auto sizes = integerRowBlocks(options.registers);
+            forSlotBlocks(b, groups.list, begin, end, sizes,
+                          [&](ValueList slots) {
+                            Values sums = multiplyIntegerTile(
+                                b, options.hasVNNI, weight, tile, input, slots);
+                            for (auto [slot, sum] : llvm::zip(slots, sums))
+                              storeTile(b, sum, arguments[8], slot, Value(),
+                                        tile, shape.columns,
+                                        /*isPadded=*/true);
+                          });
+          });
         });
   });
 }

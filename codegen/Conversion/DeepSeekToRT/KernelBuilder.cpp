@@ -9,6 +9,9 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
+#include "mlir/IR/TypeUtilities.h"
+#include <numeric>
+
 using namespace mlir;
 using namespace hadal;
 
@@ -67,6 +70,14 @@ Value KernelBuilder::equal(Value a, Value b) {
   return arith::CmpIOp::create(*this, arith::CmpIPredicate::eq, a, b);
 }
 
+Value KernelBuilder::laneNumbers(int64_t lanes) {
+  SmallVector<int32_t> numbers(lanes);
+  std::iota(numbers.begin(), numbers.end(), 0);
+  auto type = VectorType::get({lanes}, getI32Type());
+  return arith::ConstantOp::create(
+      *this, DenseElementsAttr::get(type, ArrayRef(numbers)));
+}
+
 Value KernelBuilder::toIndex(Value i) {
   return arith::IndexCastUIOp::create(*this, getIndexType(), i);
 }
@@ -115,6 +126,10 @@ Value KernelBuilder::sqrt(Value a) { return math::SqrtOp::create(*this, a); }
 
 Value KernelBuilder::lessf(Value a, Value b) {
   return arith::CmpFOp::create(*this, arith::CmpFPredicate::OLT, a, b);
+}
+
+Value KernelBuilder::equalf(Value a, Value b) {
+  return arith::CmpFOp::create(*this, arith::CmpFPredicate::OEQ, a, b);
 }
 
 Value KernelBuilder::select(Value condition, Value a, Value b) {
@@ -183,8 +198,10 @@ static Value reduceLanes(KernelBuilder &b, Value vector,
 }
 
 Value KernelBuilder::sumLanes(Value vector) {
-  return reduceLanes(*this, vector,
-                     [&](Value a, Value c) { return addf(a, c); });
+  bool isInteger = getElementTypeOrSelf(vector).isInteger();
+  return reduceLanes(*this, vector, [&](Value a, Value c) {
+    return isInteger ? add(a, c) : addf(a, c);
+  });
 }
 
 Value KernelBuilder::maxLane(Value vector) {
@@ -239,12 +256,12 @@ KernelBuilder::Values KernelBuilder::loop(Value lower, Value upper,
   return Values(loop.getResults());
 }
 
-void KernelBuilder::loop(Value lower, Value upper, int64_t step,
+void KernelBuilder::loop(Value lower, Value upper, Value step,
                          function_ref<void(Value)> body) {
-  loop(lower, upper, step, ValueRange(), [&](Value iv, ValueRange) {
-    body(iv);
-    return Values();
-  });
+  auto loop = scf::ForOp::create(*this, lower, upper, step);
+  OpBuilder::InsertionGuard guard(*this);
+  setInsertionPointToStart(loop.getBody());
+  body(loop.getInductionVar());
 }
 
 void KernelBuilder::when(Value condition, function_ref<void()> body) {

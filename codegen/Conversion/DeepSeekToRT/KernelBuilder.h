@@ -43,6 +43,8 @@ public:
   Value rem(Value a, int64_t b) { return rem(a, index(b)); }
   Value less(Value a, Value b);
   Value equal(Value a, Value b);
+  /// 0, 1, .. in i32.
+  Value laneNumbers(int64_t lanes);
   /// An i32 read from memory, as an index.
   Value toIndex(Value i);
   Value toI32(Value i);
@@ -59,13 +61,15 @@ public:
   Value fma(Value a, Value b, Value c);
   Value sqrt(Value a);
   Value lessf(Value a, Value b);
+  Value equalf(Value a, Value b);
   Value select(Value condition, Value a, Value b);
   /// e^x to 2 units in the last place; 0 below -87.3, finite above 88.
   Value exp(Value x);
   /// 1 / (1 + e^-x).
   Value sigmoid(Value x);
   Value broadcast(Value scalar, int64_t lanes);
-  /// Sum of the lanes, as a tree: halves are added until one lane is left.
+  /// Sum of the lanes, of integers too, as a tree: halves are added until one
+  /// lane is left.
   Value sumLanes(Value vector);
   Value maxLane(Value vector);
 
@@ -86,8 +90,12 @@ public:
   /// for (iv = lower; iv < upper; iv += step), with values carried around.
   Values loop(Value lower, Value upper, int64_t step, ValueRange carried,
               LoopBody body);
-  void loop(Value lower, Value upper, int64_t step,
+  void loop(Value lower, Value upper, Value step,
             llvm::function_ref<void(Value iv)> body);
+  void loop(Value lower, Value upper, int64_t step,
+            llvm::function_ref<void(Value iv)> body) {
+    loop(lower, upper, index(step), body);
+  }
   void when(Value condition, llvm::function_ref<void()> body);
 };
 

@@ -22,6 +22,8 @@ struct KernelOptions {
   int64_t registers = 32;
   /// Tokens in a KV page.
   int64_t pageTokens = 32;
+  /// Whether AVX-512 VNNI multiplies bytes; else AVX2 does.
+  bool hasVNNI = false;
 };
 
 /// Where one layer's keys and values are in a KV page.
@@ -47,6 +49,11 @@ std::string weightName(mlir::Type type);
 /// Rows that a tile of a packed weight interleaves.
 constexpr int64_t tileRows = 16;
 
+/// An integer weight `[columns, inner]`; see `IntegerWeight`.
+struct IntegerShape {
+  int64_t columns, inner, bits, group, activationGroup;
+};
+
 class KernelSet {
 public:
   KernelSet(mlir::ModuleOp module, KernelOptions options)
@@ -54,6 +61,8 @@ public:
 
   using Type = mlir::Type;
   using TypeRange = mlir::TypeRange;
+
+  bool hasVNNI() const { return options.hasVNNI; }
 
   /// Tiles that one work item of a linear kernel computes.
   int64_t tilesPerItem(int64_t tiles) const;
@@ -67,6 +76,14 @@ public:
   /// (in, weight, [bias], [scales], out, rows); items are groups of tiles.
   rt::KernelOp linear(TypeRange types, int64_t inner, int64_t columns,
                       bool hasBias, bool hasScales);
+  /// (in, values, scales, offsets); items are rows. Rounds groups of \p group
+  /// elements to bytes; the sum of each, times \p offset, goes to offsets.
+  rt::KernelOp quantizeRows(TypeRange types, int64_t columns, int64_t group,
+                            int64_t offset);
+  /// (values, scales, offsets, weight, weight scales, [bias], out, rows);
+  /// items are groups of tiles.
+  rt::KernelOp integerLinear(TypeRange types, const IntegerShape &shape,
+                             bool hasBias);
   /// (in, weight, out, rows); items are heads * groups of tiles.
   rt::KernelOp headLinear(TypeRange types, int64_t heads, int64_t stride,
                           int64_t inner, int64_t columns);
@@ -103,6 +120,14 @@ public:
   /// (in, offsets, list, active, down, [scales], out), likewise.
   rt::KernelOp expertsDown(TypeRange types, int64_t experts, int64_t inner,
                            int64_t columns, bool hasScales);
+  /// (values, scales, offsets, slot offsets, list, active, gate, gate scales,
+  /// up, up scales, out); items as for expertsUp.
+  rt::KernelOp integerExpertsUp(TypeRange types, const IntegerShape &shape,
+                                int64_t experts, int64_t topK);
+  /// (values, scales, offsets, slot offsets, list, active, down, down scales,
+  /// out), likewise.
+  rt::KernelOp integerExpertsDown(TypeRange types, const IntegerShape &shape,
+                                  int64_t experts);
   /// (slots, weights, out); items are rows.
   rt::KernelOp combine(TypeRange types, int64_t topK, int64_t columns);
 

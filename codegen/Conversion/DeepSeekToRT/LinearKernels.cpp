@@ -2,7 +2,7 @@
 //
 // Kernels of linear, head_linear and lm_head.
 
-#include "codegen/Conversion/DeepSeekToRT/TileProduct.h"
+#include "codegen/Conversion/DeepSeekToRT/IntegerProduct.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "llvm/Support/FormatVariadic.h"
@@ -50,7 +50,7 @@ KernelOp KernelSet::linear(TypeRange types, int64_t inner, int64_t columns,
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
       forTilesOfItem(b, item, tiles, perItem, [&](ArrayRef<Value> tile) {
         forRowBlocks(b, b.index(0), rowCount,
-                     rowBlock(options.registers, int64_t(tile.size())),
+                     rowBlocks(options.registers, int64_t(tile.size())),
                      [&](ArrayRef<Value> rows) {
                        Values sums =
                            multiplyTiles(b, weight, tile, input, rows);
@@ -91,7 +91,7 @@ KernelOp KernelSet::headLinear(TypeRange types, int64_t heads, int64_t stride,
       forTilesOfItem(
           b, b.rem(item, groups), tiles, perItem, [&](ArrayRef<Value> tile) {
             forRowBlocks(b, b.index(0), rowCount,
-                         rowBlock(options.registers, int64_t(tile.size())),
+                         rowBlocks(options.registers, int64_t(tile.size())),
                          [&](ArrayRef<Value> rows) {
                            Values sums =
                                multiplyTiles(b, weight, tile, input, rows);
@@ -102,6 +102,46 @@ KernelOp KernelSet::headLinear(TypeRange types, int64_t heads, int64_t stride,
                                          columnOffset, t, columns, false);
                          });
           });
+    });
+  });
+}
+
+KernelOp KernelSet::integerLinear(TypeRange types, const IntegerShape &shape,
+                                  bool hasBias) {
+  int64_t tiles = ceilDiv(shape.columns, tileRows);
+  int64_t perItem = tilesPerItem(tiles);
+  auto name = llvm::formatv("linear_int{0}_{1}x{2}_{3}_{4}{5}", shape.bits,
+                            shape.columns, shape.inner, shape.group,
+                            shape.activationGroup, hasBias ? "_bias" : "")
+                  .str();
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    IntegerRows input = {arguments[0], arguments[1], arguments[2]};
+    IntegerWeight weight = {arguments[3],         arguments[4], Value(),
+                            shape.inner,          shape.bits,   shape.group,
+                            shape.activationGroup};
+    size_t next = 5;
+    Value bias = hasBias ? arguments[next++] : Value();
+    Value out = arguments[next++], rowCount = arguments[next];
+    bool isPadded = hasPaddedRows(out.getType(), shape.columns);
+    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+      Value begin = b.mul(item, perItem);
+      Value end = b.min(b.add(begin, perItem), b.index(tiles));
+      b.loop(begin, end, 1, [&](Value tile) {
+        forRowBlocks(
+            b, b.index(0), rowCount, integerRowBlocks(options.registers),
+            [&](ValueList rows) {
+              Values sums = multiplyIntegerTile(b, options.hasVNNI, weight,
+                                                tile, input, rows);
+              for (auto [row, sum] : llvm::zip(rows, sums)) {
+                if (bias)
+                  sum = b.addf(
+                      sum, b.loadVector(bias, b.mul(tile, tileRows), tileRows));
+                storeTile(b, sum, out, row, Value(), tile, shape.columns,
+                          isPadded);
+              }
+            });
+      });
     });
   });
 }

@@ -103,19 +103,20 @@ Values hadal::multiplyTiles(KernelBuilder &b, ArrayRef<TiledWeight> weights,
 }
 
 void hadal::forRowBlocks(KernelBuilder &b, Value first, Value last,
-                         int64_t block,
-                         function_ref<void(ArrayRef<Value>)> body) {
-  Value whole =
-      b.add(first, b.mul(b.div(b.sub(last, first), block), b.index(block)));
-  if (block > 1)
-    b.loop(first, whole, block, [&](Value row) {
+                         ArrayRef<int64_t> sizes,
+                         function_ref<void(ValueList)> body) {
+  for (int64_t size : sizes) {
+    Value end = last;
+    if (size > 1)
+      end = b.add(first, b.mul(b.div(b.sub(last, first), size), b.index(size)));
+    b.loop(first, end, size, [&](Value row) {
       Values rows;
-      for (int64_t i = 0; i < block; ++i)
+      for (int64_t i = 0; i < size; ++i)
         rows.push_back(b.add(row, i));
       body(rows);
     });
-  b.loop(block > 1 ? whole : first, last, 1,
-         [&](Value row) { body(ArrayRef<Value>(row)); });
+    first = end;
+  }
 }
 
 void hadal::forTilesOfItem(KernelBuilder &b, Value group, int64_t tiles,
@@ -153,7 +154,12 @@ void hadal::storeTile(KernelBuilder &b, Value vector, Value out, Value row,
   vector::MaskedStoreOp::create(b, out, ValueRange{row, at}, mask, vector);
 }
 
-int64_t hadal::rowBlock(int64_t registers, int64_t chains) {
+SmallVector<int64_t> hadal::rowBlocks(int64_t registers, int64_t chains) {
   // Accumulators take what a column of each chain and one broadcast leave.
-  return std::clamp<int64_t>((registers - chains - 2) / chains, 1, 6);
+  int64_t most = std::clamp<int64_t>((registers - chains - 2) / chains, 1, 6);
+  if (most == 1)
+    return {1};
+  if (most < 4)
+    return {most, 1};
+  return {most, 2, 1};
 }

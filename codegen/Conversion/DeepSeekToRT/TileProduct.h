@@ -50,10 +50,12 @@ KernelBuilder::Values multiplyTiles(KernelBuilder &b,
                                     ValueList tiles, const Rows &input,
                                     ValueList rows);
 
-/// Calls \p body with blocks of rows [first, last): of \p block rows, then
-/// single ones. It runs once per size at compile time, many times at run time.
+/// Calls \p body with blocks of rows [first, last): as many of the first of
+/// \p sizes as there are, then of the next, down to single ones. It runs once
+/// per size at compile time, many times at run time.
 void forRowBlocks(KernelBuilder &b, mlir::Value first, mlir::Value last,
-                  int64_t block, llvm::function_ref<void(ValueList)> body);
+                  llvm::ArrayRef<int64_t> sizes,
+                  llvm::function_ref<void(ValueList)> body);
 
 /// Calls \p body with the tiles of group \p group: \p perItem of them, or,
 /// in a last group that has fewer, one at a time.
@@ -65,8 +67,9 @@ void storeTile(KernelBuilder &b, mlir::Value vector, mlir::Value out,
                mlir::Value row, mlir::Value columnOffset, mlir::Value tile,
                int64_t columns, bool isPadded);
 
-/// Rows that \p registers hold the accumulators of, next to \p chains tiles.
-int64_t rowBlock(int64_t registers, int64_t chains);
+/// Sizes of row blocks whose accumulators \p registers hold, \p chains tiles to
+/// a row; largest first, down to 1.
+llvm::SmallVector<int64_t> rowBlocks(int64_t registers, int64_t chains);
 
 } // namespace hadal
 

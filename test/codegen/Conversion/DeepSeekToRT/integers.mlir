@@ -1,0 +1,82 @@
+// Products of integer weights: inputs are rounded once for all that read them,
+// sums of a group are integers.
+
+// RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="vnni=true" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,VNNI
+// RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="registers=8" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,AVX2
+
+!cache = !deepseek.kv_cache<kind = heads, layers = 1, heads = 2, key_dim = 8, value_dim = 8, element = f32>
+
+deepseek.model @m vocab 32 hidden 64 layers 1 context 64 entry @forward {}
+
+deepseek.weight @table : tensor<32x64xbf16> {
+  %0 = deepseek.source "table" in [] at [] : tensor<32x64xbf16>
+  deepseek.yield %0 : tensor<32x64xbf16>
+}
+deepseek.weight @head : tensor<32x64xi8, #deepseek.tiled<rows = 16, columns = 4>> {
+  %0 = deepseek.source "head" in [] at [] : tensor<32x64xbf16>
+  %1 = deepseek.quantize %0 group 64 : tensor<32x64xbf16> -> tensor<32x64xi8>
+  %2 = deepseek.pack %1 : tensor<32x64xi8> to tensor<32x64xi8, #deepseek.tiled<rows = 16, columns = 4>>
+  deepseek.yield %2 : tensor<32x64xi8, #deepseek.tiled<rows = 16, columns = 4>>
+}
+deepseek.weight @head.scales : tensor<32x1xf16, #deepseek.tiled<rows = 16>> {
+  %0 = deepseek.source "head" in [] at [] : tensor<32x64xbf16>
+  %1 = deepseek.quantize_scales %0 bits 8 : tensor<32x64xbf16> -> tensor<32x1xf16>
+  %2 = deepseek.pack %1 : tensor<32x1xf16> to tensor<32x1xf16, #deepseek.tiled<rows = 16>>
+  deepseek.yield %2 : tensor<32x1xf16, #deepseek.tiled<rows = 16>>
+}
+
+// CHECK-LABEL: func.func private @layer
+// CHECK-SAME:    memref<2x8x64xi8>, %{{.+}}: memref<2x2x16xf16>
+// CHECK:         rt.dispatch @quantize_rows_64_32_8{{.*}}(%[[X:.+]], %[[Q:.+]], %[[S:.+]], %[[O:.+]]) :
+// CHECK:         rt.dispatch @linear_int4_32x64_32_32{{.*}}(%[[Q]], %[[S]], %[[O]], %{{.+}}, %{{.+}}, %[[A:.+]], %{{.+}}) :
+// CHECK-NOT:     quantize_rows
+// CHECK:         rt.dispatch @linear_int4_32x64_32_32{{.*}}(%[[Q]], %[[S]], %[[O]], %{{.+}}, %{{.+}}, %[[B:.+]], %{{.+}}) :
+func.func private @layer(%x: tensor<?x64xf32>, %w: tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>>, %s: tensor<32x2xf16, #deepseek.tiled<rows = 16>>) -> tensor<?x32xf32> {
+  %a = deepseek.linear %x, %w scales %s : tensor<32x2xf16, #deepseek.tiled<rows = 16>> activation_group 32 : tensor<?x64xf32>, tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x32xf32>
+  %b = deepseek.linear %x, %w scales %s : tensor<32x2xf16, #deepseek.tiled<rows = 16>> activation_group 32 : tensor<?x64xf32>, tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x32xf32>
+  %c = deepseek.swiglu %a, %b : tensor<?x32xf32>
+  return %c : tensor<?x32xf32>
+}
+
+// Experts round their input once a token, and what is between once a slot.
+
+// CHECK-LABEL: func.func private @experts
+// CHECK:         rt.dispatch @quantize_rows_64_32_8{{.*}} items %[[ROWS:[^ ]+]] of
+// CHECK:         rt.dispatch @experts_up_int4_8x32x64_32_32_2
+// CHECK:         rt.dispatch @quantize_rows_32_32_8{{.*}} items %[[SLOTS:[^ ]+]] of
+// CHECK:         rt.dispatch @experts_down_int4_8x64x32_32_32
+func.func private @experts(%x: tensor<?x64xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %up: tensor<8x32x64xi4, #deepseek.tiled<rows = 16, columns = 8>>, %us: tensor<8x32x2xf16, #deepseek.tiled<rows = 16>>, %down: tensor<8x64x32xi4, #deepseek.tiled<rows = 16, columns = 8>>, %ds: tensor<8x64x1xf16, #deepseek.tiled<rows = 16>>) -> tensor<?x64xf32> {
+  %y = deepseek.experts %x, %e, %w gate %up up %up down %down scales %us, %us, %ds : tensor<8x32x2xf16, #deepseek.tiled<rows = 16>>, tensor<8x32x2xf16, #deepseek.tiled<rows = 16>>, tensor<8x64x1xf16, #deepseek.tiled<rows = 16>> activation_group 32 : tensor<?x64xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x32x64xi4, #deepseek.tiled<rows = 16, columns = 8>>, tensor<8x32x64xi4, #deepseek.tiled<rows = 16, columns = 8>>, tensor<8x64x32xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x64xf32>
+  return %y : tensor<?x64xf32>
+}
+
+func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: tensor<?xi32>, %outputs: tensor<?xi32>, %cache: !cache) -> tensor<?x32xf32> {
+  %table = deepseek.use_weight @table : tensor<32x64xbf16>
+  %x = deepseek.embed %ids, %table : tensor<?xi32>, tensor<32x64xbf16> -> tensor<?x64xf32>
+  %w = deepseek.use_weight @head : tensor<32x64xi8, #deepseek.tiled<rows = 16, columns = 4>>
+  %s = deepseek.use_weight @head.scales : tensor<32x1xf16, #deepseek.tiled<rows = 16>>
+  %l = deepseek.lm_head %x, %w scales %s : tensor<32x1xf16, #deepseek.tiled<rows = 16>> activation_group 32 : tensor<?x64xf32>, tensor<32x64xi8, #deepseek.tiled<rows = 16, columns = 4>> -> tensor<?x32xf32>
+  return %l : tensor<?x32xf32>
+}
+
+// 4-bit weights are split into nibbles: two columns of four a load. Sums start
+// at an offset that takes the 8 back that was added to each.
+
+// CHECK-LABEL: rt.kernel @linear_int4_32x64_32_32
+// CHECK:         %[[START:.+]] = memref.load %{{.+}}[%{{.+}}] : memref<?x16xi32
+// CHECK:         vector.broadcast %[[START]] : i32 to vector<16xi32>
+// CHECK:         vector.load %{{.+}} : memref<2x8x64xi8>, vector<64xi8>
+// CHECK:         arith.shrui
+// VNNI:          llvm.call_intrinsic "llvm.x86.avx512.vpdpbusd.512"
+// AVX2:          llvm.call_intrinsic "llvm.x86.avx2.pmadd.ub.sw"
+// AVX2:          llvm.call_intrinsic "llvm.x86.avx2.pmadd.wd"
+// CHECK:         arith.sitofp %{{.+}} : vector<16xi32> to vector<16xf32>
+// CHECK:         math.fma
+
+// 8-bit weights with VNNI become unsigned; with AVX2 their signs move.
+
+// CHECK-LABEL: rt.kernel @linear_int8_32x64_64_32
+// VNNI:          arith.xori
+// VNNI:          llvm.call_intrinsic "llvm.x86.avx512.vpdpbusd.512"
+// AVX2:          llvm.call_intrinsic "llvm.x86.avx2.psign.b"
+// AVX2:          math.absi
