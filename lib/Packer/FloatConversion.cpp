@@ -21,6 +21,10 @@ std::optional<ElementKind> hadal::getElementKind(mlir::Type type) {
     return ElementKind::BF16;
   if (llvm::isa<mlir::Float8E4M3FNType>(type))
     return ElementKind::F8E4M3FN;
+  if (type.isSignlessInteger(8))
+    return ElementKind::I8;
+  if (type.isSignlessInteger(4))
+    return ElementKind::I4;
   return std::nullopt;
 }
 
@@ -34,6 +38,10 @@ const char *hadal::getName(ElementKind kind) {
     return "bf16";
   case ElementKind::F8E4M3FN:
     return "f8E4M3FN";
+  case ElementKind::I8:
+    return "i8";
+  case ElementKind::I4:
+    return "i4";
   }
   llvm_unreachable("unknown element kind");
 }
@@ -145,6 +153,11 @@ void hadal::widen(ElementKind kind, const void *from, int64_t count,
       to[i] = table[static_cast<const uint8_t *>(from)[i]];
     return;
   }
+  case ElementKind::I8:
+  case ElementKind::I4:
+    for (int64_t i = 0; i < count; ++i)
+      to[i] = static_cast<const int8_t *>(from)[i];
+    return;
   }
 }
 
@@ -166,6 +179,9 @@ void hadal::narrow(ElementKind kind, const float *from, int64_t count,
     for (int64_t i = 0; i < count; ++i)
       static_cast<uint8_t *>(to)[i] = narrowF8(from[i]);
     return;
+  case ElementKind::I8:
+  case ElementKind::I4:
+    llvm_unreachable("integers have scales; see Quantization.h");
   }
 }
 
@@ -201,6 +217,9 @@ int64_t hadal::findNonFinite(ElementKind kind, const void *data,
                                 0x7f80);
   case ElementKind::F8E4M3FN:
     return findMasked<uint8_t>(static_cast<const uint8_t *>(data), count, 0x7f);
+  case ElementKind::I8:
+  case ElementKind::I4:
+    return -1;
   }
   llvm_unreachable("unknown element kind");
 }

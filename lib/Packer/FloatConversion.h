@@ -15,14 +15,20 @@ class Type;
 namespace hadal {
 
 /// An element type of a weight.
-enum class ElementKind { F32, F16, BF16, F8E4M3FN };
+enum class ElementKind { F32, F16, BF16, F8E4M3FN, I8, I4 };
 
 /// The kind of an MLIR \p type, or nothing if no weight has it.
 std::optional<ElementKind> getElementKind(mlir::Type type);
 
-/// Bytes of one element.
+constexpr bool isInteger(ElementKind kind) {
+  return kind == ElementKind::I8 || kind == ElementKind::I4;
+}
+
+/// Bytes of one element. One of four bits has a byte, until it is packed.
 constexpr int64_t sizeBytes(ElementKind kind) {
-  return kind == ElementKind::F32 ? 4 : kind == ElementKind::F8E4M3FN ? 1 : 2;
+  return kind == ElementKind::F32                                ? 4
+         : kind == ElementKind::F16 || kind == ElementKind::BF16 ? 2
+                                                                 : 1;
 }
 
 /// The name that MLIR gives the type: "bf16".
@@ -31,8 +37,9 @@ const char *getName(ElementKind kind);
 /// Widens \p count elements at \p from to f32, which is exact.
 void widen(ElementKind kind, const void *from, int64_t count, float *to);
 
-/// Rounds \p count numbers to \p kind, to nearest, ties to even. A number too
-/// large for the kind becomes an infinity, or NaN where there is none.
+/// Rounds \p count numbers to \p kind, which is no integer, to nearest, ties to
+/// even. A number too large for the kind becomes an infinity, or NaN where
+/// there is none.
 void narrow(ElementKind kind, const float *from, int64_t count, void *to);
 
 /// The first of \p count elements that is NaN or an infinity, or -1.

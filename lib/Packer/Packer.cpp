@@ -33,8 +33,14 @@ absl::StatusOr<int64_t> hadal::getStoredBytes(Operation *op) {
       rows = *sum / tiled.getRows() * tiled.getRows();
   }
   std::optional<ElementKind> kind = getElementKind(type.getElementType());
-  if (kind)
+  if (kind == ElementKind::I4) {
+    // Only tiles have two of them in a byte, and those have whole words.
+    if (!type.getEncoding())
+      kind = std::nullopt;
+    factors.back() /= 2;
+  } else if (kind) {
     factors.push_back(sizeBytes(*kind));
+  }
   std::optional<int64_t> bytes = checkedProduct(factors);
   if (kind && bytes)
     return *bytes;

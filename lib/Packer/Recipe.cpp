@@ -6,6 +6,7 @@
 #include "lib/Packer/Recipe.h"
 
 #include "dialects/DeepSeek/IR/RotaryTable.h"
+#include "lib/Packer/Quantization.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "absl/strings/str_cat.h"
@@ -607,6 +608,154 @@ private:
   int64_t cachedRow = -1, cachedColumn = 0, cachedCount = 0;
 };
 
+/// What rounding groups and computing their scales have in common.
+class GroupNode : public RecipeNode {
+protected:
+  GroupNode(ElementKind kind, int64_t count, RecipeNode *input, int64_t group,
+            unsigned bits, ArrayRef<int64_t> shape, StringRef name)
+      : RecipeNode(kind, count), input(input), group(group), bits(bits),
+        shape(shape), name(name) {}
+
+  /// The most groups that are held at a time; none if one is too large.
+  int64_t getMaxGroups() const { return blockElements / group; }
+
+  /// Reads a range of the input, of one block at most, into `numbers`.
+  absl::Status read(int64_t first, int64_t count) {
+    elements.resize(size_t(blockElements * input->getElementBytes()));
+    numbers.resize(size_t(blockElements));
+    absl::Status status = input->evaluate(first, count, elements.data());
+    if (status.ok())
+      widen(input->getKind(), elements.data(), count, numbers.data());
+    return status;
+  }
+
+  /// Computes the f16 scales of \p count groups: of one, or of as many as are
+  /// held at a time, which are left in `numbers`.
+  absl::Status computeScales(int64_t first, int64_t count, uint16_t *to) {
+    scales.resize(size_t(count));
+    if (group <= blockElements) {
+      absl::Status status = read(first * group, count * group);
+      if (!status.ok())
+        return status;
+      for (int64_t i = 0; i < count; ++i)
+        scales[size_t(i)] = computeScale(
+            findLargest(0, numbers.data() + i * group, group), bits);
+    } else {
+      float largest = 0;
+      for (int64_t begin = 0; begin < group; begin += blockElements) {
+        int64_t now = std::min(blockElements, group - begin);
+        absl::Status status = read(first * group + begin, now);
+        if (!status.ok())
+          return status;
+        largest = findLargest(largest, numbers.data(), now);
+      }
+      scales[0] = computeScale(largest, bits);
+    }
+    narrow(ElementKind::F16, scales.data(), count, to);
+    int64_t bad = findNonFinite(ElementKind::F16, to, count);
+    if (bad < 0)
+      return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(
+        "tensor '", name.str(), "': the scale ", scales[size_t(bad)],
+        " of the ", group, " elements at ",
+        formatIndex((first + bad) * group, shape), " does not fit f16"));
+  }
+
+  RecipeNode *input;
+  int64_t group;
+  unsigned bits;
+  ArrayRef<int64_t> shape; ///< Of the input.
+  StringRef name;
+  std::vector<char> elements;
+  std::vector<float> numbers, scales;
+};
+
+class QuantizeScalesNode : public GroupNode {
+public:
+  QuantizeScalesNode(QuantizeScalesOp op, int64_t count, RecipeNode *input,
+                     StringRef name)
+      : GroupNode(ElementKind::F16, count, input,
+                  op.getInput().getType().getShape().back() /
+                      op.getResult().getType().getShape().back(),
+                  unsigned(op.getBits()), op.getInput().getType().getShape(),
+                  name) {}
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    while (count > 0) {
+      int64_t now = std::min(count, std::max<int64_t>(getMaxGroups(), 1));
+      absl::Status status =
+          computeScales(first, now, static_cast<uint16_t *>(out));
+      if (!status.ok())
+        return status;
+      out = advance(out, now, getElementBytes());
+      first += now;
+      count -= now;
+    }
+    return absl::OkStatus();
+  }
+};
+
+class QuantizeNode : public GroupNode {
+public:
+  QuantizeNode(QuantizeOp op, ElementKind kind, RecipeNode *input,
+               StringRef name)
+      : GroupNode(kind, input->getCount(), input, int64_t(op.getGroup()),
+                  kind == ElementKind::I8 ? 8 : 4,
+                  op.getInput().getType().getShape(), name) {}
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    auto *to = static_cast<int8_t *>(out);
+    int64_t end = first + count;
+    while (first < end) {
+      // Groups whose scales are known, and what of their elements is held.
+      int64_t index = first / group, groups = 1;
+      int64_t heldBegin = index * group, heldEnd;
+      if (getMaxGroups() > 0) {
+        groups = std::min(getMaxGroups(), ceilDiv(end, group) - index);
+        heldEnd = heldBegin + groups * group;
+        absl::Status status = updateScales(index, groups);
+        if (!status.ok())
+          return status;
+      } else {
+        if (index != knownGroup) {
+          absl::Status status = updateScales(index, 1);
+          if (!status.ok())
+            return status;
+        }
+        heldBegin = first;
+        heldEnd = std::min({end, first + blockElements, (index + 1) * group});
+        absl::Status status = read(heldBegin, heldEnd - heldBegin);
+        if (!status.ok())
+          return status;
+      }
+      for (int64_t i = 0; i < groups; ++i) {
+        int64_t now = std::min({end, heldEnd, (index + i + 1) * group}) - first;
+        quantize(numbers.data() + (first - heldBegin), now, scales[size_t(i)],
+                 bits, to);
+        to += now;
+        first += now;
+      }
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  /// Leaves the rounded scales of groups in `scales`.
+  absl::Status updateScales(int64_t first, int64_t count) {
+    knownGroup = -1;
+    rounded.resize(size_t(count));
+    absl::Status status = computeScales(first, count, rounded.data());
+    if (!status.ok())
+      return status;
+    widen(ElementKind::F16, rounded.data(), count, scales.data());
+    knownGroup = first;
+    return absl::OkStatus();
+  }
+
+  std::vector<uint16_t> rounded;
+  int64_t knownGroup = -1; ///< The group of `scales[0]`.
+};
+
 class RotaryTableNode : public RecipeNode {
 public:
   RotaryTableNode(RotaryTableOp op, int64_t count)
@@ -661,11 +810,11 @@ static void transpose16(const T *from, int64_t fromStride, T *to) {
     std::memcpy(to + i * 16, &rows[i], sizeof(Row));
 }
 
-/// Interleaves \p rows rows of \p columns elements, \p tileRows to a tile;
-/// rows that are missing are zero.
+/// Interleaves \p rows rows of \p columns words, \p tileRows to a tile; rows
+/// that are missing have words \p missing.
 template <typename T>
 static void interleave(const T *from, int64_t rows, int64_t columns,
-                       int64_t tileRows, T *to) {
+                       int64_t tileRows, uint32_t missing, T *to) {
   int64_t column = 0;
   if (rows == 16 && tileRows == 16)
     for (; column + 16 <= columns; column += 16)
@@ -673,27 +822,41 @@ static void interleave(const T *from, int64_t rows, int64_t columns,
   for (; column < columns; ++column)
     for (int64_t row = 0; row < tileRows; ++row)
       to[column * tileRows + row] =
-          row < rows ? from[row * columns + column] : T(0);
+          row < rows ? from[row * columns + column] : T(missing);
 }
 
 namespace {
 
+/// Moves words: elements, or as many integers as fill 4 bytes. An element of
+/// this node is one as stored, which for integers is a byte.
 class PackNode : public RecipeNode {
 public:
-  PackNode(PackOp op, int64_t count, RecipeNode *input)
-      : RecipeNode(input->getKind(), count), input(input) {
+  PackNode(PackOp op, RecipeNode *input)
+      : RecipeNode(isInteger(input->getKind()) ? ElementKind::I8
+                                               : input->getKind(),
+                   0),
+        input(input) {
     auto type = cast<RankedTensorType>(op.getResult().getType());
-    tileRows = cast<TiledAttr>(type.getEncoding()).getRows();
+    auto tiled = cast<TiledAttr>(type.getEncoding());
+    tileRows = tiled.getRows();
     matrixRows = type.getDimSize(type.getRank() - 2);
-    columns = type.getDimSize(type.getRank() - 1);
+    wordElements = tiled.getColumns();
+    words = type.getDimSize(type.getRank() - 1) / wordElements;
+    wordSize = isInteger(input->getKind()) ? 4 : 1;
+    wordBytes = wordSize * getElementBytes();
+    // Zeros, which four bits hold as 8.
+    missing = input->getKind() == ElementKind::I4 ? 0x88888888 : 0;
+    if (input->getCount() > 0)
+      count = input->getCount() / (matrixRows * words * wordElements) *
+              ceilDiv(matrixRows, tileRows) * getGranule();
   }
 
-  int64_t getGranule() const override { return tileRows * columns; }
+  int64_t getGranule() const override { return tileRows * words * wordSize; }
 
   absl::Status evaluate(int64_t first, int64_t count, void *out) override {
-    int64_t tile = tileRows * columns;
+    int64_t tile = getGranule(), columnSize = tileRows * wordSize;
     int64_t readMax =
-        std::max<int64_t>(interleaveBytes / getElementBytes(), tileRows);
+        std::max<int64_t>(interleaveBytes / getElementBytes(), columnSize);
     while (count > 0) {
       int64_t index = first / tile, begin = first % tile, now;
       absl::Status status;
@@ -703,17 +866,17 @@ public:
         now = std::min({count / tile, readMax / tile, tiles - index % tiles}) *
               tile;
         status = packTiles(index, now / tile, out);
-      } else if (begin % tileRows == 0 && count >= tileRows) {
+      } else if (begin % columnSize == 0 && count >= columnSize) {
         // Some columns of one tile.
-        int64_t here = std::min({count, tile - begin, readMax}) / tileRows;
-        now = here * tileRows;
-        status = packColumns(index, begin / tileRows, here, out);
+        int64_t here = std::min({count, tile - begin, readMax}) / columnSize;
+        now = here * columnSize;
+        status = packColumns(index, begin / columnSize, here, out);
       } else {
         // Part of a column.
-        column.resize(size_t(tileRows * getElementBytes()));
-        status = packColumns(index, begin / tileRows, 1, column.data());
-        int64_t skip = begin % tileRows;
-        now = std::min(count, tileRows - skip);
+        column.resize(size_t(columnSize * getElementBytes()));
+        status = packColumns(index, begin / columnSize, 1, column.data());
+        int64_t skip = begin % columnSize;
+        now = std::min(count, columnSize - skip);
         std::memcpy(out, column.data() + skip * getElementBytes(),
                     size_t(now * getElementBytes()));
       }
@@ -735,55 +898,82 @@ private:
             std::min(tileRows, matrixRows - row)};
   }
 
+  /// Computes words [first, first + count) of the input.
+  absl::Status readWords(int64_t first, int64_t count, void *out) {
+    if (input->getKind() != ElementKind::I4)
+      return input->evaluate(first * wordElements, count * wordElements, out);
+    integers.resize(size_t(blockElements));
+    while (count > 0) {
+      int64_t now = std::min(count, blockElements / wordElements);
+      absl::Status status = input->evaluate(
+          first * wordElements, now * wordElements, integers.data());
+      if (!status.ok())
+        return status;
+      packNibbles(integers.data(), now, static_cast<uint8_t *>(out));
+      out = advance(out, now, wordBytes);
+      first += now;
+      count -= now;
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status packTiles(int64_t index, int64_t count, void *out) {
     int64_t row = getRows(index).first;
     auto [lastRow, lastRows] = getRows(index + count - 1);
-    int64_t elements = (lastRow + lastRows - row) * columns;
-    rows.resize(size_t(elements * getElementBytes()));
-    absl::Status status = input->evaluate(row * columns, elements, rows.data());
+    int64_t wordCount = (lastRow + lastRows - row) * words;
+    rows.resize(size_t(wordCount * wordBytes));
+    absl::Status status = readWords(row * words, wordCount, rows.data());
     if (!status.ok())
       return status;
-    int64_t tile = tileRows * columns;
+    int64_t tile = tileRows * words;
     for (int64_t i = 0; i < count; ++i)
-      interleaveBytesOf(rows.data() + i * tile * getElementBytes(),
-                        getRows(index + i).second, columns,
-                        advance(out, i * tile, getElementBytes()));
+      interleaveWords(rows.data() + i * tile * wordBytes,
+                      getRows(index + i).second, words,
+                      advance(out, i * tile, wordBytes));
     return absl::OkStatus();
   }
 
   absl::Status packColumns(int64_t index, int64_t begin, int64_t count,
                            void *out) {
     auto [row, rowCount] = getRows(index);
-    rows.resize(size_t(rowCount * count * getElementBytes()));
+    rows.resize(size_t(rowCount * count * wordBytes));
     for (int64_t i = 0; i < rowCount; ++i) {
       absl::Status status =
-          input->evaluate((row + i) * columns + begin, count,
-                          advance(rows.data(), i * count, getElementBytes()));
+          readWords((row + i) * words + begin, count,
+                    advance(rows.data(), i * count, wordBytes));
       if (!status.ok())
         return status;
     }
-    interleaveBytesOf(rows.data(), rowCount, count, out);
+    interleaveWords(rows.data(), rowCount, count, out);
     return absl::OkStatus();
   }
 
-  void interleaveBytesOf(const void *from, int64_t rowCount,
-                         int64_t columnCount, void *to) {
-    switch (getElementBytes()) {
+  void interleaveWords(const void *from, int64_t rowCount, int64_t columnCount,
+                       void *to) {
+    auto run = [&](auto word) {
+      using Word = decltype(word);
+      interleave(static_cast<const Word *>(from), rowCount, columnCount,
+                 tileRows, missing, static_cast<Word *>(to));
+    };
+    switch (wordBytes) {
     case 1:
-      return interleave(static_cast<const uint8_t *>(from), rowCount,
-                        columnCount, tileRows, static_cast<uint8_t *>(to));
+      return run(uint8_t());
     case 2:
-      return interleave(static_cast<const uint16_t *>(from), rowCount,
-                        columnCount, tileRows, static_cast<uint16_t *>(to));
+      return run(uint16_t());
     default:
-      return interleave(static_cast<const uint32_t *>(from), rowCount,
-                        columnCount, tileRows, static_cast<uint32_t *>(to));
+      return run(uint32_t());
     }
   }
 
   RecipeNode *input;
-  int64_t tileRows, matrixRows, columns;
+  int64_t tileRows, matrixRows;
+  int64_t words;        ///< Of a row.
+  int64_t wordElements; ///< Elements of the input in a word.
+  int64_t wordSize;     ///< Elements as stored in a word.
+  int64_t wordBytes;
+  uint32_t missing; ///< A word of a row past the last.
   std::vector<char> rows, column;
+  std::vector<int8_t> integers;
 };
 
 //===----------------------------------------------------------------------===//
@@ -850,6 +1040,16 @@ private:
   makeNode(Operation *op, ElementKind kind, int64_t count,
            ArrayRef<RecipeNode *> inputs, StringRef name) {
     using Result = absl::StatusOr<std::unique_ptr<RecipeNode>>;
+    auto isIntegerNode = [](RecipeNode *node) {
+      return isInteger(node->getKind());
+    };
+    if (isa<SourceOp>(op)
+            ? kind == ElementKind::I4
+            : isa<ConvertOp, DequantizeOp>(op) &&
+                  (isInteger(kind) || llvm::any_of(inputs, isIntegerNode)))
+      return absl::UnimplementedError(
+          absl::StrCat("the packer does not know '",
+                       op->getName().getStringRef().str(), "' of integers"));
     return llvm::TypeSwitch<Operation *, Result>(op)
         .Case([&](SourceOp op) -> Result {
           if (op.getOffsets().empty() && count > 0)
@@ -883,14 +1083,17 @@ private:
         .Case([&](RotaryTableOp op) -> Result {
           return std::make_unique<RotaryTableNode>(op, count);
         })
+        .Case([&](QuantizeOp op) -> Result {
+          return std::make_unique<QuantizeNode>(op, kind, inputs[0], name);
+        })
+        .Case([&](QuantizeScalesOp op) -> Result {
+          if (count > 0 && inputs[0]->getCount() == 0)
+            return absl::InvalidArgumentError("a group has no elements");
+          return std::make_unique<QuantizeScalesNode>(op, count, inputs[0],
+                                                      name);
+        })
         .Case([&](PackOp op) -> Result {
-          auto type = cast<RankedTensorType>(op.getResult().getType());
-          int64_t matrixRows = type.getDimSize(type.getRank() - 2);
-          int64_t tileRows = cast<TiledAttr>(type.getEncoding()).getRows();
-          int64_t packed =
-              count == 0 ? 0
-                         : count / matrixRows * roundUp(matrixRows, tileRows);
-          return std::make_unique<PackNode>(op, packed, inputs[0]);
+          return std::make_unique<PackNode>(op, inputs[0]);
         })
         .Default([](Operation *op) -> Result {
           return absl::UnimplementedError(

@@ -407,6 +407,245 @@ TEST_F(PackerTest, MakesRotaryTables) {
 }
 
 //===----------------------------------------------------------------------===//
+// Integers
+//===----------------------------------------------------------------------===//
+
+/// Straightforward rounding of groups: f16 scales, and integers by row.
+struct Quantized {
+  std::vector<uint16_t> scales;
+  std::vector<int> integers;
+};
+
+static Quantized quantizePlainly(const std::vector<float> &numbers,
+                                 int64_t group, int bits) {
+  Quantized result;
+  for (size_t begin = 0; begin < numbers.size(); begin += size_t(group)) {
+    float largest = 0;
+    for (size_t i = begin; i < begin + size_t(group); ++i)
+      if (std::fabs(numbers[i]) > std::fabs(largest))
+        largest = numbers[i];
+    float scale = bits == 8 ? std::fabs(largest) / 127 : largest / -8;
+    uint16_t rounded;
+    narrow(ElementKind::F16, &scale, 1, &rounded);
+    widen(ElementKind::F16, &rounded, 1, &scale);
+    result.scales.push_back(rounded);
+    for (size_t i = begin; i < begin + size_t(group); ++i) {
+      float value = scale == 0 ? 0 : std::nearbyint(numbers[i] / scale);
+      float most = bits == 8 ? 127 : 7, least = bits == 8 ? -127 : -8;
+      result.integers.push_back(int(std::fmin(std::fmax(value, least), most)));
+    }
+  }
+  return result;
+}
+
+/// [batch, n, k] integers as the packer should store them, one at a time.
+static Bytes tileIntegers(const std::vector<int> &integers, int64_t batch,
+                          int64_t n, int64_t k, int bits) {
+  int64_t tiles = (n + 15) / 16, columns = bits == 8 ? 4 : 8;
+  Bytes result(size_t(batch * tiles * 16 * k * bits / 8),
+               bits == 8 ? char(0) : char(0x88));
+  for (int64_t b = 0; b < batch; ++b)
+    for (int64_t row = 0; row < n; ++row)
+      for (int64_t column = 0; column < k; ++column) {
+        int value = integers[size_t((b * n + row) * k + column)];
+        int64_t block =
+            (b * tiles + row / 16) * (k / columns) + column / columns;
+        char &byte = result[size_t(block * 64 + row % 16 * 4 + column % 4)];
+        if (bits == 8) {
+          byte = char(value);
+        } else {
+          int shift = column % 8 < 4 ? 0 : 4;
+          byte = char((byte & ~(0xf << shift)) | (value + 8) << shift);
+        }
+      }
+  return result;
+}
+
+namespace {
+
+class QuantizeTest : public PackerTest {
+protected:
+  void writeNumbers(const std::vector<float> &numbers) {
+    Bytes bytes(numbers.size() * 4);
+    std::memcpy(bytes.data(), numbers.data(), bytes.size());
+    write("m", bytes);
+  }
+
+  /// Packs \p numbers of shape \p shape ("3x16x64"), whose last two sizes are n
+  /// and k, and compares integers and scales with straightforward code.
+  void check(const std::vector<float> &numbers, const std::string &shape,
+             int64_t n, int64_t k, int64_t group, int bits,
+             int64_t chunk = 4 << 20) {
+    writeNumbers(numbers);
+    int64_t batch = int64_t(numbers.size()) / n / k;
+    Quantized expected = quantizePlainly(numbers, group, bits);
+    std::string input = "tensor<" + shape + "xf32>", b = std::to_string(bits);
+    std::string source =
+        "%0 = deepseek.source \"t\" in [\"m\"] at [0] : " + input + "\n";
+    std::string integers = "tensor<" + shape + "xi" + b;
+    std::string tiled = integers + ", #deepseek.tiled<rows = 16, columns = " +
+                        (bits == 8 ? "4" : "8") + ">>";
+    PackOptions options;
+    options.chunkBytes = chunk;
+    Bytes bytes = tileIntegers(expected.integers, batch, n, k, bits);
+    EXPECT_EQ(packed(weight(source + "%1 = deepseek.quantize %0 group " +
+                                std::to_string(group) + " : " + input + " -> " +
+                                integers + ">\n%r = deepseek.pack %1 : " +
+                                integers + "> to " + tiled,
+                            tiled),
+                     int64_t(bytes.size()), options),
+              bytes)
+        << shape << " " << group << " " << bits << " " << chunk;
+
+    // The scales have n rows, too, of k / group columns.
+    std::string scales = "tensor<" + shape.substr(0, shape.rfind('x') + 1) +
+                         std::to_string(k / group) + "xf16";
+    std::string tiledScales = scales + ", #deepseek.tiled<rows = 16>>";
+    Bytes plain(expected.scales.size() * 2);
+    std::memcpy(plain.data(), expected.scales.data(), plain.size());
+    bytes = tile<uint16_t>(plain, batch, n, k / group);
+    EXPECT_EQ(packed(weight(source + "%1 = deepseek.quantize_scales %0 bits " +
+                                b + " : " + input + " -> " + scales +
+                                ">\n%r = deepseek.pack %1 : " + scales +
+                                "> to " + tiledScales,
+                            tiledScales),
+                     int64_t(bytes.size()), options),
+              bytes)
+        << shape << " " << group << " " << bits << " " << chunk;
+  }
+
+  std::vector<float> randomNumbers(int64_t count, float scale = 1) {
+    std::vector<float> numbers;
+    std::normal_distribution<float> normal(0, scale);
+    for (int64_t i = 0; i < count; ++i)
+      numbers.push_back(normal(random));
+    return numbers;
+  }
+};
+
+} // namespace
+
+TEST_F(QuantizeTest, RandomMatrices) {
+  for (int bits : {8, 4})
+    for (int64_t n : {1, 15, 16, 33})
+      for (int64_t group : {32, 64, 192}) {
+        int64_t k = 192;
+        std::string shape = std::to_string(n) + "x" + std::to_string(k);
+        for (int64_t chunk : {4096, 5000, 4 << 20})
+          check(randomNumbers(n * k), shape, n, k, group, bits, chunk);
+      }
+}
+
+TEST_F(QuantizeTest, StacksOfExperts) {
+  for (int bits : {8, 4})
+    for (int64_t chunk : {4096, 4 << 20})
+      check(randomNumbers(3 * 20 * 96), "3x20x96", 20, 96, 32, bits, chunk);
+}
+
+// More than is held at a time: of groups, and in a group.
+TEST_F(QuantizeTest, LongRowsAndLargeGroups) {
+  int64_t k = 90112;
+  for (int bits : {8, 4})
+    for (int64_t group : {int64_t(1024), k / 2, k})
+      check(randomNumbers(17 * k), "17x" + std::to_string(k), 17, k, group,
+            bits);
+  check(randomNumbers(2 * k), "2x" + std::to_string(k), 2, k, k, 8, 65536);
+}
+
+// Zeros, one outlier, the largest at both signs and in both orders, ties
+// between integers, and scales that are subnormal or zero in f16.
+TEST_F(QuantizeTest, EdgesOfGroups) {
+  constexpr int64_t group = 32, n = 12;
+  std::vector<float> numbers(n * group);
+  auto row = [&](int64_t i) { return &numbers[size_t(i * group)]; };
+  row(1)[31] = 1000;
+  row(2)[0] = -1000;
+  row(3)[5] = -2, row(3)[6] = 2;
+  row(4)[5] = 2, row(4)[6] = -2;
+  for (int i = 0; i < group; ++i) {
+    row(5)[i] = float(i - 16) / 2;         // Ties, if the scale is 1.
+    row(6)[i] = float(i - 16) * 0x1p-24f;  // Subnormal for 4 bits.
+    row(7)[i] = float(i + 1) * 0x1.8p-20f; // Subnormal for 8 bits.
+    row(8)[i] = float(i - 3) * 0x1p-30f;   // Rounds to 0.
+    row(9)[i] = -0.0f;
+    row(10)[i] = float(i - 16) * 0x1.13p-22f; // Far from its own scale.
+    row(11)[i] = float(i) * 0x1p-149f;
+  }
+  row(5)[0] = -127, row(5)[1] = 8;
+  for (int bits : {8, 4})
+    check(numbers, "12x32", n, group, group, bits);
+  // Scales of exactly 1: ties go to even integers.
+  for (int i = 0; i < group; ++i)
+    row(0)[i] = float(i - 16) / 2;
+  row(0)[1] = -7.5f;
+  check(numbers, "12x32", n, group, group, 4);
+}
+
+TEST_F(QuantizeTest, FromHalfPrecisionAndFP8) {
+  constexpr int64_t n = 20, k = 256;
+  std::vector<float> numbers = randomNumbers(n * k);
+  for (ElementKind kind :
+       {ElementKind::BF16, ElementKind::F16, ElementKind::F8E4M3FN}) {
+    Bytes source(size_t(n * k * sizeBytes(kind)));
+    narrow(kind, numbers.data(), n * k, source.data());
+    write("m", source);
+    std::vector<float> widened(numbers.size());
+    widen(kind, source.data(), n * k, widened.data());
+    bool isFP8 = kind == ElementKind::F8E4M3FN;
+    if (isFP8) {
+      float scales[4] = {1, 2, 3, 4};
+      Bytes bytes(16);
+      std::memcpy(bytes.data(), scales, 16);
+      write("s", bytes);
+      for (int64_t i = 0; i < n * k; ++i)
+        widened[size_t(i)] *= scales[i % k / 128];
+    }
+    std::string input = std::string("tensor<20x256x") + getName(kind) + ">";
+    std::string recipe =
+        "%0 = deepseek.source \"t\" in [\"m\"] at [0] : " + input + "\n";
+    if (isFP8)
+      recipe += R"(
+        %s = deepseek.source "s" in ["s"] at [0] : tensor<1x2xf32>
+        %1 = deepseek.dequantize %0, %s block 128 x 128
+          : tensor<20x256xf8E4M3FN>, tensor<1x2xf32> -> tensor<20x256xf32>
+        %2 = deepseek.quantize %1 group 64
+          : tensor<20x256xf32> -> tensor<20x256xi8>)";
+    else
+      recipe += "%2 = deepseek.quantize %0 group 64 : " + input +
+                " -> tensor<20x256xi8>";
+    std::string tiled =
+        "tensor<20x256xi8, #deepseek.tiled<rows = 16, columns = 4>>";
+    recipe += "\n%r = deepseek.pack %2 : tensor<20x256xi8> to " + tiled;
+    EXPECT_EQ(
+        packed(weight(recipe, tiled), 32 * k),
+        tileIntegers(quantizePlainly(widened, 64, 8).integers, 1, n, k, 8))
+        << getName(kind);
+  }
+}
+
+TEST_F(QuantizeTest, MovesIntegers) {
+  std::vector<float> numbers = randomNumbers(2 * 16 * 32);
+  writeNumbers(numbers);
+  Bytes packedBytes = packed(
+      weight(R"(
+        %0 = deepseek.source "t" in ["m"] at [0] : tensor<32x32xf32>
+        %1 = deepseek.quantize %0 group 32 : tensor<32x32xf32> -> tensor<32x32xi4>
+        %2 = deepseek.slice %1 axis 0 from 16 to 32
+          : tensor<32x32xi4> -> tensor<16x32xi4>
+        %3 = deepseek.slice %1 axis 0 from 0 to 16
+          : tensor<32x32xi4> -> tensor<16x32xi4>
+        %4 = deepseek.concat %2, %3 axis 0
+          : (tensor<16x32xi4>, tensor<16x32xi4>) -> tensor<32x32xi4>
+        %r = deepseek.pack %4 : tensor<32x32xi4>
+          to tensor<32x32xi4, #deepseek.tiled<rows = 16, columns = 8>>)",
+             "tensor<32x32xi4, #deepseek.tiled<rows = 16, columns = 8>>"),
+      512);
+  std::rotate(numbers.begin(), numbers.begin() + 16 * 32, numbers.end());
+  EXPECT_EQ(packedBytes, tileIntegers(quantizePlainly(numbers, 32, 4).integers,
+                                      1, 32, 32, 4));
+}
+
+//===----------------------------------------------------------------------===//
 // Bad input
 //===----------------------------------------------------------------------===//
 
@@ -479,6 +718,40 @@ TEST_F(PackerTest, RefusesShortFilesAndOverlaps) {
             "64, but got 0");
 }
 
+TEST_F(QuantizeTest, RefusesScalesThatDoNotFit) {
+  std::vector<float> numbers(4 * 64);
+  numbers[2 * 64 + 40] = -1e7f;
+  writeNumbers(numbers);
+  auto message = [&](const std::string &op, const std::string &type) {
+    return messageOf(
+        pack(weight("%0 = deepseek.source \"t\" in [\"m\"] at [0] : "
+                    "tensor<4x64xf32>\n%r = deepseek." +
+                        op + " : tensor<4x64xf32> -> " + type,
+                    type),
+             256));
+  };
+  EXPECT_EQ(message("quantize %0 group 32", "tensor<4x64xi8>"),
+            "weight 'w': tensor 't': the scale 78740.2 of the 32 elements at "
+            "[2, 32] does not fit f16");
+  EXPECT_EQ(message("quantize_scales %0 bits 4", "tensor<4x1xf16>"),
+            "weight 'w': tensor 't': the scale 1.25e+06 of the 64 elements at "
+            "[2, 0] does not fit f16");
+  numbers[2 * 64 + 40] = NAN;
+  writeNumbers(numbers);
+  EXPECT_EQ(message("quantize %0 group 32", "tensor<4x64xi8>"),
+            "weight 'w': 'm': tensor 't' has NaN at [2, 40]");
+}
+
+TEST_F(QuantizeTest, RefusesFourBitsWithoutTiles) {
+  EXPECT_EQ(messageOf(pack(
+                weight("%0 = deepseek.source \"t\" in [\"m\"] at [0] : "
+                       "tensor<4x64xf32>\n%r = deepseek.quantize %0 group 32 : "
+                       "tensor<4x64xf32> -> tensor<4x64xi4>",
+                       "tensor<4x64xi4>"),
+                256)),
+            "weight 'w': a weight of type tensor<4x64xi4> cannot be stored");
+}
+
 //===----------------------------------------------------------------------===//
 // Memory
 //===----------------------------------------------------------------------===//
@@ -520,4 +793,30 @@ TEST_F(PackerTest, MemoryIsBounded) {
   constexpr int64_t mostKiB = 128 << 10;
 #endif
   EXPECT_LT(after.ru_maxrss - before.ru_maxrss, mostKiB);
+}
+
+// Integers of 1.5 GiB of zeros, by groups and by whole rows.
+TEST_F(PackerTest, MemoryOfIntegersIsBounded) {
+  int file = ::open((folder + "/big").c_str(), O_CREAT | O_WRONLY, 0600);
+  ASSERT_GE(file, 0);
+  ASSERT_EQ(ftruncate(file, off_t(3) << 29), 0);
+  close(file);
+  std::string tiled =
+      "tensor<3x4096x65536xi4, #deepseek.tiled<rows = 16, columns = 8>>";
+  rusage before, after;
+  getrusage(RUSAGE_SELF, &before);
+  for (std::string group : {"128", "65536"}) {
+    absl::Status status = pack(
+        weight("%0 = deepseek.source \"t\" in [\"big\"] at [0] : "
+               "tensor<3x4096x65536xbf16>\n%1 = deepseek.quantize %0 group " +
+                   group +
+                   " : tensor<3x4096x65536xbf16> -> tensor<3x4096x65536xi4>\n"
+                   "%r = deepseek.pack %1 : tensor<3x4096x65536xi4> to " +
+                   tiled,
+               tiled),
+        int64_t(3) * 4096 * 65536 / 2);
+    EXPECT_TRUE(status.ok()) << status.ToString();
+  }
+  getrusage(RUSAGE_SELF, &after);
+  EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 64 << 10);
 }

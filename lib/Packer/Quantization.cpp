@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Rounds groups of weights to integers. Loops have no branches, so that they
+// become vector code.
+
+#include "lib/Packer/Quantization.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <cstring>
+
+using namespace hadal;
+
+static uint32_t toBits(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  return bits;
+}
+
+static float toFloat(int32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+float hadal::findLargest(float largest, const float *data, int64_t count) {
+  // Bits of magnitudes compare as the magnitudes do, and those of the other
+  // sign are negative.
+  int32_t positive = 0, negative = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    uint32_t bits = toBits(data[i]);
+    positive = std::max(positive, int32_t(bits));
+    negative = std::max(negative, int32_t(bits ^ 0x80000000));
+  }
+  int32_t magnitude = std::max(positive, negative);
+  if (magnitude <= int32_t(toBits(largest) & 0x7fffffff))
+    return largest;
+  if (positive != negative)
+    return positive > negative ? toFloat(positive) : -toFloat(negative);
+  while (int32_t(toBits(*data) & 0x7fffffff) != magnitude)
+    ++data;
+  return *data;
+}
+
+float hadal::computeScale(float largest, unsigned bits) {
+  assert((bits == 8 || bits == 4) && "expected a size that the dialect has");
+  return bits == 8 ? std::fabs(largest) / 127 : largest / -8;
+}
+
+void hadal::quantize(const float *from, int64_t count, float scale,
+                     unsigned bits, int8_t *to) {
+  if (scale == 0) {
+    std::fill_n(to, count, int8_t(0));
+    return;
+  }
+  // A float of this size has a unit in the last place of 1, so that adding it
+  // rounds to an integer, which is left in the low bits.
+  constexpr float magic = 0x1.8p23f;
+  float smallest = bits == 8 ? -127 : -8, largest = bits == 8 ? 127 : 7;
+  for (int64_t i = 0; i < count; ++i) {
+    // Clamped first: the bounds are integers, so the result is the same.
+    float value = std::min(std::max(from[i] / scale, smallest), largest);
+    to[i] = int8_t(toBits(value + magic) - toBits(magic));
+  }
+}
+
+void hadal::packNibbles(const int8_t *from, int64_t count, uint8_t *to) {
+  for (int64_t i = 0; i < count; ++i) {
+    uint64_t elements;
+    std::memcpy(&elements, from + i * 8, sizeof(elements));
+    elements &= 0x0f0f0f0f0f0f0f0f;
+    // Adding 8 flips the highest of four bits.
+    auto word = uint32_t(elements | elements >> 28) ^ 0x88888888;
+    std::memcpy(to + i * 4, &word, sizeof(word));
+  }
+}

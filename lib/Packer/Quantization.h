@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Rounds groups of weights to integers of one scale, as `deepseek.quantize` and
+// `deepseek.quantize_scales` say.
+
+#ifndef HADAL_PACKER_QUANTIZATION_H
+#define HADAL_PACKER_QUANTIZATION_H
+
+#include <cstdint>
+
+namespace hadal {
+
+/// The element of largest magnitude among \p largest and the \p count numbers
+/// at \p data; of equal ones, the first. NaN is the largest of all.
+float findLargest(float largest, const float *data, int64_t count);
+
+/// The scale of a group whose largest element is \p largest, for integers of
+/// \p bits, 8 or 4; not rounded yet.
+float computeScale(float largest, unsigned bits);
+
+/// Divides \p count numbers by \p scale and rounds them to integers of \p bits,
+/// 8 or 4, to nearest, ties to even; with a scale of 0 they become 0.
+void quantize(const float *from, int64_t count, float scale, unsigned bits,
+              int8_t *to);
+
+/// Packs 8 * \p count integers of four bits, each in a byte, into \p count
+/// words of 4 bytes: byte j of a word has element j in its low and element 4 +
+/// j in its high nibble, each plus 8.
+void packNibbles(const int8_t *from, int64_t count, uint8_t *to);
+
+} // namespace hadal
+
+#endif // HADAL_PACKER_QUANTIZATION_H
