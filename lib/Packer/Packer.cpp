@@ -35,9 +35,10 @@ absl::StatusOr<int64_t> hadal::getStoredBytes(Operation *op) {
   std::optional<ElementKind> kind = getElementKind(type.getElementType());
   if (kind == ElementKind::I4) {
     // Only tiles have two of them in a byte, and those have whole words.
-    if (!type.getEncoding())
+    if (type.getEncoding())
+      factors.back() /= 2;
+    else
       kind = std::nullopt;
-    factors.back() /= 2;
   } else if (kind) {
     factors.push_back(sizeBytes(*kind));
   }
