@@ -220,6 +220,57 @@ static Tensor dequantize(DequantizeOp op, Tensor input, const Tensor &scales) {
   return input;
 }
 
+static FloatType f16Of(Operation *op) {
+  return cast<FloatType>(Type(Float16Type::get(op->getContext())));
+}
+
+/// The scale of \p group numbers, rounded to f16, for integers of \p bits.
+static double scaleOf(const double *values, int64_t group, uint64_t bits,
+                      FloatType f16) {
+  double largest = 0;
+  for (int64_t i = 0; i < group; ++i)
+    if (std::abs(values[i]) > std::abs(largest))
+      largest = values[i];
+  float scale =
+      bits == 8 ? float(std::abs(largest)) / 127 : float(largest) / -8;
+  return roundTo(double(scale), f16);
+}
+
+static FailureOr<Tensor> quantizeScales(QuantizeScalesOp op,
+                                        const Tensor &input) {
+  Tensor result(shapeOf(op.getResult()));
+  int64_t group = input.columns() / result.columns();
+  for (auto [i, scale] : llvm::enumerate(result.values)) {
+    scale = scaleOf(input.values.data() + int64_t(i) * group, group,
+                    op.getBits(), f16Of(op));
+    if (!std::isfinite(scale))
+      return op.emitOpError("expects scales that fit f16, but got ")
+             << scale << " for group " << i;
+  }
+  return result;
+}
+
+static FailureOr<Tensor> quantize(QuantizeOp op, Tensor input) {
+  auto group = int64_t(op.getGroup());
+  bool is8 = cast<RankedTensorType>(op.getResult().getType())
+                 .getElementType()
+                 .isInteger(8);
+  double least = is8 ? -127 : -8, most = is8 ? 127 : 7;
+  for (size_t begin = 0; begin < input.values.size(); begin += size_t(group)) {
+    double *values = input.values.data() + begin;
+    double scale = scaleOf(values, group, is8 ? 8 : 4, f16Of(op));
+    if (!std::isfinite(scale))
+      return op.emitOpError("expects scales that fit f16, but got ")
+             << scale << " for group " << begin / size_t(group);
+    for (int64_t i = 0; i < group; ++i) {
+      // In f32, as the division could round to a tie in another way in f64.
+      float quotient = scale == 0 ? 0 : float(values[i]) / float(scale);
+      values[i] = std::clamp(double(std::nearbyint(quotient)), least, most);
+    }
+  }
+  return input;
+}
+
 static Tensor rotaryTable(RotaryTableOp op) {
   Tensor result(shapeOf(op.getResult()));
   FloatType type = elementType(op.getResult());
@@ -249,7 +300,8 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
   for (Operation &op : weight.getRecipe().front()) {
     for (Type type : op.getResultTypes()) {
       auto tensor = dyn_cast<RankedTensorType>(type);
-      if (!tensor || !isa<FloatType>(tensor.getElementType()))
+      bool mayBeInteger = !isa<SourceOp, ConvertOp, DequantizeOp>(op);
+      if (!tensor || !(isa<FloatType>(tensor.getElementType()) || mayBeInteger))
         return op.emitOpError("expects floating point in the reference, but "
                               "got ")
                << type;
@@ -285,6 +337,12 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
               Tensor scales = take(dequantizeOp.getScales());
               return dequantize(dequantizeOp, take(dequantizeOp.getInput()),
                                 scales);
+            })
+            .Case([&](QuantizeOp quantizeOp) {
+              return quantize(quantizeOp, take(quantizeOp.getInput()));
+            })
+            .Case([&](QuantizeScalesOp scales) {
+              return quantizeScales(scales, take(scales.getInput()));
             })
             .Case([&](RotaryTableOp table) { return rotaryTable(table); })
             // A layout changes where values are, not what they are.

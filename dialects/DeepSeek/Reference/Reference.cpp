@@ -74,20 +74,52 @@ static bool fits(const Tensor &tensor, Type type) {
 }
 
 namespace {
-/// The multipliers of the elements of matrix `m` of a stack in FP8, or of a
-/// single one; 1 without scales.
+/// The multipliers of the elements of matrix `m` of a stack in FP8 or of
+/// integers, or of a single one; 1 without scales.
 struct BlockScales {
   const Tensor *scales;
+  int64_t blockRows = 1, blockColumns = 1;
   int64_t m = 0;
 
   double at(int64_t i, int64_t j) const {
     if (!scales)
       return 1;
     int64_t rows = scales->shape[size_t(scales->rank() - 2)];
-    return scales->row(m * rows + i / fp8BlockSize)[j / fp8BlockSize];
+    return scales->row(m * rows + i / blockRows)[j / blockColumns];
   }
 };
 } // namespace
+
+/// The multipliers of \p weight, a value of FP8 or integers, if \p scales has
+/// any.
+static BlockScales scalesOf(Value weight, const Tensor *scales, int64_t m = 0) {
+  auto type = cast<RankedTensorType>(weight.getType());
+  if (!scales)
+    return {nullptr};
+  if (isa<FloatType>(type.getElementType()))
+    return {scales, fp8BlockSize, fp8BlockSize, m};
+  return {scales, 1, type.getShape().back() / scales->columns(), m};
+}
+
+/// Rounds each \p group of the \p count numbers at \p x to 8-bit integers of
+/// one scale. In f32 and with a reciprocal, as kernels do, because another
+/// integer would be another result.
+static std::vector<double> roundInput(const double *x, int64_t count,
+                                      std::optional<uint64_t> group) {
+  std::vector<double> result(x, x + count);
+  for (int64_t begin = 0; group && begin < count; begin += int64_t(*group)) {
+    auto values = MutableArrayRef(result).slice(size_t(begin), size_t(*group));
+    float largest = 0;
+    for (double value : values)
+      largest = std::max(largest, std::abs(float(value)));
+    float scale = largest / 127, inverse = scale == 0 ? 0 : 1 / scale;
+    for (double &value : values) {
+      float integer = std::nearbyint(float(value) * inverse);
+      value = double(std::clamp(integer, -127.0f, 127.0f)) * double(scale);
+    }
+  }
+  return result;
+}
 
 /// Returns `W x`, where row i of W, `[n, k]`, is at \p weight + i * k.
 static std::vector<double> multiply(const double *weight, BlockScales scales,
@@ -164,9 +196,10 @@ static LogicalResult expectSupported(Operation *op, Type type) {
   if (!tensor)
     return success();
   Type element = tensor.getElementType();
-  if (!isa<FloatType>(element) && !element.isSignlessInteger(32))
-    return op->emitError("expects floating point or i32 in the reference, but "
-                         "got ")
+  if (!isa<FloatType>(element) && !element.isSignlessInteger(32) &&
+      !element.isSignlessInteger(8) && !element.isSignlessInteger(4))
+    return op->emitError("expects floating point, i32, i8 or i4 in the "
+                         "reference, but got ")
            << tensor;
   if (tensor.hasStaticShape())
     return success();
@@ -287,10 +320,13 @@ LogicalResult Interpreter::Frame::visit(RMSNormOp op) {
 
 LogicalResult Interpreter::Frame::visit(LinearOp op) {
   const Tensor &input = at(op.getInput()), &weight = at(op.getWeight());
-  BlockScales scales{op.getScales() ? &at(op.getScales()) : nullptr};
+  BlockScales scales =
+      scalesOf(op.getWeight(), op.getScales() ? &at(op.getScales()) : nullptr);
   Tensor result({input.rows(), weight.rows()});
   for (int64_t t = 0; t < input.rows(); ++t) {
-    std::vector<double> row = multiply(weight.row(0), scales, input.row(t),
+    std::vector<double> x =
+        roundInput(input.row(t), input.columns(), op.getActivationGroup());
+    std::vector<double> row = multiply(weight.row(0), scales, x.data(),
                                        weight.rows(), weight.columns());
     if (op.getBias())
       for (auto [value, bias] : llvm::zip(row, at(op.getBias()).values))
@@ -302,10 +338,16 @@ LogicalResult Interpreter::Frame::visit(LinearOp op) {
 
 LogicalResult Interpreter::Frame::visit(LMHeadOp op) {
   const Tensor &input = at(op.getInput()), &weight = at(op.getWeight());
+  BlockScales scales =
+      scalesOf(op.getWeight(), op.getScales() ? &at(op.getScales()) : nullptr);
   Tensor result({input.rows(), weight.rows()});
-  for (int64_t r = 0; r < input.rows(); ++r)
-    for (int64_t v = 0; v < weight.rows(); ++v)
-      result.row(r)[v] = dot(input.row(r), weight.row(v), weight.columns());
+  for (int64_t r = 0; r < input.rows(); ++r) {
+    std::vector<double> x =
+        roundInput(input.row(r), input.columns(), op.getActivationGroup());
+    llvm::copy(multiply(weight.row(0), scales, x.data(), weight.rows(),
+                        weight.columns()),
+               result.row(r));
+  }
   return set(op, op.getResult(), std::move(result));
 }
 
@@ -611,15 +653,17 @@ LogicalResult Interpreter::Frame::visit(ExpertsOp op) {
     return failure();
   const Tensor &input = at(op.getInput()), &experts = at(op.getExperts());
   const Tensor &weights = at(op.getWeights());
-  const Tensor &gate = at(op.getGate()), &up = at(op.getUp());
-  const Tensor &down = at(op.getDown());
+  const Tensor &gate = at(op.getGate());
   int64_t inner = gate.shape[1], hidden = gate.shape[2];
-  auto multiplyBy = [&](const Tensor &matrices, unsigned scales, int64_t e,
-                        const double *x) {
-    BlockScales blocks{
-        op.getScales().empty() ? nullptr : &at(op.getScales()[scales]), e};
+  auto multiplyBy = [&](Value value, unsigned scales, int64_t e,
+                        const double *input) {
+    const Tensor &matrices = at(value);
+    BlockScales blocks = scalesOf(
+        value, op.getScales().empty() ? nullptr : &at(op.getScales()[scales]),
+        e);
     int64_t n = matrices.shape[1], k = matrices.shape[2];
-    return multiply(matrices.row(e * n), blocks, x, n, k);
+    std::vector<double> x = roundInput(input, k, op.getActivationGroup());
+    return multiply(matrices.row(e * n), blocks, x.data(), n, k);
   };
   Tensor result({input.rows(), hidden});
   for (int64_t t = 0; t < input.rows(); ++t)
@@ -628,11 +672,11 @@ LogicalResult Interpreter::Frame::visit(ExpertsOp op) {
       if (e < 0 || e >= gate.shape[0])
         return op.emitOpError("expects experts in [0, ")
                << gate.shape[0] << "), but got " << e;
-      std::vector<double> gated = multiplyBy(gate, 0, e, input.row(t));
-      std::vector<double> upped = multiplyBy(up, 1, e, input.row(t));
+      std::vector<double> gated = multiplyBy(op.getGate(), 0, e, input.row(t));
+      std::vector<double> upped = multiplyBy(op.getUp(), 1, e, input.row(t));
       for (int64_t i = 0; i < inner; ++i)
         gated[size_t(i)] = silu(gated[size_t(i)]) * upped[size_t(i)];
-      std::vector<double> out = multiplyBy(down, 2, e, gated.data());
+      std::vector<double> out = multiplyBy(op.getDown(), 2, e, gated.data());
       for (int64_t i = 0; i < hidden; ++i)
         result.row(t)[i] += weights.row(t)[s] * out[size_t(i)];
     }

@@ -18,9 +18,9 @@
 namespace hadal::deepseek {
 
 /// Runs a module of the deepseek dialect. Activations are f64 throughout and
-/// never rounded; weights have the values of their stored type. Only func.func,
-/// func.call, func.return and arith.constant may stand beside ops of the
-/// dialect.
+/// never rounded, unless an `activation_group` says so; weights have the values
+/// of their stored type. Only func.func, func.call, func.return and
+/// arith.constant may stand beside ops of the dialect.
 ///
 /// Sums are taken in the order of their index, so that a result does not
 /// depend on what else is in the batch.

@@ -66,6 +66,47 @@ TEST_F(ReferenceOpsTest, LinearWithScales) {
   EXPECT_EQ(result.values[128], 3 * 128 + 4);
 }
 
+// One scale of a weight for two groups of the input.
+TEST_F(ReferenceOpsTest, LinearWithIntegers) {
+  load(
+      R"(func.func @f(%x: tensor<?x64xf32>, %w: tensor<2x64xi8>, %s: tensor<2x1xf16>, %b: tensor<2xf32>) -> tensor<?x2xf32> {
+    %0 = deepseek.linear %x, %w bias %b : tensor<2xf32> scales %s : tensor<2x1xf16> activation_group 32 : tensor<?x64xf32>, tensor<2x64xi8> -> tensor<?x2xf32>
+    return %0 : tensor<?x2xf32>
+  })");
+  Tensor x({2, 64}), w({2, 64}), scales({2, 1}, {0.25, 2});
+  // Rounded to halves: 0.75 and 1.25 are ties, which go to 1. The other groups
+  // have a scale of 0.1f, or zeros.
+  llvm::copy(ArrayRef<double>{-63.5, 0.74, 0.75, 1.25}, x.row(0));
+  llvm::copy(ArrayRef<double>{12.7, 1.04, 0.04}, x.row(0) + 32);
+  x.row(1)[63] = -127;
+  for (int64_t j = 0; j < 64; ++j) {
+    w.row(0)[j] = 1;
+    w.row(1)[j] = double(j);
+  }
+  double tenth = double(0.1f);
+  expectValues(call({x, w, scales, Tensor({2}, {1, 0})})[0],
+               {1 + 0.25 * (-63.5 + 0.5 + 1 + 1 + 137 * tenth),
+                2 * (0.5 + 2 + 3 + (127 * 32 + 10 * 33) * tenth),
+                1 - 0.25 * 127, -2.0 * 63 * 127},
+               1e-9);
+}
+
+TEST_F(ReferenceOpsTest, LMHeadWithIntegers) {
+  load(
+      R"(func.func @f(%x: tensor<?x64xf32>, %w: tensor<1x64xi4>, %s: tensor<1x2xf16>) -> tensor<?x1xf32> {
+    %0 = deepseek.lm_head %x, %w scales %s : tensor<1x2xf16> activation_group 32 : tensor<?x64xf32>, tensor<1x64xi4> -> tensor<?x1xf32>
+    return %0 : tensor<?x1xf32>
+  })");
+  Tensor x({1, 64}), w({1, 64}), scales({1, 2}, {0.25, 3});
+  x.values[0] = 127;
+  x.values[1] = 0.4;
+  x.values[32] = 254;
+  x.values[33] = -3;
+  w.values.assign(64, -8);
+  expectValues(call({x, w, scales})[0],
+               {-8 * 0.25 * 127 - 8 * 3.0 * (254 - 4)});
+}
+
 TEST_F(ReferenceOpsTest, HeadLinearSkipsTheEndOfAHead) {
   load(
       R"(func.func @f(%x: tensor<?x6xf32>, %w: tensor<2x1x2xf32>) -> tensor<?x2xf32> {
@@ -199,6 +240,36 @@ TEST_F(ReferenceOpsTest, Experts) {
               "expects experts in [0, 3), but got 3");
 }
 
+// What `down` reads is rounded, too.
+TEST_F(ReferenceOpsTest, ExpertsWithIntegers) {
+  load(
+      R"(func.func @f(%x: tensor<?x32xf32>, %e: tensor<?x1xi32>, %w: tensor<?x1xf32>, %g: tensor<2x32x32xi8>, %u: tensor<2x32x32xi8>, %d: tensor<2x32x32xi8>, %gs: tensor<2x32x1xf16>, %us: tensor<2x32x1xf16>, %ds: tensor<2x32x1xf16>) -> tensor<?x32xf32> {
+    %0 = deepseek.experts %x, %e, %w gate %g up %u down %d scales %gs, %us, %ds : tensor<2x32x1xf16>, tensor<2x32x1xf16>, tensor<2x32x1xf16> activation_group 32 : tensor<?x32xf32>, tensor<?x1xi32>, tensor<?x1xf32>, tensor<2x32x32xi8>, tensor<2x32x32xi8>, tensor<2x32x32xi8> -> tensor<?x32xf32>
+    return %0 : tensor<?x32xf32>
+  })");
+  Tensor x({1, 32}), gate({2, 32, 32}), up({2, 32, 32}), down({2, 32, 32});
+  Tensor ones({2, 32, 1}), twos({2, 32, 1}), halves({2, 32, 1});
+  ones.values.assign(64, 1);
+  twos.values.assign(64, 2);
+  halves.values.assign(64, 0.5);
+  x.values[0] = 63.5;
+  x.values[1] = 0.74; // Rounds to 0.5.
+  gate.row(32)[1] = 1;
+  gate.row(33)[1] = 3;
+  up.row(32)[0] = 1;
+  up.row(33)[1] = 1;
+  down.row(32)[0] = 2;
+  down.row(33)[1] = 2;
+  // silu(1) * 63.5 is 127 steps; silu(3) * 0.5 is 3.9 of them.
+  double step = double(float(silu(1) * 63.5) / 127);
+  std::vector<double> expected(32);
+  expected[0] = 0.25 * 127 * step;
+  expected[1] = 0.25 * 4 * step;
+  expectValues(call({x, Tensor({1, 1}, {1}), Tensor({1, 1}, {0.25}), gate, up,
+                     down, twos, ones, halves})[0],
+               expected);
+}
+
 TEST_F(ReferenceOpsTest, GatherRowsAndLMHead) {
   load(
       R"(func.func @f(%x: tensor<?x2xf32>, %r: tensor<?xi32>, %w: tensor<3x2xf32>) -> tensor<?x3xf32> {
@@ -229,11 +300,11 @@ TEST_F(ReferenceOpsTest, UnknownColumnsAreAnError) {
 }
 
 TEST_F(ReferenceOpsTest, UnknownElementsAreAnError) {
-  load(R"(func.func @f(%x: tensor<2xi8>) -> tensor<2xi8> {
-    return %x : tensor<2xi8>
+  load(R"(func.func @f(%x: tensor<2xi16>) -> tensor<2xi16> {
+    return %x : tensor<2xi16>
   })");
-  expectError({Tensor({2})}, "expects floating point or i32 in the reference, "
-                             "but got 'tensor<2xi8>'");
+  expectError({Tensor({2})}, "expects floating point, i32, i8 or i4 in the "
+                             "reference, but got 'tensor<2xi16>'");
 }
 
 TEST_F(ReferenceOpsTest, ArgumentsMustFitTheirTypes) {

@@ -151,6 +151,60 @@ TEST_F(ReferenceRecipeTest, Dequantize) {
                                  double(float(5 * b))}));
 }
 
+/// Two groups; the largest of them are 15 / 128 and 15 / 8, the last of each.
+const char *const groups = R"(
+  %0 = deepseek.source "w" in ["bytes"] at [0] : tensor<1x64xf8E4M3FN>
+  %1 = deepseek.convert %0 : tensor<1x64xf8E4M3FN> to tensor<1x64xf32>
+)";
+
+TEST_F(ReferenceRecipeTest, Quantize) {
+  Tensor wide = evaluate("tensor<1x64xi8>", std::string(groups) + R"(
+    %2 = deepseek.quantize %1 group 32 : tensor<1x64xf32> -> tensor<1x64xi8>
+    deepseek.yield %2 : tensor<1x64xi8>)");
+  Tensor narrow =
+      evaluate("tensor<1x64xi4, #deepseek.tiled<rows = 16, columns = 8>>",
+               std::string(groups) + R"(
+    %2 = deepseek.quantize %1 group 32 : tensor<1x64xf32> -> tensor<1x64xi4>
+    %3 = deepseek.pack %2 : tensor<1x64xi4> to tensor<1x64xi4, #deepseek.tiled<rows = 16, columns = 8>>
+    deepseek.yield %3 : tensor<1x64xi4, #deepseek.tiled<rows = 16, columns = 8>>)");
+  ASSERT_EQ(wide.values.size(), 64u);
+  ASSERT_EQ(narrow.values.size(), 64u);
+  auto expectAt = [&](size_t i, double expectedWide, double expectedNarrow) {
+    EXPECT_EQ(wide.values[i], expectedWide) << i;
+    EXPECT_EQ(narrow.values[i], expectedNarrow) << i;
+  };
+  expectAt(0, 0, 0);
+  expectAt(3, 6, 0);   // 6.35 and -0.4
+  expectAt(4, 8, -1);  // 8.47 and -0.53
+  expectAt(8, 17, -1); // 16.93 and -1.07
+  expectAt(31, 127, -8);
+  expectAt(32, 8, -1);  // 8.47 and -0.53
+  expectAt(56, 68, -4); // 67.73 and -4.27
+  expectAt(63, 127, -8);
+}
+
+TEST_F(ReferenceRecipeTest, QuantizeScales) {
+  // 15 / 1016 is 2^-7 (1 + 911.1 / 1024).
+  expectValues(evaluate("tensor<1x2xf16>", std::string(groups) + R"(
+    %2 = deepseek.quantize_scales %1 bits 8 : tensor<1x64xf32> -> tensor<1x2xf16>
+    deepseek.yield %2 : tensor<1x2xf16>)"),
+               {std::ldexp(1935, -21), std::ldexp(1935, -17)}, 0);
+  expectValues(evaluate("tensor<1x1xf16>", std::string(groups) + R"(
+    %2 = deepseek.quantize_scales %1 bits 4 : tensor<1x64xf32> -> tensor<1x1xf16>
+    deepseek.yield %2 : tensor<1x1xf16>)"),
+               {-15.0 / 64}, 0);
+}
+
+TEST_F(ReferenceRecipeTest, ScalesThatDoNotFit) {
+  // Numbers of the bits 0x7e7e7e7e, about 8e37.
+  writeFile(folder.str().str() + "/huge", std::string(128, '~'));
+  expectRecipeError("tensor<1x32xi8>", R"(
+    %0 = deepseek.source "w" in ["huge"] at [0] : tensor<1x32xf32>
+    %1 = deepseek.quantize %0 group 32 : tensor<1x32xf32> -> tensor<1x32xi8>
+    deepseek.yield %1 : tensor<1x32xi8>)",
+                    "expects scales that fit f16");
+}
+
 TEST_F(ReferenceRecipeTest, RotaryTable) {
   Tensor tensor = evaluate("tensor<3x4xf32>", R"(
     %0 = deepseek.rotary_table <dim = 4, theta = 1.0e4 : f64, layout = half_split> : tensor<3x4xf32>
