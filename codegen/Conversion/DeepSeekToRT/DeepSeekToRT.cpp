@@ -545,6 +545,8 @@ static LogicalResult checkHeadFits(Operation *op, PageLayout page) {
 LogicalResult FunctionConverter::convert(AttentionOp op) {
   PageLayout page = PageLayout::get(cast<KVCacheType>(op.getCache().getType()),
                                     program.options.pageTokens);
+  if (failed(checkHeadFits(op, page)))
+    return failure();
   Value positions = at(op.getPositions()), sequences = at(op.getSequences());
   Value layer = at(op.getLayer());
   SmallVector<Value> append = {at(op.getKey()), at(op.getValue()), positions,
@@ -564,6 +566,8 @@ LogicalResult FunctionConverter::convert(AttentionOp op) {
 LogicalResult FunctionConverter::convert(AbsorbedAttentionOp op) {
   PageLayout page = PageLayout::get(cast<KVCacheType>(op.getCache().getType()),
                                     program.options.pageTokens);
+  if (failed(checkHeadFits(op, page)))
+    return failure();
   Value positions = at(op.getPositions()), sequences = at(op.getSequences());
   Value layer = at(op.getLayer());
   SmallVector<Value> append = {at(op.getLatent()), at(op.getRopeKey()),
