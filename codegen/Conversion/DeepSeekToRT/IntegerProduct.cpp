@@ -213,8 +213,10 @@ KernelOp KernelSet::quantizeRows(TypeRange types, int64_t columns,
               Value x = b.loadVector(in, {row, k}, lanes);
               return Values{b.maxf(carried[0], math::AbsFOp::create(b, x))};
             })[0]);
-        Value scale = b.divf(largest, b.f32(127));
-        Value isZero = b.equalf(scale, b.f32(0));
+        // A subnormal scale has no finite inverse; its group counts as zeros.
+        Value quotient = b.divf(largest, b.f32(127));
+        Value isZero = b.lessf(quotient, b.f32(0x1p-126));
+        Value scale = b.select(isZero, b.f32(0), quotient);
         Value inverse = b.select(isZero, b.f32(0), b.divf(b.f32(1), scale));
         Value inverses = b.broadcast(inverse, lanes);
         Value sum =

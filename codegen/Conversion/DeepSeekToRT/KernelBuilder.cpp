@@ -128,10 +128,6 @@ Value KernelBuilder::lessf(Value a, Value b) {
   return arith::CmpFOp::create(*this, arith::CmpFPredicate::OLT, a, b);
 }
 
-Value KernelBuilder::equalf(Value a, Value b) {
-  return arith::CmpFOp::create(*this, arith::CmpFPredicate::OEQ, a, b);
-}
-
 Value KernelBuilder::select(Value condition, Value a, Value b) {
   return arith::SelectOp::create(*this, condition, a, b);
 }

@@ -61,7 +61,6 @@ public:
   Value fma(Value a, Value b, Value c);
   Value sqrt(Value a);
   Value lessf(Value a, Value b);
-  Value equalf(Value a, Value b);
   Value select(Value condition, Value a, Value b);
   /// e^x to 2 units in the last place; 0 below -87.3, finite above 88.
   Value exp(Value x);

@@ -13,6 +13,7 @@
 #include "llvm/ADT/TypeSwitch.h"
 
 #include <cmath>
+#include <limits>
 
 using namespace mlir;
 using namespace hadal;
@@ -112,7 +113,11 @@ static std::vector<double> roundInput(const double *x, int64_t count,
     float largest = 0;
     for (double value : values)
       largest = std::max(largest, std::abs(float(value)));
-    float scale = largest / 127, inverse = scale == 0 ? 0 : 1 / scale;
+    // A subnormal scale has no finite inverse; its group counts as zeros.
+    float scale = largest / 127;
+    if (scale < std::numeric_limits<float>::min())
+      scale = 0;
+    float inverse = scale == 0 ? 0 : 1 / scale;
     for (double &value : values) {
       float integer = std::nearbyint(float(value) * inverse);
       value = double(std::clamp(integer, -127.0f, 127.0f)) * double(scale);
