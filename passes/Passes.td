@@ -45,4 +45,86 @@ def AbsorbLatentAttention : Pass<"deepseek-absorb-latent-attention",
   let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
 }
 
+//===----------------------------------------------------------------------===//
+// Quantization
+//===----------------------------------------------------------------------===//
+
+def Quantize : Pass<"deepseek-quantize", "::mlir::ModuleOp"> {
+  let summary = "Stores weights as integers with scales";
+  let description = [{
+    A weight of 8 or 4 bits is read in half or a quarter of the time, which is
+    what a decoded token takes, and its integers are multiplied with those that
+    the input is rounded to. Lossy: weights are rounded to nearest, group by
+    group (see `deepseek.quantize`), and so are the inputs of the products that
+    read them, to 8 bits (see `deepseek.linear`).
+
+    ```mlir
+    deepseek.weight @w : tensor<64x256xbf16> { .. }
+    %w = deepseek.use_weight @w : tensor<64x256xbf16>
+    %y = deepseek.linear %x, %w : ..
+    // becomes
+    deepseek.weight @w : tensor<64x256xi8> {
+      ..
+      %1 = deepseek.quantize %0 group 128 : tensor<64x256xbf16> -> tensor<64x256xi8>
+      deepseek.yield %1 : tensor<64x256xi8>
+    }
+    deepseek.weight @w.scales : tensor<64x2xf16> {
+      ..
+      %1 = deepseek.quantize_scales %0 bits 8 : tensor<64x256xbf16> -> tensor<64x2xf16>
+      deepseek.yield %1 : tensor<64x2xf16>
+    }
+    %w = deepseek.use_weight @w : tensor<64x256xi8>
+    %s = deepseek.use_weight @w.scales : tensor<64x2xf16>
+    %y = deepseek.linear %x, %w scales %s : tensor<64x2xf16> activation_group 128 : ..
+    ```
+
+    FP8 weights are multiplied by their scales in the recipe first. An argument
+    of a function becomes two, and every call passes both. `activation_group` is
+    the largest of 128, 64 and 32 that divides the groups of the op's weights.
+
+    `scheme` is a list of items with commas between them, of which a later one
+    wins. `CLASS=TYPE` sets one class:
+
+    | class     | weights                                                       |
+    | --------- | ------------------------------------------------------------- |
+    | experts   | all three of `deepseek.experts`                               |
+    | attention | of `deepseek.linear` that leads to an attention, or from one  |
+    | ffn       | the same, to or from `deepseek.swiglu`                        |
+    | shared    | those of `ffn` that read what a `deepseek.experts` reads      |
+    | head      | of `deepseek.lm_head`                                         |
+
+    Paths go through products, norms, splits and rotary embeddings, and end at
+    an addition. Where there is none, the name of the weight decides: shared if
+    it has `shared_expert` in it, attention for `attn` or `attention`, ffn for
+    `mlp` or `ffn`.
+
+    A type is `int8` (one scale a row), `int8-g32`, `int8-g64`, `int8-g128`,
+    `int4-g32`, `int4-g64`, `int4-g128`, or `none`. A preset sets all classes:
+    `int8` means int8-g128; `mixed`, int4-g32 for experts and int8-g128 for the
+    rest; another type by itself, that type, but int8-g128 for the head where it
+    has 4 bits: its rounding reaches the logits with nothing after it.
+
+    Fails only if `scheme` cannot be read. A weight whose rows the group does
+    not divide gets the largest smaller group of 128, 64 and 32 that does, with
+    a remark that names it. Left as they are: norms, biases, routers, what
+    `deepseek.head_linear` reads, and weights that are integers; and, with a
+    remark, rows of no multiple of 32; a table that is the embedding, too, whose
+    rows are looked up; experts of which one matrix stays; a weight of unknown
+    class, of several types, with an encoding or with another reader; an
+    argument of a function that has unknown callers.
+
+    Runs after `-deepseek-absorb-latent-attention`, which cuts weights, and
+    before `-deepseek-pack-weights`.
+  }];
+  let options = [Option<"scheme", "scheme", "std::string", /*default=*/"\"int8\"",
+      "What to store as what: int8, int4-g32, mixed, or a list like "
+      "experts=int4-g32,attention=int8-g128">];
+  let statistics = [
+    Statistic<"numQuantized", "num-quantized",
+        "Number of weights that became integers">,
+    Statistic<"numDeclined", "num-declined",
+        "Number of groups of weights that the scheme names and that stay">];
+  let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
+}
+
 #endif // HADAL_PASSES

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Reads the schemes of -deepseek-quantize.
+
+#include "passes/Quantization/Scheme.h"
+
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringSwitch.h"
+#include "llvm/Support/FormatVariadic.h"
+
+using namespace hadal;
+using llvm::StringRef;
+
+static constexpr char typeNames[] =
+    "int8, int8-g32, int8-g64, int8-g128, int4-g32, int4-g64, int4-g128 or "
+    "none";
+
+static std::optional<QuantizedType> parseType(StringRef name) {
+  return llvm::StringSwitch<std::optional<QuantizedType>>(name)
+      .Case("none", QuantizedType{0, 0})
+      .Case("int8", QuantizedType{8, 0})
+      .Case("int8-g32", QuantizedType{8, 32})
+      .Case("int8-g64", QuantizedType{8, 64})
+      .Case("int8-g128", QuantizedType{8, 128})
+      .Case("int4-g32", QuantizedType{4, 32})
+      .Case("int4-g64", QuantizedType{4, 64})
+      .Case("int4-g128", QuantizedType{4, 128})
+      .Default(std::nullopt);
+}
+
+static std::optional<QuantizeScheme> parsePreset(StringRef name) {
+  QuantizeScheme scheme;
+  if (name == "int8") {
+    scheme.types.fill({8, 128});
+    return scheme;
+  }
+  if (name == "mixed") {
+    scheme.types.fill({8, 128});
+    scheme.types[size_t(WeightClass::Experts)] = {4, 32};
+    return scheme;
+  }
+  std::optional<QuantizedType> type = parseType(name);
+  if (!type)
+    return std::nullopt;
+  scheme.types.fill(*type);
+  // Its rounding reaches the logits with no layer after it to even it out, and
+  // it is a small part of a large model.
+  if (type->bits == 4)
+    scheme.types[size_t(WeightClass::Head)] = {8, 128};
+  return scheme;
+}
+
+std::optional<QuantizeScheme> hadal::parseQuantizeScheme(StringRef text,
+                                                         std::string &error) {
+  QuantizeScheme scheme;
+  for (StringRef item : llvm::split(text, ',')) {
+    if (!item.contains('=')) {
+      std::optional<QuantizeScheme> preset = parsePreset(item);
+      if (!preset) {
+        error = llvm::formatv("expects a scheme like int8, int4-g32, mixed or "
+                              "experts=int4-g32,attention=int8-g128, but got "
+                              "'{0}'",
+                              item);
+        return std::nullopt;
+      }
+      scheme = *preset;
+      continue;
+    }
+    auto [name, typeName] = item.split('=');
+    const auto *found = llvm::find(weightClassNames, name);
+    if (found == std::end(weightClassNames)) {
+      error = llvm::formatv("expects a class of weights, {0}, but got '{1}'",
+                            llvm::join(std::begin(weightClassNames),
+                                       std::end(weightClassNames), ", "),
+                            name);
+      return std::nullopt;
+    }
+    std::optional<QuantizedType> type = parseType(typeName);
+    if (!type) {
+      error = llvm::formatv("expects {0} for {1}, but got '{2}'", typeNames,
+                            name, typeName);
+      return std::nullopt;
+    }
+    scheme.types[size_t(found - std::begin(weightClassNames))] = *type;
+  }
+  return scheme;
+}
