@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Kernels of attention: appending to the cache, and one query head over the
-// pages of its sequence.
+// Kernels of attention: appending to the cache, and heads that share keys over
+// the pages of their sequence.
 
 #include "codegen/Conversion/DeepSeekToRT/Kernels.h"
+#include "hadal_rt/abi.h"
+#include "lib/Support/CheckedMath.h"
 
 #include "llvm/Support/FormatVariadic.h"
 
@@ -12,42 +14,73 @@ using namespace hadal;
 using rt::KernelOp;
 using Values = KernelBuilder::Values;
 
-namespace {
+/// Where a running maximum starts; the score of a token that is not seen.
+static constexpr double lowest = -1e30;
 
-/// Keys and values of one page, of one layer, in a kernel.
-struct Page {
-  Value keys, values;
-  Value head; // Null for latents.
+/// Tokens of a segment, where attention is split over the context; at least a
+/// page.
+static constexpr int64_t mostSegmentTokens = 512;
+/// Items that share out the segments of a row, at most. A power of two.
+static constexpr int64_t mostStrands = 64;
 
-  Value key(KernelBuilder &b, Value token, Value column, int64_t lanes) const {
-    return b.loadVector(keys, indices(token, column), lanes);
+/// Query heads of an item, over its rows.
+static constexpr int64_t mostSlots = 64;
+/// Rows of an item where heads fill the lanes.
+static constexpr int64_t mostLatentRows = 4;
+
+static int64_t largestDivisor(int64_t size, int64_t most) {
+  int64_t divisor = std::max<int64_t>(1, std::min(size, most));
+  while (size % divisor != 0)
+    --divisor;
+  return divisor;
+}
+
+AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
+                                 int64_t context) {
+  AttentionPlan plan;
+  // What one head of one row has on the stack, and half the stack for all.
+  std::optional<int64_t> columns = checkedSum(page.keyDim, page.valueDim);
+  constexpr int64_t budget = HADAL_RT_KERNEL_STACK_BYTES / 8;
+  int64_t fixed = page.pageTokens + 2 * KernelBuilder::maxLanes;
+  int64_t slots = columns && *columns <= budget
+                      ? std::min(mostSlots, budget / (*columns + fixed))
+                      : 0;
+  if (slots < 1)
+    return plan;
+  if (page.isLatent) {
+    // A power of two: heads are lanes.
+    plan.groupHeads = KernelBuilder::lanesFor(heads);
+    while (plan.groupHeads > slots)
+      plan.groupHeads /= 2;
+    plan.blockRows = std::min(slots / plan.groupHeads, mostLatentRows);
+  } else {
+    plan.groupHeads = largestDivisor(heads / page.heads, slots);
+    plan.blockRows = slots / plan.groupHeads;
   }
-  Value value(KernelBuilder &b, Value token, Value column,
-              int64_t lanes) const {
-    return b.loadVector(values, indices(token, column), lanes);
+  plan.groups = heads / plan.groupHeads;
+  plan.slots = plan.blockRows * plan.groupHeads;
+  int64_t pages = std::max<int64_t>(1, mostSegmentTokens / page.pageTokens);
+  if (plan.groups < AttentionPlan::fewItems &&
+      context > pages * page.pageTokens) {
+    plan.segmentPages = pages;
+    plan.segmentTokens = pages * page.pageTokens;
+    plan.segments = ceilDiv(context, plan.segmentTokens);
+    plan.strands =
+        std::min<int64_t>(llvm::PowerOf2Ceil(plan.segments), mostStrands);
   }
-  Values indices(Value token, Value column) const {
-    return head ? Values{head, token, column} : Values{token, column};
-  }
-};
-
-/// Consecutive elements of a query that meet consecutive ones of a key.
-struct QueryPart {
-  Value memref;
-  Value column;
-  int64_t keyColumn;
-  int64_t dim;
-};
-
-} // namespace
+  return plan;
+}
 
 static Value pagePart(KernelBuilder &b, Value step, Value sequence,
                       Value pageIndex, Value layer, PageLayout page,
                       bool isValue) {
-  int64_t dim = isValue ? page.valueDim : page.keyDim;
-  SmallVector<int64_t> shape = {page.heads, page.pageTokens, dim};
+  SmallVector<int64_t> shape;
   if (page.isLatent)
-    shape.erase(shape.begin());
+    shape = {page.pageTokens, page.keyDim};
+  else if (isValue)
+    shape = {page.heads, page.pageTokens, page.valueDim};
+  else
+    shape = {page.heads, page.keyDim, page.pageTokens};
   return rt::PageOp::create(b, MemRefType::get(shape, b.getF32Type()), step,
                             sequence, pageIndex, layer, page.pageBytes(),
                             page.layerBytes(),
@@ -96,8 +129,11 @@ KernelOp KernelSet::appendCache(TypeRange types, PageLayout page) {
                  }
                  Value keys = part(false), values = part(true);
                  b.loop(b.index(0), b.index(page.heads), 1, [&](Value head) {
-                   copy(arguments[0], b.mul(head, page.keyDim), keys,
-                        {head, token}, 0, page.keyDim);
+                   Value first = b.mul(head, page.keyDim);
+                   b.loop(b.index(0), b.index(page.keyDim), 1, [&](Value i) {
+                     b.store(b.load(arguments[0], {row, b.add(first, i)}), keys,
+                             {head, i, token});
+                   });
                    copy(arguments[1], b.mul(head, page.valueDim), values,
                         {head, token}, 0, page.valueDim);
                  });
@@ -105,176 +141,731 @@ KernelOp KernelSet::appendCache(TypeRange types, PageLayout page) {
              });
 }
 
-/// q . k over one part: up to four chains of lanes, added as a tree.
-static Value dotProduct(KernelBuilder &b, const QueryPart &part, Value row,
-                        const Page &page, Value token) {
-  int64_t lanes = KernelBuilder::lanesFor(part.dim);
-  int64_t chunks = part.dim / lanes;
-  int64_t chains = std::min<int64_t>(chunks, 4);
-  auto multiply = [&](Value column, Value accumulator) {
-    Value q =
-        b.loadVector(part.memref, {row, b.add(part.column, column)}, lanes);
-    Value k = page.key(b, token, b.add(column, part.keyColumn), lanes);
-    return b.fma(q, k, accumulator);
-  };
-  Values sums(chains, b.f32(0, b.vectorType(lanes)));
-  int64_t looped = chunks > 8 ? chunks / chains * chains : 0;
-  if (looped)
-    sums = b.loop(b.index(0), b.index(looped * lanes), chains * lanes, sums,
-                  [&](Value column, ValueRange carried) {
-                    Values next;
-                    for (int64_t i = 0; i < chains; ++i)
-                      next.push_back(
-                          multiply(b.add(column, i * lanes), carried[i]));
-                    return next;
-                  });
-  for (int64_t i = looped; i < chunks; ++i)
-    sums[i % chains] = multiply(b.index(i * lanes), sums[i % chains]);
-  while (sums.size() > 1) {
-    Values halves;
-    for (size_t i = 0; i + 1 < sums.size(); i += 2)
-      halves.push_back(b.addf(sums[i], sums[i + 1]));
-    if (sums.size() % 2)
-      halves.push_back(sums.back());
-    sums = halves;
+namespace {
+
+/// Attention of a block of rows for a group of heads that share keys. A row's
+/// head is a slot: slot = row in block * heads of the group + head in group.
+///
+/// Each slot has a running maximum, sum and weighted sum of values over the
+/// pages of a segment (Milakov & Gimelshein 2018, arXiv:1805.02867). What
+/// happens to a slot does not depend on the other slots of the block.
+class Attention {
+public:
+  Attention(KernelBuilder &b, KernelOp kernel, PageLayout page,
+            AttentionPlan plan, int64_t registers, double scale)
+      : b(b), page(page), plan(plan), registers(registers), scale(scale),
+        step(kernel.getStep()) {
+    lanes = KernelBuilder::lanesFor(page.valueDim);
+    int64_t padded = roundUp(plan.slots, KernelBuilder::maxLanes);
+    sums = b.stack({plan.slots, page.valueDim}, b.getF32Type());
+    corrections = b.stack(padded, b.getF32Type());
+    counts = b.stack(padded, b.getI32Type());
+    maxima = b.stack(padded, b.getF32Type());
+    if (plan.segments) {
+      mergedMaxima = b.stack(padded, b.getF32Type());
+      mergedTotals = b.stack(padded, b.getF32Type());
+    }
   }
-  return b.sumLanes(sums[0]);
+  virtual ~Attention() = default;
+
+  /// The buffers that rows are read from and written to.
+  Value positions, sequences, layer, out;
+
+  /// Items are blocks of rows of each group.
+  void attendBlocks(KernelOp kernel, Value rows, Value blockRows);
+  /// Items are strands of segments of each group of each row.
+  void attendSegments(KernelOp kernel, Value partials, Value stats);
+
+protected:
+  /// Reads the queries of rows [row, row + count).
+  virtual void readQueries() = 0;
+  /// Resets what a subclass keeps over a segment.
+  virtual void beginSegment() = 0;
+  virtual void attendPage(Value pageIndex) = 0;
+  /// The sum of weights of a slot, in the segment.
+  virtual Value totalOf(Value slot) = 0;
+
+  /// body(first, n) for [0, count) in tiles, the largest first.
+  void tiled(Value count, ArrayRef<int64_t> sizes,
+             function_ref<void(Value, int64_t)> body);
+  /// body(column, vectors) for all columns of a value.
+  void valueTiles(int64_t vectors, function_ref<void(Value, int64_t)> body);
+  void attend();
+  void attendSegment(Value firstPage, Value lastPage);
+  void mergeSegment(Value segment);
+  void finish(bool isMerged);
+  Value rowOf(Value slot) { return b.add(row, b.div(slot, plan.groupHeads)); }
+  Value headOf(Value slot) {
+    return b.add(b.mul(group, plan.groupHeads), b.rem(slot, plan.groupHeads));
+  }
+  Value countOf(Value slot) { return b.toIndex(b.load(counts, slot)); }
+  /// Tokens of the page from token \p seen on that \p count tokens have.
+  Value validIn(Value count, Value seen) {
+    return b.min(b.index(page.pageTokens), b.sub(count, b.min(count, seen)));
+  }
+  void fill(Value memref, int64_t size, double value) {
+    int64_t width = KernelBuilder::lanesFor(size);
+    b.loop(b.index(0), b.index(size), width, [&](Value i) {
+      b.storeVector(b.f32(value, b.vectorType(width)), memref, i);
+    });
+  }
+  int64_t paddedSlots() const {
+    return roundUp(plan.slots, KernelBuilder::maxLanes);
+  }
+  bool isWide() const { return registers >= 32; }
+
+  KernelBuilder &b;
+  PageLayout page;
+  AttentionPlan plan;
+  int64_t registers;
+  double scale;
+  int64_t lanes;
+  Value step;
+  // Of the block.
+  Value row, rows, group, slots;
+  // Per slot.
+  Value sums, corrections, counts, maxima, mergedMaxima, mergedTotals;
+};
+
+/// Lanes are tokens: a page has its keys transposed. Rows of a block share a
+/// sequence, so that all slots share keys and values.
+class HeadsAttention : public Attention {
+public:
+  HeadsAttention(KernelBuilder &b, KernelOp kernel, PageLayout page,
+                 AttentionPlan plan, int64_t registers, double scale)
+      : Attention(b, kernel, page, plan, registers, scale) {
+    query = b.stack({plan.slots, page.keyDim}, b.getF32Type());
+    scores = b.stack({plan.slots, page.pageTokens}, b.getF32Type());
+    totals = b.stack({plan.slots, KernelBuilder::maxLanes}, b.getF32Type());
+    newMaxima = b.stack(paddedSlots(), b.getF32Type());
+    fill(newMaxima, paddedSlots(), lowest);
+  }
+
+  Value queries;
+
+protected:
+  void readQueries() override;
+  void beginSegment() override;
+  void attendPage(Value pageIndex) override;
+  Value totalOf(Value slot) override {
+    return b.sumLanes(
+        b.loadVector(totals, {slot, b.index(0)}, KernelBuilder::maxLanes));
+  }
+
+private:
+  void score(Value keys, Value kvHead, Value seen);
+  void weigh();
+  void addValues(Value values, Value kvHead, Value seen);
+  /// Slots that are computed at a time.
+  ArrayRef<int64_t> tileSizes() const {
+    static constexpr int64_t wide[] = {8, 4, 1}, narrow[] = {2, 1};
+    return isWide() ? ArrayRef(wide) : ArrayRef(narrow);
+  }
+
+  Value query, scores, totals, newMaxima;
+};
+
+/// Lanes are heads: latents are shared by all, and are their own values.
+class LatentAttention : public Attention {
+public:
+  LatentAttention(KernelBuilder &b, KernelOp kernel, PageLayout page,
+                  AttentionPlan plan, int64_t registers, double scale,
+                  int64_t ropeStride)
+      : Attention(b, kernel, page, plan, registers, scale),
+        heads(plan.groupHeads), ropeStride(ropeStride) {
+    query = b.stack({plan.blockRows, page.keyDim, heads}, b.getF32Type());
+    scores = b.stack({page.pageTokens, heads}, b.getF32Type());
+    totals = b.stack(paddedSlots(), b.getF32Type());
+  }
+
+  Value queries, ropeQueries;
+
+protected:
+  void readQueries() override;
+  void beginSegment() override;
+  void attendPage(Value pageIndex) override;
+  Value totalOf(Value slot) override { return b.load(totals, slot); }
+
+private:
+  void attendRow(Value rowInBlock, Value pageIndex, Value seen, Value count);
+
+  int64_t heads, ropeStride;
+  Value query, scores, totals;
+};
+
+} // namespace
+
+void Attention::tiled(Value count, ArrayRef<int64_t> sizes,
+                      function_ref<void(Value, int64_t)> body) {
+  Value begin = b.index(0);
+  for (int64_t size : sizes) {
+    if (size > plan.slots)
+      continue;
+    Value end =
+        size == 1 ? count
+                  : b.add(begin, b.mul(b.div(b.sub(count, begin), size), size));
+    b.loop(begin, end, size, [&](Value first) { body(first, size); });
+    begin = end;
+  }
 }
 
-/// One query head of one token over the pages of its sequence, with a running
-/// maximum and sum (Milakov & Gimelshein 2018, arXiv:1805.02867).
-static void attendOneHead(KernelBuilder &b, Value step, PageLayout layout,
-                          Value row, Value kvHead, ArrayRef<QueryPart> query,
-                          Value position, Value sequence, Value layer,
-                          double scale, Value scores, Value sums, Value out,
-                          Value outColumn) {
-  int64_t dim = layout.valueDim, lanes = KernelBuilder::lanesFor(dim);
-  VectorType vector = b.vectorType(lanes);
-  b.loop(b.index(0), b.index(dim), lanes,
-         [&](Value c) { b.storeVector(b.f32(0, vector), sums, c); });
-  Value count = b.add(position, 1);
-  Value pages = b.div(b.add(position, layout.pageTokens), layout.pageTokens);
-  Values state = b.loop(
-      b.index(0), pages, 1, {b.f32(-1e30), b.f32(0)},
-      [&](Value pageIndex, ValueRange carried) {
-        Page page;
-        page.head = kvHead;
-        page.keys = pagePart(b, step, sequence, pageIndex, layer, layout,
-                             /*isValue=*/false);
-        page.values = layout.isLatent
-                          ? page.keys
-                          : pagePart(b, step, sequence, pageIndex, layer,
-                                     layout, /*isValue=*/true);
-        Value seen = b.mul(pageIndex, layout.pageTokens);
-        Value valid = b.min(b.index(layout.pageTokens), b.sub(count, seen));
-        Value maximum = b.loop(b.index(0), valid, 1, carried[0],
-                               [&](Value token, ValueRange best) {
-                                 Value score;
-                                 for (const QueryPart &part : query) {
-                                   Value dot =
-                                       dotProduct(b, part, row, page, token);
-                                   score = score ? b.addf(score, dot) : dot;
-                                 }
-                                 score = b.mulf(score, b.f32(scale));
-                                 b.store(score, scores, token);
-                                 return Values{b.maxf(best[0], score)};
-                               })[0];
-        Value correction = b.exp(b.subf(carried[0], maximum));
-        int64_t width = KernelBuilder::lanesFor(layout.pageTokens);
-        Value maxima = b.broadcast(maximum, width);
-        b.loop(b.index(0), b.index(layout.pageTokens), width, [&](Value i) {
-          Value x = b.loadVector(scores, i, width);
-          b.storeVector(b.exp(b.subf(x, maxima)), scores, i);
-        });
-        Value total =
-            b.loop(b.index(0), valid, 1, b.mulf(carried[1], correction),
-                   [&](Value token, ValueRange sum) {
-                     return Values{b.addf(sum[0], b.load(scores, token))};
-                   })[0];
-        // As many columns at a time as fit in registers.
-        Value corrections = b.broadcast(correction, lanes);
-        int64_t chunks = dim / lanes;
-        auto columns = [&](Value begin, int64_t some) {
-          Values accumulators;
-          for (int64_t i = 0; i < some; ++i)
-            accumulators.push_back(
-                b.mulf(b.loadVector(sums, b.add(begin, i * lanes), lanes),
-                       corrections));
-          accumulators = b.loop(
-              b.index(0), valid, 1, accumulators,
-              [&](Value token, ValueRange carriedSums) {
-                Value p = b.broadcast(b.load(scores, token), lanes);
-                Values next;
-                for (int64_t i = 0; i < some; ++i)
-                  next.push_back(b.fma(
-                      p, page.value(b, token, b.add(begin, i * lanes), lanes),
-                      carriedSums[i]));
-                return next;
-              });
-          for (int64_t i = 0; i < some; ++i)
-            b.storeVector(accumulators[i], sums, b.add(begin, i * lanes));
-        };
-        int64_t some = std::min<int64_t>(chunks, 8);
-        b.loop(b.index(0), b.index(chunks / some * some * lanes), some * lanes,
-               [&](Value begin) { columns(begin, some); });
-        if (chunks % some)
-          columns(b.index(chunks / some * some * lanes), chunks % some);
-        return Values{maximum, total};
-      });
-  Value inverse = b.broadcast(b.divf(b.f32(1), state[1]), lanes);
-  b.loop(b.index(0), b.index(dim), lanes, [&](Value c) {
-    b.storeVector(b.mulf(b.loadVector(sums, c, lanes), inverse), out,
-                  {row, b.add(outColumn, c)});
+void Attention::valueTiles(int64_t vectors,
+                           function_ref<void(Value, int64_t)> body) {
+  int64_t chunks = page.valueDim / lanes;
+  vectors = std::min(vectors, chunks);
+  int64_t whole = chunks / vectors * vectors;
+  b.loop(b.index(0), b.index(whole * lanes), vectors * lanes,
+         [&](Value column) { body(column, vectors); });
+  if (chunks > whole)
+    body(b.index(whole * lanes), chunks - whole);
+}
+
+void Attention::attendBlocks(KernelOp kernel, Value allRows, Value blockRows) {
+  Value blocks = b.div(b.add(allRows, b.sub(blockRows, b.index(1))), blockRows);
+  b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+    // The last rows of a prefill see most, and begin first.
+    group = b.div(item, blocks);
+    Value block = b.sub(b.sub(blocks, b.index(1)), b.rem(item, blocks));
+    Value first = b.mul(block, blockRows);
+    Value last = b.min(b.add(first, blockRows), allRows);
+    Value stride = blockRows;
+    if (!page.isLatent) {
+      // Rows of several sequences share nothing, and come one by one.
+      Value sequence = b.load(sequences, first);
+      stride = b.loop(first, last, 1, stride, [&](Value i, ValueRange carried) {
+        Value same = b.equal(sequence, b.load(sequences, i));
+        return Values{b.select(same, carried[0], b.index(1))};
+      })[0];
+    }
+    b.loop(first, last, stride, [&](Value i) {
+      row = i;
+      rows = b.min(stride, b.sub(last, i));
+      attend();
+    });
   });
 }
 
+/// Counts tokens and reads queries of rows [row, row + rows).
+void Attention::attend() {
+  slots = b.mul(rows, plan.groupHeads);
+  Value context = b.loop(
+      b.index(0), slots, 1, b.index(0), [&](Value slot, ValueRange most) {
+        Value count = b.add(b.toIndex(b.load(positions, rowOf(slot))), 1);
+        b.store(b.toI32(count), counts, slot);
+        return Values{b.select(b.less(most[0], count), count, most[0])};
+      })[0];
+  readQueries();
+  Value pages = b.div(b.add(context, page.pageTokens - 1), page.pageTokens);
+  if (!plan.segments) {
+    attendSegment(b.index(0), pages);
+    return finish(/*isMerged=*/false);
+  }
+  fill(mergedMaxima, paddedSlots(), lowest);
+  fill(mergedTotals, paddedSlots(), 0);
+  Value segments =
+      b.div(b.add(pages, plan.segmentPages - 1), plan.segmentPages);
+  b.loop(b.index(0), segments, 1, [&](Value segment) {
+    Value first = b.mul(segment, plan.segmentPages);
+    attendSegment(first, b.min(b.add(first, plan.segmentPages), pages));
+    mergeSegment(segment);
+  });
+  finish(/*isMerged=*/true);
+}
+
+void Attention::attendSegment(Value firstPage, Value lastPage) {
+  fill(maxima, paddedSlots(), lowest);
+  b.loop(b.index(0), slots, 1, [&](Value slot) {
+    b.loop(b.index(0), b.index(page.valueDim), lanes, [&](Value column) {
+      b.storeVector(b.f32(0, b.vectorType(lanes)), sums, {slot, column});
+    });
+  });
+  beginSegment();
+  b.loop(firstPage, lastPage, 1, [&](Value i) { attendPage(i); });
+}
+
+/// Adds a segment of one slot to those before it. \p merged are a running
+/// maximum and total; \p isFirst says that \p out has nothing yet.
+static Values merge(KernelBuilder &b, ValueRange merged, Value maximum,
+                    Value total, Value isFirst, Value sums, ValueRange at,
+                    Value out, Value row, Value outColumn, int64_t dim) {
+  int64_t lanes = KernelBuilder::lanesFor(dim);
+  Value most = b.maxf(merged[0], maximum);
+  Value before = b.exp(b.subf(merged[0], most));
+  Value now = b.exp(b.subf(maximum, most));
+  Value befores = b.broadcast(before, lanes), nows = b.broadcast(now, lanes);
+  b.loop(b.index(0), b.index(dim), lanes, [&](Value column) {
+    Values from(at);
+    from.back() = b.add(from.back(), column);
+    Values to = {row, b.add(outColumn, column)};
+    Value sum = b.loadVector(out, to, lanes);
+    sum = b.select(isFirst, b.f32(0, sum.getType()), sum);
+    sum = b.fma(b.loadVector(sums, from, lanes), nows, b.mulf(sum, befores));
+    b.storeVector(sum, out, to);
+  });
+  return {most, b.fma(total, now, b.mulf(merged[1], before))};
+}
+
+/// out = \p from / total, of one slot.
+static void divide(KernelBuilder &b, Value from, ValueRange at, Value total,
+                   Value out, Value row, Value outColumn, int64_t dim) {
+  int64_t lanes = KernelBuilder::lanesFor(dim);
+  Value inverse = b.broadcast(b.divf(b.f32(1), total), lanes);
+  b.loop(b.index(0), b.index(dim), lanes, [&](Value column) {
+    Values source(at);
+    source.back() = b.add(source.back(), column);
+    b.storeVector(b.mulf(b.loadVector(from, source, lanes), inverse), out,
+                  {row, b.add(outColumn, column)});
+  });
+}
+
+void Attention::mergeSegment(Value segment) {
+  Value isFirst = b.equal(segment, b.index(0));
+  Value begin = b.mul(segment, plan.segmentTokens);
+  b.loop(b.index(0), slots, 1, [&](Value slot) {
+    b.when(b.less(begin, countOf(slot)), [&] {
+      Values merged = {b.load(mergedMaxima, slot), b.load(mergedTotals, slot)};
+      merged = merge(b, merged, b.load(maxima, slot), totalOf(slot), isFirst,
+                     sums, {slot, b.index(0)}, out, rowOf(slot),
+                     b.mul(headOf(slot), page.valueDim), page.valueDim);
+      b.store(merged[0], mergedMaxima, slot);
+      b.store(merged[1], mergedTotals, slot);
+    });
+  });
+}
+
+void Attention::finish(bool isMerged) {
+  b.loop(b.index(0), slots, 1, [&](Value slot) {
+    Value outRow = rowOf(slot);
+    Value column = b.mul(headOf(slot), page.valueDim);
+    if (isMerged)
+      divide(b, out, {outRow, column}, b.load(mergedTotals, slot), out, outRow,
+             column, page.valueDim);
+    else
+      divide(b, sums, {slot, b.index(0)}, totalOf(slot), out, outRow, column,
+             page.valueDim);
+  });
+}
+
+/// \p i with its bits in reverse order; they count to \p size, a power of two.
+static Value reverseBits(KernelBuilder &b, Value i, int64_t size) {
+  Value reversed = b.index(0);
+  for (int64_t bit = 1; bit < size; bit *= 2)
+    reversed = b.add(b.mul(reversed, 2), b.rem(b.div(i, bit), 2));
+  return reversed;
+}
+
+void Attention::attendSegments(KernelOp kernel, Value partials, Value stats) {
+  b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+    // A thread takes consecutive items, and what there is of the context has
+    // the first segments: in this order they are spread over threads.
+    Value unit = b.div(item, plan.strands);
+    Value first = reverseBits(b, b.rem(item, plan.strands), plan.strands);
+    row = b.div(unit, plan.groups);
+    group = b.rem(unit, plan.groups);
+    rows = b.index(1);
+    slots = b.index(plan.groupHeads);
+    Value context = b.add(b.toIndex(b.load(positions, row)), 1);
+    Value pages = b.div(b.add(context, page.pageTokens - 1), page.pageTokens);
+    Value segments =
+        b.div(b.add(pages, plan.segmentPages - 1), plan.segmentPages);
+    b.when(b.less(first, segments), [&] {
+      b.loop(b.index(0), slots, 1,
+             [&](Value slot) { b.store(b.toI32(context), counts, slot); });
+      readQueries();
+      b.loop(first, segments, plan.strands, [&](Value segment) {
+        Value firstPage = b.mul(segment, plan.segmentPages);
+        attendSegment(firstPage,
+                      b.min(b.add(firstPage, plan.segmentPages), pages));
+        Value partial = b.add(b.mul(unit, plan.segments), segment);
+        b.loop(b.index(0), slots, 1, [&](Value slot) {
+          b.store(b.load(maxima, slot), stats, {partial, b.index(0), slot});
+          b.store(totalOf(slot), stats, {partial, b.index(1), slot});
+          b.loop(b.index(0), b.index(page.valueDim), lanes, [&](Value column) {
+            b.storeVector(b.loadVector(sums, {slot, column}, lanes), partials,
+                          {partial, slot, column});
+          });
+        });
+      });
+    });
+  });
+}
+
+//===----------------------------------------------------------------------===//
+// Keys of their own
+//===----------------------------------------------------------------------===//
+
+void HeadsAttention::readQueries() {
+  int64_t width = KernelBuilder::lanesFor(page.keyDim);
+  b.loop(b.index(0), slots, 1, [&](Value slot) {
+    Value from = rowOf(slot), column = b.mul(headOf(slot), page.keyDim);
+    b.loop(b.index(0), b.index(page.keyDim), width, [&](Value i) {
+      b.storeVector(b.loadVector(queries, {from, b.add(column, i)}, width),
+                    query, {slot, i});
+    });
+  });
+}
+
+void HeadsAttention::beginSegment() {
+  constexpr int64_t width = KernelBuilder::maxLanes;
+  b.loop(b.index(0), slots, 1, [&](Value slot) {
+    b.storeVector(b.f32(0, b.vectorType(width)), totals, {slot, b.index(0)});
+  });
+}
+
+void HeadsAttention::attendPage(Value pageIndex) {
+  Value sequence = b.toIndex(b.load(sequences, row));
+  Value keys = pagePart(b, step, sequence, pageIndex, layer, page,
+                        /*isValue=*/false);
+  Value values = pagePart(b, step, sequence, pageIndex, layer, page,
+                          /*isValue=*/true);
+  Value kvHead = b.div(b.mul(group, plan.groupHeads),
+                       plan.groups * plan.groupHeads / page.heads);
+  Value seen = b.mul(pageIndex, page.pageTokens);
+  score(keys, kvHead, seen);
+  weigh();
+  addValues(values, kvHead, seen);
+}
+
+/// Scores of all tokens of the page; those that a slot does not see yet have
+/// the lowest.
+void HeadsAttention::score(Value keys, Value kvHead, Value seen) {
+  constexpr int64_t width = KernelBuilder::maxLanes;
+  int64_t vectors = page.pageTokens % (2 * width) == 0 ? 2 : 1;
+  VectorType vector = b.vectorType(width);
+  tiled(slots, tileSizes(), [&](Value first, int64_t size) {
+    b.loop(b.index(0), b.index(page.pageTokens), vectors * width,
+           [&](Value token) {
+             int64_t unrolled = size > 2 ? 1 : largestDivisor(page.keyDim, 4);
+             Values dots(size * vectors, b.f32(0, vector));
+             dots = b.loop(
+                 b.index(0), b.index(page.keyDim), unrolled, dots,
+                 [&](Value column, ValueRange carried) {
+                   Values next(carried);
+                   for (int64_t u = 0; u < unrolled; ++u) {
+                     Value at = b.add(column, u);
+                     Values keyLanes;
+                     for (int64_t v = 0; v < vectors; ++v)
+                       keyLanes.push_back(b.loadVector(
+                           keys, {kvHead, at, b.add(token, v * width)}, width));
+                     for (int64_t s = 0; s < size; ++s) {
+                       Value q = b.broadcast(
+                           b.load(query, {b.add(first, s), at}), width);
+                       for (int64_t v = 0; v < vectors; ++v) {
+                         Value &dot = next[s * vectors + v];
+                         dot = b.fma(q, keyLanes[v], dot);
+                       }
+                     }
+                   }
+                   return next;
+                 });
+             for (int64_t s = 0; s < size; ++s) {
+               Value slot = b.add(first, s);
+               Value count = b.broadcast(b.load(counts, slot), width);
+               for (int64_t v = 0; v < vectors; ++v) {
+                 Value column = b.add(token, v * width);
+                 Value lane =
+                     b.add(b.broadcast(b.toI32(b.add(seen, column)), width),
+                           b.laneNumbers(width));
+                 Value score =
+                     b.mulf(dots[s * vectors + v], b.f32(scale, vector));
+                 score = b.select(b.less(lane, count), score,
+                                  b.f32(lowest, vector));
+                 b.storeVector(score, scores, {slot, column});
+               }
+             }
+           });
+  });
+}
+
+/// Makes weights of scores, corrects the maxima and totals.
+void HeadsAttention::weigh() {
+  constexpr int64_t width = KernelBuilder::maxLanes;
+  int64_t vectors = page.pageTokens / width;
+  auto at = [&](Value slot, int64_t v) {
+    return Values{slot, b.index(v * width)};
+  };
+  b.loop(b.index(0), slots, 1, [&](Value slot) {
+    Value best = b.loadVector(scores, at(slot, 0), width);
+    for (int64_t v = 1; v < vectors; ++v)
+      best = b.maxf(best, b.loadVector(scores, at(slot, v), width));
+    b.store(b.maxf(b.load(maxima, slot), b.maxLane(best)), newMaxima, slot);
+  });
+  b.loop(b.index(0), slots, width, [&](Value slot) {
+    Value maximum = b.loadVector(newMaxima, slot, width);
+    Value old = b.loadVector(maxima, slot, width);
+    b.storeVector(b.exp(b.subf(old, maximum)), corrections, slot);
+    b.storeVector(maximum, maxima, slot);
+  });
+  b.loop(b.index(0), slots, 1, [&](Value slot) {
+    Value maximum = b.broadcast(b.load(maxima, slot), width);
+    Value total = b.mulf(b.loadVector(totals, {slot, b.index(0)}, width),
+                         b.broadcast(b.load(corrections, slot), width));
+    for (int64_t v = 0; v < vectors; ++v) {
+      Value x = b.loadVector(scores, at(slot, v), width);
+      x = b.exp(b.subf(x, maximum));
+      b.storeVector(x, scores, at(slot, v));
+      total = b.addf(total, x);
+    }
+    b.storeVector(total, totals, {slot, b.index(0)});
+  });
+}
+
+void HeadsAttention::addValues(Value values, Value kvHead, Value seen) {
+  tiled(slots, tileSizes(), [&](Value first, int64_t size) {
+    Values valid;
+    for (int64_t s = 0; s < size; ++s)
+      valid.push_back(validIn(countOf(b.add(first, s)), seen));
+    Value least = valid[0], most = valid[0];
+    for (Value other : ArrayRef(valid).drop_front()) {
+      least = b.min(least, other);
+      most = b.select(b.less(most, other), other, most);
+    }
+    valueTiles((isWide() ? 16 : 4) / size, [&](Value column, int64_t vectors) {
+      Values totals;
+      auto at = [&](int64_t s, int64_t v) {
+        return Values{b.add(first, s), b.add(column, v * lanes)};
+      };
+      for (int64_t s = 0; s < size; ++s) {
+        Value correction =
+            b.broadcast(b.load(corrections, b.add(first, s)), lanes);
+        for (int64_t v = 0; v < vectors; ++v)
+          totals.push_back(
+              b.mulf(b.loadVector(sums, at(s, v), lanes), correction));
+      }
+      auto add = [&](Value token, ValueRange carried, bool masked) {
+        Values next(carried), loaded;
+        for (int64_t v = 0; v < vectors; ++v)
+          loaded.push_back(b.loadVector(
+              values, {kvHead, token, b.add(column, v * lanes)}, lanes));
+        for (int64_t s = 0; s < size; ++s) {
+          Value p =
+              b.broadcast(b.load(scores, {b.add(first, s), token}), lanes);
+          Value isSeen = masked ? b.less(token, valid[s]) : Value();
+          for (int64_t v = 0; v < vectors; ++v) {
+            Value &sum = next[s * vectors + v];
+            Value added = b.fma(p, loaded[v], sum);
+            sum = masked ? b.select(isSeen, added, sum) : added;
+          }
+        }
+        return next;
+      };
+      totals = b.loop(b.index(0), least, 1, totals,
+                      [&](Value token, ValueRange carried) {
+                        return add(token, carried, /*masked=*/false);
+                      });
+      if (size > 1)
+        totals = b.loop(least, most, 1, totals,
+                        [&](Value token, ValueRange carried) {
+                          return add(token, carried, /*masked=*/true);
+                        });
+      for (int64_t s = 0; s < size; ++s)
+        for (int64_t v = 0; v < vectors; ++v)
+          b.storeVector(totals[s * vectors + v], sums, at(s, v));
+    });
+  });
+}
+
+//===----------------------------------------------------------------------===//
+// Latents
+//===----------------------------------------------------------------------===//
+
+void LatentAttention::readQueries() {
+  int64_t rank = page.valueDim, rope = page.keyDim - rank;
+  b.loop(b.index(0), slots, 1, [&](Value slot) {
+    Value from = rowOf(slot), head = headOf(slot);
+    Value rowInBlock = b.div(slot, heads), lane = b.rem(slot, heads);
+    Value column = b.mul(head, rank);
+    Value ropeColumn = b.add(b.mul(head, ropeStride), ropeStride - rope);
+    b.loop(b.index(0), b.index(rank), 1, [&](Value i) {
+      b.store(b.load(queries, {from, b.add(column, i)}), query,
+              {rowInBlock, i, lane});
+    });
+    b.loop(b.index(0), b.index(rope), 1, [&](Value i) {
+      b.store(b.load(ropeQueries, {from, b.add(ropeColumn, i)}), query,
+              {rowInBlock, b.add(i, rank), lane});
+    });
+  });
+}
+
+void LatentAttention::beginSegment() { fill(totals, paddedSlots(), 0); }
+
+void LatentAttention::attendPage(Value pageIndex) {
+  Value seen = b.mul(pageIndex, page.pageTokens);
+  b.loop(b.index(0), rows, 1, [&](Value rowInBlock) {
+    Value count = countOf(b.mul(rowInBlock, heads));
+    b.when(b.less(seen, count),
+           [&] { attendRow(rowInBlock, pageIndex, seen, count); });
+  });
+}
+
+void LatentAttention::attendRow(Value rowInBlock, Value pageIndex, Value seen,
+                                Value count) {
+  Value sequence = b.toIndex(b.load(sequences, b.add(row, rowInBlock)));
+  Value latents = pagePart(b, step, sequence, pageIndex, layer, page,
+                           /*isValue=*/false);
+  Value valid = validIn(count, seen);
+  Value firstSlot = b.mul(rowInBlock, heads);
+  VectorType vector = b.vectorType(heads);
+
+  // Scores, several tokens at a time; what lies past the last token is read,
+  // and not used.
+  int64_t some = isWide() ? 16 : 4;
+  Value old = b.loadVector(maxima, firstSlot, heads);
+  Value maximum =
+      b.loop(b.index(0), valid, some, old, [&](Value first, ValueRange best) {
+        Values dots(some, b.f32(0, vector));
+        dots = b.loop(
+            b.index(0), b.index(page.keyDim), 1, dots,
+            [&](Value column, ValueRange carried) {
+              Value q =
+                  b.loadVector(query, {rowInBlock, column, b.index(0)}, heads);
+              Values next;
+              for (int64_t t = 0; t < some; ++t) {
+                Value k = b.load(latents, {b.add(first, t), column});
+                next.push_back(b.fma(b.broadcast(k, heads), q, carried[t]));
+              }
+              return next;
+            });
+        Value most = best[0];
+        for (int64_t t = 0; t < some; ++t) {
+          Value token = b.add(first, t);
+          Value score = b.mulf(dots[t], b.f32(scale, vector));
+          score = b.select(b.less(token, valid), score, b.f32(lowest, vector));
+          b.storeVector(score, scores, {token, b.index(0)});
+          most = b.maxf(most, score);
+        }
+        return Values{most};
+      })[0];
+  Value correction = b.exp(b.subf(old, maximum));
+  b.storeVector(maximum, maxima, firstSlot);
+  b.storeVector(correction, corrections, firstSlot);
+  Value total = b.mulf(b.loadVector(totals, firstSlot, heads), correction);
+  total = b.loop(b.index(0), valid, 1, total, [&](Value token, ValueRange sum) {
+    Values at = {token, b.index(0)};
+    Value x = b.loadVector(scores, at, heads);
+    x = b.exp(b.subf(x, maximum));
+    b.storeVector(x, scores, at);
+    return Values{b.addf(sum[0], x)};
+  })[0];
+  b.storeVector(total, totals, firstSlot);
+
+  int64_t headsAtOnce = std::min<int64_t>(heads, isWide() ? 4 : 2);
+  valueTiles((isWide() ? 16 : 4) / headsAtOnce, [&](Value column,
+                                                    int64_t vectors) {
+    b.loop(b.index(0), b.index(heads), headsAtOnce, [&](Value head) {
+      auto at = [&](int64_t h, int64_t v) {
+        return Values{b.add(firstSlot, b.add(head, h)),
+                      b.add(column, v * lanes)};
+      };
+      Values added;
+      for (int64_t h = 0; h < headsAtOnce; ++h) {
+        Value slot = b.add(firstSlot, b.add(head, h));
+        Value factor = b.broadcast(b.load(corrections, slot), lanes);
+        for (int64_t v = 0; v < vectors; ++v)
+          added.push_back(b.mulf(b.loadVector(sums, at(h, v), lanes), factor));
+      }
+      added = b.loop(
+          b.index(0), valid, 1, added, [&](Value token, ValueRange carried) {
+            Values next, loaded;
+            for (int64_t v = 0; v < vectors; ++v)
+              loaded.push_back(b.loadVector(
+                  latents, {token, b.add(column, v * lanes)}, lanes));
+            for (int64_t h = 0; h < headsAtOnce; ++h) {
+              Value p =
+                  b.broadcast(b.load(scores, {token, b.add(head, h)}), lanes);
+              for (int64_t v = 0; v < vectors; ++v)
+                next.push_back(b.fma(p, loaded[v], carried[h * vectors + v]));
+            }
+            return next;
+          });
+      for (int64_t h = 0; h < headsAtOnce; ++h)
+        for (int64_t v = 0; v < vectors; ++v)
+          b.storeVector(added[h * vectors + v], sums, at(h, v));
+    });
+  });
+}
+
+//===----------------------------------------------------------------------===//
+// Kernels
+//===----------------------------------------------------------------------===//
+
+static std::string splitName(AttentionPlan plan) {
+  return llvm::formatv("_split_{0}", plan.segments).str();
+}
+
 KernelOp KernelSet::attention(TypeRange types, PageLayout page, int64_t heads,
-                              double scale) {
-  auto name =
-      llvm::formatv("attention_{0}_{1}_{2:e8}", heads, pageName(page), scale)
-          .str();
+                              double scale, AttentionPlan plan, bool isSplit) {
+  auto name = llvm::formatv("attention{0}_{1}_{2}_{3:e8}",
+                            isSplit ? splitName(plan) : std::string(), heads,
+                            pageName(page), scale)
+                  .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    Value scores = b.stack(page.pageTokens, b.getF32Type());
-    Value sums = b.stack(page.valueDim, b.getF32Type());
-    b.loop(b.index(0), b.index(page.pageTokens), 1,
-           [&](Value i) { b.store(b.f32(0), scores, i); });
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
-      Value row = b.div(item, heads), head = b.rem(item, heads);
-      QueryPart query = {arguments[0], b.mul(head, page.keyDim), 0,
-                         page.keyDim};
-      attendOneHead(b, kernel.getStep(), page, row,
-                    b.div(head, heads / page.heads), query,
-                    b.toIndex(b.load(arguments[1], row)),
-                    b.toIndex(b.load(arguments[2], row)), arguments[3], scale,
-                    scores, sums, arguments[4], b.mul(head, page.valueDim));
-    });
+    HeadsAttention attention(b, kernel, page, plan, options.registers, scale);
+    attention.queries = arguments[0];
+    attention.positions = arguments[1];
+    attention.sequences = arguments[2];
+    attention.layer = arguments[3];
+    if (isSplit)
+      return attention.attendSegments(kernel, arguments[4], arguments[5]);
+    attention.out = arguments[4];
+    attention.attendBlocks(kernel, arguments[5], arguments[6]);
   });
 }
 
 KernelOp KernelSet::absorbedAttention(TypeRange types, PageLayout page,
                                       int64_t heads, int64_t ropeStride,
-                                      double scale) {
-  auto name = llvm::formatv("absorbed_attention_{0}_{1}_{2}_{3:e8}", heads,
+                                      double scale, AttentionPlan plan,
+                                      bool isSplit) {
+  auto name = llvm::formatv("absorbed_attention{0}_{1}_{2}_{3}_{4:e8}",
+                            isSplit ? splitName(plan) : std::string(), heads,
                             ropeStride, pageName(page), scale)
                   .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    Value scores = b.stack(page.pageTokens, b.getF32Type());
-    Value sums = b.stack(page.valueDim, b.getF32Type());
-    b.loop(b.index(0), b.index(page.pageTokens), 1,
-           [&](Value i) { b.store(b.f32(0), scores, i); });
-    int64_t rank = page.valueDim, rope = page.keyDim - rank;
+    LatentAttention attention(b, kernel, page, plan, options.registers, scale,
+                              ropeStride);
+    attention.queries = arguments[0];
+    attention.ropeQueries = arguments[1];
+    attention.positions = arguments[2];
+    attention.sequences = arguments[3];
+    attention.layer = arguments[4];
+    if (isSplit)
+      return attention.attendSegments(kernel, arguments[5], arguments[6]);
+    attention.out = arguments[5];
+    attention.attendBlocks(kernel, arguments[6], arguments[7]);
+  });
+}
+
+KernelOp KernelSet::mergeSegments(TypeRange types, int64_t valueDim,
+                                  AttentionPlan plan) {
+  auto name = llvm::formatv("merge_segments_{0}x{1}x{2}_of_{3}", plan.groups,
+                            plan.groupHeads, valueDim, plan.segments)
+                  .str();
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    Value partials = arguments[0], stats = arguments[1];
+    Value positions = arguments[2], out = arguments[3];
+    int64_t heads = plan.groups * plan.groupHeads;
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
       Value row = b.div(item, heads), head = b.rem(item, heads);
-      QueryPart query[] = {{arguments[0], b.mul(head, rank), 0, rank},
-                           {arguments[1],
-                            b.add(b.mul(head, ropeStride), ropeStride - rope),
-                            rank, rope}};
-      attendOneHead(b, kernel.getStep(), page, row, Value(), query,
-                    b.toIndex(b.load(arguments[2], row)),
-                    b.toIndex(b.load(arguments[3], row)), arguments[4], scale,
-                    scores, sums, arguments[5], b.mul(head, rank));
+      Value group = b.div(head, plan.groupHeads);
+      Value slot = b.rem(head, plan.groupHeads);
+      Value unit = b.add(b.mul(row, plan.groups), group);
+      Value position = b.toIndex(b.load(positions, row));
+      Value segments = b.add(b.div(position, plan.segmentTokens), 1);
+      Value column = b.mul(head, valueDim);
+      Values merged =
+          b.loop(b.index(0), segments, 1, {b.f32(lowest), b.f32(0)},
+                 [&](Value segment, ValueRange carried) {
+                   Value partial = b.add(b.mul(unit, plan.segments), segment);
+                   return merge(
+                       b, carried, b.load(stats, {partial, b.index(0), slot}),
+                       b.load(stats, {partial, b.index(1), slot}),
+                       b.equal(segment, b.index(0)), partials,
+                       {partial, slot, b.index(0)}, out, row, column, valueDim);
+                 });
+      divide(b, out, {row, column}, merged[1], out, row, column, valueDim);
     });
   });
 }

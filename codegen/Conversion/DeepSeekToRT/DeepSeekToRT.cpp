@@ -129,6 +129,13 @@ private:
   LogicalResult convert(RotaryOp op);
   LogicalResult convert(AttentionOp op);
   LogicalResult convert(AbsorbedAttentionOp op);
+  using AttentionKernel =
+      function_ref<rt::KernelOp(TypeRange, AttentionPlan, bool isSplit)>;
+  /// Dispatches attention over the cache: blocks of rows, or, in a step of few
+  /// rows, segments of the context that are merged then.
+  LogicalResult attend(Operation *op, Value out, PageLayout page, int64_t heads,
+                       ArrayRef<Value> inputs, Value positions,
+                       AttentionKernel kernel);
   LogicalResult convert(SwiGLUOp op);
   LogicalResult convert(AddOp op);
   LogicalResult convert(GatherRowsOp op);
@@ -533,20 +540,53 @@ LogicalResult FunctionConverter::convert(RotaryOp op) {
   return success();
 }
 
-/// The sums of one head are on the kernel's stack.
-static LogicalResult checkHeadFits(Operation *op, PageLayout page) {
-  constexpr int64_t widest = HADAL_RT_KERNEL_STACK_BYTES / 16;
-  if (page.valueDim <= widest && page.pageTokens <= widest)
-    return success();
-  return op->emitOpError("expects values of at most ")
-         << widest << " columns to lower, but got " << page.valueDim;
+LogicalResult FunctionConverter::attend(Operation *op, Value out,
+                                        PageLayout page, int64_t heads,
+                                        ArrayRef<Value> inputs, Value positions,
+                                        AttentionKernel kernel) {
+  AttentionPlan plan = AttentionPlan::get(page, heads, program.context);
+  // Query and sums of a head are on the kernel's stack.
+  if (!plan.groups)
+    return op->emitOpError("expects keys and values that fit on a kernel's "
+                           "stack to lower, but got ")
+           << page.keyDim << " and " << page.valueDim << " columns";
+  Value units = b.mul(tokenCount, plan.groups);
+  Value isFew, none;
+  if (plan.segments) {
+    int64_t partials = (AttentionPlan::fewItems - 1) * plan.segments;
+    auto buffer = [&](ArrayRef<int64_t> shape) {
+      auto type = MemRefType::get(shape, b.getF32Type());
+      return alloc(0, roundUp(type.getNumElements() * 4, rt::alignmentBytes),
+                   type);
+    };
+    isFew = b.less(units, b.index(AttentionPlan::fewItems));
+    none = b.index(0);
+    SmallVector<Value> arguments(inputs);
+    Value sums = buffer({partials, plan.groupHeads, page.valueDim});
+    Value stats = buffer({partials, 2, plan.groupHeads});
+    arguments.append({sums, stats});
+    dispatch(kernel(TypeRange(arguments), plan, /*isSplit=*/true),
+             b.select(isFew, b.mul(units, plan.strands), none), arguments);
+    SmallVector<Value> merge = {sums, stats, positions, out};
+    dispatch(
+        program.kernels.mergeSegments(TypeRange(merge), page.valueDim, plan),
+        b.select(isFew, b.mul(tokenCount, heads), none), merge);
+  }
+  // Blocks of rows as large as leaves work for many threads.
+  Value blockRows = b.min(b.index(plan.blockRows), b.add(b.div(units, 32), 1));
+  Value blocks =
+      b.div(b.add(tokenCount, b.sub(blockRows, b.index(1))), blockRows);
+  Value items = b.mul(blocks, plan.groups);
+  SmallVector<Value> arguments(inputs);
+  arguments.append({out, tokenCount, blockRows});
+  dispatch(kernel(TypeRange(arguments), plan, /*isSplit=*/false),
+           isFew ? b.select(isFew, none, items) : items, arguments);
+  return success();
 }
 
 LogicalResult FunctionConverter::convert(AttentionOp op) {
   PageLayout page = PageLayout::get(cast<KVCacheType>(op.getCache().getType()),
                                     program.options.pageTokens);
-  if (failed(checkHeadFits(op, page)))
-    return failure();
   Value positions = at(op.getPositions()), sequences = at(op.getSequences());
   Value layer = at(op.getLayer());
   SmallVector<Value> append = {at(op.getKey()), at(op.getValue()), positions,
@@ -554,20 +594,18 @@ LogicalResult FunctionConverter::convert(AttentionOp op) {
   dispatch(program.kernels.appendCache(TypeRange(append), page), tokenCount,
            append);
   Value out = bufferFor(op.getResult(), op.getQuery());
-  SmallVector<Value> arguments = {at(op.getQuery()), positions, sequences,
-                                  layer, out};
   int64_t heads = op.getHeads();
-  dispatch(program.kernels.attention(TypeRange(arguments), page, heads,
-                                     op.getScale().convertToDouble()),
-           b.mul(tokenCount, heads), arguments);
-  return success();
+  return attend(
+      op, out, page, heads, {at(op.getQuery()), positions, sequences, layer},
+      positions, [&](TypeRange types, AttentionPlan plan, bool isSplit) {
+        return program.kernels.attention(
+            types, page, heads, op.getScale().convertToDouble(), plan, isSplit);
+      });
 }
 
 LogicalResult FunctionConverter::convert(AbsorbedAttentionOp op) {
   PageLayout page = PageLayout::get(cast<KVCacheType>(op.getCache().getType()),
                                     program.options.pageTokens);
-  if (failed(checkHeadFits(op, page)))
-    return failure();
   Value positions = at(op.getPositions()), sequences = at(op.getSequences());
   Value layer = at(op.getLayer());
   SmallVector<Value> append = {at(op.getLatent()), at(op.getRopeKey()),
@@ -575,19 +613,15 @@ LogicalResult FunctionConverter::convert(AbsorbedAttentionOp op) {
   dispatch(program.kernels.appendCache(TypeRange(append), page), tokenCount,
            append);
   Value out = bufferFor(op.getResult(), op.getQuery());
-  SmallVector<Value> arguments = {at(op.getQuery()),
-                                  at(op.getRopeQuery()),
-                                  positions,
-                                  sequences,
-                                  layer,
-                                  out};
   int64_t heads = op.getHeads();
-  dispatch(
-      program.kernels.absorbedAttention(TypeRange(arguments), page, heads,
-                                        columnsOf(op.getRopeQuery()) / heads,
-                                        op.getScale().convertToDouble()),
-      b.mul(tokenCount, heads), arguments);
-  return success();
+  return attend(
+      op, out, page, heads,
+      {at(op.getQuery()), at(op.getRopeQuery()), positions, sequences, layer},
+      positions, [&](TypeRange types, AttentionPlan plan, bool isSplit) {
+        return program.kernels.absorbedAttention(
+            types, page, heads, columnsOf(op.getRopeQuery()) / heads,
+            op.getScale().convertToDouble(), plan, isSplit);
+      });
 }
 
 LogicalResult FunctionConverter::convert(SwiGLUOp op) {

@@ -26,7 +26,9 @@ struct KernelOptions {
   bool hasVNNI = false;
 };
 
-/// Where one layer's keys and values are in a KV page.
+/// Where one layer's keys and values are in a KV page: keys
+/// [heads, key_dim, tokens], then values [heads, tokens, value_dim]; or latents
+/// [tokens, key_dim].
 struct PageLayout {
   int64_t pageTokens, heads, keyDim, valueDim;
   bool isLatent;
@@ -37,6 +39,23 @@ struct PageLayout {
   int64_t valueOffsetBytes() const;
   int64_t layerBytes() const;
   int64_t pageBytes() const { return layerBytes() * layers; }
+};
+
+/// How the heads of attention are shared out to work items.
+struct AttentionPlan {
+  /// Dispatches with fewer items than this are split over the context.
+  static constexpr int64_t fewItems = 8;
+
+  /// Query heads of one item, all with the same keys, and groups of them. No
+  /// groups: a head does not fit on a kernel's stack.
+  int64_t groupHeads = 0, groups = 0;
+  /// Most rows of one item, and rows times heads.
+  int64_t blockRows = 0, slots = 0;
+  /// Segments of a whole context, which are summed one by one and merged in
+  /// order, and items that share them out; 0 if attention is never split.
+  int64_t segments = 0, segmentPages = 0, segmentTokens = 0, strands = 0;
+
+  static AttentionPlan get(PageLayout page, int64_t heads, int64_t context);
 };
 
 /// [rows, columns] of f32 (or \p element), rows \p stride elements apart.
@@ -93,13 +112,20 @@ public:
   /// heads: (key, value, positions, sequences, layer);
   /// latent: (latent, rope_key, positions, sequences, layer); items are rows.
   rt::KernelOp appendCache(TypeRange types, PageLayout page);
-  /// (query, positions, sequences, layer, out); items are rows * heads.
+  /// (query, positions, sequences, layer, out, rows, block_rows); items are
+  /// groups of heads * blocks of rows. Split: (query, positions, sequences,
+  /// layer, sums, stats); items are rows * groups * strands.
   rt::KernelOp attention(TypeRange types, PageLayout page, int64_t heads,
-                         double scale);
-  /// (query, rope_query, positions, sequences, layer, out), likewise.
+                         double scale, AttentionPlan plan, bool isSplit);
+  /// (query, rope_query, ..), likewise.
   rt::KernelOp absorbedAttention(TypeRange types, PageLayout page,
                                  int64_t heads, int64_t ropeStride,
-                                 double scale);
+                                 double scale, AttentionPlan plan,
+                                 bool isSplit);
+  /// (sums, stats, positions, out) of a split attention; items are
+  /// rows * heads.
+  rt::KernelOp mergeSegments(TypeRange types, int64_t valueDim,
+                             AttentionPlan plan);
   /// (gate, up, out); items are rows.
   rt::KernelOp swiglu(TypeRange types, int64_t columns);
   /// (lhs, rhs, out); items are rows.

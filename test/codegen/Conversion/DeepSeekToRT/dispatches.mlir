@@ -61,16 +61,18 @@ func.func private @elementwise(%a: tensor<?x32xf32>, %b: tensor<?x32xf32>) -> te
   return %t : tensor<?x32xf32>
 }
 
-// Attention first appends to the cache; then each query head is an item.
+// Attention first appends to the cache; then blocks of rows of each group of
+// heads are items.
 
 // CHECK-LABEL: func.func private @attention
 // CHECK-SAME:    (%{{.+}}: !rt.step, %[[Q:[^:]+]]: memref<?x32xf32, strided<[32, 1]>>, %[[K:[^:]+]]: memref<?x16xf32, strided<[16, 1]>>, %[[POS:[^:]+]]: memref<?xi32>, %[[SEQ:[^:]+]]: memref<?xi32>, %[[LAYER:[^:]+]]: index, %[[OUT:[^:]+]]: memref
 // CHECK:         %[[TABLE:.+]] = rt.weight %{{.+}} at 0 "rotary_table.0" : memref<64x8xf32>
 // CHECK:         rt.dispatch @rotary_half_split_4x8_8{{.*}}(%[[Q]], %[[POS]], %[[TABLE]], %[[QR:.+]]) :
 // CHECK:         rt.dispatch @append_cache_heads_2x8_8_of_2_32{{.*}}(%[[K]], %[[K]], %[[POS]], %[[SEQ]], %[[LAYER]])
-// CHECK:         %[[HEADS:.+]] = arith.constant 4 : index
-// CHECK:         %[[ITEMS:.+]] = arith.muli %{{.+}}, %[[HEADS]]
-// CHECK:         rt.dispatch @attention_4_heads{{.*}} items %[[ITEMS]] of %{{.+}}(%[[QR]], %[[POS]], %[[SEQ]], %[[LAYER]], %[[OUT]])
+// CHECK:         %[[BLOCK_ROWS:.+]] = arith.minui
+// CHECK:         %[[BLOCKS:.+]] = arith.divui %{{.+}}, %[[BLOCK_ROWS]]
+// CHECK:         %[[ITEMS:.+]] = arith.muli %[[BLOCKS]], %{{.+}}
+// CHECK:         rt.dispatch @attention_4_heads{{.*}} items %[[ITEMS]] of %{{.+}}(%[[QR]], %[[POS]], %[[SEQ]], %[[LAYER]], %[[OUT]], %{{.+}}, %[[BLOCK_ROWS]])
 func.func private @attention(%q: tensor<?x32xf32>, %k: tensor<?x16xf32>, %positions: tensor<?xi32>, %sequences: tensor<?xi32>, %cache: !cache, %layer: index) -> tensor<?x32xf32> {
   %r = deepseek.rotary %q, %positions heads 4 by #half : tensor<?x32xf32>, tensor<?xi32>
   %a = deepseek.attention %r, %k, %k at %positions of %sequences in %cache[%layer] heads 4 scale 3.5e-1 : tensor<?x32xf32>, tensor<?x16xf32>, tensor<?x16xf32>, tensor<?xi32>, !cache -> tensor<?x32xf32>
