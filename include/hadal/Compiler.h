@@ -31,6 +31,12 @@ enum class Phase {
   Object       ///< An object file.
 };
 
+/// To what the inputs of products with integer weights are rounded.
+enum class Activations {
+  F32, ///< They are not.
+  Int8 ///< To 8 bits and a scale a group, which is lossy.
+};
+
 /// How far a compilation is.
 struct Progress {
   const char *phase; ///< "import", "optimize", "lower", "emit", "link", "pack".
@@ -58,6 +64,11 @@ struct CompileOptions {
   bool embedWeights = false;
   /// Tokens a sequence may have. 0: as many as the model says.
   int64_t contextTokens = 0;
+  /// Which weights are stored as which integers, as -deepseek-quantize takes
+  /// it; lossy. Empty: as the model has them.
+  std::string quantize;
+  /// Nothing: Int8 with integer weights, F32 without.
+  std::optional<Activations> activations;
   /// Sequences that the memory formula is worked out for. 0: one.
   int64_t maxBatch = 0;
   /// If not empty, gets a numbered file of the IR after each pass.
@@ -82,14 +93,26 @@ struct LayerReport {
   int64_t activeBytes = 0; ///< Weight bytes that one token reads.
 };
 
+/// Weights that are stored in one way.
+struct StorageReport {
+  std::string type; ///< "bf16", "fp8-128x128", "int4-g32": see --quantize.
+  int64_t parameters = 0;
+  int64_t bytes = 0; ///< With their scales.
+
+  double bitsPerWeight() const {
+    return parameters ? 8 * double(bytes) / double(parameters) : 0;
+  }
+};
+
 /// What a model needs and does. Bytes are those of stored weights without the
 /// padding of tiles, and of the cache.
 struct ModelReport {
   std::string name, type;
   LayerReport total;
   std::vector<LayerReport> layers; ///< Distinct ones, and what is around them.
-  int64_t headFlops = 0;           ///< Of `flopsPerToken`, per row of logits.
-  int64_t kvBytesPerToken = 0;     ///< All layers.
+  std::vector<StorageReport> storage; ///< The most parameters first.
+  int64_t headFlops = 0;       ///< Of `flopsPerToken`, per row of logits.
+  int64_t kvBytesPerToken = 0; ///< All layers.
   int64_t contextTokens = 0;
   int64_t maxBatch = 1;
   /// Known after the RT phase; 0 before:
@@ -115,6 +138,8 @@ struct ModelReport {
 struct CompileResult {
   ModelReport report;
   std::vector<std::string> notes; ///< What the importer assumed.
+  /// Weights that are not stored as the scheme says, and why.
+  std::vector<std::string> fallbacks;
 };
 
 /// Compiles a model.
@@ -131,6 +156,11 @@ struct CompileResult {
 /// - kInternal: a bug in Hadal.
 absl::Status compile(const CompileOptions &options,
                      CompileResult *result = nullptr);
+
+/// Checks that \p scheme is one for `CompileOptions::quantize`.
+///
+/// - kInvalidArgument: it is not; the message says what is expected.
+absl::Status checkQuantizeScheme(const std::string &scheme);
 
 /// Returns the manifest, JSON, of the product at \p path: an executable, an
 /// object, a library, or a weights file. If there is no such file, \p path

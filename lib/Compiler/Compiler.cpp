@@ -17,6 +17,7 @@
 #include "lib/Packer/Packer.h"
 #include "lib/Packer/Recipe.h"
 #include "passes/Passes.h"
+#include "passes/Quantization/Scheme.h"
 #include "runtime/include/hadal_rt/abi.h"
 
 #include "absl/strings/str_cat.h"
@@ -81,6 +82,7 @@ private:
   absl::Status runPasses(llvm::function_ref<void(PassManager &)> build,
                          absl::StatusCode code);
   absl::Status runGraphPasses();
+  absl::Status checkActivations();
   absl::Status convertToRT();
   absl::Status planMemory();
   absl::Status setManifest();
@@ -107,6 +109,7 @@ private:
   IRDumper dumper;
   ResolvedTarget target;
   std::string modelFolder, modelFile, symbol, manifest, pipeline;
+  bool roundsWeights = false, roundsActivations = false;
   std::vector<std::string> sources;
   OwningOpRef<ModuleOp> module;
   /// The weights and the program, which lowering takes from the module.
@@ -131,6 +134,10 @@ absl::Status Compilation::checkOptions() {
     return absl::UnimplementedError(
         absl::StrCat("target '", options.target,
                      "' is not supported, only x86_64-linux-gnu is"));
+  if (!options.quantize.empty())
+    if (absl::Status status = checkQuantizeScheme(options.quantize);
+        !status.ok())
+      return status;
   absl::StatusOr<ResolvedTarget> resolved =
       resolveTarget({options.target, options.cpu, ""});
   if (!resolved.ok())
@@ -213,15 +220,40 @@ Compilation::runPasses(llvm::function_ref<void(PassManager &)> build,
 absl::Status Compilation::runGraphPasses() {
   report("optimize");
   absl::Status status = runPasses(
-      [](PassManager &passes) {
+      [&](PassManager &passes) {
         passes.addPass(createAbsorbLatentAttention());
+        if (!options.quantize.empty())
+          passes.addPass(createQuantize({options.quantize}));
       },
       absl::StatusCode::kInternal);
+  result.fallbacks = capture.takeRemarks();
+  if (status.ok())
+    status = checkActivations();
   if (status.ok()) {
     countModel(*module, result.report);
     result.report.maxBatch = std::max<int64_t>(options.maxBatch, 1);
   }
   return status;
+}
+
+/// Finds out what is rounded, and whether it may be.
+absl::Status Compilation::checkActivations() {
+  module->walk([&](Operation *op) {
+    roundsWeights |= isa<deepseek::QuantizeOp>(op);
+    if (isa<deepseek::LinearOp, deepseek::LMHeadOp, deepseek::ExpertsOp>(op))
+      roundsActivations |= op->getAttr("activation_group") != nullptr;
+  });
+  if (!options.activations)
+    return absl::OkStatus();
+  if (roundsActivations && *options.activations == Activations::F32)
+    return absl::UnimplementedError(
+        "activations in f32 are not supported yet with integer weights, only "
+        "int8 is");
+  if (!roundsActivations && *options.activations == Activations::Int8)
+    return absl::InvalidArgumentError(
+        "activations in int8 need integer weights, and the model has none; "
+        "quantize them");
+  return absl::OkStatus();
 }
 
 absl::Status Compilation::convertToRT() {
@@ -258,7 +290,10 @@ absl::Status Compilation::setManifest() {
                       target.triple,
                       target.cpu,
                       target.features,
-                      result.notes};
+                      result.notes,
+                      result.fallbacks,
+                      roundsWeights,
+                      roundsActivations};
   absl::StatusOr<std::string> text = makeManifest(*module, sources, input);
   if (!text.ok())
     return text.status();
@@ -580,6 +615,13 @@ absl::Status Compilation::run() {
       return status;
   }
   return stopAfter ? print(*stopAfter) : writeProducts();
+}
+
+absl::Status hadal::checkQuantizeScheme(const std::string &scheme) {
+  std::string error;
+  if (parseQuantizeScheme(scheme, error))
+    return absl::OkStatus();
+  return absl::InvalidArgumentError(error);
 }
 
 absl::Status hadal::compile(const CompileOptions &options,

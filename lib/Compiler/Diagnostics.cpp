@@ -37,7 +37,9 @@ DiagnosticCapture::DiagnosticCapture(MLIRContext &context)
         if (diagnostic.getSeverity() == DiagnosticSeverity::Error &&
             message.empty())
           message = formatPlace(diagnostic.getLocation()) + diagnostic.str();
-        return success(); // Remarks and warnings are not for users.
+        if (diagnostic.getSeverity() == DiagnosticSeverity::Remark)
+          remarks.push_back(diagnostic.str());
+        return success(); // Warnings are not for users.
       }) {}
 
 absl::Status DiagnosticCapture::toStatus(absl::StatusCode code,

@@ -11,10 +11,13 @@
 
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace hadal {
 
-/// Keeps the first error that is emitted while it lives, and prints nothing.
+/// Keeps the first error that is emitted while it lives, and every remark;
+/// prints nothing.
 class DiagnosticCapture {
 public:
   explicit DiagnosticCapture(mlir::MLIRContext &context);
@@ -23,8 +26,12 @@ public:
   /// there was none.
   absl::Status toStatus(absl::StatusCode code, const char *otherwise) const;
 
+  /// Returns the remarks since the last call.
+  std::vector<std::string> takeRemarks() { return std::exchange(remarks, {}); }
+
 private:
   std::string message;
+  std::vector<std::string> remarks;
   mlir::ScopedDiagnosticHandler handler;
 };
 

@@ -107,6 +107,30 @@ static const char *getEmitName(Emit emit) {
   llvm_unreachable("unknown product");
 }
 
+/// How far logits may be from those of the reference implementation.
+static llvm::json::Object makeTolerance(const ManifestInput &input) {
+  if (!input.roundsWeights && !input.roundsActivations)
+    return llvm::json::Object{
+        {"logits", 1e-4},
+        {"of", "largest absolute logit of the reference in f32"}};
+  // How much rounding costs depends on the model: hadal-eval measures it.
+  llvm::json::Array lossy;
+  if (input.roundsWeights)
+    lossy.push_back("weights are rounded to integers");
+  if (input.roundsActivations)
+    lossy.push_back("inputs of products with integer weights are rounded to 8 "
+                    "bits");
+  return llvm::json::Object{{"logits", nullptr}, {"lossy", std::move(lossy)}};
+}
+
+static llvm::json::Array makeStorage(const ModelReport &report) {
+  llvm::json::Array storage;
+  for (const StorageReport &of : report.storage)
+    storage.push_back(llvm::json::Object{
+        {"type", of.type}, {"parameters", of.parameters}, {"bytes", of.bytes}});
+  return storage;
+}
+
 absl::StatusOr<std::string>
 hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
                     const ManifestInput &input) {
@@ -132,6 +156,9 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
   llvm::json::Array notes;
   for (const std::string &note : input.notes)
     notes.push_back(note);
+  llvm::json::Array fallbacks;
+  for (const std::string &fallback : input.fallbacks)
+    fallbacks.push_back(fallback);
   // hadal-bench looks for two of these numbers by their keys, which therefore
   // stand at the top and nowhere else.
   llvm::json::Object manifest{
@@ -144,20 +171,22 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
       {"sources", std::move(files)},
       {"notes", std::move(notes)},
       {"options",
-       llvm::json::Object{{"emit", getEmitName(options.emit)},
-                          {"context", options.contextTokens},
-                          {"max_batch", options.maxBatch},
-                          {"weights", options.packWeights ? "pack" : "none"},
-                          {"embed_weights", options.embedWeights}}},
+       llvm::json::Object{
+           {"emit", getEmitName(options.emit)},
+           {"context", options.contextTokens},
+           {"max_batch", options.maxBatch},
+           {"weights", options.packWeights ? "pack" : "none"},
+           {"embed_weights", options.embedWeights},
+           {"quantize", options.quantize},
+           {"activations", input.roundsActivations ? "int8" : "f32"}}},
       {"passes", input.pipeline},
       {"toolchain", llvm::json::Object{{"llvm", LLVM_VERSION_STRING}}},
       {"target", llvm::json::Object{{"triple", input.triple},
                                     {"cpu", input.cpu},
                                     {"features", input.features}}},
-      {"tolerance",
-       llvm::json::Object{
-           {"logits", 1e-4},
-           {"of", "largest absolute logit of the reference in f32"}}},
+      {"tolerance", makeTolerance(input)},
+      {"storage", makeStorage(report)},
+      {"quantization_fallbacks", std::move(fallbacks)},
       {"memory",
        llvm::json::Object{{"formula",
                            "arena_per_token * step_tokens + arena_fixed + "

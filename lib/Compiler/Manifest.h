@@ -20,6 +20,8 @@ struct ManifestInput {
   std::string pipeline;    ///< Of passes, as hadal-opt takes it.
   std::string triple, cpu, features;
   std::vector<std::string> notes;
+  std::vector<std::string> fallbacks; ///< Of the quantization.
+  bool roundsWeights, roundsActivations;
 };
 
 /// Names of the files that the recipes of \p module read, sorted.

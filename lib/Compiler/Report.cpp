@@ -14,6 +14,9 @@
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/JSON.h"
 
+#include <map>
+#include <tuple>
+
 using namespace mlir;
 using namespace hadal;
 using namespace hadal::deepseek;
@@ -34,8 +37,8 @@ static int64_t elementsOf(Value value) {
 }
 
 static int64_t bytesOf(Value value) {
-  return elementsOf(value) *
-         int64_t(typeOf(value).getElementTypeBitWidth() / 8);
+  return ceilDiv(
+      elementsOf(value) * int64_t(typeOf(value).getElementTypeBitWidth()), 8);
 }
 
 static int64_t columnsOf(Value value) {
@@ -98,6 +101,12 @@ public:
       total.weightBytes += layer.count * layer.weightBytes;
       total.activeBytes += layer.count * layer.activeBytes;
     }
+    report.storage.clear();
+    for (auto &[type, storage] : storageOf)
+      report.storage.push_back(storage);
+    llvm::sort(report.storage, [](const auto &a, const auto &b) {
+      return std::tie(b.parameters, a.type) < std::tie(a.parameters, b.type);
+    });
     for (Type type : entry.getArgumentTypes())
       if (auto cache = dyn_cast<KVCacheType>(type))
         report.kvBytesPerToken = getCacheBytes(cache);
@@ -150,20 +159,29 @@ private:
   }
 
   /// Counts \p value, if it is a weight: a tensor whose rows are not tokens.
-  static void countWeight(Value value, LayerReport &layer) {
+  void countWeight(Value value, LayerReport &layer) {
     auto type = dyn_cast<RankedTensorType>(value.getType());
     if (!type || !type.hasStaticShape() || value.use_empty())
       return;
     int64_t elements = elementsOf(value), bytes = bytesOf(value);
     int64_t activeElements = elements, activeBytes = bytes;
     bool isScale = true;
+    Value scales;
     for (OpOperand &use : value.getUses()) {
       Operation *owner = use.getOwner();
       if (auto linear = dyn_cast<LinearOp>(owner)) {
         isScale &= linear.getScales() == value;
+        scales = linear.getScales();
+      } else if (auto head = dyn_cast<LMHeadOp>(owner)) {
+        isScale &= head.getScales() == value;
+        scales = head.getScales();
       } else if (auto experts = dyn_cast<ExpertsOp>(owner)) {
         bool isUsedAsScale = llvm::is_contained(experts.getScales(), value);
         isScale &= isUsedAsScale;
+        unsigned matrix = use.getOperandNumber() -
+                          experts.getGateMutable().getOperandNumber();
+        if (matrix < experts.getScales().size())
+          scales = experts.getScales()[matrix];
         int64_t of = type.getDimSize(0);
         int64_t used = std::min(of, columnsOf(experts.getExperts()));
         activeElements = elements / of * used;
@@ -182,10 +200,29 @@ private:
       return;
     layer.parameters += elements;
     layer.activeParameters += activeElements;
+    std::string name = getStoredType(type, scales);
+    StorageReport &storage = storageOf[name];
+    storage.type = name;
+    storage.parameters += layer.count * elements;
+    storage.bytes += layer.count * (bytes + (scales ? bytesOf(scales) : 0));
+  }
+
+  /// The name of \p type with \p scales, if it has any, as --quantize has it.
+  static std::string getStoredType(RankedTensorType type, Value scales) {
+    Type element = type.getElementType();
+    if (element.isInteger() && scales)
+      return llvm::formatv("int{0}-g{1}", element.getIntOrFloatBitWidth(),
+                           type.getShape().back() / columnsOf(scales));
+    if (isa<Float8E4M3FNType>(element))
+      return llvm::formatv("fp8-{0}x{0}", fp8BlockSize);
+    std::string name;
+    llvm::raw_string_ostream(name) << element;
+    return name;
   }
 
   SymbolTable symbols;
   ModelReport &report;
+  std::map<std::string, StorageReport> storageOf;
 };
 
 } // namespace
@@ -309,6 +346,15 @@ std::string ModelReport::toText() const {
                         shorten(double(peakBytes(reportTokens))))
               .str();
   }
+  if (!storage.empty())
+    os << llvm::formatv("\n{0,-28} {1,10} {2,11} {3,12}\n", "stored as",
+                        "parameters", "bytes", "bits/weight")
+              .str();
+  for (const StorageReport &of : storage)
+    os << llvm::formatv("  {0,-26} {1,10} {2,11} {3,12:f2}\n", of.type,
+                        shorten(double(of.parameters)),
+                        shorten(double(of.bytes)) + "B", of.bitsPerWeight())
+              .str();
   os << llvm::formatv("\n{0,-24} {1,5} {2,11} {3,11} {4,11} {5,11}\n", "layer",
                       "count", "parameters", "active", "FLOPs/token", "weights")
             .str();
@@ -343,6 +389,13 @@ std::string ModelReport::toJSON() const {
   llvm::json::Array rows;
   for (const LayerReport &layer : layers)
     rows.push_back(toObject(layer));
+  llvm::json::Array stored;
+  for (const StorageReport &of : storage)
+    stored.push_back(
+        llvm::json::Object{{"type", of.type},
+                           {"parameters", of.parameters},
+                           {"bytes", of.bytes},
+                           {"bits_per_weight", of.bitsPerWeight()}});
   llvm::json::Object object{
       {"name", name},
       {"model_type", type},
@@ -359,6 +412,7 @@ std::string ModelReport::toJSON() const {
                                      {"flops", prefillFlops(reportTokens)},
                                      {"bytes", prefillBytes(reportTokens)}}},
       {"weight_bytes", total.weightBytes},
+      {"storage", std::move(stored)},
       {"kv_bytes_per_token", kvBytesPerToken},
       {"layers", std::move(rows)}};
   if (pageTokens)

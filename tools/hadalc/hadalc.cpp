@@ -36,6 +36,9 @@ MODEL: a Hugging Face folder (config.json, *.safetensors) or a .mlir file.
   --context=N           tokens in a sequence (as many as the model says)
   --max-batch=N         sequences that --report plans memory for (1)
   --weights=pack|none   none: open no tensor, write no weights file (pack)
+  --quantize=SCHEME     store weights as integers: int8, int4-g32, mixed, or
+                        experts=int4-g32,attention=int8-g128,... (as they are)
+  --activations=int8|f32  inputs of integer weights (int8: rounded, lossy)
   --embed-weights       the program carries its weights (a file beside it)
   --report[=FILE]       parameters, FLOPs, bytes and memory (no report);
                         without -o nothing else is made; --json: as JSON
@@ -84,12 +87,12 @@ struct Flags {
   Flag quiet{"quiet", Flag::Switch};
   Flag help{"help", Flag::Switch};
   Flag version{"version", Flag::Switch};
-  // Known, but not there yet: a flag must not be ignored.
   Flag quantize{"quantize"};
+  Flag activations{"activations"};
+  // Known, but not there yet: a flag must not be ignored.
   Flag prune{"prune"};
   Flag window{"window"};
   Flag lora{"lora"};
-  Flag activations{"activations"};
   Flag verify{"verify", Flag::Switch};
 
   std::vector<std::string> models;
@@ -262,6 +265,26 @@ static std::optional<Phase> parsePhase(llvm::StringRef name) {
       .Default(std::nullopt);
 }
 
+static std::optional<Activations> parseActivations(llvm::StringRef name) {
+  return llvm::StringSwitch<std::optional<Activations>>(name)
+      .Case("int8", Activations::Int8)
+      .Case("f32", Activations::F32)
+      .Default(std::nullopt);
+}
+
+/// Reads SCHEME[,calibration=FILE]; returns an exit code, after an error, or
+/// Done.
+static int parseQuantize(const Flag &flag, std::string &scheme) {
+  for (llvm::StringRef item : llvm::split(flag.value, ','))
+    if (item.starts_with("calibration="))
+      return fail(BadInput, "--quantize: 'calibration=' is not supported yet; "
+                            "weights are rounded to nearest without it");
+  if (absl::Status status = checkQuantizeScheme(flag.value); !status.ok())
+    return failUsage("--quantize " + std::string(status.message()));
+  scheme = flag.value;
+  return Done;
+}
+
 /// Folder of the runtime libraries: `../lib/hadal` of an installed hadalc,
 /// `../lib` of one in a build tree.
 static std::string findLibraries(const char *argv0) {
@@ -316,14 +339,22 @@ static int makeOptions(const char *argv0, const Flags &flags,
   if (options.embedWeights &&
       (*emit != Emit::Executable || !options.packWeights))
     return failUsage("--embed-weights needs --emit=exe and --weights=pack");
+  if (flags.quantize.isGiven)
+    if (int code = parseQuantize(flags.quantize, options.quantize))
+      return code;
+  if (flags.activations.isGiven) {
+    options.activations = parseActivations(flags.activations.value);
+    if (!options.activations)
+      return refuse(flags.activations, "int8 or f32");
+  }
   bool isText = options.stopAfter || *emit >= Emit::MLIR;
   if (options.output.empty() && !isText && !flags.report.isGiven)
     return failUsage("expects -o OUT");
   if (options.output == "-" && !isText)
     return failUsage("-o - needs --emit=mlir, llvm or asm, or --compile-to");
 
-  for (const Flag *flag : {&flags.quantize, &flags.prune, &flags.window,
-                           &flags.lora, &flags.activations, &flags.verify})
+  for (const Flag *flag :
+       {&flags.prune, &flags.window, &flags.lora, &flags.verify})
     if (flag->isGiven)
       return fail(BadInput,
                   "--" + std::string(flag->name) + " is not supported yet");
@@ -379,6 +410,9 @@ static int run(const char *argv0, const Flags &flags) {
   if (flags.verbose.isGiven)
     for (const std::string &note : result.notes)
       llvm::errs() << "hadalc: note: " << note << '\n';
+  if (flags.verbose.isGiven)
+    for (const std::string &fallback : result.fallbacks)
+      llvm::errs() << "hadalc: note: " << fallback << '\n';
   return flags.report.isGiven ? writeReport(flags, result.report) : Done;
 }
 
