@@ -16,7 +16,7 @@ using namespace hadal::run;
 
 void run::printHelp() {
   // Fits a screen of 24 lines, 80 columns. --chunk N (tokens a step) is for
-  // tests, and --bench is what hadal-bench calls.
+  // tests, and --bench and --eval are what hadal-bench and hadal-eval call.
   printf("usage: %s --chat \"Why is the sky blue?\" -n 200\n", programName());
   fputs("\n"
         "Runs the model that is compiled into this program. One of:\n"

@@ -3,6 +3,7 @@
 // The main program of emitted executables: tokenize, run, sample, print.
 
 #include "Bench.h"
+#include "Eval.h"
 #include "NpyWriter.h"
 #include "Options.h"
 #include "Product.h"
@@ -374,6 +375,8 @@ int main(int argc, char **argv) {
   setProgramName(argc ? argv[0] : nullptr);
   if (argc > 1 && !strcmp(argv[1], "--bench"))
     return runBench(argc - 1, argv + 1);
+  if (argc > 1 && !strcmp(argv[1], "--eval"))
+    return runEval(argc - 1, argv + 1);
   RunOptions options;
   if (ExitCode code = parseOptions(argc, argv, options))
     return code;
