@@ -261,6 +261,8 @@ absl::Status Compilation::convertToRT() {
   sources = getSourceFiles(*module);
   ConvertDeepSeekToRTOptions convert;
   convert.registers = target.vectorBits >= 512 ? 32 : 8;
+  convert.hasVNNI = target.vectorBits >= 512 &&
+                    (target.cpuFeatures & HADAL_RT_CPU_AVX512_VNNI);
   // What no kernel is made for is refused by the conversion.
   return runPasses(
       [&](PassManager &passes) {
