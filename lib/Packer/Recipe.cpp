@@ -5,6 +5,7 @@
 
 #include "lib/Packer/Recipe.h"
 
+#include "dialects/DeepSeek/IR/GGUFBlocks.h"
 #include "dialects/DeepSeek/IR/RotaryTable.h"
 #include "lib/Packer/Quantization.h"
 #include "lib/Support/CheckedMath.h"
@@ -756,6 +757,59 @@ private:
   int64_t knownGroup = -1; ///< The group of `scales[0]`.
 };
 
+class DequantizeGGUFNode : public RecipeNode {
+public:
+  DequantizeGGUFNode(DequantizeGGUFOp op, int64_t count, RecipeNode *input,
+                     StringRef name)
+      : RecipeNode(ElementKind::F32, count), input(input), name(name),
+        shape(cast<RankedTensorType>(op.getResult().getType()).getShape()),
+        format(op.getFormat()), block(getGGUFBlock(format)) {}
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    // Rows are whole blocks, so that blocks follow each other without a gap.
+    const int64_t maxBlocks = blockElements / block.elements;
+    while (count > 0) {
+      int64_t index = first / block.elements, skip = first % block.elements;
+      int64_t blocks =
+          std::min(ceilDiv(skip + count, block.elements), maxBlocks);
+      int64_t now = std::min(count, blocks * block.elements - skip);
+      bytes.resize(size_t(maxBlocks * block.bytes));
+      absl::Status status = input->evaluate(index * block.bytes,
+                                            blocks * block.bytes, bytes.data());
+      if (!status.ok())
+        return status;
+      auto *result = static_cast<float *>(out);
+      if (skip == 0 && now == blocks * block.elements) {
+        dequantizeGGUF(format, bytes.data(), blocks, result);
+      } else {
+        numbers.resize(size_t(maxBlocks * block.elements));
+        dequantizeGGUF(format, bytes.data(), blocks, numbers.data());
+        std::copy_n(numbers.data() + skip, now, result);
+      }
+      int64_t bad = findNonFinite(kind, result, now);
+      if (bad >= 0)
+        return absl::InvalidArgumentError(absl::StrCat(
+            "tensor '", name.str(), "' has ",
+            std::isnan(result[bad]) ? "NaN" : "an infinity", " at ",
+            formatIndex(first + bad, shape), " once dequantized from ",
+            stringifyGGUFFormat(format).str()));
+      out = advance(out, now, getElementBytes());
+      first += now;
+      count -= now;
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  RecipeNode *input;
+  StringRef name;
+  ArrayRef<int64_t> shape;
+  GGUFFormat format;
+  GGUFBlock block;
+  std::vector<uint8_t> bytes;
+  std::vector<float> numbers;
+};
+
 class RotaryTableNode : public RecipeNode {
 public:
   RotaryTableNode(RotaryTableOp op, int64_t count)
@@ -1079,6 +1133,10 @@ private:
         .Case([&](DequantizeOp op) -> Result {
           return std::make_unique<DequantizeNode>(op, kind, inputs[0],
                                                   inputs[1], name);
+        })
+        .Case([&](DequantizeGGUFOp op) -> Result {
+          return std::make_unique<DequantizeGGUFNode>(op, count, inputs[0],
+                                                      name);
         })
         .Case([&](RotaryTableOp op) -> Result {
           return std::make_unique<RotaryTableNode>(op, count);

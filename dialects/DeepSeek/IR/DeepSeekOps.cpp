@@ -5,6 +5,7 @@
 
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 
+#include "dialects/DeepSeek/IR/GGUFBlocks.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -380,6 +381,22 @@ LogicalResult DequantizeOp::verify() {
     return emitOpError("expects blocks of 128 x 128, but got ")
            << rows << " x " << columns;
   return success();
+}
+
+LogicalResult DequantizeGGUFOp::verify() {
+  GGUFBlock block = getGGUFBlock(getFormat());
+  SmallVector<int64_t> shape(shapeOf(getInput()));
+  if (shape.empty() || shape.back() % block.bytes != 0) // C1
+    return emitOpError("expects rows of a multiple of ")
+           << block.bytes << " bytes for " << stringifyGGUFFormat(getFormat())
+           << ", but got " << getInput().getType();
+  std::optional<int64_t> columns =
+      checkedProduct({shape.back() / block.bytes, block.elements});
+  if (!columns) // C1
+    return emitOpError("expects rows of fewer bytes, but got ")
+           << getInput().getType();
+  shape.back() = *columns;
+  return expectShape(*this, "a result", getResult(), shape); // C1, C2
 }
 
 LogicalResult RotaryTableOp::verify() {

@@ -275,6 +275,42 @@ def DeepSeek_QuantizeScalesOp : DeepSeek_RecipeOp<"quantize_scales"> {
   let hasVerifier = 1;
 }
 
+def DeepSeek_GGUFFormat : DeepSeek_Enum<"GGUFFormat",
+    "How a GGUF file stores blocks of numbers in few bits", [
+  I32EnumAttrCase<"Q4_0", 0, "q4_0">, I32EnumAttrCase<"Q4_1", 1, "q4_1">,
+  I32EnumAttrCase<"Q5_0", 2, "q5_0">, I32EnumAttrCase<"Q5_1", 3, "q5_1">,
+  I32EnumAttrCase<"Q8_0", 4, "q8_0">, I32EnumAttrCase<"Q2_K", 5, "q2_k">,
+  I32EnumAttrCase<"Q3_K", 6, "q3_k">, I32EnumAttrCase<"Q4_K", 7, "q4_k">,
+  I32EnumAttrCase<"Q5_K", 8, "q5_k">, I32EnumAttrCase<"Q6_K", 9, "q6_k">,
+  I32EnumAttrCase<"IQ4_NL", 10, "iq4_nl">,
+  I32EnumAttrCase<"IQ4_XS", 11, "iq4_xs">,
+  I32EnumAttrCase<"MXFP4", 12, "mxfp4">]>;
+
+def DeepSeek_DequantizeGGUFOp : DeepSeek_RecipeOp<"dequantize_gguf"> {
+  let summary = "Computes the numbers that the blocks of a GGUF file stand for";
+  let description = [{
+    The last dimension of `input` is a row of bytes as the file has them, block
+    after block. The numbers are, bit for bit, those of `dequantize_row_*` in
+    ggml (`src/ggml-quants.c`), which computes them in f32.
+    - (C1) the last dimension of `input` is a multiple of the bytes of a block,
+      and that of the result has as many times the numbers of a block.
+    - (C2) the other dimensions are equal.
+
+    ```mlir
+    %0 = deepseek.source "blk.0.attn_q.weight" in ["model.gguf"] at [4096]
+        : tensor<64x36xi8>
+    %1 = deepseek.dequantize_gguf q4_0 %0 : tensor<64x36xi8> -> tensor<64x64xf32>
+    ```
+  }];
+  let arguments = (ins
+      EnumAttr<DeepSeek_Dialect, DeepSeek_GGUFFormat, "gguf_format">:$format,
+      RankedTensorOf<[I8]>:$input);
+  let results = (outs RankedTensorOf<[F32]>:$result);
+  let assemblyFormat =
+      "$format $input attr-dict `:` type($input) `->` type($result)";
+  let hasVerifier = 1;
+}
+
 def DeepSeek_RotaryTableOp : DeepSeek_RecipeOp<"rotary_table"> {
   let summary = "Cosines and sines of a rotary embedding";
   let description = [{

@@ -4,8 +4,11 @@
 
 #include "dialects/DeepSeek/Reference/Recipe.h"
 
+#include "dialects/DeepSeek/IR/GGUFBlocks.h"
 #include "dialects/DeepSeek/IR/RotaryTable.h"
 #include "lib/Support/CheckedMath.h"
+
+#include "mlir/IR/TypeUtilities.h"
 
 #include "llvm/ADT/TypeSwitch.h"
 #include "llvm/Support/FileSystem.h"
@@ -17,8 +20,9 @@ using namespace mlir;
 using namespace hadal;
 using namespace hadal::deepseek;
 
+/// Null for integers.
 static FloatType elementType(Value value) {
-  return cast<FloatType>(
+  return dyn_cast<FloatType>(
       cast<RankedTensorType>(value.getType()).getElementType());
 }
 
@@ -105,12 +109,14 @@ FailureOr<Tensor> RecipeEvaluator::readSource(SourceOp source) {
                                     : source.getName().str());
       double *values = result.values.data() + size_t(i) * each;
       for (size_t j = 0; j < each; ++j)
-        values[j] = roundTo(madeUp(seed, j) * scale, type);
+        values[j] = type ? roundTo(madeUp(seed, j) * scale, type)
+                         // As bytes of an f16 or an E8M0: a small number.
+                         : 36 + std::floor(4 * madeUp(seed, j));
     }
     return result;
   }
 
-  size_t width = type.getWidth() / 8;
+  size_t width = type ? type.getWidth() / 8 : 1;
   std::vector<uint8_t> bytes(each * width);
   for (int64_t i = 0; i < count; ++i) {
     ArrayAttr names = source.getFiles();
@@ -125,7 +131,8 @@ FailureOr<Tensor> RecipeEvaluator::readSource(SourceOp source) {
     }
     double *values = result.values.data() + size_t(i) * each;
     for (size_t j = 0; j < each; ++j)
-      values[j] = decode(bytes.data() + j * width, type);
+      values[j] = type ? decode(bytes.data() + j * width, type)
+                       : double(int8_t(bytes[j]));
   }
   return result;
 }
@@ -271,6 +278,21 @@ static FailureOr<Tensor> quantize(QuantizeOp op, Tensor input) {
   return input;
 }
 
+static Tensor dequantizeBlocks(DequantizeGGUFOp op, const Tensor &input) {
+  Tensor result(shapeOf(op.getResult()));
+  GGUFBlock block = getGGUFBlock(op.getFormat());
+  std::vector<uint8_t> bytes(size_t(block.bytes));
+  std::vector<float> numbers(size_t(block.elements));
+  const double *from = input.values.data();
+  for (size_t i = 0; i < result.values.size(); i += numbers.size()) {
+    for (uint8_t &byte : bytes)
+      byte = uint8_t(int8_t(*from++));
+    deepseek::dequantizeGGUF(op.getFormat(), bytes.data(), 1, numbers.data());
+    llvm::copy(numbers, result.values.begin() + int64_t(i));
+  }
+  return result;
+}
+
 static Tensor rotaryTable(RotaryTableOp op) {
   Tensor result(shapeOf(op.getResult()));
   FloatType type = elementType(op.getResult());
@@ -300,7 +322,10 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
   for (Operation &op : weight.getRecipe().front()) {
     for (Type type : op.getResultTypes()) {
       auto tensor = dyn_cast<RankedTensorType>(type);
-      bool mayBeInteger = !isa<SourceOp, ConvertOp, DequantizeOp>(op);
+      // A source of integers has the bytes of blocks.
+      bool mayBeInteger = isa<SourceOp>(op)
+                              ? getElementTypeOrSelf(type).isInteger(8)
+                              : !isa<ConvertOp, DequantizeOp>(op);
       if (!tensor || !(isa<FloatType>(tensor.getElementType()) || mayBeInteger))
         return op.emitOpError("expects floating point in the reference, but "
                               "got ")
@@ -343,6 +368,10 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
             })
             .Case([&](QuantizeScalesOp scales) {
               return quantizeScales(scales, take(scales.getInput()));
+            })
+            .Case([&](DequantizeGGUFOp dequantizeOp) {
+              return dequantizeBlocks(dequantizeOp,
+                                      take(dequantizeOp.getInput()));
             })
             .Case([&](RotaryTableOp table) { return rotaryTable(table); })
             // A layout changes where values are, not what they are.

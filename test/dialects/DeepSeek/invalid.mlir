@@ -233,6 +233,33 @@ deepseek.weight @dequantize_c3 : tensor<256x130xf32> {
 
 // -----
 
+deepseek.weight @dequantize_gguf_c1_bytes : tensor<4x32xf32> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x17xi8>
+  // expected-error @below {{'deepseek.dequantize_gguf' op expects rows of a multiple of 18 bytes for q4_0, but got 'tensor<4x17xi8>'}}
+  %1 = deepseek.dequantize_gguf q4_0 %0 : tensor<4x17xi8> -> tensor<4x32xf32>
+  deepseek.yield %1 : tensor<4x32xf32>
+}
+
+// -----
+
+deepseek.weight @dequantize_gguf_c1_numbers : tensor<4x64xf32> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x18xi8>
+  // expected-error @below {{'deepseek.dequantize_gguf' op expects a result of shape 4x32, but got 'tensor<4x64xf32>'}}
+  %1 = deepseek.dequantize_gguf q4_0 %0 : tensor<4x18xi8> -> tensor<4x64xf32>
+  deepseek.yield %1 : tensor<4x64xf32>
+}
+
+// -----
+
+deepseek.weight @dequantize_gguf_c2 : tensor<3x256xf32> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x144xi8>
+  // expected-error @below {{'deepseek.dequantize_gguf' op expects a result of shape 4x256, but got 'tensor<3x256xf32>'}}
+  %1 = deepseek.dequantize_gguf q4_k %0 : tensor<4x144xi8> -> tensor<3x256xf32>
+  deepseek.yield %1 : tensor<3x256xf32>
+}
+
+// -----
+
 deepseek.weight @rotary_table_c1 : tensor<64x4xf32> {
   // expected-error @below {{'deepseek.rotary_table' op expects a result of shape ?x8, but got 'tensor<64x4xf32>'}}
   %0 = deepseek.rotary_table <dim = 8, theta = 1.0e4 : f64, layout = half_split> : tensor<64x4xf32>

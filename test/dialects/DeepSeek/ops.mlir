@@ -48,6 +48,15 @@ deepseek.weight @recipe : tensor<3x4x8xbf16, #deepseek.tiled<rows = 16>> attribu
   deepseek.yield %9 : tensor<3x4x8xbf16, #deepseek.tiled<rows = 16>>
 }
 
+// CHECK: deepseek.weight @blocks : tensor<4x64xf32>
+deepseek.weight @blocks : tensor<4x64xf32> {
+  // CHECK: %[[BYTES:.+]] = deepseek.source "w" in ["a.gguf"] at [4096] : tensor<4x36xi8>
+  %0 = deepseek.source "w" in ["a.gguf"] at [4096] : tensor<4x36xi8>
+  // CHECK: deepseek.dequantize_gguf iq4_nl %[[BYTES]] : tensor<4x36xi8> -> tensor<4x64xf32>
+  %1 = deepseek.dequantize_gguf iq4_nl %0 : tensor<4x36xi8> -> tensor<4x64xf32>
+  deepseek.yield %1 : tensor<4x64xf32>
+}
+
 // CHECK: deepseek.weight @table : tensor<64x8xf32>
 deepseek.weight @table : tensor<64x8xf32> {
   // CHECK: deepseek.rotary_table <dim = 8, theta = 1.000000e+04 : f64, layout = half_split> : tensor<64x8xf32>

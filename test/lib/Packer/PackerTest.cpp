@@ -6,6 +6,7 @@
 #include "lib/Packer/Packer.h"
 
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "dialects/DeepSeek/IR/GGUFBlocks.h"
 #include "dialects/DeepSeek/IR/RotaryTable.h"
 #include "dialects/RT/IR/RTOps.h"
 #include "lib/Packer/FloatConversion.h"
@@ -308,6 +309,72 @@ TEST_F(PackerTest, TransposesInSmallBlocks) {
     return i % n * k + row;
   });
   EXPECT_EQ(packed(weight(recipe, "tensor<1000x70xbf16>"), 2000 * n), expected);
+}
+
+/// Blocks of Q8_0 whose scales are finite, and the numbers that they stand for.
+std::pair<Bytes, Bytes> makeQ8Blocks(std::mt19937 &random, size_t blocks) {
+  Bytes bytes(blocks * 34), numbers(blocks * 32 * sizeof(float));
+  for (char &byte : bytes)
+    byte = char(random());
+  for (size_t i = 0; i < blocks; ++i)
+    bytes[i * 34 + 1] &= 0xbf;
+  deepseek::dequantizeGGUF(deepseek::GGUFFormat::Q8_0,
+                           reinterpret_cast<const uint8_t *>(bytes.data()),
+                           int64_t(blocks),
+                           reinterpret_cast<float *>(numbers.data()));
+  return {bytes, numbers};
+}
+
+// Chunks end within blocks, and one is longer than what is converted at a time.
+TEST_F(PackerTest, DequantizesGGUFBlocks) {
+  auto [bytes, numbers] = makeQ8Blocks(random, 5 * 11);
+  write("m", bytes);
+  std::string recipe = R"(
+    %0 = deepseek.source "t" in ["m"] at [0] : tensor<5x374xi8>
+    %1 = deepseek.dequantize_gguf q8_0 %0 : tensor<5x374xi8> -> tensor<5x352xf32>
+    %r = deepseek.slice %1 axis 1 from 5 to 348 : tensor<5x352xf32> -> tensor<5x343xf32>)";
+  Bytes expected = gather<uint32_t>(
+      numbers, 5 * 343, [](int64_t i) { return i / 343 * 352 + 5 + i % 343; });
+  EXPECT_EQ(packed(weight(recipe, "tensor<5x343xf32>"), 5 * 343 * 4), expected);
+
+  auto [more, moreNumbers] = makeQ8Blocks(random, 4000);
+  write("m", more);
+  EXPECT_EQ(packed(weight(R"(
+    %0 = deepseek.source "t" in ["m"] at [0] : tensor<136000xi8>
+    %r = deepseek.dequantize_gguf q8_0 %0 : tensor<136000xi8> -> tensor<128000xf32>)",
+                          "tensor<128000xf32>"),
+                   512000),
+            moreNumbers);
+}
+
+// Rows of blocks change places before they are numbers.
+TEST_F(PackerTest, TransposesRowsOfBlocks) {
+  auto [bytes, numbers] = makeQ8Blocks(random, 6 * 2);
+  write("m", bytes);
+  std::string recipe = R"(
+    %0 = deepseek.source "t" in ["m"] at [0] : tensor<3x2x68xi8>
+    %1 = deepseek.transpose %0 [1, 0, 2] : tensor<3x2x68xi8> -> tensor<2x3x68xi8>
+    %r = deepseek.dequantize_gguf q8_0 %1 : tensor<2x3x68xi8> -> tensor<2x3x64xf32>)";
+  Bytes expected = gather<uint32_t>(numbers, 6 * 64, [](int64_t i) {
+    int64_t row = i / 64;
+    return (row % 3 * 2 + row / 3) * 64 + i % 64;
+  });
+  EXPECT_EQ(packed(weight(recipe, "tensor<2x3x64xf32>"), 6 * 64 * 4), expected);
+}
+
+TEST_F(PackerTest, RefusesBlocksThatAreNotFinite) {
+  auto [bytes, numbers] = makeQ8Blocks(random, 3);
+  bytes[2 * 34 + 1] = 0x7c;
+  bytes[2 * 34] = 1;
+  write("m", bytes);
+  absl::Status status = pack(weight(R"(
+    %0 = deepseek.source "t" in ["m"] at [0] : tensor<3x34xi8>
+    %r = deepseek.dequantize_gguf q8_0 %0 : tensor<3x34xi8> -> tensor<3x32xf32>)",
+                                    "tensor<3x32xf32>"),
+                             384);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "weight 'w': tensor 't' has NaN at [2, 0] once "
+                              "dequantized from q8_0");
 }
 
 TEST_F(PackerTest, InterleavesRows) {

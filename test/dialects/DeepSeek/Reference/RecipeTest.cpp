@@ -217,6 +217,62 @@ TEST_F(ReferenceRecipeTest, RotaryTable) {
                 f32(std::cos(0.02)), f32(std::sin(2)), f32(std::sin(0.02))}));
 }
 
+// The file's bytes are 0, 1, ..: the scale is 2^-24 times 256, then come 2, 3,
+// ..
+TEST_F(ReferenceRecipeTest, DequantizeGGUF) {
+  Tensor tensor = evaluate("tensor<32xf32>", R"(
+    %0 = deepseek.source "w" in ["bytes"] at [0] : tensor<34xi8>
+    %1 = deepseek.dequantize_gguf q8_0 %0 : tensor<34xi8> -> tensor<32xf32>
+    deepseek.yield %1 : tensor<32xf32>)");
+  ASSERT_EQ(tensor.values.size(), 32u);
+  for (size_t i = 0; i < 32; ++i)
+    EXPECT_EQ(tensor.values[i], double(i + 2) / 65536);
+}
+
+// Rows of two blocks trade places before they are numbers.
+TEST_F(ReferenceRecipeTest, TransposeRowsOfBlocks) {
+  Tensor tensor = evaluate("tensor<2x32xf32>", R"(
+    %0 = deepseek.source "w.{}" in ["bytes"] at [0, 18] : tensor<2x18xi8>
+    %1 = deepseek.reshape %0 : tensor<2x18xi8> -> tensor<1x2x18xi8>
+    %2 = deepseek.slice %1 axis 1 from 0 to 1 : tensor<1x2x18xi8> -> tensor<1x1x18xi8>
+    %3 = deepseek.slice %1 axis 1 from 1 to 2 : tensor<1x2x18xi8> -> tensor<1x1x18xi8>
+    %4 = deepseek.concat %3, %2 axis 1 : (tensor<1x1x18xi8>, tensor<1x1x18xi8>) -> tensor<1x2x18xi8>
+    %5 = deepseek.reshape %4 : tensor<1x2x18xi8> -> tensor<2x18xi8>
+    %6 = deepseek.dequantize_gguf q4_0 %5 : tensor<2x18xi8> -> tensor<2x32xf32>
+    deepseek.yield %6 : tensor<2x32xf32>)");
+  ASSERT_EQ(tensor.values.size(), 64u);
+  // Byte 2 is 0x02; the other row starts at 18, its first byte is 20, 0x14.
+  EXPECT_EQ(tensor.values[32], (2 - 8) / 65536.0);
+  EXPECT_EQ(tensor.values[48], (0 - 8) / 65536.0);
+  EXPECT_LT(tensor.values[0], 0);
+}
+
+// Bytes that nobody wrote are those of small numbers in every format.
+TEST_F(ReferenceRecipeTest, MadeUpBlocksAreSmall) {
+  for (auto [format, bytes] :
+       {std::pair<std::string, std::string>("q5_k", "176"),
+        {"q3_k", "110"},
+        {"iq4_xs", "136"}}) {
+    Tensor tensor = evaluate(
+        "tensor<256xf32>", "%0 = deepseek.source \"w\" in [] at [] : tensor<" +
+                               bytes + "xi8>\n%1 = deepseek.dequantize_gguf " +
+                               format + " %0 : tensor<" + bytes +
+                               "xi8> -> tensor<256xf32>\n"
+                               "deepseek.yield %1 : tensor<256xf32>");
+    for (double value : tensor.values)
+      EXPECT_LT(std::abs(value), 256);
+  }
+}
+
+TEST_F(ReferenceRecipeTest, BytesAreNoNumbers) {
+  expectRecipeError("tensor<4xi8>", R"(
+    %0 = deepseek.source "w" in ["bytes"] at [0] : tensor<4xi8>
+    %1 = deepseek.convert %0 : tensor<4xi8> to tensor<4xi8>
+    deepseek.yield %1 : tensor<4xi8>)",
+                    "expects floating point in the reference, but got "
+                    "'tensor<4xi8>'");
+}
+
 // A stack has the made-up values of its tensors, so that a pass may stack them.
 TEST_F(ReferenceRecipeTest, MadeUpStack) {
   Tensor stack = evaluate("tensor<3x4x5xbf16>", R"(
