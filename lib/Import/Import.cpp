@@ -6,6 +6,7 @@
 
 #include "lib/Import/HuggingFace/Config.h"
 #include "lib/Import/HuggingFace/ModelBuilder.h"
+#include "lib/Import/HuggingFace/SafetensorsStore.h"
 #include "lib/Import/JSON.h"
 #include "lib/Import/Safetensors/Safetensors.h"
 
@@ -62,8 +63,9 @@ importHuggingFace(mlir::MLIRContext &context, StringRef folder,
       safetensors::Checkpoint::open(folder);
   if (!checkpoint.ok())
     return checkpoint.status();
-  return huggingface::buildModel(context, *config, &*checkpoint, name,
-                                 contextTokens, notes);
+  huggingface::SafetensorsStore store(context, *checkpoint);
+  return huggingface::buildModel(context, *config, &store, name, contextTokens,
+                                 notes);
 }
 
 absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>

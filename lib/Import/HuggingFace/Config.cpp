@@ -180,14 +180,6 @@ static constexpr FamilyKey ignoredKeys[] = {
 // Reader
 //===----------------------------------------------------------------------===//
 
-/// No published model comes near; far enough below 2^63 that products of two
-/// dimensions cannot overflow.
-constexpr int64_t maxDimension = int64_t(1) << 24;
-constexpr int64_t maxLayers = 4096;
-constexpr int64_t maxExperts = int64_t(1) << 16;
-/// Positions are i32.
-constexpr int64_t maxTokens = (int64_t(1) << 31) - 1;
-
 namespace {
 /// One object of the file, read key by key. The first error is kept and what
 /// is read after it is a harmless value, so that callers need not check each.
@@ -576,9 +568,7 @@ void ConfigReader::readRouting(MoEConfig &moe) {
          "groups of at least two of " + Twine(moe.experts) + " experts");
 }
 
-/// How much YaRN raises the softmax temperature: g of arXiv:2309.00071,
-/// eq. 22, with DeepSeek's `mscale`.
-static double yarnMScale(double factor, double mscale) {
+double huggingface::yarnMScale(double factor, double mscale) {
   return factor <= 1 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0;
 }
 
@@ -809,6 +799,7 @@ void ConfigReader::checkUnknownKeys() {
 }
 
 absl::StatusOr<Config> ConfigReader::read() {
+  config.path = place();
   family = readFamily();
   if (!ok())
     return firstError;

@@ -60,6 +60,8 @@ struct MoEConfig {
 };
 
 struct Config {
+  /// The file that says all this.
+  std::string path;
   std::string modelType;
   int64_t vocab = 0, hidden = 0, layers = 0, intermediate = 0;
   int64_t heads = 0, kvHeads = 0, headDim = 0;
@@ -83,6 +85,18 @@ struct Config {
     return moe && layer >= moe->firstDense && layer % moe->layerFreq == 0;
   }
 };
+
+/// How much YaRN raises the softmax temperature: g of arXiv:2309.00071,
+/// eq. 22, with DeepSeek's `mscale`.
+double yarnMScale(double factor, double mscale);
+
+/// No published model comes near; far enough below 2^63 that products of two
+/// dimensions cannot overflow.
+constexpr int64_t maxDimension = int64_t(1) << 24;
+constexpr int64_t maxLayers = 4096;
+constexpr int64_t maxExperts = int64_t(1) << 16;
+/// Positions are i32.
+constexpr int64_t maxTokens = (int64_t(1) << 31) - 1;
 
 /// Checks \p json, which came from the file \p path, key by key; a key that is
 /// neither used nor known not to matter is an error. Adds to \p notes.

@@ -15,15 +15,12 @@
 #include "mlir/IR/Verifier.h"
 
 #include "llvm/ADT/MapVector.h"
-#include "llvm/ADT/StringSet.h"
 
 #include <cmath>
 
 using namespace mlir;
 using namespace hadal;
 using namespace hadal::huggingface;
-using safetensors::DType;
-using safetensors::Tensor;
 
 /// Fixed in the code of every generation with MLA, whatever rms_norm_eps is.
 constexpr double latentNormEpsilon = 1e-6;
@@ -51,10 +48,9 @@ struct LayerBody {
 
 class ModelBuilder {
 public:
-  ModelBuilder(MLIRContext &context, const Config &config,
-               const safetensors::Checkpoint *checkpoint, int64_t contextTokens,
-               std::vector<std::string> &notes)
-      : config(config), checkpoint(checkpoint), contextTokens(contextTokens),
+  ModelBuilder(MLIRContext &context, const Config &config, TensorStore *store,
+               int64_t contextTokens, std::vector<std::string> &notes)
+      : config(config), store(store), contextTokens(contextTokens),
         notes(notes), builder(&context),
         module(ModuleOp::create(builder.getUnknownLoc())) {
     builder.setInsertionPointToEnd(module->getBody());
@@ -69,11 +65,9 @@ private:
     if (ok())
       status = std::move(error);
   }
-  const Tensor *take(const Twine &name, ArrayRef<int64_t> shape);
-  Type elementOf(DType dtype);
+  StoredTensor take(StringRef name, ArrayRef<int64_t> shape, Type assumed,
+                    bool mayBeFP8);
   Type matrixElement();
-  Value createSource(OpBuilder &recipe, StringRef name, ArrayRef<int64_t> shape,
-                     Type element, ArrayRef<const Tensor *> tensors);
   RankedTensorType defineWeight(StringRef symbol, RankedTensorType type,
                                 function_ref<Value(OpBuilder &)> recipe,
                                 bool isParameter = true);
@@ -89,6 +83,7 @@ private:
                  StringRef suffix = ".weight");
   void addLinear(StringRef name, int64_t rows, int64_t columns,
                  bool hasBias = false);
+  void addScales(const Twine &name, StringRef tensor, ArrayRef<int64_t> shape);
   void addLatentExpansion(StringRef name, int64_t rows, int64_t columns);
   void addExperts(StringRef name, int64_t rows, int64_t columns);
   void checkExpertTypes();
@@ -120,18 +115,16 @@ private:
   func::FuncOp getLayerFunction(bool isMoE);
   void buildForward();
 
-  void checkUnused();
   void buildModelOp(StringRef name);
 
   const Config &config;
-  const safetensors::Checkpoint *checkpoint;
+  TensorStore *store;
   int64_t contextTokens;
   std::vector<std::string> &notes;
   OpBuilder builder;
   OwningOpRef<ModuleOp> module;
   absl::Status status;
 
-  llvm::StringSet<> used;
   int64_t parameters = 0, activeParameters = 0;
   int64_t layerIndex = 0;
   std::vector<LayerWeight> layerWeights;
@@ -146,46 +139,45 @@ private:
 };
 } // namespace
 
+static std::string symbolName(int64_t layer, const Twine &name) {
+  return ("layers." + Twine(layer) + "." + name).str();
+}
+
 //===----------------------------------------------------------------------===//
 // Tensors and weights
 //===----------------------------------------------------------------------===//
 
-/// The tensor \p name, which must be there and have \p shape; null without
-/// weights, or after an error.
-const Tensor *ModelBuilder::take(const Twine &twine, ArrayRef<int64_t> shape) {
-  if (!checkpoint || !ok())
-    return nullptr;
-  std::string name = twine.str();
-  const Tensor *tensor = checkpoint->find(name);
-  if (!tensor) {
-    fail(invalid(checkpoint->sourcePath() + ": has no tensor " + quote(name) +
-                 ", expected one of shape " + toText(shape)));
-    return nullptr;
+/// The tensor \p name, or the stack if it has `{}` in it. Without weights, or
+/// after an error, one of type \p assumed that says not where its bytes are.
+StoredTensor ModelBuilder::take(StringRef name, ArrayRef<int64_t> shape,
+                                Type assumed, bool mayBeFP8) {
+  if (store && ok()) {
+    absl::StatusOr<StoredTensor> tensor = name.contains("{}")
+                                              ? store->takeStack(name, shape)
+                                              : store->take(name, shape);
+    bool isFP8 = tensor.ok() && tensor->element &&
+                 isa<Float8E4M3FNType>(tensor->element);
+    if (!tensor.ok())
+      fail(tensor.status());
+    else if (!tensor->element || (isFP8 && !mayBeFP8))
+      fail(invalid(
+          tensor->place + " is " + tensor->typeName + ", expected " +
+          (mayBeFP8 ? "BF16, F16, F32 or F8_E4M3" : "BF16, F16 or F32")));
+    else if (isFP8 && !config.isFP8)
+      fail(invalid(tensor->place + " is F8_E4M3, but config.json has no "
+                                   "quantization_config of fp8"));
+    else
+      return std::move(*tensor);
   }
-  used.insert(name);
-  if (ArrayRef<int64_t>(tensor->shape) != shape) {
-    fail(invalid(checkpoint->pathOf(*tensor) + ": tensor " + quote(name) +
-                 " has shape " + toText(tensor->shape) +
-                 ", but config.json makes it " + toText(shape)));
-    return nullptr;
-  }
+  StoredTensor tensor;
+  tensor.element = assumed;
+  auto type = RankedTensorType::get(shape, assumed);
+  tensor.build = [type, name = name.str()](OpBuilder &recipe) -> Value {
+    return deepseek::SourceOp::create(
+        recipe, recipe.getUnknownLoc(), type, recipe.getStringAttr(name),
+        recipe.getArrayAttr({}), recipe.getDenseI64ArrayAttr({}));
+  };
   return tensor;
-}
-
-/// The IR's type for \p dtype, or null if no weight may have it.
-Type ModelBuilder::elementOf(DType dtype) {
-  switch (dtype) {
-  case DType::BF16:
-    return builder.getBF16Type();
-  case DType::F16:
-    return builder.getF16Type();
-  case DType::F32:
-    return builder.getF32Type();
-  case DType::F8E4M3:
-    return Float8E4M3FNType::get(builder.getContext());
-  default:
-    return {};
-  }
 }
 
 /// What matrices are stored in if no tensor says it.
@@ -201,26 +193,6 @@ Type ModelBuilder::matrixElement() {
   return builder.getBF16Type();
 }
 
-/// Reads \p tensors, which are all null without weights; several are a stack.
-Value ModelBuilder::createSource(OpBuilder &recipe, StringRef name,
-                                 ArrayRef<int64_t> shape, Type element,
-                                 ArrayRef<const Tensor *> tensors) {
-  SmallVector<Attribute> files;
-  SmallVector<int64_t> offsets;
-  if (tensors.front()) {
-    for (const Tensor *tensor : tensors) {
-      files.push_back(recipe.getStringAttr(checkpoint->fileOf(*tensor)));
-      offsets.push_back(tensor->offsetBytes);
-    }
-    if (llvm::all_equal(files))
-      files.resize(1);
-  }
-  return deepseek::SourceOp::create(
-      recipe, recipe.getUnknownLoc(), RankedTensorType::get(shape, element),
-      recipe.getStringAttr(name), recipe.getArrayAttr(files),
-      recipe.getDenseI64ArrayAttr(offsets));
-}
-
 /// Defines `deepseek.weight @symbol : type` with the value of \p recipe.
 /// Scales are not parameters.
 RankedTensorType
@@ -234,7 +206,7 @@ ModelBuilder::defineWeight(StringRef symbol, RankedTensorType type,
     std::optional<int64_t> sum =
         count ? checkedSum(parameters, *count) : std::nullopt;
     if (!sum || *sum > maxParameters) {
-      fail(invalid("config.json: the model has more than " +
+      fail(invalid(config.path + ": the model has more than " +
                    Twine(maxParameters) +
                    " parameters, the first that does "
                    "not fit is " +
@@ -259,18 +231,12 @@ ModelBuilder::defineWeight(StringRef symbol, RankedTensorType type,
 /// precision decides which experts run.
 RankedTensorType ModelBuilder::defineVector(StringRef symbol, StringRef tensor,
                                             ArrayRef<int64_t> shape) {
-  const Tensor *source = take(tensor, shape);
-  Type element = source ? elementOf(source->dtype) : matrixElement();
-  if (!element || isa<Float8E4M3FNType>(element)) {
-    fail(invalid(checkpoint->pathOf(*source) + ": tensor " + quote(tensor) +
-                 " is " + safetensors::stringify(source->dtype) +
-                 ", expected BF16, F16 or F32"));
-    element = builder.getF32Type();
-  }
+  StoredTensor source = take(tensor, shape, matrixElement(),
+                             /*mayBeFP8=*/false);
   auto type = RankedTensorType::get(shape, builder.getF32Type());
   return defineWeight(symbol, type, [&](OpBuilder &recipe) {
-    Value value = createSource(recipe, tensor, shape, element, source);
-    if (element.isF32())
+    Value value = source.build(recipe);
+    if (source.element.isF32())
       return value;
     return Value(deepseek::ConvertOp::create(recipe, recipe.getUnknownLoc(),
                                              type, value));
@@ -280,18 +246,24 @@ RankedTensorType ModelBuilder::defineVector(StringRef symbol, StringRef tensor,
 /// A matrix that is stored as it is, and is never FP8.
 RankedTensorType ModelBuilder::defineMatrix(StringRef symbol, StringRef tensor,
                                             ArrayRef<int64_t> shape) {
-  const Tensor *source = take(tensor, shape);
-  Type element = source ? elementOf(source->dtype) : matrixElement();
-  if (!element || isa<Float8E4M3FNType>(element)) {
-    fail(invalid(checkpoint->pathOf(*source) + ": tensor " + quote(tensor) +
-                 " is " + safetensors::stringify(source->dtype) +
-                 ", expected BF16, F16 or F32"));
-    element = builder.getF32Type();
+  StoredTensor source = take(tensor, shape, matrixElement(),
+                             /*mayBeFP8=*/false);
+  return defineWeight(symbol, RankedTensorType::get(shape, source.element),
+                      source.build);
+}
+
+/// The scales of an FP8 weight.
+void ModelBuilder::addScales(const Twine &name, StringRef tensor,
+                             ArrayRef<int64_t> shape) {
+  StoredTensor source = take(tensor, shape, builder.getF32Type(),
+                             /*mayBeFP8=*/true);
+  if (!source.element.isF32()) {
+    fail(invalid(source.place + " is " + source.typeName + ", expected F32"));
+    return;
   }
-  auto type = RankedTensorType::get(shape, element);
-  return defineWeight(symbol, type, [&](OpBuilder &recipe) {
-    return createSource(recipe, tensor, shape, element, source);
-  });
+  auto type = RankedTensorType::get(shape, builder.getF32Type());
+  addLayerWeight(name, defineWeight(symbolName(layerIndex, name), type,
+                                    source.build, /*isParameter=*/false));
 }
 
 //===----------------------------------------------------------------------===//
@@ -301,10 +273,6 @@ RankedTensorType ModelBuilder::defineMatrix(StringRef symbol, StringRef tensor,
 /// The checkpoint's name, less `.weight`, of \p name in the current layer.
 std::string ModelBuilder::tensorName(StringRef name) const {
   return ("model.layers." + Twine(layerIndex) + "." + name).str();
-}
-
-static std::string symbolName(int64_t layer, const Twine &name) {
-  return ("layers." + Twine(layer) + "." + name).str();
 }
 
 void ModelBuilder::addLayerWeight(const Twine &name, RankedTensorType type) {
@@ -324,49 +292,20 @@ void ModelBuilder::addLinear(StringRef name, int64_t rows, int64_t columns,
   std::string tensor = tensorName(name) + ".weight";
   std::string symbol = symbolName(layerIndex, name);
   int64_t shape[] = {rows, columns};
-  Type fp8 = elementOf(DType::F8E4M3);
-  const Tensor *source = take(tensor, shape);
-  Type element = source         ? elementOf(source->dtype)
-                 : config.isFP8 ? fp8
-                                : matrixElement();
-  if (!element) {
-    fail(invalid(checkpoint->pathOf(*source) + ": tensor " + quote(tensor) +
-                 " is " + safetensors::stringify(source->dtype) +
-                 ", expected BF16, F16, F32 or F8_E4M3"));
-    element = builder.getF32Type();
-  }
-  auto type = RankedTensorType::get(shape, element);
-  addLayerWeight(name, defineWeight(symbol, type, [&](OpBuilder &recipe) {
-                   return createSource(recipe, tensor, shape, element, source);
-                 }));
+  Type fp8 = Float8E4M3FNType::get(builder.getContext());
+  StoredTensor source =
+      take(tensor, shape, config.isFP8 ? fp8 : matrixElement(),
+           /*mayBeFP8=*/true);
+  auto type = RankedTensorType::get(shape, source.element);
+  addLayerWeight(name, defineWeight(symbol, type, source.build));
   if (hasBias)
     addLayerWeight(
         name + ".bias",
         defineVector(symbol + ".bias", tensorName(name) + ".bias", {rows}));
-  if (element != fp8)
-    return;
-  if (!config.isFP8)
-    return fail(invalid(checkpoint->pathOf(*source) + ": tensor " +
-                        quote(tensor) +
-                        " is F8_E4M3, but config.json has no "
-                        "quantization_config of fp8"));
-  std::string scaleTensor = tensor + "_scale_inv";
-  int64_t scaleShape[] = {ceilDiv(rows, deepseek::fp8BlockSize),
-                          ceilDiv(columns, deepseek::fp8BlockSize)};
-  const Tensor *scales = take(scaleTensor, scaleShape);
-  if (scales && scales->dtype != DType::F32)
-    return fail(invalid(
-        checkpoint->pathOf(*scales) + ": tensor " + quote(scaleTensor) +
-        " is " + safetensors::stringify(scales->dtype) + ", expected F32"));
-  auto scaleType = RankedTensorType::get(scaleShape, builder.getF32Type());
-  addLayerWeight(name + ".scales",
-                 defineWeight(
-                     symbol + ".scales", scaleType,
-                     [&](OpBuilder &recipe) {
-                       return createSource(recipe, scaleTensor, scaleShape,
-                                           builder.getF32Type(), scales);
-                     },
-                     /*isParameter=*/false));
+  if (source.element == fp8)
+    addScales(name + ".scales", tensor + "_scale_inv",
+              {ceilDiv(rows, deepseek::fp8BlockSize),
+               ceilDiv(columns, deepseek::fp8BlockSize)});
 }
 
 /// kv_b, which attention reads by halves of each head: FP8 becomes f32.
@@ -398,73 +337,20 @@ void ModelBuilder::addLatentExpansion(StringRef name, int64_t rows,
 /// The matrices `[rows, columns]` of all experts as one stack.
 void ModelBuilder::addExperts(StringRef name, int64_t rows, int64_t columns) {
   int64_t experts = config.moe->experts;
-  std::string prefix = tensorName("mlp.experts.");
-  std::string suffix = ("." + name + ".weight").str();
-  Type fp8 = elementOf(DType::F8E4M3);
-  auto takeAll = [&](const std::string &suffix, ArrayRef<int64_t> shape,
-                     ArrayRef<DType> allowed, StringRef expected) {
-    SmallVector<const Tensor *> tensors;
-    for (int64_t i = 0; i < experts && checkpoint && ok(); ++i) {
-      const Tensor *tensor = take(prefix + Twine(i) + suffix, shape);
-      tensors.push_back(tensor);
-      if (!tensor)
-        break;
-      DType first = tensors.front()->dtype;
-      if (!llvm::is_contained(allowed, tensor->dtype))
-        fail(invalid(checkpoint->pathOf(*tensor) + ": tensor " +
-                     quote(prefix + std::to_string(i) + suffix) + " is " +
-                     safetensors::stringify(tensor->dtype) + ", expected " +
-                     expected));
-      else if (tensor->dtype != first)
-        fail(invalid(checkpoint->pathOf(*tensor) + ": tensor " +
-                     quote(prefix + std::to_string(i) + suffix) + " is " +
-                     safetensors::stringify(tensor->dtype) +
-                     ", but that of expert 0 is " +
-                     safetensors::stringify(first)));
-    }
-    if (!checkpoint || !ok())
-      tensors.assign(1, nullptr);
-    return tensors;
-  };
-  SmallVector<const Tensor *> tensors =
-      takeAll(suffix, {rows, columns},
-              {DType::BF16, DType::F16, DType::F32, DType::F8E4M3},
-              "BF16, F16, F32 or F8_E4M3");
-  if (!ok())
-    return;
-  Type element = tensors[0]     ? elementOf(tensors[0]->dtype)
-                 : config.isFP8 ? fp8
-                                : matrixElement();
+  std::string tensor = tensorName(("mlp.experts.{}." + name + ".weight").str());
   std::string relative = ("mlp.experts." + name).str();
-  std::string symbol = symbolName(layerIndex, relative);
   int64_t shape[] = {experts, rows, columns};
-  auto type = RankedTensorType::get(shape, element);
-  addLayerWeight(relative, defineWeight(symbol, type, [&](OpBuilder &recipe) {
-                   return createSource(recipe, prefix + "{}" + suffix, shape,
-                                       element, tensors);
-                 }));
-  if (element != fp8)
-    return;
-  if (!config.isFP8)
-    return fail(invalid(checkpoint->pathOf(*tensors[0]) + ": tensor " +
-                        quote(prefix + "0" + suffix) +
-                        " is F8_E4M3, but config.json has no "
-                        "quantization_config of fp8"));
-  std::string scaleSuffix = suffix + "_scale_inv";
-  int64_t scaleShape[] = {experts, ceilDiv(rows, deepseek::fp8BlockSize),
-                          ceilDiv(columns, deepseek::fp8BlockSize)};
-  SmallVector<const Tensor *> scales = takeAll(
-      scaleSuffix, ArrayRef(scaleShape).drop_front(), {DType::F32}, "F32");
-  auto scaleType = RankedTensorType::get(scaleShape, builder.getF32Type());
-  addLayerWeight(relative + ".scales",
-                 defineWeight(
-                     symbol + ".scales", scaleType,
-                     [&](OpBuilder &recipe) {
-                       return createSource(recipe, prefix + "{}" + scaleSuffix,
-                                           scaleShape, builder.getF32Type(),
-                                           scales);
-                     },
-                     /*isParameter=*/false));
+  Type fp8 = Float8E4M3FNType::get(builder.getContext());
+  StoredTensor source =
+      take(tensor, shape, config.isFP8 ? fp8 : matrixElement(),
+           /*mayBeFP8=*/true);
+  auto type = RankedTensorType::get(shape, source.element);
+  addLayerWeight(relative, defineWeight(symbolName(layerIndex, relative), type,
+                                        source.build));
+  if (source.element == fp8)
+    addScales(relative + ".scales", tensor + "_scale_inv",
+              {experts, ceilDiv(rows, deepseek::fp8BlockSize),
+               ceilDiv(columns, deepseek::fp8BlockSize)});
 }
 
 /// All three stacks of a layer must have one element type.
@@ -479,10 +365,10 @@ void ModelBuilder::checkExpertTypes() {
     if (!first)
       first = &weight;
     else if (weight.type.getElementType() != first->type.getElementType())
-      return fail(invalid(
-          checkpoint->sourcePath() + ": the experts' tensors of " +
-          quote(weight.symbol.getValue()) + " and " +
-          quote(first->symbol.getValue()) + " differ in dtype, expected one"));
+      return fail(invalid(store->sourcePath() + ": the experts' tensors of " +
+                          quote(weight.symbol.getValue()) + " and " +
+                          quote(first->symbol.getValue()) +
+                          " differ in dtype, expected one"));
   }
 }
 
@@ -802,40 +688,6 @@ void ModelBuilder::buildForward() {
   func::ReturnOp::create(body, body.getUnknownLoc(), x);
 }
 
-/// A tensor that is not read and not known to be of no use would mean wrong
-/// text without a word.
-void ModelBuilder::checkUnused() {
-  if (!checkpoint || !ok())
-    return;
-  int64_t buffers = 0;
-  for (StringRef name : checkpoint->names()) {
-    if (used.contains(name))
-      continue;
-    StringRef rest = name;
-    int64_t layer = 0;
-    if (rest.consume_front("model.layers.") &&
-        !rest.consumeInteger(10, layer) && rest.starts_with(".") &&
-        layer >= config.layers && layer - config.layers < config.mtpLayers) {
-      continue; // Noted already.
-    } else if (name.ends_with(".rotary_emb.inv_freq")) {
-      ++buffers; // Older releases of transformers saved this table.
-    } else if (name == "lm_head.weight" && config.tiedEmbeddings) {
-      notes.push_back("tie_word_embeddings is true: tensor 'lm_head.weight' "
-                      "is not used, 'model.embed_tokens.weight' is");
-    } else {
-      const Tensor *tensor = checkpoint->find(name);
-      return fail(invalid(checkpoint->pathOf(*tensor) + ": tensor " +
-                          quote(name) + " of shape " + toText(tensor->shape) +
-                          " is not part of a " + config.modelType +
-                          " model with " + Twine(config.layers) + " layers"));
-    }
-  }
-  if (buffers)
-    notes.push_back(("left out " + Twine(buffers) +
-                     " tensors *.rotary_emb.inv_freq, which are computed")
-                        .str());
-}
-
 void ModelBuilder::buildModelOp(StringRef name) {
   std::string symbol;
   for (char c : name)
@@ -879,7 +731,8 @@ absl::StatusOr<OwningOpRef<ModuleOp>> ModelBuilder::build(StringRef name) {
                      Twine(config.mtpLayers) + " from model.layers." +
                      Twine(config.layers) + " on")
                         .str());
-  checkUnused();
+  if (store && ok())
+    fail(store->checkUnused(config, notes));
   if (!ok())
     return status;
   buildForward();
@@ -896,11 +749,8 @@ absl::StatusOr<OwningOpRef<ModuleOp>> ModelBuilder::build(StringRef name) {
   return std::move(module);
 }
 
-absl::StatusOr<OwningOpRef<ModuleOp>>
-huggingface::buildModel(MLIRContext &context, const Config &config,
-                        const safetensors::Checkpoint *checkpoint,
-                        StringRef name, int64_t contextTokens,
-                        std::vector<std::string> &notes) {
-  return ModelBuilder(context, config, checkpoint, contextTokens, notes)
-      .build(name);
+absl::StatusOr<OwningOpRef<ModuleOp>> huggingface::buildModel(
+    MLIRContext &context, const Config &config, TensorStore *store,
+    StringRef name, int64_t contextTokens, std::vector<std::string> &notes) {
+  return ModelBuilder(context, config, store, contextTokens, notes).build(name);
 }

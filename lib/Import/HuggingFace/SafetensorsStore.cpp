@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The tensors of a Hugging Face folder, for the model builder.
+
+#include "lib/Import/HuggingFace/SafetensorsStore.h"
+
+#include "lib/Import/HuggingFace/Config.h"
+#include "lib/Import/JSON.h"
+
+using namespace mlir;
+using namespace hadal;
+using namespace hadal::huggingface;
+using safetensors::DType;
+using safetensors::Tensor;
+
+/// The IR's type for \p dtype, or null if no weight may have it.
+static Type elementOf(MLIRContext &context, DType dtype) {
+  switch (dtype) {
+  case DType::BF16:
+    return BFloat16Type::get(&context);
+  case DType::F16:
+    return Float16Type::get(&context);
+  case DType::F32:
+    return Float32Type::get(&context);
+  case DType::F8E4M3:
+    return Float8E4M3FNType::get(&context);
+  default:
+    return {};
+  }
+}
+
+absl::StatusOr<const Tensor *> SafetensorsStore::find(StringRef name,
+                                                      ArrayRef<int64_t> shape) {
+  const Tensor *tensor = checkpoint.find(name);
+  if (!tensor)
+    return invalid(checkpoint.sourcePath() + ": has no tensor " + quote(name) +
+                   ", expected one of shape " + toText(shape));
+  used.insert(name);
+  if (ArrayRef<int64_t>(tensor->shape) != shape)
+    return invalid(checkpoint.pathOf(*tensor) + ": tensor " + quote(name) +
+                   " has shape " + toText(tensor->shape) +
+                   ", but config.json makes it " + toText(shape));
+  return tensor;
+}
+
+StoredTensor SafetensorsStore::describe(StringRef name,
+                                        const Tensor &tensor) const {
+  StoredTensor stored;
+  stored.element = elementOf(context, tensor.dtype);
+  stored.place = checkpoint.pathOf(tensor) + ": tensor " + quote(name);
+  stored.typeName = safetensors::stringify(tensor.dtype).str();
+  return stored;
+}
+
+/// Makes the op that reads \p tensors; several are a stack.
+static std::function<Value(OpBuilder &)>
+makeSource(const safetensors::Checkpoint &checkpoint, StringRef name,
+           ArrayRef<int64_t> shape, Type element,
+           ArrayRef<const Tensor *> tensors) {
+  return
+      [&checkpoint, name = name.str(), shape = SmallVector<int64_t, 4>(shape),
+       element, tensors = std::vector<const Tensor *>(tensors)](
+          OpBuilder &recipe) -> Value {
+        SmallVector<Attribute> files;
+        SmallVector<int64_t> offsets;
+        for (const Tensor *tensor : tensors) {
+          files.push_back(recipe.getStringAttr(checkpoint.fileOf(*tensor)));
+          offsets.push_back(tensor->offsetBytes);
+        }
+        if (llvm::all_equal(files))
+          files.resize(1);
+        return deepseek::SourceOp::create(
+            recipe, recipe.getUnknownLoc(),
+            RankedTensorType::get(shape, element), recipe.getStringAttr(name),
+            recipe.getArrayAttr(files), recipe.getDenseI64ArrayAttr(offsets));
+      };
+}
+
+absl::StatusOr<StoredTensor> SafetensorsStore::take(StringRef name,
+                                                    ArrayRef<int64_t> shape) {
+  absl::StatusOr<const Tensor *> tensor = find(name, shape);
+  if (!tensor.ok())
+    return tensor.status();
+  StoredTensor stored = describe(name, **tensor);
+  stored.build = makeSource(checkpoint, name, shape, stored.element, *tensor);
+  return stored;
+}
+
+absl::StatusOr<StoredTensor>
+SafetensorsStore::takeStack(StringRef name, ArrayRef<int64_t> shape) {
+  auto [before, after] = name.split("{}");
+  std::vector<const Tensor *> tensors;
+  StoredTensor stored;
+  for (int64_t i = 0; i < shape.front(); ++i) {
+    std::string one = (before + Twine(i) + after).str();
+    absl::StatusOr<const Tensor *> tensor = find(one, shape.drop_front());
+    if (!tensor.ok())
+      return tensor.status();
+    if (tensors.empty())
+      stored = describe(one, **tensor);
+    if (!stored.element)
+      return stored; // Which is what is wrong, whatever the others are.
+    if (!tensors.empty() && (*tensor)->dtype != tensors.front()->dtype)
+      return invalid(checkpoint.pathOf(**tensor) + ": tensor " + quote(one) +
+                     " is " + safetensors::stringify((*tensor)->dtype) +
+                     ", but that of expert 0 is " + stored.typeName);
+    tensors.push_back(*tensor);
+  }
+  stored.build = makeSource(checkpoint, name, shape, stored.element, tensors);
+  return stored;
+}
+
+absl::Status SafetensorsStore::checkUnused(const Config &config,
+                                           std::vector<std::string> &notes) {
+  int64_t buffers = 0;
+  for (StringRef name : checkpoint.names()) {
+    if (used.contains(name))
+      continue;
+    StringRef rest = name;
+    int64_t layer = 0;
+    if (rest.consume_front("model.layers.") &&
+        !rest.consumeInteger(10, layer) && rest.starts_with(".") &&
+        layer >= config.layers && layer - config.layers < config.mtpLayers) {
+      continue; // Noted already.
+    } else if (name.ends_with(".rotary_emb.inv_freq")) {
+      ++buffers; // Older releases of transformers saved this table.
+    } else if (name == "lm_head.weight" && config.tiedEmbeddings) {
+      notes.push_back("tie_word_embeddings is true: tensor 'lm_head.weight' "
+                      "is not used, 'model.embed_tokens.weight' is");
+    } else {
+      const Tensor *tensor = checkpoint.find(name);
+      return invalid(checkpoint.pathOf(*tensor) + ": tensor " + quote(name) +
+                     " of shape " + toText(tensor->shape) +
+                     " is not part of a " + config.modelType + " model with " +
+                     Twine(config.layers) + " layers");
+    }
+  }
+  if (buffers)
+    notes.push_back(("left out " + Twine(buffers) +
+                     " tensors *.rotary_emb.inv_freq, which are computed")
+                        .str());
+  return absl::OkStatus();
+}

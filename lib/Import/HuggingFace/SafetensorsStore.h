@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The tensors of a Hugging Face folder, for the model builder.
+
+#ifndef HADAL_IMPORT_SAFETENSORSSTORE_H
+#define HADAL_IMPORT_SAFETENSORSSTORE_H
+
+#include "lib/Import/HuggingFace/TensorStore.h"
+#include "lib/Import/Safetensors/Safetensors.h"
+
+#include "llvm/ADT/StringSet.h"
+
+namespace hadal::huggingface {
+
+/// Every tensor is a `deepseek.source`; a stack has one in each file and place.
+class SafetensorsStore : public TensorStore {
+public:
+  /// \p checkpoint outlives the store.
+  SafetensorsStore(mlir::MLIRContext &context,
+                   const safetensors::Checkpoint &checkpoint)
+      : context(context), checkpoint(checkpoint) {}
+
+  absl::StatusOr<StoredTensor> take(llvm::StringRef name,
+                                    llvm::ArrayRef<int64_t> shape) override;
+  absl::StatusOr<StoredTensor>
+  takeStack(llvm::StringRef name, llvm::ArrayRef<int64_t> shape) override;
+  absl::Status checkUnused(const Config &config,
+                           std::vector<std::string> &notes) override;
+  std::string sourcePath() const override { return checkpoint.sourcePath(); }
+
+private:
+  absl::StatusOr<const safetensors::Tensor *>
+  find(llvm::StringRef name, llvm::ArrayRef<int64_t> shape);
+  StoredTensor describe(llvm::StringRef name,
+                        const safetensors::Tensor &tensor) const;
+
+  mlir::MLIRContext &context;
+  const safetensors::Checkpoint &checkpoint;
+  llvm::StringSet<> used;
+};
+
+} // namespace hadal::huggingface
+
+#endif // HADAL_IMPORT_SAFETENSORSSTORE_H
