@@ -17,21 +17,34 @@
 
 namespace hadal {
 
+/// A file for the text library that an importer made from what a model's file
+/// says of its tokenizer.
+struct TextFile {
+  /// As in a Hugging Face folder: "tokenizer.json".
+  std::string name;
+  std::string contents;
+};
+
 struct ImportOptions {
   /// False: no file with tensors is opened, so that the configuration alone is
   /// enough. Shapes and element types then come from it, and the recipes of
-  /// the weights do not say where their bytes are.
+  /// the weights do not say where their bytes are. Of GGUF files the headers
+  /// are read, and tables that are part of the configuration.
   bool weights = true;
   /// Tokens a sequence may have. 0: as many as the model says.
   int64_t contextTokens = 0;
   /// If set, gets one line for each thing that the importer knew not to matter
   /// or had to assume: ignored keys, defaults, a layer that is left out.
   std::vector<std::string> *notes = nullptr;
+  /// If set, gets what a model of a single file has in place of the tokenizer's
+  /// files in a folder; nothing for a folder.
+  std::vector<TextFile> *textFiles = nullptr;
 };
 
 /// Reads the model at \p path, a Hugging Face folder (config.json beside
-/// *.safetensors), and returns a verified module with one `deepseek.model`.
-/// The module's recipes name files relative to the folder.
+/// *.safetensors) or a GGUF file (the first, if it is split), and returns a
+/// verified module with one `deepseek.model`. The module's recipes name files
+/// relative to the folder, or to that of the file.
 ///
 /// Nothing in the files is trusted: every size is checked before it is used,
 /// and no file outside the folder is opened. Loads the dialects it needs into

@@ -111,6 +111,8 @@ private:
   std::string modelFolder, modelFile, symbol, manifest, pipeline;
   bool roundsWeights = false, roundsActivations = false;
   std::vector<std::string> sources;
+  /// In place of the files that a folder has.
+  std::vector<TextFile> importedTextFiles;
   OwningOpRef<ModuleOp> module;
   /// The weights and the program, which lowering takes from the module.
   OwningOpRef<ModuleOp> recipes;
@@ -186,6 +188,7 @@ absl::Status Compilation::import() {
     importOptions.weights = options.packWeights;
     importOptions.contextTokens = options.contextTokens;
     importOptions.notes = &result.notes;
+    importOptions.textFiles = &importedTextFiles;
     absl::StatusOr<OwningOpRef<ModuleOp>> imported =
         importModel(context, options.model, importOptions);
     if (!imported.ok())
@@ -522,9 +525,13 @@ absl::Status Compilation::link(const std::string &object) {
 absl::Status Compilation::pack(AtomicFile &file) {
   PackOptions packOptions;
   packOptions.sections.emplace_back("manifest", manifest);
+  for (const TextFile &made : importedTextFiles)
+    packOptions.sections.emplace_back(made.name, made.contents);
   SourceFiles files(modelFolder);
+  // What lies beside a model of one file need not be about it.
+  bool isFolder = modelFile.empty() || StringRef(modelFile).ends_with(".mlir");
   for (const char *name : textFiles) {
-    if (!llvm::sys::fs::exists(modelFolder + "/" + name))
+    if (!isFolder || !llvm::sys::fs::exists(modelFolder + "/" + name))
       continue;
     absl::StatusOr<InputFile *> input = files.open(name);
     if (!input.ok())

@@ -143,6 +143,7 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
   else
     names.push_back("config.json");
   llvm::sort(names);
+  names.erase(llvm::unique(names), names.end());
   SourceFiles sourceFiles(input.modelFolder);
   llvm::json::Array files;
   for (const std::string &name : names) {

@@ -4,11 +4,16 @@
 
 #include "hadal/Import.h"
 
+#include "lib/Import/GGUF/GGUF.h"
+#include "lib/Import/GGUF/GGUFStore.h"
+#include "lib/Import/GGUF/Keys.h"
+#include "lib/Import/GGUF/Tokenizer.h"
 #include "lib/Import/HuggingFace/Config.h"
 #include "lib/Import/HuggingFace/ModelBuilder.h"
 #include "lib/Import/HuggingFace/SafetensorsStore.h"
 #include "lib/Import/JSON.h"
 #include "lib/Import/Safetensors/Safetensors.h"
+#include "lib/Support/FileIO.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -23,6 +28,19 @@ using llvm::Twine;
 /// The largest published config.json, with a map of labels, has 100 KiB.
 constexpr uint64_t maxConfigBytes = 16 << 20;
 constexpr int64_t maxContextTokens = (int64_t(1) << 31) - 1;
+
+/// The tokens that a sequence may have, of a model that was made for
+/// \p maxTokens, as \p key says.
+static int64_t chooseContext(const ImportOptions &options, int64_t maxTokens,
+                             StringRef key, std::vector<std::string> &notes) {
+  if (options.contextTokens == 0)
+    return maxTokens;
+  if (options.contextTokens > maxTokens)
+    notes.push_back(("a context of " + Twine(options.contextTokens) +
+                     " tokens is more than '" + key + "', " + Twine(maxTokens))
+                        .str());
+  return options.contextTokens;
+}
 
 static absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>
 importHuggingFace(mlir::MLIRContext &context, StringRef folder,
@@ -43,15 +61,8 @@ importHuggingFace(mlir::MLIRContext &context, StringRef folder,
   if (!config.ok())
     return config.status();
 
-  int64_t contextTokens = options.contextTokens;
-  if (contextTokens == 0)
-    contextTokens = config->maxPositions;
-  else if (contextTokens > config->maxPositions)
-    notes.push_back(("a context of " + Twine(contextTokens) +
-                     " tokens is more than 'max_position_embeddings', " +
-                     Twine(config->maxPositions))
-                        .str());
-
+  int64_t contextTokens = chooseContext(options, config->maxPositions,
+                                        "max_position_embeddings", notes);
   // The name as the file system has it, also for `.` and `models/../x`.
   llvm::SmallString<256> realFolder;
   llvm::sys::fs::real_path(folder, realFolder);
@@ -68,6 +79,42 @@ importHuggingFace(mlir::MLIRContext &context, StringRef folder,
                                  notes);
 }
 
+static absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>
+importGGUF(mlir::MLIRContext &context, StringRef path,
+           const ImportOptions &options, std::vector<std::string> &notes) {
+  absl::StatusOr<gguf::Model> model = gguf::Model::open(path, options.weights);
+  if (!model.ok())
+    return model.status();
+  absl::StatusOr<huggingface::Config> config = gguf::readKeys(*model, notes);
+  if (!config.ok())
+    return config.status();
+  int64_t contextTokens =
+      chooseContext(options, config->maxPositions, "context_length", notes);
+  absl::StatusOr<std::vector<TextFile>> textFiles =
+      gguf::makeTextFiles(*model, *config, notes);
+  if (!textFiles.ok())
+    return textFiles.status();
+  if (options.textFiles)
+    *options.textFiles = std::move(*textFiles);
+  // Of a split model, less the number of the file.
+  StringRef name = llvm::sys::path::stem(path);
+  if (size_t of = name.rfind("-00001-of-"); of != StringRef::npos)
+    name = name.take_front(of);
+  gguf::GGUFStore store(context, *model, *config, options.weights);
+  return huggingface::buildModel(context, *config, &store, name, contextTokens,
+                                 notes);
+}
+
+/// True for files that start as GGUF files do, whatever their name.
+static bool hasGGUFMagic(StringRef path) {
+  InputFile file;
+  std::string error;
+  char magic[4];
+  return file.open(path, error) && file.size() >= sizeof(magic) &&
+         file.read(0, magic, sizeof(magic), error) &&
+         StringRef(magic, sizeof(magic)) == "GGUF";
+}
+
 absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>
 hadal::importModel(mlir::MLIRContext &context, StringRef path,
                    const ImportOptions &options) {
@@ -79,17 +126,21 @@ hadal::importModel(mlir::MLIRContext &context, StringRef path,
     return error == std::errc::no_such_file_or_directory
                ? absl::NotFoundError(quote(path) + " does not exist")
                : invalid("cannot open " + quote(path) + ": " + error.message());
-  if (status.type() != llvm::sys::fs::file_type::directory_file) {
-    for (StringRef extension : {".gguf", ".onnx"})
-      if (path.ends_with_insensitive(extension))
-        return unimplemented(quote(path) + ": importing " + extension +
-                             " files is not supported yet");
-    return invalid(quote(path) + " is not a folder, expected one with "
-                                 "config.json and *.safetensors");
-  }
+  bool isFolder = status.type() == llvm::sys::fs::file_type::directory_file;
+  bool isGGUF = path.ends_with_insensitive(".gguf");
+  if (isGGUF && isFolder && !llvm::sys::fs::exists(path + "/config.json"))
+    return invalid(quote(path) + " is a folder, expected a GGUF file");
+  if (!isFolder && path.ends_with_insensitive(".onnx"))
+    return unimplemented(quote(path) +
+                         ": importing .onnx files is not supported yet");
+  if (!isFolder && !isGGUF && !hasGGUFMagic(path))
+    return invalid(quote(path) +
+                   " is neither a GGUF file nor a folder with config.json and "
+                   "*.safetensors");
   context.loadDialect<deepseek::DeepSeekDialect, mlir::func::FuncDialect,
                       mlir::arith::ArithDialect>();
-  std::vector<std::string> notes;
-  return importHuggingFace(context, path, options,
-                           options.notes ? *options.notes : notes);
+  std::vector<std::string> ignored;
+  std::vector<std::string> &notes = options.notes ? *options.notes : ignored;
+  return isFolder ? importHuggingFace(context, path, options, notes)
+                  : importGGUF(context, path, options, notes);
 }

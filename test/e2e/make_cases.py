@@ -23,6 +23,7 @@ try:
 except ImportError:
     sys.exit("make_cases.py: numpy is needed (Debian: python3-numpy)")
 
+import gguf
 import reference
 
 # A case is drawn again until every decision in it is clear: float32 must not turn a choice of float64 around.
@@ -76,7 +77,8 @@ V2_YARN = {"type": "yarn", "factor": 40, "original_max_position_embeddings": 409
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 64}
 
-# name: (what it shows, config, options): dtype of the weights, number of shards, lengths of the run and of the prompt.
+# name: (what it shows, config, options): dtype of the weights, number of shards, lengths of the run and of the prompt; or
+# for a GGUF file: the type of its matrices, that of embedding and head, whether kv_b comes in halves, and in how many files.
 CASES = {
     "llama": ("multi-head attention, no rope scaling, a vocabulary of 509", llama(vocab_size=509, num_hidden_layers=4), {}),
     "llama_f16_odd": ("F16, three heads, tied embeddings, sizes that no vector divides; keys with defaults left out",
@@ -116,6 +118,23 @@ CASES = {
                         deepseek_v3(vocab_size=260, hidden_size=160, intermediate_size=288, moe_intermediate_size=40,
                                     num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=3, kv_lora_rank=40,
                                     q_lora_rank=48, qk_nope_head_dim=24, quantization_config=FP8), {"dtype": "FP8"}),
+    "gguf_llama_bf16": ("GGUF, BF16, tied embeddings, linear rope scaling, head_dim given",
+                        llama(head_dim=16, num_key_value_heads=2, tie_word_embeddings=True,
+                              rope_scaling={"type": "linear", "factor": 4.0}), {"gguf": {"kind": "BF16"}}),
+    "gguf_llama_llama3_rope": ("GGUF, F16, llama3 rope scaling as a table of factors",
+                               llama(hidden_size=96, num_attention_heads=6, num_key_value_heads=3, rope_theta=500000.0,
+                                     rope_scaling=LLAMA3), {"gguf": {"kind": "F16"}}),
+    "gguf_qwen2_q8_0": ("GGUF, Q8_0, biases, rows that are not permuted, three files",
+                        qwen2(hidden_size=96, intermediate_size=160, num_attention_heads=6), {"gguf": {"kind": "Q8_0", "files": 3}}),
+    "gguf_deepseek_q4_0": ("GGUF, MoE-16B, Q4_0, stacked experts",
+                           {**deepseek(num_key_value_heads=2), "moe_intermediate_size": 32}, {"gguf": {"kind": "Q4_0", "head": "Q8_0"}}),
+    "gguf_deepseek_v2_q6_k": ("GGUF, V2 with kv_b whole, Q6_K, YaRN, groups of experts",
+                              {**deepseek_v2(q_lora_rank=256, kv_lora_rank=256, hidden_size=256, intermediate_size=256, v_head_dim=64),
+                               "moe_intermediate_size": 256, "num_hidden_layers": 2, "n_routed_experts": 8, "num_experts_per_tok": 2},
+                              {"gguf": {"kind": "Q6_K"}}),
+    "gguf_deepseek_v3_q8_0": ("GGUF, V3 with kv_b in halves, Q8_0, sigmoid router with correction bias, two files",
+                              {**deepseek_v3(q_lora_rank=64, qk_nope_head_dim=32, v_head_dim=32), "moe_intermediate_size": 32},
+                              {"gguf": {"kind": "Q8_0", "is_split": True, "files": 2}}),
 }
 
 
@@ -278,7 +297,27 @@ def write_model(folder, config, tensors, shards=1):
                {"metadata": {"total_size": sum(len(t[2]) for t in tensors.values())}, "weight_map": where})
 
 
+def write_gguf(folder, config, tensors, kind, head=None, is_split=False, files=1):
+    """Writes model.gguf, or several files, and returns what the tensors are once they are rounded."""
+    layers = config["num_hidden_layers"]
+    values = {name: reference.decode(raw, dtype, shape) for name, (dtype, shape, raw) in tensors.items()
+              if not any(name.startswith(f"model.layers.{i}.") for i in range(layers, layers + 2))}
+
+    def kind_of_tensor(name, shape):
+        return head if head and name in ("token_embd.weight", "output.weight") else kind
+
+    tensors, rounded = gguf.convert(config, values, kind_of_tensor, is_split)
+    keys = {**gguf.keys_of(config, is_split), **gguf.tokenizer_keys(config["vocab_size"])}
+    folder.mkdir(parents=True)
+    if files > 1:
+        gguf.write_split(folder, "model", keys, tensors, files)
+    else:
+        (folder / "model.gguf").write_bytes(gguf.file_bytes(keys, tensors))
+    return rounded
+
+
 def make_case(folder, name, what, config, options):
+    in_gguf = options.get("gguf")
     for attempt in range(500):
         rng = np.random.default_rng([zlib.crc32(name.encode()), attempt])
         tensors = random_tensors(config, options.get("dtype", "BF16"), rng)
@@ -286,9 +325,13 @@ def make_case(folder, name, what, config, options):
         tokens = rng.integers(2, config["vocab_size"], count).tolist()
         prompt = rng.integers(2, config["vocab_size"], options.get("prompt", 12)).tolist()
         shutil.rmtree(folder, ignore_errors=True)
-        write_model(folder, config, tensors, options.get("shards", 1))
         # Computed from what the file says, after rounding.
-        values, margins = reference.read_checkpoint(folder)[1], reference.Margins()
+        if in_gguf:
+            values = write_gguf(folder, config, tensors, **in_gguf)
+        else:
+            write_model(folder, config, tensors, options.get("shards", 1))
+            values = reference.read_checkpoint(folder)[1]
+        margins = reference.Margins()
         logits = reference.forward(config, values, tokens, margins)
         if margins.router < LEAST_ROUTER_MARGIN:
             continue
@@ -302,7 +345,9 @@ def make_case(folder, name, what, config, options):
     np.save(folder / "logits.npy", logits.astype(np.float32))
     write_json(folder / "tokens.json", {"tokens": tokens})
     write_json(folder / "greedy.json", {"prompt": prompt, "continuation": continuation})
-    write_json(folder / "case.json", {"name": name, "what": what, "tolerance": 1e-4, "lead": lead,
+    files = (in_gguf or {}).get("files", 1)
+    model = {"model": "model.gguf" if files == 1 else f"model-00001-of-{files:05}.gguf"} if in_gguf else {}
+    write_json(folder / "case.json", {"name": name, "what": what, **model, "tolerance": 1e-4, "lead": lead,
                                       "router_margin": margins.router if np.isfinite(margins.router) else None})
     print(f"{name:24} draw {attempt}, {len(set(continuation))} different tokens, lead {lead:.1e}, "
           f"router margin {margins.router:.1e}")
@@ -487,8 +532,8 @@ def main():
     parser.add_argument("--only", help="write one case, such as llama or bad/config_empty")
     args = parser.parse_args()
 
-    # Made once for each version of these two files.
-    sources = [Path(__file__), Path(reference.__file__)]
+    # Made once for each version of these files.
+    sources = [Path(__file__), Path(reference.__file__), Path(gguf.__file__)]
     stamp = hashlib.sha256(b"".join(p.read_bytes() for p in sources)).hexdigest()
     stamp_file = args.out / "stamp"
     if not args.only:

@@ -7,6 +7,7 @@
 #include "mlir/Support/FileUtilities.h"
 
 #include "llvm/Support/CommandLine.h"
+#include "llvm/Support/FileSystem.h"
 #include "llvm/Support/InitLLVM.h"
 #include "llvm/Support/ToolOutputFile.h"
 #include "llvm/Support/WithColor.h"
@@ -17,6 +18,7 @@ static constexpr const char *overview =
     R"(Imports a model and prints it in the deepseek dialect
 
   hadal-translate --import-hf DeepSeek-V2-Lite --weights=none -o model.mlir
+  hadal-translate --import-gguf DeepSeek-V2-Lite.Q4_K_M.gguf
 
 EXIT STATUS: 0 done; 1 the input is at fault; 2 wrong usage; 3 a bug)";
 
@@ -29,6 +31,14 @@ int main(int argc, char **argv) {
                          cl::desc("MODEL is a Hugging Face folder: config.json "
                                   "and *.safetensors"),
                          cl::cat(category));
+  cl::opt<bool> importGGUF("import-gguf",
+                           cl::desc("MODEL is a GGUF file, the first if it is "
+                                    "split"),
+                           cl::cat(category));
+  cl::opt<std::string> textFolder(
+      "text-files",
+      cl::desc("Write the tokenizer's files of a GGUF file to this folder"),
+      cl::value_desc("folder"), cl::cat(category));
   cl::opt<std::string> output("o", cl::desc("Output file (default: -)"),
                               cl::value_desc("file"), cl::init("-"),
                               cl::cat(category));
@@ -52,8 +62,12 @@ int main(int argc, char **argv) {
     llvm::WithColor::error(llvm::errs(), "hadal-translate") << message << '\n';
     return 2;
   };
-  if (!importHF)
-    return usage("expected --import-hf; see --help");
+  if (importHF == importGGUF)
+    return usage("expected one of --import-hf and --import-gguf; see --help");
+  if (llvm::sys::fs::exists(input) &&
+      importGGUF == llvm::sys::fs::is_directory(input))
+    return usage("'" + input + "' is " + (importGGUF ? "a" : "no") +
+                 " folder, expected --import-" + (importGGUF ? "hf" : "gguf"));
   if (context < 0)
     return usage("--context is " + llvm::Twine(context) +
                  ", expected 0 or more");
@@ -64,6 +78,8 @@ int main(int argc, char **argv) {
   options.weights = weights == Weights::Pack;
   options.contextTokens = context;
   options.notes = &notes;
+  std::vector<hadal::TextFile> textFiles;
+  options.textFiles = &textFiles;
   absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>> module =
       hadal::importModel(mlirContext, input, options);
   if (verbose)
@@ -76,6 +92,18 @@ int main(int argc, char **argv) {
   }
 
   std::string error;
+  if (!textFolder.empty())
+    for (const hadal::TextFile &textFile : textFiles) {
+      std::unique_ptr<llvm::ToolOutputFile> file =
+          mlir::openOutputFile(textFolder + "/" + textFile.name, &error);
+      if (!file) {
+        llvm::WithColor::error(llvm::errs(), "hadal-translate")
+            << error << '\n';
+        return 1;
+      }
+      file->os() << textFile.contents;
+      file->keep();
+    }
   std::unique_ptr<llvm::ToolOutputFile> file =
       mlir::openOutputFile(output, &error);
   if (!file) {

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#
+# Writes GGUF files: the container, some of ggml's types, and what a converter does to a Hugging Face checkpoint. It shares
+# no code with the compiler, and needs only NumPy.
+"""Writes GGUF files from the tensors of Hugging Face checkpoints."""
+import re
+import struct
+
+import numpy as np
+
+U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = range(13)
+_PACK = {U8: "<B", I8: "<b", U16: "<H", I16: "<h", U32: "<I", I32: "<i", F32: "<f", BOOL: "<B", U64: "<Q", I64: "<q", F64: "<d"}
+
+# Name: id, elements and bytes of a block.
+TYPES = {"F32": (0, 1, 4), "F16": (1, 1, 2), "Q4_0": (2, 32, 18), "Q8_0": (8, 32, 34), "Q6_K": (14, 256, 210),
+         "I32": (26, 1, 4), "BF16": (30, 1, 2)}
+
+
+def kind_of(value):
+    if isinstance(value, bool):
+        return BOOL
+    if isinstance(value, int):
+        return U32
+    if isinstance(value, float):
+        return F32
+    return STRING if isinstance(value, (str, bytes)) else ARRAY
+
+
+def encode_string(text):
+    raw = text if isinstance(text, bytes) else text.encode()
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def encode_value(kind, value):
+    """The bytes of a value without its type; an array is of the kind that its first element has."""
+    if kind == STRING:
+        return encode_string(value)
+    if kind != ARRAY:
+        return struct.pack(_PACK[kind], value)
+    if isinstance(value, np.ndarray):
+        inner = {"int32": I32, "uint32": U32, "float32": F32, "int64": I64}[value.dtype.name]
+    else:
+        inner = kind_of(value[0]) if value else U32
+    return struct.pack("<IQ", inner, len(value)) + b"".join(encode_value(inner, v) for v in value)
+
+
+def encode_key(name, value):
+    """A value may be (kind, value), which says its type."""
+    kind, value = value if isinstance(value, tuple) else (kind_of(value), value)
+    return encode_string(name) + struct.pack("<I", kind) + encode_value(kind, value)
+
+
+def file_bytes(keys, tensors, version=3, alignment=32):
+    """The bytes of a file. Keys: name to value; tensors: name to (type, shape as PyTorch has it, bytes)."""
+    infos, body = b"", bytearray()
+    for name, (kind, shape, raw) in tensors.items():
+        body += bytes(-len(body) % alignment)
+        infos += encode_string(name) + struct.pack(f"<I{len(shape)}Q", len(shape), *reversed(shape))
+        infos += struct.pack("<IQ", TYPES[kind][0] if isinstance(kind, str) else kind, len(body))
+        body += raw
+    header = struct.pack("<4sIQQ", b"GGUF", version, len(tensors), len(keys))
+    header += b"".join(encode_key(name, value) for name, value in keys.items()) + infos
+    return header + bytes(-len(header) % alignment) + bytes(body)
+
+
+def encode(values, kind):
+    """Rounds to a type: (bytes, what they stand for in float64). Plain code, not the best rounding."""
+    values = np.asarray(values, np.float64)
+    if kind == "F32":
+        single = values.astype("<f4")
+        return single.tobytes(), single.astype(np.float64)
+    if kind == "F16":
+        half = values.astype("<f2")
+        return half.tobytes(), half.astype(np.float64)
+    if kind == "BF16":
+        bits = values.astype("<f4").view(np.uint32)
+        short = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+        return short.tobytes(), (short.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    elements, size = TYPES[kind][1:]
+    blocks = values.reshape(-1, elements)
+    raw = np.zeros((len(blocks), size), np.uint8)
+    most = np.abs(blocks).max(axis=1, keepdims=True)
+    if kind == "Q8_0":
+        scale = (most / 127).astype(np.float16)
+        quants = np.rint(blocks / np.maximum(scale.astype(np.float64), 1e-30)).clip(-127, 127)
+        raw[:, 2:] = quants.astype(np.int8).view(np.uint8)
+        raw[:, :2] = scale.view(np.uint8)
+    elif kind == "Q4_0":
+        scale = (most / 7).astype(np.float16)
+        quants = np.rint(blocks / np.maximum(scale.astype(np.float64), 1e-30)).clip(-8, 7)
+        nibbles = (quants + 8).astype(np.uint8)
+        raw[:, 2:] = nibbles[:, :16] | nibbles[:, 16:] << 4
+        raw[:, :2] = scale.view(np.uint8)
+    elif kind == "Q6_K":
+        parts = blocks.reshape(-1, 16, 16)
+        scale = (most / (31 * 100)).astype(np.float16)
+        steps = np.rint(np.abs(parts).max(axis=2) / 31 / np.maximum(scale.astype(np.float64), 1e-30)).clip(1, 127)
+        factor = scale.astype(np.float64) * steps
+        quants = np.rint(parts / np.maximum(factor, 1e-30)[:, :, None]).clip(-32, 31)
+        codes = (quants + 32).astype(np.uint8).reshape(-1, 2, 4, 32)
+        low, high = codes & 15, codes >> 4
+        ql = np.stack([low[:, :, 0] | low[:, :, 2] << 4, low[:, :, 1] | low[:, :, 3] << 4], axis=2)
+        raw[:, :128] = ql.reshape(-1, 128)
+        raw[:, 128:192] = (high[:, :, 0] | high[:, :, 1] << 2 | high[:, :, 2] << 4 | high[:, :, 3] << 6).reshape(-1, 64)
+        raw[:, 192:208] = steps.astype(np.int8).view(np.uint8)
+        raw[:, 208:] = scale.view(np.uint8)
+        return raw.tobytes(), (factor[:, :, None] * quants).reshape(values.shape)
+    else:
+        raise ValueError(f"unexpected type {kind}")
+    return raw.tobytes(), (scale.astype(np.float64) * quants).reshape(values.shape)
+
+
+_NAMES = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
+          "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+          "self_attn.q_a_proj": "attn_q_a", "self_attn.q_a_layernorm": "attn_q_a_norm", "self_attn.q_b_proj": "attn_q_b",
+          "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa", "self_attn.kv_a_layernorm": "attn_kv_a_norm",
+          "self_attn.kv_b_proj": "attn_kv_b", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+          "mlp.down_proj": "ffn_down", "mlp.gate": "ffn_gate_inp", "mlp.shared_experts.gate_proj": "ffn_gate_shexp",
+          "mlp.shared_experts.up_proj": "ffn_up_shexp", "mlp.shared_experts.down_proj": "ffn_down_shexp"}
+_ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2", "deepseek": "deepseek", "deepseek_v2": "deepseek2",
+                  "deepseek_v3": "deepseek2"}
+
+
+def new_name(name):
+    """The name that a tensor has in a GGUF file."""
+    top = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
+           "lm_head.weight": "output.weight"}
+    if name in top:
+        return top[name]
+    layer, rest = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", name).groups()
+    if rest == "mlp.gate.e_score_correction_bias":
+        return f"blk.{layer}.exp_probs_b.bias"
+    stem, suffix = rest.rsplit(".", 1)
+    return f"blk.{layer}.{_NAMES[stem]}.{suffix}"
+
+
+def permute(values, heads):
+    """Rows of each head from half-split to interleaved rotation; a bias has one column."""
+    rows = values.reshape(heads, 2, len(values) // heads // 2, -1)
+    return rows.swapaxes(1, 2).reshape(values.shape)
+
+
+def unpermute(values, heads):
+    rows = values.reshape(heads, len(values) // heads // 2, 2, -1)
+    return rows.swapaxes(1, 2).reshape(values.shape)
+
+
+def keys_of(config, is_split=False):
+    """The keys that a converter writes for a config.json; is_split says that kv_b comes in halves."""
+    name = _ARCHITECTURES[config["model_type"]]
+    scaling = config.get("rope_scaling") or {}
+    heads = config["num_attention_heads"]
+    width = config.get("head_dim") or config["hidden_size"] // heads
+    keys = {"general.architecture": name, "general.type": "model", "general.name": "test"}
+    more = {"block_count": config["num_hidden_layers"], "context_length": config["max_position_embeddings"],
+            "embedding_length": config["hidden_size"], "feed_forward_length": config["intermediate_size"],
+            "attention.head_count": heads, "rope.freq_base": float(config["rope_theta"]),
+            "attention.layer_norm_rms_epsilon": float(config["rms_norm_eps"]), "vocab_size": config["vocab_size"]}
+    if "kv_lora_rank" in config:
+        nope, pe, value = config["qk_nope_head_dim"], config["qk_rope_head_dim"], config["v_head_dim"]
+        latent = config["kv_lora_rank"]
+        more.update({"attention.kv_lora_rank": latent, "rope.dimension_count": pe,
+                     "attention.head_count_kv": 1 if is_split else heads,
+                     "attention.key_length": latent + pe if is_split else nope + pe,
+                     "attention.value_length": latent if is_split else value})
+        if is_split:
+            more.update({"attention.key_length_mla": nope + pe, "attention.value_length_mla": value})
+        if config["q_lora_rank"]:
+            more["attention.q_lora_rank"] = config["q_lora_rank"]
+    else:
+        more.update({"attention.head_count_kv": config.get("num_key_value_heads") or heads, "rope.dimension_count": width})
+        if config.get("head_dim"):
+            more.update({"attention.key_length": width, "attention.value_length": width})
+    if "n_routed_experts" in config:
+        more.update({"leading_dense_block_count": config["first_k_dense_replace"],
+                     "expert_count": config["n_routed_experts"], "expert_used_count": config["num_experts_per_tok"],
+                     "expert_shared_count": config["n_shared_experts"],
+                     "expert_feed_forward_length": config["moe_intermediate_size"],
+                     "expert_weights_scale": float(config.get("routed_scaling_factor", 1.0))})
+    if "kv_lora_rank" in config:
+        more.update({"expert_weights_norm": config["norm_topk_prob"], "expert_group_count": config["n_group"],
+                     "expert_group_used_count": config["topk_group"],
+                     "expert_gating_func": 2 if config["scoring_func"] == "sigmoid" else 1})
+    if scaling.get("type") in ("linear", "yarn"):
+        more.update({"rope.scaling.type": scaling["type"], "rope.scaling.factor": float(scaling["factor"])})
+    if scaling.get("type") == "yarn":
+        more["rope.scaling.original_context_length"] = scaling["original_max_position_embeddings"]
+        more["rope.scaling.yarn_log_multiplier"] = 0.1 * scaling["mscale_all_dim"]
+        more["rope.scaling.yarn_beta_fast"] = float(scaling["beta_fast"])
+        more["rope.scaling.yarn_beta_slow"] = float(scaling["beta_slow"])
+    keys.update({f"{name}.{key}": value for key, value in more.items()})
+    return keys
+
+
+def tokenizer_keys(vocab, pre="deepseek-llm"):
+    """A byte-level vocabulary: two control tokens, the bytes, one merge, and fill."""
+    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in visible]
+    spelled = {**{b: chr(b) for b in visible}, **{b: chr(256 + i) for i, b in enumerate(others)}}
+    tokens = ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", *(spelled[b] for b in range(256)), "he"]
+    kinds = [3, 3] + [1] * 257 + [5] * (vocab - 259)
+    tokens += [f"[PAD{i}]" for i in range(259, vocab)]
+    return {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": pre, "tokenizer.ggml.tokens": tokens[:vocab],
+            "tokenizer.ggml.token_type": np.array(kinds[:vocab], np.int32), "tokenizer.ggml.merges": ["h e"],
+            "tokenizer.ggml.bos_token_id": 0, "tokenizer.ggml.eos_token_id": 1, "tokenizer.ggml.add_bos_token": True}
+
+
+def llama3_factors(config):
+    """What `rope_freqs.weight` holds: by how much each frequency is divided."""
+    scaling, width = config["rope_scaling"], config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    frequencies = config["rope_theta"] ** (-np.arange(0, width, 2, np.float32) / width)
+    turns = scaling["original_max_position_embeddings"] * frequencies / (2 * np.pi)
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    kept = ((turns - low) / (high - low)).clip(0, 1)
+    return 1 / ((1 - kept) / scaling["factor"] + kept)
+
+
+def convert(config, values, kind_of_tensor, is_split=False):
+    """Tensors of a GGUF file, and what they hold under the old names.
+
+    Values: name to float64; kind_of_tensor(new name, shape) is the type of a matrix. What is split is kv_b."""
+    tensors, rounded, stacks = {}, {}, {}
+    is_permuted = config["model_type"] in ("llama", "deepseek")
+    counts = {"q": config["num_attention_heads"], "k": config.get("num_key_value_heads") or config["num_attention_heads"]}
+
+    def add(name, value):
+        kind = kind_of_tensor(name, value.shape) if value.ndim > 1 and not name.endswith("gate_inp.weight") else "F32"
+        raw, value = encode(value, kind)
+        tensors[name] = (kind, value.shape, raw)
+        return value
+
+    for name, value in values.items():
+        expert = re.fullmatch(r"(model\.layers\.(\d+)\.mlp\.experts\.)(\d+)\.(\w+)_proj\.weight", name)
+        permuted = re.search(r"self_attn\.([qk])_proj\.(weight|bias)$", name) if is_permuted else None
+        if expert:
+            stacks.setdefault((expert[1], f"blk.{expert[2]}.ffn_{expert[4]}_exps.weight"), {})[int(expert[3])] = name
+        elif permuted:
+            heads = counts[permuted[1]]
+            rounded[name] = unpermute(add(new_name(name), permute(value, heads)), heads)
+        elif is_split and name.endswith("kv_b_proj.weight"):
+            heads, nope = config["num_attention_heads"], config["qk_nope_head_dim"]
+            both, prefix = value.reshape(heads, -1, value.shape[1]), new_name(name)[:-len("kv_b.weight")]
+            key = add(prefix + "k_b.weight", both[:, :nope].swapaxes(1, 2))
+            rounded[name] = np.concatenate([key.swapaxes(1, 2), add(prefix + "v_b.weight", both[:, nope:])],
+                                           axis=1).reshape(value.shape)
+        else:
+            rounded[name] = add(new_name(name), value)
+    for (_, name), members in stacks.items():
+        stack = add(name, np.stack([values[members[e]] for e in sorted(members)]))
+        rounded.update({members[e]: stack[e] for e in members})
+    if (config.get("rope_scaling") or {}).get("rope_type") == "llama3":
+        raw = llama3_factors(config).astype("<f4")
+        tensors["rope_freqs.weight"] = ("F32", raw.shape, raw.tobytes())
+    return tensors, rounded
+
+
+def write_split(folder, stem, keys, tensors, count):
+    """Writes files stem-00001-of-0000N.gguf; only the first has the keys."""
+    names = list(tensors)
+    for i in range(count):
+        some = {name: tensors[name] for name in names[i::count]}
+        own = {"split.no": (U16, i), "split.count": (U16, count), "split.tensors.count": (I32, len(names))}
+        (folder / f"{stem}-{i + 1:05}-of-{count:05}.gguf").write_bytes(file_bytes({**(keys if i == 0 else {}), **own}, some))
