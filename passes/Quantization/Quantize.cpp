@@ -184,6 +184,15 @@ private:
   void findBlockScales(Family &family);
   WeightOp findBlockScales(Value weight, Value scales, WeightOp of);
 
+  /// The family of \p value; null if it is no weight, but computed.
+  Family *findFamily(Value value) {
+    auto leader = unions.findLeader(value.getAsOpaquePointer());
+    if (leader == unions.member_end())
+      return nullptr;
+    auto *it = families.find(*leader);
+    return it == families.end() ? nullptr : &it->second;
+  }
+
   std::optional<WeightClass> classify(OpOperand &reader, Family &family,
                                       bool &isRouter);
   void choose(Family &family);
@@ -474,13 +483,13 @@ void Quantize::matchExperts() {
     for (ExpertsOp experts : all) {
       SmallVector<Family *> three;
       for (OpOperand *matrix : getMatrices(experts))
-        three.push_back(&familyOf(matrix->get()));
+        three.push_back(findFamily(matrix->get()));
       bool isWhole = llvm::all_of(three, [&](Family *family) {
-        return family->group &&
+        return family && family->group &&
                family->wanted.bits == three.front()->wanted.bits;
       });
       for (Family *family : three) {
-        if (isWhole || !family->group)
+        if (isWhole || !family || !family->group)
           continue;
         family->group = 0;
         family->refuse("another matrix of its experts stays");

@@ -205,3 +205,25 @@ func.func @silent(%x: tensor<?x64xf32>) -> (tensor<?x40xf32>, tensor<?x32xf32>) 
   %1 = deepseek.head_linear %x, %h : tensor<?x64xf32>, tensor<2x16x32xbf16> -> tensor<?x32xf32>
   return %0, %1 : tensor<?x40xf32>, tensor<?x32xf32>
 }
+
+// -----
+
+// A matrix that a function computes is no weight, and keeps the others.
+
+// CHECK: deepseek.weight @gate : tensor<2x32x32xbf16>
+// expected-remark @below {{cannot quantize 'gate': another matrix of its experts stays}}
+deepseek.weight @gate : tensor<2x32x32xbf16> {
+  %0 = deepseek.source "{}.gate" in [] at [] : tensor<2x32x32xbf16>
+  deepseek.yield %0 : tensor<2x32x32xbf16>
+}
+deepseek.weight @down : tensor<2x32x32xf32> {
+  %0 = deepseek.source "{}.down" in [] at [] : tensor<2x32x32xf32>
+  deepseek.yield %0 : tensor<2x32x32xf32>
+}
+func.func @computed(%x: tensor<?x32xf32>, %e: tensor<?x1xi32>, %w: tensor<?x1xf32>) -> tensor<?x32xf32> {
+  %gate = deepseek.use_weight @gate : tensor<2x32x32xbf16>
+  %whole = deepseek.use_weight @down : tensor<2x32x32xf32>
+  %down = deepseek.convert %whole : tensor<2x32x32xf32> to tensor<2x32x32xbf16>
+  %y = deepseek.experts %x, %e, %w gate %gate up %gate down %down : tensor<?x32xf32>, tensor<?x1xi32>, tensor<?x1xf32>, tensor<2x32x32xbf16>, tensor<2x32x32xbf16>, tensor<2x32x32xbf16> -> tensor<?x32xf32>
+  return %y : tensor<?x32xf32>
+}
