@@ -179,7 +179,8 @@ public:
 
 private:
   double quantile(double share) const {
-    return divergences[size_t(share * double(divergences.size() - 1) + 0.5)];
+    return divergences[size_t(
+        std::lround(share * double(divergences.size() - 1)))];
   }
 
   Rows &model, &base;
@@ -241,8 +242,8 @@ ExitCode Comparison::print(bool json) {
   std::string out;
   double ratio = std::exp(difference.mean());
   if (json) {
-    out = "{\"window_tokens\":" + std::to_string(model.header.windowTokens);
-    out += ',';
+    appendFormat(out, "{\"window_tokens\":%lld,",
+                 static_cast<long long>(model.header.windowTokens));
     appendPerplexity(out, nll);
     out += ",\"base\":{";
     appendPerplexity(out, baseNll);
@@ -380,7 +381,7 @@ int main(int argc, char **argv) {
     return compare(model, base, arguments, json);
 
   if (json)
-    arguments.push_back("--json");
+    arguments.emplace_back("--json");
   std::string name = model, eval = "--eval";
   std::vector<char *> words = {name.data(), eval.data()};
   for (std::string &argument : arguments)
