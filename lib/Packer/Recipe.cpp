@@ -763,7 +763,16 @@ public:
                      StringRef name)
       : RecipeNode(ElementKind::F32, count), input(input), name(name),
         shape(cast<RankedTensorType>(op.getResult().getType()).getShape()),
-        format(op.getFormat()), block(getGGUFBlock(format)) {}
+        format(op.getFormat()), block(getGGUFBlock(format)) {
+    // The bytes may have been moved around since they were read.
+    Operation *source = op.getInput().getDefiningOp();
+    while (source && !isa<SourceOp>(source) && source->getNumOperands() == 1)
+      source = source->getOperand(0).getDefiningOp();
+    if (auto read = dyn_cast_if_present<SourceOp>(source))
+      if (read.getFiles().size() == 1)
+        file = absl::StrCat("'", cast<StringAttr>(read.getFiles()[0]).str(),
+                            "': ");
+  }
 
   absl::Status evaluate(int64_t first, int64_t count, void *out) override {
     // Rows are whole blocks, so that blocks follow each other without a gap.
@@ -789,7 +798,7 @@ public:
       int64_t bad = findNonFinite(kind, result, now);
       if (bad >= 0)
         return absl::InvalidArgumentError(absl::StrCat(
-            "tensor '", name.str(), "' has ",
+            file, "tensor '", name.str(), "' has ",
             std::isnan(result[bad]) ? "NaN" : "an infinity", " at ",
             formatIndex(first + bad, shape), " once dequantized from ",
             stringifyGGUFFormat(format).str()));
@@ -806,6 +815,7 @@ private:
   ArrayRef<int64_t> shape;
   GGUFFormat format;
   GGUFBlock block;
+  std::string file; ///< For messages: where the blocks come from.
   std::vector<uint8_t> bytes;
   std::vector<float> numbers;
 };

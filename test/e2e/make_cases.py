@@ -428,6 +428,28 @@ def bad_cases():
     yield "config_experts_huge", "n_routed_experts is 1e12", with_config(v3, v3_tensors, n_routed_experts=10**12), {}
     yield "config_rope_dim_odd", "qk_rope_head_dim is odd", with_config(v3, v3_tensors, qk_rope_head_dim=15), {}
 
+    # model.gguf: what ends the work before, in and after its header; the importer's own tests have the rest.
+    keys = gguf.keys_of(config)
+    in_gguf, _ = gguf.convert(config, {n: reference.decode(raw, dtype, shape) for n, (dtype, shape, raw) in tensors.items()},
+                              lambda name, shape: "F16" if shape[-1] % 32 else "Q8_0")
+    sound_gguf = gguf.file_bytes(keys, in_gguf)
+
+    def with_gguf(data):
+        return lambda folder: (folder.mkdir(parents=True), (folder / "model.gguf").write_bytes(data))
+
+    def with_block(name, raw):
+        kind, shape, old = in_gguf[name]
+        return with_gguf(gguf.file_bytes(keys, {**in_gguf, name: (kind, shape, raw + old[len(raw):])}))
+
+    here = {"model": "model.gguf"}
+    yield "gguf_empty", "model.gguf is empty", with_gguf(b""), here
+    yield "gguf_is_folder", "model.gguf is a folder", lambda f: (f / "model.gguf").mkdir(parents=True), here
+    yield "gguf_truncated", "model.gguf ends inside its tensors", with_gguf(sound_gguf[:-100]), here
+    yield "gguf_truncated_header", "model.gguf ends inside its keys", with_gguf(sound_gguf[:300]), here
+    yield "gguf_key_count", "model.gguf says it has 2^40 keys", with_gguf(sound_gguf[:16] + struct.pack("<Q", 1 << 40) + sound_gguf[24:]), here
+    yield "gguf_scale_nan", "the scale of a block is NaN", with_block("blk.0.attn_v.weight", struct.pack("<H", 0x7E00)), here
+    yield "gguf_scale_infinite", "the scale of a block is infinite", with_block("blk.0.attn_q.weight", struct.pack("<Hb", 0x7C00, 1)), here
+
     # model.safetensors
     yield "safetensors_missing", "no file of weights", with_data(None), {}
     yield "safetensors_empty", "model.safetensors is empty", with_data(b""), {}

@@ -373,8 +373,9 @@ TEST_F(PackerTest, RefusesBlocksThatAreNotFinite) {
                                     "tensor<3x32xf32>"),
                              384);
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(status.message(), "weight 'w': tensor 't' has NaN at [2, 0] once "
-                              "dequantized from q8_0");
+  EXPECT_EQ(status.message(),
+            "weight 'w': 'm': tensor 't' has NaN at [2, 0] once "
+            "dequantized from q8_0");
 }
 
 TEST_F(PackerTest, InterleavesRows) {
