@@ -65,7 +65,8 @@ importHuggingFace(mlir::MLIRContext &context, StringRef folder,
                                         "max_position_embeddings", notes);
   // The name as the file system has it, also for `.` and `models/../x`.
   llvm::SmallString<256> realFolder;
-  llvm::sys::fs::real_path(folder, realFolder);
+  if (llvm::sys::fs::real_path(folder, realFolder))
+    realFolder = folder;
   StringRef name = llvm::sys::path::filename(realFolder);
   if (!options.weights)
     return huggingface::buildModel(context, *config, nullptr, name,

@@ -78,7 +78,7 @@ static float readF16(const uint8_t *bytes) {
 static float low(uint8_t byte) { return float(byte & 15); }
 static float high(uint8_t byte) { return float(byte >> 4); }
 
-static void dequantizeQ4_0(const uint8_t *block, float *out) {
+static void dequantizeQ40(const uint8_t *block, float *out) {
   float d = readF16(block);
   for (int i = 0; i < 16; ++i) {
     out[i] = (low(block[2 + i]) - 8) * d;
@@ -86,7 +86,7 @@ static void dequantizeQ4_0(const uint8_t *block, float *out) {
   }
 }
 
-static void dequantizeQ4_1(const uint8_t *block, float *out) {
+static void dequantizeQ41(const uint8_t *block, float *out) {
   float d = readF16(block), m = readF16(block + 2);
   for (int i = 0; i < 16; ++i) {
     out[i] = low(block[4 + i]) * d + m;
@@ -94,7 +94,7 @@ static void dequantizeQ4_1(const uint8_t *block, float *out) {
   }
 }
 
-static void dequantizeQ5_0(const uint8_t *block, float *out) {
+static void dequantizeQ50(const uint8_t *block, float *out) {
   float d = readF16(block);
   uint32_t fifth = readU32(block + 2);
   for (int i = 0; i < 16; ++i) {
@@ -104,7 +104,7 @@ static void dequantizeQ5_0(const uint8_t *block, float *out) {
   }
 }
 
-static void dequantizeQ5_1(const uint8_t *block, float *out) {
+static void dequantizeQ51(const uint8_t *block, float *out) {
   float d = readF16(block), m = readF16(block + 2);
   uint32_t fifth = readU32(block + 4);
   for (int i = 0; i < 16; ++i) {
@@ -114,13 +114,13 @@ static void dequantizeQ5_1(const uint8_t *block, float *out) {
   }
 }
 
-static void dequantizeQ8_0(const uint8_t *block, float *out) {
+static void dequantizeQ80(const uint8_t *block, float *out) {
   float d = readF16(block);
   for (int i = 0; i < 32; ++i)
     out[i] = float(int8_t(block[2 + i])) * d;
 }
 
-static void dequantizeQ2_K(const uint8_t *block, float *out) {
+static void dequantizeQ2K(const uint8_t *block, float *out) {
   const uint8_t *scale = block, *q = block + 16;
   float d = readF16(block + 80), dmin = readF16(block + 82);
   for (int half = 0; half < 2; ++half, q += 32)
@@ -132,7 +132,7 @@ static void dequantizeQ2_K(const uint8_t *block, float *out) {
       }
 }
 
-static void dequantizeQ3_K(const uint8_t *block, float *out) {
+static void dequantizeQ3K(const uint8_t *block, float *out) {
   const uint8_t *mask = block, *q = block + 32, *packed = block + 96;
   float d = readF16(block + 108);
   int index = 0;
@@ -161,7 +161,7 @@ static std::pair<float, float> unpackScale(const uint8_t *packed, int i) {
           float(packed[i + 4] >> 4 | (packed[i] >> 6) << 4)};
 }
 
-static void dequantizeQ4_K(const uint8_t *block, float *out) {
+static void dequantizeQ4K(const uint8_t *block, float *out) {
   float d = readF16(block), dmin = readF16(block + 2);
   const uint8_t *q = block + 16;
   for (int run = 0; run < 8; ++run, out += 32) {
@@ -173,7 +173,7 @@ static void dequantizeQ4_K(const uint8_t *block, float *out) {
   }
 }
 
-static void dequantizeQ5_K(const uint8_t *block, float *out) {
+static void dequantizeQ5K(const uint8_t *block, float *out) {
   float d = readF16(block), dmin = readF16(block + 2);
   const uint8_t *fifth = block + 16, *q = block + 48;
   for (int run = 0; run < 8; ++run, out += 32) {
@@ -188,7 +188,7 @@ static void dequantizeQ5_K(const uint8_t *block, float *out) {
   }
 }
 
-static void dequantizeQ6_K(const uint8_t *block, float *out) {
+static void dequantizeQ6K(const uint8_t *block, float *out) {
   float d = readF16(block + 208);
   for (int half = 0; half < 2; ++half, out += 128) {
     const uint8_t *ql = block + half * 64, *qh = block + 128 + half * 32;
@@ -208,7 +208,7 @@ static void dequantizeQ6_K(const uint8_t *block, float *out) {
 static constexpr float nonLinear[16] = {
     -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
-static void dequantizeIQ4_NL(const uint8_t *block, float *out) {
+static void dequantizeIQ4NL(const uint8_t *block, float *out) {
   float d = readF16(block);
   for (int i = 0; i < 16; ++i) {
     out[i] = d * nonLinear[block[2 + i] & 15];
@@ -216,7 +216,7 @@ static void dequantizeIQ4_NL(const uint8_t *block, float *out) {
   }
 }
 
-static void dequantizeIQ4_XS(const uint8_t *block, float *out) {
+static void dequantizeIQ4XS(const uint8_t *block, float *out) {
   float d = readF16(block);
   uint16_t highBits = readU16(block + 2);
   const uint8_t *lowBits = block + 4, *q = block + 8;
@@ -254,29 +254,29 @@ void hadal::deepseek::dequantizeGGUF(GGUFFormat format, const uint8_t *bytes,
   };
   switch (format) {
   case GGUFFormat::Q4_0:
-    return all(dequantizeQ4_0);
+    return all(dequantizeQ40);
   case GGUFFormat::Q4_1:
-    return all(dequantizeQ4_1);
+    return all(dequantizeQ41);
   case GGUFFormat::Q5_0:
-    return all(dequantizeQ5_0);
+    return all(dequantizeQ50);
   case GGUFFormat::Q5_1:
-    return all(dequantizeQ5_1);
+    return all(dequantizeQ51);
   case GGUFFormat::Q8_0:
-    return all(dequantizeQ8_0);
+    return all(dequantizeQ80);
   case GGUFFormat::Q2_K:
-    return all(dequantizeQ2_K);
+    return all(dequantizeQ2K);
   case GGUFFormat::Q3_K:
-    return all(dequantizeQ3_K);
+    return all(dequantizeQ3K);
   case GGUFFormat::Q4_K:
-    return all(dequantizeQ4_K);
+    return all(dequantizeQ4K);
   case GGUFFormat::Q5_K:
-    return all(dequantizeQ5_K);
+    return all(dequantizeQ5K);
   case GGUFFormat::Q6_K:
-    return all(dequantizeQ6_K);
+    return all(dequantizeQ6K);
   case GGUFFormat::IQ4_NL:
-    return all(dequantizeIQ4_NL);
+    return all(dequantizeIQ4NL);
   case GGUFFormat::IQ4_XS:
-    return all(dequantizeIQ4_XS);
+    return all(dequantizeIQ4XS);
   case GGUFFormat::MXFP4:
     return all(dequantizeMXFP4);
   }

@@ -622,7 +622,6 @@ absl::Status Model::addSplits(bool hasData) {
                    ", expected an integer from 0 to " + Twine(maxFiles));
   if (*count <= 1)
     return absl::OkStatus();
-  std::string suffix;
   auto suffixOf = [&](int64_t i) {
     char text[64];
     std::snprintf(text, sizeof(text), "-%05d-of-%05d.gguf", int(i + 1),
@@ -689,6 +688,7 @@ absl::StatusOr<std::vector<float>> Model::readF32(const Tensor &tensor) const {
                  error))
     return invalid(error);
   std::vector<float> values;
+  values.reserve(size_t(count));
   for (int64_t i = 0; i < count; ++i)
     values.push_back(llvm::bit_cast<float>(
         llvm::support::endian::read32le(bytes.data() + i * 4)));

@@ -164,7 +164,7 @@ std::optional<int64_t> KeyReader::optionalInteger(const std::string &key,
       llvm::all_equal(value->bits))
     result = value->getInteger(0);
   if (result && *result >= min && *result <= max)
-    return *result;
+    return result;
   fail(key,
        value->isArray ? value->toText() + " values, not all the same"
                       : value->toText(),
@@ -179,7 +179,7 @@ std::optional<double> KeyReader::optionalNumber(const std::string &key,
     return std::nullopt;
   std::optional<double> result = value->getNumber();
   if (result && *result >= min && *result <= max) // False for NaN too.
-    return *result;
+    return result;
   fail(key, value->toText(),
        "a number from " + toText(min) + " to " + toText(max));
   return min;
@@ -190,7 +190,7 @@ std::optional<bool> KeyReader::optionalBoolean(const std::string &key) {
   if (!value)
     return std::nullopt;
   if (std::optional<bool> result = value->getBoolean())
-    return *result;
+    return result;
   fail(key, value->toText(), "a boolean");
   return false;
 }
@@ -200,7 +200,7 @@ std::optional<StringRef> KeyReader::optionalString(const std::string &key) {
   if (!value)
     return std::nullopt;
   if (std::optional<StringRef> result = value->getString())
-    return *result;
+    return result;
   fail(key, value->toText(), "a string");
   return StringRef();
 }
@@ -563,9 +563,11 @@ void KeyReader::readRope() {
   for (StringRef name :
        {"rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor",
         "rope.scaling.yarn_ext_factor"})
-    if (std::optional<double> value = optionalNumber(full(name), -1e6, 1e6))
-      if (ok() && *value != 1 && !(name.ends_with("ext_factor") && *value < 0))
+    if (std::optional<double> value = optionalNumber(full(name), -1e6, 1e6)) {
+      bool isUnset = name.ends_with("ext_factor") && *value < 0;
+      if (ok() && *value != 1 && !isUnset)
         return fail(full(name), toText(*value), "1");
+    }
   if (type == "linear") {
     rope.type = RopeConfig::Type::Linear;
     rope.factor = *factor;

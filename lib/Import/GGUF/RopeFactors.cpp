@@ -36,7 +36,8 @@ struct Table {
                     (rope.highFreqFactor - rope.lowFreqFactor);
       kept = std::min(std::max(kept, 0.0), 1.0);
       double factor = 1 / ((1 - kept) / rope.factor + kept);
-      if (!(std::abs(double(factors[i]) - factor) <= tolerance * factor))
+      // The factors are no NaNs.
+      if (std::abs(double(factors[i]) - factor) > tolerance * factor)
         return false;
     }
     return true;
@@ -51,14 +52,17 @@ std::optional<RopeConfig> gguf::fitRopeFactors(llvm::ArrayRef<float> factors,
   rope.type = RopeConfig::Type::Llama3;
   rope.theta = theta;
   rope.factor = 1;
-  for (float factor : factors)
-    if (!(factor >= 1 && factor <= 1e6f)) // False for NaN too.
+  for (float factor : factors) {
+    bool isUsable = factor >= 1 && factor <= 1e6f; // False for NaN.
+    if (!isUsable)
       return std::nullopt;
-    else
-      rope.factor = std::max(rope.factor, double(factor));
+    rope.factor = std::max(rope.factor, double(factor));
+  }
   auto matches = [&](double low, double high, double original) {
-    if (!(original >= 1 && original < 1e9 && low > 1e-6 && high > low &&
-          high < 1e6))
+    // False for NaN.
+    bool isUsable = original >= 1 && original < 1e9 && low > 1e-6 &&
+                    high > low && high < 1e6;
+    if (!isUsable)
       return false;
     rope.lowFreqFactor = low;
     rope.highFreqFactor = high;
@@ -108,7 +112,8 @@ std::optional<RopeConfig> gguf::fitRopeFactors(llvm::ArrayRef<float> factors,
   const Point &first = points.front(), &last = points.back();
   double slope = (first.kept - last.kept) / (first.turns - last.turns);
   double offset = slope * last.turns - last.kept;
-  if (!(slope > 0 && offset > 0))
+  bool isRising = slope > 0 && offset > 0; // False for NaN.
+  if (!isRising)
     return std::nullopt;
   // Any multiple of (low, high, original) means the same: low is 1.
   double original = slope / offset, high = (1 + offset) / offset;

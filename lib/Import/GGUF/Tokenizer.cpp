@@ -332,7 +332,8 @@ std::string TokenizerWriter::writeConfig(const Splitter &splitter) {
     if (llvm::json::isUTF8(*chat))
       object["chat_template"] = *chat;
     else
-      notes.push_back("left out 'tokenizer.chat_template', which is not UTF-8");
+      notes.emplace_back(
+          "left out 'tokenizer.chat_template', which is not UTF-8");
   }
   std::string text;
   llvm::raw_string_ostream(text) << llvm::json::Value(std::move(object));

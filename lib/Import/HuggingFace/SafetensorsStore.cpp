@@ -125,8 +125,8 @@ absl::Status SafetensorsStore::checkUnused(const Config &config,
     } else if (name.ends_with(".rotary_emb.inv_freq")) {
       ++buffers; // Older releases of transformers saved this table.
     } else if (name == "lm_head.weight" && config.tiedEmbeddings) {
-      notes.push_back("tie_word_embeddings is true: tensor 'lm_head.weight' "
-                      "is not used, 'model.embed_tokens.weight' is");
+      notes.emplace_back("tie_word_embeddings is true: tensor 'lm_head.weight' "
+                         "is not used, 'model.embed_tokens.weight' is");
     } else {
       const Tensor *tensor = checkpoint.find(name);
       return invalid(checkpoint.pathOf(*tensor) + ": tensor " + quote(name) +
