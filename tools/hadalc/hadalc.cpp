@@ -28,7 +28,7 @@ static const char helpText[] =
 
   hadalc models/abyss-tiny -o abyss && ./abyss --prompt "Once upon a time"
 
-MODEL: a Hugging Face folder (config.json, *.safetensors) or a .mlir file.
+MODEL: a Hugging Face folder (config.json, *.safetensors), a .gguf or a .mlir.
   --emit=exe|lib|obj|mlir|llvm|asm   what OUT is (exe, beside OUT.weights;
                                      lib: OUT.a, OUT.so, OUT.h, OUT.weights)
   --target=TRIPLE       machine of the product (x86_64-linux-gnu)

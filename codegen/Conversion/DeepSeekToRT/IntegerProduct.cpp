@@ -6,6 +6,7 @@
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "llvm/Support/FormatVariadic.h"
 
@@ -96,14 +97,27 @@ Values hadal::multiplyIntegerTile(KernelBuilder &b, bool hasVNNI,
   };
   /// Integer sums of one group of the inputs, as f32.
   auto groupSums = [&](Value group) {
+    // Sums of integers are exact in any order: the short groups of 4 bits have
+    // several chains in a single row, so that none waits for the one before.
+    size_t chains = rows.size() == 1 && weight.bits == 4 ? 4 : 1;
     Values sums;
     for (Value row : rows)
       sums.push_back(
           b.broadcast(b.load(input.offsets, {row, group}), tileRows));
-    auto step = [&](Value index, ValueRange carried) {
+    sums.append(chains - 1,
+                arith::ConstantOp::create(
+                    b, DenseElementsAttr::get(
+                           VectorType::get({tileRows}, b.getI32Type()),
+                           b.getI32IntegerAttr(0))));
+    auto step = [&](Value index, int64_t unrolled, ValueRange carried) {
       Values next(carried);
       Value stored =
           b.loadVector(weight.memref, indices(index, b.index(0)), vectorBytes);
+      if (rows.size() == 1)
+        memref::PrefetchOp::create(
+            b, weight.memref,
+            indices(b.add(index, prefetchBytes / vectorBytes), b.index(0)),
+            /*isWrite=*/false, /*localityHint=*/3, /*isDataCache=*/true);
       Values parts = {stored};
       if (weight.bits == 4) {
         // Bits that a shift of 16-bit lanes brings in from the neighbor are
@@ -124,7 +138,9 @@ Values hadal::multiplyIntegerTile(KernelBuilder &b, bool hasVNNI,
           Value four = b.load(input.values, {row, b.add(column, int64_t(i))});
           Value x = vector::BitCastOp::create(b, byteType,
                                               b.broadcast(four, tileRows));
-          next[m] = addProducts(b, hasVNNI, isSigned, next[m], part, x);
+          size_t chain =
+              m + size_t(unrolled * lanesPerVector + int64_t(i)) % chains;
+          next[chain] = addProducts(b, hasVNNI, isSigned, next[chain], part, x);
         }
       return next;
     };
@@ -132,15 +148,19 @@ Values hadal::multiplyIntegerTile(KernelBuilder &b, bool hasVNNI,
     int64_t unroll = std::min<int64_t>(vectors, 8);
     if (vectors == unroll) {
       for (int64_t i = 0; i < vectors; ++i)
-        sums = step(b.add(first, i), sums);
+        sums = step(b.add(first, i), i, sums);
     } else {
       sums = b.loop(first, b.add(first, vectors), unroll, sums,
                     [&](Value index, ValueRange carried) {
                       Values next(carried);
                       for (int64_t i = 0; i < unroll; ++i)
-                        next = step(b.add(index, i), next);
+                        next = step(b.add(index, i), i, next);
                       return next;
                     });
+    }
+    while (sums.size() > rows.size()) {
+      Value last = sums.pop_back_val();
+      sums.back() = b.add(sums.back(), last);
     }
     for (Value &sum : sums)
       sum = arith::SIToFPOp::create(b, floatType, sum);

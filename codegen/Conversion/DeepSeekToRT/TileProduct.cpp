@@ -4,6 +4,7 @@
 
 #include "codegen/Conversion/DeepSeekToRT/TileProduct.h"
 
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
 using namespace mlir;
@@ -49,6 +50,21 @@ Value TiledWeight::column(KernelBuilder &b, Value tile, Value k,
   return b.mulf(b.mulf(value, b.f32(0x1p120, wide)), scale);
 }
 
+int64_t TiledWeight::columnBytes() const {
+  auto type = cast<MemRefType>(memref.getType());
+  return tileRows * type.getElementTypeBitWidth() / 8;
+}
+
+void TiledWeight::prefetch(KernelBuilder &b, Value tile, Value k,
+                           int64_t bytes) const {
+  Values indices;
+  if (leading)
+    indices.push_back(leading);
+  indices.append({tile, b.add(k, bytes / columnBytes()), b.index(0)});
+  memref::PrefetchOp::create(b, memref, indices, /*isWrite=*/false,
+                             /*localityHint=*/3, /*isDataCache=*/true);
+}
+
 Values hadal::multiplyTiles(KernelBuilder &b, ArrayRef<TiledWeight> weights,
                             ArrayRef<Value> tiles, const Rows &input,
                             ArrayRef<Value> rows) {
@@ -74,8 +90,16 @@ Values hadal::multiplyTiles(KernelBuilder &b, ArrayRef<TiledWeight> weights,
     return b.loop(lower, b.add(lower, count), unroll, accumulators,
                   [&](Value k, ValueRange carried) {
                     Values values(carried);
-                    for (int64_t i = 0; i < unroll; ++i)
+                    for (int64_t i = 0; i < unroll; ++i) {
                       values = step(b.add(k, i), values, scales);
+                      if (rows.size() > 1)
+                        continue;
+                      for (const TiledWeight &weight : weights)
+                        if (i * weight.columnBytes() % 64 == 0)
+                          for (Value tile : tiles)
+                            weight.prefetch(b, tile, b.add(k, i),
+                                            prefetchBytes);
+                    }
                     return values;
                   });
   };

@@ -24,7 +24,15 @@ struct TiledWeight {
   /// carries the block scale.
   Value column(KernelBuilder &b, Value tile, Value k, Value scale) const;
   Value blockScale(KernelBuilder &b, Value tile, Value block) const;
+  /// Bytes of one column of a tile.
+  int64_t columnBytes() const;
+  /// Asks for what is \p bytes after column \p k of a tile.
+  void prefetch(KernelBuilder &b, Value tile, Value k, int64_t bytes) const;
 };
+
+/// How far ahead of a product with one row its weights are asked for: it is as
+/// fast as memory, and hardware stops at the end of each page.
+constexpr int64_t prefetchBytes = 2048;
 
 /// Where the rows of activations are read from.
 struct Rows {
