@@ -904,3 +904,22 @@ deepseek.weight @quantize_scales_c2 : tensor<4x4xf16> {
   %1 = deepseek.quantize_scales %0 bits 8 : tensor<4x64xf32> -> tensor<4x4xf16>
   deepseek.yield %1 : tensor<4x4xf16>
 }
+
+// -----
+
+func.func @experts_c4(%x: tensor<?x64xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %up: tensor<8x32x64xi8>, %us: tensor<8x32x2xf16>, %down: tensor<8x64x32xi8>, %ds: tensor<8x64x1xf16>) {
+  // expected-error @below {{'deepseek.experts' op expects activation_group with an integer weight and only then, but got none with 'tensor<8x32x64xi8>'}}
+  %0 = deepseek.experts %x, %e, %w gate %up up %up down %down scales %us, %us, %ds : tensor<8x32x2xf16>, tensor<8x32x2xf16>, tensor<8x64x1xf16> : tensor<?x64xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x32x64xi8>, tensor<8x32x64xi8>, tensor<8x64x32xi8> -> tensor<?x64xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = heads, layers = 1, heads = 2, key_dim = 8, value_dim = 8, element = f32>
+deepseek.model @model_c3 vocab 40 hidden 32 layers 1 context 64 entry @forward {}
+func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: tensor<?xi32>, %outputs: tensor<?xi32>, %cache: !cache) -> tensor<?x40xf32> {
+  // expected-error @below {{'arith.constant' op expects at most 65536 elements beside a model, whose weights are symbols, but got 'tensor<2048x40xf32>'}}
+  %table = arith.constant dense<0.0> : tensor<2048x40xf32>
+  %all = tensor.cast %table : tensor<2048x40xf32> to tensor<?x40xf32>
+  return %all : tensor<?x40xf32>
+}
