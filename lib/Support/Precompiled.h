@@ -5,6 +5,16 @@
 #ifndef HADAL_SUPPORT_PRECOMPILED_H
 #define HADAL_SUPPORT_PRECOMPILED_H
 
+// The statistics of a pass are laid out and set up by whether assertions are
+// on, and libMLIR, which sets them up, is built without. So must be their
+// declaration here, or a pass would count in memory that nobody initialized.
+#ifndef NDEBUG
+#define NDEBUG
+#include "llvm/ADT/Statistic.h"
+#undef NDEBUG
+#include <cassert>
+#endif
+
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SmallVector.h"
