@@ -335,9 +335,7 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
               integerWeight(shape, arguments[6], arguments[7], expert);
           IntegerWeight upWeight =
               integerWeight(shape, arguments[8], arguments[9], expert);
-          Value firstTile = b.mul(group, perItem);
-          Value lastTile = b.min(b.add(firstTile, perItem), b.index(tiles));
-          b.loop(firstTile, lastTile, 1, [&](Value tile) {
+          forEachTileOfItem(b, group, tiles, perItem, [&](Value tile) {
             auto sizes = integerRowBlocks(options.registers);
             forSlotBlocks(
                 b, groups.list, begin, end, sizes, [&](ValueList slots) {
@@ -374,9 +372,7 @@ KernelOp KernelSet::integerExpertsDown(TypeRange types,
         [&](Value expert, Value begin, Value end, Value group) {
           IntegerWeight weight =
               integerWeight(shape, arguments[6], arguments[7], expert);
-          Value firstTile = b.mul(group, perItem);
-          Value lastTile = b.min(b.add(firstTile, perItem), b.index(tiles));
-          b.loop(firstTile, lastTile, 1, [&](Value tile) {
+          forEachTileOfItem(b, group, tiles, perItem, [&](Value tile) {
             auto sizes = integerRowBlocks(options.registers);
             forSlotBlocks(b, groups.list, begin, end, sizes,
                           [&](ValueList slots) {

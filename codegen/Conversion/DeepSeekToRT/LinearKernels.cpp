@@ -125,9 +125,7 @@ KernelOp KernelSet::integerLinear(TypeRange types, const IntegerShape &shape,
     Value out = arguments[next++], rowCount = arguments[next];
     bool isPadded = hasPaddedRows(out.getType(), shape.columns);
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
-      Value begin = b.mul(item, perItem);
-      Value end = b.min(b.add(begin, perItem), b.index(tiles));
-      b.loop(begin, end, 1, [&](Value tile) {
+      forEachTileOfItem(b, item, tiles, perItem, [&](Value tile) {
         forRowBlocks(
             b, b.index(0), rowCount, integerRowBlocks(options.registers),
             [&](ValueList rows) {

@@ -163,6 +163,13 @@ void hadal::forTilesOfItem(KernelBuilder &b, Value group, int64_t tiles,
   });
 }
 
+void hadal::forEachTileOfItem(KernelBuilder &b, Value group, int64_t tiles,
+                              int64_t perItem, function_ref<void(Value)> body) {
+  Value begin = b.mul(group, perItem);
+  Value end = b.min(b.add(begin, perItem), b.index(tiles));
+  b.loop(begin, end, 1, body);
+}
+
 void hadal::storeTile(KernelBuilder &b, Value vector, Value out, Value row,
                       Value columnOffset, Value tile, int64_t columns,
                       bool isPadded) {

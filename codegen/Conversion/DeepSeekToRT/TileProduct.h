@@ -70,6 +70,11 @@ void forRowBlocks(KernelBuilder &b, mlir::Value first, mlir::Value last,
 void forTilesOfItem(KernelBuilder &b, mlir::Value group, int64_t tiles,
                     int64_t perItem, llvm::function_ref<void(ValueList)> body);
 
+/// Calls \p body once, in a loop over the tiles of group \p group.
+void forEachTileOfItem(KernelBuilder &b, mlir::Value group, int64_t tiles,
+                       int64_t perItem,
+                       llvm::function_ref<void(mlir::Value tile)> body);
+
 /// Stores one tile's results; past \p columns only where the row is padded.
 void storeTile(KernelBuilder &b, mlir::Value vector, mlir::Value out,
                mlir::Value row, mlir::Value columnOffset, mlir::Value tile,
