@@ -4,11 +4,6 @@
 // is in the executable itself; this finds it and asks for it.
 
 #include "../hadal-run/ElfFile.h"
-#include "../hadal-run/Report.h"
-
-#include <cstdio>
-#include <cstring>
-#include <vector>
 
 using namespace hadal::run;
 
@@ -22,19 +17,5 @@ static const char help[] =
     "options.\n";
 
 int main(int argc, char **argv) {
-  setProgramName(argc ? argv[0] : nullptr);
-  if (argc < 2)
-    return reportUsage("expected an executable made by hadalc");
-  if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
-    fputs(help, stdout);
-    return Done;
-  }
-  if (argv[1][0] == '-')
-    return reportUsage("expected the executable first, but got '%.60s'",
-                       argv[1]);
-  char benchOption[] = "--bench";
-  std::vector<char *> arguments = {argv[1], benchOption};
-  arguments.insert(arguments.end(), argv + 2, argv + argc);
-  arguments.push_back(nullptr);
-  return executeProduct(arguments.data());
+  return runProductTool(argc, argv, help, /*mode=*/"--bench");
 }

@@ -7,11 +7,13 @@
 #include "Report.h"
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <elf.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <vector>
 
 using namespace hadal;
 using namespace hadal::run;
@@ -113,4 +115,25 @@ int run::executeProduct(char *const *argv) {
       reportError(BadInput, "%s: cannot execute: %s", argv[0], strerror(errno));
   close(descriptor);
   return code;
+}
+
+int run::runProductTool(int argc, char **argv, const char *help,
+                        const char *mode) {
+  setProgramName(argc ? argv[0] : nullptr);
+  if (argc < 2)
+    return reportUsage("expected an executable made by hadalc");
+  if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+    fputs(help, stdout);
+    return Done;
+  }
+  if (argv[1][0] == '-')
+    return reportUsage("expected the executable first, but got '%.60s'",
+                       argv[1]);
+  std::string option = mode ? mode : "";
+  std::vector<char *> arguments = {argv[1]};
+  if (mode)
+    arguments.push_back(option.data());
+  arguments.insert(arguments.end(), argv + 2, argv + argc);
+  arguments.push_back(nullptr);
+  return executeProduct(arguments.data());
 }

@@ -22,6 +22,13 @@ std::string checkProduct(int descriptor);
 /// \returns Only if that is not possible: an exit code, after an error.
 int executeProduct(char *const *argv);
 
+/// The whole `main` of a tool that is called as `TOOL OUT OPTION...` and runs
+/// the product OUT with \p mode, unless it is null, and then the options.
+///
+/// \param help What `TOOL --help` prints.
+/// \returns An exit code; not at all if the product runs.
+int runProductTool(int argc, char **argv, const char *help, const char *mode);
+
 } // namespace hadal::run
 
 #endif // HADAL_TOOLS_HADAL_RUN_ELFFILE_H

@@ -4,10 +4,6 @@
 // follow, once it is sure that it is one.
 
 #include "ElfFile.h"
-#include "Report.h"
-
-#include <cstdio>
-#include <cstring>
 
 using namespace hadal::run;
 
@@ -19,15 +15,5 @@ static const char help[] =
     "executable is refused, not run.\n";
 
 int main(int argc, char **argv) {
-  setProgramName(argc ? argv[0] : nullptr);
-  if (argc < 2)
-    return reportUsage("expected an executable made by hadalc");
-  if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
-    fputs(help, stdout);
-    return Done;
-  }
-  if (argv[1][0] == '-')
-    return reportUsage("expected the executable first, but got '%.60s'",
-                       argv[1]);
-  return executeProduct(argv + 1);
+  return runProductTool(argc, argv, help, /*mode=*/nullptr);
 }
