@@ -10,6 +10,9 @@ if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
 endif()
 add_compile_options(-Wall -Wextra -Wno-unused-parameter
   -ffile-prefix-map=${CMAKE_SOURCE_DIR}=.)
+# A precompiled header without times in it is the same bytes each time, so that
+# ccache (with sloppiness = pch_defines,time_macros) finds what uses it.
+add_compile_options("$<$<CXX_COMPILER_ID:Clang>:SHELL:-Xclang -fno-pch-timestamp>")
 
 if(HADAL_SANITIZE)
   add_compile_options(-fsanitize=${HADAL_SANITIZE} -fno-omit-frame-pointer
