@@ -527,9 +527,11 @@ private:
 
 class DequantizeNode : public RecipeNode {
 public:
-  DequantizeNode(DequantizeOp op, ElementKind kind, RecipeNode *input,
-                 RecipeNode *scales, StringRef name)
-      : RecipeNode(kind, input->getCount()), input(input), scales(scales),
+  /// \p inputs are the matrix, its scales and, if any, its zero points.
+  DequantizeNode(DequantizeOp op, ElementKind kind,
+                 ArrayRef<RecipeNode *> inputs, StringRef name)
+      : RecipeNode(kind, inputs[0]->getCount()), input(inputs[0]),
+        scales(inputs[1]), zeros(inputs.size() > 2 ? inputs[2] : nullptr),
         name(name),
         shape(cast<RankedTensorType>(op.getInput().getType()).getShape()),
         blockRows(op.getRows()), blockColumns(op.getColumns()) {
@@ -580,9 +582,10 @@ private:
         // A row of scales is short, but nothing says so.
         cachedRow = -1;
         int64_t now = std::min<int64_t>(scaleColumns - scaleColumn, 4096);
-        cachedScales.resize(size_t(now));
-        absl::Status status = scales->evaluate(
-            scaleRow * scaleColumns + scaleColumn, now, cachedScales.data());
+        int64_t begin = scaleRow * scaleColumns + scaleColumn;
+        absl::Status status = read(*scales, begin, now, cachedScales);
+        if (status.ok() && zeros)
+          status = read(*zeros, begin, now, cachedZeros);
         if (!status.ok())
           return status;
         cachedRow = scaleRow;
@@ -591,8 +594,9 @@ private:
       }
       float scale = cachedScales[size_t(scaleColumn - cachedColumn)];
       int64_t now = std::min(count, blockColumns - column % blockColumns);
+      float zero = zeros ? cachedZeros[size_t(scaleColumn - cachedColumn)] : 0;
       for (int64_t i = 0; i < now; ++i)
-        data[i] *= scale;
+        data[i] = (data[i] - zero) * scale;
       data += now;
       column += now;
       count -= now;
@@ -600,13 +604,122 @@ private:
     return absl::OkStatus();
   }
 
-  RecipeNode *input, *scales;
+  /// Evaluates a range of \p node, widened to f32.
+  absl::Status read(RecipeNode &node, int64_t first, int64_t count,
+                    std::vector<float> &to) {
+    scaleElements.resize(size_t(count * node.getElementBytes()));
+    to.resize(size_t(count));
+    absl::Status status = node.evaluate(first, count, scaleElements.data());
+    if (status.ok())
+      widen(node.getKind(), scaleElements.data(), count, to.data());
+    return status;
+  }
+
+  RecipeNode *input, *scales, *zeros;
   StringRef name;
   ArrayRef<int64_t> shape;
   int64_t blockRows, blockColumns, matrixRows, columns;
-  std::vector<char> elements;
-  std::vector<float> numbers, cachedScales;
+  std::vector<char> elements, scaleElements;
+  std::vector<float> numbers, cachedScales, cachedZeros;
   int64_t cachedRow = -1, cachedColumn = 0, cachedCount = 0;
+};
+
+class UnpackNode : public RecipeNode {
+public:
+  UnpackNode(UnpackOp op, ElementKind kind, int64_t count, RecipeNode *input)
+      : RecipeNode(kind, count), input(input), bits(op.getBits()),
+        plus(unsigned(op.getPlus())) {}
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    auto *to = static_cast<int8_t *>(out);
+    const unsigned mask = (1u << bits) - 1, half = 1u << (bits - 1);
+    while (count > 0) {
+      int64_t now = std::min(count, blockElements);
+      int64_t begin = first * bits / 8, end = ceilDiv((first + now) * bits, 8);
+      // One byte more, so that two can be read at each.
+      bytes.resize(size_t(end - begin + 1));
+      absl::Status status = input->evaluate(begin, end - begin, bytes.data());
+      if (!status.ok())
+        return status;
+      for (int64_t i = 0; i < now; ++i) {
+        int64_t bit = (first + i) * bits - begin * 8;
+        unsigned two =
+            bytes[size_t(bit / 8)] | unsigned(bytes[size_t(bit / 8 + 1)]) << 8;
+        unsigned code = two >> (bit % 8) & mask;
+        to[i] = int8_t(int(code + plus & mask) - int(half));
+      }
+      to += now;
+      first += now;
+      count -= now;
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  RecipeNode *input;
+  int64_t bits;
+  unsigned plus;
+  std::vector<uint8_t> bytes;
+};
+
+class GatherNode : public RecipeNode {
+public:
+  GatherNode(GatherOp op, int64_t count, RecipeNode *input, RecipeNode *indices,
+             StringRef name)
+      : RecipeNode(input->getKind(), count), input(input), indices(indices),
+        name(name),
+        inputColumns(
+            cast<RankedTensorType>(op.getInput().getType()).getShape().back()),
+        columns(cast<RankedTensorType>(op.getResult().getType())
+                    .getShape()
+                    .back()) {}
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    if (absl::Status status = readIndices(); !status.ok())
+      return status;
+    int64_t bytes = getElementBytes();
+    row.resize(size_t(inputColumns * bytes));
+    while (count > 0) {
+      int64_t index = first / columns, column = first % columns;
+      int64_t now = std::min(count, columns - column);
+      absl::Status status =
+          input->evaluate(index * inputColumns, inputColumns, row.data());
+      if (!status.ok())
+        return status;
+      for (int64_t i = 0; i < now; ++i)
+        std::memcpy(advance(out, i, bytes),
+                    row.data() + places[size_t(column + i)] * bytes,
+                    size_t(bytes));
+      out = advance(out, now, bytes);
+      first += now;
+      count -= now;
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  /// Reads all indices, which are as many as a row of the result is long.
+  absl::Status readIndices() {
+    if (!places.empty())
+      return absl::OkStatus();
+    std::vector<uint32_t> read(static_cast<size_t>(columns));
+    absl::Status status = indices->evaluate(0, columns * 4, read.data());
+    if (!status.ok())
+      return status;
+    for (auto [i, place] : llvm::enumerate(read))
+      if (place >= uint64_t(inputColumns))
+        return absl::InvalidArgumentError(absl::StrCat(
+            "the indices by which '", name.str(), "' is gathered have ",
+            int32_t(place), " at ", i, ", expected 0 to ", inputColumns - 1));
+    places = std::move(read);
+    return absl::OkStatus();
+  }
+
+  RecipeNode *input, *indices;
+  StringRef name;
+  int64_t inputColumns, columns;
+  std::vector<uint32_t> places;
+  std::vector<char> row;
 };
 
 /// What rounding groups and computing their scales have in common.
@@ -1109,7 +1222,7 @@ private:
     };
     if (isa<SourceOp>(op)
             ? kind == ElementKind::I4
-            : isa<ConvertOp, DequantizeOp>(op) &&
+            : isa<ConvertOp>(op) &&
                   (isInteger(kind) || llvm::any_of(inputs, isIntegerNode)))
       return absl::UnimplementedError(
           absl::StrCat("the packer does not know '",
@@ -1141,8 +1254,14 @@ private:
           return std::make_unique<ConvertNode>(op, kind, inputs[0], name);
         })
         .Case([&](DequantizeOp op) -> Result {
-          return std::make_unique<DequantizeNode>(op, kind, inputs[0],
-                                                  inputs[1], name);
+          return std::make_unique<DequantizeNode>(op, kind, inputs, name);
+        })
+        .Case([&](UnpackOp op) -> Result {
+          return std::make_unique<UnpackNode>(op, kind, count, inputs[0]);
+        })
+        .Case([&](GatherOp op) -> Result {
+          return std::make_unique<GatherNode>(op, count, inputs[0], inputs[1],
+                                              name);
         })
         .Case([&](DequantizeGGUFOp op) -> Result {
           return std::make_unique<DequantizeGGUFNode>(op, count, inputs[0],

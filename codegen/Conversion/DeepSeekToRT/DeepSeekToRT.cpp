@@ -449,7 +449,22 @@ LogicalResult FunctionConverter::convertIntegerLinear(
   return success();
 }
 
+/// Refuses what no kernel multiplies by: integers whose input is not rounded,
+/// and zero points.
+static LogicalResult expectKernel(Operation *op, Value weight, bool hasZeros,
+                                  bool isRounded) {
+  auto type = cast<RankedTensorType>(weight.getType());
+  if (hasZeros || (type.getElementType().isInteger() && !isRounded))
+    return op->emitOpError("expects activation_group and no zeros to lower, "
+                           "but got an integer weight ")
+           << type << (hasZeros ? " with zeros" : " without activation_group");
+  return success();
+}
+
 LogicalResult FunctionConverter::convert(LinearOp op) {
+  if (failed(expectKernel(op, op.getWeight(), bool(op.getZeros()),
+                          op.getActivationGroup().has_value())))
+    return failure();
   if (op.getActivationGroup())
     return convertIntegerLinear(op, op.getInput(), op.getWeight(), op.getBias(),
                                 op.getScales(), op.getResult(),
@@ -474,6 +489,9 @@ LogicalResult FunctionConverter::convert(LinearOp op) {
 }
 
 LogicalResult FunctionConverter::convert(LMHeadOp op) {
+  if (failed(expectKernel(op, op.getWeight(), bool(op.getZeros()),
+                          op.getActivationGroup().has_value())))
+    return failure();
   if (op.getActivationGroup())
     return convertIntegerLinear(op, op.getInput(), op.getWeight(), Value(),
                                 op.getScales(), op.getResult(),
@@ -676,6 +694,9 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
       cast<RankedTensorType>(op.getGate().getType()).getShape();
   int64_t experts = gate[0], inner = gate[1], hidden = gate[2];
   int64_t topK = columnsOf(op.getExperts());
+  if (failed(expectKernel(op, op.getGate(), !op.getZeros().empty(),
+                          op.getActivationGroup().has_value())))
+    return failure();
   bool hasScales = !op.getScales().empty();
   Value rows = rowsOf(op.getInput());
   auto i32Array = [&](int64_t size) {

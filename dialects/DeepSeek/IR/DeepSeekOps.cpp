@@ -296,10 +296,11 @@ static SmallVector<int64_t> scaleShape(ArrayRef<int64_t> weight, int64_t rows,
   return shape;
 }
 
-/// Requires the scales and the rounding of inputs that a weight of the type of
-/// \p weight has: of FP8 blocks, of integer groups, or none.
+/// Requires the scales, the zero points and the rounding of inputs that a
+/// weight of the type of \p weight may have: of FP8 blocks, of integer groups,
+/// or none.
 static LogicalResult verifyScales(Operation *op, StringRef name, Value weight,
-                                  Value scales,
+                                  Value scales, Value zeros,
                                   std::optional<int64_t> activationGroup) {
   Type element = elementOf(weight);
   bool isFP8 = isa<Float8E4M3FNType>(element), isInteger = element.isInteger();
@@ -307,17 +308,15 @@ static LogicalResult verifyScales(Operation *op, StringRef name, Value weight,
     return op->emitOpError("expects ")
            << name << " with an FP8 or integer weight and only then, but got "
            << (scales ? "some" : "none") << " with " << weight.getType();
-  if (isInteger != activationGroup.has_value())
-    return op->emitOpError("expects activation_group with an integer weight "
-                           "and only then, but got ")
-           << (activationGroup ? "one" : "none") << " with "
+  if (!isInteger && (activationGroup || zeros))
+    return op->emitOpError("expects activation_group and zeros only with an "
+                           "integer weight, but got some with ")
            << weight.getType();
   if (!scales)
     return success();
-  if (isFP8 != elementOf(scales).isF32())
+  if (isFP8 && !elementOf(scales).isF32())
     return op->emitOpError("expects ")
-           << name << " in f32 for FP8 and f16 for integers, but got "
-           << scales.getType();
+           << name << " in f32 for FP8, but got " << scales.getType();
   if (isFP8)
     return expectShape(op, name, scales,
                        scaleShape(shapeOf(weight), fp8BlockSize, fp8BlockSize));
@@ -330,9 +329,11 @@ static LogicalResult verifyScales(Operation *op, StringRef name, Value weight,
     return op->emitOpError("expects ")
            << name << " of groups that divide " << columns
            << " columns, but got " << scales.getType();
+  if (zeros && failed(expectShape(op, "zeros", zeros, shape)))
+    return failure();
   int64_t group = columns / groups;
-  if (*activationGroup <= 0 || *activationGroup % 32 != 0 ||
-      group % *activationGroup != 0)
+  if (activationGroup && (*activationGroup <= 0 || *activationGroup % 32 != 0 ||
+                          group % *activationGroup != 0))
     return op->emitOpError("expects activation_group to be a multiple of 32 "
                            "that divides the weight's group, ")
            << group << ", but got " << *activationGroup;
@@ -376,11 +377,50 @@ LogicalResult DequantizeOp::verify() {
       failed(expectShape(*this, "a result", getResult(),
                          shapeOf(getInput())))) // C2
     return failure();
-  if (!getUnchecked() &&
+  bool isInteger = elementOf(getInput()).isInteger();
+  if (!getUnchecked() && !isInteger &&
       (rows != fp8BlockSize || columns != fp8BlockSize)) // C3
     return emitOpError("expects blocks of 128 x 128, but got ")
            << rows << " x " << columns;
+  if (!getZeros())
+    return success();
+  if (!isInteger) // C4
+    return emitOpError("expects an integer input with zeros, but got ")
+           << getInput().getType();
+  return expectShape(*this, "zeros", getZeros(), shapeOf(getScales())); // C4
+}
+
+LogicalResult UnpackOp::verify() {
+  int64_t bits = getBits(), plus = getPlus();
+  if (!llvm::is_contained({2, 3, 4, 8}, bits) || plus < 0 || plus > 1) // C1
+    return emitOpError("expects 2, 3, 4 or 8 bits, plus 0 or 1, but got ")
+           << bits << " and " << plus;
+  SmallVector<int64_t> shape(shapeOf(getInput()));
+  if (shape.empty())
+    return emitOpError("expects rows of bytes, but got ")
+           << getInput().getType();
+  std::optional<int64_t> all = checkedProduct({shape.back(), 8});
+  if (!all || *all % bits != 0) // C2
+    return emitOpError("expects rows of whole integers of ")
+           << bits << " bits, but got " << getInput().getType();
+  shape.back() = *all / bits;
+  if (failed(expectShape(*this, "a result", getResult(), shape))) // C2
+    return failure();
+  if (bits == 8 && !elementOf(getResult()).isInteger(8)) // C3
+    return emitOpError("expects i8 for 8 bits, but got ")
+           << getResult().getType();
   return success();
+}
+
+LogicalResult GatherOp::verify() {
+  SmallVector<int64_t> shape(shapeOf(getInput()));
+  if (shape.empty() || elementOf(getInput()) != elementOf(getResult())) // C1
+    return emitOpError("expects rows of the result's type, but got ")
+           << getInput().getType() << " and " << getResult().getType();
+  shape.back() = shapeOf(getIndices())[0];
+  if (failed(expectShape(*this, "indices", getIndices(), {shape.back(), 4})))
+    return failure();                                        // C1
+  return expectShape(*this, "a result", getResult(), shape); // C1
 }
 
 LogicalResult DequantizeGGUFOp::verify() {
@@ -445,8 +485,8 @@ LogicalResult LinearOp::verify() {
   if (getBias() &&
       failed(expectShape(*this, "bias", getBias(), {weight[0]}))) // C2
     return failure();
-  return verifyScales(*this, "scales", getWeight(), getScales(),
-                      getActivationGroup()); // C3, C4
+  return verifyScales(*this, "scales", getWeight(), getScales(), getZeros(),
+                      getActivationGroup()); // C3, C4, C5
 }
 
 LogicalResult HeadLinearOp::verify() {
@@ -604,12 +644,17 @@ LogicalResult ExpertsOp::verify() {
                        "is FP8 or integer, but got ")
            << getScales().size() << " with " << getGate().getType() << ", "
            << getUp().getType() << " and " << getDown().getType();
+  if (!getZeros().empty() && (!hasScales || getZeros().size() != 3)) // C5
+    return emitOpError("expects three zeros with integer weights, or none, but "
+                       "got ")
+           << getZeros().size() << " with " << getGate().getType();
   const StringRef names[] = {"gate scales", "up scales", "down scales"};
   const Value weights[] = {getGate(), getUp(), getDown()};
   for (auto [i, weight] : llvm::enumerate(weights))
     if (failed(verifyScales(*this, names[i], weight,
                             hasScales ? getScales()[i] : Value(),
-                            getActivationGroup()))) // C3, C4
+                            getZeros().empty() ? Value() : getZeros()[i],
+                            getActivationGroup()))) // C3, C4, C5
       return failure();
   return success();
 }
@@ -627,6 +672,6 @@ LogicalResult LMHeadOp::verify() {
   if (failed(expectShape(*this, "a result", getResult(),
                          {anySize, weight[0]}))) // C1
     return failure();
-  return verifyScales(*this, "scales", getWeight(), getScales(),
-                      getActivationGroup()); // C2, C3
+  return verifyScales(*this, "scales", getWeight(), getScales(), getZeros(),
+                      getActivationGroup()); // C2, C3, C4
 }

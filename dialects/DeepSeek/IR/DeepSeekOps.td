@@ -22,7 +22,9 @@ def WeightElement : AnyTypeOf<[F32, F16, BF16, F8E4M3FN, I8, I<4>]>;
 def WeightTensor : RankedTensorOf<[WeightElement]>;
 def WeightMatrix : 2DTensorOf<[WeightElement]>;
 def WeightVector : 1DTensorOf<[F32, F16, BF16]>;
-def ScaleTensor : RankedTensorOf<[F32, F16]>;
+def ScaleTensor : RankedTensorOf<[F32, F16, BF16]>;
+/// Zero points, which are integers.
+def ZeroTensor : RankedTensorOf<[I8]>;
 def QuantizableTensor : RankedTensorOf<[F32, F16, BF16]>;
 
 //===----------------------------------------------------------------------===//
@@ -219,22 +221,89 @@ def DeepSeek_ConvertOp : DeepSeek_RecipeOp<"convert"> {
 }
 
 def DeepSeek_DequantizeOp : DeepSeek_RecipeOp<"dequantize"> {
-  let summary = "Multiplies blocks of an FP8 matrix by their scales";
+  let summary = "Multiplies blocks of an FP8 or integer matrix by their scales";
   let description = [{
-    result[.., i, j] = input[.., i, j] * scales[.., i / rows, j / columns],
-    computed in f32. Source: DeepSeek-V3 `inference/kernel.py`,
-    `weight_dequant_kernel`; despite its name `weight_scale_inv` multiplies.
+    result[.., i, j] = (input[.., i, j] - zeros[.., i / rows, j / columns])
+                       * scales[.., i / rows, j / columns],
+    computed in f32; without `zeros` nothing is subtracted. Source: DeepSeek-V3
+    `inference/kernel.py`, `weight_dequant_kernel`; despite its name
+    `weight_scale_inv` multiplies.
     - (C1) `rows` and `columns` are positive.
     - (C2) `scales` is `[.., ceil(n / rows), ceil(k / columns)]` for an input
       `[.., n, k]`, and the result has the input's shape.
-    - (C3) the blocks are 128 x 128, as in DeepSeek-V3, unless `unchecked`.
+    - (C3) the blocks of an FP8 input are 128 x 128, as in DeepSeek-V3, unless
+      `unchecked`.
+    - (C4) `zeros` have the shape of `scales`, and the input is integer then.
   }];
-  let arguments = (ins RankedTensorOf<[F8E4M3FN]>:$input, ScaleTensor:$scales,
+  let arguments = (ins RankedTensorOf<[F8E4M3FN, I8, I<4>]>:$input,
+                       ScaleTensor:$scales, Optional<ZeroTensor>:$zeros,
                        I64Attr:$rows, I64Attr:$columns, UnitAttr:$unchecked);
+  let results = (outs RankedTensorOf<[F32, F16, BF16]>:$result);
+  let builders = [
+    // Without zero points.
+    OpBuilder<(ins "::mlir::Type":$result, "::mlir::Value":$input,
+                   "::mlir::Value":$scales, "int64_t":$rows,
+                   "int64_t":$columns, "bool":$unchecked), [{
+      build($_builder, $_state, result, input, scales, ::mlir::Value(), rows,
+            columns, unchecked);
+    }]>];
+  let assemblyFormat = [{
+    $input `,` $scales (`zeros` $zeros^ `:` type($zeros))? `block` $rows `x`
+    $columns (`unchecked` $unchecked^)? attr-dict `:` type($input) `,`
+    type($scales) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_UnpackOp : DeepSeek_RecipeOp<"unpack"> {
+  let summary = "Integers of a few bits, from the bytes that hold them";
+  let description = [{
+    A row of bytes is a row of bits, the lowest of a byte first. Every `bits` of
+    them are an unsigned integer u, which becomes
+
+        (u + plus) mod 2^bits - 2^(bits - 1)
+
+    so that codes of which half stand for negative numbers become those. Both
+    the codes of a weight and its zero points are read so, and their difference
+    does not depend on what is subtracted here. `plus` is 1 for the zero points
+    of a GPTQ checkpoint whose `checkpoint_format` is `gptq`: it stores one
+    less (AutoGPTQ, `qlinear_cuda.py`).
+    - (C1) `bits` is 2, 3, 4 or 8, and `plus` 0 or 1.
+    - (C2) rows of the result have as many bits as those of `input`; the other
+      dimensions are equal.
+    - (C3) the result is i8, or i4 if `bits` is at most 4.
+
+    ```mlir
+    %0 = deepseek.source "w.qzeros" in ["model.safetensors"] at [64]
+        : tensor<2x16xi8>
+    %1 = deepseek.unpack %0 bits 4 plus 1 : tensor<2x16xi8> -> tensor<2x32xi8>
+    ```
+  }];
+  let arguments = (ins RankedTensorOf<[I8]>:$input, I64Attr:$bits,
+                       I64Attr:$plus);
+  let results = (outs RankedTensorOf<[I8, I<4>]>:$result);
+  let assemblyFormat = [{
+    $input `bits` $bits `plus` $plus attr-dict `:` type($input) `->`
+    type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_GatherOp : DeepSeek_RecipeOp<"gather"> {
+  let summary = "Takes elements of each row by a list of indices";
+  let description = [{
+    result[.., j] = input[.., i(j)] where the bytes `indices[j, :]` are i(j), a
+    32-bit integer, lowest byte first. The scales of a matrix whose columns are
+    in groups without an order are gathered to one for each column.
+    - (C1) `indices` is `[columns, 4]`, and the result has `columns` columns
+      and else the shape of `input`.
+    - (C2) each index is that of a column of `input`: the packer checks it.
+  }];
+  let arguments = (ins WeightTensor:$input, 2DTensorOf<[I8]>:$indices);
   let results = (outs WeightTensor:$result);
   let assemblyFormat = [{
-    $input `,` $scales `block` $rows `x` $columns (`unchecked` $unchecked^)?
-    attr-dict `:` type($input) `,` type($scales) `->` type($result)
+    $input `,` $indices attr-dict `:` type($input) `,` type($indices) `->`
+    type($result)
   }];
   let hasVerifier = 1;
 }
@@ -393,23 +462,37 @@ def DeepSeek_LinearOp : DeepSeek_Op<"linear", [Pure, AttrSizedOperandSegments]> 
 
     With `activation_group`, each group of that many elements of a row of
     `input` is first rounded to 8-bit integers of one scale, max |x| / 127: a
-    lossy choice, which lets integers be multiplied by integers.
+    lossy choice, which lets integers be multiplied by integers. Without, the
+    weight's integers become the f32 numbers that they stand for.
     - (C1) `input` is `[tokens, k]`, `weight` `[n, k]`, result `[tokens, n]`.
     - (C2) `bias`, if any, is `[n]`.
     - (C3) `scales` are given iff the weight is FP8 or integer. For FP8 they
       are f32 `[ceil(n / 128), ceil(k / 128)]` (see `deepseek.dequantize`), for
-      integers f16 `[n, k / group]` (see `deepseek.quantize`).
-    - (C4) `activation_group` is given iff the weight is integer; it is a
+      integers f16, bf16 or f32 `[n, k / group]` (see `deepseek.quantize`).
+    - (C4) `activation_group` may be given if the weight is integer; it is a
       multiple of 32 that divides the weight's group.
+    - (C5) `zeros`, which are subtracted from the weight's integers before they
+      are scaled, may be given if the weight is integer; they have the shape of
+      `scales`.
   }];
   let arguments = (ins Activations:$input, WeightMatrix:$weight,
                        Optional<WeightVector>:$bias,
-                       Optional<2DTensorOf<[F32, F16]>>:$scales,
+                       Optional<2DTensorOf<[F32, F16, BF16]>>:$scales,
+                       Optional<2DTensorOf<[I8]>>:$zeros,
                        OptionalAttr<I64Attr>:$activation_group);
   let results = (outs Activations:$result);
+  let builders = [
+    // Without zero points.
+    OpBuilder<(ins "::mlir::Type":$result, "::mlir::Value":$input,
+                   "::mlir::Value":$weight, "::mlir::Value":$bias,
+                   "::mlir::Value":$scales,
+                   "::mlir::IntegerAttr":$activation_group), [{
+      build($_builder, $_state, result, input, weight, bias, scales,
+            ::mlir::Value(), activation_group);
+    }]>];
   let assemblyFormat = [{
     $input `,` $weight (`bias` $bias^ `:` type($bias))?
-    (`scales` $scales^ `:` type($scales))?
+    (`scales` $scales^ `:` type($scales))? (`zeros` $zeros^ `:` type($zeros))?
     (`activation_group` $activation_group^)? attr-dict
     `:` type($input) `,` type($weight) `->` type($result)
   }];
@@ -610,7 +693,8 @@ def DeepSeek_RouterOp : DeepSeek_Op<"router", [Pure]> {
   let hasVerifier = 1;
 }
 
-def DeepSeek_ExpertsOp : DeepSeek_Op<"experts", [Pure]> {
+def DeepSeek_ExpertsOp : DeepSeek_Op<"experts", [
+    Pure, AttrSizedOperandSegments]> {
   let summary = "Runs the routed experts of each token and sums them";
   let description = [{
     result[t] = sum_s weights[t, s] * ffn_e(input[t]) with e = experts[t, s]
@@ -622,17 +706,29 @@ def DeepSeek_ExpertsOp : DeepSeek_Op<"experts", [Pure]> {
     - (C3) the three scales are given iff the weights are FP8 or integer, which
       all three are then, with shapes and types as for `deepseek.linear`.
     - (C4) `activation_group` likewise.
+    - (C5) `zeros` likewise; all three weights have them, or none.
   }];
   let arguments = (ins Activations:$input, 2DTensorOf<[I32]>:$experts,
                        Activations:$weights, 3DTensorOf<[WeightElement]>:$gate,
                        3DTensorOf<[WeightElement]>:$up,
                        3DTensorOf<[WeightElement]>:$down,
-                       Variadic<3DTensorOf<[F32, F16]>>:$scales,
+                       Variadic<3DTensorOf<[F32, F16, BF16]>>:$scales,
+                       Variadic<3DTensorOf<[I8]>>:$zeros,
                        OptionalAttr<I64Attr>:$activation_group);
   let results = (outs Activations:$result);
+  let builders = [
+    // Without zero points.
+    OpBuilder<(ins "::mlir::Type":$result, "::mlir::Value":$input,
+                   "::mlir::Value":$experts, "::mlir::Value":$weights,
+                   "::mlir::Value":$gate, "::mlir::Value":$up,
+                   "::mlir::Value":$down, "::mlir::ValueRange":$scales,
+                   "::mlir::IntegerAttr":$activation_group), [{
+      build($_builder, $_state, result, input, experts, weights, gate, up, down,
+            scales, ::mlir::ValueRange(), activation_group);
+    }]>];
   let assemblyFormat = [{
     $input `,` $experts `,` $weights `gate` $gate `up` $up `down` $down
-    (`scales` $scales^ `:` type($scales))?
+    (`scales` $scales^ `:` type($scales))? (`zeros` $zeros^ `:` type($zeros))?
     (`activation_group` $activation_group^)? attr-dict `:` type($input) `,`
     type($experts) `,` type($weights) `,` type($gate) `,` type($up) `,`
     type($down) `->` type($result)
@@ -654,7 +750,8 @@ def DeepSeek_GatherRowsOp : DeepSeek_Op<"gather_rows", [Pure]> {
   let hasVerifier = 1;
 }
 
-def DeepSeek_LMHeadOp : DeepSeek_Op<"lm_head", [Pure]> {
+def DeepSeek_LMHeadOp : DeepSeek_Op<"lm_head", [
+    Pure, AttrSizedOperandSegments]> {
   let summary = "Projects hidden rows to logits over the vocabulary";
   let description = [{
     logits[r, v] = sum_k input[r, k] * weight[v, k], with scales and rounded
@@ -664,16 +761,27 @@ def DeepSeek_LMHeadOp : DeepSeek_Op<"lm_head", [Pure]> {
     - (C2) `scales` are given iff the weight is integer, as for
       `deepseek.linear`.
     - (C3) `activation_group` likewise.
+    - (C4) `zeros` likewise.
   }];
   let arguments = (ins Activations:$input,
                        2DTensorOf<[F32, F16, BF16, I8, I<4>]>:$weight,
-                       Optional<2DTensorOf<[F16]>>:$scales,
+                       Optional<2DTensorOf<[F32, F16, BF16]>>:$scales,
+                       Optional<2DTensorOf<[I8]>>:$zeros,
                        OptionalAttr<I64Attr>:$activation_group);
   let results = (outs Activations:$result);
+  let builders = [
+    // Without zero points.
+    OpBuilder<(ins "::mlir::Type":$result, "::mlir::Value":$input,
+                   "::mlir::Value":$weight, "::mlir::Value":$scales,
+                   "::mlir::IntegerAttr":$activation_group), [{
+      build($_builder, $_state, result, input, weight, scales,
+            ::mlir::Value(), activation_group);
+    }]>];
   let assemblyFormat = [{
     $input `,` $weight (`scales` $scales^ `:` type($scales))?
-    (`activation_group` $activation_group^)? attr-dict `:` type($input) `,` type($weight) `->`
-    type($result)
+    (`zeros` $zeros^ `:` type($zeros))?
+    (`activation_group` $activation_group^)? attr-dict `:` type($input) `,`
+    type($weight) `->` type($result)
   }];
   let hasVerifier = 1;
 }

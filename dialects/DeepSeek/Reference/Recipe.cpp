@@ -206,7 +206,8 @@ static Tensor convert(ConvertOp op, Tensor input) {
   return input;
 }
 
-static Tensor dequantize(DequantizeOp op, Tensor input, const Tensor &scales) {
+static Tensor dequantize(DequantizeOp op, Tensor input, const Tensor &scales,
+                         const Tensor *zeros) {
   FloatType type = elementType(op.getResult());
   Type f32 = Float32Type::get(op.getContext());
   int64_t rank = input.rank(), columns = input.columns();
@@ -219,12 +220,48 @@ static Tensor dequantize(DequantizeOp op, Tensor input, const Tensor &scales) {
       double *values = input.row(m * rows + i);
       const double *scale = scales.row(m * scaleRows + i / blockRows);
       for (int64_t j = 0; j < columns; ++j) {
+        double value = values[j];
+        if (zeros)
+          value -= zeros->row(m * scaleRows + i / blockRows)[j / blockColumns];
         // Exact in f64, so that this rounds once to f32, as the op says.
-        double product = values[j] * scale[j / blockColumns];
+        double product = value * scale[j / blockColumns];
         values[j] = roundTo(roundTo(product, cast<FloatType>(f32)), type);
       }
     }
   return input;
+}
+
+static Tensor unpack(UnpackOp op, const Tensor &input) {
+  Tensor result(shapeOf(op.getResult()));
+  int64_t bits = op.getBits(), half = int64_t(1) << (bits - 1);
+  for (size_t i = 0; i < result.values.size(); ++i) {
+    int64_t code = 0;
+    for (int64_t bit = 0; bit < bits; ++bit) {
+      int64_t at = int64_t(i) * bits + bit;
+      auto byte = uint8_t(int8_t(input.values[size_t(at / 8)]));
+      code |= int64_t(byte >> (at % 8) & 1) << bit;
+    }
+    code = (code + int64_t(op.getPlus())) % (2 * half) - half;
+    result.values[i] = double(code);
+  }
+  return result;
+}
+
+static FailureOr<Tensor> gather(GatherOp op, const Tensor &input,
+                                const Tensor &indices) {
+  Tensor result(shapeOf(op.getResult()));
+  for (int64_t j = 0; j < result.columns(); ++j) {
+    uint32_t index = 0;
+    for (int64_t byte = 0; byte < 4; ++byte)
+      index |= uint32_t(uint8_t(int8_t(indices.row(j)[byte]))) << (8 * byte);
+    if (index >= uint64_t(input.columns()))
+      return op.emitOpError("expects indices below ")
+             << input.columns() << ", but got " << index << " at " << j;
+    int64_t rows = int64_t(result.values.size()) / result.columns();
+    for (int64_t i = 0; i < rows; ++i)
+      result.row(i)[j] = input.row(i)[index];
+  }
+  return result;
 }
 
 static FloatType f16Of(Operation *op) {
@@ -359,9 +396,19 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
               return convert(convertOp, take(convertOp.getInput()));
             })
             .Case([&](DequantizeOp dequantizeOp) {
-              Tensor scales = take(dequantizeOp.getScales());
+              Tensor scales = take(dequantizeOp.getScales()), zeros;
+              if (dequantizeOp.getZeros())
+                zeros = take(dequantizeOp.getZeros());
               return dequantize(dequantizeOp, take(dequantizeOp.getInput()),
-                                scales);
+                                scales,
+                                dequantizeOp.getZeros() ? &zeros : nullptr);
+            })
+            .Case([&](UnpackOp unpackOp) {
+              return unpack(unpackOp, take(unpackOp.getInput()));
+            })
+            .Case([&](GatherOp gatherOp) {
+              Tensor indices = take(gatherOp.getIndices());
+              return gather(gatherOp, take(gatherOp.getInput()), indices);
             })
             .Case([&](QuantizeOp quantizeOp) {
               return quantize(quantizeOp, take(quantizeOp.getInput()));

@@ -75,31 +75,36 @@ static bool fits(const Tensor &tensor, Type type) {
 }
 
 namespace {
-/// The multipliers of the elements of matrix `m` of a stack in FP8 or of
-/// integers, or of a single one; 1 without scales.
+/// What the elements of matrix `m` of a stack in FP8 or of integers, or of a
+/// single one, stand for; without scales themselves.
 struct BlockScales {
   const Tensor *scales;
+  const Tensor *zeros = nullptr;
   int64_t blockRows = 1, blockColumns = 1;
   int64_t m = 0;
 
-  double at(int64_t i, int64_t j) const {
+  double scale(double element, int64_t i, int64_t j) const {
     if (!scales)
-      return 1;
+      return element;
     int64_t rows = scales->shape[size_t(scales->rank() - 2)];
-    return scales->row(m * rows + i / blockRows)[j / blockColumns];
+    int64_t row = m * rows + i / blockRows, column = j / blockColumns;
+    if (zeros)
+      element -= zeros->row(row)[column];
+    return element * scales->row(row)[column];
   }
 };
 } // namespace
 
 /// The multipliers of \p weight, a value of FP8 or integers, if \p scales has
 /// any.
-static BlockScales scalesOf(Value weight, const Tensor *scales, int64_t m = 0) {
+static BlockScales scalesOf(Value weight, const Tensor *scales,
+                            const Tensor *zeros, int64_t m = 0) {
   auto type = cast<RankedTensorType>(weight.getType());
   if (!scales)
     return {nullptr};
   if (isa<FloatType>(type.getElementType()))
-    return {scales, fp8BlockSize, fp8BlockSize, m};
-  return {scales, 1, type.getShape().back() / scales->columns(), m};
+    return {scales, nullptr, fp8BlockSize, fp8BlockSize, m};
+  return {scales, zeros, 1, type.getShape().back() / scales->columns(), m};
 }
 
 /// Rounds each \p group of the \p count numbers at \p x to 8-bit integers of
@@ -133,7 +138,7 @@ static std::vector<double> multiply(const double *weight, BlockScales scales,
   for (int64_t i = 0; i < n; ++i) {
     double sum = 0;
     for (int64_t j = 0; j < k; ++j)
-      sum += x[j] * weight[i * k + j] * scales.at(i, j);
+      sum += x[j] * scales.scale(weight[i * k + j], i, j);
     result[size_t(i)] = sum;
   }
   return result;
@@ -326,7 +331,8 @@ LogicalResult Interpreter::Frame::visit(RMSNormOp op) {
 LogicalResult Interpreter::Frame::visit(LinearOp op) {
   const Tensor &input = at(op.getInput()), &weight = at(op.getWeight());
   BlockScales scales =
-      scalesOf(op.getWeight(), op.getScales() ? &at(op.getScales()) : nullptr);
+      scalesOf(op.getWeight(), op.getScales() ? &at(op.getScales()) : nullptr,
+               op.getZeros() ? &at(op.getZeros()) : nullptr);
   Tensor result({input.rows(), weight.rows()});
   for (int64_t t = 0; t < input.rows(); ++t) {
     std::vector<double> x =
@@ -344,7 +350,8 @@ LogicalResult Interpreter::Frame::visit(LinearOp op) {
 LogicalResult Interpreter::Frame::visit(LMHeadOp op) {
   const Tensor &input = at(op.getInput()), &weight = at(op.getWeight());
   BlockScales scales =
-      scalesOf(op.getWeight(), op.getScales() ? &at(op.getScales()) : nullptr);
+      scalesOf(op.getWeight(), op.getScales() ? &at(op.getScales()) : nullptr,
+               op.getZeros() ? &at(op.getZeros()) : nullptr);
   Tensor result({input.rows(), weight.rows()});
   for (int64_t r = 0; r < input.rows(); ++r) {
     std::vector<double> x =
@@ -665,7 +672,7 @@ LogicalResult Interpreter::Frame::visit(ExpertsOp op) {
     const Tensor &matrices = at(value);
     BlockScales blocks = scalesOf(
         value, op.getScales().empty() ? nullptr : &at(op.getScales()[scales]),
-        e);
+        op.getZeros().empty() ? nullptr : &at(op.getZeros()[scales]), e);
     int64_t n = matrices.shape[1], k = matrices.shape[2];
     std::vector<double> x = roundInput(input, k, op.getActivationGroup());
     return multiply(matrices.row(e * n), blocks, x.data(), n, k);

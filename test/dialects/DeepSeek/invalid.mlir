@@ -823,9 +823,9 @@ func.func @lm_head_c1_result(%x: tensor<?x16xf32>, %w: tensor<40x16xf32>) {
 
 // -----
 
-func.func @linear_c3_scale_type(%x: tensor<?x64xf32>, %w: tensor<16x64xi8>, %s: tensor<16x2xf32>) {
-  // expected-error @below {{'deepseek.linear' op expects scales in f32 for FP8 and f16 for integers, but got 'tensor<16x2xf32>'}}
-  %0 = deepseek.linear %x, %w scales %s : tensor<16x2xf32> activation_group 32 : tensor<?x64xf32>, tensor<16x64xi8> -> tensor<?x16xf32>
+func.func @linear_c3_scale_type(%x: tensor<?x64xf32>, %w: tensor<16x64xf8E4M3FN>, %s: tensor<1x1xf16>) {
+  // expected-error @below {{'deepseek.linear' op expects scales in f32 for FP8, but got 'tensor<1x1xf16>'}}
+  %0 = deepseek.linear %x, %w scales %s : tensor<1x1xf16> : tensor<?x64xf32>, tensor<16x64xf8E4M3FN> -> tensor<?x16xf32>
   return
 }
 
@@ -839,9 +839,9 @@ func.func @linear_c3_groups(%x: tensor<?x64xf32>, %w: tensor<16x64xi8>, %s: tens
 
 // -----
 
-func.func @linear_c4(%x: tensor<?x64xf32>, %w: tensor<16x64xi8>, %s: tensor<16x2xf16>) {
-  // expected-error @below {{'deepseek.linear' op expects activation_group with an integer weight and only then, but got none with 'tensor<16x64xi8>'}}
-  %0 = deepseek.linear %x, %w scales %s : tensor<16x2xf16> : tensor<?x64xf32>, tensor<16x64xi8> -> tensor<?x16xf32>
+func.func @linear_c4(%x: tensor<?x64xf32>, %w: tensor<16x64xf16>) {
+  // expected-error @below {{'deepseek.linear' op expects activation_group and zeros only with an integer weight, but got some with 'tensor<16x64xf16>'}}
+  %0 = deepseek.linear %x, %w activation_group 32 : tensor<?x64xf32>, tensor<16x64xf16> -> tensor<?x16xf32>
   return
 }
 
@@ -858,14 +858,6 @@ func.func @linear_c4_divides(%x: tensor<?x64xf32>, %w: tensor<16x64xi4>, %s: ten
 func.func @lm_head_c2(%x: tensor<?x64xf32>, %w: tensor<16x64xi8>) {
   // expected-error @below {{'deepseek.lm_head' op expects scales with an FP8 or integer weight and only then, but got none with 'tensor<16x64xi8>'}}
   %0 = deepseek.lm_head %x, %w activation_group 32 : tensor<?x64xf32>, tensor<16x64xi8> -> tensor<?x16xf32>
-  return
-}
-
-// -----
-
-func.func @lm_head_c3(%x: tensor<?x64xf32>, %w: tensor<16x64xi8>, %s: tensor<16x1xf16>) {
-  // expected-error @below {{'deepseek.lm_head' op expects activation_group with an integer weight and only then, but got none with 'tensor<16x64xi8>'}}
-  %0 = deepseek.lm_head %x, %w scales %s : tensor<16x1xf16> : tensor<?x64xf32>, tensor<16x64xi8> -> tensor<?x16xf32>
   return
 }
 
@@ -907,10 +899,93 @@ deepseek.weight @quantize_scales_c2 : tensor<4x4xf16> {
 
 // -----
 
-func.func @experts_c4(%x: tensor<?x64xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %up: tensor<8x32x64xi8>, %us: tensor<8x32x2xf16>, %down: tensor<8x64x32xi8>, %ds: tensor<8x64x1xf16>) {
-  // expected-error @below {{'deepseek.experts' op expects activation_group with an integer weight and only then, but got none with 'tensor<8x32x64xi8>'}}
-  %0 = deepseek.experts %x, %e, %w gate %up up %up down %down scales %us, %us, %ds : tensor<8x32x2xf16>, tensor<8x32x2xf16>, tensor<8x64x1xf16> : tensor<?x64xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x32x64xi8>, tensor<8x32x64xi8>, tensor<8x64x32xi8> -> tensor<?x64xf32>
+func.func @experts_c4(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x16xf16>, %d: tensor<8x16x4xf16>) {
+  // expected-error @below {{'deepseek.experts' op expects activation_group and zeros only with an integer weight, but got some with 'tensor<8x4x16xf16>'}}
+  %0 = deepseek.experts %x, %e, %w gate %g up %g down %d activation_group 32 : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf16>, tensor<8x4x16xf16>, tensor<8x16x4xf16> -> tensor<?x16xf32>
   return
+}
+
+// -----
+
+func.func @experts_c5(%x: tensor<?x64xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %up: tensor<8x32x64xi8>, %us: tensor<8x32x2xf16>, %uz: tensor<8x32x2xi8>, %down: tensor<8x64x32xi8>, %ds: tensor<8x64x1xf16>) {
+  // expected-error @below {{'deepseek.experts' op expects three zeros with integer weights, or none, but got 2 with 'tensor<8x32x64xi8>'}}
+  %0 = deepseek.experts %x, %e, %w gate %up up %up down %down scales %us, %us, %ds : tensor<8x32x2xf16>, tensor<8x32x2xf16>, tensor<8x64x1xf16> zeros %uz, %uz : tensor<8x32x2xi8>, tensor<8x32x2xi8> : tensor<?x64xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x32x64xi8>, tensor<8x32x64xi8>, tensor<8x64x32xi8> -> tensor<?x64xf32>
+  return
+}
+
+// -----
+
+func.func @linear_c5(%x: tensor<?x64xf32>, %w: tensor<16x64xi4>, %s: tensor<16x2xf16>, %z: tensor<16x1xi8>) {
+  // expected-error @below {{'deepseek.linear' op expects zeros of shape 16x2, but got 'tensor<16x1xi8>'}}
+  %0 = deepseek.linear %x, %w scales %s : tensor<16x2xf16> zeros %z : tensor<16x1xi8> : tensor<?x64xf32>, tensor<16x64xi4> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @lm_head_c4(%x: tensor<?x64xf32>, %w: tensor<16x64xf16>, %z: tensor<16x1xi8>) {
+  // expected-error @below {{'deepseek.lm_head' op expects activation_group and zeros only with an integer weight, but got some with 'tensor<16x64xf16>'}}
+  %0 = deepseek.lm_head %x, %w zeros %z : tensor<16x1xi8> : tensor<?x64xf32>, tensor<16x64xf16> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+deepseek.weight @dequantize_c4 : tensor<4x64xf32> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x64xi8>
+  %1 = deepseek.source "s" in [] at [] : tensor<4x2xf16>
+  %2 = deepseek.source "z" in [] at [] : tensor<4x1xi8>
+  // expected-error @below {{'deepseek.dequantize' op expects zeros of shape 4x2, but got 'tensor<4x1xi8>'}}
+  %3 = deepseek.dequantize %0, %1 zeros %2 : tensor<4x1xi8> block 1 x 32 : tensor<4x64xi8>, tensor<4x2xf16> -> tensor<4x64xf32>
+  deepseek.yield %3 : tensor<4x64xf32>
+}
+
+// -----
+
+deepseek.weight @dequantize_c4_fp8 : tensor<4x64xf32> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x64xf8E4M3FN>
+  %1 = deepseek.source "s" in [] at [] : tensor<1x1xf32>
+  %2 = deepseek.source "z" in [] at [] : tensor<1x1xi8>
+  // expected-error @below {{'deepseek.dequantize' op expects an integer input with zeros, but got 'tensor<4x64xf8E4M3FN>'}}
+  %3 = deepseek.dequantize %0, %1 zeros %2 : tensor<1x1xi8> block 128 x 128 : tensor<4x64xf8E4M3FN>, tensor<1x1xf32> -> tensor<4x64xf32>
+  deepseek.yield %3 : tensor<4x64xf32>
+}
+
+// -----
+
+deepseek.weight @unpack_c1 : tensor<4x8xi8> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x5xi8>
+  // expected-error @below {{'deepseek.unpack' op expects 2, 3, 4 or 8 bits, plus 0 or 1, but got 5 and 0}}
+  %1 = deepseek.unpack %0 bits 5 plus 0 : tensor<4x5xi8> -> tensor<4x8xi8>
+  deepseek.yield %1 : tensor<4x8xi8>
+}
+
+// -----
+
+deepseek.weight @unpack_c2 : tensor<4x10xi8> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x4xi8>
+  // expected-error @below {{'deepseek.unpack' op expects rows of whole integers of 3 bits, but got 'tensor<4x4xi8>'}}
+  %1 = deepseek.unpack %0 bits 3 plus 0 : tensor<4x4xi8> -> tensor<4x10xi8>
+  deepseek.yield %1 : tensor<4x10xi8>
+}
+
+// -----
+
+deepseek.weight @unpack_c3 : tensor<4x4xi4> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x4xi8>
+  // expected-error @below {{'deepseek.unpack' op expects i8 for 8 bits, but got 'tensor<4x4xi4>'}}
+  %1 = deepseek.unpack %0 bits 8 plus 0 : tensor<4x4xi8> -> tensor<4x4xi4>
+  deepseek.yield %1 : tensor<4x4xi4>
+}
+
+// -----
+
+deepseek.weight @gather_c1 : tensor<4x3xf16> {
+  %0 = deepseek.source "s" in [] at [] : tensor<4x2xf16>
+  %1 = deepseek.source "g_idx" in [] at [] : tensor<3x2xi8>
+  // expected-error @below {{'deepseek.gather' op expects indices of shape 3x4, but got 'tensor<3x2xi8>'}}
+  %2 = deepseek.gather %0, %1 : tensor<4x2xf16>, tensor<3x2xi8> -> tensor<4x3xf16>
+  deepseek.yield %2 : tensor<4x3xf16>
 }
 
 // -----

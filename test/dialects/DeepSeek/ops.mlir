@@ -152,6 +152,34 @@ deepseek.weight @quantized_scales : tensor<24x2xf16> {
   deepseek.yield %1 : tensor<24x2xf16>
 }
 
+// CHECK: deepseek.weight @packed
+deepseek.weight @packed : tensor<16x64xf32> {
+  %0 = deepseek.source "w.qweight" in [] at [] : tensor<16x32xi8>
+  // CHECK: %[[CODES:.+]] = deepseek.unpack %{{.+}} bits 4 plus 0 : tensor<16x32xi8> -> tensor<16x64xi4>
+  %1 = deepseek.unpack %0 bits 4 plus 0 : tensor<16x32xi8> -> tensor<16x64xi4>
+  %2 = deepseek.source "w.qzeros" in [] at [] : tensor<16x1xi8>
+  // CHECK: deepseek.unpack %{{.+}} bits 4 plus 1 : tensor<16x1xi8> -> tensor<16x2xi8>
+  %3 = deepseek.unpack %2 bits 4 plus 1 : tensor<16x1xi8> -> tensor<16x2xi8>
+  %4 = deepseek.source "w.scales" in [] at [] : tensor<16x2xf16>
+  %5 = deepseek.source "w.g_idx" in [] at [] : tensor<64x4xi8>
+  // CHECK: %[[S:.+]] = deepseek.gather %{{.+}}, %{{.+}} : tensor<16x2xf16>, tensor<64x4xi8> -> tensor<16x64xf16>
+  %6 = deepseek.gather %4, %5 : tensor<16x2xf16>, tensor<64x4xi8> -> tensor<16x64xf16>
+  // CHECK: %[[Z:.+]] = deepseek.gather
+  %7 = deepseek.gather %3, %5 : tensor<16x2xi8>, tensor<64x4xi8> -> tensor<16x64xi8>
+  // CHECK: deepseek.dequantize %[[CODES]], %[[S]] zeros %[[Z]] : tensor<16x64xi8> block 1 x 1 : tensor<16x64xi4>, tensor<16x64xf16> -> tensor<16x64xf32>
+  %8 = deepseek.dequantize %1, %6 zeros %7 : tensor<16x64xi8> block 1 x 1 : tensor<16x64xi4>, tensor<16x64xf16> -> tensor<16x64xf32>
+  deepseek.yield %8 : tensor<16x64xf32>
+}
+
+// CHECK-LABEL: func.func @zero_points
+func.func @zero_points(%x: tensor<?x64xf32>, %w: tensor<24x64xi4>, %s: tensor<24x2xbf16>, %z: tensor<24x2xi8>) -> (tensor<?x24xf32>, tensor<?x24xf32>) {
+  // CHECK: deepseek.linear %{{.+}}, %{{.+}} scales %{{.+}} : tensor<24x2xbf16> zeros %{{.+}} : tensor<24x2xi8> :
+  %0 = deepseek.linear %x, %w scales %s : tensor<24x2xbf16> zeros %z : tensor<24x2xi8> : tensor<?x64xf32>, tensor<24x64xi4> -> tensor<?x24xf32>
+  // CHECK: deepseek.lm_head %{{.+}}, %{{.+}} scales %{{.+}} : tensor<24x2xbf16> zeros %{{.+}} : tensor<24x2xi8> activation_group 32 :
+  %1 = deepseek.lm_head %x, %w scales %s : tensor<24x2xbf16> zeros %z : tensor<24x2xi8> activation_group 32 : tensor<?x64xf32>, tensor<24x64xi4> -> tensor<?x24xf32>
+  return %0, %1 : tensor<?x24xf32>, tensor<?x24xf32>
+}
+
 // CHECK-LABEL: func.func @integer_weights
 func.func @integer_weights(%x: tensor<?x64xf32>, %w: tensor<24x64xi8, #deepseek.tiled<rows = 16, columns = 4>>, %s: tensor<24x2xf16>) -> (tensor<?x24xf32>, tensor<?x24xf32>) {
   // CHECK: deepseek.linear %{{.+}}, %{{.+}} scales %{{.+}} : tensor<24x2xf16> activation_group 32 :

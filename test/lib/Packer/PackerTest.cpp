@@ -456,6 +456,117 @@ TEST_F(PackerTest, ConvertsAndDequantizes) {
             expected);
 }
 
+/// GPTQ: codes of \p bits packed along the inputs, zero points along the
+/// outputs and one too small, scales `[groups, outputs]`, and a group for each
+/// input.
+static void checkGPTQ(int64_t bits, std::mt19937 &random,
+                      std::function<void(const std::string &, Bytes)> write,
+                      std::function<Bytes(const std::string &, int64_t)> pack) {
+  constexpr int64_t n = 32, k = 96, groups = 3;
+  auto code = [&](const Bytes &words, int64_t stride, int64_t column,
+                  int64_t i) {
+    int64_t value = 0;
+    for (int64_t b = 0; b < bits; ++b) {
+      int64_t bit = i * bits + b, word = bit / 32 * stride + column;
+      auto byte = uint8_t(words[size_t(word * 4 + bit % 32 / 8)]);
+      value |= int64_t(byte >> bit % 8 & 1) << b;
+    }
+    return value;
+  };
+  Bytes codes(size_t(k * n * bits / 8)), zeros(size_t(groups * n * bits / 8));
+  for (Bytes *bytes : {&codes, &zeros})
+    for (char &byte : *bytes)
+      byte = char(random());
+  Bytes scales(groups * n * 2), indices;
+  for (int64_t i = 0; i < groups * n; ++i) {
+    auto scale = uint16_t(random() % 0x7c00);
+    std::memcpy(&scales[size_t(i) * 2], &scale, 2);
+  }
+  for (int64_t i = 0; i < k; ++i)
+    indices.insert(indices.end(), {char(random() % groups), 0, 0, 0});
+  write("codes", codes);
+  write("zeros", zeros);
+  write("scales", scales);
+  write("indices", indices);
+
+  auto shape = [](std::initializer_list<int64_t> sizes, const char *type) {
+    std::string text = "tensor<";
+    for (int64_t size : sizes)
+      text += std::to_string(size) + "x";
+    return text + type + ">";
+  };
+  std::string number = std::to_string(bits), element = bits > 4 ? "i8" : "i4";
+  int64_t rows = k * bits / 32;
+  std::string packed = shape({rows, n, 4}, "i8"),
+              turned = shape({n, rows, 4}, "i8"),
+              flat = shape({n, rows * 4}, "i8"),
+              whole = shape({n, k}, element.c_str()),
+              zeroBytes = shape({groups, n * bits / 8}, "i8"),
+              zeroRows = shape({groups, n}, "i8");
+  std::string recipe =
+      "%0 = deepseek.source \"q\" in [\"codes\"] at [0] : " + packed +
+      "%1 = deepseek.transpose %0 [1, 0, 2] : " + packed + " -> " + turned +
+      "%2 = deepseek.reshape %1 : " + turned + " -> " + flat +
+      "%3 = deepseek.unpack %2 bits " + number + " plus 0 : " + flat + " -> " +
+      whole +
+      "%4 = deepseek.source \"z\" in [\"zeros\"] at [0] : " + zeroBytes +
+      "%5 = deepseek.unpack %4 bits " + number + " plus 1 : " + zeroBytes +
+      " -> " + zeroRows + R"(
+    %6 = deepseek.transpose %5 [1, 0] : tensor<3x32xi8> -> tensor<32x3xi8>
+    %7 = deepseek.source "s" in ["scales"] at [0] : tensor<3x32xf16>
+    %8 = deepseek.transpose %7 [1, 0] : tensor<3x32xf16> -> tensor<32x3xf16>
+    %9 = deepseek.source "g" in ["indices"] at [0] : tensor<96x4xi8>
+    %10 = deepseek.gather %8, %9
+      : tensor<32x3xf16>, tensor<96x4xi8> -> tensor<32x96xf16>
+    %11 = deepseek.gather %6, %9
+      : tensor<32x3xi8>, tensor<96x4xi8> -> tensor<32x96xi8>
+    %r = deepseek.dequantize %3, %10 zeros %11 : tensor<32x96xi8> block 1 x 1
+      : )" +
+      whole + ", tensor<32x96xf16> -> tensor<32x96xf32>";
+  Bytes expected(n * k * 4);
+  for (int64_t o = 0; o < n; ++o)
+    for (int64_t i = 0; i < k; ++i) {
+      int64_t group = indices[size_t(i) * 4];
+      int64_t zero = code(Bytes(zeros.begin() + group * n * bits / 8,
+                                zeros.begin() + (group + 1) * n * bits / 8),
+                          1, 0, o);
+      float scale;
+      widen(ElementKind::F16, &scales[size_t(group * n + o) * 2], 1, &scale);
+      float value =
+          float(code(codes, n, o, i) - (zero + 1) % (1 << bits)) * scale;
+      std::memcpy(&expected[size_t(o * k + i) * 4], &value, 4);
+    }
+  EXPECT_EQ(pack(recipe, n * k * 4), expected) << bits << " bits";
+}
+
+TEST_F(PackerTest, UnpacksGPTQ) {
+  for (int64_t bits : {2, 3, 4, 8})
+    checkGPTQ(
+        bits, random,
+        [&](const std::string &file, Bytes bytes) { write(file, bytes); },
+        [&](const std::string &recipe, int64_t bytes) {
+          return packed(weight(recipe, "tensor<32x96xf32>"), bytes);
+        });
+}
+
+TEST_F(PackerTest, RefusesIndicesThatAreNone) {
+  write("data", Bytes(64));
+  Bytes indices(8);
+  indices[4] = 3;
+  write("indices", indices);
+  absl::Status status = pack(weight(R"(
+    %0 = deepseek.source "w" in ["data"] at [0] : tensor<4x3xf16>
+    %1 = deepseek.source "g" in ["indices"] at [0] : tensor<2x4xi8>
+    %r = deepseek.gather %0, %1
+      : tensor<4x3xf16>, tensor<2x4xi8> -> tensor<4x2xf16>)",
+                                    "tensor<4x2xf16>"),
+                             64);
+  EXPECT_NE(status.message().find("the indices by which 'w' is gathered have 3 "
+                                  "at 1, expected 0 to 2"),
+            std::string::npos)
+      << status;
+}
+
 TEST_F(PackerTest, MakesRotaryTables) {
   std::string rotary = "<dim = 6, theta = 1.0e4 : f64, layout = half_split>";
   Bytes table = packed(

@@ -74,6 +74,44 @@ TEST_F(ReferenceRecipeTest, SourceStack) {
                {4 * unit, 5 * unit, unit, 2 * unit});
 }
 
+TEST_F(ReferenceRecipeTest, Unpack) {
+  // Bytes 0x1b, 0x1c: the lowest bits of a byte come first.
+  expectValues(evaluate("tensor<1x4xi4>", R"(
+    %0 = deepseek.source "w" in ["bytes"] at [27] : tensor<1x2xi8>
+    %1 = deepseek.unpack %0 bits 4 plus 0 : tensor<1x2xi8> -> tensor<1x4xi4>
+    deepseek.yield %1 : tensor<1x4xi4>)"),
+               {0xb - 8, 1 - 8, 0xc - 8, 1 - 8});
+  // One more, so that 15 would become 0.
+  expectValues(evaluate("tensor<1x2xi8>", R"(
+    %0 = deepseek.source "w" in ["bytes"] at [47] : tensor<1x1xi8>
+    %1 = deepseek.unpack %0 bits 4 plus 1 : tensor<1x1xi8> -> tensor<1x2xi8>
+    deepseek.yield %1 : tensor<1x2xi8>)"),
+               {0 - 8, 3 - 8});
+}
+
+TEST_F(ReferenceRecipeTest, DequantizeIntegers) {
+  // Codes -4, -3, -2, -1 less -5 and -6, by the bytes 0x3c, 0x3d as bf16.
+  double scale = std::ldexp(1 + 60.0 / 128, 122 - 127);
+  expectValues(evaluate("tensor<1x4xf32>", R"(
+    %0 = deepseek.source "w" in ["bytes"] at [4] : tensor<1x4xi8>
+    %1 = deepseek.source "z" in ["bytes"] at [2] : tensor<1x1xi8>
+    %2 = deepseek.source "s" in ["bytes"] at [60] : tensor<1x1xbf16>
+    %3 = deepseek.dequantize %0, %2 zeros %1 : tensor<1x1xi8> block 1 x 4
+      : tensor<1x4xi8>, tensor<1x1xbf16> -> tensor<1x4xf32>
+    deepseek.yield %3 : tensor<1x4xf32>)"),
+               {2 * scale, 3 * scale, 4 * scale, 5 * scale});
+}
+
+TEST_F(ReferenceRecipeTest, GatherOutOfRange) {
+  expectRecipeError("tensor<1x1xf16>", R"(
+    %0 = deepseek.source "w" in ["bytes"] at [0] : tensor<1x3xf16>
+    %1 = deepseek.source "g" in ["bytes"] at [1] : tensor<1x4xi8>
+    %2 = deepseek.gather %0, %1
+      : tensor<1x3xf16>, tensor<1x4xi8> -> tensor<1x1xf16>
+    deepseek.yield %2 : tensor<1x1xf16>)",
+                    "expects indices below 3, but got 67305985 at 0");
+}
+
 TEST_F(ReferenceRecipeTest, SourceIsLittleEndian) {
   // Bytes 0x3c, 0x3d.
   expectValues(evaluate("tensor<1xbf16>", R"(
