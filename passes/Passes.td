@@ -45,6 +45,50 @@ def AbsorbLatentAttention : Pass<"deepseek-absorb-latent-attention",
   let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
 }
 
+def WindowAttention : Pass<"deepseek-window-attention", "::mlir::ModuleOp"> {
+  let summary = "Lets attention see a window of the latest tokens";
+  let description = [{
+    Time and memory of a token then stop growing with the tokens before it: the
+    KV pages of what no later token sees are used again, and kernels skip them.
+    A token at position i sees position j if i - `tokens` < j <= i, or if
+    j < `sink`; see `#deepseek.window`. Positions are not renumbered.
+
+    Lossy for a model that was trained without such a window, and not by a
+    rounding: what is out of the window is forgotten. The first tokens, on which
+    softmax leaves the attention that it needs nowhere else, are worth keeping:
+    4 are enough in Xiao et al. 2023, arXiv:2309.17453. Exact for sequences of
+    no more than `tokens` tokens.
+
+    ```mlir
+    %o = deepseek.attention %q, %k, %v at .. heads 4 scale 0.25 : ..
+    // becomes, with tokens=4096 sink=4
+    %o = deepseek.attention %q, %k, %v at .. heads 4 scale 0.25
+        window <tokens = 4096, sink = 4> : ..
+    ```
+
+    The same for `deepseek.latent_attention` and `deepseek.absorbed_attention`.
+
+    Fails only if `tokens` is not positive or `sink` negative. Left as they are,
+    with a remark: an attention with a window that is no wider; a model whose
+    context is not longer than `tokens`. A wider window, and its sink, are
+    replaced.
+
+    Memory stops growing only if every attention has a window: the layers of a
+    model share KV pages.
+  }];
+  let options = [
+    Option<"tokens", "tokens", "int64_t", /*default=*/"0",
+        "How many tokens a token sees, itself included">,
+    Option<"sink", "sink", "int64_t", /*default=*/"0",
+        "How many of the first tokens all see, too">];
+  let statistics = [
+    Statistic<"numWindowed", "num-windowed",
+        "Number of attention ops that have this window now">,
+    Statistic<"numDeclined", "num-declined",
+        "Number of attention ops, or models, that were left as they are">];
+  let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
+}
+
 //===----------------------------------------------------------------------===//
 // Quantization
 //===----------------------------------------------------------------------===//

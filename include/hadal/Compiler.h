@@ -67,6 +67,12 @@ struct CompileOptions {
   /// Which weights are stored as which integers, as -deepseek-quantize takes
   /// it; lossy. Empty: as the model has them.
   std::string quantize;
+  /// Tokens that a token sees, itself included, and of the first ones, which
+  /// it sees, too; lossy. Nothing: what the model says.
+  struct Window {
+    int64_t tokens = 0, sink = 0;
+  };
+  std::optional<Window> window;
   /// Nothing: Int8 with integer weights, F32 without.
   std::optional<Activations> activations;
   /// Sequences that the memory formula is worked out for. 0: one.

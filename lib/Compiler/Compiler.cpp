@@ -136,6 +136,13 @@ absl::Status Compilation::checkOptions() {
     return absl::UnimplementedError(
         absl::StrCat("target '", options.target,
                      "' is not supported, only x86_64-linux-gnu is"));
+  if (options.window &&
+      (options.window->tokens < 1 || options.window->sink < 0 ||
+       options.window->tokens > INT32_MAX || options.window->sink > INT32_MAX))
+    return absl::InvalidArgumentError(
+        absl::StrCat("the window has ", options.window->tokens,
+                     " tokens and a sink of ", options.window->sink,
+                     ", expected 1 to ", INT32_MAX, " and 0 to ", INT32_MAX));
   if (!options.quantize.empty())
     if (absl::Status status = checkQuantizeScheme(options.quantize);
         !status.ok())
@@ -224,6 +231,9 @@ absl::Status Compilation::runGraphPasses() {
   report("optimize");
   absl::Status status = runPasses(
       [&](PassManager &passes) {
+        if (options.window)
+          passes.addPass(createWindowAttention(
+              {options.window->tokens, options.window->sink}));
         passes.addPass(createAbsorbLatentAttention());
         if (!options.quantize.empty())
           passes.addPass(createQuantize({options.quantize}));

@@ -109,7 +109,8 @@ static const char *getEmitName(Emit emit) {
 
 /// How far logits may be from those of the reference implementation.
 static llvm::json::Object makeTolerance(const ManifestInput &input) {
-  if (!input.roundsWeights && !input.roundsActivations)
+  const auto &window = input.options.window;
+  if (!input.roundsWeights && !input.roundsActivations && !window)
     return llvm::json::Object{
         {"logits", 1e-4},
         {"of", "largest absolute logit of the reference in f32"}};
@@ -120,7 +121,19 @@ static llvm::json::Object makeTolerance(const ManifestInput &input) {
   if (input.roundsActivations)
     lossy.push_back("inputs of products with integer weights are rounded to 8 "
                     "bits");
+  if (window)
+    lossy.push_back(llvm::formatv("a token sees the {0} latest tokens and the "
+                                  "first {1}",
+                                  window->tokens, window->sink)
+                        .str());
   return llvm::json::Object{{"logits", nullptr}, {"lossy", std::move(lossy)}};
+}
+
+static llvm::json::Value makeWindow(const CompileOptions &options) {
+  if (!options.window)
+    return nullptr;
+  return llvm::json::Object{{"tokens", options.window->tokens},
+                            {"sink", options.window->sink}};
 }
 
 static llvm::json::Array makeStorage(const ModelReport &report) {
@@ -179,6 +192,7 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
            {"weights", options.packWeights ? "pack" : "none"},
            {"embed_weights", options.embedWeights},
            {"quantize", options.quantize},
+           {"window", makeWindow(options)},
            {"activations", input.roundsActivations ? "int8" : "f32"}}},
       {"passes", input.pipeline},
       {"toolchain", llvm::json::Object{{"llvm", LLVM_VERSION_STRING}}},

@@ -44,7 +44,7 @@ def llama(**changes):
 
 def qwen2(**changes):
     config = llama(architectures=["Qwen2ForCausalLM"], model_type="qwen2", num_key_value_heads=2, rope_theta=1000000.0,
-                   use_sliding_window=False, sliding_window=4096, max_window_layers=21, **changes)
+                   **{"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 21, **changes})
     del config["attention_bias"], config["rope_scaling"]
     return config
 
@@ -78,7 +78,7 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_fr
           "original_max_position_embeddings": 64}
 
 # name: (what it shows, config, options): dtype of the weights, number of shards, lengths of the run and of the prompt; or
-# for a GGUF file: the type of its matrices, that of embedding and head, whether kv_b comes in halves, and in how many files.
+# "window" is what --window=N,sink=K gets; for a GGUF file: the type of its matrices, that of embedding and head, whether kv_b comes in halves, and in how many files.
 CASES = {
     "llama": ("multi-head attention, no rope scaling, a vocabulary of 509", llama(vocab_size=509, num_hidden_layers=4), {}),
     "llama_f16_odd": ("F16, three heads, tied embeddings, sizes that no vector divides; keys with defaults left out",
@@ -97,6 +97,18 @@ CASES = {
                                "rope_parameters": {**LLAMA3, "rope_theta": 500000.0}}, {}),
     "llama_long": ("200 tokens at once, and a greedy run that starts from 60",
                    llama(num_key_value_heads=2, rope_theta=500000.0), {"tokens": 200, "prompt": 60}),
+    "llama_window": ("a window of 40 tokens, which ends within pages, and a greedy run that leaves it",
+                     llama(num_key_value_heads=2), {"tokens": 150, "prompt": 34, "window": (40, 0)}),
+    "llama_window_sink": ("a window within a page, and a sink of three tokens", llama(), {"tokens": 100, "window": (5, 3)}),
+    "llama_window_one": ("a window of the token itself, and a sink of two pages", llama(), {"tokens": 150, "window": (1, 64)}),
+    # 1100 tokens are three segments of attention that is split over the context.
+    "llama_window_long": ("a window wider than a segment of split attention, and a sink",
+                          llama(num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, hidden_size=32,
+                                intermediate_size=64), {"tokens": 1300, "prompt": 1090, "window": (530, 40)}),
+    "qwen2_window": ("Qwen2's own window, in the second of three layers and after it",
+                     qwen2(num_hidden_layers=3, use_sliding_window=True, sliding_window=9, max_window_layers=1), {}),
+    "deepseek_v3_window": ("MLA with a window and a sink", deepseek_v3(num_nextn_predict_layers=0),
+                           {"tokens": 100, "prompt": 30, "window": (33, 4)}),
     "qwen2": ("biases on q, k and v; a greedy run from one token", qwen2(vocab_size=509, hidden_size=96, num_attention_heads=6),
               {"prompt": 1}),
     "qwen2_tied": ("biases and tied embeddings, two shards", qwen2(tie_word_embeddings=True), {"shards": 2}),
@@ -331,11 +343,12 @@ def make_case(folder, name, what, config, options):
         else:
             write_model(folder, config, tensors, options.get("shards", 1))
             values = reference.read_checkpoint(folder)[1]
+        run = {**config, "_window": options["window"]} if "window" in options else config
         margins = reference.Margins()
-        logits = reference.forward(config, values, tokens, margins)
+        logits = reference.forward(run, values, tokens, margins)
         if margins.router < LEAST_ROUTER_MARGIN:
             continue
-        continuation, lead = reference.greedy(config, values, prompt, 16, margins)
+        continuation, lead = reference.greedy(run, values, prompt, 16, margins)
         # An end-of-text token would end the run early; one token over and over would show little.
         if margins.router >= LEAST_ROUTER_MARGIN and lead >= LEAST_LEAD and config["eos_token_id"] not in continuation \
                 and len(set(continuation)) >= 6:
@@ -347,6 +360,8 @@ def make_case(folder, name, what, config, options):
     write_json(folder / "greedy.json", {"prompt": prompt, "continuation": continuation})
     files = (in_gguf or {}).get("files", 1)
     model = {"model": "model.gguf" if files == 1 else f"model-00001-of-{files:05}.gguf"} if in_gguf else {}
+    if "window" in options:
+        model["flags"] = ["--window={},sink={}".format(*options["window"])]
     write_json(folder / "case.json", {"name": name, "what": what, **model, "tolerance": 1e-4, "lead": lead,
                                       "router_margin": margins.router if np.isfinite(margins.router) else None})
     print(f"{name:24} draw {attempt}, {len(set(continuation))} different tokens, lead {lead:.1e}, "

@@ -144,15 +144,28 @@ def rope(x, scaling, interleaved):
     return out
 
 
-def attend(q, k, v, scale):
+def window_of(config, layer):
+    """(tokens that a token sees, first ones that it sees, too), or None. "_window" is what --window asked for."""
+    if "_window" in config:
+        return config["_window"]
+    if config.get("use_sliding_window") and layer >= config["max_window_layers"]:
+        return config["sliding_window"], 0
+    return None
+
+
+def attend(q, k, v, scale, window=None):
     """Causal attention of q, k [tokens, heads, d] and v [tokens, heads, e]; returns [tokens, heads * e]."""
     scores = np.einsum("thd,shd->hts", q, k) * scale
     tokens = q.shape[0]
-    scores[:, np.triu(np.ones((tokens, tokens), bool), 1)] = -np.inf
+    query, key = np.ogrid[:tokens, :tokens]
+    hidden = key > query
+    if window:
+        hidden = hidden | ((key <= query - window[0]) & (key >= window[1]))
+    scores[:, hidden] = -np.inf
     return np.einsum("hts,she->the", softmax(scores), v).reshape(tokens, -1)
 
 
-def attention(x, config, tensors, prefix):
+def attention(x, config, tensors, prefix, window):
     """Multi-head and grouped-query attention of Llama, Qwen2 and DeepSeek-MoE."""
     heads = config["num_attention_heads"]
     kv_heads = config.get("num_key_value_heads") or heads
@@ -167,10 +180,10 @@ def attention(x, config, tensors, prefix):
     q = rope(project("q_proj", heads), scaling, interleaved=False)
     k = rope(project("k_proj", kv_heads), scaling, interleaved=False)
     k, v = (t.repeat(heads // kv_heads, axis=1) for t in (k, project("v_proj", kv_heads)))
-    return attend(q, k, v, dim**-0.5) @ tensors[f"{prefix}.o_proj.weight"].T
+    return attend(q, k, v, dim**-0.5, window) @ tensors[f"{prefix}.o_proj.weight"].T
 
 
-def latent_attention(x, config, tensors, prefix):
+def latent_attention(x, config, tensors, prefix, window):
     """MLA of V2 and V3, in its expanded form."""
     heads, latent = config["num_attention_heads"], config["kv_lora_rank"]
     nope, pe, value = config["qk_nope_head_dim"], config["qk_rope_head_dim"], config["v_head_dim"]
@@ -195,7 +208,7 @@ def latent_attention(x, config, tensors, prefix):
     scale = (nope + pe)**-0.5
     if scaling["kind"] != "default" and scaling.get("mscale_all_dim"):
         scale *= yarn_gain(scaling["factor"], scaling["mscale_all_dim"])**2
-    return attend(q, k, expanded[..., nope:], scale) @ weight("o_proj").T
+    return attend(q, k, expanded[..., nope:], scale, window) @ weight("o_proj").T
 
 
 class Margins:
@@ -273,7 +286,7 @@ def forward(config, tensors, tokens, margins=None):
     for layer in range(config["num_hidden_layers"]):
         prefix = f"model.layers.{layer}"
         h = rms_norm(x, tensors[f"{prefix}.input_layernorm.weight"], epsilon)
-        x = x + (latent_attention if mla else attention)(h, config, tensors, f"{prefix}.self_attn")
+        x = x + (latent_attention if mla else attention)(h, config, tensors, f"{prefix}.self_attn", window_of(config, layer))
         h = rms_norm(x, tensors[f"{prefix}.post_attention_layernorm.weight"], epsilon)
         if is_mixture(config, layer):
             x = x + mixture(h, config, tensors, f"{prefix}.mlp", margins)

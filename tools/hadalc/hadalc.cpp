@@ -39,6 +39,8 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), a .gguf or a .mlir.
   --quantize=SCHEME     store weights as integers: int8, int4-g32, mixed, or
                         experts=int4-g32,attention=int8-g128,... (as they are)
   --activations=int8|f32  inputs of integer weights (int8: rounded, lossy)
+  --window=N[,sink=K]   a token sees the last N, and the first K (as the model
+                        says: in most, all before it); lossy
   --embed-weights       the program carries its weights (a file beside it)
   --report[=FILE]       parameters, FLOPs, bytes and memory (no report);
                         without -o nothing else is made; --json: as JSON
@@ -89,9 +91,9 @@ struct Flags {
   Flag version{"version", Flag::Switch};
   Flag quantize{"quantize"};
   Flag activations{"activations"};
+  Flag window{"window"};
   // Known, but not there yet: a flag must not be ignored.
   Flag prune{"prune"};
-  Flag window{"window"};
   Flag lora{"lora"};
   Flag verify{"verify", Flag::Switch};
 
@@ -285,6 +287,17 @@ static int parseQuantize(const Flag &flag, std::string &scheme) {
   return Done;
 }
 
+/// Reads N[,sink=K]; whether the numbers make sense is for compile() to say.
+static bool parseWindow(const Flag &flag,
+                        std::optional<CompileOptions::Window> &window) {
+  auto [tokens, rest] = llvm::StringRef(flag.value).split(',');
+  bool hasSink = tokens.size() < flag.value.size();
+  window.emplace();
+  return !tokens.getAsInteger(10, window->tokens) &&
+         (!hasSink || (rest.consume_front("sink=") &&
+                       !rest.getAsInteger(10, window->sink)));
+}
+
 /// Folder of the runtime libraries: `../lib/hadal` of an installed hadalc,
 /// `../lib` of one in a build tree.
 static std::string findLibraries(const char *argv0) {
@@ -342,6 +355,8 @@ static int makeOptions(const char *argv0, const Flags &flags,
   if (flags.quantize.isGiven)
     if (int code = parseQuantize(flags.quantize, options.quantize))
       return code;
+  if (flags.window.isGiven && !parseWindow(flags.window, options.window))
+    return refuse(flags.window, "N or N,sink=K, two numbers");
   if (flags.activations.isGiven) {
     options.activations = parseActivations(flags.activations.value);
     if (!options.activations)
@@ -353,8 +368,7 @@ static int makeOptions(const char *argv0, const Flags &flags,
   if (options.output == "-" && !isText)
     return failUsage("-o - needs --emit=mlir, llvm or asm, or --compile-to");
 
-  for (const Flag *flag :
-       {&flags.prune, &flags.window, &flags.lora, &flags.verify})
+  for (const Flag *flag : {&flags.prune, &flags.lora, &flags.verify})
     if (flag->isGiven)
       return fail(BadInput,
                   "--" + std::string(flag->name) + " is not supported yet");

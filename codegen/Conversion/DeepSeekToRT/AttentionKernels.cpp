@@ -14,8 +14,11 @@ using namespace hadal;
 using rt::KernelOp;
 using Values = KernelBuilder::Values;
 
-/// Where a running maximum starts; the score of a token that is not seen.
+/// The score of a token that is not seen.
 static constexpr double lowest = -1e30;
+/// Where a running maximum starts: so far above `lowest` that a token that is
+/// not seen weighs nothing, also where none has been seen yet.
+static constexpr double noMaximum = -1e29;
 
 /// Tokens of a segment, where attention is split over the context; at least a
 /// page.
@@ -36,8 +39,14 @@ static int64_t largestDivisor(int64_t size, int64_t most) {
 }
 
 AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
-                                 int64_t context) {
+                                 int64_t context, deepseek::WindowAttr window) {
   AttentionPlan plan;
+  // A window that spans the context is none.
+  if (window && window.getTokens() < context) {
+    plan.windowTokens = window.getTokens();
+    plan.sinkTokens = std::min(window.getSink(), context);
+    plan.sinkPages = ceilDiv(plan.sinkTokens, page.pageTokens);
+  }
   // What one head of one row has on the stack, and half the stack for all.
   std::optional<int64_t> columns = checkedSum(page.keyDim, page.valueDim);
   constexpr int64_t budget = HADAL_RT_KERNEL_STACK_BYTES / 8;
@@ -60,11 +69,22 @@ AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
   plan.groups = heads / plan.groupHeads;
   plan.slots = plan.blockRows * plan.groupHeads;
   int64_t pages = std::max<int64_t>(1, mostSegmentTokens / page.pageTokens);
-  if (plan.groups < AttentionPlan::fewItems &&
-      context > pages * page.pageTokens) {
+  // What one token sees: a window may begin and end within a page.
+  int64_t seenPages = ceilDiv(context, page.pageTokens);
+  if (plan.isWindowed())
+    seenPages = std::min(seenPages,
+                         plan.sinkPages + 1 +
+                             ceilDiv(plan.windowTokens - 1, page.pageTokens));
+  if (plan.groups < AttentionPlan::fewItems && seenPages > pages) {
     plan.segmentPages = pages;
     plan.segmentTokens = pages * page.pageTokens;
     plan.segments = ceilDiv(context, plan.segmentTokens);
+    if (plan.isWindowed()) {
+      plan.sinkSegments = ceilDiv(plan.sinkPages, pages);
+      plan.segments = std::min(plan.segments,
+                               plan.sinkSegments + 1 +
+                                   ceilDiv(seenPages - plan.sinkPages, pages));
+    }
     plan.strands =
         std::min<int64_t>(llvm::PowerOf2Ceil(plan.segments), mostStrands);
   }
@@ -141,7 +161,44 @@ KernelOp KernelSet::appendCache(TypeRange types, PageLayout page) {
              });
 }
 
+static Value maxIndex(KernelBuilder &b, Value x, Value y) {
+  return b.select(b.less(x, y), y, x);
+}
+
 namespace {
+
+/// Which of the units [first, last) of a sequence, pages or segments, are
+/// computed: those of the sink, and then from the window on.
+class Reach {
+public:
+  Reach(KernelBuilder &b, Value first, Value last, int64_t sinks, Value window)
+      : count(b.sub(last, first)), b(b), first(first) {
+    if (!window)
+      return;
+    sinkEnd = b.index(sinks);
+    begin = maxIndex(b, first, maxIndex(b, window, sinkEnd));
+    inSink = b.index(0);
+    if (sinks) {
+      Value end = b.min(last, sinkEnd);
+      inSink = b.sub(maxIndex(b, first, end), first);
+    }
+    count = b.add(inSink, b.sub(maxIndex(b, begin, last), begin));
+  }
+
+  /// Number \p i of those computed.
+  Value at(Value i) {
+    if (!begin)
+      return b.add(first, i);
+    Value inWindow = b.sub(b.add(begin, i), inSink);
+    return b.select(b.less(i, inSink), b.add(first, i), inWindow);
+  }
+
+  Value count;
+
+private:
+  KernelBuilder &b;
+  Value first, sinkEnd, begin, inSink;
+};
 
 /// Attention of a block of rows for a group of heads that share keys. A row's
 /// head is a slot: slot = row in block * heads of the group + head in group.
@@ -161,6 +218,8 @@ public:
     corrections = b.stack(padded, b.getF32Type());
     counts = b.stack(padded, b.getI32Type());
     maxima = b.stack(padded, b.getF32Type());
+    if (plan.isWindowed())
+      starts = b.stack(padded, b.getI32Type());
     if (plan.segments) {
       mergedMaxima = b.stack(padded, b.getF32Type());
       mergedTotals = b.stack(padded, b.getF32Type());
@@ -192,13 +251,29 @@ protected:
   void valueTiles(int64_t vectors, function_ref<void(Value, int64_t)> body);
   void attend();
   void attendSegment(Value firstPage, Value lastPage);
-  void mergeSegment(Value segment);
+  void mergeSegment(Value segment, Value isFirst);
   void finish(bool isMerged);
   Value rowOf(Value slot) { return b.add(row, b.div(slot, plan.groupHeads)); }
   Value headOf(Value slot) {
     return b.add(b.mul(group, plan.groupHeads), b.rem(slot, plan.groupHeads));
   }
   Value countOf(Value slot) { return b.toIndex(b.load(counts, slot)); }
+  /// The first token of the window of a token that sees \p count.
+  Value startOf(Value count) {
+    return b.sub(count, b.min(count, b.index(plan.windowTokens)));
+  }
+  /// The lowest score instead of \p score for tokens before \p start, but not
+  /// for the sink. Of indices, or of vectors of i32.
+  Value maskWindow(Value score, Value token, Value start) {
+    Value hidden = b.f32(lowest, score.getType());
+    if (plan.sinkTokens) {
+      Value sinks = b.index(plan.sinkTokens);
+      if (auto vector = dyn_cast<VectorType>(token.getType()))
+        sinks = b.broadcast(b.toI32(sinks), vector.getDimSize(0));
+      hidden = b.select(b.less(token, sinks), score, hidden);
+    }
+    return b.select(b.less(token, start), hidden, score);
+  }
   /// Tokens of the page from token \p seen on that \p count tokens have.
   Value validIn(Value count, Value seen) {
     return b.min(b.index(page.pageTokens), b.sub(count, b.min(count, seen)));
@@ -221,10 +296,10 @@ protected:
   double scale;
   int64_t lanes;
   Value step;
-  // Of the block.
-  Value row, rows, group, slots;
+  // Of the block; the first page of its windows.
+  Value row, rows, group, slots, windowPage;
   // Per slot.
-  Value sums, corrections, counts, maxima, mergedMaxima, mergedTotals;
+  Value sums, corrections, counts, starts, maxima, mergedMaxima, mergedTotals;
 };
 
 /// Lanes are tokens: a page has its keys transposed. Rows of a block share a
@@ -345,42 +420,64 @@ void Attention::attendBlocks(KernelOp kernel, Value allRows, Value blockRows) {
   });
 }
 
+/// The segments that a token which sees \p pages has. \p windowPage is null
+/// without a window.
+static Reach reachedSegments(KernelBuilder &b, const AttentionPlan &plan,
+                             Value pages, Value windowPage) {
+  Value segments =
+      b.div(b.add(pages, plan.segmentPages - 1), plan.segmentPages);
+  Value window = windowPage ? b.div(windowPage, plan.segmentPages) : Value();
+  return Reach(b, b.index(0), segments, plan.sinkSegments, window);
+}
+
 /// Counts tokens and reads queries of rows [row, row + rows).
 void Attention::attend() {
   slots = b.mul(rows, plan.groupHeads);
-  Value context = b.loop(
-      b.index(0), slots, 1, b.index(0), [&](Value slot, ValueRange most) {
+  Values bounds = {b.index(0)};
+  if (plan.isWindowed())
+    bounds.push_back(b.index(INT32_MAX));
+  bounds =
+      b.loop(b.index(0), slots, 1, bounds, [&](Value slot, ValueRange carried) {
         Value count = b.add(b.toIndex(b.load(positions, rowOf(slot))), 1);
         b.store(b.toI32(count), counts, slot);
-        return Values{b.select(b.less(most[0], count), count, most[0])};
-      })[0];
+        Values next = {maxIndex(b, carried[0], count)};
+        if (plan.isWindowed()) {
+          Value start = startOf(count);
+          b.store(b.toI32(start), starts, slot);
+          next.push_back(b.min(carried[1], start));
+        }
+        return next;
+      });
+  if (plan.isWindowed())
+    windowPage = b.div(bounds[1], page.pageTokens);
   readQueries();
-  Value pages = b.div(b.add(context, page.pageTokens - 1), page.pageTokens);
+  Value pages = b.div(b.add(bounds[0], page.pageTokens - 1), page.pageTokens);
   if (!plan.segments) {
     attendSegment(b.index(0), pages);
     return finish(/*isMerged=*/false);
   }
-  fill(mergedMaxima, paddedSlots(), lowest);
+  fill(mergedMaxima, paddedSlots(), noMaximum);
   fill(mergedTotals, paddedSlots(), 0);
-  Value segments =
-      b.div(b.add(pages, plan.segmentPages - 1), plan.segmentPages);
-  b.loop(b.index(0), segments, 1, [&](Value segment) {
+  Reach segments = reachedSegments(b, plan, pages, windowPage);
+  b.loop(b.index(0), segments.count, 1, [&](Value i) {
+    Value segment = segments.at(i);
     Value first = b.mul(segment, plan.segmentPages);
     attendSegment(first, b.min(b.add(first, plan.segmentPages), pages));
-    mergeSegment(segment);
+    mergeSegment(segment, b.equal(i, b.index(0)));
   });
   finish(/*isMerged=*/true);
 }
 
 void Attention::attendSegment(Value firstPage, Value lastPage) {
-  fill(maxima, paddedSlots(), lowest);
+  fill(maxima, paddedSlots(), noMaximum);
   b.loop(b.index(0), slots, 1, [&](Value slot) {
     b.loop(b.index(0), b.index(page.valueDim), lanes, [&](Value column) {
       b.storeVector(b.f32(0, b.vectorType(lanes)), sums, {slot, column});
     });
   });
   beginSegment();
-  b.loop(firstPage, lastPage, 1, [&](Value i) { attendPage(i); });
+  Reach pages(b, firstPage, lastPage, plan.sinkPages, windowPage);
+  b.loop(b.index(0), pages.count, 1, [&](Value i) { attendPage(pages.at(i)); });
 }
 
 /// Adds a segment of one slot to those before it. \p merged are a running
@@ -418,8 +515,7 @@ static void divide(KernelBuilder &b, Value from, ValueRange at, Value total,
   });
 }
 
-void Attention::mergeSegment(Value segment) {
-  Value isFirst = b.equal(segment, b.index(0));
+void Attention::mergeSegment(Value segment, Value isFirst) {
   Value begin = b.mul(segment, plan.segmentTokens);
   b.loop(b.index(0), slots, 1, [&](Value slot) {
     b.when(b.less(begin, countOf(slot)), [&] {
@@ -466,17 +562,21 @@ void Attention::attendSegments(KernelOp kernel, Value partials, Value stats) {
     slots = b.index(plan.groupHeads);
     Value context = b.add(b.toIndex(b.load(positions, row)), 1);
     Value pages = b.div(b.add(context, page.pageTokens - 1), page.pageTokens);
-    Value segments =
-        b.div(b.add(pages, plan.segmentPages - 1), plan.segmentPages);
-    b.when(b.less(first, segments), [&] {
-      b.loop(b.index(0), slots, 1,
-             [&](Value slot) { b.store(b.toI32(context), counts, slot); });
+    if (plan.isWindowed())
+      windowPage = b.div(startOf(context), page.pageTokens);
+    Reach segments = reachedSegments(b, plan, pages, windowPage);
+    b.when(b.less(first, segments.count), [&] {
+      b.loop(b.index(0), slots, 1, [&](Value slot) {
+        b.store(b.toI32(context), counts, slot);
+        if (plan.isWindowed())
+          b.store(b.toI32(startOf(context)), starts, slot);
+      });
       readQueries();
-      b.loop(first, segments, plan.strands, [&](Value segment) {
-        Value firstPage = b.mul(segment, plan.segmentPages);
+      b.loop(first, segments.count, plan.strands, [&](Value i) {
+        Value firstPage = b.mul(segments.at(i), plan.segmentPages);
         attendSegment(firstPage,
                       b.min(b.add(firstPage, plan.segmentPages), pages));
-        Value partial = b.add(b.mul(unit, plan.segments), segment);
+        Value partial = b.add(b.mul(unit, plan.segments), i);
         b.loop(b.index(0), slots, 1, [&](Value slot) {
           b.store(b.load(maxima, slot), stats, {partial, b.index(0), slot});
           b.store(totalOf(slot), stats, {partial, b.index(1), slot});
@@ -570,6 +670,9 @@ void HeadsAttention::score(Value keys, Value kvHead, Value seen) {
                      b.mulf(dots[s * vectors + v], b.f32(scale, vector));
                  score = b.select(b.less(lane, count), score,
                                   b.f32(lowest, vector));
+                 if (plan.isWindowed())
+                   score = maskWindow(score, lane,
+                                      b.broadcast(b.load(starts, slot), width));
                  b.storeVector(score, scores, {slot, column});
                }
              }
@@ -693,8 +796,14 @@ void LatentAttention::attendPage(Value pageIndex) {
   Value seen = b.mul(pageIndex, page.pageTokens);
   b.loop(b.index(0), rows, 1, [&](Value rowInBlock) {
     Value count = countOf(b.mul(rowInBlock, heads));
-    b.when(b.less(seen, count),
-           [&] { attendRow(rowInBlock, pageIndex, seen, count); });
+    Value isSeen = b.less(seen, count);
+    if (plan.isWindowed()) {
+      // Rows of other sequences may not have the page any more.
+      Value inWindow = b.less(startOf(count), b.add(seen, page.pageTokens));
+      Value inSink = b.less(pageIndex, b.index(plan.sinkPages));
+      isSeen = b.select(inSink, isSeen, b.select(inWindow, isSeen, inWindow));
+    }
+    b.when(isSeen, [&] { attendRow(rowInBlock, pageIndex, seen, count); });
   });
 }
 
@@ -731,6 +840,8 @@ void LatentAttention::attendRow(Value rowInBlock, Value pageIndex, Value seen,
           Value token = b.add(first, t);
           Value score = b.mulf(dots[t], b.f32(scale, vector));
           score = b.select(b.less(token, valid), score, b.f32(lowest, vector));
+          if (plan.isWindowed())
+            score = maskWindow(score, b.add(seen, token), startOf(count));
           b.storeVector(score, scores, {token, b.index(0)});
           most = b.maxf(most, score);
         }
@@ -789,16 +900,22 @@ void LatentAttention::attendRow(Value rowInBlock, Value pageIndex, Value seen,
 // Kernels
 //===----------------------------------------------------------------------===//
 
-static std::string splitName(AttentionPlan plan) {
-  return llvm::formatv("_split_{0}", plan.segments).str();
+static std::string splitName(const AttentionPlan &plan, bool isSplit) {
+  std::string name;
+  if (isSplit)
+    name += llvm::formatv("_split_{0}", plan.segments).str();
+  if (plan.isWindowed())
+    name += llvm::formatv("_window_{0}_{1}", plan.windowTokens, plan.sinkTokens)
+                .str();
+  return name;
 }
 
 KernelOp KernelSet::attention(TypeRange types, PageLayout page, int64_t heads,
                               double scale, AttentionPlan plan, bool isSplit) {
-  auto name = llvm::formatv("attention{0}_{1}_{2}_{3:e8}",
-                            isSplit ? splitName(plan) : std::string(), heads,
-                            pageName(page), scale)
-                  .str();
+  auto name =
+      llvm::formatv("attention{0}_{1}_{2}_{3:e8}", splitName(plan, isSplit),
+                    heads, pageName(page), scale)
+          .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     HeadsAttention attention(b, kernel, page, plan, options.registers, scale);
@@ -818,8 +935,8 @@ KernelOp KernelSet::absorbedAttention(TypeRange types, PageLayout page,
                                       double scale, AttentionPlan plan,
                                       bool isSplit) {
   auto name = llvm::formatv("absorbed_attention{0}_{1}_{2}_{3}_{4:e8}",
-                            isSplit ? splitName(plan) : std::string(), heads,
-                            ropeStride, pageName(page), scale)
+                            splitName(plan, isSplit), heads, ropeStride,
+                            pageName(page), scale)
                   .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
@@ -839,7 +956,8 @@ KernelOp KernelSet::absorbedAttention(TypeRange types, PageLayout page,
 
 KernelOp KernelSet::mergeSegments(TypeRange types, int64_t valueDim,
                                   AttentionPlan plan) {
-  auto name = llvm::formatv("merge_segments_{0}x{1}x{2}_of_{3}", plan.groups,
+  auto name = llvm::formatv("merge_segments{0}_{1}x{2}x{3}_of_{4}",
+                            splitName(plan, /*isSplit=*/false), plan.groups,
                             plan.groupHeads, valueDim, plan.segments)
                   .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
@@ -853,10 +971,18 @@ KernelOp KernelSet::mergeSegments(TypeRange types, int64_t valueDim,
       Value slot = b.rem(head, plan.groupHeads);
       Value unit = b.add(b.mul(row, plan.groups), group);
       Value position = b.toIndex(b.load(positions, row));
-      Value segments = b.add(b.div(position, plan.segmentTokens), 1);
+      Value pages = b.add(b.div(position, plan.pageTokens()), 1);
+      Value windowPage;
+      if (plan.isWindowed()) {
+        Value start =
+            b.sub(b.add(position, 1),
+                  b.min(b.add(position, 1), b.index(plan.windowTokens)));
+        windowPage = b.div(start, plan.pageTokens());
+      }
+      Reach segments = reachedSegments(b, plan, pages, windowPage);
       Value column = b.mul(head, valueDim);
       Values merged =
-          b.loop(b.index(0), segments, 1, {b.f32(lowest), b.f32(0)},
+          b.loop(b.index(0), segments.count, 1, {b.f32(noMaximum), b.f32(0)},
                  [&](Value segment, ValueRange carried) {
                    Value partial = b.add(b.mul(unit, plan.segments), segment);
                    return merge(

@@ -134,8 +134,8 @@ private:
   /// Dispatches attention over the cache: blocks of rows, or, in a step of few
   /// rows, segments of the context that are merged then.
   LogicalResult attend(Operation *op, Value out, PageLayout page, int64_t heads,
-                       ArrayRef<Value> inputs, Value positions,
-                       AttentionKernel kernel);
+                       WindowAttr window, ArrayRef<Value> inputs,
+                       Value positions, AttentionKernel kernel);
   LogicalResult convert(SwiGLUOp op);
   LogicalResult convert(AddOp op);
   LogicalResult convert(GatherRowsOp op);
@@ -560,9 +560,10 @@ LogicalResult FunctionConverter::convert(RotaryOp op) {
 
 LogicalResult FunctionConverter::attend(Operation *op, Value out,
                                         PageLayout page, int64_t heads,
+                                        WindowAttr window,
                                         ArrayRef<Value> inputs, Value positions,
                                         AttentionKernel kernel) {
-  AttentionPlan plan = AttentionPlan::get(page, heads, program.context);
+  AttentionPlan plan = AttentionPlan::get(page, heads, program.context, window);
   // Query and sums of a head are on the kernel's stack.
   if (!plan.groups)
     return op->emitOpError("expects keys and values that fit on a kernel's "
@@ -613,12 +614,13 @@ LogicalResult FunctionConverter::convert(AttentionOp op) {
            append);
   Value out = bufferFor(op.getResult(), op.getQuery());
   int64_t heads = op.getHeads();
-  return attend(
-      op, out, page, heads, {at(op.getQuery()), positions, sequences, layer},
-      positions, [&](TypeRange types, AttentionPlan plan, bool isSplit) {
-        return program.kernels.attention(
-            types, page, heads, op.getScale().convertToDouble(), plan, isSplit);
-      });
+  return attend(op, out, page, heads, op.getWindowAttr(),
+                {at(op.getQuery()), positions, sequences, layer}, positions,
+                [&](TypeRange types, AttentionPlan plan, bool isSplit) {
+                  return program.kernels.attention(
+                      types, page, heads, op.getScale().convertToDouble(), plan,
+                      isSplit);
+                });
 }
 
 LogicalResult FunctionConverter::convert(AbsorbedAttentionOp op) {
@@ -633,7 +635,7 @@ LogicalResult FunctionConverter::convert(AbsorbedAttentionOp op) {
   Value out = bufferFor(op.getResult(), op.getQuery());
   int64_t heads = op.getHeads();
   return attend(
-      op, out, page, heads,
+      op, out, page, heads, op.getWindowAttr(),
       {at(op.getQuery()), at(op.getRopeQuery()), positions, sequences, layer},
       positions, [&](TypeRange types, AttentionPlan plan, bool isSplit) {
         return program.kernels.absorbedAttention(

@@ -54,8 +54,16 @@ struct AttentionPlan {
   /// Segments of a whole context, which are summed one by one and merged in
   /// order, and items that share them out; 0 if attention is never split.
   int64_t segments = 0, segmentPages = 0, segmentTokens = 0, strands = 0;
+  /// Tokens of the window, 0 if there is none, and of its sink; pages and
+  /// segments that the sink takes.
+  int64_t windowTokens = 0, sinkTokens = 0, sinkPages = 0, sinkSegments = 0;
 
-  static AttentionPlan get(PageLayout page, int64_t heads, int64_t context);
+  bool isWindowed() const { return windowTokens != 0; }
+  int64_t pageTokens() const { return segmentTokens / segmentPages; }
+
+  /// \p window may be null.
+  static AttentionPlan get(PageLayout page, int64_t heads, int64_t context,
+                           deepseek::WindowAttr window);
 };
 
 /// [rows, columns] of f32 (or \p element), rows \p stride elements apart.

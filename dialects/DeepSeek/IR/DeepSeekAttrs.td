@@ -87,6 +87,35 @@ def DeepSeek_RotaryAttr : DeepSeek_Attr<"Rotary", "rotary"> {
 }
 
 //===----------------------------------------------------------------------===//
+// Attention
+//===----------------------------------------------------------------------===//
+
+def DeepSeek_WindowAttr : DeepSeek_Attr<"Window", "window"> {
+  let summary = "How far back a token sees, and the first tokens that all see";
+  let description = [{
+    The token at position i sees position j if i - `tokens` < j <= i, itself
+    included, or if j < `sink` and j <= i: a sliding window (Beltagy et al.
+    2020, arXiv:2004.05150) and attention sinks (Xiao et al. 2023,
+    arXiv:2309.17453). Positions are those of the sequence: unlike in that
+    paper, tokens that are no longer seen do not renumber the others.
+
+    ```mlir
+    #deepseek.window<tokens = 4096, sink = 4>
+    ```
+  }];
+  let parameters = (ins "int64_t":$tokens, "int64_t":$sink);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// Whether a token at \p position sees the one at \p other.
+    bool sees(int64_t position, int64_t other) const {
+      return other <= position &&
+             (other > position - getTokens() || other < getSink());
+    }
+  }];
+}
+
+//===----------------------------------------------------------------------===//
 // Routing
 //===----------------------------------------------------------------------===//
 

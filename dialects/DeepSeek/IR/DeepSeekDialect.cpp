@@ -112,6 +112,19 @@ LogicalResult RotaryAttr::verify(EmitError emitError, int64_t dim,
   return success();
 }
 
+LogicalResult WindowAttr::verify(EmitError emitError, int64_t tokens,
+                                 int64_t sink) {
+  if (failed(verifyPositive(emitError, "tokens", tokens)))
+    return failure();
+  // Positions are i32.
+  for (auto [name, value] :
+       {std::pair<StringRef, int64_t>("tokens", tokens), {"sink", sink}})
+    if (value < 0 || value > INT32_MAX)
+      return emitError() << "expects " << name << " from 0 to " << INT32_MAX
+                         << ", but got " << value;
+  return success();
+}
+
 LogicalResult RoutingAttr::verify(EmitError emitError, Scoring scoring,
                                   TopKMethod method, int64_t experts,
                                   int64_t topK, int64_t groups,

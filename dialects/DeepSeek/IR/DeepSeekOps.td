@@ -560,8 +560,9 @@ def DeepSeek_AttentionOp : DeepSeek_Op<"attention",
   let description = [{
     Appends keys and values of every token to the cache, then attends: query
     head h of token t sees key head h / (heads / kv_heads) of the tokens of its
-    own sequence at positions up to its own;
-    result = softmax(q . k * scale) v. Ainslie et al. 2023, arXiv:2305.13245.
+    own sequence at positions up to its own, or of those the ones that `window`
+    lets it see; result = softmax(q . k * scale) v.
+    Ainslie et al. 2023, arXiv:2305.13245.
     - (C1) `query` is `[tokens, heads * key_dim]`; `key` and `value` are
       `[tokens, kv_heads * key_dim]` and `[tokens, kv_heads * value_dim]` of a
       cache of kind `heads`; the result is `[tokens, heads * value_dim]`.
@@ -571,13 +572,14 @@ def DeepSeek_AttentionOp : DeepSeek_Op<"attention",
   let arguments = (ins Activations:$query, Activations:$key,
                        Activations:$value, PerToken:$positions,
                        PerToken:$sequences, DeepSeek_KVCacheType:$cache,
-                       Index:$layer, I64Attr:$heads, F64Attr:$scale);
+                       Index:$layer, I64Attr:$heads, F64Attr:$scale,
+                       OptionalAttr<DeepSeek_WindowAttr>:$window);
   let results = (outs Activations:$result);
   let assemblyFormat = [{
     $query `,` $key `,` $value `at` $positions `of` $sequences `in` $cache
-    `[` $layer `]` `heads` $heads `scale` $scale attr-dict `:` type($query)
-    `,` type($key) `,` type($value) `,` type($positions) `,` type($cache)
-    `->` type($result)
+    `[` $layer `]` `heads` $heads `scale` $scale (`window` $window^)?
+    attr-dict `:` type($query) `,` type($key) `,` type($value) `,`
+    type($positions) `,` type($cache) `->` type($result)
   }];
   let hasVerifier = 1;
 }
@@ -594,6 +596,9 @@ def DeepSeek_LatentAttentionOp : DeepSeek_Op<"latent_attention",
         k_h = [kv_b[h, :n] c | rope_key],  v_h = kv_b[h, n:] c
         result_h = softmax(q_h . k_h * scale) v_h
 
+    A token sees those of its sequence up to its own position, or of those the
+    ones that `window` lets it see.
+
     DeepSeek-V2, arXiv:2405.04434, eq. 9 to 19.
     - (C1) for a cache of kind `latent` with value_dim c and key_dim c + r:
       `query` is `[tokens, heads * (n + r)]`, its rotary part last and rotated;
@@ -605,13 +610,15 @@ def DeepSeek_LatentAttentionOp : DeepSeek_Op<"latent_attention",
                        Activations:$rope_key, WeightMatrix:$kv_b,
                        PerToken:$positions, PerToken:$sequences,
                        DeepSeek_KVCacheType:$cache, Index:$layer,
-                       I64Attr:$heads, F64Attr:$scale);
+                       I64Attr:$heads, F64Attr:$scale,
+                       OptionalAttr<DeepSeek_WindowAttr>:$window);
   let results = (outs Activations:$result);
   let assemblyFormat = [{
     $query `,` $latent `,` $rope_key `,` $kv_b `at` $positions `of` $sequences
-    `in` $cache `[` $layer `]` `heads` $heads `scale` $scale attr-dict `:`
-    type($query) `,` type($latent) `,` type($rope_key) `,` type($kv_b) `,`
-    type($positions) `,` type($cache) `->` type($result)
+    `in` $cache `[` $layer `]` `heads` $heads `scale` $scale
+    (`window` $window^)? attr-dict `:` type($query) `,` type($latent) `,`
+    type($rope_key) `,` type($kv_b) `,` type($positions) `,` type($cache) `->`
+    type($result)
   }];
   let hasVerifier = 1;
 }
@@ -627,6 +634,9 @@ def DeepSeek_AbsorbedAttentionOp : DeepSeek_Op<"absorbed_attention",
         score_h = (query_h . c + rope_query_h . rope_key) * scale
         result_h = softmax(score_h) c
 
+    over the tokens of the sequence up to the token's own position, or those of
+    them that `window` lets it see.
+
     DeepSeek-V2, arXiv:2405.04434, section 2.1.3. Equal to
     `deepseek.latent_attention` in exact arithmetic.
     - (C1) for a cache of kind `latent` with value_dim c and key_dim c + r:
@@ -640,13 +650,15 @@ def DeepSeek_AbsorbedAttentionOp : DeepSeek_Op<"absorbed_attention",
                        Activations:$latent, Activations:$rope_key,
                        PerToken:$positions, PerToken:$sequences,
                        DeepSeek_KVCacheType:$cache, Index:$layer,
-                       I64Attr:$heads, F64Attr:$scale);
+                       I64Attr:$heads, F64Attr:$scale,
+                       OptionalAttr<DeepSeek_WindowAttr>:$window);
   let results = (outs Activations:$result);
   let assemblyFormat = [{
     $query `,` $rope_query `,` $latent `,` $rope_key `at` $positions `of`
     $sequences `in` $cache `[` $layer `]` `heads` $heads `scale` $scale
-    attr-dict `:` type($query) `,` type($rope_query) `,` type($latent) `,`
-    type($rope_key) `,` type($positions) `,` type($cache) `->` type($result)
+    (`window` $window^)? attr-dict `:` type($query) `,` type($rope_query) `,`
+    type($latent) `,` type($rope_key) `,` type($positions) `,` type($cache)
+    `->` type($result)
   }];
   let hasVerifier = 1;
 }

@@ -485,8 +485,9 @@ Interpreter::Frame::seenBy(Op op, int64_t t) {
   auto sequence = int64_t(at(op.getSequences()).values[size_t(t)]);
   auto position = int64_t(at(op.getPositions()).values[size_t(t)]);
   SmallVector<const CacheEntry *> seen;
+  std::optional<WindowAttr> window = op.getWindow();
   for (const auto &[at, entry] : interpreter.cache[{layer, sequence}])
-    if (at <= position)
+    if (window ? window->sees(position, at) : at <= position)
       seen.push_back(&entry);
   return seen;
 }

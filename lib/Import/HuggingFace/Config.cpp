@@ -87,6 +87,8 @@ static constexpr Default defaults[] = {
     {"num_attention_heads", V3, 128},
     {"max_position_embeddings", Llama | V2, 2048},
     {"max_position_embeddings", V3, 4096},
+    {"sliding_window", Qwen2, 4096},
+    {"max_window_layers", Qwen2, 28},
     {"rms_norm_eps", Any, 1e-6},
     {"rope_theta", Any, 1e4},
     {"kv_lora_rank", WithMLA, 512},
@@ -115,7 +117,6 @@ static constexpr Fixed fixedKeys[] = {
     {"is_encoder_decoder", Any, "false"},
     {"add_cross_attention", Any, "false"},
     {"partial_rotary_factor", Any, "1"},
-    {"use_sliding_window", Qwen2, "false"},
     {"use_mrope", Qwen2, "false"},
     {"attention_bias", Qwen2, "true"},
     {"use_mla", V2 | V3, "true"},
@@ -169,9 +170,6 @@ static constexpr FamilyKey ignoredKeys[] = {
     {"unsloth_version", Any},
     {"use_bfloat16", Any},
     {"use_cache", Any},
-    // Read only if use_sliding_window is true.
-    {"sliding_window", Qwen2},
-    {"max_window_layers", Qwen2},
     // Every MLA head has its own keys, expanded from the latent.
     {"num_key_value_heads", WithMLA},
 };
@@ -264,6 +262,7 @@ private:
   Family readFamily();
   void readSizes();
   void readAttention();
+  void readWindow();
   void readLatentAttention();
   void readMoE();
   void readRouting(MoEConfig &moe);
@@ -449,6 +448,7 @@ void ConfigReader::readAttention() {
   checkProduct("num_attention_heads x head_dim", config.heads, config.headDim);
   if (family == Qwen2) {
     config.qkvBias = true;
+    readWindow();
   } else {
     config.qkvBias = config.outputBias = boolean("attention_bias", false);
   }
@@ -456,6 +456,19 @@ void ConfigReader::readAttention() {
     if (const llvm::json::Value *value = get("mlp_bias"))
       config.mlpBias = boolean("mlp_bias", *value);
   readRope();
+}
+
+/// transformers' Qwen2Config: layers from `max_window_layers` on have a window.
+void ConfigReader::readWindow() {
+  const llvm::json::Value *uses = get("use_sliding_window");
+  if (!uses || !boolean("use_sliding_window", *uses) ||
+      (has("sliding_window") && !get("sliding_window"))) {
+    ignore("sliding_window");
+    ignore("max_window_layers");
+    return;
+  }
+  config.windowTokens = integer("sliding_window", 1, maxTokens);
+  config.firstWindowLayer = integer("max_window_layers", 0, maxLayers);
 }
 
 void ConfigReader::readLatentAttention() {
@@ -775,10 +788,15 @@ void ConfigReader::checkLayerTypes() {
   if (!types || int64_t(types->size()) != config.layers)
     return fail("layer_types", toText(*value),
                 "a list of " + Twine(config.layers) + " strings");
-  for (const llvm::json::Value &type : *types)
-    if (!isValue(type, "\"full_attention\""))
+  for (auto [layer, type] : llvm::enumerate(*types)) {
+    bool isWindowed =
+        config.windowTokens && int64_t(layer) >= config.firstWindowLayer;
+    StringRef expected =
+        isWindowed ? "\"sliding_attention\"" : "\"full_attention\"";
+    if (!isValue(type, expected))
       return fail("layer_types", "a list with " + toText(type),
-                  "only \"full_attention\"");
+                  expected + " for layer " + Twine(layer));
+  }
 }
 
 void ConfigReader::checkUnknownKeys() {

@@ -74,6 +74,10 @@ struct Config {
   /// (q_a and kv_a); o; gate, up and down.
   bool qkvBias = false, latentBias = false, outputBias = false, mlpBias = false;
   bool tiedEmbeddings = false;
+  /// Tokens that a token sees, itself included, in layers from
+  /// `firstWindowLayer` on; none: all before it.
+  std::optional<int64_t> windowTokens;
+  int64_t firstWindowLayer = 0;
   bool isFP8 = false;
   TorchDType dtype = TorchDType::BFloat16;
   /// Layers stored after the last one, for multi-token prediction.

@@ -36,8 +36,10 @@ struct LayerWeight {
   RankedTensorType type;
 };
 
-/// What makes two layers the same function: its kind and its weights.
-using LayerKey = std::vector<std::pair<std::string, Type>>;
+/// What makes two layers the same function: its kind, its window and its
+/// weights.
+using LayerKey =
+    std::pair<deepseek::WindowAttr, std::vector<std::pair<std::string, Type>>>;
 
 /// The arguments of a layer function, and how its body is written.
 struct LayerBody {
@@ -103,6 +105,8 @@ private:
   }
   deepseek::KVCacheType cacheType();
   deepseek::RotaryAttr rotary();
+  /// How far back tokens see in \p layer; null if to the start.
+  deepseek::WindowAttr windowOf(int64_t layer);
   FloatAttr f64(double value) { return builder.getF64FloatAttr(value); }
   Value norm(LayerBody &body, Value input, StringRef name, double epsilon);
   Value linear(LayerBody &body, Value input, StringRef name,
@@ -481,6 +485,13 @@ deepseek::RotaryAttr ModelBuilder::rotary() {
       scaling);
 }
 
+deepseek::WindowAttr ModelBuilder::windowOf(int64_t layer) {
+  if (!config.windowTokens || layer < config.firstWindowLayer)
+    return nullptr;
+  return deepseek::WindowAttr::get(builder.getContext(), *config.windowTokens,
+                                   /*sink=*/0);
+}
+
 /// The last word of a weight's name: `q_proj` of `self_attn.q_proj`.
 static StringRef lastWord(StringRef name) { return name.rsplit('.').second; }
 
@@ -521,7 +532,7 @@ Value ModelBuilder::attention(LayerBody &body, Value input) {
   Value heads = deepseek::AttentionOp::create(
       body.builder, named("heads"), q.getType(), q, k, v, body.positions,
       body.sequences, body.cache, body.layer, config.heads,
-      APFloat(1.0 / std::sqrt(double(config.headDim))));
+      APFloat(1.0 / std::sqrt(double(config.headDim))), windowOf(layerIndex));
   return linear(body, heads, "self_attn.o_proj");
 }
 
@@ -548,7 +559,8 @@ Value ModelBuilder::latentAttention(LayerBody &body, Value input) {
       body.builder, named("heads"), activations(config.heads * latent.valueDim),
       q, compressed, ropeKey, body.weights.lookup("self_attn.kv_b_proj"),
       body.positions, body.sequences, body.cache, body.layer, config.heads,
-      APFloat(config.rope.softmaxFactor / std::sqrt(double(queryDim))));
+      APFloat(config.rope.softmaxFactor / std::sqrt(double(queryDim))),
+      windowOf(layerIndex));
   return linear(body, heads, "self_attn.o_proj");
 }
 
@@ -594,9 +606,9 @@ Value ModelBuilder::mixture(LayerBody &body, Value input) {
 /// The function for a layer with the weights in `layerWeights`. Layers that
 /// agree in kind, shapes and element types share one.
 func::FuncOp ModelBuilder::getLayerFunction(bool isMoE) {
-  LayerKey key;
+  LayerKey key{windowOf(layerIndex), {}};
   for (const LayerWeight &weight : layerWeights)
-    key.emplace_back(weight.name, weight.type);
+    key.second.emplace_back(weight.name, weight.type);
   // The names of the weights tell the kinds apart.
   for (auto &[known, function] : functions)
     if (known == key)

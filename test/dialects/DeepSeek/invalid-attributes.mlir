@@ -199,3 +199,18 @@ func.func private @tiled_columns_of_type(tensor<64x32xi4, #deepseek.tiled<rows =
 
 // expected-error @below {{expects rows of a multiple of 4 elements, but got 30}}
 func.func private @tiled_columns_divide(tensor<64x30xi8, #deepseek.tiled<rows = 16, columns = 4>>)
+
+// -----
+
+// expected-error @below {{expects tokens > 0, but got 0}}
+func.func private @window_tokens() attributes {a = #deepseek.window<tokens = 0, sink = 4>}
+
+// -----
+
+// expected-error @below {{expects sink from 0 to 2147483647, but got -1}}
+func.func private @window_sink() attributes {a = #deepseek.window<tokens = 8, sink = -1>}
+
+// -----
+
+// expected-error @below {{expects tokens from 0 to 2147483647, but got 2147483648}}
+func.func private @window_tokens_large() attributes {a = #deepseek.window<tokens = 2147483648, sink = 0>}

@@ -109,6 +109,17 @@ func.func @attention(%q: tensor<?x32xf32>, %k: tensor<?x16xf32>, %v: tensor<?x12
   return %d : tensor<?x24xf32>
 }
 
+// CHECK-LABEL: func.func @windows
+func.func @windows(%q: tensor<?x32xf32>, %k: tensor<?x16xf32>, %v: tensor<?x12xf32>, %lq: tensor<?x20xf32>, %aq: tensor<?x16xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf32>, %kv_b: tensor<22x8xbf16>, %p: tensor<?xi32>, %s: tensor<?xi32>, %heads: !heads, %latents: !latent, %layer: index) {
+  // CHECK: deepseek.attention {{.+}} heads 4 scale 3.500000e-01 window <tokens = 8, sink = 2> : tensor
+  %0 = deepseek.attention %q, %k, %v at %p of %s in %heads[%layer] heads 4 scale 3.5e-1 window <tokens = 8, sink = 2> : tensor<?x32xf32>, tensor<?x16xf32>, tensor<?x12xf32>, tensor<?xi32>, !heads -> tensor<?x24xf32>
+  // CHECK: deepseek.latent_attention {{.+}} heads 2 scale 2.500000e-01 window <tokens = 1, sink = 0> : tensor
+  %1 = deepseek.latent_attention %lq, %c, %r, %kv_b at %p of %s in %latents[%layer] heads 2 scale 2.5e-1 window <tokens = 1, sink = 0> : tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<22x8xbf16>, tensor<?xi32>, !latent -> tensor<?x10xf32>
+  // CHECK: deepseek.absorbed_attention {{.+}} heads 2 scale 2.500000e-01 window <tokens = 4, sink = 4> : tensor
+  %2 = deepseek.absorbed_attention %aq, %lq, %c, %r at %p of %s in %latents[%layer] heads 2 scale 2.5e-1 window <tokens = 4, sink = 4> : tensor<?x16xf32>, tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi32>, !latent -> tensor<?x16xf32>
+  return
+}
+
 // CHECK-LABEL: func.func @latent_attention
 func.func @latent_attention(%q: tensor<?x20xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf32>, %kv_b: tensor<22x8xbf16>, %uk: tensor<2x8x6xbf16>, %uv: tensor<2x5x8xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !latent, %layer: index) -> (tensor<?x10xf32>, tensor<?x10xf32>) {
   // CHECK: deepseek.latent_attention %{{.+}}, %{{.+}}, %{{.+}}, %{{.+}} at %{{.+}} of %{{.+}} in %{{.+}}[%{{.+}}] heads 2 scale 2.500000e-01 : tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<22x8xbf16>, tensor<?xi32>, <kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32> -> tensor<?x10xf32>
