@@ -7,11 +7,10 @@
 #include "lib/Import/HuggingFace/Config.h"
 
 #include "lib/Import/JSON.h"
+#include "lib/Import/ObjectReader.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "llvm/ADT/STLExtras.h"
-#include "llvm/ADT/StringSet.h"
-#include "llvm/Support/Format.h"
 
 #include <cmath>
 
@@ -179,62 +178,11 @@ static constexpr FamilyKey ignoredKeys[] = {
 //===----------------------------------------------------------------------===//
 
 namespace {
-/// One object of the file, read key by key. The first error is kept and what
-/// is read after it is a harmless value, so that callers need not check each.
-class Reader {
-public:
-  Reader(const llvm::json::Object &json, std::string where,
-         absl::Status &status)
-      : json(json), where(std::move(where)), status(status) {}
-
-  /// Null if the key is missing or null.
-  const llvm::json::Value *get(StringRef key) {
-    seen.insert(key);
-    const llvm::json::Value *value = json.get(key);
-    return value && value->kind() != llvm::json::Value::Null ? value : nullptr;
-  }
-  bool has(StringRef key) const { return json.get(key); }
-
-  int64_t integer(StringRef key, const llvm::json::Value &value, int64_t min,
-                  int64_t max);
-  double number(StringRef key, const llvm::json::Value &value, double min,
-                double max);
-  std::string string(StringRef key, const llvm::json::Value &value);
-  bool boolean(StringRef key, const llvm::json::Value &value);
-
-  void missing(StringRef key) {
-    if (has(key))
-      fail(key, "null", "a value");
-    else
-      fail(invalid(where + ": has no key '" + key + "'"));
-  }
-  void fail(StringRef key, const Twine &value, const Twine &expected) {
-    fail(invalid(where + ": '" + key + "' is " + value + ", expected " +
-                 expected));
-  }
-  void fail(absl::Status error) {
-    if (status.ok())
-      status = std::move(error);
-  }
-  bool ok() const { return status.ok(); }
-
-  /// The keys that nothing asked for, in the order of the alphabet.
-  std::vector<StringRef> unseen() const;
-
-  const std::string &place() const { return where; }
-
-private:
-  const llvm::json::Object &json;
-  std::string where;
-  absl::Status &status;
-  llvm::StringSet<> seen;
-};
-
-class ConfigReader : Reader {
+class ConfigReader : ObjectReader {
 public:
   ConfigReader(const llvm::json::Object &json, StringRef path,
                std::vector<std::string> &notes)
-      : Reader(json, path.str(), firstError), json(json), notes(notes) {}
+      : ObjectReader(json, path.str(), firstError), json(json), notes(notes) {}
 
   absl::StatusOr<Config> read();
 
@@ -247,9 +195,9 @@ private:
       ignored.push_back(key.str());
   }
 
-  using Reader::boolean;
-  using Reader::integer;
-  using Reader::number;
+  using ObjectReader::boolean;
+  using ObjectReader::integer;
+  using ObjectReader::number;
   std::optional<double> defaultOf(StringRef key);
   int64_t integer(StringRef key, int64_t min, int64_t max);
   int64_t dimension(StringRef key) { return integer(key, 1, maxDimension); }
@@ -282,55 +230,6 @@ private:
   Config config;
 };
 } // namespace
-
-static std::string toText(double number) {
-  std::string text;
-  llvm::raw_string_ostream(text) << llvm::format("%g", number);
-  return text;
-}
-
-int64_t Reader::integer(StringRef key, const llvm::json::Value &value,
-                        int64_t min, int64_t max) {
-  std::optional<int64_t> result = value.getAsInteger();
-  if (result && *result >= min && *result <= max)
-    return *result;
-  fail(key, toText(value),
-       "an integer from " + Twine(min) + " to " + Twine(max));
-  return min;
-}
-
-double Reader::number(StringRef key, const llvm::json::Value &value, double min,
-                      double max) {
-  std::optional<double> result = value.getAsNumber();
-  if (result && *result >= min && *result <= max) // False for NaN too.
-    return *result;
-  fail(key, toText(value),
-       "a number from " + toText(min) + " to " + toText(max));
-  return min;
-}
-
-std::string Reader::string(StringRef key, const llvm::json::Value &value) {
-  if (std::optional<StringRef> result = value.getAsString())
-    return result->str();
-  fail(key, toText(value), "a string");
-  return "";
-}
-
-bool Reader::boolean(StringRef key, const llvm::json::Value &value) {
-  if (std::optional<bool> result = value.getAsBoolean())
-    return *result;
-  fail(key, toText(value), "true or false");
-  return false;
-}
-
-std::vector<StringRef> Reader::unseen() const {
-  std::vector<StringRef> keys;
-  for (const auto &[key, value] : json)
-    if (!seen.contains(StringRef(key)))
-      keys.push_back(key);
-  llvm::sort(keys);
-  return keys;
-}
 
 std::optional<double> ConfigReader::defaultOf(StringRef key) {
   for (const Default &entry : defaults)
@@ -598,7 +497,7 @@ void ConfigReader::readRope() {
   const llvm::json::Object *object = given ? given->getAsObject() : &none;
   if (!object)
     return fail(name, toText(*given), "an object");
-  Reader reader(*object, place() + ": " + name.str(), firstError);
+  ObjectReader reader(*object, place() + ": " + name.str(), firstError);
 
   constexpr double minTheta = 1.0 + 1e-6, maxTheta = 1e12;
   const llvm::json::Value *inner = reader.get("rope_theta");
@@ -696,7 +595,7 @@ void ConfigReader::readQuantization() {
   const llvm::json::Object *object = value->getAsObject();
   if (!object)
     return fail("quantization_config", toText(*value), "an object");
-  Reader reader(*object, place() + ": quantization_config", firstError);
+  ObjectReader reader(*object, place() + ": quantization_config", firstError);
   const llvm::json::Value *method = reader.get("quant_method");
   if (!method)
     return reader.missing("quant_method");
