@@ -9,6 +9,7 @@
 # page | generator | .td file | title, where the generator gives none
 set(pages
   "deepseek-ops|-gen-dialect-doc -dialect=deepseek|dialects/DeepSeek/IR/DeepSeekOps.td|"
+  "onnx-ops|-gen-dialect-doc -dialect=onnx|dialects/ONNX/IR/ONNXOps.td|"
   "rt-ops|-gen-dialect-doc -dialect=rt|dialects/RT/IR/RTOps.td|"
   "deepseek-passes|-gen-pass-doc|passes/Passes.td|Passes on the deepseek dialect"
   "reference-passes|-gen-pass-doc|dialects/DeepSeek/Reference/Passes.td|Passes of the reference interpreter"

@@ -12,6 +12,7 @@
 #include "lib/Import/HuggingFace/ModelBuilder.h"
 #include "lib/Import/HuggingFace/SafetensorsStore.h"
 #include "lib/Import/JSON.h"
+#include "lib/Import/ONNX/GraphImporter.h"
 #include "lib/Import/Safetensors/Safetensors.h"
 #include "lib/Support/FileIO.h"
 
@@ -106,6 +107,16 @@ importGGUF(mlir::MLIRContext &context, StringRef path,
                                  notes);
 }
 
+static absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>
+importONNX(mlir::MLIRContext &context, StringRef path,
+           const ImportOptions &options, std::vector<std::string> &notes) {
+  absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>> graph =
+      onnx::importGraph(context, path, options.weights);
+  if (!graph.ok())
+    return graph.status();
+  return unimplemented(path + ": compiling ONNX graphs is not supported yet");
+}
+
 /// True for files that start as GGUF files do, whatever their name.
 static bool hasGGUFMagic(StringRef path) {
   InputFile file;
@@ -131,17 +142,19 @@ hadal::importModel(mlir::MLIRContext &context, StringRef path,
   bool isGGUF = path.ends_with_insensitive(".gguf");
   if (isGGUF && isFolder && !llvm::sys::fs::exists(path + "/config.json"))
     return invalid(quote(path) + " is a folder, expected a GGUF file");
-  if (!isFolder && path.ends_with_insensitive(".onnx"))
-    return unimplemented(quote(path) +
-                         ": importing .onnx files is not supported yet");
-  if (!isFolder && !isGGUF && !hasGGUFMagic(path))
+  bool isONNX = path.ends_with_insensitive(".onnx");
+  if (isONNX && isFolder && !llvm::sys::fs::exists(path + "/config.json"))
+    return invalid(quote(path) + " is a folder, expected an ONNX file");
+  if (!isFolder && !isONNX && !isGGUF && !hasGGUFMagic(path))
     return invalid(quote(path) +
-                   " is neither a GGUF file nor a folder with config.json and "
-                   "*.safetensors");
+                   " is neither a GGUF or .onnx file nor a folder with "
+                   "config.json and *.safetensors");
   context.loadDialect<deepseek::DeepSeekDialect, mlir::func::FuncDialect,
                       mlir::arith::ArithDialect>();
   std::vector<std::string> ignored;
   std::vector<std::string> &notes = options.notes ? *options.notes : ignored;
-  return isFolder ? importHuggingFace(context, path, options, notes)
-                  : importGGUF(context, path, options, notes);
+  if (isFolder)
+    return importHuggingFace(context, path, options, notes);
+  return isONNX ? importONNX(context, path, options, notes)
+                : importGGUF(context, path, options, notes);
 }

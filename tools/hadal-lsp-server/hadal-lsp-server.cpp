@@ -4,6 +4,7 @@
 // go to definition in an editor.
 
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "dialects/ONNX/IR/ONNXOps.h"
 #include "dialects/RT/IR/RTOps.h"
 
 #include "mlir/IR/DialectRegistry.h"
@@ -13,6 +14,7 @@
 int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
   mlir::registerAllDialects(registry);
-  registry.insert<hadal::deepseek::DeepSeekDialect, hadal::rt::RTDialect>();
+  registry.insert<hadal::deepseek::DeepSeekDialect, hadal::onnx::ONNXDialect,
+                  hadal::rt::RTDialect>();
   return mlir::failed(mlir::MlirLspServerMain(argc, argv, registry));
 }

@@ -5,6 +5,7 @@
 #include "codegen/Passes.h"
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 #include "dialects/DeepSeek/Reference/Passes.h"
+#include "dialects/ONNX/IR/ONNXOps.h"
 #include "dialects/RT/IR/RTOps.h"
 #include "passes/Passes.h"
 
@@ -16,7 +17,8 @@
 int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
   mlir::registerAllDialects(registry);
-  registry.insert<hadal::deepseek::DeepSeekDialect, hadal::rt::RTDialect>();
+  registry.insert<hadal::deepseek::DeepSeekDialect, hadal::onnx::ONNXDialect,
+                  hadal::rt::RTDialect>();
 
   mlir::registerAllPasses();
   hadal::deepseek::registerDeepSeekReferencePasses();

@@ -4,6 +4,8 @@
 
 #include "hadal/Import.h"
 
+#include "lib/Import/ONNX/GraphImporter.h"
+
 #include "mlir/Support/FileUtilities.h"
 
 #include "llvm/Support/CommandLine.h"
@@ -19,6 +21,7 @@ static constexpr const char *overview =
 
   hadal-translate --import-hf DeepSeek-V2-Lite --weights=none -o model.mlir
   hadal-translate --import-gguf DeepSeek-V2-Lite.Q4_K_M.gguf
+  hadal-translate --import-onnx llama/model.onnx
 
 EXIT STATUS: 0 done; 1 the input is at fault; 2 wrong usage; 3 a bug)";
 
@@ -35,6 +38,12 @@ int main(int argc, char **argv) {
                            cl::desc("MODEL is a GGUF file, the first if it is "
                                     "split"),
                            cl::cat(category));
+  cl::opt<bool> importONNX("import-onnx", cl::desc("MODEL is an ONNX file"),
+                           cl::cat(category));
+  cl::opt<bool> onnxGraph(
+      "onnx-graph",
+      cl::desc("Print the graph of an ONNX file as it is, in the onnx dialect"),
+      cl::cat(category));
   cl::opt<std::string> textFolder(
       "text-files",
       cl::desc("Write the tokenizer's files of a GGUF file to this folder"),
@@ -62,12 +71,17 @@ int main(int argc, char **argv) {
     llvm::WithColor::error(llvm::errs(), "hadal-translate") << message << '\n';
     return 2;
   };
-  if (importHF == importGGUF)
-    return usage("expected one of --import-hf and --import-gguf; see --help");
+  if (importHF + importGGUF + importONNX != 1)
+    return usage("expected one of --import-hf, --import-gguf and "
+                 "--import-onnx; see --help");
   if (llvm::sys::fs::exists(input) &&
-      importGGUF == llvm::sys::fs::is_directory(input))
-    return usage("'" + input + "' is " + (importGGUF ? "a" : "no") +
-                 " folder, expected --import-" + (importGGUF ? "hf" : "gguf"));
+      importHF != llvm::sys::fs::is_directory(input))
+    return usage("'" + input + "' is " +
+                 (importHF ? "no folder, expected --import-gguf or "
+                             "--import-onnx"
+                           : "a folder, expected --import-hf"));
+  if (onnxGraph && !importONNX)
+    return usage("--onnx-graph needs --import-onnx");
   if (context < 0)
     return usage("--context is " + llvm::Twine(context) +
                  ", expected 0 or more");
@@ -81,7 +95,8 @@ int main(int argc, char **argv) {
   std::vector<hadal::TextFile> textFiles;
   options.textFiles = &textFiles;
   absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>> module =
-      hadal::importModel(mlirContext, input, options);
+      onnxGraph ? hadal::onnx::importGraph(mlirContext, input, options.weights)
+                : hadal::importModel(mlirContext, input, options);
   if (verbose)
     for (const std::string &note : notes)
       llvm::WithColor::remark(llvm::errs(), "hadal-translate") << note << '\n';

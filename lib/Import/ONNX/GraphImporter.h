@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The graph of an .onnx file becomes a function of the onnx dialect.
+
+#ifndef HADAL_IMPORT_ONNX_GRAPHIMPORTER_H
+#define HADAL_IMPORT_ONNX_GRAPHIMPORTER_H
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/OwningOpRef.h"
+
+#include "absl/status/statusor.h"
+#include "llvm/ADT/StringRef.h"
+
+namespace hadal::onnx {
+
+/// The name of the function that a graph becomes.
+inline constexpr llvm::StringLiteral graphName = "main_graph";
+
+/// Reads \p path and returns a verified module with a function `@main_graph`;
+/// loads the dialects it needs. Few integers, and single numbers, become
+/// `onnx.constant`; other tensors `onnx.initializer`. With \p hasPlaces false
+/// these do not say where their bytes are. Errors as for `readModel`, and
+/// kInvalidArgument: a value that has no node before it, two of one name, an
+/// attribute twice.
+absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>
+importGraph(mlir::MLIRContext &context, llvm::StringRef path, bool hasPlaces);
+
+} // namespace hadal::onnx
+
+#endif // HADAL_IMPORT_ONNX_GRAPHIMPORTER_H
