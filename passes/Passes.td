@@ -90,6 +90,44 @@ def WindowAttention : Pass<"deepseek-window-attention", "::mlir::ModuleOp"> {
 }
 
 //===----------------------------------------------------------------------===//
+// Pruning
+//===----------------------------------------------------------------------===//
+
+def ReduceActiveExperts : Pass<"deepseek-reduce-active-experts",
+                               "::mlir::ModuleOp"> {
+  let summary = "Lets every token choose fewer experts";
+  let description = [{
+    A decoded token then reads, and multiplies with, that many fewer. Lossy:
+    the experts that were the last to be chosen do nothing. No weight changes.
+
+    ```mlir
+    %e, %w = deepseek.router %l by <.. top_k = 6, .. normalize = false, ..>
+        : tensor<?x64xf32> -> tensor<?x6xi32>, tensor<?x6xf32>
+    // becomes, for top-k=4
+    %e, %w = deepseek.router %l by <.. top_k = 4, .. normalize = false, ..>
+        renormalize_from 6 : tensor<?x64xf32> -> tensor<?x4xi32>, tensor<?x4xf32>
+    ```
+
+    A rule that normalizes gives those that are left all of the weight by
+    itself. One that does not gets `renormalize_from`, so that they get that of
+    those that go, too, unless `renormalize` is false: then the routed part of
+    the layer's output shrinks.
+
+    Fails, and changes nothing, if the model has no router; if `top-k` is less
+    than 1 or more than what a router chooses now; or if anything but
+    `deepseek.experts` reads what it chooses.
+  }];
+  let options = [
+    Option<"topK", "top-k", "int64_t", /*default=*/"0",
+        "Experts of a token, no more than now">,
+    Option<"renormalize", "renormalize", "bool", /*default=*/"true",
+        "Give the weight of the others to those that are left">];
+  let statistics = [Statistic<"numReduced", "num-reduced",
+      "Number of routers that choose fewer experts">];
+  let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
+}
+
+//===----------------------------------------------------------------------===//
 // Quantization
 //===----------------------------------------------------------------------===//
 

@@ -64,6 +64,8 @@ struct CompileOptions {
   bool embedWeights = false;
   /// Tokens a sequence may have. 0: as many as the model says.
   int64_t contextTokens = 0;
+  /// Experts of a token, fewer than the model has; lossy. 0: as many as it has.
+  int64_t topK = 0;
   /// Which weights are stored as which integers, as -deepseek-quantize takes
   /// it; lossy. Empty: as the model has them.
   std::string quantize;

@@ -81,6 +81,7 @@ private:
   /// Runs the passes that \p build adds. \p code is that of their failures.
   absl::Status runPasses(llvm::function_ref<void(PassManager &)> build,
                          absl::StatusCode code);
+  absl::Status runPruning();
   absl::Status runGraphPasses();
   absl::Status checkActivations();
   absl::Status convertToRT();
@@ -110,6 +111,7 @@ private:
   ResolvedTarget target;
   std::string modelFolder, modelFile, symbol, manifest, pipeline;
   bool roundsWeights = false, roundsActivations = false;
+  std::vector<std::string> lossy; ///< What else changes the numbers.
   std::vector<std::string> sources;
   /// In place of the files that a folder has.
   std::vector<TextFile> importedTextFiles;
@@ -227,8 +229,23 @@ Compilation::runPasses(llvm::function_ref<void(PassManager &)> build,
   return absl::OkStatus();
 }
 
+/// Takes away what the user asks for; that it cannot be done is the user's
+/// mistake.
+absl::Status Compilation::runPruning() {
+  if (!options.topK)
+    return absl::OkStatus();
+  lossy.push_back("tokens choose " + std::to_string(options.topK) + " experts");
+  return runPasses(
+      [&](PassManager &passes) {
+        passes.addPass(createReduceActiveExperts({options.topK, true}));
+      },
+      absl::StatusCode::kInvalidArgument);
+}
+
 absl::Status Compilation::runGraphPasses() {
   report("optimize");
+  if (absl::Status status = runPruning(); !status.ok())
+    return status;
   absl::Status status = runPasses(
       [&](PassManager &passes) {
         if (options.window)
@@ -307,6 +324,7 @@ absl::Status Compilation::setManifest() {
                       target.features,
                       result.notes,
                       result.fallbacks,
+                      lossy,
                       roundsWeights,
                       roundsActivations};
   absl::StatusOr<std::string> text = makeManifest(*module, sources, input);

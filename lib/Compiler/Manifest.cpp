@@ -110,12 +110,15 @@ static const char *getEmitName(Emit emit) {
 /// How far logits may be from those of the reference implementation.
 static llvm::json::Object makeTolerance(const ManifestInput &input) {
   const auto &window = input.options.window;
-  if (!input.roundsWeights && !input.roundsActivations && !window)
+  if (input.lossy.empty() && !input.roundsWeights && !input.roundsActivations &&
+      !window)
     return llvm::json::Object{
         {"logits", 1e-4},
         {"of", "largest absolute logit of the reference in f32"}};
   // How much rounding costs depends on the model: hadal-eval measures it.
   llvm::json::Array lossy;
+  for (const std::string &what : input.lossy)
+    lossy.push_back(what);
   if (input.roundsWeights)
     lossy.push_back("weights are rounded to integers");
   if (input.roundsActivations)

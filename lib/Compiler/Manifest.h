@@ -21,6 +21,7 @@ struct ManifestInput {
   std::string triple, cpu, features;
   std::vector<std::string> notes;
   std::vector<std::string> fallbacks; ///< Of the quantization.
+  std::vector<std::string> lossy;     ///< What was taken away.
   bool roundsWeights, roundsActivations;
 };
 

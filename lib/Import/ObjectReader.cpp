@@ -19,7 +19,7 @@ std::string hadal::toText(double number) {
 }
 
 int64_t ObjectReader::integer(StringRef key, const llvm::json::Value &value,
-                        int64_t min, int64_t max) {
+                              int64_t min, int64_t max) {
   std::optional<int64_t> result = value.getAsInteger();
   if (result && *result >= min && *result <= max)
     return *result;
@@ -28,8 +28,8 @@ int64_t ObjectReader::integer(StringRef key, const llvm::json::Value &value,
   return min;
 }
 
-double ObjectReader::number(StringRef key, const llvm::json::Value &value, double min,
-                      double max) {
+double ObjectReader::number(StringRef key, const llvm::json::Value &value,
+                            double min, double max) {
   std::optional<double> result = value.getAsNumber();
   if (result && *result >= min && *result <= max) // False for NaN too.
     return *result;
@@ -38,7 +38,8 @@ double ObjectReader::number(StringRef key, const llvm::json::Value &value, doubl
   return min;
 }
 
-std::string ObjectReader::string(StringRef key, const llvm::json::Value &value) {
+std::string ObjectReader::string(StringRef key,
+                                 const llvm::json::Value &value) {
   if (std::optional<StringRef> result = value.getAsString())
     return result->str();
   fail(key, toText(value), "a string");

@@ -28,8 +28,8 @@ public:
   }
   bool has(llvm::StringRef key) const { return json.get(key); }
 
-  int64_t integer(llvm::StringRef key, const llvm::json::Value &value, int64_t min,
-                  int64_t max);
+  int64_t integer(llvm::StringRef key, const llvm::json::Value &value,
+                  int64_t min, int64_t max);
   double number(llvm::StringRef key, const llvm::json::Value &value, double min,
                 double max);
   std::string string(llvm::StringRef key, const llvm::json::Value &value);
@@ -41,7 +41,8 @@ public:
     else
       fail(invalid(where + ": has no key '" + key + "'"));
   }
-  void fail(llvm::StringRef key, const llvm::Twine &value, const llvm::Twine &expected) {
+  void fail(llvm::StringRef key, const llvm::Twine &value,
+            const llvm::Twine &expected) {
     fail(invalid(where + ": '" + key + "' is " + value + ", expected " +
                  expected));
   }

@@ -8,6 +8,7 @@
 #include "dialects/DeepSeek/IR/GGUFBlocks.h"
 #include "dialects/DeepSeek/IR/RotaryTable.h"
 #include "lib/Packer/Quantization.h"
+#include "lib/Packer/Selection.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "absl/strings/str_cat.h"
@@ -1269,6 +1270,13 @@ private:
         })
         .Case([&](RotaryTableOp op) -> Result {
           return std::make_unique<RotaryTableNode>(op, count);
+        })
+        .Case([&](ImportanceOp op) -> Result {
+          return makeImportanceNode(op, count, inputs[0],
+                                    op.getMoment() ? inputs[1] : nullptr, name);
+        })
+        .Case([&](SelectOp op) -> Result {
+          return makeSelectNode(op, count, inputs[0], inputs[1]);
         })
         .Case([&](QuantizeOp op) -> Result {
           return std::make_unique<QuantizeNode>(op, kind, inputs[0], name);

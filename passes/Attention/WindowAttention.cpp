@@ -49,9 +49,8 @@ void WindowAttention::setWindow(Op op, WindowAttr window) {
 void WindowAttention::runOnOperation() {
   ModuleOp module = getOperation();
   int64_t windowTokens = tokens, sinkTokens = sink;
-  auto window =
-      WindowAttr::getChecked([&] { return module.emitError(); }, &getContext(),
-                             windowTokens, sinkTokens);
+  auto window = WindowAttr::getChecked([&] { return module.emitError(); },
+                                       &getContext(), windowTokens, sinkTokens);
   if (!window)
     return signalPassFailure();
   for (auto model : module.getOps<ModelOp>())

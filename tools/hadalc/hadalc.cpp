@@ -36,6 +36,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), a .gguf or a .mlir.
   --context=N           tokens in a sequence (as many as the model says)
   --max-batch=N         sequences that --report plans memory for (1)
   --weights=pack|none   none: open no tensor, write no weights file (pack)
+  --top-k=K             experts of a token, fewer than the model's: lossy (all)
   --quantize=SCHEME     store weights as integers: int8, int4-g32, mixed, or
                         experts=int4-g32,attention=int8-g128,... (as they are)
   --activations=int8|f32  inputs of integer weights (int8: rounded, lossy)
@@ -89,6 +90,7 @@ struct Flags {
   Flag quiet{"quiet", Flag::Switch};
   Flag help{"help", Flag::Switch};
   Flag version{"version", Flag::Switch};
+  Flag topK{"top-k"};
   Flag quantize{"quantize"};
   Flag activations{"activations"};
   Flag window{"window"};
@@ -109,11 +111,11 @@ private:
 } // namespace
 
 Flag *Flags::find(llvm::StringRef name) {
-  for (Flag *flag :
-       {&output,     &emit,     &target,  &cpu,   &weights,     &embedWeights,
-        &context,    &maxBatch, &report,  &json,  &compileTo,   &dumpIR,
-        &libraryDir, &manifest, &verbose, &quiet, &help,        &version,
-        &quantize,   &prune,    &window,  &lora,  &activations, &verify})
+  for (Flag *flag : {&output,       &emit,    &target,      &cpu,      &weights,
+                     &embedWeights, &context, &maxBatch,    &report,   &json,
+                     &compileTo,    &dumpIR,  &libraryDir,  &manifest, &verbose,
+                     &quiet,        &help,    &version,     &quantize, &prune,
+                     &window,       &lora,    &activations, &verify,   &topK})
     if (name == flag->name)
       return flag;
   return name == "h" ? &help : nullptr;
@@ -352,6 +354,8 @@ static int makeOptions(const char *argv0, const Flags &flags,
   if (options.embedWeights &&
       (*emit != Emit::Executable || !options.packWeights))
     return failUsage("--embed-weights needs --emit=exe and --weights=pack");
+  if (!parseCount(flags.topK, options.topK))
+    return refuse(flags.topK, "a number of 1 or more");
   if (flags.quantize.isGiven)
     if (int code = parseQuantize(flags.quantize, options.quantize))
       return code;

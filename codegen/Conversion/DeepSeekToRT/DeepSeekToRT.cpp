@@ -686,8 +686,11 @@ LogicalResult FunctionConverter::convert(RouterOp op) {
   if (op.getBias())
     arguments.push_back(at(op.getBias()));
   arguments.append({experts, weights});
-  dispatch(program.kernels.router(TypeRange(arguments), op.getRouting()),
-           rowsOf(op.getLogits()), arguments);
+  int64_t topK = op.getRouting().getTopK();
+  auto massOf = int64_t(op.getRenormalizeFrom().value_or(uint64_t(topK)));
+  dispatch(
+      program.kernels.router(TypeRange(arguments), op.getRouting(), massOf),
+      rowsOf(op.getLogits()), arguments);
   return success();
 }
 

@@ -28,7 +28,8 @@ static Value argmax(KernelBuilder &b, Value memref, int64_t count) {
                 })[1];
 }
 
-KernelOp KernelSet::router(TypeRange types, RoutingAttr routing) {
+KernelOp KernelSet::router(TypeRange types, RoutingAttr routing,
+                           int64_t massOf) {
   int64_t experts = routing.getExperts(), topK = routing.getTopK();
   int64_t groups = routing.getGroups(), perGroup = experts / groups;
   bool hasBias = routing.getMethod() == deepseek::TopKMethod::NoAuxTC;
@@ -39,6 +40,8 @@ KernelOp KernelSet::router(TypeRange types, RoutingAttr routing) {
                             routing.getNormalize() ? "_normalized" : "",
                             routing.getScale().getValueAsDouble())
                   .str();
+  if (massOf != topK)
+    name += llvm::formatv("_mass_of_{0}", massOf).str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     Value logits = arguments[0];
@@ -129,6 +132,16 @@ KernelOp KernelSet::router(TypeRange types, RoutingAttr routing) {
                            return Values{b.addf(carried[0], score)};
                          })[0];
       Value scale = b.f32(routing.getScale().getValueAsDouble());
+      if (massOf != topK) {
+        Value mass =
+            b.loop(b.index(topK), b.index(massOf), 1, sum,
+                   [&](Value, ValueRange carried) {
+                     Value e = argmax(b, ranking, experts);
+                     b.store(b.f32(notChosen), ranking, e);
+                     return Values{b.addf(carried[0], b.load(scores, e))};
+                   })[0];
+        scale = b.mulf(scale, b.divf(mass, b.addf(sum, b.f32(1e-20))));
+      }
       b.loop(b.index(0), b.index(topK), 1, [&](Value slot) {
         Value weight = b.load(weights, {row, slot});
         if (routing.getNormalize())

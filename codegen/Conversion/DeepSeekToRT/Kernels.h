@@ -140,8 +140,10 @@ public:
   rt::KernelOp add(TypeRange types, int64_t columns);
   /// (in, rows, out); items are outputs.
   rt::KernelOp gatherRows(TypeRange types, int64_t columns);
-  /// (logits, [bias], experts, weights); items are rows.
-  rt::KernelOp router(TypeRange types, deepseek::RoutingAttr routing);
+  /// (logits, [bias], experts, weights); items are rows. \p massOf: as many
+  /// experts' mass goes to those chosen; top_k if they keep their own.
+  rt::KernelOp router(TypeRange types, deepseek::RoutingAttr routing,
+                      int64_t massOf);
   /// (experts, offsets, list, active, rows); one item. Sorts slots (row *
   /// top_k + s) by expert: those of expert e are list[offsets[e] ..
   /// offsets[e + 1]); active[0 ..] are the experts that have any, and

@@ -340,6 +340,55 @@ static LogicalResult verifyScales(Operation *op, StringRef name, Value weight,
   return success();
 }
 
+LogicalResult ImportanceOp::verify() {
+  ArrayRef<int64_t> weight = shapeOf(getWeight());
+  if (weight.size() != 2 && weight.size() != 3)
+    return emitOpError("expects a matrix or a stack of them, but got ")
+           << getWeight().getType();
+  int64_t columns = weight.back(), group = getGroup();
+  if (getMoment()) {
+    ArrayRef<int64_t> moment = shapeOf(getMoment());
+    SmallVector<int64_t> each = {weight.front(), columns};
+    if (moment != ArrayRef(columns) &&
+        (weight.size() != 3 || moment != ArrayRef(each))) // C1
+      return emitOpError("expects a moment of ")
+             << columns << " channels, but got " << getMoment().getType();
+  }
+  if (group <= 0 || columns % group != 0) // C2
+    return emitOpError("expects a group that divides ")
+           << columns << " channels, but got " << group;
+  SmallVector<int64_t> shape(weight.drop_back(2));
+  shape.push_back(columns / group);
+  return expectShape(*this, "a result", getResult(), shape); // C2
+}
+
+LogicalResult SelectOp::verify() {
+  ArrayRef<int64_t> input = shapeOf(getInput());
+  int64_t axis = getAxis(), keep = getKeep(), groups = getGroups();
+  if (axis < 0 || axis >= int64_t(input.size())) // C1
+    return emitOpError("expects an axis of ")
+           << getInput().getType() << ", but got " << axis;
+  int64_t count = input[size_t(axis)];
+  ArrayRef<int64_t> importance = shapeOf(getImportance());
+  SmallVector<int64_t> each = {input.front(), count};
+  if (importance != ArrayRef(count) &&
+      (axis == 0 || importance != ArrayRef(each))) // C1
+    return emitOpError("expects the importance of ")
+           << count << " indices, but got " << getImportance().getType();
+  if (groups <= 0 || count % groups != 0 || keep % groups != 0) // C2
+    return emitOpError("expects groups that divide ")
+           << count << " and " << keep << ", but got " << groups;
+  if (keep <= 0 || keep > count) // C2
+    return emitOpError("expects to keep 1 to ")
+           << count << " indices, but got " << keep;
+  SmallVector<int64_t> shape(input);
+  shape[size_t(axis)] = keep;
+  if (elementOf(getResult()) != elementOf(getInput())) // C2
+    return emitOpError("expects equal element types, but got ")
+           << getInput().getType() << " and " << getResult().getType();
+  return expectShape(*this, "a result", getResult(), shape); // C2
+}
+
 LogicalResult QuantizeOp::verify() {
   int64_t columns = columnsOf(getInput()), group = getGroup();
   if (failed(expectShape(*this, "a result", getResult(),
@@ -619,6 +668,17 @@ LogicalResult RouterOp::verify() {
                        "or sigmoid with noaux_tc, but got ")
            << stringifyScoring(routing.getScoring()) << " with "
            << stringifyTopKMethod(routing.getMethod());
+  if (std::optional<uint64_t> from = getRenormalizeFrom()) { // C4
+    if (routing.getNormalize())
+      return emitOpError("expects no renormalize_from with a rule that "
+                         "normalizes, but got ")
+             << *from;
+    int64_t most = experts / routing.getGroups() * routing.getTopGroups();
+    if (int64_t(*from) <= topK || int64_t(*from) > most)
+      return emitOpError("expects renormalize_from above top_k, ")
+             << topK << ", and at most " << most << ", but got "
+             << int64_t(*from);
+  }
   return success();
 }
 

@@ -308,6 +308,55 @@ def DeepSeek_GatherOp : DeepSeek_RecipeOp<"gather"> {
   let hasVerifier = 1;
 }
 
+def DeepSeek_ImportanceOp : DeepSeek_RecipeOp<"importance"> {
+  let summary = "How much each input channel of a weight adds to the output";
+  let description = [{
+    Sums, over the rows i of a matrix and the channels c of group j, what the
+    channel adds to the square of the output when channels do not cancel:
+
+        result[.., j] = sum_i sum_(c in j) weight[.., i, c]^2 * moment[.., c]
+
+    with `moment[c]` the mean square of the channel over a calibration text.
+    Where all of a row of `moment` is zero, or there is none, it counts as ones:
+    an expert that no token chose is judged by its weights alone. Computed in
+    f64, rounded once. Sun et al. 2023, arXiv:2306.11695, eq. 1, squared, and
+    summed over a channel.
+    - (C1) `moment` is `[k]` or, for a weight `[e, n, k]`, `[e, k]`.
+    - (C2) `group` is positive and divides k; the result is `[.., k / group]`
+      with the dimensions that the weight has before its rows.
+  }];
+  let arguments = (ins QuantizableTensor:$weight,
+                       Optional<RankedTensorOf<[F32]>>:$moment, I64Attr:$group);
+  let results = (outs RankedTensorOf<[F32]>:$result);
+  let assemblyFormat = [{
+    $weight (`moment` $moment^ `:` type($moment))? `group` $group attr-dict
+    `:` type($weight) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_SelectOp : DeepSeek_RecipeOp<"select"> {
+  let summary = "Keeps the indices of one dimension that matter most";
+  let description = [{
+    Cuts the indices of `axis` into `groups` equal ranges, and keeps of each
+    the `keep / groups` that have the largest `importance`, of equal ones the
+    first. They stay in their order.
+    - (C1) `axis` is a dimension, of n indices; `importance` is `[n]` or, for
+      an axis behind dimension 0, `[b, n]` with one row for each of its b
+      indices.
+    - (C2) `groups` is positive and divides n and `keep`, and
+      0 < keep <= n; the result has `keep` there.
+  }];
+  let arguments = (ins WeightTensor:$input, RankedTensorOf<[F32]>:$importance,
+                       I64Attr:$axis, I64Attr:$keep, I64Attr:$groups);
+  let results = (outs WeightTensor:$result);
+  let assemblyFormat = [{
+    $input `by` $importance `axis` $axis `keep` $keep `groups` $groups
+    attr-dict `:` type($input) `,` type($importance) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
 def DeepSeek_QuantizeOp : DeepSeek_RecipeOp<"quantize"> {
   let summary = "Rounds each group of a row to integers of one scale";
   let description = [{
@@ -692,14 +741,21 @@ def DeepSeek_RouterOp : DeepSeek_Op<"router", [Pure]> {
     - (C3) scoring and method are a pair that some generation uses: softmax
       with greedy or group-limited greedy, sigmoid with noaux_tc; unless
       `unchecked`.
+    - (C4) `renormalize_from`, if given, is more than `top_k` and no more than
+      the experts that can be chosen, and the rule does not normalize. The
+      weights of the `top_k` chosen are then multiplied by the sum of the
+      `renormalize_from` best over their own + 1e-20: fewer experts with the
+      weight of more.
   }];
   let arguments = (ins Activations:$logits,
                        Optional<1DTensorOf<[F32]>>:$bias,
-                       DeepSeek_RoutingAttr:$routing, UnitAttr:$unchecked);
+                       DeepSeek_RoutingAttr:$routing,
+                       OptionalAttr<I64Attr>:$renormalize_from,
+                       UnitAttr:$unchecked);
   let results = (outs 2DTensorOf<[I32]>:$experts, Activations:$weights);
   let assemblyFormat = [{
     $logits (`bias` $bias^ `:` type($bias))? `by` $routing
-    (`unchecked` $unchecked^)? attr-dict `:` type($logits) `->`
+    (`renormalize_from` $renormalize_from^)? (`unchecked` $unchecked^)? attr-dict `:` type($logits) `->`
     type($experts) `,` type($weights)
   }];
   let hasVerifier = 1;

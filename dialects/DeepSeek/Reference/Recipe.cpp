@@ -5,6 +5,7 @@
 #include "dialects/DeepSeek/Reference/Recipe.h"
 
 #include "dialects/DeepSeek/IR/GGUFBlocks.h"
+#include "dialects/DeepSeek/IR/Importance.h"
 #include "dialects/DeepSeek/IR/RotaryTable.h"
 #include "lib/Support/CheckedMath.h"
 
@@ -264,6 +265,54 @@ static FailureOr<Tensor> gather(GatherOp op, const Tensor &input,
   return result;
 }
 
+static Tensor importance(ImportanceOp op, const Tensor &weight,
+                         const Tensor *moment) {
+  Tensor result(shapeOf(op.getResult()));
+  int64_t columns = weight.columns(), group = op.getGroup();
+  int64_t rows = weight.shape[size_t(weight.rank() - 2)];
+  int64_t matrices = sizeOf(weight.shape, 0, weight.rank() - 2);
+  for (int64_t m = 0; m < matrices; ++m) {
+    const double *factors = nullptr;
+    if (moment) {
+      factors = moment->values.data() + (moment->rank() == 2 ? m * columns : 0);
+      if (llvm::all_of(ArrayRef(factors, size_t(columns)),
+                       [](double factor) { return factor == 0; }))
+        factors = nullptr;
+    }
+    for (int64_t i = 0; i < rows; ++i) {
+      const double *values = weight.row(m * rows + i);
+      for (int64_t c = 0; c < columns; ++c)
+        result.values[size_t((m * columns + c) / group)] +=
+            values[c] * values[c] * (factors ? factors[c] : 1);
+    }
+  }
+  FloatType type = elementType(op.getResult());
+  for (double &value : result.values)
+    value = roundTo(value, type);
+  return result;
+}
+
+static Tensor select(SelectOp op, const Tensor &input,
+                     const Tensor &importance) {
+  Tensor result(shapeOf(op.getResult()));
+  int64_t axis = op.getAxis(), rank = input.rank();
+  int64_t count = input.shape[size_t(axis)], keep = op.getKeep();
+  int64_t outer = sizeOf(input.shape, 0, axis);
+  int64_t unit = sizeOf(input.shape, axis + 1, rank);
+  int64_t perRow = outer / (importance.rank() == 2 ? importance.shape[0] : 1);
+  double *to = result.values.data();
+  for (int64_t i = 0; i < outer; ++i) {
+    const double *of = importance.values.data();
+    if (importance.rank() == 2)
+      of += i / perRow * count;
+    for (int64_t index : selectMost(count, keep, op.getGroups(),
+                                    [&](int64_t index) { return of[index]; }))
+      to = std::copy_n(input.values.data() + (i * count + index) * unit, unit,
+                       to);
+  }
+  return result;
+}
+
 static FloatType f16Of(Operation *op) {
   return cast<FloatType>(Type(Float16Type::get(op->getContext())));
 }
@@ -409,6 +458,17 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
             .Case([&](GatherOp gatherOp) {
               Tensor indices = take(gatherOp.getIndices());
               return gather(gatherOp, take(gatherOp.getInput()), indices);
+            })
+            .Case([&](ImportanceOp importanceOp) {
+              Tensor moment;
+              if (importanceOp.getMoment())
+                moment = take(importanceOp.getMoment());
+              return importance(importanceOp, take(importanceOp.getWeight()),
+                                importanceOp.getMoment() ? &moment : nullptr);
+            })
+            .Case([&](SelectOp selectOp) {
+              Tensor importance = take(selectOp.getImportance());
+              return select(selectOp, take(selectOp.getInput()), importance);
             })
             .Case([&](QuantizeOp quantizeOp) {
               return quantize(quantizeOp, take(quantizeOp.getInput()));

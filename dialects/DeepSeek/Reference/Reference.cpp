@@ -641,9 +641,14 @@ LogicalResult Interpreter::Frame::visit(RouterOp op) {
     if (routing.getGroups() > 1)
       keepBestGroups(choice, routing);
 
-    double sum = 0;
-    for (auto [s, expert] :
-         llvm::enumerate(topK(choice, int64_t(routing.getTopK())))) {
+    // Of those chosen, the first get weights; all of them count in the mass.
+    int64_t chosen =
+        int64_t(op.getRenormalizeFrom().value_or(uint64_t(routing.getTopK())));
+    double sum = 0, mass = 0;
+    for (auto [s, expert] : llvm::enumerate(topK(choice, chosen))) {
+      mass += scores[size_t(expert)];
+      if (int64_t(s) >= routing.getTopK())
+        continue;
       experts.row(t)[s] = double(expert);
       weights.row(t)[s] = scores[size_t(expert)];
       sum += scores[size_t(expert)];
@@ -652,6 +657,8 @@ LogicalResult Interpreter::Frame::visit(RouterOp op) {
       double &weight = weights.row(t)[s];
       if (routing.getNormalize())
         weight /= sum + 1e-20;
+      else if (op.getRenormalizeFrom())
+        weight *= mass / (sum + 1e-20);
       weight *= routing.getScale().getValueAsDouble();
     }
   }

@@ -584,7 +584,7 @@ Value ModelBuilder::mixture(LayerBody &body, Value input) {
                             builder.getI32Type()),
       activations(moe.topK), logits,
       body.weights.lookup("mlp.gate.e_score_correction_bias"), routing,
-      /*unchecked=*/false);
+      /*renormalize_from=*/IntegerAttr(), /*unchecked=*/false);
   SmallVector<Value> stacks, scales;
   for (StringRef name : {"mlp.experts.gate_proj", "mlp.experts.up_proj",
                          "mlp.experts.down_proj"}) {

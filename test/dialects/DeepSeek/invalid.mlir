@@ -719,6 +719,130 @@ func.func @router_c3_noaux_tc(%l: tensor<?x8xf32>, %b: tensor<8xf32>) {
 
 // -----
 
+func.func @router_c4_normalizes(%l: tensor<?x8xf32>) {
+  // expected-error @below {{'deepseek.router' op expects no renormalize_from with a rule that normalizes, but got 3}}
+  %0:2 = deepseek.router %l by <scoring = softmax, method = greedy, experts = 8, top_k = 2, groups = 1, top_groups = 1, normalize = true, scale = 1.0 : f64> renormalize_from 3 : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+func.func @router_c4_less(%l: tensor<?x8xf32>) {
+  // expected-error @below {{'deepseek.router' op expects renormalize_from above top_k, 2, and at most 8, but got 2}}
+  %0:2 = deepseek.router %l by <scoring = softmax, method = greedy, experts = 8, top_k = 2, groups = 1, top_groups = 1, normalize = false, scale = 1.0 : f64> renormalize_from 2 : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+func.func @router_c4_more(%l: tensor<?x8xf32>) {
+  // expected-error @below {{'deepseek.router' op expects renormalize_from above top_k, 2, and at most 8, but got 9}}
+  %0:2 = deepseek.router %l by <scoring = softmax, method = greedy, experts = 8, top_k = 2, groups = 1, top_groups = 1, normalize = false, scale = 1.0 : f64> renormalize_from 9 : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+deepseek.weight @importance_rank : tensor<2xf32> {
+  %w = deepseek.source "w" in [] at [] : tensor<4x4xf32>
+  %m = deepseek.source "m" in [] at [] : tensor<4xf32>
+  // expected-error @below {{'deepseek.importance' op expects a matrix or a stack of them}}
+  %0 = deepseek.importance %m group 2 : tensor<4xf32> -> tensor<2xf32>
+  deepseek.yield %0 : tensor<2xf32>
+}
+
+// -----
+
+deepseek.weight @importance_c1 : tensor<2xf32> {
+  %w = deepseek.source "w" in [] at [] : tensor<4x4xf32>
+  %m = deepseek.source "m" in [] at [] : tensor<4xf32>
+  // expected-error @below {{'deepseek.importance' op expects a moment of 4 channels, but got 'tensor<4x4xf32>'}}
+  %0 = deepseek.importance %w moment %w : tensor<4x4xf32> group 2 : tensor<4x4xf32> -> tensor<2xf32>
+  deepseek.yield %0 : tensor<2xf32>
+}
+
+// -----
+
+deepseek.weight @importance_c2 : tensor<1xf32> {
+  %w = deepseek.source "w" in [] at [] : tensor<4x4xf32>
+  %m = deepseek.source "m" in [] at [] : tensor<4xf32>
+  // expected-error @below {{'deepseek.importance' op expects a group that divides 4 channels, but got 3}}
+  %0 = deepseek.importance %w group 3 : tensor<4x4xf32> -> tensor<1xf32>
+  deepseek.yield %0 : tensor<1xf32>
+}
+
+// -----
+
+deepseek.weight @importance_c2_result : tensor<4xf32> {
+  %w = deepseek.source "w" in [] at [] : tensor<4x4xf32>
+  %m = deepseek.source "m" in [] at [] : tensor<4xf32>
+  // expected-error @below {{'deepseek.importance' op expects a result of shape 2, but got}}
+  %0 = deepseek.importance %w group 2 : tensor<4x4xf32> -> tensor<4xf32>
+  deepseek.yield %0 : tensor<4xf32>
+}
+
+// -----
+
+deepseek.weight @select_c1_axis : tensor<2x4xf32> {
+  %w = deepseek.source "w" in [] at [] : tensor<4x4xf32>
+  %m = deepseek.source "m" in [] at [] : tensor<4xf32>
+  // expected-error @below {{'deepseek.select' op expects an axis of}}
+  %0 = deepseek.select %w by %m axis 2 keep 2 groups 1 : tensor<4x4xf32>, tensor<4xf32> -> tensor<2x4xf32>
+  deepseek.yield %0 : tensor<2x4xf32>
+}
+
+// -----
+
+deepseek.weight @select_c1 : tensor<2x4xf32> {
+  %w = deepseek.source "w" in [] at [] : tensor<4x4xf32>
+  %m = deepseek.source "m" in [] at [] : tensor<4xf32>
+  // expected-error @below {{'deepseek.select' op expects the importance of 4 indices, but got 'tensor<4x4xf32>'}}
+  %0 = deepseek.select %w by %w axis 0 keep 2 groups 1 : tensor<4x4xf32>, tensor<4x4xf32> -> tensor<2x4xf32>
+  deepseek.yield %0 : tensor<2x4xf32>
+}
+
+// -----
+
+deepseek.weight @select_c2_groups : tensor<3x4xf32> {
+  %w = deepseek.source "w" in [] at [] : tensor<4x4xf32>
+  %m = deepseek.source "m" in [] at [] : tensor<4xf32>
+  // expected-error @below {{'deepseek.select' op expects groups that divide 4 and 3, but got 2}}
+  %0 = deepseek.select %w by %m axis 0 keep 3 groups 2 : tensor<4x4xf32>, tensor<4xf32> -> tensor<3x4xf32>
+  deepseek.yield %0 : tensor<3x4xf32>
+}
+
+// -----
+
+deepseek.weight @select_c2_keep : tensor<5x4xf32> {
+  %w = deepseek.source "w" in [] at [] : tensor<4x4xf32>
+  %m = deepseek.source "m" in [] at [] : tensor<4xf32>
+  // expected-error @below {{'deepseek.select' op expects to keep 1 to 4 indices, but got 5}}
+  %0 = deepseek.select %w by %m axis 0 keep 5 groups 1 : tensor<4x4xf32>, tensor<4xf32> -> tensor<5x4xf32>
+  deepseek.yield %0 : tensor<5x4xf32>
+}
+
+// -----
+
+deepseek.weight @select_c2_type : tensor<2x4xf16> {
+  %w = deepseek.source "w" in [] at [] : tensor<4x4xf32>
+  %m = deepseek.source "m" in [] at [] : tensor<4xf32>
+  // expected-error @below {{'deepseek.select' op expects equal element types}}
+  %0 = deepseek.select %w by %m axis 0 keep 2 groups 1 : tensor<4x4xf32>, tensor<4xf32> -> tensor<2x4xf16>
+  deepseek.yield %0 : tensor<2x4xf16>
+}
+
+// -----
+
+deepseek.weight @select_c2_result : tensor<4x2xf32> {
+  %w = deepseek.source "w" in [] at [] : tensor<4x4xf32>
+  %m = deepseek.source "m" in [] at [] : tensor<4xf32>
+  // expected-error @below {{'deepseek.select' op expects a result of shape 2x4}}
+  %0 = deepseek.select %w by %m axis 0 keep 2 groups 1 : tensor<4x4xf32>, tensor<4xf32> -> tensor<4x2xf32>
+  deepseek.yield %0 : tensor<4x2xf32>
+}
+
+// -----
+
 func.func @experts_c1(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x8xf16>, %u: tensor<8x4x8xf16>, %d: tensor<8x16x4xf16>) {
   // expected-error @below {{'deepseek.experts' op expects gate and up of [experts, i, 16], but got 'tensor<8x4x8xf16>' and 'tensor<8x4x8xf16>'}}
   %0 = deepseek.experts %x, %e, %w gate %g up %u down %d : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x8xf16>, tensor<8x4x8xf16>, tensor<8x16x4xf16> -> tensor<?x16xf32>

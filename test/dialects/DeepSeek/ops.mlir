@@ -138,6 +138,8 @@ func.func @experts(%x: tensor<?x16xf32>, %logits: tensor<?x8xf32>, %bias: tensor
   %e0, %w0 = deepseek.router %logits by #greedy : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   // CHECK: deepseek.router %{{.+}} bias %{{.+}} : tensor<8xf32> by <scoring = sigmoid, method = noaux_tc, {{.+}}> unchecked : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   %e1, %w1 = deepseek.router %logits bias %bias : tensor<8xf32> by #noaux unchecked : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  // CHECK: deepseek.router %{{.+}} by <{{.+}}> renormalize_from 4 : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  %e2, %w2 = deepseek.router %logits by #greedy renormalize_from 4 : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   // CHECK: deepseek.experts %{{.+}}, %[[E]], %[[W]] gate %[[GATE:.+]] up %[[GATE]] down %{{.+}} : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf16>, tensor<8x4x16xf16>, tensor<8x16x4xf16> -> tensor<?x16xf32>
   %0 = deepseek.experts %x, %e0, %w0 gate %gate up %gate down %down : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf16>, tensor<8x4x16xf16>, tensor<8x16x4xf16> -> tensor<?x16xf32>
   // CHECK: deepseek.experts %{{.+}}, %{{.+}}, %{{.+}} gate %{{.+}} up %{{.+}} down %{{.+}} scales %{{.+}}, %{{.+}}, %{{.+}} : tensor<8x1x1xf32>, tensor<8x1x1xf32>, tensor<8x1x1xf32> : tensor<?x16xf32>

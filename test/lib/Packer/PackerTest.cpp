@@ -257,6 +257,62 @@ TEST_F(PackerTest, ConcatenatesAndSlicesAnyAxis) {
   }
 }
 
+TEST_F(PackerTest, SelectsByImportance) {
+  // [2, 3, 4], and per matrix a moment of 4 channels; the second is zero.
+  std::vector<float> numbers(24), moments = {1, 8, 2, 0, 0, 0, 0, 0};
+  for (size_t i = 0; i < numbers.size(); ++i)
+    numbers[i] = float(i % 7) - 3;
+  Bytes source(24 * 4), moment(8 * 4);
+  std::memcpy(source.data(), numbers.data(), source.size());
+  std::memcpy(moment.data(), moments.data(), moment.size());
+  write("m", source);
+  write("moment", moment);
+  const std::string importance =
+      "%0 = deepseek.source \"t\" in [\"m\"] at [0] : tensor<2x3x4xf32>\n"
+      "%1 = deepseek.source \"i\" in [\"moment\"] at [0] : tensor<2x4xf32>\n"
+      "%2 = deepseek.importance %0 moment %1 : tensor<2x4xf32> group 1 : "
+      "tensor<2x3x4xf32> -> tensor<2x4xf32>\n";
+  std::vector<float> sums(8, 0);
+  for (size_t i = 0; i < 24; ++i) {
+    size_t at = i / 12 * 4 + i % 4;
+    sums[at] += numbers[i] * numbers[i] * (i < 12 ? moments[at] : 1);
+  }
+  Bytes expected(sums.size() * 4);
+  std::memcpy(expected.data(), sums.data(), expected.size());
+  EXPECT_EQ(packed(weight(importance + "%r = deepseek.reshape %2 : "
+                                       "tensor<2x4xf32> -> tensor<2x4xf32>",
+                          "tensor<2x4xf32>"),
+                   64),
+            [&] {
+              Bytes padded = expected;
+              padded.resize(64);
+              return padded;
+            }());
+
+  // Two of each half of the four channels, so one of each; the first of equal
+  // ones.
+  std::vector<int64_t> kept;
+  for (size_t m = 0; m < 2; ++m)
+    for (size_t half = 0; half < 2; ++half) {
+      size_t at = m * 4 + half * 2;
+      kept.push_back(int64_t(half * 2 + (sums[at + 1] > sums[at])));
+    }
+  Bytes selected = gather<float>(source, 12, [&](int64_t i) {
+    return i / 2 * 4 + kept[size_t(i / 6 * 2 + i % 2)];
+  });
+  for (int64_t chunkBytes : {4096, 4097}) {
+    PackOptions options;
+    options.chunkBytes = chunkBytes;
+    EXPECT_EQ(packed(weight(importance +
+                                "%r = deepseek.select %0 by %2 axis 2 keep 2 "
+                                "groups 2 : tensor<2x3x4xf32>, tensor<2x4xf32> "
+                                "-> tensor<2x3x2xf32>",
+                            "tensor<2x3x2xf32>"),
+                     48, options),
+              selected);
+  }
+}
+
 TEST_F(PackerTest, TransposesByAnyPermutation) {
   constexpr int64_t sizes[] = {5, 40, 3, 37};
   int64_t count = 5 * 40 * 3 * 37;

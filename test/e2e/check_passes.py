@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#
+# Holds what is compiled after lossy passes to the reference interpreter: a pass may change what a model computes, but the
+# kernels and the packer must compute what the pass wrote.
+"""Compiles models with options that change them, and compares logits with those of the reference interpreter.
+
+    check_passes.py --hadalc build/bin/hadalc --hadal-opt build/bin/hadal-opt --cases DIR --model models/abyss-tiny
+
+The interpreter runs the module that hadalc prints after the graph passes, in f64; what is compiled from it may differ by
+1e-4 of the largest |logit|. Each change must also show: by more than that from the model without it.
+"""
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+import harness
+from harness import Failure, ids, must_run
+
+np = harness.require_numpy("check_passes.py")
+
+TOLERANCE = 1e-4
+TOKENS = [3, 1, 4, 15, 9, 26, 5, 35, 8, 97, 93, 23]
+
+
+def logits_of(args, model, flags, folder):
+    """Logits of the compiled model and of the interpreter."""
+    program, file, module = folder / "product", folder / "logits.npy", folder / "graph.mlir"
+    must_run([args.hadalc, model, "-o", program, *flags], 60)
+    must_run([program, "--tokens", ids(TOKENS), "--logits", file], 60)
+    compiled = np.load(file).astype(np.float64)
+    must_run([args.hadalc, model, "--compile-to=graph", "-o", module, *flags], 60)
+    must_run([args.hadal_opt, module, "-o", folder / "ignored.mlir",
+              f"-deepseek-run=tokens={ids(TOKENS)} folder={model} npy={file}"], 120)
+    return compiled, np.load(file)
+
+
+def difference(a, b):
+    if a.shape != b.shape:
+        raise Failure(f"shapes {list(a.shape)} and {list(b.shape)}")
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+def check(args, model, flags, plain, folder):
+    compiled, reference = logits_of(args, model, flags, folder)
+    error, change = difference(compiled, reference), difference(reference, plain)
+    if not error <= TOLERANCE:
+        raise Failure(f"logits differ from the reference by {error:.1e} of the largest, at most {TOLERANCE:.0e} is allowed")
+    if not change > TOLERANCE:
+        raise Failure(f"the option changes nothing: {change:.1e} of the largest logit")
+    return f"within {error:.1e} of the reference, {change:.1e} from the model without"
+
+
+def cases(args):
+    abyss = args.model
+    yield abyss, ["--top-k=2"]
+    # A rule that does not normalize, and one with groups.
+    for name in ("deepseek", "deepseek_v2"):
+        yield args.cases / name, ["--top-k=1"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hadalc", required=True, type=Path)
+    parser.add_argument("--hadal-opt", required=True, type=Path)
+    parser.add_argument("--cases", required=True, type=Path)
+    parser.add_argument("--model", required=True, type=Path)
+    args = parser.parse_args()
+    failures, plain = 0, {}
+    with tempfile.TemporaryDirectory(prefix="hadal-e2e-") as name:
+        folder = Path(name)
+        for model, flags in cases(args):
+            what = f"{model.name} {' '.join(flags)}"
+            try:
+                if model not in plain:
+                    plain[model] = logits_of(args, model, [], folder)[1]
+                print(f"ok   {what}: {check(args, model, flags, plain[model], folder)}")
+            except Failure as failure:
+                failures += 1
+                print(f"FAIL {what}: {failure}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
