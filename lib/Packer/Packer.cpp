@@ -62,10 +62,50 @@ struct Chunk {
   size_t begin = 0, end = 0; ///< Of what is in use, in `buffer`.
 };
 
+/// Appends to a file by blocks that end at multiples of their size. A system
+/// that caches what one write brings in one page then has huge ones, which is
+/// what a program that maps the file reads fastest.
+class BlockWriter {
+public:
+  explicit BlockWriter(AtomicFile &output) : output(output) {}
+
+  bool write(const char *data, uint64_t bytes, std::string &error) {
+    while (bytes > 0) {
+      uint64_t room = blockBytes - (output.size() + rest.size()) % blockBytes,
+               now;
+      if (rest.empty() && bytes >= room) {
+        now = bytes - (output.size() + bytes) % blockBytes;
+        if (!output.write(data, now, error))
+          return false;
+      } else {
+        now = std::min(room, bytes);
+        rest.append(data, data + now);
+        if (now == room && !flush(error))
+          return false;
+      }
+      data += now;
+      bytes -= now;
+    }
+    return true;
+  }
+
+  bool flush(std::string &error) {
+    bool isGood = output.write(rest.data(), rest.size(), error);
+    rest.clear();
+    return isGood;
+  }
+
+private:
+  static constexpr uint64_t blockBytes = 2 << 20;
+
+  AtomicFile &output;
+  SmallVector<char, 0> rest;
+};
+
 /// Writes chunks on a thread of its own, while the next one is computed.
 class ChunkWriter {
 public:
-  ChunkWriter(AtomicFile &output, size_t chunkBytes) : output(output) {
+  ChunkWriter(AtomicFile &file, size_t chunkBytes) : output(file) {
     pending.buffer.reset(new char[chunkBytes + Chunk::alignment]);
     thread = std::thread([this] { run(); });
   }
@@ -94,6 +134,8 @@ public:
   std::string flush() {
     std::unique_lock<std::mutex> lock(mutex);
     changed.wait(lock, [&] { return !isFull; });
+    if (error.empty())
+      (void)output.flush(error);
     return error;
   }
 
@@ -118,7 +160,7 @@ private:
     }
   }
 
-  AtomicFile &output;
+  BlockWriter output;
   std::mutex mutex;
   std::condition_variable changed;
   Chunk pending;
