@@ -23,9 +23,9 @@ using namespace hadal_rt;
 /// of a step, shorter than what a person pays for in idle power.
 static constexpr int64_t spinNs = 100 * 1000;
 
-/// Chunks a thread gets on average, so that a slow thread holds up the others
-/// for a quarter of its share at most.
-static constexpr int64_t chunksPerThread = 4;
+/// A thread takes this part of its share of the items that are left, so that a
+/// slow one holds up the others for half of its share at most.
+static constexpr int64_t partsOfShare = 2;
 
 static int64_t nowNs() {
   timespec time;
@@ -59,22 +59,22 @@ template <typename Predicate> static bool spinUntil(Predicate done) {
   }
 }
 
-bool ThreadPool::takeChunk() {
+bool ThreadPool::takeItems() {
   uint64_t seen = ticket.load(std::memory_order_acquire);
   while (uint32_t left = uint32_t(seen)) {
     const hadal_rt_step_t *jobStep = step.load(std::memory_order_relaxed);
     hadal_rt_kernel_t jobKernel = kernel.load(std::memory_order_relaxed);
     const int64_t *jobParams = params.load(std::memory_order_relaxed);
-    int64_t jobItems = items.load(std::memory_order_relaxed);
-    int64_t size = chunkItems.load(std::memory_order_relaxed);
-    uint32_t count = chunks.load(std::memory_order_relaxed);
-    if (!ticket.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel,
+    uint32_t jobItems = items.load(std::memory_order_relaxed);
+    uint32_t taken = uint32_t(left / (uint64_t(threads) * partsOfShare));
+    taken += taken == 0;
+    if (!ticket.compare_exchange_weak(seen, seen - taken,
+                                      std::memory_order_acq_rel,
                                       std::memory_order_acquire))
       continue;
-    int64_t first = int64_t(count - left) * size;
-    int64_t last = jobItems - first < size ? jobItems : first + size;
-    jobKernel(jobStep, jobParams, first, last);
-    if (done.fetch_add(1) + 1 == count && callerSleeps.load())
+    int64_t first = int64_t(jobItems) - left;
+    jobKernel(jobStep, jobParams, first, first + taken);
+    if (done.fetch_add(taken) + taken == jobItems && callerSleeps.load())
       futexWake(done, 1);
     return true;
   }
@@ -83,7 +83,7 @@ bool ThreadPool::takeChunk() {
 
 void ThreadPool::workerLoop() {
   for (;;) {
-    while (takeChunk()) {
+    while (takeItems()) {
     }
     bool found = spinUntil([this] {
       return uint32_t(ticket.load(std::memory_order_relaxed)) != 0 ||
@@ -145,17 +145,16 @@ void ThreadPool::run(const hadal_rt_step_t *jobStep,
     jobKernel(jobStep, jobParams, 0, jobItems);
     return;
   }
-  int64_t size = jobItems / (threads * chunksPerThread);
-  size += size == 0;
-  // The remainder may make more chunks than planned, but at most twice as
-  // many: a count that fits its word, since threads are few.
-  uint32_t count = uint32_t((jobItems - 1) / size + 1);
+  // No step has that many; the words below could not count them.
+  if (jobItems > UINT32_MAX) {
+    jobKernel(jobStep, jobParams, 0, jobItems);
+    return;
+  }
+  auto count = uint32_t(jobItems);
   step.store(jobStep, std::memory_order_relaxed);
   kernel.store(jobKernel, std::memory_order_relaxed);
   params.store(jobParams, std::memory_order_relaxed);
-  items.store(jobItems, std::memory_order_relaxed);
-  chunkItems.store(size, std::memory_order_relaxed);
-  chunks.store(count, std::memory_order_relaxed);
+  items.store(count, std::memory_order_relaxed);
   done.store(0, std::memory_order_relaxed);
   ++generation;
 
@@ -164,7 +163,7 @@ void ThreadPool::run(const hadal_rt_step_t *jobStep,
   if (uint32_t asleep = sleepers.load())
     futexWake(epoch, asleep < count - 1 ? asleep : count - 1);
 
-  while (takeChunk()) {
+  while (takeItems()) {
   }
   auto isDone = [&] { return done.load(std::memory_order_acquire) == count; };
   if (spinUntil(isDone))

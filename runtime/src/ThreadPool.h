@@ -22,15 +22,17 @@ constexpr int64_t maxThreads = 1024;
 
 /// Runs dispatches on the caller's thread and on workers.
 ///
-/// A dispatch is cut into chunks. Its `ticket` holds a generation and how many
-/// chunks are still to be taken; taking one is a compare-and-swap from (g, r)
-/// to (g, r - 1). No such value ever comes twice, so a thread that succeeds
-/// has read the job of generation g, however late it came: that job cannot
-/// end, and the next cannot be written, before the chunk is done. A worker
-/// that sleeps or is descheduled is therefore never waited for.
+/// A dispatch's `ticket` holds a generation and how many items are still to be
+/// taken; taking n is a compare-and-swap from (g, r) to (g, r - n). No such
+/// value ever comes twice, so a thread that succeeds has read the job of
+/// generation g, however late it came: that job cannot end, and the next cannot
+/// be written, before those items are done. A worker that sleeps or is
+/// descheduled is therefore never waited for. A thread takes a part of what is
+/// left: many items at first, which lie side by side in memory, and single ones
+/// at the end, so that all threads end together.
 struct ThreadPool {
   alignas(64) std::atomic<uint64_t> ticket;
-  /// Chunks of the current job that are done. The caller sleeps on it.
+  /// Items of the current job that are done. The caller sleeps on it.
   alignas(64) std::atomic<uint32_t> done;
   std::atomic<uint32_t> callerSleeps;
   /// Counts jobs. Workers sleep on it.
@@ -38,13 +40,11 @@ struct ThreadPool {
   std::atomic<uint32_t> sleepers;
   std::atomic<uint32_t> stop;
   /// The job. Atomic, because a late worker may read it while it is written;
-  /// such a worker then fails to take a chunk.
+  /// such a worker then fails to take items.
   alignas(64) std::atomic<const hadal_rt_step_t *> step;
   std::atomic<hadal_rt_kernel_t> kernel;
   std::atomic<const int64_t *> params;
-  std::atomic<int64_t> items;
-  std::atomic<int64_t> chunkItems;
-  std::atomic<uint32_t> chunks;
+  std::atomic<uint32_t> items;
   /// Of the caller alone.
   alignas(64) uint32_t generation;
   int64_t threads;
@@ -63,7 +63,7 @@ struct ThreadPool {
            const int64_t *params, int64_t items);
 
 private:
-  bool takeChunk();
+  bool takeItems();
   void workerLoop();
   static void *workerMain(void *pool);
 };
