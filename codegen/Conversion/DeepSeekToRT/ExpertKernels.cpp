@@ -204,15 +204,18 @@ struct SlotGroups {
   int64_t experts;
 };
 
+/// A work item: an expert, its range [begin, end) of the list, and a group of
+/// its tiles. Groups before `groupsEnd` are items of the same call.
+struct ExpertItem {
+  Value expert, begin, end, group, groupsEnd;
+};
+
 } // namespace
 
-/// Calls \p body for each item with its expert, the expert's range of the list
-/// and its group of tiles; items past the last active expert have none.
-static void forExpertItems(
-    KernelBuilder &b, KernelOp kernel, const SlotGroups &slots,
-    int64_t itemsPerExpert,
-    function_ref<void(Value expert, Value begin, Value end, Value group)>
-        body) {
+/// Calls \p body for each item; those past the last active expert have none.
+static void forExpertItems(KernelBuilder &b, KernelOp kernel,
+                           const SlotGroups &slots, int64_t itemsPerExpert,
+                           function_ref<void(const ExpertItem &)> body) {
   b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
     Value nth = b.div(item, itemsPerExpert);
     Value count = b.toIndex(b.load(slots.active, b.index(slots.experts)));
@@ -220,21 +223,28 @@ static void forExpertItems(
       Value expert = b.toIndex(b.load(slots.active, nth));
       Value begin = b.toIndex(b.load(slots.offsets, expert));
       Value end = b.toIndex(b.load(slots.offsets, b.add(expert, 1)));
-      body(expert, begin, end, b.rem(item, itemsPerExpert));
+      // Groups of this expert that are left to this call.
+      Value group = b.rem(item, itemsPerExpert);
+      Value left = b.sub(kernel.getLast(), item);
+      Value groupsEnd = b.min(b.add(group, left), b.index(itemsPerExpert));
+      body({expert, begin, end, group, groupsEnd});
     });
   });
+}
+
+static Values slotsOf(KernelBuilder &b, Value list, ValueList entries) {
+  Values slots;
+  for (Value entry : entries)
+    slots.push_back(b.toIndex(b.load(list, entry)));
+  return slots;
 }
 
 /// Calls \p body with blocks of the slots of the list's range [begin, end).
 static void forSlotBlocks(KernelBuilder &b, Value list, Value begin, Value end,
                           ArrayRef<int64_t> sizes,
                           function_ref<void(ValueList slots)> body) {
-  forRowBlocks(b, begin, end, sizes, [&](ValueList entries) {
-    Values slots;
-    for (Value entry : entries)
-      slots.push_back(b.toIndex(b.load(list, entry)));
-    body(slots);
-  });
+  forRowBlocks(b, begin, end, sizes,
+               [&](ValueList entries) { body(slotsOf(b, list, entries)); });
 }
 
 KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
@@ -253,28 +263,30 @@ KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
     SlotGroups groups = {arguments[1], arguments[2], arguments[3], experts};
     forExpertItems(
         b, kernel, groups, ceilDiv(tiles, perItem),
-        [&](Value expert, Value begin, Value end, Value group) {
-          TiledWeight weights[] = {{arguments[4], expert, gateScales, inner},
-                                   {arguments[5], expert, upScales, inner}};
-          forTilesOfItem(b, group, tiles, perItem, [&](ValueList tile) {
+        [&](const ExpertItem &item) {
+          TiledWeight weights[] = {
+              {arguments[4], item.expert, gateScales, inner},
+              {arguments[5], item.expert, upScales, inner}};
+          forTilesOfItem(b, item.group, tiles, perItem, [&](ValueList tile) {
             auto sizes = rowBlocks(options.registers, int64_t(tile.size()) * 2);
-            forSlotBlocks(
-                b, groups.list, begin, end, sizes, [&](ValueList slots) {
-                  Values rows;
-                  for (Value slot : slots)
-                    rows.push_back(b.div(slot, topK));
-                  Values sums = multiplyTiles(b, weights, tile, input, rows);
-                  size_t half = sums.size() / 2, next = 0;
-                  for (Value t : tile)
-                    for (Value slot : slots) {
-                      Value gate = sums[next], up = sums[half + next];
-                      ++next;
-                      Value silu = b.mulf(gate, b.sigmoid(gate));
-                      storeTile(b, b.mulf(silu, up), out, slot, Value(), t,
-                                columns,
-                                /*isPadded=*/true);
-                    }
-                });
+            forSlotBlocks(b, groups.list, item.begin, item.end, sizes,
+                          [&](ValueList slots) {
+                            Values rows;
+                            for (Value slot : slots)
+                              rows.push_back(b.div(slot, topK));
+                            Values sums =
+                                multiplyTiles(b, weights, tile, input, rows);
+                            size_t half = sums.size() / 2, next = 0;
+                            for (Value t : tile)
+                              for (Value slot : slots) {
+                                Value gate = sums[next], up = sums[half + next];
+                                ++next;
+                                Value silu = b.mulf(gate, b.sigmoid(gate));
+                                storeTile(b, b.mulf(silu, up), out, slot,
+                                          Value(), t, columns,
+                                          /*isPadded=*/true);
+                              }
+                          });
           });
         });
   });
@@ -295,12 +307,13 @@ KernelOp KernelSet::expertsDown(TypeRange types, int64_t experts, int64_t inner,
     SlotGroups groups = {arguments[1], arguments[2], arguments[3], experts};
     forExpertItems(
         b, kernel, groups, ceilDiv(tiles, perItem),
-        [&](Value expert, Value begin, Value end, Value group) {
-          TiledWeight weight = {arguments[4], expert, scales, inner};
-          forTilesOfItem(b, group, tiles, perItem, [&](ValueList tile) {
+        [&](const ExpertItem &item) {
+          TiledWeight weight = {arguments[4], item.expert, scales, inner};
+          forTilesOfItem(b, item.group, tiles, perItem, [&](ValueList tile) {
             auto sizes = rowBlocks(options.registers, int64_t(tile.size()));
             forSlotBlocks(
-                b, groups.list, begin, end, sizes, [&](ValueList slots) {
+                b, groups.list, item.begin, item.end, sizes,
+                [&](ValueList slots) {
                   Values sums = multiplyTiles(b, weight, tile, input, slots);
                   size_t next = 0;
                   for (Value t : tile)
@@ -321,14 +334,15 @@ static std::string integerName(const IntegerShape &shape, int64_t experts) {
 }
 
 static IntegerWeight integerWeight(const IntegerShape &shape, Value memref,
-                                   Value scales, Value expert) {
+                                   Value scales, Value expert, Value tilesEnd) {
   return {memref,
           scales,
           expert,
           shape.inner,
           shape.bits,
           shape.group,
-          shape.activationGroup};
+          shape.activationGroup,
+          tilesEnd};
 }
 
 KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
@@ -343,29 +357,39 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
     SlotGroups groups = {arguments[3], arguments[4], arguments[5], experts};
     forExpertItems(
         b, kernel, groups, ceilDiv(tiles, perItem),
-        [&](Value expert, Value begin, Value end, Value group) {
-          IntegerWeight gateWeight =
-              integerWeight(shape, arguments[6], arguments[7], expert);
-          IntegerWeight upWeight =
-              integerWeight(shape, arguments[8], arguments[9], expert);
-          forEachTileOfItem(b, group, tiles, perItem, [&](Value tile) {
-            auto sizes = integerRowBlocks(options.registers);
-            forSlotBlocks(
-                b, groups.list, begin, end, sizes, [&](ValueList slots) {
-                  Values rows;
-                  for (Value slot : slots)
-                    rows.push_back(b.div(slot, topK));
-                  Values gates = multiplyIntegerTile(
-                      b, options.hasVNNI, gateWeight, tile, input, rows);
-                  Values ups = multiplyIntegerTile(b, options.hasVNNI, upWeight,
-                                                   tile, input, rows);
-                  for (auto [slot, gate, up] : llvm::zip(slots, gates, ups)) {
+        [&](const ExpertItem &item) {
+          Value tilesEnd =
+              b.min(b.mul(item.groupsEnd, perItem), b.index(tiles));
+          IntegerWeight weights[] = {
+              integerWeight(shape, arguments[6], arguments[7], item.expert,
+                            tilesEnd),
+              integerWeight(shape, arguments[8], arguments[9], item.expert,
+                            tilesEnd)};
+          forIntegerBlocks(
+              b, options.registers, /*weights=*/2, item.group, tiles, perItem,
+              item.begin, item.end, [&](ValueList block, ValueList entries) {
+                Values slots = slotsOf(b, groups.list, entries), rows;
+                for (Value slot : slots)
+                  rows.push_back(b.div(slot, topK));
+                // Both at once for one row; else the registers are for rows.
+                Values sums;
+                if (rows.size() == 1)
+                  sums = multiplyIntegerTiles(b, options.hasVNNI, weights,
+                                              block, input, rows);
+                else
+                  for (const IntegerWeight &weight : weights)
+                    sums.append(multiplyIntegerTiles(b, options.hasVNNI, weight,
+                                                     block, input, rows));
+                size_t half = sums.size() / 2, next = 0;
+                for (Value tile : block)
+                  for (Value slot : slots) {
+                    Value gate = sums[next], up = sums[half + next];
+                    ++next;
                     Value silu = b.mulf(gate, b.sigmoid(gate));
                     storeTile(b, b.mulf(silu, up), arguments[10], slot, Value(),
                               tile, shape.columns, /*isPadded=*/true);
                   }
-                });
-          });
+              });
         });
   });
 }
@@ -382,21 +406,23 @@ KernelOp KernelSet::integerExpertsDown(TypeRange types,
     SlotGroups groups = {arguments[3], arguments[4], arguments[5], experts};
     forExpertItems(
         b, kernel, groups, ceilDiv(tiles, perItem),
-        [&](Value expert, Value begin, Value end, Value group) {
-          IntegerWeight weight =
-              integerWeight(shape, arguments[6], arguments[7], expert);
-          forEachTileOfItem(b, group, tiles, perItem, [&](Value tile) {
-            auto sizes = integerRowBlocks(options.registers);
-            forSlotBlocks(b, groups.list, begin, end, sizes,
-                          [&](ValueList slots) {
-                            Values sums = multiplyIntegerTile(
-                                b, options.hasVNNI, weight, tile, input, slots);
-                            for (auto [slot, sum] : llvm::zip(slots, sums))
-                              storeTile(b, sum, arguments[8], slot, Value(),
-                                        tile, shape.columns,
-                                        /*isPadded=*/true);
-                          });
-          });
+        [&](const ExpertItem &item) {
+          Value tilesEnd =
+              b.min(b.mul(item.groupsEnd, perItem), b.index(tiles));
+          IntegerWeight weight = integerWeight(
+              shape, arguments[6], arguments[7], item.expert, tilesEnd);
+          forIntegerBlocks(
+              b, options.registers, /*weights=*/1, item.group, tiles, perItem,
+              item.begin, item.end, [&](ValueList block, ValueList entries) {
+                Values slots = slotsOf(b, groups.list, entries);
+                Values sums = multiplyIntegerTiles(b, options.hasVNNI, weight,
+                                                   block, input, slots);
+                size_t next = 0;
+                for (Value tile : block)
+                  for (Value slot : slots)
+                    storeTile(b, sums[next++], arguments[8], slot, Value(),
+                              tile, shape.columns, /*isPadded=*/true);
+              });
         });
   });
 }

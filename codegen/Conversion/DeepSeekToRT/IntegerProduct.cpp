@@ -78,46 +78,100 @@ static Value addProducts(KernelBuilder &b, bool hasVNNI, bool isSigned,
   return b.add(sums, products);
 }
 
-Values hadal::multiplyIntegerTile(KernelBuilder &b, bool hasVNNI,
-                                  const IntegerWeight &weight, Value tile,
-                                  const IntegerRows &input, ValueList rows) {
-  auto byteType = VectorType::get({vectorBytes}, b.getI8Type());
-  VectorType floatType = b.vectorType(tileRows);
-  bool isSigned = weight.bits == 8;
-  // A vector of bytes is two lanes' worth of 4-bit weights, or one of 8-bit.
-  int64_t lanesPerVector = weight.bits == 4 ? 2 : 1;
-  int64_t vectors = weight.activationGroup / (4 * lanesPerVector);
+namespace {
 
-  auto indices = [&](Value a, Value c) {
+/// What a product of tiles needs to know of a weight beside `IntegerWeight`.
+struct GroupLoop {
+  KernelBuilder &b;
+  bool hasVNNI;
+  ArrayRef<IntegerWeight> weights;
+  ValueList tiles;
+  const IntegerRows &input;
+  ValueList rows;
+
+  const IntegerWeight &shape() const { return weights.front(); }
+  size_t chains() const { return weights.size() * tiles.size(); }
+  /// Four columns are a lane of bytes; a vector has two lanes' worth of 4-bit
+  /// weights, or one of 8-bit.
+  int64_t lanesPerVector() const { return shape().bits == 4 ? 2 : 1; }
+  /// Vectors of a tile in a group of the inputs.
+  int64_t vectors() const {
+    return shape().activationGroup / (4 * lanesPerVector());
+  }
+  Values indices(const IntegerWeight &weight, Value tile, Value at) const {
     Values list;
     if (weight.leading)
       list.push_back(weight.leading);
-    list.append({tile, a, c});
+    list.append({tile, at, b.index(0)});
     return list;
-  };
-  /// Integer sums of one group of the inputs, as f32.
-  auto groupSums = [&](Value group) {
-    // Sums of integers are exact in any order: the short groups of 4 bits have
-    // several chains in a single row, so that none waits for the one before.
-    size_t chains = rows.size() == 1 && weight.bits == 4 ? 4 : 1;
-    Values sums;
-    for (Value row : rows)
-      sums.push_back(
-          b.broadcast(b.load(input.offsets, {row, group}), tileRows));
-    sums.append(chains - 1,
-                arith::ConstantOp::create(
-                    b, DenseElementsAttr::get(
-                           VectorType::get({tileRows}, b.getI32Type()),
-                           b.getI32IntegerAttr(0))));
-    auto step = [&](Value index, int64_t unrolled, ValueRange carried) {
-      Values next(carried);
-      Value stored =
-          b.loadVector(weight.memref, indices(index, b.index(0)), vectorBytes);
-      if (rows.size() == 1)
+  }
+  Values scales(Value group) const;
+  Values sums(Value group) const;
+  void prefetch(Value group) const;
+
+private:
+  Values step(Value index, ValueRange carried, int64_t unrolled) const;
+};
+
+} // namespace
+
+/// Scales of \p group, for each weight and tile.
+Values GroupLoop::scales(Value group) const {
+  Values result;
+  for (const IntegerWeight &weight : weights)
+    for (Value tile : tiles)
+      result.push_back(arith::ExtFOp::create(
+          b, b.vectorType(tileRows),
+          b.loadVector(weight.scales, indices(weight, tile, group), tileRows)));
+  return result;
+}
+
+/// Asks for the weights that are `prefetchBytes` after those of \p group; past
+/// a tile's end, for those of the tile that is read after it.
+void GroupLoop::prefetch(Value group) const {
+  int64_t groups = shape().inner / shape().activationGroup;
+  int64_t ahead =
+      std::clamp<int64_t>(prefetchBytes / (vectors() * vectorBytes), 1, groups);
+  Value wanted = b.add(group, ahead);
+  Value isHere = b.less(wanted, b.index(groups));
+  Value at = b.select(isHere, wanted, b.sub(wanted, b.index(groups)));
+  Value step = b.select(isHere, b.index(0), b.index(int64_t(tiles.size())));
+  int64_t ratio = shape().group / shape().activationGroup;
+  for (const IntegerWeight &weight : weights)
+    for (Value tile : tiles) {
+      Value there =
+          b.min(b.add(tile, step), b.sub(weight.tilesEnd, b.index(1)));
+      Value begin = b.mul(at, vectors());
+      for (int64_t i = 0; i < vectors(); ++i)
         memref::PrefetchOp::create(
-            b, weight.memref,
-            indices(b.add(index, prefetchBytes / vectorBytes), b.index(0)),
-            /*isWrite=*/false, /*localityHint=*/3, /*isDataCache=*/true);
+            b, weight.memref, indices(weight, there, b.add(begin, i)),
+            /*isWrite=*/false, prefetchLocality, /*isDataCache=*/true);
+      memref::PrefetchOp::create(b, weight.scales,
+                                 indices(weight, there, b.div(at, ratio)),
+                                 /*isWrite=*/false, prefetchLocality,
+                                 /*isDataCache=*/true);
+    }
+}
+
+/// Adds the products of vector \p index of each tile.
+Values GroupLoop::step(Value index, ValueRange carried,
+                       int64_t unrolled) const {
+  auto byteType = VectorType::get({vectorBytes}, b.getI8Type());
+  Values next(carried);
+  Value column = b.mul(index, lanesPerVector());
+  // Read once for all tiles.
+  SmallVector<Values> inputs(lanesPerVector());
+  for (auto [i, lane] : llvm::enumerate(inputs))
+    for (Value row : rows) {
+      Value four = b.load(input.values, {row, b.add(column, int64_t(i))});
+      lane.push_back(
+          vector::BitCastOp::create(b, byteType, b.broadcast(four, tileRows)));
+    }
+  size_t sum = 0, count = chains() * rows.size();
+  for (const IntegerWeight &weight : weights)
+    for (Value tile : tiles) {
+      Value stored = b.loadVector(weight.memref, indices(weight, tile, index),
+                                  vectorBytes);
       Values parts = {stored};
       if (weight.bits == 4) {
         // Bits that a shift of 16-bit lanes brings in from the neighbor are
@@ -132,81 +186,136 @@ Values hadal::multiplyIntegerTile(KernelBuilder &b, bool hasVNNI,
                  arith::AndIOp::create(
                      b, vector::BitCastOp::create(b, byteType, shifted), low)};
       }
-      Value column = b.mul(index, lanesPerVector);
       for (auto [i, part] : llvm::enumerate(parts))
-        for (auto [m, row] : llvm::enumerate(rows)) {
-          Value four = b.load(input.values, {row, b.add(column, int64_t(i))});
-          Value x = vector::BitCastOp::create(b, byteType,
-                                              b.broadcast(four, tileRows));
-          size_t chain =
-              m + size_t(unrolled * lanesPerVector + int64_t(i)) % chains;
-          next[chain] = addProducts(b, hasVNNI, isSigned, next[chain], part, x);
+        for (size_t m = 0; m < rows.size(); ++m) {
+          // Sums past the first `count` are further chains of the same.
+          size_t at =
+              (sum + m + count * (size_t(unrolled) * parts.size() + i)) %
+              carried.size();
+          next[at] = addProducts(b, hasVNNI, weight.bits == 8, next[at], part,
+                                 inputs[i][m]);
         }
-      return next;
-    };
-    Value first = b.mul(group, vectors);
-    int64_t unroll = std::min<int64_t>(vectors, 8);
-    if (vectors == unroll) {
-      for (int64_t i = 0; i < vectors; ++i)
-        sums = step(b.add(first, i), i, sums);
-    } else {
-      sums = b.loop(first, b.add(first, vectors), unroll, sums,
-                    [&](Value index, ValueRange carried) {
-                      Values next(carried);
-                      for (int64_t i = 0; i < unroll; ++i)
-                        next = step(b.add(index, i), i, next);
-                      return next;
-                    });
+      sum += rows.size();
     }
-    while (sums.size() > rows.size()) {
-      Value last = sums.pop_back_val();
-      sums.back() = b.add(sums.back(), last);
-    }
-    for (Value &sum : sums)
-      sum = arith::SIToFPOp::create(b, floatType, sum);
-    return sums;
+  return next;
+}
+
+/// Integer sums of one group of the inputs, as f32.
+Values GroupLoop::sums(Value group) const {
+  auto type = VectorType::get({tileRows}, b.getI32Type());
+  Value zero = arith::ConstantOp::create(
+      b, DenseElementsAttr::get(type, b.getI32IntegerAttr(0)));
+  Values sums, starts;
+  for (Value row : rows)
+    starts.push_back(
+        b.broadcast(b.load(input.offsets, {row, group}), tileRows));
+  for (size_t i = 0; i < chains(); ++i)
+    sums.append(starts);
+  // Sums of integers are exact in any order: a few of them have two chains
+  // each, so that none waits for the one before.
+  size_t count = sums.size();
+  if (count <= 4)
+    sums.append(count, zero);
+  Value first = b.mul(group, vectors());
+  int64_t unroll = std::min<int64_t>(vectors(), 8);
+  if (vectors() == unroll) {
+    for (int64_t i = 0; i < vectors(); ++i)
+      sums = step(b.add(first, i), sums, i);
+  } else {
+    sums = b.loop(first, b.add(first, vectors()), unroll, sums,
+                  [&](Value index, ValueRange carried) {
+                    Values next(carried);
+                    for (int64_t i = 0; i < unroll; ++i)
+                      next = step(b.add(index, i), next, i);
+                    return next;
+                  });
+  }
+  for (size_t i = count; i < sums.size(); ++i)
+    sums[i - count] = b.add(sums[i - count], sums[i]);
+  sums.truncate(count);
+  for (Value &sum : sums)
+    sum = arith::SIToFPOp::create(b, b.vectorType(tileRows), sum);
+  return sums;
+}
+
+Values hadal::multiplyIntegerTiles(KernelBuilder &b, bool hasVNNI,
+                                   ArrayRef<IntegerWeight> weights,
+                                   ValueList tiles, const IntegerRows &input,
+                                   ValueList rows) {
+  GroupLoop loop = {b, hasVNNI, weights, tiles, input, rows};
+  const IntegerWeight &shape = weights.front();
+  int64_t ratio = shape.group / shape.activationGroup;
+  auto inputScales = [&](Value group) {
+    Values scales;
+    for (Value row : rows)
+      scales.push_back(
+          b.broadcast(b.load(input.scales, {row, group}), tileRows));
+    return scales;
   };
-  auto inputScale = [&](Value row, Value group) {
-    return b.broadcast(b.load(input.scales, {row, group}), tileRows);
+  auto sumsOf = [&](Value group) {
+    if (rows.size() == 1)
+      loop.prefetch(group);
+    return loop.sums(group);
   };
 
-  Values zeros(rows.size(), b.f32(0, floatType));
-  int64_t ratio = weight.group / weight.activationGroup;
+  Values zeros(loop.chains() * rows.size(), b.f32(0, b.vectorType(tileRows)));
   return b.loop(
-      b.index(0), b.index(weight.inner / weight.group), 1, zeros,
+      b.index(0), b.index(shape.inner / shape.group), 1, zeros,
       [&](Value group, ValueRange carried) {
-        Value scale = arith::ExtFOp::create(
-            b, floatType,
-            b.loadVector(weight.scales, indices(group, b.index(0)), tileRows));
-        Values next;
+        Values next, scales = loop.scales(group);
         if (ratio == 1) {
-          Values sums = groupSums(group);
-          for (auto [m, row] : llvm::enumerate(rows))
-            next.push_back(b.fma(sums[m], b.mulf(scale, inputScale(row, group)),
-                                 carried[m]));
+          Values sums = sumsOf(group), inputs = inputScales(group);
+          for (auto [i, sum] : llvm::enumerate(sums)) {
+            Value scale =
+                b.mulf(scales[i / rows.size()], inputs[i % rows.size()]);
+            next.push_back(b.fma(sum, scale, carried[i]));
+          }
           return next;
         }
         Value first = b.mul(group, ratio);
         Values inner =
             b.loop(first, b.add(first, ratio), 1, zeros,
-                   [&](Value part, ValueRange innerCarried) {
-                     Values sums = groupSums(part), innerNext;
-                     for (auto [m, row] : llvm::enumerate(rows))
-                       innerNext.push_back(b.fma(sums[m], inputScale(row, part),
-                                                 innerCarried[m]));
-                     return innerNext;
+                   [&](Value part, ValueRange partial) {
+                     Values sums = sumsOf(part), inputs = inputScales(part),
+                            result;
+                     for (auto [i, sum] : llvm::enumerate(sums))
+                       result.push_back(
+                           b.fma(sum, inputs[i % rows.size()], partial[i]));
+                     return result;
                    });
-        for (auto [m, row] : llvm::enumerate(rows))
-          next.push_back(b.fma(inner[m], scale, carried[m]));
+        for (auto [i, sum] : llvm::enumerate(inner))
+          next.push_back(b.fma(sum, scales[i / rows.size()], carried[i]));
         return next;
       });
 }
 
-SmallVector<int64_t> hadal::integerRowBlocks(int64_t registers) {
+void hadal::forIntegerBlocks(
+    KernelBuilder &b, int64_t registers, int64_t weights, Value group,
+    int64_t tiles, int64_t perItem, Value first, Value last,
+    function_ref<void(ValueList tiles, ValueList rows)> body) {
+  Value begin = b.mul(group, perItem);
+  Value end = b.min(b.add(begin, perItem), b.index(tiles));
   // A row has a vector of integer sums and one of f32.
+  SmallVector<int64_t> sizes = {2, 1};
   if (registers >= 32)
-    return {12, 4, 1};
-  return {2, 1};
+    sizes = {12, 4, 1};
+  forRowBlocks(b, first, last, sizes, [&](ValueList rows) {
+    // A single row waits for memory; tiles that are read side by side make up
+    // for it.
+    int64_t most = rows.size() == 1 && registers >= 32 ? 4 / weights : 1;
+    int64_t size = std::min(most, perItem);
+    Value whole = end;
+    if (tiles % size != 0)
+      whole = b.add(begin, b.mul(b.div(b.sub(end, begin), size), size));
+    b.loop(begin, whole, size, [&](Value tile) {
+      Values block;
+      for (int64_t i = 0; i < size; ++i)
+        block.push_back(b.add(tile, i));
+      body(block, rows);
+    });
+    if (tiles % size != 0)
+      b.loop(whole, end, 1, [&](Value tile) { body(tile, rows); });
+  });
 }
 
 KernelOp KernelSet::quantizeRows(TypeRange types, int64_t columns,

@@ -19,6 +19,9 @@ struct IntegerWeight {
   int64_t bits; ///< 4 or 8.
   /// Elements of a row that share a scale of the weight, and of the input.
   int64_t group, activationGroup;
+  /// Where the tiles end that this call of the kernel reads; none past them is
+  /// asked for beforehand.
+  mlir::Value tilesEnd;
 };
 
 /// Rows of activations that `KernelSet::quantizeRows` has rounded.
@@ -32,13 +35,21 @@ struct IntegerRows {
 /// inputs: it undoes that the weights are stored, or read, as unsigned.
 int64_t integerOffset(int64_t bits, bool hasVNNI);
 
-/// Products of one tile of \p weight with \p rows: one vector of 16 a row.
+/// Products of \p rows with the tiles of \p weights, which are alike: vectors
+/// of 16, in the order of `multiplyTiles`.
 KernelBuilder::Values
-multiplyIntegerTile(KernelBuilder &b, bool hasVNNI, const IntegerWeight &weight,
-                    mlir::Value tile, const IntegerRows &input, ValueList rows);
+multiplyIntegerTiles(KernelBuilder &b, bool hasVNNI,
+                     llvm::ArrayRef<IntegerWeight> weights, ValueList tiles,
+                     const IntegerRows &input, ValueList rows);
 
-/// Sizes of row blocks, largest first, for a machine of \p registers.
-llvm::SmallVector<int64_t> integerRowBlocks(int64_t registers);
+/// Calls \p body with every pair of a block of rows of [first, last) and a
+/// block of the tiles of group \p group, of \p weights weights each; blocks
+/// are as large as \p registers allow. All tiles come for the first block of
+/// rows, then for the next.
+void forIntegerBlocks(
+    KernelBuilder &b, int64_t registers, int64_t weights, mlir::Value group,
+    int64_t tiles, int64_t perItem, mlir::Value first, mlir::Value last,
+    llvm::function_ref<void(ValueList tiles, ValueList rows)> body);
 
 } // namespace hadal
 

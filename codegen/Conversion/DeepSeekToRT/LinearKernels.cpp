@@ -117,29 +117,37 @@ KernelOp KernelSet::integerLinear(TypeRange types, const IntegerShape &shape,
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     IntegerRows input = {arguments[0], arguments[1], arguments[2]};
-    IntegerWeight weight = {arguments[3],         arguments[4], Value(),
-                            shape.inner,          shape.bits,   shape.group,
-                            shape.activationGroup};
+    IntegerWeight weight = {
+        arguments[3],
+        arguments[4],
+        Value(),
+        shape.inner,
+        shape.bits,
+        shape.group,
+        shape.activationGroup,
+        b.min(b.mul(kernel.getLast(), perItem), b.index(tiles))};
     size_t next = 5;
     Value bias = hasBias ? arguments[next++] : Value();
     Value out = arguments[next++], rowCount = arguments[next];
     bool isPadded = hasPaddedRows(out.getType(), shape.columns);
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
-      forEachTileOfItem(b, item, tiles, perItem, [&](Value tile) {
-        forRowBlocks(
-            b, b.index(0), rowCount, integerRowBlocks(options.registers),
-            [&](ValueList rows) {
-              Values sums = multiplyIntegerTile(b, options.hasVNNI, weight,
-                                                tile, input, rows);
-              for (auto [row, sum] : llvm::zip(rows, sums)) {
-                if (bias)
-                  sum = b.addf(
-                      sum, b.loadVector(bias, b.mul(tile, tileRows), tileRows));
-                storeTile(b, sum, out, row, Value(), tile, shape.columns,
-                          isPadded);
+      forIntegerBlocks(
+          b, options.registers, /*weights=*/1, item, tiles, perItem, b.index(0),
+          rowCount, [&](ValueList block, ValueList rows) {
+            Values sums = multiplyIntegerTiles(b, options.hasVNNI, weight,
+                                               block, input, rows);
+            size_t next = 0;
+            for (Value tile : block) {
+              Value added;
+              if (bias)
+                added = b.loadVector(bias, b.mul(tile, tileRows), tileRows);
+              for (Value row : rows) {
+                Value sum = sums[next++];
+                storeTile(b, bias ? b.addf(sum, added) : sum, out, row, Value(),
+                          tile, shape.columns, isPadded);
               }
-            });
-      });
+            }
+          });
     });
   });
 }

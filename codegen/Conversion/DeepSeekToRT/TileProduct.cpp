@@ -55,14 +55,18 @@ int64_t TiledWeight::columnBytes() const {
   return tileRows * type.getElementTypeBitWidth() / 8;
 }
 
-void TiledWeight::prefetch(KernelBuilder &b, Value tile, Value k,
-                           int64_t bytes) const {
+void TiledWeight::prefetch(KernelBuilder &b, Value tile, Value k, int64_t bytes,
+                           int64_t next) const {
   Values indices;
   if (leading)
     indices.push_back(leading);
-  indices.append({tile, b.add(k, bytes / columnBytes()), b.index(0)});
+  Value wanted = b.add(k, bytes / columnBytes());
+  Value isHere = b.less(wanted, b.index(inner));
+  indices.append({b.add(tile, b.select(isHere, b.index(0), b.index(next))),
+                  b.select(isHere, wanted, b.sub(wanted, b.index(inner))),
+                  b.index(0)});
   memref::PrefetchOp::create(b, memref, indices, /*isWrite=*/false,
-                             /*localityHint=*/3, /*isDataCache=*/true);
+                             prefetchLocality, /*isDataCache=*/true);
 }
 
 Values hadal::multiplyTiles(KernelBuilder &b, ArrayRef<TiledWeight> weights,
@@ -97,8 +101,8 @@ Values hadal::multiplyTiles(KernelBuilder &b, ArrayRef<TiledWeight> weights,
                       for (const TiledWeight &weight : weights)
                         if (i * weight.columnBytes() % 64 == 0)
                           for (Value tile : tiles)
-                            weight.prefetch(b, tile, b.add(k, i),
-                                            prefetchBytes);
+                            weight.prefetch(b, tile, b.add(k, i), prefetchBytes,
+                                            int64_t(tiles.size()));
                     }
                     return values;
                   });
@@ -161,13 +165,6 @@ void hadal::forTilesOfItem(KernelBuilder &b, Value group, int64_t tiles,
     b.loop(begin, b.index(tiles), 1,
            [&](Value tile) { body(ArrayRef<Value>(tile)); });
   });
-}
-
-void hadal::forEachTileOfItem(KernelBuilder &b, Value group, int64_t tiles,
-                              int64_t perItem, function_ref<void(Value)> body) {
-  Value begin = b.mul(group, perItem);
-  Value end = b.min(b.add(begin, perItem), b.index(tiles));
-  b.loop(begin, end, 1, body);
 }
 
 void hadal::storeTile(KernelBuilder &b, Value vector, Value out, Value row,

@@ -26,13 +26,18 @@ struct TiledWeight {
   Value blockScale(KernelBuilder &b, Value tile, Value block) const;
   /// Bytes of one column of a tile.
   int64_t columnBytes() const;
-  /// Asks for what is \p bytes after column \p k of a tile.
-  void prefetch(KernelBuilder &b, Value tile, Value k, int64_t bytes) const;
+  /// Asks for the column of a tile that is \p bytes after column \p k; past
+  /// its end, for the first columns of the tile \p next after it.
+  void prefetch(KernelBuilder &b, Value tile, Value k, int64_t bytes,
+                int64_t next) const;
 };
 
 /// How far ahead of a product with one row its weights are asked for: it is as
 /// fast as memory, and hardware stops at the end of each page.
 constexpr int64_t prefetchBytes = 2048;
+
+/// Into the second-level cache: the first has few misses under way at a time.
+constexpr unsigned prefetchLocality = 2;
 
 /// Where the rows of activations are read from.
 struct Rows {
@@ -69,11 +74,6 @@ void forRowBlocks(KernelBuilder &b, mlir::Value first, mlir::Value last,
 /// in a last group that has fewer, one at a time.
 void forTilesOfItem(KernelBuilder &b, mlir::Value group, int64_t tiles,
                     int64_t perItem, llvm::function_ref<void(ValueList)> body);
-
-/// Calls \p body once, in a loop over the tiles of group \p group.
-void forEachTileOfItem(KernelBuilder &b, mlir::Value group, int64_t tiles,
-                       int64_t perItem,
-                       llvm::function_ref<void(mlir::Value tile)> body);
 
 /// Stores one tile's results; past \p columns only where the row is padded.
 void storeTile(KernelBuilder &b, mlir::Value vector, mlir::Value out,

@@ -73,6 +73,13 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 // CHECK:         arith.sitofp %{{.+}} : vector<16xi32> to vector<16xf32>
 // CHECK:         math.fma
 
+// A single row asks for weights ahead, of both tiles that it reads side by side
+// with AVX-512; none is past the last tile of the call.
+
+// VNNI:          scf.for %{{.+}} -> (vector<16xf32>, vector<16xf32>)
+// CHECK:         %[[THERE:.+]] = arith.minui
+// CHECK:         memref.prefetch %{{.+}}[%[[THERE]], %{{.+}}, %{{.+}}], read, locality<2>, data : memref<2x8x64xi8>
+
 // 8-bit weights with VNNI become unsigned; with AVX2 their signs move.
 
 // CHECK-LABEL: rt.kernel @linear_int8_32x64_64_32
