@@ -100,7 +100,9 @@ def ConvertDeepSeekToRT : Pass<"convert-deepseek-to-rt", "::mlir::ModuleOp"> {
     Option<"pageTokens", "page-tokens", "int64_t", /*default=*/"32",
         "Tokens in a KV page, a multiple of 16">,
     Option<"hasVNNI", "vnni", "bool", /*default=*/"false",
-        "Multiply bytes with AVX-512 VNNI instead of AVX2">];
+        "Multiply bytes with AVX-512 VNNI instead of AVX2">,
+    Option<"describeWork", "describe-work", "bool", /*default=*/"false",
+        "Give dispatches their `work`, for profiles and reports">];
   let dependentDialects = [
     "::hadal::rt::RTDialect", "::mlir::LLVM::LLVMDialect",
     "::mlir::arith::ArithDialect",

@@ -112,6 +112,38 @@ struct StorageReport {
   }
 };
 
+/// A step of `tokens` tokens of one sequence, which has `depth` before them.
+struct StepShape {
+  int64_t tokens = 1;
+  int64_t depth = 0;
+  int64_t outputs = 1; ///< Tokens whose logits are wanted.
+};
+
+/// Bytes and operations, a multiplication and an addition being two.
+struct WorkAmount {
+  double bytes = 0, int8Ops = 0, f32Ops = 0;
+};
+
+/// One dispatch of a step: the fields of `#rt.work`, and its place.
+struct DispatchReport {
+  std::string layer; ///< The function it is in.
+  int64_t count = 1; ///< Calls of that in a step.
+  std::string op, kernel;
+  bool outputs = false, isAlternative = false;
+  int64_t weights = 0, experts = 0, expertsPerRow = 0;
+  int64_t rowBytes = 0, contextBytes = 0, windowTokens = 0;
+  int64_t rowF32Ops = 0, rowInt8Ops = 0, pairF32Ops = 0;
+
+  /// What one call does in \p step.
+  WorkAmount amountIn(const StepShape &step) const;
+};
+
+/// What a machine can do a second, for predictions.
+struct Machine {
+  double bytesPerSecond = 0, int8OpsPerSecond = 0, f32OpsPerSecond = 0;
+  double dispatchSeconds = 0; ///< Start and end of one dispatch.
+};
+
 /// What a model needs and does. Bytes are those of stored weights without the
 /// padding of tiles, and of the cache.
 struct ModelReport {
@@ -127,6 +159,9 @@ struct ModelReport {
   int64_t weightsBytes = 0; ///< Of section "weights", padding included.
   int64_t pageTokens = 0, pageBytes = 0;
   int64_t arenaPerToken = 0, arenaFixed = 0;
+  std::vector<DispatchReport> dispatches;
+  /// If it is set, the report predicts the speed of this machine.
+  std::optional<Machine> machine;
 
   /// FLOPs of one token after \p position others, and of \p tokens at once.
   int64_t decodeFlops(int64_t position) const;
@@ -164,6 +199,13 @@ struct CompileResult {
 /// - kInternal: a bug in Hadal.
 absl::Status compile(const CompileOptions &options,
                      CompileResult *result = nullptr);
+
+/// Reads a machine: `bandwidth=37GB/s,int8=2.0TOPS,f32=485GFLOPS,dispatch=3us`,
+/// the last being optional, or the path of what `hadal-bench --json` printed.
+///
+/// - kInvalidArgument: a part of \p text is not as above.
+/// - kNotFound: there is no such file, or it lacks a number.
+absl::StatusOr<Machine> parseMachine(const std::string &text);
 
 /// Checks that \p scheme is one for `CompileOptions::quantize`.
 ///

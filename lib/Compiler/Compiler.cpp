@@ -14,6 +14,7 @@
 #include "lib/Compiler/Manifest.h"
 #include "lib/Compiler/Outputs.h"
 #include "lib/Compiler/Report.h"
+#include "lib/Compiler/WorkTable.h"
 #include "lib/Packer/Packer.h"
 #include "lib/Packer/Recipe.h"
 #include "passes/Passes.h"
@@ -293,6 +294,7 @@ absl::Status Compilation::convertToRT() {
   convert.registers = target.vectorBits >= 512 ? 32 : 8;
   convert.hasVNNI = target.vectorBits >= 512 &&
                     (target.cpuFeatures & HADAL_RT_CPU_AVX512_VNNI);
+  convert.describeWork = true;
   // What no kernel is made for is refused by the conversion.
   return runPasses(
       [&](PassManager &passes) {
@@ -310,6 +312,7 @@ absl::Status Compilation::planMemory() {
     return status;
   setCpuFeatures(*module, target);
   addMemory(*module, result.report);
+  addDispatches(*module, result.report);
   return absl::OkStatus();
 }
 

@@ -6,6 +6,7 @@
 
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 #include "dialects/RT/IR/RTOps.h"
+#include "lib/Compiler/WorkTable.h"
 #include "lib/Packer/Recipe.h"
 #include "runtime/include/hadal_rt/abi.h"
 
@@ -217,7 +218,8 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
                           {"weights_bytes", report.weightsBytes}}},
       {"layout_hash", program.getLayoutHash()},
       {"active_weights_bytes", report.total.activeBytes},
-      {"operations_per_token", report.total.flopsPerToken}};
+      {"operations_per_token", report.total.flopsPerToken},
+      {"dispatches", makeWorkTable(module)}};
   // The hash of the manifest without it.
   std::string text =
       llvm::formatv("{0}", llvm::json::Value(llvm::json::Object(manifest)));

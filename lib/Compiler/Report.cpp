@@ -6,6 +6,7 @@
 
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 #include "dialects/RT/IR/RTOps.h"
+#include "lib/Compiler/Roofline.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -370,6 +371,8 @@ std::string ModelReport::toText() const {
   for (const LayerReport &layer : layers)
     row(layer);
   row(total);
+  if (machine)
+    os << predictText(*this);
   return text;
 }
 
@@ -423,5 +426,7 @@ std::string ModelReport::toJSON() const {
         {"arena_bytes_per_token", arenaPerToken},
         {"arena_bytes_fixed", arenaFixed},
         {"peak_bytes_for_steps_of_512", peakBytes(reportTokens)}};
+  if (machine)
+    object["prediction"] = predictJSON(*this);
   return llvm::formatv("{0}", llvm::json::Value(std::move(object))).str();
 }

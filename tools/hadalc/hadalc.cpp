@@ -24,10 +24,9 @@ using namespace hadal;
 enum ExitCode { Done = 0, BadInput = 1, BadUsage = 2, Bug = 3 };
 
 static const char helpText[] =
-    R"(usage: hadalc MODEL -o OUT [options]        hadalc --manifest OUT
+    R"(usage: hadalc MODEL -o OUT [options]    hadalc --manifest OUT: how it was made
 
   hadalc models/abyss-tiny -o abyss && ./abyss --prompt "Once upon a time"
-
 MODEL: a Hugging Face folder (config.json, *.safetensors), a .gguf or a .mlir.
   --emit=exe|lib|obj|mlir|llvm|asm   what OUT is (exe, beside OUT.weights;
                                      lib: OUT.a, OUT.so, OUT.h, OUT.weights)
@@ -45,11 +44,12 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), a .gguf or a .mlir.
   --embed-weights       the program carries its weights (a file beside it)
   --report[=FILE]       parameters, FLOPs, bytes and memory (no report);
                         without -o nothing else is made; --json: as JSON
+  --machine=FILE|bandwidth=37GB/s,int8=2TOPS,f32=485GFLOPS,dispatch=3us
+                        --report predicts its speed; FILE: hadal-bench --json
   --compile-to=PHASE    print the module after import, graph, rt, planned,
                         llvm-dialect, llvm or obj, to OUT or stdout, and stop
   --dump-ir=DIR         a numbered file of the IR after each pass (none)
   --library-dir=DIR     where libhadal_rt.a is (beside hadalc: ../lib)
-  --manifest            print how the product OUT was made, as JSON
   --verbose, --quiet    say what was assumed; show no progress
 )";
 
@@ -82,6 +82,7 @@ struct Flags {
   Flag maxBatch{"max-batch"};
   Flag report{"report", Flag::OptionalValue};
   Flag json{"json", Flag::Switch};
+  Flag machine{"machine"};
   Flag compileTo{"compile-to"};
   Flag dumpIR{"dump-ir"};
   Flag libraryDir{"library-dir"};
@@ -111,11 +112,12 @@ private:
 } // namespace
 
 Flag *Flags::find(llvm::StringRef name) {
-  for (Flag *flag : {&output,       &emit,    &target,      &cpu,      &weights,
-                     &embedWeights, &context, &maxBatch,    &report,   &json,
-                     &compileTo,    &dumpIR,  &libraryDir,  &manifest, &verbose,
-                     &quiet,        &help,    &version,     &quantize, &prune,
-                     &window,       &lora,    &activations, &verify,   &topK})
+  for (Flag *flag :
+       {&output,     &emit,     &target,  &cpu,   &weights,     &embedWeights,
+        &context,    &maxBatch, &report,  &json,  &compileTo,   &dumpIR,
+        &libraryDir, &manifest, &verbose, &quiet, &help,        &version,
+        &quantize,   &prune,    &window,  &lora,  &activations, &verify,
+        &topK,       &machine})
     if (name == flag->name)
       return flag;
   return name == "h" ? &help : nullptr;
@@ -379,7 +381,9 @@ static int makeOptions(const char *argv0, const Flags &flags,
   return Done;
 }
 
-static int writeReport(const Flags &flags, const ModelReport &model) {
+static int writeReport(const Flags &flags, ModelReport &model,
+                       const std::optional<Machine> &machine) {
+  model.machine = machine;
   std::string text =
       flags.json.isGiven ? model.toJSON() + "\n" : model.toText();
   const std::string &path = flags.report.value;
@@ -418,6 +422,18 @@ static int run(const char *argv0, const Flags &flags) {
   CompileOptions options;
   if (int code = makeOptions(argv0, flags, options))
     return code;
+  std::optional<Machine> machine;
+  if (flags.machine.isGiven) {
+    if (!flags.report.isGiven)
+      return failUsage("--machine needs --report");
+    absl::StatusOr<Machine> parsed = parseMachine(flags.machine.value);
+    if (!parsed.ok()) {
+      std::string why = "--machine " + std::string(parsed.status().message());
+      return absl::IsNotFound(parsed.status()) ? fail(BadInput, why)
+                                               : failUsage(why);
+    }
+    machine = *parsed;
+  }
   ProgressLine progress(!flags.quiet.isGiven && ::isatty(STDERR_FILENO));
   options.progress = [&](const Progress &p) { progress.show(p); };
   CompileResult result;
@@ -431,7 +447,8 @@ static int run(const char *argv0, const Flags &flags) {
   if (flags.verbose.isGiven)
     for (const std::string &fallback : result.fallbacks)
       llvm::errs() << "hadalc: note: " << fallback << '\n';
-  return flags.report.isGiven ? writeReport(flags, result.report) : Done;
+  return flags.report.isGiven ? writeReport(flags, result.report, machine)
+                              : Done;
 }
 
 int main(int argc, char **argv) {

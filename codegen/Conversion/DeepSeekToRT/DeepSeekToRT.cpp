@@ -3,6 +3,7 @@
 // Forms dispatches: functions of deepseek ops become host functions that
 // allocate buffers in the arena and dispatch one kernel after the other.
 
+#include "codegen/Conversion/DeepSeekToRT/DescribeWork.h"
 #include "codegen/Conversion/DeepSeekToRT/IntegerProduct.h"
 #include "codegen/Passes.h"
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
@@ -91,6 +92,7 @@ struct Program {
   SymbolTable symbols;
   KernelSet kernels;
   KernelOptions options;
+  bool describesWork = false;
   int64_t context = 0;
   int64_t weightsBytes = 0;
   std::optional<PageLayout> page;
@@ -329,8 +331,17 @@ LogicalResult FunctionConverter::run(bool isEntry) {
     return failure();
   for (Operation &op : from.front()) {
     b.setLoc(op.getLoc());
+    Operation *last = &to.front().back();
     if (failed(convert(&op)))
       return failure();
+    auto isOfOutputs = [&](Value value) { return outputs.contains(value); };
+    if (program.describesWork)
+      describeWork(
+          &op,
+          llvm::make_range(std::next(last->getIterator()), to.front().end()),
+          mapping,
+          llvm::any_of(op.getOperands(), isOfOutputs) ||
+              llvm::any_of(op.getResults(), isOfOutputs));
   }
   program.symbols.erase(from);
   program.symbols.insert(to);
@@ -856,6 +867,7 @@ struct ConvertDeepSeekToRT
       return signalPassFailure();
     }
     Program program(module, options);
+    program.describesWork = describeWork;
     program.context = model.getContextLength();
 
     auto entry = program.symbols.lookup<func::FuncOp>(model.getEntry());

@@ -40,6 +40,23 @@ void RTDialect::initialize() {
       >();
 }
 
+LogicalResult
+WorkAttr::verify(llvm::function_ref<InFlightDiagnostic()> emitError,
+                 StringRef op, bool outputs, bool alternative, int64_t weights,
+                 int64_t experts, int64_t expertsPerRow, int64_t rowBytes,
+                 int64_t contextBytes, int64_t windowTokens, int64_t rowF32Ops,
+                 int64_t rowInt8Ops, int64_t pairF32Ops) {
+  for (int64_t number :
+       {weights, experts, expertsPerRow, rowBytes, contextBytes, windowTokens,
+        rowF32Ops, rowInt8Ops, pairF32Ops})
+    if (number < 0) // C1
+      return emitError() << "expects numbers >= 0, but got " << number;
+  if (expertsPerRow > experts) // C1
+    return emitError() << "expects experts_per_row <= experts, but got "
+                       << expertsPerRow << " and " << experts;
+  return success();
+}
+
 LogicalResult ProgramOp::verify() {
   for (int64_t size :
        {int64_t(getVocab()), int64_t(getHidden()), int64_t(getLayers()),

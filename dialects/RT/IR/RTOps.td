@@ -212,19 +212,73 @@ def RT_ReturnOp : RT_Op<"return", [Pure, Terminator, HasParent<"KernelOp">]> {
   let assemblyFormat = "attr-dict";
 }
 
+def RT_WorkAttr : AttrDef<RT_Dialect, "Work"> {
+  let mnemonic = "work";
+  let summary = "What a dispatch reads and computes, as a formula of the step";
+  let description = [{
+    `op` is the deepseek op that the dispatch is part of. A row is a token of
+    the step or, with `outputs`, one whose logits are wanted. In a step of r
+    rows, whose sequences have c tokens with the new ones, and where p pairs of
+    a token and one that it attends to are computed, the dispatch
+
+    - reads `weights` bytes of weights; with `experts`, which a row chooses
+      `experts_per_row` of, those of the experts that any row chose;
+    - reads or writes `row_bytes * r` bytes of buffers, of its table's rows and
+      of the cache that it appends to;
+    - reads `context_bytes * c` bytes of the cache, where a row attends to at
+      most `window_tokens`, 0 being all before it;
+    - adds or multiplies `row_f32_ops * r + pair_f32_ops * p` times in floating
+      point and `row_int8_ops * r` times in integers, in products with weights
+      and in attention; the rest is not counted.
+
+    With `alternative`, another dispatch does the same in steps of other sizes,
+    and this one then has no items. Defaults are zero.
+    - (C1) no number is negative, and `experts_per_row <= experts`.
+
+    ```mlir
+    #rt.work<op = "linear", weights = 8192, row_bytes = 512,
+             row_f32_ops = 8192>
+    ```
+  }];
+  let parameters = (ins
+    StringRefParameter<"The deepseek op">:$op,
+    DefaultValuedParameter<"bool", "false">:$outputs,
+    DefaultValuedParameter<"bool", "false">:$alternative,
+    DefaultValuedParameter<"int64_t", "0">:$weights,
+    DefaultValuedParameter<"int64_t", "0">:$experts,
+    DefaultValuedParameter<"int64_t", "0">:$experts_per_row,
+    DefaultValuedParameter<"int64_t", "0">:$row_bytes,
+    DefaultValuedParameter<"int64_t", "0">:$context_bytes,
+    DefaultValuedParameter<"int64_t", "0">:$window_tokens,
+    DefaultValuedParameter<"int64_t", "0">:$row_f32_ops,
+    DefaultValuedParameter<"int64_t", "0">:$row_int8_ops,
+    DefaultValuedParameter<"int64_t", "0">:$pair_f32_ops);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+}
+
 def RT_DispatchOp : RT_Op<"dispatch",
     [DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "Runs a kernel over work items and waits for all of them";
   let description = [{
     - (C1) `kernel` is an `rt.kernel` whose argument types are those of
       `arguments`: a kernel and a layout that do not match do not compile.
+
+    `work`, if it is there, says what profiles and reports should count.
   }];
   let arguments = (ins RT_StepType:$step, FlatSymbolRefAttr:$kernel,
-                       Index:$items, Variadic<AnyType>:$arguments);
+                       Index:$items, Variadic<AnyType>:$arguments,
+                       OptionalAttr<RT_WorkAttr>:$work);
   let assemblyFormat = [{
     $kernel `items` $items `of` $step `(` $arguments `)` attr-dict `:`
     type($arguments)
   }];
+  let builders = [OpBuilder<(ins "::mlir::Value":$step,
+      "::mlir::FlatSymbolRefAttr":$kernel, "::mlir::Value":$items,
+      "::mlir::ValueRange":$arguments), [{
+    build($_builder, $_state, step, kernel, items, arguments,
+          /*work=*/nullptr);
+  }]>];
 }
 
 #endif // HADAL_RT_OPS

@@ -134,3 +134,13 @@ func.func @dispatch_c1_types(%step: !rt.step, %i: index, %out: memref<?x32xf32>)
   rt.dispatch @kernel items %i of %step(%out) : memref<?x32xf32>
   return
 }
+
+// -----
+
+// expected-error @below {{expects numbers >= 0, but got -1}}
+func.func private @work_c1() attributes {w = #rt.work<op = "linear", row_bytes = -1>}
+
+// -----
+
+// expected-error @below {{expects experts_per_row <= experts, but got 9 and 8}}
+func.func private @work_c1_experts() attributes {w = #rt.work<op = "experts", experts = 8, experts_per_row = 9>}

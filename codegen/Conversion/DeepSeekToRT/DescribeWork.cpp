@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Says of dispatches what they read and compute. The rule is one for all ops
+// that read weights in tiles, so that an op that joins several products needs
+// none of its own.
+
+#include "codegen/Conversion/DeepSeekToRT/DescribeWork.h"
+
+#include "codegen/Conversion/DeepSeekToRT/Kernels.h"
+#include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "dialects/RT/IR/RTOps.h"
+
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace hadal;
+using namespace hadal::deepseek;
+
+static int64_t bytesOf(ShapedType type) {
+  return type.getNumElements() * type.getElementTypeBitWidth() / 8;
+}
+
+/// Whether \p operand of \p op is what integers are scaled or shifted by, not
+/// a matrix.
+static bool isScaleOrZero(Operation *op, Value operand) {
+  return TypeSwitch<Operation *, bool>(op)
+      .Case<LinearOp, LMHeadOp>([&](auto op) {
+        return operand == op.getScales() || operand == op.getZeros();
+      })
+      .Case([&](ExpertsOp op) {
+        return llvm::is_contained(op.getScales(), operand) ||
+               llvm::is_contained(op.getZeros(), operand);
+      })
+      .Default(false);
+}
+
+/// Whether \p op reads rows of its static operands, one a token, not all.
+static bool readsRowsOfTables(Operation *op) {
+  return isa<EmbedOp, RotaryOp>(op);
+}
+
+/// Bytes of \p buffer that one row of the step reads or writes; 0 if it does
+/// not grow with them.
+static int64_t rowBytesOf(Value buffer) {
+  auto type = cast<MemRefType>(buffer.getType());
+  if (type.getRank() == 0 || !type.isDynamicDim(0))
+    return 0;
+  if (auto alloc = buffer.getDefiningOp<rt::AllocOp>())
+    return int64_t(alloc.getPerToken());
+  return bytesOf(type.clone(type.getShape().drop_front().empty()
+                                ? ArrayRef<int64_t>(1)
+                                : type.getShape().drop_front(),
+                            type.getElementType()));
+}
+
+/// A buffer that is not of the arena: a weight.
+static bool isWeight(Value buffer) {
+  return cast<MemRefType>(buffer.getType()).hasStaticShape() &&
+         !buffer.getDefiningOp<rt::AllocOp>();
+}
+
+namespace {
+
+/// The fields of an `rt::WorkAttr`.
+struct Work {
+  int64_t weights = 0, experts = 0, expertsPerRow = 0;
+  int64_t rowBytes = 0, contextBytes = 0, windowTokens = 0;
+  int64_t rowF32Ops = 0, rowInt8Ops = 0, pairF32Ops = 0;
+  /// The operands of the op whose products these are.
+  SmallVector<Value> read;
+};
+
+} // namespace
+
+/// Adds the products of \p op with weight \p operand, `[.., rows, inner]`.
+static void addProduct(Operation *op, Value operand, Work &work) {
+  auto type = cast<RankedTensorType>(operand.getType());
+  int64_t operations = 2 * type.getNumElements();
+  if (auto experts = dyn_cast<ExpertsOp>(op))
+    operations = operations / type.getDimSize(0) *
+                 cast<RankedTensorType>(experts.getExperts().getType())
+                     .getShape()
+                     .back();
+  (op->hasAttr("activation_group") ? work.rowInt8Ops : work.rowF32Ops) +=
+      operations;
+}
+
+/// Adds attention of \p heads over \p cache, read by a dispatch that takes the
+/// query.
+static void addAttention(KVCacheType cache, int64_t heads, Work &work) {
+  work.pairF32Ops += 2 * heads * (cache.getKeyDim() + cache.getValueDim());
+  PageLayout page = PageLayout::get(cache, /*pageTokens=*/32);
+  work.contextBytes += page.layerBytes() / page.pageTokens;
+}
+
+static Work getWork(Operation *op, rt::DispatchOp dispatch,
+                    const IRMapping &mapping) {
+  Work work;
+  auto takes = [&](Value operand) {
+    Value buffer = mapping.lookupOrNull(operand);
+    return buffer && llvm::is_contained(dispatch.getArguments(), buffer);
+  };
+  for (Value argument : dispatch.getArguments()) {
+    auto type = dyn_cast<MemRefType>(argument.getType());
+    if (!type)
+      continue;
+    if (!isWeight(argument))
+      work.rowBytes += rowBytesOf(argument);
+    else if (readsRowsOfTables(op))
+      work.rowBytes += bytesOf(type) / type.getDimSize(0);
+    else
+      work.weights += bytesOf(type);
+  }
+  for (Value operand : op->getOperands()) {
+    auto type = dyn_cast<RankedTensorType>(operand.getType());
+    if (!type || !isa_and_nonnull<TiledAttr>(type.getEncoding()) ||
+        !takes(operand) || readsRowsOfTables(op))
+      continue;
+    if (!isScaleOrZero(op, operand)) {
+      addProduct(op, operand, work);
+      work.read.push_back(operand);
+    }
+    if (auto experts = dyn_cast<ExpertsOp>(op)) {
+      work.experts = type.getDimSize(0);
+      work.expertsPerRow =
+          cast<RankedTensorType>(experts.getExperts().getType())
+              .getShape()
+              .back();
+    }
+  }
+  TypeSwitch<Operation *>(op).Case<AttentionOp, AbsorbedAttentionOp>(
+      [&](auto attention) {
+        if (!takes(attention.getQuery()))
+          return;
+        addAttention(cast<KVCacheType>(attention.getCache().getType()),
+                     attention.getHeads(), work);
+        if (WindowAttr window = attention.getWindowAttr())
+          work.windowTokens = window.getTokens() + window.getSink();
+        work.read.push_back(attention.getQuery());
+      });
+  return work;
+}
+
+void hadal::describeWork(Operation *op,
+                         llvm::iterator_range<Block::iterator> made,
+                         const IRMapping &mapping, bool hasOutputRows) {
+  // What takes the same weights or query as a later dispatch is for steps of
+  // other sizes.
+  llvm::SmallDenseSet<Value> taken;
+  for (Operation &one : llvm::reverse(made)) {
+    auto dispatch = dyn_cast<rt::DispatchOp>(one);
+    if (!dispatch)
+      continue;
+    Work work = getWork(op, dispatch, mapping);
+    bool isAlternative = !work.read.empty();
+    for (Value value : work.read)
+      isAlternative &= !taken.insert(value).second;
+    dispatch.setWorkAttr(rt::WorkAttr::get(
+        op->getContext(), op->getName().stripDialect(), hasOutputRows,
+        isAlternative, work.weights, work.experts, work.expertsPerRow,
+        work.rowBytes, work.contextBytes, work.windowTokens, work.rowF32Ops,
+        work.rowInt8Ops, work.pairF32Ops));
+  }
+}

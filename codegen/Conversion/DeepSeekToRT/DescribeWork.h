@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Says of dispatches what they read and compute.
+
+#ifndef HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_DESCRIBEWORK_H
+#define HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_DESCRIBEWORK_H
+
+#include "mlir/IR/Block.h"
+#include "mlir/IR/IRMapping.h"
+
+namespace hadal {
+
+/// Gives a `work` to each dispatch among \p made, what deepseek op \p op
+/// became.
+///
+/// Bytes follow from the buffers that a dispatch takes. Operations are those of
+/// \p op, and go to the dispatches that take its weights or its query.
+///
+/// \param mapping What the operands of \p op became.
+/// \param hasOutputRows Rows are those whose logits are wanted.
+void describeWork(mlir::Operation *op,
+                  llvm::iterator_range<mlir::Block::iterator> made,
+                  const mlir::IRMapping &mapping, bool hasOutputRows);
+
+} // namespace hadal
+
+#endif // HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_DESCRIBEWORK_H

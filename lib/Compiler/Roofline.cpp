@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Predicts how long a step takes from what its dispatches read and compute.
+
+#include "lib/Compiler/Roofline.h"
+
+#include "absl/strings/str_cat.h"
+#include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringSwitch.h"
+#include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/MemoryBuffer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <tuple>
+
+using namespace hadal;
+using llvm::StringRef;
+
+/// Tokens of the prefill, and tokens before either, that are predicted.
+static constexpr int64_t prefillTokens = 512;
+static constexpr int64_t depths[] = {0, 4096};
+
+//===----------------------------------------------------------------------===//
+// Machines
+//===----------------------------------------------------------------------===//
+
+/// Reads "37GB/s" for \p unit "B/s". A prefix is a power of 1000.
+static std::optional<double> parseQuantity(StringRef text, StringRef unit) {
+  if (!text.consume_back(unit))
+    return std::nullopt;
+  double scale = 1;
+  if (!text.empty())
+    if (double prefix = llvm::StringSwitch<double>(text.take_back(1))
+                            .Case("u", 1e-6)
+                            .Case("n", 1e-9)
+                            .Case("m", 1e-3)
+                            .Case("k", 1e3)
+                            .Case("M", 1e6)
+                            .Case("G", 1e9)
+                            .Case("T", 1e12)
+                            .Default(0)) {
+      scale = prefix;
+      text = text.drop_back();
+    }
+  double value;
+  if (text.getAsDouble(value) || !std::isfinite(value) || value < 0)
+    return std::nullopt;
+  return value * scale;
+}
+
+static absl::Status parseItem(StringRef item, Machine &machine) {
+  auto [key, text] = item.split('=');
+  double *target = llvm::StringSwitch<double *>(key)
+                       .Case("bandwidth", &machine.bytesPerSecond)
+                       .Case("int8", &machine.int8OpsPerSecond)
+                       .Case("f32", &machine.f32OpsPerSecond)
+                       .Case("dispatch", &machine.dispatchSeconds)
+                       .Default(nullptr);
+  if (!target)
+    return absl::InvalidArgumentError(absl::StrCat(
+        "has '", item.str(),
+        "', expected bandwidth=, int8=, f32= or dispatch= and a value"));
+  const char *unit = key == "bandwidth"  ? "B/s"
+                     : key == "int8"     ? "OPS"
+                     : key == "dispatch" ? "s"
+                                         : "FLOPS";
+  std::optional<double> value = parseQuantity(text, unit);
+  if (!value)
+    return absl::InvalidArgumentError(absl::StrCat(
+        "has '", item.str(), "', expected a number with the unit ", unit,
+        ", as in ", key == "dispatch" ? "3u" : "2.5T", unit));
+  *target = *value;
+  return absl::OkStatus();
+}
+
+static absl::Status readBenchResult(const std::string &path, Machine &machine) {
+  auto buffer = llvm::MemoryBuffer::getFile(path);
+  if (!buffer)
+    return absl::NotFoundError(
+        absl::StrCat("names '", path,
+                     "', which cannot be read: ", buffer.getError().message()));
+  auto json = llvm::json::parse((*buffer)->getBuffer());
+  if (!json) {
+    llvm::consumeError(json.takeError());
+    return absl::NotFoundError(
+        absl::StrCat("names '", path, "', which is not JSON"));
+  }
+  const llvm::json::Object *object = json->getAsObject();
+  for (auto [key, target] :
+       {std::pair("read_bytes_per_s", &machine.bytesPerSecond),
+        std::pair("int8_operations_per_s", &machine.int8OpsPerSecond),
+        std::pair("f32_operations_per_s", &machine.f32OpsPerSecond),
+        std::pair("dispatch_s", &machine.dispatchSeconds)}) {
+    const llvm::json::Object *samples =
+        object ? object->getObject(key) : nullptr;
+    std::optional<double> value =
+        samples ? samples->getNumber("median") : std::nullopt;
+    if (!value)
+      return absl::NotFoundError(
+          absl::StrCat("names '", path, "', which has no '", key,
+                       "' as `hadal-bench --json` prints it"));
+    *target = *value;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Machine> hadal::parseMachine(const std::string &text) {
+  Machine machine;
+  if (StringRef(text).contains('=')) {
+    for (StringRef item : llvm::split(text, ','))
+      if (absl::Status status = parseItem(item, machine); !status.ok())
+        return status;
+  } else if (absl::Status status = readBenchResult(text, machine);
+             !status.ok()) {
+    return status;
+  }
+  for (auto [key, value] : {std::pair("bandwidth", machine.bytesPerSecond),
+                            std::pair("int8", machine.int8OpsPerSecond),
+                            std::pair("f32", machine.f32OpsPerSecond)})
+    if (!(value > 0))
+      return absl::InvalidArgumentError(
+          absl::StrCat("has no ", key, "=, or a ", key, " of zero"));
+  return machine;
+}
+
+//===----------------------------------------------------------------------===//
+// Prediction
+//===----------------------------------------------------------------------===//
+
+WorkAmount DispatchReport::amountIn(const StepShape &step) const {
+  double rows = double(outputs ? step.outputs : step.tokens);
+  auto tokens = double(step.tokens), depth = double(step.depth);
+  // The first `growing` tokens see all before them, the others a window.
+  double growing = tokens, context = depth + tokens;
+  if (windowTokens > 0) {
+    growing = std::clamp(double(windowTokens) - depth, 0.0, tokens);
+    context = std::min(context, double(windowTokens) - 1 + tokens);
+  }
+  double pairs = growing * (depth + (growing + 1) / 2) +
+                 (tokens - growing) * double(windowTokens);
+  double read = 1;
+  // Of the experts, those that some row chose, if it chooses evenly.
+  if (experts)
+    read -= std::pow(1 - double(expertsPerRow) / double(experts), rows);
+  return {(rows > 0 ? double(weights) * read : 0) + double(rowBytes) * rows +
+              double(contextBytes) * context,
+          double(rowInt8Ops) * rows,
+          double(rowF32Ops) * rows + double(pairF32Ops) * pairs};
+}
+
+namespace {
+
+/// Dispatches of one op in one kind of layer, over a step.
+struct PredictedOp {
+  std::string layer, op;
+  WorkAmount amount;
+  double byteSeconds = 0, operationSeconds = 0, seconds = 0;
+
+  const char *bound() const {
+    return operationSeconds > byteSeconds ? "operations"
+           : 2 * byteSeconds < seconds    ? "dispatch"
+                                          : "bytes";
+  }
+};
+
+struct Prediction {
+  StepShape step;
+  std::vector<PredictedOp> ops;
+  PredictedOp total;
+};
+
+} // namespace
+
+static Prediction predict(const ModelReport &report, const StepShape &step) {
+  const Machine &machine = *report.machine;
+  llvm::MapVector<std::pair<StringRef, StringRef>, PredictedOp> ops;
+  Prediction result{step, {}, {}};
+  for (const DispatchReport &dispatch : report.dispatches) {
+    if (dispatch.isAlternative)
+      continue;
+    WorkAmount amount = dispatch.amountIn(step);
+    double bytes = amount.bytes / machine.bytesPerSecond;
+    double operations = amount.int8Ops / machine.int8OpsPerSecond +
+                        amount.f32Ops / machine.f32OpsPerSecond;
+    double seconds = std::max(bytes, operations) + machine.dispatchSeconds;
+    auto count = double(dispatch.count);
+    PredictedOp &op = ops[{dispatch.layer, dispatch.op}];
+    op.layer = dispatch.layer;
+    op.op = dispatch.op;
+    for (PredictedOp *sum : {&op, &result.total}) {
+      sum->amount.bytes += count * amount.bytes;
+      sum->amount.int8Ops += count * amount.int8Ops;
+      sum->amount.f32Ops += count * amount.f32Ops;
+      sum->byteSeconds += count * bytes;
+      sum->operationSeconds += count * operations;
+      sum->seconds += count * seconds;
+    }
+  }
+  for (auto &[key, op] : ops)
+    result.ops.push_back(op);
+  llvm::sort(result.ops, [](const PredictedOp &a, const PredictedOp &b) {
+    return std::tie(b.seconds, a.layer, a.op) <
+           std::tie(a.seconds, b.layer, b.op);
+  });
+  return result;
+}
+
+/// The steps that are predicted: those that fit into the context.
+static std::vector<StepShape> getSteps(const ModelReport &report) {
+  std::vector<StepShape> steps;
+  for (int64_t tokens : {int64_t(1), prefillTokens})
+    for (int64_t depth : depths)
+      if (depth + tokens <= report.contextTokens)
+        steps.push_back({tokens, depth, 1});
+  return steps;
+}
+
+std::string hadal::predictText(const ModelReport &report) {
+  const Machine &machine = *report.machine;
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  os << llvm::formatv(
+            "\npredicted for {0:f1} GB/s, {1:f2} TOPS in int8, {2:f0} "
+            "GFLOPS in f32, {3:f1} us a dispatch\n",
+            machine.bytesPerSecond * 1e-9, machine.int8OpsPerSecond * 1e-12,
+            machine.f32OpsPerSecond * 1e-9, machine.dispatchSeconds * 1e6)
+            .str();
+  for (const StepShape &step : getSteps(report)) {
+    Prediction prediction = predict(report, step);
+    const PredictedOp &total = prediction.total;
+    os << llvm::formatv("\n{0} of {1} after {2}: {3:f2} ms, {4:f1} tokens/s\n",
+                        step.tokens == 1 ? "decode" : "prefill", step.tokens,
+                        step.depth, total.seconds * 1e3,
+                        double(step.tokens) / total.seconds)
+              .str();
+    os << llvm::formatv("  {0,-17} {1,-18} {2,7} {3,8} {4,6} {5,5}  {6}\n",
+                        "layer", "op", "MB", "MOP", "ms", "share", "bound")
+              .str();
+    for (const PredictedOp &op : prediction.ops)
+      if (double share = op.seconds / total.seconds; share >= 0.005)
+        os << llvm::formatv("  {0,-17} {1,-18} {2,7:f1} {3,8:f0} {4,6:f1} "
+                            "{5,4:f0}%  {6}\n",
+                            StringRef(op.layer).take_front(17),
+                            StringRef(op.op).take_front(18),
+                            op.amount.bytes * 1e-6,
+                            (op.amount.int8Ops + op.amount.f32Ops) * 1e-6,
+                            op.seconds * 1e3, share * 100, op.bound())
+                  .str();
+  }
+  return text;
+}
+
+static llvm::json::Object toObject(const PredictedOp &op) {
+  return llvm::json::Object{{"bytes", op.amount.bytes},
+                            {"int8_operations", op.amount.int8Ops},
+                            {"f32_operations", op.amount.f32Ops},
+                            {"seconds", op.seconds},
+                            {"bound", op.bound()}};
+}
+
+llvm::json::Object hadal::predictJSON(const ModelReport &report) {
+  const Machine &machine = *report.machine;
+  llvm::json::Array steps;
+  for (const StepShape &step : getSteps(report)) {
+    Prediction prediction = predict(report, step);
+    llvm::json::Array ops;
+    for (const PredictedOp &op : prediction.ops) {
+      llvm::json::Object object = toObject(op);
+      object["layer"] = op.layer;
+      object["op"] = op.op;
+      ops.push_back(std::move(object));
+    }
+    llvm::json::Object object = toObject(prediction.total);
+    object["kind"] = step.tokens == 1 ? "decode" : "prefill";
+    object["tokens"] = step.tokens;
+    object["depth"] = step.depth;
+    object["tokens_per_s"] = double(step.tokens) / prediction.total.seconds;
+    object["ops"] = std::move(ops);
+    steps.push_back(std::move(object));
+  }
+  return llvm::json::Object{
+      {"machine",
+       llvm::json::Object{{"read_bytes_per_s", machine.bytesPerSecond},
+                          {"int8_operations_per_s", machine.int8OpsPerSecond},
+                          {"f32_operations_per_s", machine.f32OpsPerSecond},
+                          {"dispatch_s", machine.dispatchSeconds}}},
+      {"steps", std::move(steps)}};
+}
