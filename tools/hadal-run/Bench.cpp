@@ -7,17 +7,18 @@
 #include "Bench.h"
 
 #include "Options.h"
+#include "Probes.h"
 #include "Product.h"
+#include "Profile.h"
+#include "WorkTable.h"
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <getopt.h>
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include <memory>
+#include <unistd.h>
 
 using namespace hadal;
 using namespace hadal::run;
@@ -31,23 +32,9 @@ struct BenchOptions {
   int64_t threads = 0;
   int64_t repeats = 3;
   std::string weightsPath;
+  std::string tracePath; ///< Empty: none.
+  bool profile = false;
   bool json = false;
-};
-
-/// What several repeats of a measurement gave.
-struct Samples {
-  std::vector<double> values;
-
-  void add(double value) {
-    values.insert(std::upper_bound(values.begin(), values.end(), value), value);
-  }
-  double min() const { return values.front(); }
-  double max() const { return values.back(); }
-  double median() const {
-    size_t half = values.size() / 2;
-    return values.size() % 2 ? values[half]
-                             : (values[half - 1] + values[half]) / 2;
-  }
 };
 
 struct Measurement {
@@ -55,197 +42,23 @@ struct Measurement {
   int64_t tokens;
   int64_t depth;
   Samples tokensPerSecond;
-  /// Weights and KV pages that the step of one token reads.
-  double bytesPerToken;
+  Work work; ///< Of all tokens.
+  std::vector<ProfileEntry> profile;
+
+  double secondsPerToken() const { return 1 / tokensPerSecond.median(); }
+};
+
+/// One line on a terminal that says what is being measured.
+class ProgressLine {
+public:
+  ~ProgressLine() { show(""); }
+  void show(const std::string &text) const {
+    if (isatty(STDERR_FILENO))
+      fprintf(stderr, "\r\033[K%s", text.c_str());
+  }
 };
 
 } // namespace
-
-//===----------------------------------------------------------------------===//
-// The machine
-//===----------------------------------------------------------------------===//
-
-// The probes are models that compute nothing: their steps run on the threads
-// of a session, as those of a real one do.
-
-/// More than the caches of most machines.
-static constexpr int64_t probeBytes = int64_t(512) << 20;
-static constexpr int64_t probeItemBytes = 256 << 10;
-
-#if defined(__x86_64__)
-__attribute__((target("avx2"))) static uint64_t sumAvx2(const char *data,
-                                                        int64_t bytes) {
-  __m256i sums[4] = {};
-  for (int64_t i = 0; i < bytes; i += 128)
-    for (int64_t j = 0; j < 4; ++j)
-      sums[j] = _mm256_xor_si256(
-          sums[j], _mm256_load_si256(
-                       reinterpret_cast<const __m256i *>(data + i + 32 * j)));
-  __m256i sum = _mm256_xor_si256(_mm256_xor_si256(sums[0], sums[1]),
-                                 _mm256_xor_si256(sums[2], sums[3]));
-  return uint64_t(_mm256_extract_epi64(sum, 0)) ^
-         uint64_t(_mm256_extract_epi64(sum, 1)) ^
-         uint64_t(_mm256_extract_epi64(sum, 2)) ^
-         uint64_t(_mm256_extract_epi64(sum, 3));
-}
-#endif
-
-static uint64_t sumPlain(const char *data, int64_t bytes) {
-  auto *words = reinterpret_cast<const uint64_t *>(data);
-  uint64_t sums[4] = {};
-  for (int64_t i = 0; i < bytes / 8; i += 4)
-    for (int64_t j = 0; j < 4; ++j)
-      sums[j] ^= words[i + j];
-  return sums[0] ^ sums[1] ^ sums[2] ^ sums[3];
-}
-
-static uint64_t sum(const char *data, int64_t bytes) {
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2"))
-    return sumAvx2(data, bytes);
-#endif
-  return sumPlain(data, bytes);
-}
-
-/// Reads items [first, last) of the arena; touches them first if token 0 asks.
-static void readItems(const hadal_rt_step_t *step, const int64_t *params,
-                      int64_t first, int64_t last) {
-  for (int64_t i = first; i < last; ++i) {
-    auto *data = reinterpret_cast<char *>(params[0]) + i * probeItemBytes;
-    if (step->outputs)
-      memset(data, int(i), probeItemBytes);
-    else
-      // The store keeps the compiler from dropping the loads.
-      *reinterpret_cast<volatile uint64_t *>(params[1] + i * 8) =
-          sum(data, probeItemBytes);
-  }
-}
-
-static void runReadStep(const hadal_rt_step_t *step) {
-  int64_t params[] = {reinterpret_cast<int64_t>(step->arena),
-                      reinterpret_cast<int64_t>(step->arena) + probeBytes};
-  step->dispatch(step->pool, step, readItems, params,
-                 probeBytes / probeItemBytes);
-}
-
-/// Multiply-adds in one item of the arithmetic probe, a power of two.
-static constexpr int64_t probeFmas = int64_t(1) << 22;
-
-#if defined(__x86_64__)
-// Sixteen sums hide a latency of 4 cycles on two units.
-__attribute__((target("avx2,fma"))) static float multiplyAvx2(float x) {
-  __m256 sums[12], a = _mm256_set1_ps(x), b = _mm256_set1_ps(0.5f);
-  for (__m256 &s : sums)
-    s = a;
-  for (int64_t i = 0; i < probeFmas / (12 * 8); ++i)
-    for (__m256 &s : sums)
-      s = _mm256_fmadd_ps(s, b, a);
-  for (int i = 1; i < 12; ++i)
-    sums[0] = _mm256_add_ps(sums[0], sums[i]);
-  return _mm256_cvtss_f32(sums[0]);
-}
-
-__attribute__((target("avx512f"))) static float multiplyAvx512(float x) {
-  __m512 sums[12], a = _mm512_set1_ps(x), b = _mm512_set1_ps(0.5f);
-  for (__m512 &s : sums)
-    s = a;
-  for (int64_t i = 0; i < probeFmas / (12 * 16); ++i)
-    for (__m512 &s : sums)
-      s = _mm512_fmadd_ps(s, b, a);
-  for (int i = 1; i < 12; ++i)
-    sums[0] = _mm512_add_ps(sums[0], sums[i]);
-  return _mm512_cvtss_f32(sums[0]);
-}
-#endif
-
-static float multiplyPlain(float x) {
-  float sums[32];
-  for (float &s : sums)
-    s = x;
-  for (int64_t i = 0; i < probeFmas / 32; ++i)
-    for (float &s : sums)
-      s = s * 0.5f + x;
-  for (int i = 1; i < 32; ++i)
-    sums[0] += sums[i];
-  return sums[0];
-}
-
-static void multiplyItems(const hadal_rt_step_t *, const int64_t *params,
-                          int64_t first, int64_t last) {
-  for (int64_t i = first; i < last; ++i) {
-    auto *result = reinterpret_cast<volatile float *>(params[0] + i * 4);
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f")) {
-      *result = multiplyAvx512(*result);
-      continue;
-    }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-      *result = multiplyAvx2(*result);
-      continue;
-    }
-#endif
-    *result = multiplyPlain(*result);
-  }
-}
-
-static constexpr int64_t probeFmaItems = 256;
-
-static void runMultiplyStep(const hadal_rt_step_t *step) {
-  int64_t params[] = {reinterpret_cast<int64_t>(step->arena)};
-  step->dispatch(step->pool, step, multiplyItems, params, probeFmaItems);
-}
-
-/// Times \p run, a probe's step, \p repeats times; gives \p amount per second.
-static ExitCode probe(const Weights &weights, int64_t threads,
-                      void (*run)(const hadal_rt_step_t *), int64_t arenaBytes,
-                      double amount, int64_t repeats, Samples &samples) {
-  hadal_rt_model_t model = hadal_model;
-  model.step = run;
-  model.arena_bytes_per_token = 0;
-  model.arena_bytes_fixed = arenaBytes;
-  model.page_bytes = 0;
-  hadal_rt_session_options_t sizes = {};
-  sizes.threads = threads;
-  sizes.max_step_tokens = 1;
-  hadal_rt_session_t *created = nullptr;
-  hadal_rt_status_t status =
-      hadal_rt_session_create(&model, weights.get(), &sizes, &created);
-  Session session(created);
-  int32_t sequence = 0, token = 0, row = 0;
-  std::vector<float> logits(size_t(model.vocab));
-  if (!status)
-    status = hadal_rt_sequence_create(created, &sequence);
-  for (int64_t i = -1; !status && i < repeats; ++i) {
-    // The first step touches the memory.
-    int64_t outputs = i < 0;
-    double start = nowSeconds();
-    status = hadal_rt_session_step(created, &token, &sequence, 1, &row, outputs,
-                                   logits.data());
-    double seconds = nowSeconds() - start;
-    if (!status && i >= 0)
-      samples.add(amount / seconds);
-    if (!status)
-      status = hadal_rt_sequence_truncate(created, sequence, 0);
-  }
-  return status ? reportStatus(status) : Done;
-}
-
-//===----------------------------------------------------------------------===//
-// The model
-//===----------------------------------------------------------------------===//
-
-/// Finds the number after \p key in the manifest; \p otherwise if there is
-/// none. The compiler writes each such key once, at the top level.
-static int64_t manifestNumber(const char *key, int64_t otherwise) {
-  std::string quoted = std::string("\"") + key + "\":";
-  const char *found = hadal_model.manifest
-                          ? strstr(hadal_model.manifest, quoted.c_str())
-                          : nullptr;
-  if (!found)
-    return otherwise;
-  long long value = strtoll(found + quoted.size(), nullptr, 10);
-  return value > 0 ? value : otherwise;
-}
 
 namespace {
 
@@ -256,6 +69,20 @@ public:
 
 private:
   ExitCode measureDepth(int64_t depth);
+  hadal_rt_status_t measureRun(Measurement &result);
+  Work countWork(const Measurement &run) const;
+  void appendJson(std::string &out) const;
+  void appendText(std::string &out) const;
+  /// Of what memory gives in the time, the bytes of weights and cache.
+  double shareOfBandwidth(const Measurement &m) const {
+    return m.work.weightBytes /
+           (double(m.tokens) * m.secondsPerToken() * machine.bytes.median());
+  }
+  /// Of the time, what the operations take at the peaks that fit them.
+  double shareOfPeak(const Measurement &m) const {
+    return machine.operationSeconds(m.work) /
+           (double(m.tokens) * m.secondsPerToken());
+  }
   hadal_rt_status_t feed(int64_t tokens, int64_t stepTokens);
   double sampleSeconds(int64_t depth, int64_t tokens, int64_t stepTokens,
                        hadal_rt_status_t &status);
@@ -271,8 +98,10 @@ private:
   uint64_t randomState = 1;
   int64_t stepTokens = 0;
 
-  Samples bytesPerSecond;
-  Samples fmasPerSecond;
+  Machine machine;
+  WorkTable table;
+  std::unique_ptr<Profile> profile; ///< Null if none is wanted.
+  ProgressLine progress;
   std::vector<Measurement> measurements;
 };
 
@@ -289,6 +118,11 @@ hadal_rt_status_t Bench::feed(int64_t count, int64_t chunk) {
           int32_t((randomState >> 33) % uint64_t(hadal_model.vocab));
     }
     auto row = int32_t(now - 1);
+    if (profile) {
+      int64_t before = 0;
+      hadal_rt_sequence_length(session.get(), sequence, &before);
+      profile->nextStep({now, before, 1});
+    }
     if (hadal_rt_status_t status = hadal_rt_session_step(
             session.get(), tokens.data(), sequenceIds.data(), now, &row, 1,
             logits.data()))
@@ -309,113 +143,133 @@ double Bench::sampleSeconds(int64_t depth, int64_t count, int64_t chunk,
   return seconds;
 }
 
+/// Adds up what the steps of \p run do.
+Work Bench::countWork(const Measurement &run) const {
+  Work sum;
+  int64_t chunk = run.isDecode ? 1 : stepTokens;
+  for (int64_t done = 0; done < run.tokens; done += chunk)
+    sum +=
+        table.workIn({std::min(chunk, run.tokens - done), run.depth + done, 1});
+  return sum;
+}
+
+/// Repeats \p result, whose tokens and depth are set, and once more under the
+/// profile.
+hadal_rt_status_t Bench::measureRun(Measurement &result) {
+  hadal_rt_status_t status = HADAL_RT_OK;
+  int64_t chunk = result.isDecode ? 1 : stepTokens;
+  std::string label;
+  appendFormat(label, "%s of %lld after %lld",
+               result.isDecode ? "decode" : "prefill",
+               static_cast<long long>(result.tokens),
+               static_cast<long long>(result.depth));
+  for (int64_t i = -1; i < options.repeats && !status; ++i) {
+    std::string text = label;
+    if (i >= 0)
+      appendFormat(text, ": %lld of %lld", static_cast<long long>(i + 1),
+                   static_cast<long long>(options.repeats));
+    progress.show(text);
+    // The first run brings in the weights; it need not be long.
+    int64_t now = i < 0 && result.isDecode ? std::min<int64_t>(result.tokens, 2)
+                                           : result.tokens;
+    double seconds = sampleSeconds(result.depth, now, chunk, status);
+    if (i >= 0 && !status)
+      result.tokensPerSecond.add(double(now) / seconds);
+  }
+  if (profile && !status) {
+    progress.show(label + ": profile");
+    profile->start(label, hadal_rt_session_threads(session.get()));
+    sampleSeconds(result.depth, result.tokens, chunk, status);
+    result.profile = profile->stop();
+  }
+  return status;
+}
+
 ExitCode Bench::measureDepth(int64_t depth) {
   hadal_rt_status_t status =
       hadal_rt_sequence_truncate(session.get(), sequence, 0);
   if (!status)
     status = feed(depth, stepTokens);
-  int64_t weightsBytes =
-      manifestNumber("active_weights_bytes", hadal_model.weights_bytes);
   for (bool isDecode : {false, true}) {
     int64_t count = isDecode ? options.decodeTokens : options.prefillTokens;
-    if (!count)
+    if (!count || status)
       continue;
-    Measurement result = {isDecode, count, depth, {}, 0};
-    for (int64_t i = -1; i < options.repeats && !status; ++i) {
-      // The first run brings in the weights; it need not be long.
-      int64_t now =
-          i < 0 ? std::min<int64_t>(count, isDecode ? 2 : count) : count;
-      double seconds =
-          sampleSeconds(depth, now, isDecode ? 1 : stepTokens, status);
-      if (i >= 0 && !status)
-        result.tokensPerSecond.add(double(now) / seconds);
-    }
-    if (status)
-      return reportStatus(status);
-    double kvBytes = (double(depth) + double(count) / 2) *
-                     double(hadal_model.page_bytes) /
-                     double(hadal_model.page_tokens);
-    result.bytesPerToken = double(weightsBytes) + kvBytes;
+    Measurement result = {isDecode, count, depth, {}, {}, {}};
+    result.work = countWork(result);
+    status = measureRun(result);
     measurements.push_back(result);
   }
   return status ? reportStatus(status) : Done;
 }
 
-static void appendSamples(std::string &out, const char *key,
-                          const Samples &samples) {
-  appendFormat(out, "\"%s\":{\"min\":%.6g,\"median\":%.6g,\"max\":%.6g}", key,
-               samples.min(), samples.median(), samples.max());
+void Bench::appendJson(std::string &out) const {
+  out += "{\"model\":";
+  appendJsonString(out, hadal_model.name);
+  appendFormat(out, ",\"threads\":%lld,\"weights_bytes\":%lld,",
+               static_cast<long long>(hadal_rt_session_threads(session.get())),
+               static_cast<long long>(hadal_model.weights_bytes));
+  machine.appendJson(out);
+  out += "\"runs\":[";
+  for (const Measurement &m : measurements) {
+    appendFormat(
+        out, "%s{\"kind\":\"%s\",\"tokens\":%lld,\"depth\":%lld,",
+        &m == measurements.data() ? "" : ",", m.isDecode ? "decode" : "prefill",
+        static_cast<long long>(m.tokens), static_cast<long long>(m.depth));
+    appendSamples(out, "tokens_per_s", m.tokensPerSecond);
+    auto tokens = double(m.tokens);
+    appendFormat(out,
+                 ",\"bytes_per_token\":%.1f,\"int8_operations_per_token\":%.0f,"
+                 "\"f32_operations_per_token\":%.0f,\"share_of_bandwidth\":"
+                 "%.4f,\"share_of_peak\":%.4f",
+                 m.work.weightBytes / tokens, m.work.int8Ops / tokens,
+                 m.work.f32Ops / tokens, shareOfBandwidth(m), shareOfPeak(m));
+    if (profile) {
+      out += ",\"profile\":";
+      appendProfileJson(out, m.profile, machine);
+    }
+    out += '}';
+  }
+  out += "]}\n";
+}
+
+void Bench::appendText(std::string &out) const {
+  appendFormat(out, "%s, %lld threads, %.1f MB of weights\n", hadal_model.name,
+               static_cast<long long>(hadal_rt_session_threads(session.get())),
+               double(hadal_model.weights_bytes) * 1e-6);
+  machine.appendText(out);
+  appendFormat(out, "\n%-8s %7s %7s %9s %19s %9s %9s %9s %5s\n", "run",
+               "tokens", "depth", "tokens/s", "(min .. max)", "MB/token",
+               "MOP/token", "bandwidth", "peak");
+  for (const Measurement &m : measurements) {
+    std::string range;
+    appendFormat(range, "(%.2f .. %.2f)", m.tokensPerSecond.min(),
+                 m.tokensPerSecond.max());
+    auto tokens = double(m.tokens);
+    appendFormat(
+        out, "%-8s %7lld %7lld %9.2f %19s %9.1f %9.0f %8.0f%% %4.0f%%\n",
+        m.isDecode ? "decode" : "prefill", static_cast<long long>(m.tokens),
+        static_cast<long long>(m.depth), m.tokensPerSecond.median(),
+        range.c_str(), m.work.weightBytes / tokens * 1e-6,
+        (m.work.int8Ops + m.work.f32Ops) / tokens * 1e-6,
+        100 * shareOfBandwidth(m), 100 * shareOfPeak(m));
+  }
+  for (const Measurement &m : measurements) {
+    if (!profile)
+      break;
+    appendFormat(
+        out, "\n%s of %lld after %lld\n", m.isDecode ? "decode" : "prefill",
+        static_cast<long long>(m.tokens), static_cast<long long>(m.depth));
+    appendProfile(out, m.profile, machine);
+  }
 }
 
 ExitCode Bench::print() const {
   std::string out;
-  double bandwidth = bytesPerSecond.median();
-  int64_t operations = manifestNumber("operations_per_token", 0);
-  auto threads = static_cast<int>(hadal_rt_session_threads(session.get()));
-  auto shareOfBandwidth = [&](const Measurement &m) {
-    return m.bytesPerToken * m.tokensPerSecond.median() / bandwidth;
-  };
-  auto shareOfPeak = [&](const Measurement &m) {
-    return double(operations) * m.tokensPerSecond.median() /
-           (2 * fmasPerSecond.median());
-  };
-  if (options.json) {
-    out = "{\"model\":";
-    appendJsonString(out, hadal_model.name);
-    appendFormat(out, ",\"threads\":%d,\"weights_bytes\":%lld,", threads,
-                 static_cast<long long>(hadal_model.weights_bytes));
-    appendSamples(out, "read_bytes_per_s", bytesPerSecond);
-    out += ',';
-    appendSamples(out, "f32_fmas_per_s", fmasPerSecond);
-    out += ",\"runs\":[";
-    for (const Measurement &m : measurements) {
-      appendFormat(out, "%s{\"kind\":\"%s\",\"tokens\":%lld,\"depth\":%lld,",
-                   &m == measurements.data() ? "" : ",",
-                   m.isDecode ? "decode" : "prefill",
-                   static_cast<long long>(m.tokens),
-                   static_cast<long long>(m.depth));
-      appendSamples(out, "tokens_per_s", m.tokensPerSecond);
-      if (m.isDecode)
-        appendFormat(out,
-                     ",\"bytes_per_token\":%.0f,\"share_of_bandwidth\":%.4f",
-                     m.bytesPerToken, shareOfBandwidth(m));
-      if (operations)
-        appendFormat(out,
-                     ",\"operations_per_token\":%lld,\"share_of_f32_peak\":"
-                     "%.4f",
-                     static_cast<long long>(operations), shareOfPeak(m));
-      out += '}';
-    }
-    out += "]}\n";
-  } else {
-    appendFormat(out,
-                 "%s, %d threads, %.1f MB of weights\n"
-                 "machine: reads %.2f GB/s (%.2f .. %.2f), f32 peak %.1f "
-                 "GFLOP/s (%.1f .. %.1f)\n\n"
-                 "%-8s %7s %7s %12s %21s\n",
-                 hadal_model.name, threads,
-                 double(hadal_model.weights_bytes) * 1e-6, bandwidth * 1e-9,
-                 bytesPerSecond.min() * 1e-9, bytesPerSecond.max() * 1e-9,
-                 fmasPerSecond.median() * 2e-9, fmasPerSecond.min() * 2e-9,
-                 fmasPerSecond.max() * 2e-9, "run", "tokens", "depth",
-                 "tokens/s", "(min .. max)");
-    for (const Measurement &m : measurements) {
-      std::string range;
-      appendFormat(range, "(%.2f .. %.2f)", m.tokensPerSecond.min(),
-                   m.tokensPerSecond.max());
-      appendFormat(out, "%-8s %7lld %7lld %12.2f %21s",
-                   m.isDecode ? "decode" : "prefill",
-                   static_cast<long long>(m.tokens),
-                   static_cast<long long>(m.depth), m.tokensPerSecond.median(),
-                   range.c_str());
-      if (m.isDecode)
-        appendFormat(out, "  %.1f MB/token, %.0f%% of bandwidth",
-                     m.bytesPerToken * 1e-6, 100 * shareOfBandwidth(m));
-      if (operations)
-        appendFormat(out, "  %.0f%% of f32 peak", 100 * shareOfPeak(m));
-      out += '\n';
-    }
-  }
+  if (options.json)
+    appendJson(out);
+  else
+    appendText(out);
+  progress.show("");
   return printText(out) ? Done
                         : reportError(BadInput, "cannot write to stdout");
 }
@@ -435,14 +289,18 @@ ExitCode Bench::run() {
                        static_cast<long long>(deepest),
                        static_cast<long long>(hadal_model.context));
 
-  constexpr int64_t readRepeats = 9;
-  if (ExitCode code = probe(weights, options.threads, runReadStep,
-                            probeBytes + probeBytes / probeItemBytes * 8,
-                            double(probeBytes), readRepeats, bytesPerSecond))
-    return code;
-  if (ExitCode code =
-          probe(weights, options.threads, runMultiplyStep, probeFmaItems * 4,
-                double(probeFmas * probeFmaItems), readRepeats, fmasPerSecond))
+  std::string error;
+  if (!hadal_model.manifest || !table.read(hadal_model.manifest, error))
+    return reportError(BadInput, "%s",
+                       hadal_model.manifest ? error.c_str()
+                                            : "this program has no manifest");
+  if (options.profile || !options.tracePath.empty()) {
+    profile = std::make_unique<Profile>();
+    if (ExitCode code = profile->open(!options.tracePath.empty()))
+      return code;
+  }
+  progress.show("the machine");
+  if (ExitCode code = machine.measure(weights, options.threads))
     return code;
 
   stepTokens = std::clamp<int64_t>(mostTokens, 1, 512);
@@ -452,7 +310,8 @@ ExitCode Bench::run() {
   sizes.kv_tokens = deepest + std::max<int64_t>(mostTokens, 1);
   hadal_rt_session_t *created = nullptr;
   hadal_rt_status_t status =
-      hadal_rt_session_create(&hadal_model, weights.get(), &sizes, &created);
+      hadal_rt_session_create(profile ? profile->model() : &hadal_model,
+                              weights.get(), &sizes, &created);
   session.reset(created);
   if (!status)
     status = hadal_rt_sequence_create(created, &sequence);
@@ -463,6 +322,9 @@ ExitCode Bench::run() {
   logits.resize(size_t(hadal_model.vocab));
   for (int64_t depth : options.depths)
     if (ExitCode code = measureDepth(depth))
+      return code;
+  if (!options.tracePath.empty())
+    if (ExitCode code = profile->writeTrace(options.tracePath))
       return code;
   return print();
 }
@@ -479,13 +341,21 @@ static const char benchHelp[] =
     "  -t N    threads; 0: all cores (0)\n"
     "  -r N    repeats; their median is printed (3)\n"
     "  --json  print one JSON object\n"
-    "  --weights FILE\n";
+    "  --profile     time, bytes and operations of each kernel, from a run "
+    "more\n"
+    "  --trace FILE  the same as a trace for Perfetto, with every thread\n"
+    "  --weights FILE (in OUT, or beside it with .weights)\n"
+    "bandwidth: share of it that weights and cache take; peak: share of the "
+    "time\n"
+    "that the products would take at the peaks of int8 and f32.\n";
 
 ExitCode run::runBench(int argc, char **argv) {
   BenchOptions options;
   static const option longOptions[] = {
       {"help", no_argument, nullptr, 'h'},
       {"json", no_argument, nullptr, 'j'},
+      {"profile", no_argument, nullptr, 'P'},
+      {"trace", required_argument, nullptr, 'T'},
       {"weights", required_argument, nullptr, 'w'},
       {nullptr, 0, nullptr, 0}};
   opterr = 0;
@@ -501,6 +371,12 @@ ExitCode run::runBench(int argc, char **argv) {
       return Done;
     case 'j':
       options.json = true;
+      break;
+    case 'P':
+      options.profile = true;
+      break;
+    case 'T':
+      options.tracePath = optarg;
       break;
     case 'w':
       options.weightsPath = optarg;

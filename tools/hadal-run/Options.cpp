@@ -36,6 +36,7 @@ void run::printHelp() {
         "--thinking\n"
         "  --logits FILE.npy  write float32 [tokens, vocab] of the prompt\n"
         "  --json             print one JSON object\n"
+        "  --profile          time of each kernel; --trace FILE: for Perfetto\n"
         "  --threads N        (all cores)\n"
         "  --context N        KV memory in tokens (what the run needs)\n"
         "  --weights FILE     (in this program, or beside it with .weights)\n",
@@ -122,6 +123,7 @@ enum OptionId {
   Json,
   Logits,
   MinP,
+  Profile,
   Prompt,
   RepetitionPenalty,
   Seed,
@@ -132,6 +134,7 @@ enum OptionId {
   Tokens,
   TopK,
   TopP,
+  Trace,
   Weights
 };
 } // namespace
@@ -145,6 +148,7 @@ static const option longOptions[] = {
     {"json", no_argument, nullptr, Json},
     {"logits", required_argument, nullptr, Logits},
     {"min-p", required_argument, nullptr, MinP},
+    {"profile", no_argument, nullptr, Profile},
     {"prompt", required_argument, nullptr, Prompt},
     {"repetition-penalty", required_argument, nullptr, RepetitionPenalty},
     {"seed", required_argument, nullptr, Seed},
@@ -155,6 +159,7 @@ static const option longOptions[] = {
     {"tokens", required_argument, nullptr, Tokens},
     {"top-k", required_argument, nullptr, TopK},
     {"top-p", required_argument, nullptr, TopP},
+    {"trace", required_argument, nullptr, Trace},
     {"weights", required_argument, nullptr, Weights},
     {nullptr, 0, nullptr, 0}};
 
@@ -206,6 +211,14 @@ static ExitCode takeOption(int id, RunOptions &options) {
     return readInteger("--context", 1, INT32_MAX, options.contextTokens);
   case Json:
     options.json = true;
+    return Done;
+  case Profile:
+    options.profile = true;
+    return Done;
+  case Trace:
+    options.tracePath = optarg;
+    if (!*optarg)
+      return reportUsage("--trace is empty, expected a file name");
     return Done;
   case Logits:
     options.logitsPath = optarg;

@@ -31,6 +31,8 @@ struct RunOptions {
   std::string logitsPath;    ///< Empty: none.
   std::string weightsPath;   ///< Empty: found beside or in the program.
   bool json = false;
+  bool profile = false;
+  std::string tracePath; ///< Empty: none.
 };
 
 /// Reads the command line into \p options; reports what is wrong with it.

@@ -6,7 +6,9 @@
 #include "Eval.h"
 #include "NpyWriter.h"
 #include "Options.h"
+#include "Probes.h"
 #include "Product.h"
+#include "Profile.h"
 
 #include "hadal_text/chat.h"
 #include "hadal_text/sampler.h"
@@ -16,6 +18,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <unistd.h>
 
@@ -36,7 +39,9 @@ namespace {
 /// One run of the model, from prompt to timings.
 class Runner {
 public:
-  explicit Runner(const RunOptions &options) : options(options) {}
+  /// \p startSeconds is when the program began.
+  Runner(const RunOptions &options, double startSeconds)
+      : options(options), startSeconds(startSeconds) {}
   ExitCode run();
 
 private:
@@ -51,6 +56,7 @@ private:
                 int64_t outputs);
   ExitCode printToken(int32_t token);
   ExitCode finish();
+  ExitCode printProfile();
 
   bool stopsAtEos() const { return options.mode != RunOptions::Mode::Tokens; }
 
@@ -73,6 +79,13 @@ private:
   std::vector<float> logits;        ///< [rows, vocab]
   double promptSeconds = 0;
   double generateSeconds = 0;
+  /// Since the program began: when the first step is called, and when the
+  /// first token is there.
+  double startSeconds;
+  double firstStepSeconds = 0, firstTokenSeconds = 0;
+
+  std::unique_ptr<Profile> profile; ///< Null if none is wanted.
+  std::vector<ProfileEntry> promptProfile, generateProfile;
 };
 
 } // namespace
@@ -210,7 +223,8 @@ ExitCode Runner::makeSession() {
                         : promptTokens + std::max<int64_t>(generateTokens, 1);
   hadal_rt_session_t *created = nullptr;
   hadal_rt_status_t status =
-      hadal_rt_session_create(&hadal_model, weights.get(), &sizes, &created);
+      hadal_rt_session_create(profile ? profile->model() : &hadal_model,
+                              weights.get(), &sizes, &created);
   session.reset(created);
   if (!status)
     status = hadal_rt_sequence_create(created, &sequence);
@@ -227,6 +241,11 @@ ExitCode Runner::step(const int32_t *tokens, int64_t count, int64_t firstOutput,
                       int64_t outputs) {
   for (int64_t i = 0; i < outputs; ++i)
     outputRows[size_t(i)] = int32_t(firstOutput + i);
+  if (profile) {
+    int64_t before = 0;
+    hadal_rt_sequence_length(session.get(), sequence, &before);
+    profile->nextStep({count, before, outputs});
+  }
   hadal_rt_status_t status =
       hadal_rt_session_step(session.get(), tokens, sequenceIds.data(), count,
                             outputRows.data(), outputs, logits.data());
@@ -246,7 +265,10 @@ ExitCode Runner::readPrompt() {
       !writer.open(options.logitsPath, promptTokens, hadal_model.vocab))
     return reportFile();
 
+  if (profile)
+    profile->start("prompt", hadal_rt_session_threads(session.get()));
   double start = nowSeconds();
+  firstStepSeconds = start - startSeconds;
   for (int64_t first = 0; first < promptTokens; first += chunkTokens) {
     int64_t count = std::min(chunkTokens, promptTokens - first);
     bool isLast = first + count == promptTokens;
@@ -261,6 +283,8 @@ ExitCode Runner::readPrompt() {
                   hadal_model.vocab, logits.begin());
   }
   promptSeconds = nowSeconds() - start;
+  if (profile)
+    promptProfile = profile->stop();
   if (wantsAll && !writer.commit())
     return reportFile();
   return Done;
@@ -283,6 +307,8 @@ ExitCode Runner::generate() {
   text::Sampler sampler(options.sampler);
   for (int32_t token : prompt)
     sampler.accept(token);
+  if (profile)
+    profile->start("generate", hadal_rt_session_threads(session.get()));
   double start = nowSeconds();
   while (int64_t(generated.size()) < generateTokens) {
     int32_t token = sampler.sample(logits.data(), size_t(hadal_model.vocab));
@@ -297,12 +323,16 @@ ExitCode Runner::generate() {
     }
     if (ExitCode code = printToken(token))
       return code;
+    if (generated.size() == 1)
+      firstTokenSeconds = nowSeconds() - startSeconds;
     if (foundEos || int64_t(generated.size()) == generateTokens)
       break;
     if (ExitCode code = step(&generated.back(), 1, 0, 1))
       return code;
   }
   generateSeconds = nowSeconds() - start;
+  if (profile)
+    generateProfile = profile->stop();
   return Done;
 }
 
@@ -334,9 +364,9 @@ ExitCode Runner::finish() {
         ",\"timings\":{\"prompt_tokens\":%zu,\"prompt_s\":%.6f,"
         "\"prompt_tokens_per_s\":%.3f,\"generated_tokens\":%zu,"
         "\"generate_s\":%.6f,\"generated_tokens_per_s\":%.3f,"
-        "\"threads\":%lld}}\n",
+        "\"first_step_s\":%.6f,\"first_token_s\":%.6f,\"threads\":%lld}}\n",
         prompt.size(), promptSeconds, promptRate, generated.size(),
-        generateSeconds, generateRate,
+        generateSeconds, generateRate, firstStepSeconds, firstTokenSeconds,
         static_cast<long long>(hadal_rt_session_threads(session.get())));
   } else if (!generated.empty() &&
              (generatedText.empty() || generatedText.back() != '\n')) {
@@ -353,6 +383,28 @@ ExitCode Runner::finish() {
   return Done;
 }
 
+/// Prints the profile to stderr and writes the trace, if they are wanted.
+ExitCode Runner::printProfile() {
+  if (!options.tracePath.empty())
+    if (ExitCode code = profile->writeTrace(options.tracePath))
+      return code;
+  if (!options.profile)
+    return Done;
+  Machine machine;
+  if (ExitCode code = machine.measure(weights, options.threads))
+    return code;
+  std::string out;
+  machine.appendText(out);
+  for (auto [label, entries] : {std::pair("prompt", &promptProfile),
+                                std::pair("generate", &generateProfile)})
+    if (!entries->empty()) {
+      appendFormat(out, "\n%s\n", label);
+      appendProfile(out, *entries, machine);
+    }
+  fputs(out.c_str(), stderr);
+  return Done;
+}
+
 ExitCode Runner::run() {
   if (ExitCode code = openProduct(options.weightsPath, weights))
     return code;
@@ -362,16 +414,24 @@ ExitCode Runner::run() {
     return code;
   if (ExitCode code = checkLengths())
     return code;
+  if (options.profile || !options.tracePath.empty()) {
+    profile = std::make_unique<Profile>();
+    if (ExitCode code = profile->open(!options.tracePath.empty()))
+      return code;
+  }
   if (ExitCode code = makeSession())
     return code;
   if (ExitCode code = readPrompt())
     return code;
   if (ExitCode code = generate())
     return code;
-  return finish();
+  if (ExitCode code = finish())
+    return code;
+  return profile ? printProfile() : Done;
 }
 
 int main(int argc, char **argv) {
+  double startSeconds = nowSeconds();
   setProgramName(argc ? argv[0] : nullptr);
   if (argc > 1 && !strcmp(argv[1], "--bench"))
     return runBench(argc - 1, argv + 1);
@@ -384,5 +444,5 @@ int main(int argc, char **argv) {
     printHelp();
     return Done;
   }
-  return Runner(options).run();
+  return Runner(options, startSeconds).run();
 }

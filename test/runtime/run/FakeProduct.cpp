@@ -49,7 +49,12 @@ static void runStep(const hadal_rt_step_t *step) {
 extern "C" {
 extern const char hadal_manifest[];
 __attribute__((section(".hadal.manifest"), used)) const char hadal_manifest[] =
-    "{\"active_weights_bytes\":2048,\"operations_per_token\":1000}";
+    "{\"dispatches\":{\"entry\":\"run\",\"functions\":{\"run\":[{\"call\":"
+    "\"layer\",\"name\":\"layers.0\"},{\"name\":\"write_logits\",\"op\":"
+    "\"lm_head\",\"kernel\":\"write_logits_260\",\"outputs\":true,"
+    "\"weights\":2048,\"context_bytes\":8,\"row_f32_ops\":1000}],"
+    "\"layer\":[{\"name\":\"write_tokens\",\"op\":\"embed\",\"kernel\":"
+    "\"write_tokens_8\",\"row_bytes\":8,\"row_int8_ops\":500}]}}}";
 
 extern const hadal_rt_model_t hadal_model;
 const hadal_rt_model_t hadal_model = {HADAL_RT_ABI_VERSION,

@@ -345,11 +345,66 @@ class RunTest(unittest.TestCase):
                          [("prefill", 20, 0), ("decode", 4, 0),
                           ("prefill", 20, 50), ("decode", 4, 50)])
         # 2048 of weights as the manifest says, and 8 a token of context.
-        self.assertEqual(out["runs"][3]["bytes_per_token"], 2048 + 8 * 52)
+        self.assertEqual(out["runs"][3]["bytes_per_token"], 2048 + 8 * 52.5)
+        self.assertEqual(out["runs"][3]["f32_operations_per_token"], 1000)
+        # Of a prefill, one row has logits.
+        self.assertEqual(out["runs"][0]["bytes_per_token"], (2048 + 8 * 20) / 20)
+        self.assertEqual(out["runs"][0]["f32_operations_per_token"], 50)
+        self.assertEqual(out["runs"][0]["int8_operations_per_token"], 500)
+        for key in ("f32_operations_per_s", "int8_operations_per_s"):
+            self.assertGreater(out[key]["median"], 1e8)
+        self.assertLess(out["dispatch_s"]["median"], 1e-3)
         text = self.call(ARGUMENTS.hadal_bench, self.product, "-p", "0", "-n",
                          "2", "-r", "1")
-        self.assertIn("of bandwidth", text)
+        self.assertIn("bandwidth", text)
         self.call(ARGUMENTS.hadal_bench, self.product, "-p", "601", code=1)
+
+    def check_trace(self, path, steps):
+        events = json.loads(path.read_text())["traceEvents"]
+        tracks = {e["tid"]: e["args"]["name"] for e in events if e["ph"] == "M"}
+        self.assertEqual(tracks, {0: "dispatches", 1: "thread 0", 2: "thread 1"})
+        dispatches = [e for e in events if e["ph"] == "X" and e["tid"] == 0]
+        self.assertEqual([(e["name"], e["cat"]) for e in dispatches],
+                         steps * [("layers.0.write_tokens", "embed"),
+                                  ("write_logits", "lm_head")])
+        # Threads run nothing outside of a dispatch.
+        for event in events:
+            if event["ph"] == "X" and event["tid"]:
+                self.assertTrue(any(
+                    d["name"] == event["name"] and d["ts"] <= event["ts"] + 1e-3
+                    and event["ts"] + event["dur"] <= d["ts"] + d["dur"] + 2e-3
+                    for d in dispatches), event)
+
+    def test_profile(self):
+        trace = self.folder / "trace.json"
+        out = json.loads(self.call(
+            ARGUMENTS.hadal_bench, self.product, "-p", "20", "-n", "4", "-d",
+            "3", "-t", "2", "-r", "1", "--json", "--profile", "--trace", trace))
+        for run, calls in zip(out["runs"], (1, 4)):
+            entries = {e["kernel"]: e for e in run["profile"]}
+            self.assertEqual({k: e["calls"] for k, e in entries.items()},
+                             {"write_tokens_8": calls,
+                              "write_logits_260": calls})
+            self.assertEqual(entries["write_tokens_8"]["bytes"],
+                             8 * run["tokens"])
+            self.assertEqual(entries["write_logits_260"]["f32_operations"],
+                             1000 * calls)
+        self.check_trace(trace, 5)
+        result = subprocess.run(
+            [self.product, "--tokens", "1,2", "-n", "3", "--threads", "2",
+             "--profile", "--trace", trace, "--json"], capture_output=True,
+            text=True, check=True)
+        out = json.loads(result.stdout)
+        self.assertEqual(out["tokens"], greedy([1, 2], 3))
+        self.assertLess(0, out["timings"]["first_step_s"])
+        self.assertLess(out["timings"]["first_step_s"],
+                        out["timings"]["first_token_s"])
+        self.assertRegex(result.stderr, r"generate\n.*limit\n(.*\n)* +write_tok")
+        self.check_trace(trace, 3)
+        self.call(ARGUMENTS.hadal_bench, self.product, "-p", "2", "-n", "0",
+                  "--trace", "/nowhere/x", code=1)
+
+    def test_bench_usage(self):
         self.call(ARGUMENTS.hadal_bench, self.product, "-x", code=2)
 
 

@@ -1,8 +1,11 @@
-"""Checks the table of dispatches in a manifest of abyss-tiny."""
+"""Checks the table of dispatches in a manifest of abyss-tiny against the report.
+
+usage: check-dispatches.py MANIFEST REPORT
+"""
 import json
 import sys
 
-manifest = json.load(open(sys.argv[1]))
+manifest, report = (json.load(open(path)) for path in sys.argv[1:])
 functions = manifest["dispatches"]["functions"]
 entry = functions[manifest["dispatches"]["entry"]]
 names = [row["name"] for row in entry if "call" in row]
@@ -15,9 +18,11 @@ for row in entry:
             operations += one.get("row_f32_ops", 0)
             share = one["experts_per_row"] / one["experts"] if "experts" in one else 1
             weights += one.get("weights", 0) * share
-assert operations == manifest["operations_per_token"], (operations, manifest["operations_per_token"])
+expected = sum(layer["count"] * layer["flops_per_token"] for layer in report["layers"])
+assert operations == expected, (operations, expected)
 # A row of the embedding table is counted apart, and norms are padded.
-assert abs(weights - manifest["active_weights_bytes"]) < 0.01 * weights, (weights, manifest["active_weights_bytes"])
+expected = sum(layer["count"] * layer["active_weight_bytes"] for layer in report["layers"])
+assert abs(weights - expected) < 0.01 * weights, (weights, expected)
 moe = {row["name"]: row for row in functions["layer_moe"]}
 for name in "input_layernorm", "self_attn.o_proj", "mlp.gate", "append_cache_latent":
     assert name in moe, (name, list(moe))

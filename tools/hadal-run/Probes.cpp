@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Measures the machine. The probes are models that compute nothing: their steps
+// run on the threads of a session, as those of a real one do.
+
+#include "Probes.h"
+
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include <arm_neon.h>
+#endif
+
+using namespace hadal;
+using namespace hadal::run;
+
+/// More than the caches of most machines.
+static constexpr int64_t probeBytes = int64_t(512) << 20;
+static constexpr int64_t probeItemBytes = 256 << 10;
+
+#if defined(__x86_64__)
+__attribute__((target("avx2"))) static uint64_t sumAvx2(const char *data,
+                                                        int64_t bytes) {
+  __m256i sums[4] = {};
+  for (int64_t i = 0; i < bytes; i += 128)
+    for (int64_t j = 0; j < 4; ++j)
+      sums[j] = _mm256_xor_si256(
+          sums[j], _mm256_load_si256(
+                       reinterpret_cast<const __m256i *>(data + i + 32 * j)));
+  __m256i sum = _mm256_xor_si256(_mm256_xor_si256(sums[0], sums[1]),
+                                 _mm256_xor_si256(sums[2], sums[3]));
+  return uint64_t(_mm256_extract_epi64(sum, 0)) ^
+         uint64_t(_mm256_extract_epi64(sum, 1)) ^
+         uint64_t(_mm256_extract_epi64(sum, 2)) ^
+         uint64_t(_mm256_extract_epi64(sum, 3));
+}
+#endif
+
+static uint64_t sumPlain(const char *data, int64_t bytes) {
+  auto *words = reinterpret_cast<const uint64_t *>(data);
+  uint64_t sums[4] = {};
+  for (int64_t i = 0; i < bytes / 8; i += 4)
+    for (int64_t j = 0; j < 4; ++j)
+      sums[j] ^= words[i + j];
+  return sums[0] ^ sums[1] ^ sums[2] ^ sums[3];
+}
+
+static uint64_t sum(const char *data, int64_t bytes) {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2"))
+    return sumAvx2(data, bytes);
+#endif
+  return sumPlain(data, bytes);
+}
+
+/// Reads items [first, last) of the arena; touches them first if token 0 asks.
+static void readItems(const hadal_rt_step_t *step, const int64_t *params,
+                      int64_t first, int64_t last) {
+  for (int64_t i = first; i < last; ++i) {
+    auto *data = reinterpret_cast<char *>(params[0]) + i * probeItemBytes;
+    if (step->outputs)
+      memset(data, int(i), probeItemBytes);
+    else
+      // The store keeps the compiler from dropping the loads.
+      *reinterpret_cast<volatile uint64_t *>(params[1] + i * 8) =
+          sum(data, probeItemBytes);
+  }
+}
+
+static void runReadStep(const hadal_rt_step_t *step) {
+  int64_t params[] = {reinterpret_cast<int64_t>(step->arena),
+                      reinterpret_cast<int64_t>(step->arena) + probeBytes};
+  step->dispatch(step->pool, step, readItems, params,
+                 probeBytes / probeItemBytes);
+}
+
+/// Multiply-adds in one item of the arithmetic probe, a power of two.
+static constexpr int64_t probeFmas = int64_t(1) << 22;
+
+#if defined(__x86_64__)
+// Sixteen sums hide a latency of 4 cycles on two units.
+__attribute__((target("avx2,fma"))) static float multiplyAvx2(float x) {
+  __m256 sums[12], a = _mm256_set1_ps(x), b = _mm256_set1_ps(0.5f);
+  for (__m256 &s : sums)
+    s = a;
+  for (int64_t i = 0; i < probeFmas / (12 * 8); ++i)
+    for (__m256 &s : sums)
+      s = _mm256_fmadd_ps(s, b, a);
+  for (int i = 1; i < 12; ++i)
+    sums[0] = _mm256_add_ps(sums[0], sums[i]);
+  return _mm256_cvtss_f32(sums[0]);
+}
+
+__attribute__((target("avx512f"))) static float multiplyAvx512(float x) {
+  __m512 sums[12], a = _mm512_set1_ps(x), b = _mm512_set1_ps(0.5f);
+  for (__m512 &s : sums)
+    s = a;
+  for (int64_t i = 0; i < probeFmas / (12 * 16); ++i)
+    for (__m512 &s : sums)
+      s = _mm512_fmadd_ps(s, b, a);
+  for (int i = 1; i < 12; ++i)
+    sums[0] = _mm512_add_ps(sums[0], sums[i]);
+  return _mm512_cvtss_f32(sums[0]);
+}
+#endif
+
+static float multiplyPlain(float x) {
+  float sums[32];
+  for (float &s : sums)
+    s = x;
+  for (int64_t i = 0; i < probeFmas / 32; ++i)
+    for (float &s : sums)
+      s = s * 0.5f + x;
+  for (int i = 1; i < 32; ++i)
+    sums[0] += sums[i];
+  return sums[0];
+}
+
+static void multiplyItems(const hadal_rt_step_t *, const int64_t *params,
+                          int64_t first, int64_t last) {
+  for (int64_t i = first; i < last; ++i) {
+    auto *result = reinterpret_cast<volatile float *>(params[0] + i * 4);
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f")) {
+      *result = multiplyAvx512(*result);
+      continue;
+    }
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+      *result = multiplyAvx2(*result);
+      continue;
+    }
+#endif
+    *result = multiplyPlain(*result);
+  }
+}
+
+static constexpr int64_t probeFmaItems = 256;
+
+static void runMultiplyStep(const hadal_rt_step_t *step) {
+  int64_t params[] = {reinterpret_cast<int64_t>(step->arena)};
+  step->dispatch(step->pool, step, multiplyItems, params, probeFmaItems);
+}
+
+//===----------------------------------------------------------------------===//
+// Dot products
+//===----------------------------------------------------------------------===//
+
+/// Multiply-adds in one item of a probe of dot products.
+static constexpr int64_t probeDots = int64_t(12) << 20;
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f,avx512vnni"))) static int32_t
+dotBytesVNNI(int32_t x) {
+  __m512i sums[12], a = _mm512_set1_epi32(x | 1), b = _mm512_set1_epi8(3);
+  for (__m512i &s : sums)
+    s = a;
+  for (int64_t i = 0; i < probeDots / (12 * 64); ++i)
+    for (__m512i &s : sums)
+      s = _mm512_dpbusd_epi32(s, a, b);
+  for (int i = 1; i < 12; ++i)
+    sums[0] = _mm512_add_epi32(sums[0], sums[i]);
+  return _mm512_reduce_add_epi32(sums[0]);
+}
+
+__attribute__((target("avx2"))) static int32_t dotBytesAvx2(int32_t x) {
+  __m256i sums[6], a = _mm256_set1_epi32(x | 1), b = _mm256_set1_epi8(3);
+  __m256i ones = _mm256_set1_epi16(1);
+  for (__m256i &s : sums)
+    s = a;
+  // The product depends on a sum, or it would be made once.
+  for (int64_t i = 0; i < probeDots / (6 * 32); ++i)
+    for (__m256i &s : sums)
+      s = _mm256_add_epi32(s,
+                           _mm256_madd_epi16(_mm256_maddubs_epi16(s, b), ones));
+  for (int i = 1; i < 6; ++i)
+    sums[0] = _mm256_add_epi32(sums[0], sums[i]);
+  return _mm256_extract_epi32(sums[0], 0) ^ _mm256_extract_epi32(sums[0], 5);
+}
+
+__attribute__((target("avx512f,avx512bf16"))) static int32_t
+dotBf16(int32_t x) {
+  __m512 sums[12];
+  __m512bh a = (__m512bh)_mm512_set1_epi32(0x3f803f80 ^ (x & 1));
+  __m512bh b = (__m512bh)_mm512_set1_epi16(0x3f00);
+  for (__m512 &s : sums)
+    s = _mm512_set1_ps(float(x));
+  for (int64_t i = 0; i < probeDots / (12 * 32); ++i)
+    for (__m512 &s : sums)
+      s = _mm512_dpbf16_ps(s, a, b);
+  for (int i = 1; i < 12; ++i)
+    sums[0] = _mm512_add_ps(sums[0], sums[i]);
+  return int32_t(_mm512_cvtss_f32(sums[0]) > 0);
+}
+#elif defined(__ARM_FEATURE_DOTPROD)
+static int32_t dotBytesNeon(int32_t x) {
+  int32x4_t sums[12];
+  int8x16_t a = vreinterpretq_s8_s32(vdupq_n_s32(x | 1)), b = vdupq_n_s8(3);
+  for (int32x4_t &s : sums)
+    s = vdupq_n_s32(x);
+  for (int64_t i = 0; i < probeDots / (12 * 16); ++i)
+    for (int32x4_t &s : sums)
+      s = vdotq_s32(s, a, b);
+  for (int i = 1; i < 12; ++i)
+    sums[0] = vaddq_s32(sums[0], sums[i]);
+  return vaddvq_s32(sums[0]);
+}
+#endif
+
+static int32_t dotBytesPlain(int32_t x) {
+  uint32_t sums[32];
+  for (uint32_t &s : sums)
+    s = uint32_t(x);
+  for (int64_t i = 0; i < probeDots / 32; ++i)
+    for (uint32_t &s : sums)
+      s = (s & 0xff) * 3 + uint32_t(x);
+  for (int i = 1; i < 32; ++i)
+    sums[0] += sums[i];
+  return int32_t(sums[0]);
+}
+
+using DotFunction = int32_t (*)(int32_t);
+
+/// The fastest dot product of bytes here, and what it is called.
+static DotFunction findByteDot(const char *&name) {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512vnni")) {
+    name = "vpdpbusd";
+    return dotBytesVNNI;
+  }
+  if (__builtin_cpu_supports("avx2")) {
+    name = "vpmaddubsw";
+    return dotBytesAvx2;
+  }
+#elif defined(__ARM_FEATURE_DOTPROD)
+  name = "sdot";
+  return dotBytesNeon;
+#endif
+  name = "scalar";
+  return dotBytesPlain;
+}
+
+/// Null if there is none.
+static DotFunction findBf16Dot() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512bf16"))
+    return dotBf16;
+#endif
+  return nullptr;
+}
+
+/// What the probe that runs computes.
+static DotFunction probedDot;
+
+static void dotItems(const hadal_rt_step_t *, const int64_t *params,
+                     int64_t first, int64_t last) {
+  for (int64_t i = first; i < last; ++i) {
+    auto *result = reinterpret_cast<volatile int32_t *>(params[0] + i * 4);
+    *result = probedDot(*result);
+  }
+}
+
+static void runDotStep(const hadal_rt_step_t *step) {
+  int64_t params[] = {reinterpret_cast<int64_t>(step->arena)};
+  step->dispatch(step->pool, step, dotItems, params, probeFmaItems);
+}
+
+//===----------------------------------------------------------------------===//
+// Dispatches
+//===----------------------------------------------------------------------===//
+
+static constexpr int64_t probeDispatches = 4000;
+
+/// Where the probe that runs leaves the time of each dispatch.
+static double probedSeconds[probeDispatches];
+
+static void doNothing(const hadal_rt_step_t *, const int64_t *, int64_t,
+                      int64_t) {}
+
+static void runDispatchStep(const hadal_rt_step_t *step) {
+  // More items than any number of threads, so that all take part.
+  constexpr int64_t items = 4096;
+  double start = nowSeconds();
+  for (double &seconds : probedSeconds) {
+    step->dispatch(step->pool, step, doNothing, nullptr, items);
+    double end = nowSeconds();
+    seconds = end - start;
+    start = end;
+  }
+}
+
+//===----------------------------------------------------------------------===//
+// All of it
+//===----------------------------------------------------------------------===//
+
+/// Times \p run, a probe's step, \p repeats times; gives \p amount per second.
+static ExitCode probe(const Weights &weights, int64_t threads,
+                      void (*run)(const hadal_rt_step_t *), int64_t arenaBytes,
+                      double amount, int64_t repeats, Samples &samples) {
+  hadal_rt_model_t model = hadal_model;
+  model.step = run;
+  model.arena_bytes_per_token = 0;
+  model.arena_bytes_fixed = arenaBytes;
+  model.page_bytes = 0;
+  hadal_rt_session_options_t sizes = {};
+  sizes.threads = threads;
+  sizes.max_step_tokens = 1;
+  hadal_rt_session_t *created = nullptr;
+  hadal_rt_status_t status =
+      hadal_rt_session_create(&model, weights.get(), &sizes, &created);
+  Session session(created);
+  int32_t sequence = 0, token = 0, row = 0;
+  std::vector<float> logits(size_t(model.vocab));
+  if (!status)
+    status = hadal_rt_sequence_create(created, &sequence);
+  for (int64_t i = -1; !status && i < repeats; ++i) {
+    // The first step touches the memory.
+    int64_t outputs = i < 0;
+    double start = nowSeconds();
+    status = hadal_rt_session_step(created, &token, &sequence, 1, &row, outputs,
+                                   logits.data());
+    double seconds = nowSeconds() - start;
+    if (!status && i >= 0)
+      samples.add(amount / seconds);
+    if (!status)
+      status = hadal_rt_sequence_truncate(created, sequence, 0);
+  }
+  return status ? reportStatus(status) : Done;
+}
+
+ExitCode Machine::measure(const Weights &weights, int64_t threads) {
+  constexpr int64_t repeats = 9;
+  if (ExitCode code = probe(weights, threads, runReadStep,
+                            probeBytes + probeBytes / probeItemBytes * 8,
+                            double(probeBytes), repeats, bytes))
+    return code;
+  if (ExitCode code =
+          probe(weights, threads, runMultiplyStep, probeFmaItems * 4,
+                2 * double(probeFmas * probeFmaItems), repeats, f32Ops))
+    return code;
+  double dots = 2 * double(probeDots * probeFmaItems);
+  probedDot = findByteDot(int8Instruction);
+  if (ExitCode code = probe(weights, threads, runDotStep, probeFmaItems * 4,
+                            dots, repeats, int8Ops))
+    return code;
+  probedDot = findBf16Dot();
+  if (probedDot)
+    if (ExitCode code = probe(weights, threads, runDotStep, probeFmaItems * 4,
+                              dots, repeats, bf16Ops))
+      return code;
+  Samples steps;
+  if (ExitCode code =
+          probe(weights, threads, runDispatchStep, 64, 1, /*repeats=*/1, steps))
+    return code;
+  dispatchSeconds.values.assign(std::begin(probedSeconds),
+                                std::end(probedSeconds));
+  std::sort(dispatchSeconds.values.begin(), dispatchSeconds.values.end());
+  return Done;
+}
+
+void run::appendSamples(std::string &out, const char *key,
+                        const Samples &samples) {
+  appendFormat(out, "\"%s\":{\"min\":%.6g,\"median\":%.6g,\"max\":%.6g}", key,
+               samples.min(), samples.median(), samples.max());
+}
+
+void Machine::appendJson(std::string &out) const {
+  appendSamples(out, "read_bytes_per_s", bytes);
+  out += ',';
+  appendSamples(out, "f32_operations_per_s", f32Ops);
+  out += ',';
+  appendSamples(out, "int8_operations_per_s", int8Ops);
+  appendFormat(out, ",\"int8_instruction\":\"%s\",", int8Instruction);
+  if (!bf16Ops.values.empty()) {
+    appendSamples(out, "bf16_operations_per_s", bf16Ops);
+    out += ',';
+  }
+  appendSamples(out, "dispatch_s", dispatchSeconds);
+  out += ',';
+}
+
+void Machine::appendText(std::string &out) const {
+  appendFormat(out,
+               "machine: reads %.1f GB/s (%.1f .. %.1f); peaks: f32 %.0f "
+               "GFLOP/s, int8 %.2f TOP/s (%s)",
+               bytes.median() * 1e-9, bytes.min() * 1e-9, bytes.max() * 1e-9,
+               f32Ops.median() * 1e-9, int8Ops.median() * 1e-12,
+               int8Instruction);
+  if (!bf16Ops.values.empty())
+    appendFormat(out, ", bf16 %.2f TFLOP/s", bf16Ops.median() * 1e-12);
+  appendFormat(out, "; a dispatch %.2f us\n", dispatchSeconds.median() * 1e6);
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What the dispatches of a step read and compute, as the compiler wrote it into
+// the manifest.
+
+#ifndef HADAL_TOOLS_HADAL_RUN_WORKTABLE_H
+#define HADAL_TOOLS_HADAL_RUN_WORKTABLE_H
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace hadal::run {
+
+/// A step of `tokens` tokens of one sequence, which has `depth` before them.
+struct StepShape {
+  int64_t tokens, depth, outputs;
+};
+
+/// Bytes and operations, a multiplication and an addition being two.
+struct Work {
+  double weightBytes = 0; ///< Of weights and cache: from memory.
+  double bufferBytes = 0; ///< Of buffers, which caches may hold.
+  double int8Ops = 0, f32Ops = 0;
+
+  double bytes() const { return weightBytes + bufferBytes; }
+  Work &operator+=(const Work &other);
+};
+
+/// One dispatch of a step; the numbers are those of `#rt.work`.
+struct DispatchRow {
+  std::string name; ///< "layers.3.self_attn.q_proj"
+  std::string op;   ///< "linear"
+  std::string kernel;
+  bool outputs = false, isAlternative = false;
+  double weights = 0, experts = 0, expertsPerRow = 0, rowBytes = 0;
+  double contextBytes = 0, windowTokens = 0, rowF32Ops = 0, rowInt8Ops = 0,
+         pairF32Ops = 0;
+
+  Work workIn(const StepShape &step) const;
+};
+
+/// The dispatches of a step, in order.
+struct WorkTable {
+  std::vector<DispatchRow> rows;
+
+  /// What all of a step does.
+  Work workIn(const StepShape &step) const;
+
+  /// Reads the table in \p manifest. \returns False, with what is wrong in
+  /// \p error, if there is none or it is damaged.
+  bool read(std::string_view manifest, std::string &error);
+};
+
+} // namespace hadal::run
+
+#endif // HADAL_TOOLS_HADAL_RUN_WORKTABLE_H
