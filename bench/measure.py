@@ -2,13 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Measures compiled models of published shapes, with random weights.
 
-    bench/measure.py --hadalc build/bin/hadalc --work /tmp/bench --out results.json
+    bench/measure.py --hadalc build/bin/hadalc --work /tmp/bench --out bench/results/cpu.json
+    bench/plot.py bench/results/cpu.json
 
 For every shape and stored type: makes the checkpoint (make_random_model.py),
-compiles it, runs `OUT --bench --json`, and deletes it again. Prints a Markdown
-table; --out keeps every number. Bandwidth is measured in the same process as
-the model, so shares hold on a machine that others use, too; still, the quieter
-the better. Needs NumPy, and disk for one checkpoint and one product at a time.
+compiles it, runs `OUT --bench --json`, starts it anew a few times for one
+token, asks the compiler what it predicts for the machine that was measured, and
+deletes it again. Prints a line a run; --out keeps every number, and plot.py
+makes the tables and plots of docs/performance.md of it. Bandwidth and peaks are
+measured in the same process as the model, so shares hold on a machine that
+others use, too; still, the quieter the better. Needs NumPy, and disk for one
+checkpoint and one product at a time.
 """
 import argparse
 import json
@@ -16,6 +20,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -35,26 +40,58 @@ def processor():
     return platform.processor()
 
 
+def samples(values):
+    values = sorted(values)
+    return {"min": values[0], "median": values[len(values) // 2], "max": values[-1]}
+
+
+def measure_start(product, prompt, repeats=11):
+    """Times one token: since main (as the program says), and of the whole process."""
+    steps, tokens, walls = [], [], []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        timings = json.loads(run([product, *prompt, "-n", "1", "--json"]))["timings"]
+        walls.append(time.perf_counter() - begin)
+        steps.append(timings["first_step_s"])
+        tokens.append(timings["first_token_s"])
+    return {"first_step_s": samples(steps), "first_token_s": samples(tokens), "process_s": samples(walls)}
+
+
 def measure(args, shape, scheme, folder):
     product = args.work / f"{shape}-{scheme}"
     quantize = [] if scheme == "bf16" else [f"--quantize={scheme}"]
-    run([args.hadalc, folder, "-o", product, f"--context={args.context}", f"--cpu={args.cpu}", "--quiet", *quantize])
+    options = [folder, f"--context={args.context}", f"--cpu={args.cpu}", "--quiet", *quantize]
+    run([args.hadalc, "-o", product, *options])
     text = run([product, "--bench", "-p", args.prefill, "-n", args.decode, "-d", args.depths, "-t", args.threads,
                 "-r", args.repeats, "--json"])
-    for file in (product, Path(f"{product}.weights")):
+    machine = args.work / "machine.json"
+    machine.write_text(text)
+    report = run([args.hadalc, "--weights=none", "--report", "--json", f"--machine={machine}", *options])
+    steps = [{key: step[key] for key in ("kind", "tokens", "depth", "tokens_per_s", "bound")}
+             for step in json.loads(report)["prediction"]["steps"]]
+    start = measure_start(product, ["--tokens", "1"])
+    for file in (product, Path(f"{product}.weights"), machine):
         file.unlink(missing_ok=True)
-    return {"shape": shape, "layers": args.layers, "scheme": scheme, **json.loads(text)}
+    return {"shape": shape, "layers": args.layers, "scheme": scheme, **json.loads(text), "start": start,
+            "predicted": steps}
+
+
+def measure_embedded(args):
+    """Starts the small model that is in the repository, whose weights are in the program."""
+    product = args.work / "abyss"
+    run([args.hadalc, HERE.parent / "models/abyss-tiny", "-o", product, "--embed-weights", f"--cpu={args.cpu}",
+         "--quiet"])
+    result = measure_start(product, ["--prompt", "Once upon a time"])
+    product.unlink()
+    return result
 
 
 def rows(result):
-    read = result["read_bytes_per_s"]["median"]
     for one in result["runs"]:
         speed = one["tokens_per_s"]
-        share = ""
-        if "bytes_per_token" in one:
-            share = f"{one['bytes_per_token'] * speed['median'] / read:.0%} of {read / 1e9:.1f} GB/s"
-        yield (f"| {result['shape']} | {result['scheme']} | {one['kind']} {one['tokens']} at {one['depth']} "
-               f"| {speed['min']:.2f} / {speed['median']:.2f} / {speed['max']:.2f} | {share} |")
+        yield (f"{result['shape']} {result['scheme']}: {one['kind']} {one['tokens']} at {one['depth']}: "
+               f"{speed['min']:.2f} / {speed['median']:.2f} / {speed['max']:.2f} tokens/s, "
+               f"{one['share_of_bandwidth']:.0%} of bandwidth, {one['share_of_peak']:.0%} of peak")
 
 
 def main():
@@ -76,8 +113,7 @@ def main():
     args.work.mkdir(parents=True, exist_ok=True)
     results = []
     print(f"{processor()}, LLVM target {args.cpu}\n")
-    print("| shape | weights | run | tokens/s: min / median / max | bytes read |")
-    print("|---|---|---|---|---|")
+    embedded = measure_embedded(args)
     for shape in args.shapes.split(","):
         folder = args.work / f"{shape}-checkpoint"
         layers = ["--layers", args.layers] if args.layers else []
@@ -88,7 +124,7 @@ def main():
                 print(row, flush=True)
         shutil.rmtree(folder)
     if args.out:
-        args.out.write_text(json.dumps({"processor": processor(), "cpu": args.cpu, "results": results}, indent=2) + "\n")
+        args.out.write_text(json.dumps({"processor": processor(), "cpu": args.cpu, "embedded_start": embedded, "results": results}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
