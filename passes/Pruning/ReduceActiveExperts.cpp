@@ -78,4 +78,7 @@ void ReduceActiveExperts::runOnOperation() {
       return signalPassFailure();
   for (RouterOp router : routers)
     reduce(router);
+  getOperation().walk([](HashRouterOp router) {
+    router.emitRemark("keeps the experts that its table has of each token");
+  });
 }

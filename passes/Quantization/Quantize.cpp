@@ -42,17 +42,19 @@ enum class Place { Unknown, Attention, FFN, Router };
 /// What \p op is as the end of a path from or to a product.
 static Place getPlace(Operation *op) {
   return llvm::TypeSwitch<Operation *, Place>(op)
-      .Case<AttentionOp, LatentAttentionOp, AbsorbedAttentionOp>(
+      .Case<AttentionOp, LatentAttentionOp, AbsorbedAttentionOp, CompressOp,
+            SelectEntriesOp, CompressedAttentionOp>(
           [](auto) { return Place::Attention; })
       .Case<SwiGLUOp>([](auto) { return Place::FFN; })
-      .Case<RouterOp>([](auto) { return Place::Router; })
+      .Case<RouterOp, HashRouterOp>([](auto) { return Place::Router; })
       .Default([](auto) { return Place::Unknown; });
 }
 
 /// True if a path from or to a product goes on through \p op. It ends at a
 /// residual addition, behind which is another part of the layer.
 static bool isPassedThrough(Operation *op) {
-  return isa<LinearOp, HeadLinearOp, RMSNormOp, SplitOp, RotaryOp>(op);
+  return isa<LinearOp, HeadLinearOp, RMSNormOp, UnitNormOp, SplitOp, RotaryOp>(
+      op);
 }
 
 /// The first place that \p start leads to, forward or \p isBackward.

@@ -122,13 +122,15 @@ def DeepSeek_WindowAttr : DeepSeek_Attr<"Window", "window"> {
 def DeepSeek_Scoring : DeepSeek_Enum<"Scoring",
     "How router logits become scores", [
   I32EnumAttrCase<"Softmax", 0, "softmax">,
-  I32EnumAttrCase<"Sigmoid", 1, "sigmoid">]>;
+  I32EnumAttrCase<"Sigmoid", 1, "sigmoid">,
+  I32EnumAttrCase<"SqrtSoftplus", 2, "sqrt_softplus">]>;
 
 def DeepSeek_TopKMethod : DeepSeek_Enum<"TopKMethod",
     "How experts are chosen by their scores", [
   I32EnumAttrCase<"Greedy", 0, "greedy">,
   I32EnumAttrCase<"GroupLimitedGreedy", 1, "group_limited_greedy">,
-  I32EnumAttrCase<"NoAuxTC", 2, "noaux_tc">]>;
+  I32EnumAttrCase<"NoAuxTC", 2, "noaux_tc">,
+  I32EnumAttrCase<"Hash", 3, "hash">]>;
 
 def DeepSeek_RoutingAttr : DeepSeek_Attr<"Routing", "routing"> {
   let summary = "The rule by which a token chooses its experts";
@@ -140,6 +142,10 @@ def DeepSeek_RoutingAttr : DeepSeek_Attr<"Routing", "routing"> {
     - `noaux_tc` (DeepSeek-V3, arXiv:2412.19437, section 2.1.2): selection by
       score + correction bias, a group's score is the sum of its two largest;
       weights are the scores without the bias.
+    - `hash` (DeepSeek-V4): by the token alone, from a table.
+
+    A score is the `softmax`, the `sigmoid`, or the square root of the softplus,
+    sqrt(ln(1 + e^z)), of the logits z.
 
     Weights are then divided by their sum + 1e-20 if `normalize`, and
     multiplied by `scale`. Equal scores: the lower index first.

@@ -142,8 +142,10 @@ LogicalResult RoutingAttr::verify(EmitError emitError, Scoring scoring,
   if (topGroups > groups)
     return emitError() << "expects top_groups <= groups, but got " << topGroups
                        << " and " << groups;
-  if (method == TopKMethod::Greedy && groups != 1)
-    return emitError() << "expects one group for greedy, but got " << groups;
+  if ((method == TopKMethod::Greedy || method == TopKMethod::Hash) &&
+      groups != 1)
+    return emitError() << "expects one group for "
+                       << stringifyTopKMethod(method) << ", but got " << groups;
   if (topK > experts / groups * topGroups)
     return emitError() << "expects top_k <= experts of the chosen groups, but "
                           "got "
@@ -198,4 +200,48 @@ LogicalResult KVCacheType::verify(EmitError emitError, CacheKind kind,
   if (!element.isF32())
     return emitError() << "expects f32 elements, but got " << element;
   return success();
+}
+
+LogicalResult CompressedCacheType::verify(EmitError emitError, int64_t dim,
+                                          int64_t indexDim,
+                                          DenseI64ArrayAttr ratios,
+                                          int64_t overlapping, Type element) {
+  if (failed(verifyPositive(emitError, "dim", dim)) ||
+      failed(verifyPositive(emitError, "index_dim", indexDim)) ||
+      failed(verifyPositive(emitError, "overlapping", overlapping)) ||
+      failed(verifyPositive(emitError, "layers", ratios.size())))
+    return failure();
+  for (int64_t ratio : ratios.asArrayRef())
+    if (ratio < 0)
+      return emitError() << "expects ratios >= 0, but got " << ratio;
+  if (!element.isF32())
+    return emitError() << "expects f32 elements, but got " << element;
+  return success();
+}
+
+int64_t CompressedCacheType::countLayers(int64_t ratio) const {
+  return llvm::count(getRatios().asArrayRef(), ratio);
+}
+
+llvm::SmallVector<int64_t> CompressedCacheType::getDistinctRatios() const {
+  llvm::SmallVector<int64_t> distinct;
+  for (int64_t ratio : getRatios().asArrayRef())
+    if (ratio && !llvm::is_contained(distinct, ratio))
+      distinct.push_back(ratio);
+  llvm::sort(distinct);
+  return distinct;
+}
+
+int64_t CompressedCacheType::getElementsPerToken() const {
+  int64_t elements = 0;
+  for (int64_t ratio : getRatios().asArrayRef()) {
+    elements += getDim();
+    if (ratio == 0)
+      continue;
+    bool overlaps = isOverlapping(ratio);
+    int64_t columns = getDim() + (overlaps ? getIndexDim() : 0);
+    elements += 2 * (overlaps ? 2 : 1) * columns; // State.
+    elements += (columns + ratio - 1) / ratio;
+  }
+  return elements;
 }

@@ -6,6 +6,7 @@
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 
 #include "dialects/DeepSeek/IR/GGUFBlocks.h"
+#include "dialects/DeepSeek/IR/VerifyShapes.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -24,20 +25,13 @@ using namespace hadal::deepseek;
 // Helpers
 //===----------------------------------------------------------------------===//
 
-static ArrayRef<int64_t> shapeOf(Value value) {
-  return cast<RankedTensorType>(value.getType()).getShape();
-}
-
-static int64_t columnsOf(Value value) { return shapeOf(value).back(); }
-
 static Type elementOf(Value value) {
   return cast<RankedTensorType>(value.getType()).getElementType();
 }
 
-/// Requires that \p value has the shape \p expected, where a dynamic expected
-/// dimension stands for any.
-static LogicalResult expectShape(Operation *op, StringRef name, Value value,
-                                 ArrayRef<int64_t> expected) {
+LogicalResult hadal::deepseek::expectShape(Operation *op, StringRef name,
+                                           Value value,
+                                           ArrayRef<int64_t> expected) {
   ArrayRef<int64_t> shape = shapeOf(value);
   bool equal = shape.size() == expected.size();
   for (size_t i = 0; equal && i < shape.size(); ++i)
@@ -59,10 +53,8 @@ static LogicalResult expectShape(Operation *op, StringRef name, Value value,
          << name << " of shape " << text << ", but got " << value.getType();
 }
 
-constexpr int64_t anySize = ShapedType::kDynamic;
-
-static LogicalResult expectPositive(Operation *op, StringRef name,
-                                    FloatAttr value) {
+LogicalResult hadal::deepseek::expectPositive(Operation *op, StringRef name,
+                                              FloatAttr value) {
   double number = value.getValueAsDouble();
   if (number > 0 && std::isfinite(number)) // False for NaN too.
     return success();
@@ -116,7 +108,8 @@ LogicalResult ModelOp::verifySymbolUses(SymbolTableCollection &symbols) {
   if (inputs.size() == 5 && type.getNumResults() == 1 &&
       llvm::all_of(inputs.take_front(4),
                    [&](Type input) { return input == ids; }) &&
-      isa<KVCacheType>(inputs[4]) && type.getResult(0) == logits)
+      isa<KVCacheType, CompressedCacheType>(inputs[4]) &&
+      type.getResult(0) == logits)
     return success();
   return emitOpError("expects entry ")
          << getEntryAttr() << " to take token ids, positions, sequences, "
@@ -488,6 +481,26 @@ LogicalResult DequantizeGGUFOp::verify() {
   return expectShape(*this, "a result", getResult(), shape); // C1, C2
 }
 
+LogicalResult DequantizeMXFP4Op::verify() {
+  SmallVector<int64_t> shape(shapeOf(getResult()));
+  if (shape.size() < 2 || shape.back() % 32 != 0) // C1
+    return emitOpError("expects rows of a multiple of 32 numbers, but got ")
+           << getResult().getType();
+  int64_t columns = shape.back();
+  shape.back() = columns / 2;
+  if (failed(expectShape(*this, "input", getInput(), shape))) // C1
+    return failure();
+  shape.back() = columns / 32;
+  return expectShape(*this, "scales", getScales(), shape); // C1
+}
+
+LogicalResult ExpertIdsOp::verify() {
+  if (int64_t(getExperts()) <= 0) // C2
+    return emitOpError("expects experts > 0, but got ")
+           << int64_t(getExperts());
+  return expectShape(*this, "a result", getResult(), shapeOf(getInput())); // C1
+}
+
 LogicalResult RotaryTableOp::verify() {
   return expectShape(*this, "a result", getResult(),
                      {anySize, getRotary().getDim()}); // C1
@@ -522,6 +535,14 @@ LogicalResult RMSNormOp::verify() {
   if (!(getEpsilon().convertToFloat() > 0.0f)) // C2; false for NaN too.
     return emitOpError("expects epsilon > 0, but got ") << getEpsilonAttr();
   return success();
+}
+
+LogicalResult UnitNormOp::verify() {
+  int64_t heads = getHeads();
+  if (heads <= 0 || columnsOf(getInput()) % heads != 0) // C1
+    return emitOpError("expects heads that divide ")
+           << columnsOf(getInput()) << " columns, but got " << heads;
+  return expectPositive(*this, "epsilon", getEpsilonAttr()); // C2
 }
 
 LogicalResult LinearOp::verify() {
@@ -648,6 +669,11 @@ LogicalResult AbsorbedAttentionOp::verify() {
   return expectPositive(*this, "scale", getScaleAttr()); // C2
 }
 
+LogicalResult SwiGLUOp::verify() {
+  return getLimit() ? expectPositive(*this, "limit", getLimitAttr()) // C1
+                    : success();
+}
+
 LogicalResult RouterOp::verify() {
   RoutingAttr routing = getRouting();
   int64_t experts = routing.getExperts(), topK = routing.getTopK();
@@ -661,11 +687,13 @@ LogicalResult RouterOp::verify() {
            << (getBias() ? "one" : "none") << " with "
            << stringifyTopKMethod(routing.getMethod());
   if (getBias() && failed(expectShape(*this, "bias", getBias(), {experts})))
-    return failure(); // C2
-  bool isSigmoid = routing.getScoring() == Scoring::Sigmoid;
-  if (!getUnchecked() && isSigmoid != needsBias) // C3
+    return failure();                          // C2
+  if (routing.getMethod() == TopKMethod::Hash) // C5
+    return emitOpError("expects a method that chooses by scores, but got hash");
+  bool isSoftmax = routing.getScoring() == Scoring::Softmax;
+  if (!getUnchecked() && isSoftmax == needsBias) // C3
     return emitOpError("expects softmax with greedy or group_limited_greedy, "
-                       "or sigmoid with noaux_tc, but got ")
+                       "or sigmoid or sqrt_softplus with noaux_tc, but got ")
            << stringifyScoring(routing.getScoring()) << " with "
            << stringifyTopKMethod(routing.getMethod());
   if (std::optional<uint64_t> from = getRenormalizeFrom()) { // C4
@@ -679,6 +707,20 @@ LogicalResult RouterOp::verify() {
              << topK << ", and at most " << most << ", but got "
              << int64_t(*from);
   }
+  return success();
+}
+
+LogicalResult HashRouterOp::verify() {
+  RoutingAttr routing = getRouting();
+  int64_t experts = routing.getExperts(), topK = routing.getTopK();
+  if (failed(expectShape(*this, "logits", getLogits(), {anySize, experts})) ||
+      failed(expectShape(*this, "table", getTable(), {anySize, topK})) ||
+      failed(expectShape(*this, "experts", getExperts(), {anySize, topK})) ||
+      failed(expectShape(*this, "weights", getWeights(), {anySize, topK})))
+    return failure();                          // C1
+  if (routing.getMethod() != TopKMethod::Hash) // C2
+    return emitOpError("expects method hash, but got ")
+           << stringifyTopKMethod(routing.getMethod());
   return success();
 }
 
@@ -716,7 +758,8 @@ LogicalResult ExpertsOp::verify() {
                             getZeros().empty() ? Value() : getZeros()[i],
                             getActivationGroup()))) // C3, C4, C5
       return failure();
-  return success();
+  return getLimit() ? expectPositive(*this, "limit", getLimitAttr()) // C6
+                    : success();
 }
 
 LogicalResult GatherRowsOp::verify() {

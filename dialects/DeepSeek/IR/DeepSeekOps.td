@@ -18,9 +18,13 @@ class DeepSeek_Op<string opMnemonic, list<Trait> traits = []>
 def Activations : 2DTensorOf<[F32]>;
 /// [tokens] in i32.
 def PerToken : 1DTensorOf<[I32]>;
-def WeightElement : AnyTypeOf<[F32, F16, BF16, F8E4M3FN, I8, I<4>]>;
+/// What matrices of a model may be stored in.
+def MatrixElement : AnyTypeOf<[F32, F16, BF16, F8E4M3FN, I8, I<4>]>;
+/// The same, and what else a checkpoint has: scales, and tables of integers.
+def WeightElement : AnyTypeOf<[F32, F16, BF16, F8E4M3FN, F8E8M0FNU, I8, I<4>,
+                               I32, I64]>;
 def WeightTensor : RankedTensorOf<[WeightElement]>;
-def WeightMatrix : 2DTensorOf<[WeightElement]>;
+def WeightMatrix : 2DTensorOf<[MatrixElement]>;
 def WeightVector : 1DTensorOf<[F32, F16, BF16]>;
 def ScaleTensor : RankedTensorOf<[F32, F16, BF16]>;
 /// Zero points, which are integers.
@@ -429,6 +433,47 @@ def DeepSeek_DequantizeGGUFOp : DeepSeek_RecipeOp<"dequantize_gguf"> {
   let hasVerifier = 1;
 }
 
+def DeepSeek_DequantizeMXFP4Op : DeepSeek_RecipeOp<"dequantize_mxfp4"> {
+  let summary = "Multiplies groups of 32 FP4 numbers by their scales";
+  let description = [{
+    A byte has two E2M1 numbers, that of the even column in its low four bits:
+    result[.., i, j] = e2m1(input[.., i, j / 2]) * scales[.., i, j / 32], which
+    is exact in every type but f16. Sources: OCP Microscaling Formats 1.0,
+    section 5.3.3; DeepSeek-V4 `inference/kernel.py`.
+    - (C1) the result is `[.., n, k]`, k a multiple of 32, for an input
+      `[.., n, k / 2]` and scales `[.., n, k / 32]`.
+
+    ```mlir
+    %w = deepseek.dequantize_mxfp4 %codes, %scales
+        : tensor<6x32x32xi8>, tensor<6x32x2xf8E8M0FNU> -> tensor<6x32x64xbf16>
+    ```
+  }];
+  let arguments = (ins RankedTensorOf<[I8]>:$input,
+                       RankedTensorOf<[F8E8M0FNU]>:$scales);
+  let results = (outs QuantizableTensor:$result);
+  let assemblyFormat = [{
+    $input `,` $scales attr-dict `:` type($input) `,` type($scales) `->`
+    type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_ExpertIdsOp : DeepSeek_RecipeOp<"expert_ids"> {
+  let summary = "Narrows a table of expert numbers, none out of range";
+  let description = [{
+    A number that is not in [0, experts) is an error of the packer: kernels use
+    it as an index.
+    - (C1) shapes are equal.
+    - (C2) `experts > 0`.
+  }];
+  let arguments = (ins RankedTensorOf<[I32, I64]>:$input, I64Attr:$experts);
+  let results = (outs RankedTensorOf<[I32]>:$result);
+  let assemblyFormat = [{
+    $input `of` $experts attr-dict `:` type($input) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
 def DeepSeek_RotaryTableOp : DeepSeek_RecipeOp<"rotary_table"> {
   let summary = "Cosines and sines of a rotary embedding";
   let description = [{
@@ -499,6 +544,23 @@ def DeepSeek_RMSNormOp : DeepSeek_Op<"rms_norm", [
   let assemblyFormat = [{
     $input `,` $weight `epsilon` $epsilon attr-dict `:` type($input) `,`
     type($weight)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_UnitNormOp : DeepSeek_Op<"unit_norm", [
+    Pure, AllTypesMatch<["input", "result"]>]> {
+  let summary = "Scales each head by its root mean square, without a weight";
+  let description = [{
+    `deepseek.rms_norm` of each of `heads` equal parts of a row, with a weight
+    of ones. DeepSeek-V4 has it on queries.
+    - (C1) the columns of `input` are a multiple of `heads`.
+    - (C2) `epsilon > 0`.
+  }];
+  let arguments = (ins Activations:$input, I64Attr:$heads, F32Attr:$epsilon);
+  let results = (outs Activations:$result);
+  let assemblyFormat = [{
+    $input `heads` $heads `epsilon` $epsilon attr-dict `:` type($input)
   }];
   let hasVerifier = 1;
 }
@@ -582,7 +644,8 @@ def DeepSeek_RotaryOp : DeepSeek_Op<"rotary", [
     Pure, AllTypesMatch<["input", "result"]>]> {
   let summary = "Rotates pairs of elements of each head by the position";
   let description = [{
-    The last `rotary.dim` elements of each head are rotated, the others kept.
+    The last `rotary.dim` elements of each head are rotated, the others kept;
+    with `inverse`, they are rotated back.
     - (C1) the columns of `input` are a multiple of `heads`, and a head is at
       least `rotary.dim` wide.
     - (C2) heads that rotate in full are `half_split`, as every generation with
@@ -593,10 +656,10 @@ def DeepSeek_RotaryOp : DeepSeek_Op<"rotary", [
   }];
   let arguments = (ins Activations:$input, PerToken:$positions,
                        I64Attr:$heads, DeepSeek_RotaryAttr:$rotary,
-                       UnitAttr:$unchecked);
+                       UnitAttr:$inverse, UnitAttr:$unchecked);
   let results = (outs Activations:$result);
   let assemblyFormat = [{
-    $input `,` $positions `heads` $heads `by` $rotary
+    $input `,` $positions `heads` $heads `by` $rotary (`inverse` $inverse^)?
     (`unchecked` $unchecked^)? attr-dict `:` type($input) `,` type($positions)
   }];
   let hasVerifier = 1;
@@ -717,10 +780,17 @@ def DeepSeek_SwiGLUOp : DeepSeek_Op<"swiglu", [
   let summary = "Gates one projection by the other";
   let description = [{
     result = gate / (1 + exp(-gate)) * up. Shazeer 2020, arXiv:2002.05202.
+    With `limit`, gate is first cut off above it and up to [-limit, limit], as
+    in DeepSeek-V4.
+    - (C1) `limit > 0`.
   }];
-  let arguments = (ins Activations:$gate, Activations:$up);
+  let arguments = (ins Activations:$gate, Activations:$up,
+                       OptionalAttr<F64Attr>:$limit);
   let results = (outs Activations:$result);
-  let assemblyFormat = "$gate `,` $up attr-dict `:` type($result)";
+  let assemblyFormat = [{
+    $gate `,` $up (`limit` $limit^)? attr-dict `:` type($result)
+  }];
+  let hasVerifier = 1;
 }
 
 def DeepSeek_AddOp : DeepSeek_Op<"add", [
@@ -739,13 +809,14 @@ def DeepSeek_RouterOp : DeepSeek_Op<"router", [Pure]> {
       `[tokens, top_k]`.
     - (C2) `bias`, `[experts]`, is given iff the method is `noaux_tc`.
     - (C3) scoring and method are a pair that some generation uses: softmax
-      with greedy or group-limited greedy, sigmoid with noaux_tc; unless
-      `unchecked`.
+      with greedy or group-limited greedy, sigmoid or sqrt_softplus with
+      noaux_tc; unless `unchecked`.
     - (C4) `renormalize_from`, if given, is more than `top_k` and no more than
       the experts that can be chosen, and the rule does not normalize. The
       weights of the `top_k` chosen are then multiplied by the sum of the
       `renormalize_from` best over their own + 1e-20: fewer experts with the
       weight of more.
+    - (C5) the method is not `hash`, which `deepseek.hash_router` has.
   }];
   let arguments = (ins Activations:$logits,
                        Optional<1DTensorOf<[F32]>>:$bias,
@@ -761,13 +832,34 @@ def DeepSeek_RouterOp : DeepSeek_Op<"router", [Pure]> {
   let hasVerifier = 1;
 }
 
+def DeepSeek_HashRouterOp : DeepSeek_Op<"hash_router", [Pure]> {
+  let summary = "Looks up the experts of each token, and computes their weights";
+  let description = [{
+    The experts of a token are row `tokens[t]` of `table`; their weights are
+    those that `#deepseek.routing` gives them. DeepSeek-V4 has it in its first
+    layers (`num_hash_layers`).
+    - (C1) `logits` are `[tokens, experts]`; `table` is `[vocab, top_k]`;
+      `experts` and `weights` are `[tokens, top_k]`.
+    - (C2) the method is `hash`.
+  }];
+  let arguments = (ins Activations:$logits, PerToken:$tokens,
+                       2DTensorOf<[I32]>:$table, DeepSeek_RoutingAttr:$routing);
+  let results = (outs 2DTensorOf<[I32]>:$experts, Activations:$weights);
+  let assemblyFormat = [{
+    $logits `,` $tokens `,` $table `by` $routing attr-dict `:` type($logits)
+    `,` type($tokens) `,` type($table) `->` type($experts) `,` type($weights)
+  }];
+  let hasVerifier = 1;
+}
+
 def DeepSeek_ExpertsOp : DeepSeek_Op<"experts", [
     Pure, AttrSizedOperandSegments]> {
   let summary = "Runs the routed experts of each token and sums them";
   let description = [{
     result[t] = sum_s weights[t, s] * ffn_e(input[t]) with e = experts[t, s]
     and ffn_e(x) = down[e] (silu(gate[e] x) * (up[e] x)), summed in the order
-    of s. DeepSeekMoE, arXiv:2401.06066, eq. 9.
+    of s. DeepSeekMoE, arXiv:2401.06066, eq. 9. `limit` cuts off gate and up as
+    in `deepseek.swiglu`.
     - (C1) `gate` and `up` are `[e, i, d]`, `down` is `[e, d, i]`, `input` and
       the result `[tokens, d]`.
     - (C2) `experts` and `weights` are `[tokens, top_k]`.
@@ -775,14 +867,16 @@ def DeepSeek_ExpertsOp : DeepSeek_Op<"experts", [
       all three are then, with shapes and types as for `deepseek.linear`.
     - (C4) `activation_group` likewise.
     - (C5) `zeros` likewise; all three weights have them, or none.
+    - (C6) `limit > 0`.
   }];
   let arguments = (ins Activations:$input, 2DTensorOf<[I32]>:$experts,
-                       Activations:$weights, 3DTensorOf<[WeightElement]>:$gate,
-                       3DTensorOf<[WeightElement]>:$up,
-                       3DTensorOf<[WeightElement]>:$down,
+                       Activations:$weights, 3DTensorOf<[MatrixElement]>:$gate,
+                       3DTensorOf<[MatrixElement]>:$up,
+                       3DTensorOf<[MatrixElement]>:$down,
                        Variadic<3DTensorOf<[F32, F16, BF16]>>:$scales,
                        Variadic<3DTensorOf<[I8]>>:$zeros,
-                       OptionalAttr<I64Attr>:$activation_group);
+                       OptionalAttr<I64Attr>:$activation_group,
+                       OptionalAttr<F64Attr>:$limit);
   let results = (outs Activations:$result);
   let builders = [
     // Without zero points.
@@ -790,14 +884,16 @@ def DeepSeek_ExpertsOp : DeepSeek_Op<"experts", [
                    "::mlir::Value":$experts, "::mlir::Value":$weights,
                    "::mlir::Value":$gate, "::mlir::Value":$up,
                    "::mlir::Value":$down, "::mlir::ValueRange":$scales,
-                   "::mlir::IntegerAttr":$activation_group), [{
+                   "::mlir::IntegerAttr":$activation_group,
+                   CArg<"::mlir::FloatAttr", "{}">:$limit), [{
       build($_builder, $_state, result, input, experts, weights, gate, up, down,
-            scales, ::mlir::ValueRange(), activation_group);
+            scales, ::mlir::ValueRange(), activation_group, limit);
     }]>];
   let assemblyFormat = [{
     $input `,` $experts `,` $weights `gate` $gate `up` $up `down` $down
     (`scales` $scales^ `:` type($scales))? (`zeros` $zeros^ `:` type($zeros))?
-    (`activation_group` $activation_group^)? attr-dict `:` type($input) `,`
+    (`activation_group` $activation_group^)? (`limit` $limit^)? attr-dict `:`
+    type($input) `,`
     type($experts) `,` type($weights) `,` type($gate) `,` type($up) `,`
     type($down) `->` type($result)
   }];
@@ -853,5 +949,8 @@ def DeepSeek_LMHeadOp : DeepSeek_Op<"lm_head", [
   }];
   let hasVerifier = 1;
 }
+
+include "dialects/DeepSeek/IR/CompressedAttentionOps.td"
+include "dialects/DeepSeek/IR/HyperConnectionOps.td"
 
 #endif // HADAL_DEEPSEEK_OPS

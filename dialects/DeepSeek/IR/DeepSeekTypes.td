@@ -39,4 +39,40 @@ def DeepSeek_KVCacheType : DeepSeek_Type<"KVCache", "kv_cache"> {
   let genVerifyDecl = 1;
 }
 
+def DeepSeek_CompressedCacheType : DeepSeek_Type<"CompressedCache",
+    "compressed_cache"> {
+  let summary = "Tokens, and entries that stand for several of them";
+  let description = [{
+    The cache of DeepSeek-V4. Layer l pools `ratios[l]` tokens into an entry, or
+    none if that is 0; windows of the ratio `overlapping` overlap, and their
+    layers have an index. Per sequence:
+    - per token and layer: its key, which is its value, `[dim]`;
+    - per window of `ratios[l]` tokens: an entry `[dim]` and, where windows
+      overlap, one of the index, `[index_dim]`;
+    - per token and layer with a ratio, the state of its compressors: value and
+      gate, `[dim]` each, or, where windows overlap, `[2 dim]` each and
+      `[2 index_dim]` each for the index.
+
+    ```mlir
+    !deepseek.compressed_cache<dim = 512, index_dim = 128,
+        ratios = array<i64: 0, 4, 128, 4>, overlapping = 4, element = f32>
+    ```
+  }];
+  let parameters = (ins "int64_t":$dim, "int64_t":$index_dim,
+                        "::mlir::DenseI64ArrayAttr":$ratios,
+                        "int64_t":$overlapping, "::mlir::Type":$element);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    int64_t getLayers() const { return getRatios().size(); }
+    /// Layers that pool \p ratio tokens.
+    int64_t countLayers(int64_t ratio) const;
+    /// The ratios that layers have, each once, in increasing order, but for 0.
+    ::llvm::SmallVector<int64_t> getDistinctRatios() const;
+    bool isOverlapping(int64_t ratio) const { return ratio == getOverlapping(); }
+    /// Numbers that all layers keep of a token, on average, rounded up.
+    int64_t getElementsPerToken() const;
+  }];
+}
+
 #endif // HADAL_DEEPSEEK_TYPES

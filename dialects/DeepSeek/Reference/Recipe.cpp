@@ -93,9 +93,18 @@ InputFile *RecipeEvaluator::openFile(Operation *op, StringRef name) {
   return file.get();
 }
 
+/// Reads one little-endian signed integer.
+static double decodeInteger(const uint8_t *bytes, size_t width) {
+  uint64_t bits = 0;
+  for (size_t i = 0; i < width; ++i)
+    bits |= uint64_t(bytes[i]) << (8 * i);
+  return double(llvm::SignExtend64(bits, unsigned(8 * width)));
+}
+
 FailureOr<Tensor> RecipeEvaluator::readSource(SourceOp source) {
   Tensor result(source.getType().getShape());
   FloatType type = elementType(source.getResult());
+  unsigned integerBits = type ? 0 : source.getType().getElementTypeBitWidth();
   int64_t count = source.getTensorCount();
   if (count == 0)
     return result;
@@ -109,15 +118,23 @@ FailureOr<Tensor> RecipeEvaluator::readSource(SourceOp source) {
           hashName(source.isStack() ? nameInStack(source.getName(), i)
                                     : source.getName().str());
       double *values = result.values.data() + size_t(i) * each;
-      for (size_t j = 0; j < each; ++j)
-        values[j] = type ? roundTo(madeUp(seed, j) * scale, type)
-                         // As bytes of an f16 or an E8M0: a small number.
-                         : 36 + std::floor(4 * madeUp(seed, j));
+      for (size_t j = 0; j < each; ++j) {
+        double x = madeUp(seed, j);
+        if (isa_and_nonnull<Float8E8M0FNUType>(type))
+          values[j] = std::exp2(std::floor(x)); // A scale: a half or one.
+        else if (type)
+          values[j] = roundTo(x * scale, type);
+        else if (integerBits > 8)
+          values[j] = x < 0 ? 0 : 1; // An entry of a table.
+        else
+          // As bytes of an f16 or an E8M0: a small number.
+          values[j] = 36 + std::floor(4 * x);
+      }
     }
     return result;
   }
 
-  size_t width = type ? type.getWidth() / 8 : 1;
+  size_t width = (type ? type.getWidth() : integerBits) / 8;
   std::vector<uint8_t> bytes(each * width);
   for (int64_t i = 0; i < count; ++i) {
     ArrayAttr names = source.getFiles();
@@ -133,7 +150,7 @@ FailureOr<Tensor> RecipeEvaluator::readSource(SourceOp source) {
     double *values = result.values.data() + size_t(i) * each;
     for (size_t j = 0; j < each; ++j)
       values[j] = type ? decode(bytes.data() + j * width, type)
-                       : double(int8_t(bytes[j]));
+                       : decodeInteger(bytes.data() + j * width, width);
   }
   return result;
 }
@@ -248,6 +265,19 @@ static Tensor unpack(UnpackOp op, const Tensor &input) {
   return result;
 }
 
+static Tensor dequantizeMXFP4(DequantizeMXFP4Op op, const Tensor &input,
+                              const Tensor &scales) {
+  static constexpr double magnitudes[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+  Tensor result(shapeOf(op.getResult()));
+  FloatType type = elementType(op.getResult());
+  for (auto [i, value] : llvm::enumerate(result.values)) {
+    unsigned code = uint8_t(int8_t(input.values[i / 2])) >> (i % 2 * 4) & 15;
+    value = magnitudes[code & 7] * scales.values[i / 32];
+    value = roundTo(code & 8 ? -value : value, type);
+  }
+  return result;
+}
+
 static FailureOr<Tensor> gather(GatherOp op, const Tensor &input,
                                 const Tensor &indices) {
   Tensor result(shapeOf(op.getResult()));
@@ -311,6 +341,14 @@ static Tensor select(SelectOp op, const Tensor &input,
                        to);
   }
   return result;
+}
+
+static FailureOr<Tensor> expertIds(ExpertIdsOp op, Tensor input) {
+  for (double id : input.values)
+    if (id < 0 || id >= double(int64_t(op.getExperts())))
+      return op.emitOpError("expects experts in [0, ")
+             << int64_t(op.getExperts()) << "), but got " << int64_t(id);
+  return input;
 }
 
 static FloatType f16Of(Operation *op) {
@@ -408,9 +446,9 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
   for (Operation &op : weight.getRecipe().front()) {
     for (Type type : op.getResultTypes()) {
       auto tensor = dyn_cast<RankedTensorType>(type);
-      // A source of integers has the bytes of blocks.
+      // A source of integers has the bytes of blocks, or a table.
       bool mayBeInteger = isa<SourceOp>(op)
-                              ? getElementTypeOrSelf(type).isInteger(8)
+                              ? !getElementTypeOrSelf(type).isInteger(4)
                               : !isa<ConvertOp, DequantizeOp>(op);
       if (!tensor || !(isa<FloatType>(tensor.getElementType()) || mayBeInteger))
         return op.emitOpError("expects floating point in the reference, but "
@@ -479,6 +517,14 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
             .Case([&](DequantizeGGUFOp dequantizeOp) {
               return dequantizeBlocks(dequantizeOp,
                                       take(dequantizeOp.getInput()));
+            })
+            .Case([&](DequantizeMXFP4Op dequantizeOp) {
+              Tensor scales = take(dequantizeOp.getScales());
+              return dequantizeMXFP4(dequantizeOp,
+                                     take(dequantizeOp.getInput()), scales);
+            })
+            .Case([&](ExpertIdsOp ids) {
+              return expertIds(ids, take(ids.getInput()));
             })
             .Case([&](RotaryTableOp table) { return rotaryTable(table); })
             // A layout changes where values are, not what they are.

@@ -31,6 +31,17 @@ static double dot(const double *a, const double *b, int64_t size) {
 
 static double silu(double x) { return x / (1 + std::exp(-x)); }
 
+static double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
+/// silu(gate) * up, both cut off at \p limit if there is one.
+static double gated(double gate, double up,
+                    const std::optional<llvm::APFloat> &limit) {
+  if (!limit)
+    return silu(gate) * up;
+  double most = limit->convertToDouble();
+  return silu(std::min(gate, most)) * std::clamp(up, -most, most);
+}
+
 /// Replaces \p values by their softmax.
 static void softmax(MutableArrayRef<double> values) {
   double largest = *llvm::max_element(values), sum = 0;
@@ -65,7 +76,7 @@ static bool fits(const Tensor &tensor, Type type) {
     return tensor.rank() == 0;
   auto ranked = dyn_cast<RankedTensorType>(type);
   if (!ranked)
-    return isa<KVCacheType>(type);
+    return isa<KVCacheType, CompressedCacheType>(type);
   if (ranked.getRank() != tensor.rank())
     return false;
   for (auto [size, expected] : llvm::zip(tensor.shape, ranked.getShape()))
@@ -186,7 +197,17 @@ private:
   LogicalResult visit(ExpertsOp op);
   LogicalResult visit(GatherRowsOp op);
   LogicalResult visit(LMHeadOp op);
+  LogicalResult visit(UnitNormOp op);
+  LogicalResult visit(HashRouterOp op);
+  LogicalResult visit(HyperExpandOp op);
+  LogicalResult visit(HyperMixOp op);
+  LogicalResult visit(HyperUpdateOp op);
+  LogicalResult visit(HyperHeadOp op);
+  LogicalResult visit(CompressOp op);
+  LogicalResult visit(SelectEntriesOp op);
+  LogicalResult visit(CompressedAttentionOp op);
 
+  SmallVector<const Tensor *> operandsOf(Operation *op) const;
   /// Puts a row of \p key and of \p value into the cache for every token.
   template <typename Op>
   LogicalResult append(Op op, const Tensor &key, const Tensor &value);
@@ -246,6 +267,12 @@ LogicalResult Interpreter::Frame::expectSameRows(Operation *op,
   return success();
 }
 
+SmallVector<const Tensor *>
+Interpreter::Frame::operandsOf(Operation *op) const {
+  return llvm::map_to_vector(op->getOperands(),
+                             [&](Value value) { return &at(value); });
+}
+
 Tensor Interpreter::Frame::zeros(const Tensor &like, Value result) const {
   auto type = cast<RankedTensorType>(result.getType());
   return Tensor({like.rows(), type.getShape().back()});
@@ -259,7 +286,9 @@ LogicalResult Interpreter::Frame::run(Operation *op) {
       .Case<func::CallOp, arith::ConstantOp, UseWeightOp, EmbedOp, RMSNormOp,
             LinearOp, HeadLinearOp, SplitOp, RotaryOp, AttentionOp,
             LatentAttentionOp, AbsorbedAttentionOp, SwiGLUOp, AddOp, RouterOp,
-            ExpertsOp, GatherRowsOp, LMHeadOp>(
+            ExpertsOp, GatherRowsOp, LMHeadOp, UnitNormOp, HashRouterOp,
+            HyperExpandOp, HyperMixOp, HyperUpdateOp, HyperHeadOp, CompressOp,
+            SelectEntriesOp, CompressedAttentionOp>(
           [&](auto concrete) { return visit(concrete); })
       .Default([](Operation *unknown) {
         return unknown->emitOpError("is not an op that the reference knows");
@@ -324,6 +353,19 @@ LogicalResult Interpreter::Frame::visit(RMSNormOp op) {
     double factor = 1 / std::sqrt(dot(x, x, dim) / double(dim) + epsilon);
     for (int64_t j = 0; j < dim; ++j)
       result.row(t)[j] = weight.values[size_t(j)] * x[j] * factor;
+  }
+  return set(op, op.getResult(), std::move(result));
+}
+
+LogicalResult Interpreter::Frame::visit(UnitNormOp op) {
+  Tensor result = at(op.getInput());
+  double epsilon = double(op.getEpsilon().convertToFloat());
+  int64_t heads = op.getHeads(), dim = result.columns() / heads;
+  for (int64_t h = 0; h < result.rows() * heads; ++h) {
+    double *x = result.values.data() + h * dim;
+    double factor = 1 / std::sqrt(dot(x, x, dim) / double(dim) + epsilon);
+    for (int64_t j = 0; j < dim; ++j)
+      x[j] *= factor;
   }
   return set(op, op.getResult(), std::move(result));
 }
@@ -397,6 +439,7 @@ LogicalResult Interpreter::Frame::visit(RotaryOp op) {
   RotaryAttr rotary = op.getRotary();
   SmallVector<double> frequencies = getRotaryFrequencies(rotary);
   double factor = getRotaryAttentionFactor(rotary);
+  double direction = op.getInverse() ? -1 : 1;
   bool isHalfSplit = rotary.getLayout() == RotaryLayout::HalfSplit;
   int64_t heads = op.getHeads(), dim = rotary.getDim(), half = dim / 2;
   Tensor result = at(op.getInput());
@@ -407,7 +450,7 @@ LogicalResult Interpreter::Frame::visit(RotaryOp op) {
       for (int64_t i = 0; i < half; ++i) {
         double angle = positions.values[size_t(t)] * frequencies[size_t(i)];
         double cosine = std::cos(angle) * factor;
-        double sine = std::sin(angle) * factor;
+        double sine = std::sin(angle) * factor * direction;
         double &first = x[isHalfSplit ? i : 2 * i];
         double &second = x[isHalfSplit ? i + half : 2 * i + 1];
         double a = first, b = second;
@@ -424,7 +467,7 @@ LogicalResult Interpreter::Frame::visit(SwiGLUOp op) {
   const Tensor &up = at(op.getUp());
   Tensor result = at(op.getGate());
   for (auto [value, upValue] : llvm::zip(result.values, up.values))
-    value = silu(value) * upValue;
+    value = gated(value, upValue, op.getLimit());
   return set(op, op.getResult(), std::move(result));
 }
 
@@ -621,6 +664,32 @@ static void keepBestGroups(MutableArrayRef<double> choice,
       choice[size_t(e)] = -INFINITY;
 }
 
+/// Replaces router logits by scores.
+static void computeScores(MutableArrayRef<double> scores, Scoring scoring) {
+  if (scoring == Scoring::Softmax)
+    return softmax(scores);
+  for (double &score : scores)
+    score = scoring == Scoring::Sigmoid
+                ? sigmoid(score)
+                : std::sqrt(std::max(score, 0.0) +
+                            std::log1p(std::exp(-std::abs(score))));
+}
+
+/// The weights of the \p experts that a token goes to.
+static void weigh(RoutingAttr routing, ArrayRef<double> scores,
+                  const double *experts, double *weights) {
+  double sum = 0;
+  for (int64_t s = 0; s < routing.getTopK(); ++s) {
+    weights[s] = scores[size_t(experts[s])];
+    sum += weights[s];
+  }
+  for (int64_t s = 0; s < routing.getTopK(); ++s) {
+    if (routing.getNormalize())
+      weights[s] /= sum + 1e-20;
+    weights[s] *= routing.getScale().getValueAsDouble();
+  }
+}
+
 LogicalResult Interpreter::Frame::visit(RouterOp op) {
   const Tensor &logits = at(op.getLogits());
   RoutingAttr routing = op.getRouting();
@@ -628,12 +697,7 @@ LogicalResult Interpreter::Frame::visit(RouterOp op) {
   Tensor weights = zeros(logits, op.getWeights());
   for (int64_t t = 0; t < logits.rows(); ++t) {
     std::vector<double> scores(logits.row(t), logits.row(t) + logits.columns());
-    if (routing.getScoring() == Scoring::Softmax)
-      softmax(scores);
-    else
-      for (double &score : scores)
-        score = 1 / (1 + std::exp(-score));
-
+    computeScores(scores, routing.getScoring());
     std::vector<double> choice = scores;
     if (op.getBias())
       for (auto [value, bias] : llvm::zip(choice, at(op.getBias()).values))
@@ -650,17 +714,40 @@ LogicalResult Interpreter::Frame::visit(RouterOp op) {
       if (int64_t(s) >= routing.getTopK())
         continue;
       experts.row(t)[s] = double(expert);
-      weights.row(t)[s] = scores[size_t(expert)];
       sum += scores[size_t(expert)];
     }
-    for (int64_t s = 0; s < routing.getTopK(); ++s) {
-      double &weight = weights.row(t)[s];
-      if (routing.getNormalize())
-        weight /= sum + 1e-20;
-      else if (op.getRenormalizeFrom())
-        weight *= mass / (sum + 1e-20);
-      weight *= routing.getScale().getValueAsDouble();
+    weigh(routing, scores, experts.row(t), weights.row(t));
+    if (op.getRenormalizeFrom())
+      for (int64_t s = 0; s < routing.getTopK(); ++s)
+        weights.row(t)[s] *= mass / (sum + 1e-20);
+  }
+  if (failed(set(op, op.getExperts(), std::move(experts))))
+    return failure();
+  return set(op, op.getWeights(), std::move(weights));
+}
+
+LogicalResult Interpreter::Frame::visit(HashRouterOp op) {
+  if (failed(expectSameRows(op, {op.getLogits(), op.getTokens()})))
+    return failure();
+  const Tensor &logits = at(op.getLogits()), &table = at(op.getTable());
+  RoutingAttr routing = op.getRouting();
+  Tensor experts = zeros(logits, op.getExperts());
+  Tensor weights = zeros(logits, op.getWeights());
+  for (int64_t t = 0; t < logits.rows(); ++t) {
+    auto token = int64_t(at(op.getTokens()).values[size_t(t)]);
+    if (token < 0 || token >= table.rows())
+      return op.emitOpError("expects tokens in [0, ")
+             << table.rows() << "), but got " << token;
+    for (int64_t s = 0; s < table.columns(); ++s) {
+      auto expert = int64_t(table.row(token)[s]);
+      if (expert < 0 || expert >= routing.getExperts())
+        return op.emitOpError("expects experts in [0, ")
+               << routing.getExperts() << "), but got " << expert;
+      experts.row(t)[s] = double(expert);
     }
+    std::vector<double> scores(logits.row(t), logits.row(t) + logits.columns());
+    computeScores(scores, routing.getScoring());
+    weigh(routing, scores, experts.row(t), weights.row(t));
   }
   if (failed(set(op, op.getExperts(), std::move(experts))))
     return failure();
@@ -692,15 +779,154 @@ LogicalResult Interpreter::Frame::visit(ExpertsOp op) {
       if (e < 0 || e >= gate.shape[0])
         return op.emitOpError("expects experts in [0, ")
                << gate.shape[0] << "), but got " << e;
-      std::vector<double> gated = multiplyBy(op.getGate(), 0, e, input.row(t));
+      std::vector<double> inside = multiplyBy(op.getGate(), 0, e, input.row(t));
       std::vector<double> upped = multiplyBy(op.getUp(), 1, e, input.row(t));
       for (int64_t i = 0; i < inner; ++i)
-        gated[size_t(i)] = silu(gated[size_t(i)]) * upped[size_t(i)];
-      std::vector<double> out = multiplyBy(op.getDown(), 2, e, gated.data());
+        inside[size_t(i)] =
+            gated(inside[size_t(i)], upped[size_t(i)], op.getLimit());
+      std::vector<double> out = multiplyBy(op.getDown(), 2, e, inside.data());
       for (int64_t i = 0; i < hidden; ++i)
         result.row(t)[i] += weights.row(t)[s] * out[size_t(i)];
     }
   return set(op, op.getResult(), std::move(result));
+}
+
+//===----------------------------------------------------------------------===//
+// Hyper-connections
+//===----------------------------------------------------------------------===//
+
+LogicalResult Interpreter::Frame::visit(HyperExpandOp op) {
+  const Tensor &input = at(op.getInput());
+  Tensor result = zeros(input, op.getResult());
+  for (int64_t t = 0; t < input.rows(); ++t)
+    for (int64_t j = 0; j < int64_t(op.getStreams()); ++j)
+      std::copy_n(input.row(t), input.columns(),
+                  result.row(t) + j * input.columns());
+  return set(op, op.getResult(), std::move(result));
+}
+
+/// The products of a normalized row of streams, `u` of hyper_mix.
+static std::vector<double> projectStreams(const double *x, const Tensor &weight,
+                                          double epsilon) {
+  int64_t columns = weight.columns();
+  double factor = 1 / std::sqrt(dot(x, x, columns) / double(columns) + epsilon);
+  std::vector<double> u;
+  for (int64_t i = 0; i < weight.rows(); ++i)
+    u.push_back(dot(weight.row(i), x, columns) * factor);
+  return u;
+}
+
+/// Sums the \p streams at \p x, each times sigmoid(u * scale + base) + epsilon.
+static void readStreams(const double *x, ArrayRef<double> u, double scale,
+                        const double *base, double epsilon, int64_t streams,
+                        int64_t hidden, double *out) {
+  for (int64_t j = 0; j < streams; ++j) {
+    double pre = sigmoid(u[size_t(j)] * scale + base[j]) + epsilon;
+    for (int64_t i = 0; i < hidden; ++i)
+      out[i] += pre * x[j * hidden + i];
+  }
+}
+
+LogicalResult Interpreter::Frame::visit(HyperMixOp op) {
+  const Tensor &input = at(op.getInput());
+  const double *base = at(op.getBase()).values.data();
+  const double *scale = at(op.getScale()).values.data();
+  int64_t m = op.getStreams();
+  double epsilon = double(op.getEpsilon().convertToFloat());
+  Tensor sublayer = zeros(input, op.getSublayer());
+  Tensor post = zeros(input, op.getPost()), comb = zeros(input, op.getComb());
+  for (int64_t t = 0; t < input.rows(); ++t) {
+    std::vector<double> u =
+        projectStreams(input.row(t), at(op.getWeight()),
+                       double(op.getNormEpsilon().convertToFloat()));
+    readStreams(input.row(t), u, scale[0], base, epsilon, m, sublayer.columns(),
+                sublayer.row(t));
+    for (int64_t j = 0; j < m; ++j)
+      post.row(t)[j] = 2 * sigmoid(u[size_t(m + j)] * scale[1] + base[m + j]);
+    double *c = comb.row(t);
+    for (int64_t i = 0; i < m * m; ++i)
+      c[i] = u[size_t(2 * m + i)] * scale[2] + base[2 * m + i];
+    for (int64_t i = 0; i < m; ++i)
+      softmax(MutableArrayRef(c + i * m, size_t(m)));
+    for (int64_t i = 0; i < m * m; ++i)
+      c[i] += epsilon;
+    // Divides the rows (or columns) by their sums.
+    auto normalize = [&](int64_t stride, int64_t step) {
+      for (int64_t line = 0; line < m; ++line) {
+        double sum = epsilon;
+        for (int64_t i = 0; i < m; ++i)
+          sum += c[line * stride + i * step];
+        for (int64_t i = 0; i < m; ++i)
+          c[line * stride + i * step] /= sum;
+      }
+    };
+    for (int64_t i = 0; i < int64_t(op.getIterations()); ++i) {
+      if (i)
+        normalize(m, 1);
+      normalize(1, m);
+    }
+  }
+  if (failed(set(op, op.getSublayer(), std::move(sublayer))) ||
+      failed(set(op, op.getPost(), std::move(post))))
+    return failure();
+  return set(op, op.getComb(), std::move(comb));
+}
+
+LogicalResult Interpreter::Frame::visit(HyperUpdateOp op) {
+  if (failed(expectSameRows(op, op.getOperands())))
+    return failure();
+  const Tensor &input = at(op.getInput()), &sublayer = at(op.getSublayer());
+  const Tensor &post = at(op.getPost()), &comb = at(op.getComb());
+  int64_t m = post.columns(), hidden = sublayer.columns();
+  Tensor result = zeros(input, op.getResult());
+  for (int64_t t = 0; t < input.rows(); ++t)
+    for (int64_t k = 0; k < m; ++k)
+      for (int64_t i = 0; i < hidden; ++i) {
+        double sum = post.row(t)[k] * sublayer.row(t)[i];
+        for (int64_t j = 0; j < m; ++j)
+          sum += comb.row(t)[j * m + k] * input.row(t)[j * hidden + i];
+        result.row(t)[k * hidden + i] = sum;
+      }
+  return set(op, op.getResult(), std::move(result));
+}
+
+LogicalResult Interpreter::Frame::visit(HyperHeadOp op) {
+  const Tensor &input = at(op.getInput());
+  Tensor result = zeros(input, op.getResult());
+  for (int64_t t = 0; t < input.rows(); ++t) {
+    std::vector<double> u =
+        projectStreams(input.row(t), at(op.getWeight()),
+                       double(op.getNormEpsilon().convertToFloat()));
+    readStreams(input.row(t), u, at(op.getScale()).values[0],
+                at(op.getBase()).values.data(),
+                double(op.getEpsilon().convertToFloat()), op.getStreams(),
+                result.columns(), result.row(t));
+  }
+  return set(op, op.getResult(), std::move(result));
+}
+
+//===----------------------------------------------------------------------===//
+// Attention over compressed entries
+//===----------------------------------------------------------------------===//
+
+LogicalResult Interpreter::Frame::visit(CompressOp op) {
+  return interpreter.compressedCache.compress(op, operandsOf(op));
+}
+
+LogicalResult Interpreter::Frame::visit(SelectEntriesOp op) {
+  FailureOr<Tensor> result =
+      interpreter.compressedCache.select(op, operandsOf(op));
+  return failed(result) ? failure()
+                        : set(op, op.getResult(), std::move(*result));
+}
+
+LogicalResult Interpreter::Frame::visit(CompressedAttentionOp op) {
+  SmallVector<const Tensor *> operands = operandsOf(op);
+  if (!op.getSelected()) // As if it were there.
+    operands.insert(operands.begin() + 3, nullptr);
+  FailureOr<Tensor> result = interpreter.compressedCache.attend(op, operands);
+  return failed(result) ? failure()
+                        : set(op, op.getResult(), std::move(*result));
 }
 
 //===----------------------------------------------------------------------===//

@@ -7,6 +7,7 @@
 #define HADAL_DIALECTS_DEEPSEEK_REFERENCE_REFERENCE_H
 
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "dialects/DeepSeek/Reference/CompressedCache.h"
 #include "dialects/DeepSeek/Reference/Recipe.h"
 #include "dialects/DeepSeek/Reference/Tensor.h"
 
@@ -62,7 +63,10 @@ public:
   mlir::FailureOr<const Tensor *> getWeight(llvm::StringRef name);
 
   /// Forgets every token of every sequence.
-  void clearCache() { cache.clear(); }
+  void clearCache() {
+    cache.clear();
+    compressedCache.clear();
+  }
 
 private:
   using TensorPtr = std::shared_ptr<const Tensor>;
@@ -87,6 +91,7 @@ private:
   RecipeEvaluator recipes;
   llvm::StringMap<TensorPtr> weights;
   std::map<std::pair<int64_t, int64_t>, CacheEntries> cache;
+  CompressedCache compressedCache;
   unsigned depth = 0;
 };
 

@@ -704,7 +704,7 @@ func.func @router_c2_shape(%l: tensor<?x8xf32>, %b: tensor<4xf32>) {
 // -----
 
 func.func @router_c3(%l: tensor<?x8xf32>) {
-  // expected-error @below {{'deepseek.router' op expects softmax with greedy or group_limited_greedy, or sigmoid with noaux_tc, but got sigmoid with greedy}}
+  // expected-error @below {{'deepseek.router' op expects softmax with greedy or group_limited_greedy, or sigmoid or sqrt_softplus with noaux_tc, but got sigmoid with greedy}}
   %0:2 = deepseek.router %l by <scoring = sigmoid, method = greedy, experts = 8, top_k = 2, groups = 1, top_groups = 1, normalize = false, scale = 1.0 : f64> : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   return
 }
@@ -712,7 +712,7 @@ func.func @router_c3(%l: tensor<?x8xf32>) {
 // -----
 
 func.func @router_c3_noaux_tc(%l: tensor<?x8xf32>, %b: tensor<8xf32>) {
-  // expected-error @below {{'deepseek.router' op expects softmax with greedy or group_limited_greedy, or sigmoid with noaux_tc, but got softmax with noaux_tc}}
+  // expected-error @below {{'deepseek.router' op expects softmax with greedy or group_limited_greedy, or sigmoid or sqrt_softplus with noaux_tc, but got softmax with noaux_tc}}
   %0:2 = deepseek.router %l bias %b : tensor<8xf32> by <scoring = softmax, method = noaux_tc, experts = 8, top_k = 2, groups = 1, top_groups = 1, normalize = false, scale = 1.0 : f64> : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   return
 }
