@@ -21,6 +21,12 @@ std::optional<ElementKind> hadal::getElementKind(mlir::Type type) {
     return ElementKind::BF16;
   if (llvm::isa<mlir::Float8E4M3FNType>(type))
     return ElementKind::F8E4M3FN;
+  if (llvm::isa<mlir::Float8E8M0FNUType>(type))
+    return ElementKind::F8E8M0FNU;
+  if (type.isSignlessInteger(32))
+    return ElementKind::I32;
+  if (type.isSignlessInteger(64))
+    return ElementKind::I64;
   if (type.isSignlessInteger(8))
     return ElementKind::I8;
   if (type.isSignlessInteger(4))
@@ -38,6 +44,12 @@ const char *hadal::getName(ElementKind kind) {
     return "bf16";
   case ElementKind::F8E4M3FN:
     return "f8E4M3FN";
+  case ElementKind::F8E8M0FNU:
+    return "f8E8M0FNU";
+  case ElementKind::I32:
+    return "i32";
+  case ElementKind::I64:
+    return "i64";
   case ElementKind::I8:
     return "i8";
   case ElementKind::I4:
@@ -81,6 +93,13 @@ static float widenF16(uint16_t bits) {
 static float widenF8(uint8_t bits) {
   return (bits & 0x7f) == 0x7f ? toFloat(0x7fc00000 | uint32_t(bits >> 7) << 31)
                                : widenBits(bits, 4, 3);
+}
+
+/// 2^(bits - 127); 0 is subnormal in f32, and 255 NaN.
+static float widenE8M0(uint8_t bits) {
+  return toFloat(bits == 0     ? 0x00400000
+                 : bits == 255 ? 0x7fc00000
+                               : bits << 23);
 }
 
 static const std::array<float, 256> &getF8Table() {
@@ -153,11 +172,18 @@ void hadal::widen(ElementKind kind, const void *from, int64_t count,
       to[i] = table[static_cast<const uint8_t *>(from)[i]];
     return;
   }
+  case ElementKind::F8E8M0FNU:
+    for (int64_t i = 0; i < count; ++i)
+      to[i] = widenE8M0(static_cast<const uint8_t *>(from)[i]);
+    return;
   case ElementKind::I8:
   case ElementKind::I4:
     for (int64_t i = 0; i < count; ++i)
       to[i] = static_cast<const int8_t *>(from)[i];
     return;
+  case ElementKind::I32:
+  case ElementKind::I64:
+    llvm_unreachable("numbers of a table do not fit f32");
   }
 }
 
@@ -179,8 +205,12 @@ void hadal::narrow(ElementKind kind, const float *from, int64_t count,
     for (int64_t i = 0; i < count; ++i)
       static_cast<uint8_t *>(to)[i] = narrowF8(from[i]);
     return;
+  case ElementKind::F8E8M0FNU:
+    llvm_unreachable("no weight is rounded to powers of two");
   case ElementKind::I8:
   case ElementKind::I4:
+  case ElementKind::I32:
+  case ElementKind::I64:
     llvm_unreachable("integers have scales; see Quantization.h");
   }
 }
@@ -217,8 +247,12 @@ int64_t hadal::findNonFinite(ElementKind kind, const void *data,
                                 0x7f80);
   case ElementKind::F8E4M3FN:
     return findMasked<uint8_t>(static_cast<const uint8_t *>(data), count, 0x7f);
+  case ElementKind::F8E8M0FNU:
+    return findMasked<uint8_t>(static_cast<const uint8_t *>(data), count, 0xff);
   case ElementKind::I8:
   case ElementKind::I4:
+  case ElementKind::I32:
+  case ElementKind::I64:
     return -1;
   }
   llvm_unreachable("unknown element kind");

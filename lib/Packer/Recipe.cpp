@@ -379,6 +379,9 @@ private:
     case 2:
       permute<uint16_t>(box.data(), inputSizes, sizes);
       break;
+    case 8:
+      permute<uint64_t>(box.data(), inputSizes, sizes);
+      break;
     default:
       permute<uint32_t>(box.data(), inputSizes, sizes);
       break;
@@ -934,6 +937,107 @@ private:
   std::vector<float> numbers;
 };
 
+class DequantizeMXFP4Node : public RecipeNode {
+public:
+  DequantizeMXFP4Node(DequantizeMXFP4Op op, ElementKind kind, int64_t count,
+                      RecipeNode *input, RecipeNode *scales, StringRef name)
+      : RecipeNode(kind, count), input(input), scales(scales), name(name),
+        shape(cast<RankedTensorType>(op.getResult().getType()).getShape()) {}
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    static constexpr float values[] = {0,   0.5,  1,  1.5,  2,  3,  4,  6,
+                                       -0., -0.5, -1, -1.5, -2, -3, -4, -6};
+    codes.resize(size_t(blockElements / 2));
+    scaleBytes.resize(size_t(blockElements / group));
+    factors.resize(scaleBytes.size());
+    numbers.resize(size_t(blockElements));
+    while (count > 0) {
+      // Rows are whole groups, so that groups follow each other.
+      int64_t begin = first / group * group, skip = first - begin;
+      int64_t held =
+          std::min(ceilDiv(skip + count, group) * group, blockElements);
+      int64_t now = std::min(count, held - skip);
+      absl::Status status = input->evaluate(begin / 2, held / 2, codes.data());
+      if (status.ok())
+        status =
+            scales->evaluate(begin / group, held / group, scaleBytes.data());
+      if (!status.ok())
+        return status;
+      widen(scales->getKind(), scaleBytes.data(), held / group, factors.data());
+      for (int64_t i = 0; i < held; ++i)
+        numbers[size_t(i)] = values[codes[size_t(i / 2)] >> (i % 2 * 4) & 15] *
+                             factors[size_t(i / group)];
+      status = narrowChecked(kind, numbers.data() + skip, first, now, out,
+                             shape, name);
+      if (!status.ok())
+        return status;
+      out = advance(out, now, getElementBytes());
+      first += now;
+      count -= now;
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  static constexpr int64_t group = 32;
+  RecipeNode *input, *scales;
+  StringRef name;
+  ArrayRef<int64_t> shape;
+  std::vector<uint8_t> codes, scaleBytes;
+  std::vector<float> factors, numbers;
+};
+
+/// Narrows numbers of experts, and refuses those that are none.
+class ExpertIdsNode : public RecipeNode {
+public:
+  ExpertIdsNode(ExpertIdsOp op, RecipeNode *input, StringRef name)
+      : RecipeNode(ElementKind::I32, input->getCount()), input(input),
+        name(name),
+        shape(cast<RankedTensorType>(op.getResult().getType()).getShape()),
+        experts(int64_t(op.getExperts())) {}
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    elements.resize(size_t(blockElements * input->getElementBytes()));
+    while (count > 0) {
+      int64_t now = std::min(count, blockElements);
+      absl::Status status = input->evaluate(first, now, elements.data());
+      if (!status.ok())
+        return status;
+      for (int64_t i = 0; i < now; ++i) {
+        int64_t id = read(i);
+        if (id < 0 || id >= experts)
+          return absl::InvalidArgumentError(
+              absl::StrCat("tensor '", name.str(), "' has ", id, " at ",
+                           formatIndex(first + i, shape),
+                           ", expected an expert from 0 to ", experts - 1));
+        static_cast<int32_t *>(out)[i] = int32_t(id);
+      }
+      out = advance(out, now, getElementBytes());
+      first += now;
+      count -= now;
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  int64_t read(int64_t i) const {
+    if (input->getKind() == ElementKind::I32) {
+      int32_t id;
+      std::memcpy(&id, elements.data() + i * 4, 4);
+      return id;
+    }
+    int64_t id;
+    std::memcpy(&id, elements.data() + i * 8, 8);
+    return id;
+  }
+
+  RecipeNode *input;
+  StringRef name;
+  ArrayRef<int64_t> shape;
+  int64_t experts;
+  std::vector<char> elements;
+};
+
 class RotaryTableNode : public RecipeNode {
 public:
   RotaryTableNode(RotaryTableOp op, int64_t count)
@@ -1267,6 +1371,13 @@ private:
         .Case([&](DequantizeGGUFOp op) -> Result {
           return std::make_unique<DequantizeGGUFNode>(op, count, inputs[0],
                                                       name);
+        })
+        .Case([&](DequantizeMXFP4Op op) -> Result {
+          return std::make_unique<DequantizeMXFP4Node>(
+              op, kind, count, inputs[0], inputs[1], name);
+        })
+        .Case([&](ExpertIdsOp op) -> Result {
+          return std::make_unique<ExpertIdsNode>(op, inputs[0], name);
         })
         .Case([&](RotaryTableOp op) -> Result {
           return std::make_unique<RotaryTableNode>(op, count);

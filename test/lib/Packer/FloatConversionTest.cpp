@@ -141,3 +141,14 @@ TEST(FloatConversion, FindsTheFirstThatIsNotFinite) {
   const float floats[] = {1e38f, -INFINITY};
   EXPECT_EQ(findNonFinite(ElementKind::F32, floats, 2), 1);
 }
+
+TEST(FloatConversion, WidensPowersOfTwo) {
+  for (unsigned code = 0; code < 255; ++code)
+    EXPECT_EQ(widenOne(ElementKind::F8E8M0FNU, code),
+              float(std::ldexp(1.0, int(code) - 127)))
+        << code;
+  EXPECT_TRUE(std::isnan(widenOne(ElementKind::F8E8M0FNU, 255)));
+  const uint8_t codes[] = {0, 254, 255};
+  EXPECT_EQ(findNonFinite(ElementKind::F8E8M0FNU, codes, 3), 2);
+  EXPECT_EQ(findNonFinite(ElementKind::F8E8M0FNU, codes, 2), -1);
+}

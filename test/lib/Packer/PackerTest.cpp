@@ -903,6 +903,63 @@ TEST_F(PackerTest, NamesTensorAndIndexOfNaN) {
             "weight 'w': 'm': tensor 'e.1.w' has NaN at [1, 1]");
 }
 
+// Columns 5 to 66 of rows of 96: of all three groups, the first of an odd
+// column.
+TEST_F(PackerTest, DequantizesMXFP4) {
+  static constexpr float magnitudes[] = {0, .5, 1, 1.5, 2, 3, 4, 6};
+  Bytes codes(2 * 48), scales = {126, 127, 120, char(130), 127, 0};
+  for (char &code : codes)
+    code = char(random());
+  write("codes", codes);
+  write("scales", scales);
+  Bytes expected(2 * 62 * 4);
+  for (int i = 0; i < 2 * 62; ++i) {
+    int row = i / 62, column = 5 + i % 62;
+    int code =
+        uint8_t(codes[size_t(row * 48 + column / 2)]) >> (column % 2 * 4) & 15;
+    float value =
+        std::ldexp(magnitudes[code & 7],
+                   uint8_t(scales[size_t(row * 3 + column / 32)]) - 127);
+    value = code & 8 ? -value : value;
+    std::memcpy(expected.data() + i * 4, &value, 4);
+  }
+  std::string recipe = R"(
+    %0 = deepseek.source "w" in ["codes"] at [0] : tensor<2x48xi8>
+    %1 = deepseek.source "s" in ["scales"] at [0] : tensor<2x3xf8E8M0FNU>
+    %2 = deepseek.dequantize_mxfp4 %0, %1
+      : tensor<2x48xi8>, tensor<2x3xf8E8M0FNU> -> tensor<2x96xbf16>
+    %3 = deepseek.slice %2 axis 1 from 5 to 67
+      : tensor<2x96xbf16> -> tensor<2x62xbf16>
+    %r = deepseek.convert %3 : tensor<2x62xbf16> to tensor<2x62xf32>)";
+  EXPECT_EQ(packed(weight(recipe, "tensor<2x62xf32>"), 2 * 62 * 4), expected);
+
+  scales[3] = char(255);
+  write("scales", scales);
+  EXPECT_EQ(messageOf(pack(weight(recipe, "tensor<2x62xf32>"), 2 * 62 * 4)),
+            "weight 'w': 'scales': tensor 's' has NaN at [1, 0]");
+}
+
+TEST_F(PackerTest, ChecksNumbersOfExperts) {
+  int64_t ids[4] = {0, 5, 2, 3};
+  Bytes bytes(sizeof(ids));
+  std::memcpy(bytes.data(), ids, sizeof(ids));
+  write("ids", bytes);
+  std::string recipe = R"(
+    %0 = deepseek.source "t" in ["ids"] at [0] : tensor<2x2xi64>
+    %r = deepseek.expert_ids %0 of 6 : tensor<2x2xi64> -> tensor<2x2xi32>)";
+  Bytes expected(16);
+  for (int i = 0; i < 4; ++i)
+    expected[size_t(i) * 4] = char(ids[i]);
+  EXPECT_EQ(packed(weight(recipe, "tensor<2x2xi32>"), 16), expected);
+  for (int64_t bad : {int64_t(6), int64_t(-1), int64_t(1) << 32}) {
+    std::memcpy(bytes.data() + 24, &bad, 8);
+    write("ids", bytes);
+    EXPECT_EQ(messageOf(pack(weight(recipe, "tensor<2x2xi32>"), 16)),
+              "weight 'w': tensor 't' has " + std::to_string(bad) +
+                  " at [1, 1], expected an expert from 0 to 5");
+  }
+}
+
 TEST_F(PackerTest, RefusesNumbersThatDoNotFit) {
   uint32_t bits[2] = {0, 0x7f000000};
   Bytes source(8);
