@@ -365,7 +365,7 @@ private:
                                 builder.constant(page.getLayerBytes())));
     Value start =
         builder.offset(fields.getPointer(offsetof(hadal_rt_step_t, kv)), bytes);
-    return builder.offset(start, page.getOffset());
+    return builder.offset(start, page.getBase() + page.getOffset());
   }
 
   rt::KernelOp kernel;

@@ -171,6 +171,11 @@ private:
       return page.emitOpError("expects pages of ")
              << program.getPageBytes() << " bytes, but got "
              << page.getPageBytes();
+    auto end = checkedSum(page.getBase(), page.getLayerBytes());
+    if (!end || *end > int64_t(page.getPageBytes()))
+      return page.emitOpError("expects a layer's part at ")
+             << int64_t(page.getBase()) << " to lie within "
+             << int64_t(page.getPageBytes()) << " bytes";
     return checkSlice(op, cast<MemRefType>(page.getType()), page.getOffset(),
                       page.getLayerBytes());
   }

@@ -111,6 +111,10 @@ public:
     for (Type type : entry.getArgumentTypes())
       if (auto cache = dyn_cast<KVCacheType>(type))
         report.kvBytesPerToken = getCacheBytes(cache);
+      else if (auto cache = dyn_cast<CompressedCacheType>(type))
+        report.kvBytesPerToken =
+            cache.getElementsPerToken() *
+            int64_t(cache.getElement().getIntOrFloatBitWidth() / 8);
   }
 
 private:
@@ -151,6 +155,26 @@ private:
           layer.attentionFlops += 2 * elementsOf(op.getKvB()) +
                                   2 * columnsOf(op.getQuery()) +
                                   2 * columnsOf(op.getResult());
+        })
+        .Case([&](HyperMixOp op) {
+          layer.flopsPerToken += 2 * elementsOf(op.getWeight());
+        })
+        .Case([&](HyperHeadOp op) {
+          layer.flopsPerToken += 2 * elementsOf(op.getWeight());
+        })
+        .Case([&](SelectEntriesOp op) {
+          layer.attentionFlops += 2 * columnsOf(op.getQuery()) /
+                                  op.getCache().getType().getOverlapping();
+        })
+        .Case([&](CompressedAttentionOp op) {
+          // A bounded number of keys, but where all entries are seen.
+          int64_t perKey = 4 * columnsOf(op.getQuery());
+          int64_t ratio = op.getRatio();
+          layer.flopsPerToken += perKey * int64_t(op.getWindow());
+          if (op.getSelected())
+            layer.flopsPerToken += perKey * columnsOf(op.getSelected());
+          else if (ratio)
+            layer.attentionFlops += perKey / ratio;
         })
         .Case([&](AbsorbedAttentionOp op) {
           auto cache = cast<KVCacheType>(op.getCache().getType());

@@ -64,7 +64,13 @@ void WindowAttention::runOnOperation() {
   module.walk([&](Operation *op) {
     llvm::TypeSwitch<Operation *>(op)
         .Case<AttentionOp, LatentAttentionOp, AbsorbedAttentionOp>(
-            [&](auto attention) { setWindow(attention, window); });
+            [&](auto attention) { setWindow(attention, window); })
+        .Case([&](CompressedAttentionOp attention) {
+          attention.emitRemark("keeps its window of ")
+              << int64_t(attention.getWindow())
+              << " tokens, in front of compressed entries";
+          ++numDeclined;
+        });
   });
   if (!numWindowed)
     markAllAnalysesPreserved();

@@ -3,6 +3,7 @@
 // Forms dispatches: functions of deepseek ops become host functions that
 // allocate buffers in the arena and dispatch one kernel after the other.
 
+#include "codegen/Conversion/DeepSeekToRT/CompressedLayout.h"
 #include "codegen/Conversion/DeepSeekToRT/DescribeWork.h"
 #include "codegen/Conversion/DeepSeekToRT/IntegerProduct.h"
 #include "codegen/Passes.h"
@@ -36,6 +37,10 @@ static constexpr StringLiteral offsetName = "rt.offset";
 //===----------------------------------------------------------------------===//
 // Stored weights
 //===----------------------------------------------------------------------===//
+
+static std::optional<double> limitOf(std::optional<APFloat> limit) {
+  return limit ? std::optional(limit->convertToDouble()) : std::nullopt;
+}
 
 /// How kernels see a weight of type \p type, or null if they cannot.
 static MemRefType storedType(RankedTensorType type) {
@@ -95,7 +100,8 @@ struct Program {
   bool describesWork = false;
   int64_t context = 0;
   int64_t weightsBytes = 0;
-  std::optional<PageLayout> page;
+  /// Of the cache that the entry takes; 0: none yet.
+  int64_t pageBytes = 0;
   /// Tables by what is in them; two layouts of pairs share one.
   llvm::MapVector<Attribute, WeightOp> rotaryTables;
 
@@ -104,7 +110,7 @@ struct Program {
         options(options) {}
 
   LogicalResult place(WeightOp weight);
-  FailureOr<WeightOp> rotaryTable(RotaryOp op);
+  FailureOr<WeightOp> rotaryTable(Location loc, RotaryAttr rotary);
 };
 
 /// Converts one function to a host function.
@@ -143,6 +149,21 @@ private:
   LogicalResult convert(GatherRowsOp op);
   LogicalResult convert(RouterOp op);
   LogicalResult convert(ExpertsOp op);
+  LogicalResult convert(UnitNormOp op);
+  LogicalResult convert(HashRouterOp op);
+  LogicalResult convert(HyperExpandOp op);
+  LogicalResult convert(HyperMixOp op);
+  LogicalResult convert(HyperUpdateOp op);
+  LogicalResult convert(HyperHeadOp op);
+  LogicalResult convert(CompressOp op);
+  LogicalResult convert(SelectEntriesOp op);
+  LogicalResult convert(CompressedAttentionOp op);
+  /// Products of the residual streams with the rows of \p weight.
+  Value project(Value input, Value weight);
+  FailureOr<Value> rotaryTable(RotaryAttr rotary);
+  /// Where \p cache keeps what it has; refuses pages that cut an entry.
+  FailureOr<CompressedLayout> layoutOf(Operation *op,
+                                       CompressedCacheType cache);
   LogicalResult convert(func::CallOp op);
   LogicalResult convert(func::ReturnOp op);
 
@@ -207,24 +228,22 @@ LogicalResult Program::place(WeightOp weight) {
   return success();
 }
 
-FailureOr<WeightOp> Program::rotaryTable(RotaryOp op) {
-  RotaryAttr rotary = op.getRotary();
+FailureOr<WeightOp> Program::rotaryTable(Location loc, RotaryAttr rotary) {
   auto key =
-      RotaryAttr::get(op.getContext(), rotary.getDim(), rotary.getTheta(),
+      RotaryAttr::get(rotary.getContext(), rotary.getDim(), rotary.getTheta(),
                       RotaryLayout::HalfSplit, rotary.getScaling());
   WeightOp &table = rotaryTables[key];
   if (table)
     return table;
-  OpBuilder builder(op.getContext());
+  OpBuilder builder(rotary.getContext());
   auto type =
       RankedTensorType::get({context, rotary.getDim()}, builder.getF32Type());
   builder.setInsertionPointToStart(module.getBody());
   table = WeightOp::create(
-      builder, op.getLoc(),
-      "rotary_table." + std::to_string(rotaryTables.size() - 1), type);
+      builder, loc, "rotary_table." + std::to_string(rotaryTables.size() - 1),
+      type);
   builder.setInsertionPointToStart(&table.getRecipe().emplaceBlock());
-  YieldOp::create(builder, op.getLoc(),
-                  RotaryTableOp::create(builder, op.getLoc(), type, key));
+  YieldOp::create(builder, loc, RotaryTableOp::create(builder, loc, type, key));
   symbols.insert(table);
   if (failed(place(table)))
     return failure();
@@ -256,8 +275,11 @@ LogicalResult FunctionConverter::convertArguments(bool isEntry) {
   for (BlockArgument argument : from.getArguments()) {
     Type type = argument.getType(), newType;
     if (auto cache = dyn_cast<KVCacheType>(type)) {
-      PageLayout page = PageLayout::get(cache, program.options.pageTokens);
-      program.page = page;
+      program.pageBytes =
+          PageLayout::get(cache, program.options.pageTokens).pageBytes();
+    } else if (auto cache = dyn_cast<CompressedCacheType>(type)) {
+      program.pageBytes =
+          CompressedLayout::get(cache, program.options.pageTokens).pageBytes;
     } else if (auto tensor = dyn_cast<RankedTensorType>(type)) {
       if (tensor.hasStaticShape())
         newType = storedType(tensor);
@@ -352,7 +374,9 @@ LogicalResult FunctionConverter::convert(Operation *op) {
   return llvm::TypeSwitch<Operation *, LogicalResult>(op)
       .Case<UseWeightOp, EmbedOp, RMSNormOp, LinearOp, LMHeadOp, HeadLinearOp,
             SplitOp, RotaryOp, AttentionOp, AbsorbedAttentionOp, SwiGLUOp,
-            AddOp, GatherRowsOp, RouterOp, ExpertsOp, func::CallOp,
+            AddOp, GatherRowsOp, RouterOp, ExpertsOp, UnitNormOp, HashRouterOp,
+            HyperExpandOp, HyperMixOp, HyperUpdateOp, HyperHeadOp, CompressOp,
+            SelectEntriesOp, CompressedAttentionOp, func::CallOp,
             func::ReturnOp>([&](auto op) { return convert(op); })
       .Case([&](LatentAttentionOp op) {
         return op.emitOpError("has no lowering in its expanded form; run "
@@ -550,21 +574,27 @@ LogicalResult FunctionConverter::convert(SplitOp op) {
   return success();
 }
 
-LogicalResult FunctionConverter::convert(RotaryOp op) {
-  FailureOr<WeightOp> table = program.rotaryTable(op);
+FailureOr<Value> FunctionConverter::rotaryTable(RotaryAttr rotary) {
+  FailureOr<WeightOp> table = program.rotaryTable(b.getLoc(), rotary);
   if (failed(table))
     return failure();
-  Value tableSlice =
-      rt::WeightOp::create(b, storedType(table->getWeightType()), step,
-                           (*table)->getAttrOfType<IntegerAttr>(offsetName),
-                           table->getSymNameAttr());
+  return rt::WeightOp::create(b, storedType(table->getWeightType()), step,
+                              (*table)->getAttrOfType<IntegerAttr>(offsetName),
+                              table->getSymNameAttr())
+      .getResult();
+}
+
+LogicalResult FunctionConverter::convert(RotaryOp op) {
+  FailureOr<Value> table = rotaryTable(op.getRotary());
+  if (failed(table))
+    return failure();
   Value out = bufferFor(op.getResult(), op.getInput());
   SmallVector<Value> arguments = {at(op.getInput()), at(op.getPositions()),
-                                  tableSlice, out};
+                                  *table, out};
   int64_t heads = op.getHeads();
   dispatch(program.kernels.rotary(TypeRange(arguments), heads,
                                   columnsOf(op.getInput()) / heads,
-                                  op.getRotary()),
+                                  op.getRotary(), op.getInverse()),
            rowsOf(op.getInput()), arguments);
   return success();
 }
@@ -658,9 +688,10 @@ LogicalResult FunctionConverter::convert(AbsorbedAttentionOp op) {
 LogicalResult FunctionConverter::convert(SwiGLUOp op) {
   Value out = bufferFor(op.getResult(), op.getGate());
   SmallVector<Value> arguments = {at(op.getGate()), at(op.getUp()), out};
-  dispatch(
-      program.kernels.swiglu(TypeRange(arguments), columnsOf(op.getResult())),
-      rowsOf(op.getGate()), arguments);
+  dispatch(program.kernels.swiglu(TypeRange(arguments),
+                                  columnsOf(op.getResult()),
+                                  limitOf(op.getLimit())),
+           rowsOf(op.getGate()), arguments);
   return success();
 }
 
@@ -684,13 +715,19 @@ LogicalResult FunctionConverter::convert(GatherRowsOp op) {
   return success();
 }
 
-LogicalResult FunctionConverter::convert(RouterOp op) {
-  // Scores and ranking of all experts are on the kernel's stack.
+/// Scores and ranking of all experts are on the kernel's stack.
+static LogicalResult checkExperts(Operation *op, RoutingAttr routing) {
   constexpr int64_t mostExperts = HADAL_RT_KERNEL_STACK_BYTES / 16;
-  if (op.getRouting().getExperts() > mostExperts)
-    return op.emitOpError("expects at most ")
-           << mostExperts << " experts to lower, but got "
-           << op.getRouting().getExperts();
+  if (routing.getExperts() <= mostExperts)
+    return success();
+  return op->emitOpError("expects at most ")
+         << mostExperts << " experts to lower, but got "
+         << routing.getExperts();
+}
+
+LogicalResult FunctionConverter::convert(RouterOp op) {
+  if (failed(checkExperts(op, op.getRouting())))
+    return failure();
   Value experts = bufferFor(op.getExperts(), op.getLogits(), b.getI32Type());
   Value weights = bufferFor(op.getWeights(), op.getLogits());
   SmallVector<Value> arguments = {at(op.getLogits())};
@@ -767,7 +804,8 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
                                       at(op.getScales()[1]),
                                       between};
     dispatch(program.kernels.integerExpertsUp(TypeRange(upArguments), up,
-                                              experts, topK),
+                                              experts, topK,
+                                              limitOf(op.getLimit())),
              items(inner), upArguments);
     Quantized middle = quantize(between, inner, down.activationGroup, offset,
                                 slots, /*rowsPerToken=*/topK);
@@ -784,7 +822,8 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
       up.append({at(op.getScales()[0]), at(op.getScales()[1])});
     up.push_back(between);
     dispatch(program.kernels.expertsUp(TypeRange(up), experts, topK, hidden,
-                                       inner, hasScales),
+                                       inner, hasScales,
+                                       limitOf(op.getLimit())),
              items(inner), up);
     SmallVector<Value> down = {between, offsets, list, active,
                                at(op.getDown())};
@@ -802,13 +841,197 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
   return success();
 }
 
+LogicalResult FunctionConverter::convert(HashRouterOp op) {
+  if (failed(checkExperts(op, op.getRouting())))
+    return failure();
+  Value experts = bufferFor(op.getExperts(), op.getLogits(), b.getI32Type());
+  Value weights = bufferFor(op.getWeights(), op.getLogits());
+  SmallVector<Value> arguments = {at(op.getLogits()), at(op.getTokens()),
+                                  at(op.getTable()), experts, weights};
+  dispatch(program.kernels.hashRouter(TypeRange(arguments), op.getRouting()),
+           rowsOf(op.getLogits()), arguments);
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Hyper-connections
+//===----------------------------------------------------------------------===//
+
+LogicalResult FunctionConverter::convert(UnitNormOp op) {
+  Value out = bufferFor(op.getResult(), op.getInput());
+  SmallVector<Value> arguments = {at(op.getInput()), out};
+  int64_t heads = op.getHeads();
+  dispatch(program.kernels.unitNorm(TypeRange(arguments), heads,
+                                    columnsOf(op.getInput()) / heads,
+                                    op.getEpsilon().convertToFloat()),
+           rowsOf(op.getInput()), arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(HyperExpandOp op) {
+  Value out = bufferFor(op.getResult(), op.getInput());
+  SmallVector<Value> arguments = {at(op.getInput()), out};
+  dispatch(program.kernels.hyperExpand(TypeRange(arguments), op.getStreams(),
+                                       columnsOf(op.getInput())),
+           rowsOf(op.getInput()), arguments);
+  return success();
+}
+
+Value FunctionConverter::project(Value input, Value weight) {
+  auto type = cast<RankedTensorType>(weight.getType());
+  int64_t rows = type.getDimSize(0), stride = paddedColumns(rows);
+  Value out = alloc(stride * 4, 0, rowsType(b.getContext(), stride, stride));
+  SmallVector<Value> arguments = {at(input), at(weight), out};
+  dispatch(program.kernels.hyperProject(TypeRange(arguments), rows,
+                                        type.getDimSize(1)),
+           b.mul(rowsOf(input), rows), arguments);
+  return out;
+}
+
+LogicalResult FunctionConverter::convert(HyperMixOp op) {
+  Value products = project(op.getInput(), op.getWeight());
+  SmallVector<Value> arguments = {at(op.getInput()), products, at(op.getBase()),
+                                  at(op.getScale())};
+  for (Value result : op.getResults())
+    arguments.push_back(bufferFor(result, op.getInput()));
+  dispatch(program.kernels.hyperMix(TypeRange(arguments), op.getStreams(),
+                                    columnsOf(op.getSublayer()),
+                                    op.getIterations(),
+                                    op.getNormEpsilon().convertToFloat(),
+                                    op.getEpsilon().convertToFloat()),
+           rowsOf(op.getInput()), arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(HyperHeadOp op) {
+  Value products = project(op.getInput(), op.getWeight());
+  Value out = bufferFor(op.getResult(), op.getInput());
+  SmallVector<Value> arguments = {at(op.getInput()), products, at(op.getBase()),
+                                  at(op.getScale()), out};
+  dispatch(program.kernels.hyperHead(TypeRange(arguments), op.getStreams(),
+                                     columnsOf(op.getResult()),
+                                     op.getNormEpsilon().convertToFloat(),
+                                     op.getEpsilon().convertToFloat()),
+           rowsOf(op.getInput()), arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(HyperUpdateOp op) {
+  Value out = bufferFor(op.getResult(), op.getInput());
+  SmallVector<Value> arguments = {at(op.getInput()), at(op.getSublayer()),
+                                  at(op.getPost()), at(op.getComb()), out};
+  dispatch(program.kernels.hyperUpdate(TypeRange(arguments),
+                                       columnsOf(op.getPost()),
+                                       columnsOf(op.getSublayer())),
+           rowsOf(op.getInput()), arguments);
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Attention over compressed entries
+//===----------------------------------------------------------------------===//
+
+FailureOr<CompressedLayout>
+FunctionConverter::layoutOf(Operation *op, CompressedCacheType cache) {
+  int64_t pageTokens = program.options.pageTokens;
+  for (int64_t ratio : cache.getDistinctRatios())
+    if (ratio % pageTokens != 0 && pageTokens % ratio != 0)
+      return op->emitOpError("expects pages that are a multiple of entries of ")
+             << ratio << " tokens, or the contrary, to lower, but got pages of "
+             << pageTokens;
+  return CompressedLayout::get(cache, pageTokens);
+}
+
+LogicalResult FunctionConverter::convert(CompressOp op) {
+  auto layout = layoutOf(op, op.getCache().getType());
+  FailureOr<Value> table = rotaryTable(op.getRotary());
+  if (failed(layout) || failed(table))
+    return failure();
+  // An entry is on the kernel's stack.
+  constexpr int64_t mostColumns = HADAL_RT_KERNEL_STACK_BYTES / 8;
+  if (columnsOf(op.getNorm()) > mostColumns)
+    return op.emitOpError("expects entries of at most ")
+           << mostColumns << " columns to lower, but got "
+           << op.getNorm().getType();
+  Value positions = at(op.getPositions()), sequences = at(op.getSequences());
+  Value index = at(op.getIndex());
+  int64_t ratio = op.getRatio();
+  bool isIndex = op.getPart() == CachePart::Index;
+  SmallVector<Value> append = {
+      at(op.getValue()), at(op.getGate()), at(op.getPositionBias()),
+      positions,         sequences,        index};
+  dispatch(program.kernels.appendCompressor(TypeRange(append), *layout, ratio,
+                                            isIndex),
+           tokenCount, append);
+  SmallVector<Value> pool = {at(op.getNorm()), *table, positions, sequences,
+                             index};
+  dispatch(program.kernels.compress(TypeRange(pool), *layout, ratio, isIndex,
+                                    op.getRotary().getDim(),
+                                    op.getEpsilon().convertToFloat()),
+           tokenCount, pool);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(SelectEntriesOp op) {
+  auto layout = layoutOf(op, op.getCache().getType());
+  if (failed(layout))
+    return failure();
+  // Scores and indices of twice as many are on the kernel's stack.
+  constexpr int64_t mostSelected = HADAL_RT_KERNEL_STACK_BYTES / 32;
+  int64_t topK = columnsOf(op.getResult());
+  if (topK > mostSelected)
+    return op.emitOpError("expects at most ")
+           << mostSelected << " selected entries to lower, but got " << topK;
+  Value out = bufferFor(op.getResult(), op.getQuery(), b.getI32Type());
+  SmallVector<Value> arguments = {at(op.getQuery()),     at(op.getWeights()),
+                                  at(op.getPositions()), at(op.getSequences()),
+                                  at(op.getIndex()),     out};
+  dispatch(program.kernels.selectEntries(TypeRange(arguments), *layout,
+                                         op.getHeads(),
+                                         op.getScale().convertToDouble(), topK),
+           tokenCount, arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(CompressedAttentionOp op) {
+  auto layout = layoutOf(op, op.getCache().getType());
+  if (failed(layout))
+    return failure();
+  auto plan = CompressedAttentionPlan::get(
+      op.getHeads(), op.getWindow(), op.getRatio(),
+      op.getSelected() ? columnsOf(op.getSelected()) : 0, program.context);
+  if (!plan.groups)
+    return op.emitOpError("expects scores that fit on a kernel's stack to "
+                          "lower, but got ")
+           << plan.mostKeys << " keys";
+  Value positions = at(op.getPositions()), sequences = at(op.getSequences());
+  Value layer = at(op.getLayer());
+  SmallVector<Value> append = {at(op.getKey()), positions, sequences, layer};
+  dispatch(program.kernels.appendCompressed(TypeRange(append), *layout),
+           tokenCount, append);
+  Value out = bufferFor(op.getResult(), op.getQuery());
+  SmallVector<Value> arguments = {at(op.getQuery()), at(op.getSinks())};
+  if (op.getSelected())
+    arguments.push_back(at(op.getSelected()));
+  arguments.append({positions, sequences, layer, at(op.getIndex()), out});
+  dispatch(program.kernels.compressedAttention(TypeRange(arguments), *layout,
+                                               plan,
+                                               op.getScale().convertToDouble()),
+           b.mul(tokenCount, plan.groups), arguments);
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Calls
+//===----------------------------------------------------------------------===//
+
 LogicalResult FunctionConverter::convert(func::CallOp op) {
   auto callee = program.symbols.lookup<func::FuncOp>(op.getCallee());
   if (!callee)
     return op.emitOpError("expects a callee in this module");
   SmallVector<Value> arguments = {step};
   for (Value operand : op.getOperands())
-    if (!isa<KVCacheType>(operand.getType()))
+    if (!isa<KVCacheType, CompressedCacheType>(operand.getType()))
       arguments.push_back(at(operand));
   for (Value result : op.getResults())
     arguments.push_back(bufferFor(result, op.getOperand(0)));
@@ -880,7 +1103,7 @@ struct ConvertDeepSeekToRT
       if (failed(FunctionConverter(program, function).run(isEntry)))
         return signalPassFailure();
     }
-    if (!program.page) {
+    if (!program.pageBytes) {
       model.emitOpError("expects an entry that takes a cache");
       return signalPassFailure();
     }
@@ -889,7 +1112,7 @@ struct ConvertDeepSeekToRT
     rt::ProgramOp::create(
         builder, model.getLoc(), model.getSymName(), model.getEntry(),
         model.getVocab(), model.getHidden(), model.getLayers(),
-        model.getContextLength(), options.pageTokens, program.page->pageBytes(),
+        model.getContextLength(), options.pageTokens, program.pageBytes,
         std::max<int64_t>(program.weightsBytes, 1), layoutHash(module),
         /*arena_per_token=*/0, /*arena_fixed=*/0,
         /*cpu_features=*/0, /*manifest=*/"", model.getInfo());

@@ -28,6 +28,54 @@ static Value argmax(KernelBuilder &b, Value memref, int64_t count) {
                 })[1];
 }
 
+/// Fills \p scores with those of all experts, of a row of \p logits.
+static void computeScores(KernelBuilder &b, RoutingAttr routing, Value logits,
+                          Value row, Value scores) {
+  int64_t experts = routing.getExperts();
+  int64_t lanes = KernelBuilder::lanesFor(experts);
+  auto logit = [&](Value e) { return b.loadVector(logits, {row, e}, lanes); };
+  auto forExperts = [&](function_ref<void(Value)> body) {
+    b.loop(b.index(0), b.index(experts), lanes, body);
+  };
+  if (routing.getScoring() == deepseek::Scoring::Sigmoid)
+    return forExperts(
+        [&](Value e) { b.storeVector(b.sigmoid(logit(e)), scores, e); });
+  if (routing.getScoring() == deepseek::Scoring::SqrtSoftplus)
+    return forExperts([&](Value e) {
+      b.storeVector(b.sqrt(b.softplus(logit(e))), scores, e);
+    });
+  VectorType vector = b.vectorType(lanes);
+  Value maximum = b.maxLane(
+      b.loop(b.index(0), b.index(experts), lanes, b.f32(notChosen, vector),
+             [&](Value e, ValueRange carried) {
+               return Values{b.maxf(carried[0], logit(e))};
+             })[0]);
+  Value maxima = b.broadcast(maximum, lanes);
+  Value sum =
+      b.sumLanes(b.loop(b.index(0), b.index(experts), lanes, b.f32(0, vector),
+                        [&](Value e, ValueRange carried) {
+                          Value x = b.exp(b.subf(logit(e), maxima));
+                          b.storeVector(x, scores, e);
+                          return Values{b.addf(carried[0], x)};
+                        })[0]);
+  Value sums = b.broadcast(sum, lanes);
+  forExperts([&](Value e) {
+    Value x = b.loadVector(scores, e, lanes);
+    b.storeVector(b.divf(x, sums), scores, e);
+  });
+}
+
+/// Makes weights of the scores, whose sum is \p sum, of the experts of a row.
+static void scaleWeights(KernelBuilder &b, RoutingAttr routing, Value weights,
+                         Value row, Value sum, Value scale) {
+  b.loop(b.index(0), b.index(routing.getTopK()), 1, [&](Value slot) {
+    Value weight = b.load(weights, {row, slot});
+    if (routing.getNormalize())
+      weight = b.divf(weight, b.addf(sum, b.f32(1e-20)));
+    b.store(b.mulf(weight, scale), weights, {row, slot});
+  });
+}
+
 KernelOp KernelSet::router(TypeRange types, RoutingAttr routing,
                            int64_t massOf) {
   int64_t experts = routing.getExperts(), topK = routing.getTopK();
@@ -56,33 +104,7 @@ KernelOp KernelSet::router(TypeRange types, RoutingAttr routing,
       b.loop(b.index(0), b.index(experts), lanes, body);
     };
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
-      auto logit = [&](Value e) {
-        return b.loadVector(logits, {row, e}, lanes);
-      };
-      if (routing.getScoring() == deepseek::Scoring::Sigmoid) {
-        forExperts(
-            [&](Value e) { b.storeVector(b.sigmoid(logit(e)), scores, e); });
-      } else {
-        VectorType vector = b.vectorType(lanes);
-        Value maximum = b.maxLane(
-            b.loop(b.index(0), b.index(experts), lanes,
-                   b.f32(notChosen, vector), [&](Value e, ValueRange carried) {
-                     return Values{b.maxf(carried[0], logit(e))};
-                   })[0]);
-        Value maxima = b.broadcast(maximum, lanes);
-        Value sum = b.sumLanes(
-            b.loop(b.index(0), b.index(experts), lanes, b.f32(0, vector),
-                   [&](Value e, ValueRange carried) {
-                     Value x = b.exp(b.subf(logit(e), maxima));
-                     b.storeVector(x, scores, e);
-                     return Values{b.addf(carried[0], x)};
-                   })[0]);
-        Value sums = b.broadcast(sum, lanes);
-        forExperts([&](Value e) {
-          Value x = b.loadVector(scores, e, lanes);
-          b.storeVector(b.divf(x, sums), scores, e);
-        });
-      }
+      computeScores(b, routing, logits, row, scores);
       forExperts([&](Value e) {
         Value x = b.loadVector(scores, e, lanes);
         if (bias)
@@ -142,12 +164,37 @@ KernelOp KernelSet::router(TypeRange types, RoutingAttr routing,
                    })[0];
         scale = b.mulf(scale, b.divf(mass, b.addf(sum, b.f32(1e-20))));
       }
-      b.loop(b.index(0), b.index(topK), 1, [&](Value slot) {
-        Value weight = b.load(weights, {row, slot});
-        if (routing.getNormalize())
-          weight = b.divf(weight, b.addf(sum, b.f32(1e-20)));
-        b.store(b.mulf(weight, scale), weights, {row, slot});
-      });
+      scaleWeights(b, routing, weights, row, sum, scale);
+    });
+  });
+}
+
+KernelOp KernelSet::hashRouter(TypeRange types, RoutingAttr routing) {
+  int64_t experts = routing.getExperts(), topK = routing.getTopK();
+  auto name =
+      llvm::formatv("hash_router_{0}_{1}_of_{2}{3}_{4:e8}",
+                    stringifyScoring(routing.getScoring()), topK, experts,
+                    routing.getNormalize() ? "_normalized" : "",
+                    routing.getScale().getValueAsDouble())
+          .str();
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    Value tokens = arguments[1], table = arguments[2];
+    Value ids = arguments[3], weights = arguments[4];
+    Value scores = b.stack(experts, b.getF32Type());
+    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+      computeScores(b, routing, arguments[0], row, scores);
+      Value token = b.toIndex(b.load(tokens, row));
+      Value sum = b.loop(b.index(0), b.index(topK), 1, b.f32(0),
+                         [&](Value slot, ValueRange carried) {
+                           Value e = b.load(table, {token, slot});
+                           Value score = b.load(scores, b.toIndex(e));
+                           b.store(e, ids, {row, slot});
+                           b.store(score, weights, {row, slot});
+                           return Values{b.addf(carried[0], score)};
+                         })[0];
+      scaleWeights(b, routing, weights, row, sum,
+                   b.f32(routing.getScale().getValueAsDouble()));
     });
   });
 }
@@ -248,12 +295,14 @@ static void forSlotBlocks(KernelBuilder &b, Value list, Value begin, Value end,
 }
 
 KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
-                              int64_t inner, int64_t columns, bool hasScales) {
+                              int64_t inner, int64_t columns, bool hasScales,
+                              std::optional<double> limit) {
   int64_t tiles = ceilDiv(columns, tileRows);
   int64_t perItem = tilesPerItem(tiles);
-  auto name = llvm::formatv("experts_up_{0}_{1}x{2}x{3}_{4}",
-                            weightName(types[4]), experts, columns, inner, topK)
-                  .str();
+  auto name =
+      llvm::formatv("experts_up_{0}_{1}x{2}x{3}_{4}{5}", weightName(types[4]),
+                    experts, columns, inner, topK, limitName(limit))
+          .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     Value out = arguments[hasScales ? 8 : 6];
@@ -281,9 +330,8 @@ KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
                               for (Value slot : slots) {
                                 Value gate = sums[next], up = sums[half + next];
                                 ++next;
-                                Value silu = b.mulf(gate, b.sigmoid(gate));
-                                storeTile(b, b.mulf(silu, up), out, slot,
-                                          Value(), t, columns,
+                                storeTile(b, b.gated(gate, up, limit), out,
+                                          slot, Value(), t, columns,
                                           /*isPadded=*/true);
                               }
                           });
@@ -346,11 +394,12 @@ static IntegerWeight integerWeight(const IntegerShape &shape, Value memref,
 }
 
 KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
-                                     int64_t experts, int64_t topK) {
+                                     int64_t experts, int64_t topK,
+                                     std::optional<double> limit) {
   int64_t tiles = ceilDiv(shape.columns, tileRows);
   int64_t perItem = tilesPerItem(tiles);
-  std::string name =
-      "experts_up_" + integerName(shape, experts) + "_" + std::to_string(topK);
+  std::string name = "experts_up_" + integerName(shape, experts) + "_" +
+                     std::to_string(topK) + limitName(limit);
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     IntegerRows input = {arguments[0], arguments[1], arguments[2]};
@@ -385,9 +434,8 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
                   for (Value slot : slots) {
                     Value gate = sums[next], up = sums[half + next];
                     ++next;
-                    Value silu = b.mulf(gate, b.sigmoid(gate));
-                    storeTile(b, b.mulf(silu, up), arguments[10], slot, Value(),
-                              tile, shape.columns, /*isPadded=*/true);
+                    storeTile(b, b.gated(gate, up, limit), arguments[10], slot,
+                              Value(), tile, shape.columns, /*isPadded=*/true);
                   }
               });
         });

@@ -171,6 +171,31 @@ Value KernelBuilder::sigmoid(Value x) {
   return divf(f32(1, type), addf(f32(1, type), e));
 }
 
+/// max(x, 0) + ln(1 + y) with y = e^-|x|, and ln(1 + y) = 2 artanh(y / (2 + y))
+/// by its series: the argument is at most 1/3.
+Value KernelBuilder::softplus(Value x) {
+  Type type = x.getType();
+  Value zero = f32(0, type);
+  Value y = exp(subf(zero, maxf(x, subf(zero, x))));
+  Value s = divf(y, addf(y, f32(2, type)));
+  Value t = mulf(s, s);
+  Value series = f32(1.0 / 17, type);
+  for (int64_t n = 15; n > 0; n -= 2)
+    series = fma(series, t, f32(1.0 / double(n), type));
+  return addf(maxf(x, zero), mulf(mulf(s, f32(2, type)), series));
+}
+
+Value KernelBuilder::gated(Value gate, Value up, std::optional<double> limit) {
+  if (limit) {
+    Value most = f32(*limit, gate.getType());
+    Value least = f32(-*limit, gate.getType());
+    gate = select(lessf(most, gate), most, gate);
+    up = select(lessf(most, up), most, up);
+    up = select(lessf(up, least), least, up);
+  }
+  return mulf(mulf(gate, sigmoid(gate)), up);
+}
+
 Value KernelBuilder::broadcast(Value scalar, int64_t lanes) {
   return vector::BroadcastOp::create(
       *this, VectorType::get({lanes}, scalar.getType()), scalar);

@@ -66,6 +66,10 @@ public:
   Value exp(Value x);
   /// 1 / (1 + e^-x).
   Value sigmoid(Value x);
+  /// ln(1 + e^x).
+  Value softplus(Value x);
+  /// gate / (1 + e^-gate) * up, both cut off at \p limit if there is one.
+  Value gated(Value gate, Value up, std::optional<double> limit);
   Value broadcast(Value scalar, int64_t lanes);
   /// Sum of the lanes, of integers too, as a tree: halves are added until one
   /// lane is left.

@@ -16,6 +16,9 @@
 
 namespace hadal {
 
+struct CompressedLayout;
+struct CompressedAttentionPlan;
+
 /// What kernels need to know of the target's vector unit.
 struct KernelOptions {
   /// Vector registers of 16 f32 lanes (AVX-512: 32; AVX2, two to one: 8).
@@ -73,6 +76,9 @@ mlir::MemRefType rowsType(mlir::MLIRContext *context, int64_t columns,
 /// How kernels are named after the element type of a weight, \p type.
 std::string weightName(mlir::Type type);
 
+/// The part of a kernel's name that says where SwiGLU is cut off.
+std::string limitName(std::optional<double> limit);
+
 /// Rows that a tile of a packed weight interleaves.
 constexpr int64_t tileRows = 16;
 
@@ -116,7 +122,7 @@ public:
                           int64_t inner, int64_t columns);
   /// (in, positions, table, out); items are rows.
   rt::KernelOp rotary(TypeRange types, int64_t heads, int64_t headDim,
-                      deepseek::RotaryAttr rotary);
+                      deepseek::RotaryAttr rotary, bool inverse);
   /// heads: (key, value, positions, sequences, layer);
   /// latent: (latent, rope_key, positions, sequences, layer); items are rows.
   rt::KernelOp appendCache(TypeRange types, PageLayout page);
@@ -135,7 +141,8 @@ public:
   rt::KernelOp mergeSegments(TypeRange types, int64_t valueDim,
                              AttentionPlan plan);
   /// (gate, up, out); items are rows.
-  rt::KernelOp swiglu(TypeRange types, int64_t columns);
+  rt::KernelOp swiglu(TypeRange types, int64_t columns,
+                      std::optional<double> limit);
   /// (lhs, rhs, out); items are rows.
   rt::KernelOp add(TypeRange types, int64_t columns);
   /// (in, rows, out); items are outputs.
@@ -144,6 +151,8 @@ public:
   /// experts' mass goes to those chosen; top_k if they keep their own.
   rt::KernelOp router(TypeRange types, deepseek::RoutingAttr routing,
                       int64_t massOf);
+  /// (logits, tokens, table, experts, weights); items are rows.
+  rt::KernelOp hashRouter(TypeRange types, deepseek::RoutingAttr routing);
   /// (experts, offsets, list, active, rows); one item. Sorts slots (row *
   /// top_k + s) by expert: those of expert e are list[offsets[e] ..
   /// offsets[e + 1]); active[0 ..] are the experts that have any, and
@@ -152,20 +161,60 @@ public:
   /// (in, offsets, list, active, gate, up, [gate scales, up scales], out);
   /// items are active experts * groups of tiles.
   rt::KernelOp expertsUp(TypeRange types, int64_t experts, int64_t topK,
-                         int64_t inner, int64_t columns, bool hasScales);
+                         int64_t inner, int64_t columns, bool hasScales,
+                         std::optional<double> limit);
   /// (in, offsets, list, active, down, [scales], out), likewise.
   rt::KernelOp expertsDown(TypeRange types, int64_t experts, int64_t inner,
                            int64_t columns, bool hasScales);
   /// (values, scales, offsets, slot offsets, list, active, gate, gate scales,
   /// up, up scales, out); items as for expertsUp.
   rt::KernelOp integerExpertsUp(TypeRange types, const IntegerShape &shape,
-                                int64_t experts, int64_t topK);
+                                int64_t experts, int64_t topK,
+                                std::optional<double> limit);
   /// (values, scales, offsets, slot offsets, list, active, down, down scales,
   /// out), likewise.
   rt::KernelOp integerExpertsDown(TypeRange types, const IntegerShape &shape,
                                   int64_t experts);
   /// (slots, weights, out); items are rows.
   rt::KernelOp combine(TypeRange types, int64_t topK, int64_t columns);
+
+  /// (in, out); items are rows.
+  rt::KernelOp unitNorm(TypeRange types, int64_t heads, int64_t dim,
+                        float epsilon);
+  /// (in, out); items are rows.
+  rt::KernelOp hyperExpand(TypeRange types, int64_t streams, int64_t hidden);
+  /// (in, weight, out): products of whole rows, not normalized; items are
+  /// rows * rows of the weight.
+  rt::KernelOp hyperProject(TypeRange types, int64_t rows, int64_t columns);
+  /// (in, products, base, scale, sublayer, post, comb); items are rows.
+  rt::KernelOp hyperMix(TypeRange types, int64_t streams, int64_t hidden,
+                        int64_t iterations, float normEpsilon, float epsilon);
+  /// (in, products, base, scale, out); items are rows.
+  rt::KernelOp hyperHead(TypeRange types, int64_t streams, int64_t hidden,
+                         float normEpsilon, float epsilon);
+  /// (in, sublayer, post, comb, out); items are rows.
+  rt::KernelOp hyperUpdate(TypeRange types, int64_t streams, int64_t hidden);
+
+  /// (key, positions, sequences, layer); items are rows.
+  rt::KernelOp appendCompressed(TypeRange types,
+                                const CompressedLayout &layout);
+  /// (value, gate, bias, positions, sequences, index); items are rows.
+  rt::KernelOp appendCompressor(TypeRange types, const CompressedLayout &layout,
+                                int64_t ratio, bool isIndex);
+  /// (norm, table, positions, sequences, index); items are rows, of which the
+  /// last of each window makes an entry. \p rotated columns turn.
+  rt::KernelOp compress(TypeRange types, const CompressedLayout &layout,
+                        int64_t ratio, bool isIndex, int64_t rotated,
+                        float epsilon);
+  /// (query, weights, positions, sequences, index, out); items are rows.
+  rt::KernelOp selectEntries(TypeRange types, const CompressedLayout &layout,
+                             int64_t heads, double scale, int64_t topK);
+  /// (query, sinks, [selected], positions, sequences, layer, index, out); items
+  /// are rows * groups of heads.
+  rt::KernelOp compressedAttention(TypeRange types,
+                                   const CompressedLayout &layout,
+                                   const CompressedAttentionPlan &plan,
+                                   double scale);
 
 private:
   using Body = llvm::function_ref<void(KernelBuilder &, rt::KernelOp)>;

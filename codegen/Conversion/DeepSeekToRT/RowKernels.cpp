@@ -72,11 +72,11 @@ KernelOp KernelSet::rmsNorm(TypeRange types, int64_t columns, float epsilon) {
 }
 
 KernelOp KernelSet::rotary(TypeRange types, int64_t heads, int64_t headDim,
-                           RotaryAttr rotary) {
+                           RotaryAttr rotary, bool inverse) {
   int64_t dim = rotary.getDim(), half = dim / 2, kept = headDim - dim;
   bool isInterleaved =
       rotary.getLayout() == deepseek::RotaryLayout::Interleaved;
-  auto name = llvm::formatv("rotary_{0}_{1}x{2}_{3}",
+  auto name = llvm::formatv("rotary_{0}{1}_{2}x{3}_{4}", inverse ? "back_" : "",
                             isInterleaved ? "interleaved" : "half_split", heads,
                             headDim, dim)
                   .str();
@@ -100,6 +100,8 @@ KernelOp KernelSet::rotary(TypeRange types, int64_t heads, int64_t headDim,
         b.loop(b.index(0), b.index(half), lanes, [&](Value i) {
           Value cosine = b.loadVector(table, {position, i}, lanes);
           Value sine = b.loadVector(table, {position, b.add(i, half)}, lanes);
+          if (inverse)
+            sine = b.subf(b.f32(0, sine.getType()), sine);
           Value x, y;
           if (isInterleaved) {
             Value both =
@@ -126,8 +128,13 @@ KernelOp KernelSet::rotary(TypeRange types, int64_t heads, int64_t headDim,
   });
 }
 
-KernelOp KernelSet::swiglu(TypeRange types, int64_t columns) {
-  return get("swiglu_" + Twine(columns), types,
+std::string hadal::limitName(std::optional<double> limit) {
+  return limit ? llvm::formatv("_limit_{0:e8}", *limit).str() : "";
+}
+
+KernelOp KernelSet::swiglu(TypeRange types, int64_t columns,
+                           std::optional<double> limit) {
+  return get("swiglu_" + Twine(columns) + limitName(limit), types,
              [&](KernelBuilder &b, KernelOp kernel) {
                auto arguments = kernel.getKernelArguments();
                int64_t lanes = KernelBuilder::lanesFor(columns);
@@ -135,8 +142,8 @@ KernelOp KernelSet::swiglu(TypeRange types, int64_t columns) {
                  b.loop(b.index(0), b.index(columns), lanes, [&](Value c) {
                    Value gate = b.loadVector(arguments[0], {row, c}, lanes);
                    Value up = b.loadVector(arguments[1], {row, c}, lanes);
-                   Value silu = b.mulf(gate, b.sigmoid(gate));
-                   b.storeVector(b.mulf(silu, up), arguments[2], {row, c});
+                   b.storeVector(b.gated(gate, up, limit), arguments[2],
+                                 {row, c});
                  });
                });
              });

@@ -121,11 +121,12 @@ LogicalResult ColumnsOp::verify() {
 
 LogicalResult PageOp::verify() {
   if (int64_t(getPageBytes()) > 0 && int64_t(getLayerBytes()) > 0 &&
-      int64_t(getOffset()) >= 0)
+      int64_t(getOffset()) >= 0 && int64_t(getBase()) >= 0)
     return success();
-  return emitOpError("expects positive sizes and an offset >= 0, but got ")
-         << int64_t(getPageBytes()) << ", " << int64_t(getLayerBytes())
-         << " and " << int64_t(getOffset()); // C1
+  return emitOpError("expects positive sizes, an offset and a base >= 0, but "
+                     "got ")
+         << int64_t(getPageBytes()) << ", " << int64_t(getLayerBytes()) << ", "
+         << int64_t(getOffset()) << " and " << int64_t(getBase()); // C1
 }
 
 void KernelOp::build(OpBuilder &builder, OperationState &state, StringRef name,

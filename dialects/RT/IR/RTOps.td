@@ -150,16 +150,17 @@ def RT_PageOp : RT_Op<"page", [Pure]> {
   let summary = "Part of one KV page of a sequence, for one layer";
   let description = [{
     The address is that of page `page_table[sequence, index]` of `page_bytes`,
-    plus `layer * layer_bytes + offset`.
-    - (C1) sizes are positive, `offset` is not negative.
+    plus `base + layer * layer_bytes + offset`: from `base` on there are layers
+    that keep the same.
+    - (C1) sizes are positive, `offset` and `base` are not negative.
   }];
   let arguments = (ins RT_StepType:$step, Index:$sequence, Index:$index,
                        Index:$layer, I64Attr:$page_bytes, I64Attr:$layer_bytes,
-                       I64Attr:$offset);
+                       I64Attr:$offset, DefaultValuedAttr<I64Attr, "0">:$base);
   let results = (outs AnyStaticShapeMemRef:$result);
   let assemblyFormat = [{
     $step `[` $sequence `,` $index `]` `layer` $layer `bytes` $page_bytes `,`
-    $layer_bytes `at` $offset attr-dict `:` type($result)
+    $layer_bytes `at` $offset (`base` $base^)? attr-dict `:` type($result)
   }];
   let hasVerifier = 1;
 }

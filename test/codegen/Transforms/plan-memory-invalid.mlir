@@ -126,3 +126,15 @@ rt.kernel @k [] {
   // expected-error @+1 {{expects 'memref<4x8xf32>' at 64 to lie within 128 bytes}}
   %page = rt.page %step[%first, %last] layer %last bytes 256, 128 at 64 : memref<4x8xf32>
 }
+
+// -----
+
+rt.program @m entry @page_base {vocab = 8 : i64, hidden = 64 : i64, layers = 1 : i64, context_length = 16 : i64, page_tokens = 4 : i64, page_bytes = 256 : i64, weights_bytes = 256 : i64, layout_hash = "00112233445566778899aabbccddeeff", info = {}}
+func.func @page_base(%step: !rt.step) {
+  return
+}
+rt.kernel @k [] {
+^bb0(%step: !rt.step, %first: index, %last: index):
+  // expected-error @+1 {{expects a layer's part at 192 to lie within 256 bytes}}
+  %page = rt.page %step[%first, %last] layer %last bytes 256, 128 at 0 base 192 : memref<4x8xf32>
+}

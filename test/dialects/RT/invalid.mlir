@@ -85,7 +85,7 @@ func.func @columns_c1_element(%step: !rt.step, %b: memref<?x64xf32>) {
 // -----
 
 func.func @page_c1(%step: !rt.step, %i: index) {
-  // expected-error @below {{'rt.page' op expects positive sizes and an offset >= 0, but got 0, 2048 and 0}}
+  // expected-error @below {{'rt.page' op expects positive sizes, an offset and a base >= 0, but got 0, 2048, 0 and 0}}
   %0 = rt.page %step[%i, %i] layer %i bytes 0, 2048 at 0 : memref<16x8xf32>
   return
 }
@@ -93,8 +93,16 @@ func.func @page_c1(%step: !rt.step, %i: index) {
 // -----
 
 func.func @page_c1_offset(%step: !rt.step, %i: index) {
-  // expected-error @below {{'rt.page' op expects positive sizes and an offset >= 0, but got 4096, 2048 and -1}}
+  // expected-error @below {{'rt.page' op expects positive sizes, an offset and a base >= 0, but got 4096, 2048, -1 and 0}}
   %0 = rt.page %step[%i, %i] layer %i bytes 4096, 2048 at -1 : memref<16x8xf32>
+  return
+}
+
+// -----
+
+func.func @page_c1_base(%step: !rt.step, %i: index) {
+  // expected-error @below {{'rt.page' op expects positive sizes, an offset and a base >= 0, but got 4096, 2048, 0 and -64}}
+  %0 = rt.page %step[%i, %i] layer %i bytes 4096, 2048 at 0 base -64 : memref<16x8xf32>
   return
 }
 
