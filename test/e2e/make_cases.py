@@ -25,6 +25,8 @@ except ImportError:
 
 import gguf
 import reference
+import reference_v4
+import tensors_v4
 
 # A case is drawn again until every decision in it is clear: float32 must not turn a choice of float64 around.
 LEAST_LEAD = 2e-3  # of a greedy token, as a share of the largest |logit|
@@ -65,6 +67,19 @@ def deepseek_v3(**changes):
     return {**deepseek_v2(), "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "n_shared_experts": 1,
             "routed_scaling_factor": 2.5, "topk_method": "noaux_tc", "scoring_func": "sigmoid", "norm_topk_prob": True,
             "n_group": 3, "topk_group": 2, "num_nextn_predict_layers": 1, **changes}
+
+
+def deepseek_v4(**changes):
+    return {"architectures": ["DeepseekV4ForCausalLM"], "model_type": "deepseek_v4", "vocab_size": 320, "hidden_size": 64,
+            "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 32, "qk_rope_head_dim": 16,
+            "q_lora_rank": 40, "o_lora_rank": 24, "o_groups": 2, "sliding_window": 16, "compress_ratios": [0, 4, 128, 4, 0],
+            "index_n_heads": 8, "index_head_dim": 32, "index_topk": 5, "rope_theta": 10000, "compress_rope_theta": 160000,
+            "rope_scaling": {"type": "yarn", "factor": 16, "original_max_position_embeddings": 64, "beta_fast": 4, "beta_slow": 1},
+            "hc_mult": 4, "hc_sinkhorn_iters": 20, "hc_eps": 1e-6, "rms_norm_eps": 1e-6, "hidden_act": "silu",
+            "moe_intermediate_size": 32, "n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2, "num_hash_layers": 1,
+            "scoring_func": "sqrtsoftplus", "topk_method": "noaux_tc", "norm_topk_prob": True, "routed_scaling_factor": 1.5,
+            "swiglu_limit": 1.5, "num_nextn_predict_layers": 1, "attention_bias": False, "max_position_embeddings": 4096,
+            "tie_word_embeddings": False, "bos_token_id": 0, "eos_token_id": 1, "torch_dtype": "bfloat16", **changes}
 
 
 def without(config, *keys):
@@ -130,6 +145,17 @@ CASES = {
                         deepseek_v3(vocab_size=260, hidden_size=160, intermediate_size=288, moe_intermediate_size=40,
                                     num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=3, kv_lora_rank=40,
                                     q_lora_rank=48, qk_nope_head_dim=24, quantization_config=FP8), {"dtype": "FP8"}),
+    "deepseek_v4": ("V4: streams, window with sinks, entries of 4 and 128 tokens, indexer, experts by token and by score; more tokens "
+                    "than two windows of 128", deepseek_v4(), {"tokens": 270}),
+    "deepseek_v4_fp4": ("V4 as it is stored: e4m3 with powers of two, partial blocks, experts of FP4; six heads, two streams, "
+                        "one iteration",
+                        deepseek_v4(hidden_size=160, num_attention_heads=6, head_dim=48, qk_rope_head_dim=8, o_groups=3, hc_mult=2,
+                                    hc_sinkhorn_iters=1, num_hidden_layers=3, compress_ratios=[4, 128, 4, 0], index_head_dim=16, index_topk=3,
+                                    moe_intermediate_size=64, num_hash_layers=2, norm_topk_prob=False, rms_norm_eps=1e-3, hc_eps=1e-2,
+                                    expert_dtype="fp4", quantization_config={**FP8, "scale_fmt": "ue8m0"}), {"dtype": "FP8", "tokens": 140}),
+    "deepseek_v4_window": ("V4 with windows alone, F32, three shards",
+                           deepseek_v4(num_hidden_layers=2, compress_ratios=[0, 0], num_hash_layers=0, num_nextn_predict_layers=0,
+                                       rope_scaling=None, torch_dtype="float32"), {"dtype": "F32", "shards": 3, "tokens": 40}),
     "gguf_llama_bf16": ("GGUF, BF16, tied embeddings, linear rope scaling, head_dim given",
                         llama(head_dim=16, num_key_value_heads=2, tie_word_embeddings=True,
                               rope_scaling={"type": "linear", "factor": 4.0}), {"gguf": {"kind": "BF16"}}),
@@ -213,12 +239,14 @@ def shapes(config):
 
 
 # Large enough that attention is not uniform, that experts differ and that leaving out a part is seen in the logits.
-GAIN = {"linear": 1.0, "query": 1.5, "output": 1.5, "down": 2.0, "expert_down": 3.0, "router": 1.5, "head": 2.0}
+GAIN = {"linear": 1.0, "plain": 2.0, "hyper": 2.0, "query": 1.5, "output": 1.5, "down": 2.0, "expert_down": 3.0, "router": 1.5, "head": 2.0}
 
 
 def draw(rng, shape, kind):
     if kind == "norm":
         return 1 + 0.3 * rng.uniform(-1, 1, shape)
+    if kind == "scale":
+        return rng.uniform(0.5, 1.5, shape)
     if kind == "bias":
         return rng.uniform(-1, 1, shape)
     if kind == "correction":
@@ -261,6 +289,8 @@ def quantize_blocks(values, rng):
 
 def random_tensors(config, dtype, rng):
     """Returns name to (element type, shape, bytes)."""
+    if config["model_type"] == "deepseek_v4":
+        return tensors_v4.random_tensors(config, dtype, rng, draw, encode, encode_e4m3)
     plain = "BF16" if dtype == "FP8" else dtype
     tensors = {}
     for name, (shape, kind) in sorted(shapes(config).items()):
@@ -570,7 +600,8 @@ def main():
     args = parser.parse_args()
 
     # Made once for each version of these files.
-    sources = [Path(__file__), Path(reference.__file__), Path(gguf.__file__)]
+    sources = [Path(__file__), Path(reference.__file__), Path(reference_v4.__file__), Path(tensors_v4.__file__),
+               Path(gguf.__file__)]
     stamp = hashlib.sha256(b"".join(p.read_bytes() for p in sources)).hexdigest()
     stamp_file = args.out / "stamp"
     if not args.only:

@@ -15,6 +15,10 @@ _CODES = np.arange(256)
 _MAGNITUDE = np.where((_CODES >> 3) & 15 == 0, (_CODES & 7) * 2.0**-9,
                       (8 + (_CODES & 7)) * 2.0**(((_CODES >> 3) & 15) - 10.0))
 E4M3_VALUES = np.where(_CODES & 0x7F == 0x7F, np.nan, np.where(_CODES & 0x80, -_MAGNITUDE, _MAGNITUDE))
+# E8M0: an exponent alone; 255 is NaN.
+E8M0_VALUES = np.where(_CODES == 255, np.nan, 2.0**(np.minimum(_CODES, 254) - 127.0))
+# E2M1: bit 3 is the sign.
+E2M1_VALUES = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
 
 
 def decode(raw, dtype, shape):
@@ -29,6 +33,12 @@ def decode(raw, dtype, shape):
         values = (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
     elif dtype == "F8_E4M3":
         values = E4M3_VALUES[np.frombuffer(raw, np.uint8)]
+    elif dtype == "F8_E8M0":
+        values = E8M0_VALUES[np.frombuffer(raw, np.uint8)]
+    elif dtype == "I8":
+        values = np.frombuffer(raw, np.int8)
+    elif dtype == "I64":
+        values = np.frombuffer(raw, "<i8")
     else:
         raise ValueError(f"unexpected element type {dtype}")
     return values.astype(np.float64).reshape(shape)
@@ -61,6 +71,16 @@ def read_checkpoint(folder):
         rows, columns = config["quantization_config"]["weight_block_size"]
         spread = scale.repeat(rows, axis=0).repeat(columns, axis=1)
         tensors[name[:-len(suffix)]] = weight * spread[:weight.shape[0], :weight.shape[1]]
+    for name in [n for n in tensors if n.endswith(".scale")]:  # DeepSeek-V4.
+        scale, weight = tensors.pop(name), tensors[name[:-len("scale")] + "weight"]
+        if ".ffn.experts." in name and config.get("expert_dtype") == "fp4":
+            codes = weight.astype(int)
+            weight = E2M1_VALUES[np.stack([codes & 15, codes >> 4 & 15], axis=-1)].reshape(len(weight), -1)
+            rows, columns = 1, 32
+        else:
+            rows, columns = config["quantization_config"]["weight_block_size"]
+        spread = scale.repeat(rows, axis=0).repeat(columns, axis=1)
+        tensors[name[:-len("scale")] + "weight"] = weight * spread[:weight.shape[0], :weight.shape[1]]
     return config, tensors
 
 
@@ -280,6 +300,9 @@ def is_mixture(config, layer):
 def forward(config, tensors, tokens, margins=None):
     """Logits [tokens, vocabulary] of one sequence from its start."""
     margins = margins or Margins()
+    if config["model_type"] == "deepseek_v4":
+        import reference_v4  # Which imports this file.
+        return reference_v4.forward(config, tensors, tokens, margins)
     epsilon = config.get("rms_norm_eps", 1e-6)
     mla = config["model_type"] in ("deepseek_v2", "deepseek_v3")
     x = tensors["model.embed_tokens.weight"][np.asarray(tokens)]

@@ -31,10 +31,11 @@ enum Family : unsigned {
   MoE16B = 4,
   V2 = 8,
   V3 = 16,
+  V4 = 32,
   WithMLA = V2 | V3,
-  WithMoE = MoE16B | V2 | V3,
+  WithMoE = MoE16B | V2 | V3 | V4,
   WithoutMLA = Llama | Qwen2 | MoE16B,
-  Any = 31
+  Any = 63
 };
 
 struct FamilyInfo {
@@ -62,16 +63,13 @@ struct FamilyKey {
 };
 } // namespace
 
-static constexpr FamilyInfo families[] = {{"llama", Llama},
-                                          {"qwen2", Qwen2},
-                                          {"deepseek", MoE16B},
-                                          {"deepseek_v2", V2},
-                                          {"deepseek_v3", V3}};
+static constexpr FamilyInfo families[] = {
+    {"llama", Llama},    {"qwen2", Qwen2},    {"deepseek", MoE16B},
+    {"deepseek_v2", V2}, {"deepseek_v3", V3}, {"deepseek_v4", V4}};
 
 /// Architectures of the family that Hadal knows of and does not import.
 static constexpr StringRef laterModelTypes[] = {
-    "deepseek_v32", "deepseek_v4", "deepseek_v41", "deepseek_vl_v2",
-    "multi_modality"};
+    "deepseek_v32", "deepseek_v41", "deepseek_vl_v2", "multi_modality"};
 
 static constexpr Default defaults[] = {
     {"vocab_size", Llama | V2, 32000},
@@ -115,7 +113,7 @@ static constexpr Fixed fixedKeys[] = {
     {"hidden_act", Any, "\"silu\""},
     {"is_encoder_decoder", Any, "false"},
     {"add_cross_attention", Any, "false"},
-    {"partial_rotary_factor", Any, "1"},
+    {"partial_rotary_factor", Any & ~V4, "1"},
     {"use_mrope", Qwen2, "false"},
     {"attention_bias", Qwen2, "true"},
     {"use_mla", V2 | V3, "true"},
@@ -125,7 +123,12 @@ static constexpr Fixed fixedKeys[] = {
     {"topk_method", MoE16B, "\"greedy\""},
     {"scoring_func", MoE16B | V2, "\"softmax\""},
     {"scoring_func", V3, "\"sigmoid\""},
-    {"topk_method", V3, "\"noaux_tc\""},
+    {"topk_method", V3 | V4, "\"noaux_tc\""},
+    {"scoring_func", V4, "\"sqrtsoftplus\""},
+    {"num_key_value_heads", V4, "1"},
+    {"attention_bias", V4, "false"},
+    {"n_group", V4, "1"},
+    {"topk_group", V4, "1"},
 };
 
 /// Keys that change nothing in what the model computes: how it was trained or
@@ -169,6 +172,8 @@ static constexpr FamilyKey ignoredKeys[] = {
     {"unsloth_version", Any},
     {"use_bfloat16", Any},
     {"use_cache", Any},
+    // Every layer has experts.
+    {"intermediate_size", V4},
     // Every MLA head has its own keys, expanded from the latent.
     {"num_key_value_heads", WithMLA},
 };
@@ -212,6 +217,9 @@ private:
   void readAttention();
   void readWindow();
   void readLatentAttention();
+  void readCompressedAttention();
+  void readRatios(CompressedConfig &compressed);
+  void readHyperConnections();
   void readMoE();
   void readRouting(MoEConfig &moe);
   void readRope();
@@ -310,7 +318,8 @@ Family ConfigReader::readFamily() {
 void ConfigReader::readSizes() {
   config.vocab = dimension("vocab_size");
   config.hidden = dimension("hidden_size");
-  config.intermediate = dimension("intermediate_size");
+  if (!(family & V4))
+    config.intermediate = dimension("intermediate_size");
   config.layers = integer("num_hidden_layers", 1, maxLayers);
   config.heads = dimension("num_attention_heads");
   config.maxPositions = integer("max_position_embeddings", 1, maxTokens);
@@ -398,6 +407,88 @@ void ConfigReader::readLatentAttention() {
   readRope();
 }
 
+void ConfigReader::readCompressedAttention() {
+  CompressedConfig &compressed = config.compressed.emplace();
+  config.kvHeads = 1;
+  config.headDim = dimension("head_dim");
+  compressed.queryRank = dimension("q_lora_rank");
+  compressed.ropeDim = dimension("qk_rope_head_dim");
+  compressed.outputRank = dimension("o_lora_rank");
+  compressed.outputGroups = dimension("o_groups");
+  compressed.window = integer("sliding_window", 1, maxTokens);
+  checkProduct("num_attention_heads x head_dim", config.heads, config.headDim);
+  checkProduct("o_groups x o_lora_rank", compressed.outputGroups,
+               compressed.outputRank);
+  if (ok() && config.heads % compressed.outputGroups != 0)
+    fail("num_attention_heads", Twine(config.heads),
+         "a multiple of 'o_groups', " + Twine(compressed.outputGroups));
+  if (ok() && compressed.ropeDim % 2 != 0)
+    fail("qk_rope_head_dim", Twine(compressed.ropeDim), "an even number");
+  readRatios(compressed);
+  if (llvm::is_contained(compressed.ratios,
+                         CompressedConfig::overlappingRatio)) {
+    compressed.indexHeads = dimension("index_n_heads");
+    compressed.indexDim = dimension("index_head_dim");
+    compressed.indexTopK = dimension("index_topk");
+    checkProduct("index_n_heads x index_head_dim", compressed.indexHeads,
+                 compressed.indexDim);
+    if (ok() && compressed.indexDim < compressed.ropeDim)
+      fail("index_head_dim", Twine(compressed.indexDim),
+           "at least 'qk_rope_head_dim', " + Twine(compressed.ropeDim));
+  } else {
+    for (StringRef key : {"index_n_heads", "index_head_dim", "index_topk"})
+      ignore(key);
+    compressed.indexDim = 1;
+  }
+  if (ok() && config.headDim < compressed.ropeDim)
+    fail("head_dim", Twine(config.headDim),
+         "at least 'qk_rope_head_dim', " + Twine(compressed.ropeDim));
+  if (const llvm::json::Value *value = get("partial_rotary_factor"))
+    if (double share = number("partial_rotary_factor", *value, 0, 1);
+        ok() && share * double(config.headDim) != double(compressed.ropeDim))
+      fail("partial_rotary_factor", toText(*value),
+           "'qk_rope_head_dim' / 'head_dim', " + Twine(compressed.ropeDim) +
+               " / " + Twine(config.headDim));
+  readRope();
+  // Layers with entries scale their frequencies and have another base; nothing
+  // multiplies cosine and sine in either.
+  compressed.rope = config.rope;
+  compressed.rope.theta = number("compress_rope_theta", 1.0 + 1e-6, 1e12);
+  compressed.rope.attentionFactor = 1;
+  RopeConfig plain;
+  plain.theta = config.rope.theta;
+  config.rope = plain;
+}
+
+void ConfigReader::readRatios(CompressedConfig &compressed) {
+  constexpr StringRef key = "compress_ratios";
+  const llvm::json::Value *value = get(key);
+  if (!value)
+    return missing(key);
+  const llvm::json::Array *ratios = value->getAsArray();
+  if (!ratios || int64_t(ratios->size()) < config.layers)
+    return fail(key, toText(*value),
+                "a list of at least 'num_hidden_layers', " +
+                    Twine(config.layers) + " numbers");
+  for (const llvm::json::Value &ratio : *ratios) {
+    int64_t tokens = integer(key, ratio, 0, 128);
+    if (ok() && tokens != 0 && tokens != 4 && tokens != 128)
+      return fail(unimplemented(place() + ": '" + key + "' has " +
+                                Twine(tokens) +
+                                ", expected only 0, 4 and 128"));
+    if (int64_t(compressed.ratios.size()) < config.layers)
+      compressed.ratios.push_back(tokens);
+  }
+}
+
+void ConfigReader::readHyperConnections() {
+  HyperConfig &hyper = config.hyper.emplace();
+  hyper.streams = integer("hc_mult", 1, 8);
+  hyper.iterations = integer("hc_sinkhorn_iters", 1, 1000);
+  hyper.epsilon = number("hc_eps", 1e-30, 1);
+  checkProduct("hc_mult x hidden_size", hyper.streams, config.hidden);
+}
+
 void ConfigReader::readMoE() {
   // Null means no layer with experts.
   if (!get("n_routed_experts") &&
@@ -421,6 +512,19 @@ void ConfigReader::readMoE() {
     moe.sharedExperts = integer("n_shared_experts", 0, maxExperts);
   checkProduct("moe_intermediate_size x n_shared_experts", moe.intermediate,
                moe.sharedExperts);
+  if (family & V4) {
+    moe.hashLayers = integer("num_hash_layers", 0, maxLayers);
+    // Null means no limit.
+    if (get("swiglu_limit") || !has("swiglu_limit"))
+      moe.limit = number("swiglu_limit", 1e-6, 1e6);
+    if (const llvm::json::Value *value = get("expert_dtype")) {
+      std::string dtype = string("expert_dtype", *value);
+      moe.isFP4 = dtype == "fp4";
+      if (ok() && dtype != "fp4" && dtype != "fp8")
+        fail("expert_dtype", toText(*value), "\"fp4\" or \"fp8\"");
+    }
+    return readRouting(moe);
+  }
   moe.firstDense = integer("first_k_dense_replace", 0, maxLayers);
   moe.layerFreq = integer("moe_layer_freq", 1, maxLayers);
   readRouting(moe);
@@ -429,13 +533,18 @@ void ConfigReader::readMoE() {
 void ConfigReader::readRouting(MoEConfig &moe) {
   using deepseek::Scoring;
   using deepseek::TopKMethod;
-  moe.normalize = boolean("norm_topk_prob", family == V3);
+  moe.normalize = boolean("norm_topk_prob", family & (V3 | V4));
   if (family == MoE16B) {
     // Remote code: only if there is more than one weight to normalize.
     moe.normalize &= moe.topK > 1;
     return;
   }
   moe.scale = number("routed_scaling_factor", 1e-6, 1e6);
+  if (family == V4) {
+    moe.scoring = Scoring::SqrtSoftplus;
+    moe.method = TopKMethod::NoAuxTC;
+    return;
+  }
   if (family == V3) {
     moe.scoring = Scoring::Sigmoid;
     moe.method = TopKMethod::NoAuxTC;
@@ -692,6 +801,12 @@ void ConfigReader::checkLayerTypes() {
         config.windowTokens && int64_t(layer) >= config.firstWindowLayer;
     StringRef expected =
         isWindowed ? "\"sliding_attention\"" : "\"full_attention\"";
+    if (config.compressed && ok()) {
+      int64_t ratio = config.compressed->ratios[layer];
+      expected = ratio == 0   ? "\"sliding_attention\""
+                 : ratio == 4 ? "\"compressed_sparse_attention\""
+                              : "\"heavily_compressed_attention\"";
+    }
     if (!isValue(type, expected))
       return fail("layer_types", "a list with " + toText(type),
                   expected + " for layer " + Twine(layer));
@@ -723,11 +838,15 @@ absl::StatusOr<Config> ConfigReader::read() {
   readSizes();
   if (family & WithMLA)
     readLatentAttention();
+  else if (family & V4)
+    readCompressedAttention();
   else
     readAttention();
+  if (family & V4)
+    readHyperConnections();
   if (family & WithMoE)
     readMoE();
-  if (family & V3)
+  if (family & (V3 | V4))
     if (const llvm::json::Value *value = get("num_nextn_predict_layers"))
       config.mtpLayers =
           integer("num_nextn_predict_layers", *value, 0, maxLayers);

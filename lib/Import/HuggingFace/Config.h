@@ -48,6 +48,31 @@ struct LatentConfig {
   int64_t valueDim = 0;             // v_head_dim
 };
 
+/// Attention over a window and compressed entries (DeepSeek-V4).
+struct CompressedConfig {
+  /// Layers of this ratio have overlapping windows and an indexer.
+  static constexpr int64_t overlappingRatio = 4;
+
+  int64_t queryRank = 0;    // q_lora_rank
+  int64_t ropeDim = 0;      // qk_rope_head_dim
+  int64_t outputRank = 0;   // o_lora_rank
+  int64_t outputGroups = 0; // o_groups
+  int64_t window = 0;       // sliding_window
+  /// Tokens of an entry, for each layer; 0: it has none. compress_ratios
+  /// without what it says of layers for multi-token prediction.
+  std::vector<int64_t> ratios;
+  int64_t indexHeads = 0, indexDim = 0, indexTopK = 0;
+  /// Of layers that have entries; `Config::rope` is that of the others.
+  RopeConfig rope;
+};
+
+/// Residual streams (DeepSeek-V4).
+struct HyperConfig {
+  int64_t streams = 0;    // hc_mult
+  int64_t iterations = 0; // hc_sinkhorn_iters
+  double epsilon = 0;     // hc_eps
+};
+
 struct MoEConfig {
   int64_t experts = 0, sharedExperts = 0, topK = 0;
   int64_t groups = 1, topGroups = 1;
@@ -57,6 +82,12 @@ struct MoEConfig {
   deepseek::TopKMethod method = deepseek::TopKMethod::Greedy;
   bool normalize = false;
   double scale = 1;
+  /// The first layers, which choose experts by the token alone.
+  int64_t hashLayers = 0;
+  /// Cuts off what is between the matrices of experts.
+  std::optional<double> limit;
+  /// Whether experts are stored in 4 bits, groups of 32 with one exponent.
+  bool isFP4 = false;
 };
 
 struct Config {
@@ -69,6 +100,8 @@ struct Config {
   double normEpsilon = 0;
   RopeConfig rope;
   std::optional<LatentConfig> latent;
+  std::optional<CompressedConfig> compressed;
+  std::optional<HyperConfig> hyper;
   std::optional<MoEConfig> moe;
   /// Which projections have a bias: q, k and v; the first projections of MLA
   /// (q_a and kv_a); o; gate, up and down.

@@ -45,7 +45,10 @@ using LayerKey =
 struct LayerBody {
   OpBuilder builder;
   Value positions, sequences, cache, layer;
-  llvm::StringMap<Value> weights;
+  llvm::StringMap<Value> weights = {};
+  /// Of a layer with hyper-connections: token ids, and the layer's number among
+  /// those with as many tokens in an entry.
+  Value tokens = {}, index = {};
 };
 
 class ModelBuilder {
@@ -69,10 +72,13 @@ private:
   }
   StoredTensor take(StringRef name, ArrayRef<int64_t> shape, Type assumed,
                     bool mayBeFP8);
+  /// What of a weight are parameters that a token reads: none are parameters,
+  /// all, or a stack of experts' has those of top_k.
+  enum class Counted { No, Whole, Experts };
   Type matrixElement();
   RankedTensorType defineWeight(StringRef symbol, RankedTensorType type,
                                 function_ref<Value(OpBuilder &)> recipe,
-                                bool isParameter = true);
+                                Counted counted = Counted::Whole);
   RankedTensorType defineVector(StringRef symbol, StringRef tensor,
                                 ArrayRef<int64_t> shape);
   RankedTensorType defineMatrix(StringRef symbol, StringRef tensor,
@@ -80,16 +86,36 @@ private:
 
   // Weights of one layer, collected in `layerWeights`.
   std::string tensorName(StringRef name) const;
+  enum Part { Gate, Up, Down };
+  std::string networkPart(StringRef prefix, Part part) const;
+  // Names in a layer, as the checkpoints of a generation have them.
+  StringRef networkName() const { return config.compressed ? "ffn" : "mlp"; }
+  std::string routerBias() const {
+    return (networkName() + ".gate.e_score_correction_bias").str();
+  }
+  StringRef inputNorm() const {
+    return config.compressed ? "attn_norm" : "input_layernorm";
+  }
+  StringRef outputNorm() const {
+    return config.compressed ? "ffn_norm" : "post_attention_layernorm";
+  }
   void addLayerWeight(const Twine &name, RankedTensorType type);
   void addVector(StringRef name, ArrayRef<int64_t> shape,
                  StringRef suffix = ".weight");
   void addLinear(StringRef name, int64_t rows, int64_t columns,
                  bool hasBias = false);
-  void addScales(const Twine &name, StringRef tensor, ArrayRef<int64_t> shape);
+  StoredTensor takeScales(StringRef tensor, ArrayRef<int64_t> weight);
+  void addScales(const Twine &name, StringRef tensor, RankedTensorType weight);
+  void addMatrix(StringRef name, int64_t rows, int64_t columns);
+  void addGroups(StringRef name, int64_t groups, int64_t rows, int64_t columns);
   void addLatentExpansion(StringRef name, int64_t rows, int64_t columns);
-  void addExperts(StringRef name, int64_t rows, int64_t columns);
+  void addExperts(Part part, int64_t rows, int64_t columns);
+  void addFP4Experts(StringRef name, StringRef tensor, ArrayRef<int64_t> shape);
+  void addExpertTable(StringRef name);
   void checkExpertTypes();
   void addFFN(StringRef prefix, int64_t intermediate, bool hasBias);
+  void addCompressedAttention();
+  void addHyperConnection(StringRef prefix);
   void addLayer(int64_t layer);
 
   // Bodies of layer functions.
@@ -103,10 +129,14 @@ private:
   RankedTensorType ids() {
     return RankedTensorType::get({ShapedType::kDynamic}, builder.getI32Type());
   }
-  deepseek::KVCacheType cacheType();
-  deepseek::RotaryAttr rotary();
+  Type cacheType();
+  deepseek::RotaryAttr rotary(const RopeConfig &rope);
   /// How far back tokens see in \p layer; null if to the start.
   deepseek::WindowAttr windowOf(int64_t layer);
+  /// Columns of what goes from layer to layer.
+  int64_t streamColumns() const {
+    return config.hidden * (config.hyper ? config.hyper->streams : 1);
+  }
   FloatAttr f64(double value) { return builder.getF64FloatAttr(value); }
   Value norm(LayerBody &body, Value input, StringRef name, double epsilon);
   Value linear(LayerBody &body, Value input, StringRef name,
@@ -114,6 +144,12 @@ private:
   Value rotate(LayerBody &body, Value input, int64_t heads, StringRef name);
   Value attention(LayerBody &body, Value input);
   Value latentAttention(LayerBody &body, Value input);
+  void compress(LayerBody &body, Value input, StringRef prefix,
+                deepseek::CachePart part, int64_t ratio);
+  Value compressedAttention(LayerBody &body, Value input);
+  Value connect(LayerBody &body, Value x, StringRef prefix,
+                function_ref<Value(Value)> sublayer);
+  FloatAttr limit();
   Value ffn(LayerBody &body, Value input, StringRef prefix);
   Value mixture(LayerBody &body, Value input);
   func::FuncOp getLayerFunction(bool isMoE);
@@ -140,6 +176,7 @@ private:
   std::map<bool, unsigned> functionCount;
   std::vector<std::pair<LayerKey, func::FuncOp>> functions;
   RankedTensorType embedType, headType, normType;
+  SmallVector<RankedTensorType> headMixTypes;
 };
 } // namespace
 
@@ -151,6 +188,18 @@ static std::string symbolName(int64_t layer, const Twine &name) {
 // Tensors and weights
 //===----------------------------------------------------------------------===//
 
+/// Whether matrices are stored in \p type.
+static bool isMatrixElement(Type type) {
+  return isa<BFloat16Type, Float16Type, Float32Type, Float8E4M3FNType>(type);
+}
+
+/// What a checkpoint calls \p type.
+static StringRef specialName(Type type) {
+  return isa<Float8E8M0FNUType>(type) ? "F8_E8M0"
+         : type.isInteger(8)          ? "I8"
+                                      : "I64";
+}
+
 /// The tensor \p name, or the stack if it has `{}` in it. Without weights, or
 /// after an error, one of type \p assumed that says not where its bytes are.
 StoredTensor ModelBuilder::take(StringRef name, ArrayRef<int64_t> shape,
@@ -161,12 +210,18 @@ StoredTensor ModelBuilder::take(StringRef name, ArrayRef<int64_t> shape,
                                               : store->take(name, shape);
     bool isFP8 = tensor.ok() && tensor->element &&
                  isa<Float8E4M3FNType>(tensor->element);
+    // An assumed type that no matrix has is the only one that may be.
+    bool isSpecial = !isMatrixElement(assumed);
     if (!tensor.ok())
       fail(tensor.status());
-    else if (!tensor->element || (isFP8 && !mayBeFP8))
-      fail(invalid(
-          tensor->place + " is " + tensor->typeName + ", expected " +
-          (mayBeFP8 ? "BF16, F16, F32 or F8_E4M3" : "BF16, F16 or F32")));
+    else if (isSpecial
+                 ? tensor->element != assumed
+                 : !tensor->element || !isMatrixElement(tensor->element) ||
+                       (isFP8 && !mayBeFP8))
+      fail(invalid(tensor->place + " is " + tensor->typeName + ", expected " +
+                   (isSpecial  ? specialName(assumed)
+                    : mayBeFP8 ? "BF16, F16, F32 or F8_E4M3"
+                               : "BF16, F16 or F32")));
     else if (isFP8 && !config.isFP8)
       fail(invalid(tensor->place + " is F8_E4M3, but config.json has no "
                                    "quantization_config of fp8"));
@@ -198,15 +253,14 @@ Type ModelBuilder::matrixElement() {
 }
 
 /// Defines `deepseek.weight @symbol : type` with the value of \p recipe.
-/// Scales are not parameters.
 RankedTensorType
 ModelBuilder::defineWeight(StringRef symbol, RankedTensorType type,
                            function_ref<Value(OpBuilder &)> recipe,
-                           bool isParameter) {
+                           Counted counted) {
   if (!ok())
     return type;
   std::optional<int64_t> count = checkedProduct(type.getShape());
-  if (isParameter) {
+  if (counted != Counted::No) {
     std::optional<int64_t> sum =
         count ? checkedSum(parameters, *count) : std::nullopt;
     if (!sum || *sum > maxParameters) {
@@ -218,8 +272,7 @@ ModelBuilder::defineWeight(StringRef symbol, RankedTensorType type,
       return type;
     }
     parameters = *sum;
-    // Of a stack of experts, a token reads top_k.
-    activeParameters += type.getRank() == 3
+    activeParameters += counted == Counted::Experts
                             ? *count / config.moe->experts * config.moe->topK
                             : *count;
   }
@@ -231,6 +284,16 @@ ModelBuilder::defineWeight(StringRef symbol, RankedTensorType type,
   return type;
 }
 
+/// The value of \p source as f32.
+static Value buildF32(OpBuilder &recipe, const StoredTensor &source) {
+  Value value = source.build(recipe);
+  if (source.element.isF32())
+    return value;
+  auto type = cast<RankedTensorType>(value.getType());
+  return deepseek::ConvertOp::create(recipe, recipe.getUnknownLoc(),
+                                     type.clone(recipe.getF32Type()), value);
+}
+
 /// A weight that is stored in f32 whatever the tensor is: it is small, or its
 /// precision decides which experts run.
 RankedTensorType ModelBuilder::defineVector(StringRef symbol, StringRef tensor,
@@ -239,11 +302,7 @@ RankedTensorType ModelBuilder::defineVector(StringRef symbol, StringRef tensor,
                              /*mayBeFP8=*/false);
   auto type = RankedTensorType::get(shape, builder.getF32Type());
   return defineWeight(symbol, type, [&](OpBuilder &recipe) {
-    Value value = source.build(recipe);
-    if (source.element.isF32())
-      return value;
-    return Value(deepseek::ConvertOp::create(recipe, recipe.getUnknownLoc(),
-                                             type, value));
+    return buildF32(recipe, source);
   });
 }
 
@@ -256,18 +315,39 @@ RankedTensorType ModelBuilder::defineMatrix(StringRef symbol, StringRef tensor,
                       source.build);
 }
 
-/// The scales of an FP8 weight.
-void ModelBuilder::addScales(const Twine &name, StringRef tensor,
-                             ArrayRef<int64_t> shape) {
-  StoredTensor source = take(tensor, shape, builder.getF32Type(),
-                             /*mayBeFP8=*/true);
-  if (!source.element.isF32()) {
-    fail(invalid(source.place + " is " + source.typeName + ", expected F32"));
-    return;
+/// The scales of an FP8 weight, whose tensor is \p tensor: one for each block.
+StoredTensor ModelBuilder::takeScales(StringRef tensor,
+                                      ArrayRef<int64_t> weight) {
+  SmallVector<int64_t> shape(weight);
+  for (int64_t &size : MutableArrayRef(shape).take_back(2))
+    size = ceilDiv(size, deepseek::fp8BlockSize);
+  if (config.compressed) {
+    tensor.consume_back("weight");
+    return take((tensor + "scale").str(), shape,
+                Float8E8M0FNUType::get(builder.getContext()),
+                /*mayBeFP8=*/false);
   }
+  StoredTensor source = take((tensor + "_scale_inv").str(), shape,
+                             builder.getF32Type(), /*mayBeFP8=*/true);
+  if (!source.element.isF32())
+    fail(invalid(source.place + " is " + source.typeName + ", expected F32"));
+  return source;
+}
+
+void ModelBuilder::addScales(const Twine &name, StringRef tensor,
+                             RankedTensorType weight) {
+  StoredTensor source = takeScales(tensor, weight.getShape());
+  if (!ok())
+    return;
+  SmallVector<int64_t> shape(weight.getShape());
+  for (int64_t &size : MutableArrayRef(shape).take_back(2))
+    size = ceilDiv(size, deepseek::fp8BlockSize);
   auto type = RankedTensorType::get(shape, builder.getF32Type());
-  addLayerWeight(name, defineWeight(symbolName(layerIndex, name), type,
-                                    source.build, /*isParameter=*/false));
+  addLayerWeight(
+      name, defineWeight(
+                symbolName(layerIndex, name), type,
+                [&](OpBuilder &recipe) { return buildF32(recipe, source); },
+                Counted::No));
 }
 
 //===----------------------------------------------------------------------===//
@@ -276,7 +356,17 @@ void ModelBuilder::addScales(const Twine &name, StringRef tensor,
 
 /// The checkpoint's name, less `.weight`, of \p name in the current layer.
 std::string ModelBuilder::tensorName(StringRef name) const {
-  return ("model.layers." + Twine(layerIndex) + "." + name).str();
+  return ((config.compressed ? "layers." : "model.layers.") +
+          Twine(layerIndex) + "." + name)
+      .str();
+}
+
+/// The name of a matrix of the feed-forward network \p prefix.
+std::string ModelBuilder::networkPart(StringRef prefix, Part part) const {
+  static constexpr StringLiteral names[] = {"gate_proj", "up_proj",
+                                            "down_proj"};
+  static constexpr StringLiteral numbers[] = {"w1", "w3", "w2"};
+  return (prefix + "." + (config.compressed ? numbers : names)[part]).str();
 }
 
 void ModelBuilder::addLayerWeight(const Twine &name, RankedTensorType type) {
@@ -307,9 +397,45 @@ void ModelBuilder::addLinear(StringRef name, int64_t rows, int64_t columns,
         name + ".bias",
         defineVector(symbol + ".bias", tensorName(name) + ".bias", {rows}));
   if (source.element == fp8)
-    addScales(name + ".scales", tensor + "_scale_inv",
-              {ceilDiv(rows, deepseek::fp8BlockSize),
-               ceilDiv(columns, deepseek::fp8BlockSize)});
+    addScales(name + ".scales", tensor, type);
+}
+
+/// A matrix `[rows, columns]` that is never FP8.
+void ModelBuilder::addMatrix(StringRef name, int64_t rows, int64_t columns) {
+  addLayerWeight(name,
+                 defineMatrix(symbolName(layerIndex, name),
+                              tensorName(name) + ".weight", {rows, columns}));
+}
+
+/// A matrix `[groups * rows, columns]` as one for each group, which multiplies
+/// its own part of the input. FP8 becomes bf16, which is exact: scales are
+/// powers of two.
+void ModelBuilder::addGroups(StringRef name, int64_t groups, int64_t rows,
+                             int64_t columns) {
+  std::string tensor = tensorName(name) + ".weight";
+  int64_t shape[] = {groups * rows, columns};
+  Type fp8 = Float8E4M3FNType::get(builder.getContext());
+  StoredTensor source =
+      take(tensor, shape, config.isFP8 ? fp8 : matrixElement(),
+           /*mayBeFP8=*/true);
+  bool isFP8 = source.element == fp8;
+  StoredTensor scales;
+  if (isFP8)
+    scales = takeScales(tensor, shape);
+  Type element = isFP8 ? builder.getBF16Type() : source.element;
+  auto type = RankedTensorType::get({groups, rows, columns}, element);
+  addLayerWeight(
+      name,
+      defineWeight(symbolName(layerIndex, name), type, [&](OpBuilder &recipe) {
+        Location loc = recipe.getUnknownLoc();
+        Value value = source.build(recipe);
+        if (isFP8)
+          value = deepseek::DequantizeOp::create(
+              recipe, loc, RankedTensorType::get(shape, element), value,
+              buildF32(recipe, scales), deepseek::fp8BlockSize,
+              deepseek::fp8BlockSize, /*unchecked=*/false);
+        return deepseek::ReshapeOp::create(recipe, loc, type, value);
+      }));
 }
 
 /// kv_b, which attention reads by halves of each head: FP8 becomes f32.
@@ -339,22 +465,72 @@ void ModelBuilder::addLatentExpansion(StringRef name, int64_t rows,
 }
 
 /// The matrices `[rows, columns]` of all experts as one stack.
-void ModelBuilder::addExperts(StringRef name, int64_t rows, int64_t columns) {
+void ModelBuilder::addExperts(Part part, int64_t rows, int64_t columns) {
   int64_t experts = config.moe->experts;
-  std::string tensor = tensorName(("mlp.experts.{}." + name + ".weight").str());
-  std::string relative = ("mlp.experts." + name).str();
+  std::string prefix = (networkName() + ".experts").str();
+  std::string tensor =
+      tensorName(networkPart(prefix + ".{}", part)) + ".weight";
+  std::string relative = networkPart(prefix, part);
+  std::string symbol = symbolName(layerIndex, relative);
+  if (config.moe->isFP4)
+    return addFP4Experts(relative, tensor, {experts, rows, columns});
   int64_t shape[] = {experts, rows, columns};
   Type fp8 = Float8E4M3FNType::get(builder.getContext());
   StoredTensor source =
       take(tensor, shape, config.isFP8 ? fp8 : matrixElement(),
            /*mayBeFP8=*/true);
   auto type = RankedTensorType::get(shape, source.element);
-  addLayerWeight(relative, defineWeight(symbolName(layerIndex, relative), type,
-                                        source.build));
+  addLayerWeight(relative,
+                 defineWeight(symbol, type, source.build, Counted::Experts));
   if (source.element == fp8)
-    addScales(relative + ".scales", tensor + "_scale_inv",
-              {experts, ceilDiv(rows, deepseek::fp8BlockSize),
-               ceilDiv(columns, deepseek::fp8BlockSize)});
+    addScales(relative + ".scales", tensor, type);
+}
+
+/// The same of 4 bits with an exponent for 32 columns, which become bf16; that
+/// is exact.
+void ModelBuilder::addFP4Experts(StringRef name, StringRef tensor,
+                                 ArrayRef<int64_t> shape) {
+  constexpr int64_t group = 32;
+  if (shape.back() % group != 0)
+    return fail(invalid(config.path + ": experts of FP4 have rows of " +
+                        Twine(shape.back()) + ", expected a multiple of " +
+                        Twine(group)));
+  SmallVector<int64_t> bytes(shape), exponents(shape);
+  bytes.back() /= 2;
+  exponents.back() /= group;
+  StoredTensor source = take(tensor, bytes, builder.getI8Type(),
+                             /*mayBeFP8=*/false);
+  tensor.consume_back("weight");
+  StoredTensor scales = take((tensor + "scale").str(), exponents,
+                             Float8E8M0FNUType::get(builder.getContext()),
+                             /*mayBeFP8=*/false);
+  auto type = RankedTensorType::get(shape, builder.getBF16Type());
+  addLayerWeight(name, defineWeight(
+                           symbolName(layerIndex, name), type,
+                           [&](OpBuilder &recipe) {
+                             Value codes = source.build(recipe);
+                             return deepseek::DequantizeMXFP4Op::create(
+                                 recipe, recipe.getUnknownLoc(), type, codes,
+                                 scales.build(recipe));
+                           },
+                           Counted::Experts));
+}
+
+/// The experts of each token of the vocabulary.
+void ModelBuilder::addExpertTable(StringRef name) {
+  const MoEConfig &moe = *config.moe;
+  int64_t shape[] = {config.vocab, moe.topK};
+  StoredTensor source = take(tensorName(name), shape, builder.getI64Type(),
+                             /*mayBeFP8=*/false);
+  auto type = RankedTensorType::get(shape, builder.getI32Type());
+  addLayerWeight(name, defineWeight(
+                           symbolName(layerIndex, name), type,
+                           [&](OpBuilder &recipe) {
+                             return deepseek::ExpertIdsOp::create(
+                                 recipe, recipe.getUnknownLoc(), type,
+                                 source.build(recipe), moe.experts);
+                           },
+                           Counted::No));
 }
 
 /// All three stacks of a layer must have one element type.
@@ -378,11 +554,51 @@ void ModelBuilder::checkExpertTypes() {
 
 void ModelBuilder::addFFN(StringRef prefix, int64_t intermediate,
                           bool hasBias) {
-  addLinear((prefix + ".gate_proj").str(), intermediate, config.hidden,
-            hasBias);
-  addLinear((prefix + ".up_proj").str(), intermediate, config.hidden, hasBias);
-  addLinear((prefix + ".down_proj").str(), config.hidden, intermediate,
-            hasBias);
+  for (Part part : {Gate, Up})
+    addLinear(networkPart(prefix, part), intermediate, config.hidden, hasBias);
+  addLinear(networkPart(prefix, Down), config.hidden, intermediate, hasBias);
+}
+
+/// The weights of attention over compressed entries.
+void ModelBuilder::addCompressedAttention() {
+  const CompressedConfig &compressed = *config.compressed;
+  int64_t hidden = config.hidden, heads = config.heads, dim = config.headDim;
+  int64_t groups = compressed.outputGroups, rank = compressed.outputRank;
+  addLinear("attn.wq_a", compressed.queryRank, hidden);
+  addVector("attn.q_norm", {compressed.queryRank});
+  addLinear("attn.wq_b", heads * dim, compressed.queryRank);
+  addLinear("attn.wkv", dim, hidden);
+  addVector("attn.kv_norm", {dim});
+  addVector("attn.attn_sink", {heads}, /*suffix=*/"");
+  addGroups("attn.wo_a", groups, rank, heads * dim / groups);
+  addLinear("attn.wo_b", hidden, groups * rank);
+  int64_t ratio = compressed.ratios[size_t(layerIndex)];
+  if (!ratio)
+    return;
+  bool overlaps = ratio == CompressedConfig::overlappingRatio;
+  auto addCompressor = [&](StringRef prefix, int64_t dim) {
+    int64_t columns = overlaps ? 2 * dim : dim;
+    addMatrix((prefix + ".wkv").str(), columns, hidden);
+    addMatrix((prefix + ".wgate").str(), columns, hidden);
+    addVector((prefix + ".ape").str(), {ratio, columns}, /*suffix=*/"");
+    addVector((prefix + ".norm").str(), {dim});
+  };
+  addCompressor("attn.compressor", dim);
+  if (!overlaps)
+    return;
+  addLinear("attn.indexer.wq_b", compressed.indexHeads * compressed.indexDim,
+            compressed.queryRank);
+  addMatrix("attn.indexer.weights_proj", compressed.indexHeads, hidden);
+  addCompressor("attn.indexer.compressor", compressed.indexDim);
+}
+
+/// How a sublayer reads and writes the residual streams.
+void ModelBuilder::addHyperConnection(StringRef prefix) {
+  int64_t streams = config.hyper->streams, rows = (2 + streams) * streams;
+  addVector((prefix + "_fn").str(), {rows, streams * config.hidden},
+            /*suffix=*/"");
+  addVector((prefix + "_base").str(), {rows}, /*suffix=*/"");
+  addVector((prefix + "_scale").str(), {3}, /*suffix=*/"");
 }
 
 /// Defines the weights of one layer and finds, or builds, its function.
@@ -390,8 +606,13 @@ void ModelBuilder::addLayer(int64_t layer) {
   layerIndex = layer;
   layerWeights.clear();
   int64_t hidden = config.hidden, heads = config.heads;
-  addVector("input_layernorm", {hidden});
-  if (config.latent) {
+  if (config.hyper)
+    for (StringRef prefix : {"hc_attn", "hc_ffn"})
+      addHyperConnection(prefix);
+  addVector(inputNorm(), {hidden});
+  if (config.compressed) {
+    addCompressedAttention();
+  } else if (config.latent) {
     const LatentConfig &latent = *config.latent;
     int64_t queryDim = heads * (latent.nopeDim + latent.ropeDim);
     if (latent.queryRank) {
@@ -416,21 +637,28 @@ void ModelBuilder::addLayer(int64_t layer) {
       addLinear(name, config.kvHeads * width, hidden, config.qkvBias);
     addLinear("self_attn.o_proj", hidden, heads * width, config.outputBias);
   }
-  addVector("post_attention_layernorm", {hidden});
+  addVector(outputNorm(), {hidden});
   bool isMoE = config.isMoELayer(layer);
   if (isMoE) {
     const MoEConfig &moe = *config.moe;
-    addVector("mlp.gate", {moe.experts, hidden});
-    if (moe.method == deepseek::TopKMethod::NoAuxTC)
-      addVector("mlp.gate.e_score_correction_bias", {moe.experts},
-                /*suffix=*/"");
-    addExperts("gate_proj", moe.intermediate, hidden);
-    addExperts("up_proj", moe.intermediate, hidden);
-    addExperts("down_proj", hidden, moe.intermediate);
+    std::string gate = (networkName() + ".gate").str();
+    addVector(gate, {moe.experts, hidden});
+    if (layer < moe.hashLayers)
+      addExpertTable(gate + ".tid2eid");
+    else if (moe.method == deepseek::TopKMethod::NoAuxTC)
+      // Not a bias of the product, whatever it is called.
+      addLayerWeight(routerBias(),
+                     defineVector(symbolName(layerIndex, routerBias()),
+                                  tensorName(config.compressed ? gate + ".bias"
+                                                               : routerBias()),
+                                  {moe.experts}));
+    addExperts(Gate, moe.intermediate, hidden);
+    addExperts(Up, moe.intermediate, hidden);
+    addExperts(Down, hidden, moe.intermediate);
     checkExpertTypes();
     if (moe.sharedExperts)
-      addFFN("mlp.shared_experts", moe.intermediate * moe.sharedExperts,
-             /*hasBias=*/false);
+      addFFN((networkName() + ".shared_experts").str(),
+             moe.intermediate * moe.sharedExperts, /*hasBias=*/false);
   } else {
     addFFN("mlp", config.intermediate, config.mlpBias);
   }
@@ -444,9 +672,14 @@ void ModelBuilder::addLayer(int64_t layer) {
 // The function of a layer
 //===----------------------------------------------------------------------===//
 
-deepseek::KVCacheType ModelBuilder::cacheType() {
+Type ModelBuilder::cacheType() {
   Type f32 = builder.getF32Type();
   MLIRContext *context = builder.getContext();
+  if (const auto &compressed = config.compressed)
+    return deepseek::CompressedCacheType::get(
+        context, config.headDim, compressed->indexDim,
+        builder.getDenseI64ArrayAttr(compressed->ratios),
+        CompressedConfig::overlappingRatio, f32);
   if (const auto &latent = config.latent)
     return deepseek::KVCacheType::get(
         context, deepseek::CacheKind::Latent, config.layers, 1,
@@ -456,8 +689,7 @@ deepseek::KVCacheType ModelBuilder::cacheType() {
                                     config.headDim, config.headDim, f32);
 }
 
-deepseek::RotaryAttr ModelBuilder::rotary() {
-  const RopeConfig &rope = config.rope;
+deepseek::RotaryAttr ModelBuilder::rotary(const RopeConfig &rope) {
   MLIRContext *context = builder.getContext();
   Attribute scaling;
   switch (rope.type) {
@@ -478,10 +710,13 @@ deepseek::RotaryAttr ModelBuilder::rotary() {
     break;
   }
   return deepseek::RotaryAttr::get(
-      context, config.latent ? config.latent->ropeDim : config.headDim,
+      context,
+      config.latent       ? config.latent->ropeDim
+      : config.compressed ? config.compressed->ropeDim
+                          : config.headDim,
       f64(rope.theta),
-      config.latent ? deepseek::RotaryLayout::Interleaved
-                    : deepseek::RotaryLayout::HalfSplit,
+      config.latent || config.compressed ? deepseek::RotaryLayout::Interleaved
+                                         : deepseek::RotaryLayout::HalfSplit,
       scaling);
 }
 
@@ -519,7 +754,8 @@ Value ModelBuilder::linear(LayerBody &body, Value input, StringRef name,
 Value ModelBuilder::rotate(LayerBody &body, Value input, int64_t heads,
                            StringRef name) {
   return deepseek::RotaryOp::create(body.builder, named(name), input.getType(),
-                                    input, body.positions, heads, rotary(),
+                                    input, body.positions, heads,
+                                    rotary(config.rope), /*inverse=*/false,
                                     /*unchecked=*/false);
 }
 
@@ -564,41 +800,140 @@ Value ModelBuilder::latentAttention(LayerBody &body, Value input) {
   return linear(body, heads, "self_attn.o_proj");
 }
 
+/// Pools tokens into an entry of \p part of the cache, by the compressor
+/// \p prefix.
+void ModelBuilder::compress(LayerBody &body, Value input, StringRef prefix,
+                            deepseek::CachePart part, int64_t ratio) {
+  auto name = [&](StringRef word) { return (prefix + "." + word).str(); };
+  Value value = linear(body, input, name("wkv"), "value");
+  Value gate = linear(body, input, name("wgate"), "gate");
+  deepseek::CompressOp::create(
+      body.builder, named("compressed"), value, gate,
+      body.weights.lookup(name("ape")), body.weights.lookup(name("norm")),
+      body.positions, body.sequences, body.cache, body.index, part, ratio,
+      rotary(config.compressed->rope), APFloat(float(config.normEpsilon)));
+}
+
+Value ModelBuilder::compressedAttention(LayerBody &body, Value input) {
+  const CompressedConfig &compressed = *config.compressed;
+  int64_t ratio = compressed.ratios[size_t(layerIndex)];
+  deepseek::RotaryAttr by = rotary(ratio ? compressed.rope : config.rope);
+  auto rotate = [&](Value x, int64_t heads, StringRef name, bool inverse) {
+    return deepseek::RotaryOp::create(body.builder, named(name), x.getType(), x,
+                                      body.positions, heads, by, inverse,
+                                      /*unchecked=*/false);
+  };
+  Value latent = norm(body, linear(body, input, "attn.wq_a", "q_latent"),
+                      "attn.q_norm", config.normEpsilon);
+  Value q = linear(body, latent, "attn.wq_b", "q");
+  q = deepseek::UnitNormOp::create(body.builder, named("q"), q.getType(), q,
+                                   config.heads,
+                                   APFloat(float(config.normEpsilon)));
+  q = rotate(q, config.heads, "q_rotated", /*inverse=*/false);
+  Value kv = norm(body, linear(body, input, "attn.wkv", "kv"), "attn.kv_norm",
+                  config.normEpsilon);
+  kv = rotate(kv, 1, "kv_rotated", /*inverse=*/false);
+  Value selected;
+  if (ratio)
+    compress(body, input, "attn.compressor", deepseek::CachePart::Entries,
+             ratio);
+  if (ratio == CompressedConfig::overlappingRatio) {
+    compress(body, input, "attn.indexer.compressor", deepseek::CachePart::Index,
+             ratio);
+    int64_t heads = compressed.indexHeads;
+    Value query = linear(body, latent, "attn.indexer.wq_b", "index_q");
+    query = rotate(query, heads, "index_q_rotated", /*inverse=*/false);
+    Value weights =
+        linear(body, input, "attn.indexer.weights_proj", "index_weights");
+    double scale = 1 / std::sqrt(double(compressed.indexDim) * double(heads));
+    selected = deepseek::SelectEntriesOp::create(
+        body.builder, named("selected"),
+        RankedTensorType::get({ShapedType::kDynamic, compressed.indexTopK},
+                              builder.getI32Type()),
+        query, weights, body.positions, body.sequences, body.cache, body.index,
+        heads, APFloat(scale));
+  }
+  Value heads = deepseek::CompressedAttentionOp::create(
+      body.builder, named("heads"), q.getType(), q, kv,
+      body.weights.lookup("attn.attn_sink"), selected, body.positions,
+      body.sequences, body.cache, body.layer, body.index, config.heads,
+      compressed.window, ratio, APFloat(1 / std::sqrt(double(config.headDim))));
+  // Values are keys, and have been rotated like them.
+  heads = rotate(heads, config.heads, "heads_rotated", /*inverse=*/true);
+  Value groups = deepseek::HeadLinearOp::create(
+      body.builder, named("groups"),
+      activations(compressed.outputGroups * compressed.outputRank), heads,
+      body.weights.lookup("attn.wo_a"));
+  return linear(body, groups, "attn.wo_b", "attended");
+}
+
+/// Has \p sublayer read the streams \p x as one row, and returns the streams
+/// after it.
+Value ModelBuilder::connect(LayerBody &body, Value x, StringRef prefix,
+                            function_ref<Value(Value)> sublayer) {
+  const HyperConfig &hyper = *config.hyper;
+  auto weight = [&](StringRef suffix) {
+    return body.weights.lookup((prefix + suffix).str());
+  };
+  int64_t streams = hyper.streams;
+  auto mix = deepseek::HyperMixOp::create(
+      body.builder, named(prefix), activations(config.hidden),
+      activations(streams), activations(streams * streams), x, weight("_fn"),
+      weight("_base"), weight("_scale"), streams, hyper.iterations,
+      APFloat(float(config.normEpsilon)), APFloat(float(hyper.epsilon)));
+  Value y = sublayer(mix.getSublayer());
+  return deepseek::HyperUpdateOp::create(body.builder, named("x"), x.getType(),
+                                         x, y, mix.getPost(), mix.getComb());
+}
+
+FloatAttr ModelBuilder::limit() {
+  return config.moe && config.moe->limit ? f64(*config.moe->limit)
+                                         : FloatAttr();
+}
+
 Value ModelBuilder::ffn(LayerBody &body, Value input, StringRef prefix) {
-  Value gate = linear(body, input, (prefix + ".gate_proj").str());
-  Value up = linear(body, input, (prefix + ".up_proj").str());
+  Value gate = linear(body, input, networkPart(prefix, Gate), "gate");
+  Value up = linear(body, input, networkPart(prefix, Up), "up");
   Value gated = deepseek::SwiGLUOp::create(body.builder, named("gated"),
-                                           gate.getType(), gate, up);
-  return linear(body, gated, (prefix + ".down_proj").str());
+                                           gate.getType(), gate, up, limit());
+  return linear(body, gated, networkPart(prefix, Down), "down");
 }
 
 Value ModelBuilder::mixture(LayerBody &body, Value input) {
   const MoEConfig &moe = *config.moe;
-  Value logits = linear(body, input, "mlp.gate", "logits");
+  std::string gate = (networkName() + ".gate").str();
+  Value logits = linear(body, input, gate, "logits");
+  Value table = body.weights.lookup(gate + ".tid2eid");
   auto routing = deepseek::RoutingAttr::get(
-      builder.getContext(), moe.scoring, moe.method, moe.experts, moe.topK,
+      builder.getContext(), moe.scoring,
+      table ? deepseek::TopKMethod::Hash : moe.method, moe.experts, moe.topK,
       moe.groups, moe.topGroups, moe.normalize, f64(moe.scale));
-  auto router = deepseek::RouterOp::create(
-      body.builder, named("chosen"),
-      RankedTensorType::get({ShapedType::kDynamic, moe.topK},
-                            builder.getI32Type()),
-      activations(moe.topK), logits,
-      body.weights.lookup("mlp.gate.e_score_correction_bias"), routing,
-      /*renormalize_from=*/IntegerAttr(), /*unchecked=*/false);
+  auto ids = RankedTensorType::get({ShapedType::kDynamic, moe.topK},
+                                   builder.getI32Type());
+  Operation *router;
+  if (table)
+    router = deepseek::HashRouterOp::create(body.builder, named("chosen"), ids,
+                                            activations(moe.topK), logits,
+                                            body.tokens, table, routing);
+  else
+    router = deepseek::RouterOp::create(
+        body.builder, named("chosen"), ids, activations(moe.topK), logits,
+        body.weights.lookup(routerBias()), routing,
+        /*renormalize_from=*/IntegerAttr(), /*unchecked=*/false);
   SmallVector<Value> stacks, scales;
-  for (StringRef name : {"mlp.experts.gate_proj", "mlp.experts.up_proj",
-                         "mlp.experts.down_proj"}) {
+  for (Part part : {Gate, Up, Down}) {
+    std::string name = networkPart((networkName() + ".experts").str(), part);
     stacks.push_back(body.weights.lookup(name));
-    if (Value scale = body.weights.lookup((name + ".scales").str()))
+    if (Value scale = body.weights.lookup(name + ".scales"))
       scales.push_back(scale);
   }
   Value routed = deepseek::ExpertsOp::create(
       body.builder, named("routed"), input.getType(), input,
-      router.getExperts(), router.getWeights(), stacks[0], stacks[1], stacks[2],
-      scales, /*activation_group=*/IntegerAttr());
+      router->getResult(0), router->getResult(1), stacks[0], stacks[1],
+      stacks[2], scales, /*activation_group=*/IntegerAttr(), limit());
   if (!moe.sharedExperts)
     return routed;
-  Value shared = ffn(body, input, "mlp.shared_experts");
+  Value shared = ffn(body, input, (networkName() + ".shared_experts").str());
   return deepseek::AddOp::create(body.builder, named("mixed"), routed.getType(),
                                  routed, shared);
 }
@@ -614,10 +949,15 @@ func::FuncOp ModelBuilder::getLayerFunction(bool isMoE) {
     if (known == key)
       return function;
 
-  SmallVector<Type> inputs = {activations(config.hidden), ids(), ids(),
+  SmallVector<Type> inputs = {activations(streamColumns()), ids(), ids(),
                               cacheType(), builder.getIndexType()};
   SmallVector<StringRef> names = {"x", "positions", "sequences", "cache",
                                   "layer"};
+  if (config.hyper) {
+    inputs.append({ids(), builder.getIndexType()});
+    names.append({"tokens", "index"});
+  }
+  size_t firstWeight = inputs.size();
   for (const LayerWeight &weight : layerWeights) {
     inputs.push_back(weight.type);
     names.push_back(weight.name);
@@ -628,26 +968,43 @@ func::FuncOp ModelBuilder::getLayerFunction(bool isMoE) {
     name += "_" + std::to_string(number);
   auto function = func::FuncOp::create(
       builder, builder.getUnknownLoc(), name,
-      builder.getFunctionType(inputs, {activations(config.hidden)}));
+      builder.getFunctionType(inputs, {activations(streamColumns())}));
   function.setPrivate();
   Block *block = function.addEntryBlock();
   for (auto [argument, name] : llvm::zip(block->getArguments(), names))
     argument.setLoc(named(name));
 
   LayerBody body{OpBuilder::atBlockEnd(block), block->getArgument(1),
-                 block->getArgument(2),        block->getArgument(3),
-                 block->getArgument(4),        {}};
+                 block->getArgument(2), block->getArgument(3),
+                 block->getArgument(4)};
+  if (config.hyper) {
+    body.tokens = block->getArgument(5);
+    body.index = block->getArgument(6);
+  }
   for (auto [i, weight] : llvm::enumerate(layerWeights))
-    body.weights[weight.name] = block->getArgument(unsigned(5 + i));
+    body.weights[weight.name] = block->getArgument(unsigned(firstWeight + i));
+  auto attend = [&](Value x) {
+    Value normed = norm(body, x, inputNorm(), config.normEpsilon);
+    return config.compressed ? compressedAttention(body, normed)
+           : config.latent   ? latentAttention(body, normed)
+                             : attention(body, normed);
+  };
+  auto mix = [&](Value x) {
+    Value normed = norm(body, x, outputNorm(), config.normEpsilon);
+    return isMoE ? mixture(body, normed) : ffn(body, normed, networkName());
+  };
   Value x = block->getArgument(0);
-  Value normed = norm(body, x, "input_layernorm", config.normEpsilon);
-  Value attended =
-      config.latent ? latentAttention(body, normed) : attention(body, normed);
-  x = deepseek::AddOp::create(body.builder, named("x"), x.getType(), x,
-                              attended);
-  normed = norm(body, x, "post_attention_layernorm", config.normEpsilon);
-  Value mixed = isMoE ? mixture(body, normed) : ffn(body, normed, "mlp");
-  x = deepseek::AddOp::create(body.builder, named("x"), x.getType(), x, mixed);
+  if (config.hyper) {
+    x = connect(body, x, "hc_attn", attend);
+    x = connect(body, x, "hc_ffn", mix);
+  } else {
+    for (function_ref<Value(Value)> sublayer :
+         {function_ref<Value(Value)>(attend),
+          function_ref<Value(Value)>(mix)}) {
+      Value y = sublayer(x);
+      x = deepseek::AddOp::create(body.builder, named("x"), x.getType(), x, y);
+    }
+  }
   func::ReturnOp::create(body.builder, body.builder.getUnknownLoc(), x);
   functions.emplace_back(std::move(key), function);
   return function;
@@ -677,11 +1034,23 @@ void ModelBuilder::buildForward() {
   Value x = deepseek::EmbedOp::create(
       body, named("x"), activations(config.hidden), block->getArgument(0),
       use("embed_tokens", embedType));
+  if (config.hyper)
+    x = deepseek::HyperExpandOp::create(body, named("x"),
+                                        activations(streamColumns()), x,
+                                        config.hyper->streams);
+  // How many layers there are so far of each number of tokens to an entry.
+  std::map<int64_t, int64_t> indices;
   for (auto [i, layer] : llvm::enumerate(layers)) {
     SmallVector<Value> operands = {
         x, block->getArgument(1), block->getArgument(2), block->getArgument(4)};
     operands.push_back(arith::ConstantIndexOp::create(
         body, named("layer" + std::to_string(i)), int64_t(i)));
+    if (config.hyper) {
+      operands.push_back(block->getArgument(0));
+      operands.push_back(arith::ConstantIndexOp::create(
+          body, named("index" + std::to_string(i)),
+          indices[config.compressed->ratios[i]]++));
+    }
     for (const LayerWeight &weight : layer.weights)
       operands.push_back(use(weight.symbol, weight.type));
     x = func::CallOp::create(body, named("x"), layer.function, operands)
@@ -689,6 +1058,14 @@ void ModelBuilder::buildForward() {
   }
   x = deepseek::GatherRowsOp::create(body, named("x"), x.getType(), x,
                                      block->getArgument(3));
+  if (config.hyper)
+    x = deepseek::HyperHeadOp::create(
+        body, named("x"), activations(config.hidden), x,
+        use("hc_head_fn", headMixTypes[0]),
+        use("hc_head_base", headMixTypes[1]),
+        use("hc_head_scale", headMixTypes[2]), config.hyper->streams,
+        APFloat(float(config.normEpsilon)),
+        APFloat(float(config.hyper->epsilon)));
   x = deepseek::RMSNormOp::create(
       body, named("normed"), x.getType(), x, use("norm", normType),
       builder.getF32FloatAttr(float(config.normEpsilon)));
@@ -727,21 +1104,35 @@ void ModelBuilder::buildModelOp(StringRef name) {
 }
 
 absl::StatusOr<OwningOpRef<ModuleOp>> ModelBuilder::build(StringRef name) {
-  embedType = defineMatrix("embed_tokens", "model.embed_tokens.weight",
-                           {config.vocab, config.hidden});
-  normType = defineVector("norm", "model.norm.weight", {config.hidden});
+  // DeepSeek-V4 has its own names.
+  bool isShort = config.compressed.has_value();
+  embedType = defineMatrix(
+      "embed_tokens", isShort ? "embed.weight" : "model.embed_tokens.weight",
+      {config.vocab, config.hidden});
+  normType = defineVector("norm", isShort ? "norm.weight" : "model.norm.weight",
+                          {config.hidden});
   if (!config.tiedEmbeddings) {
     // Of the embedding a token reads one row, unless it is the head, too.
     activeParameters -= (config.vocab - 1) * config.hidden;
-    headType = defineMatrix("lm_head", "lm_head.weight",
-                            {config.vocab, config.hidden});
+    headType =
+        defineMatrix("lm_head", isShort ? "head.weight" : "lm_head.weight",
+                     {config.vocab, config.hidden});
+  }
+  if (config.hyper) {
+    int64_t streams = config.hyper->streams;
+    headMixTypes = {defineVector("hc_head_fn", "hc_head_fn",
+                                 {streams, streams * config.hidden}),
+                    defineVector("hc_head_base", "hc_head_base", {streams}),
+                    defineVector("hc_head_scale", "hc_head_scale", {1})};
   }
   for (int64_t layer = 0; layer < config.layers && ok(); ++layer)
     addLayer(layer);
   if (config.mtpLayers)
     notes.push_back(("left out the layers for multi-token prediction: " +
-                     Twine(config.mtpLayers) + " from model.layers." +
-                     Twine(config.layers) + " on")
+                     Twine(config.mtpLayers) +
+                     (isShort ? " from mtp.0"
+                              : " from model.layers." + Twine(config.layers)) +
+                     " on")
                         .str());
   if (store && ok())
     fail(store->checkUnused(config, notes));

@@ -24,6 +24,14 @@ static Type elementOf(MLIRContext &context, DType dtype) {
     return Float32Type::get(&context);
   case DType::F8E4M3:
     return Float8E4M3FNType::get(&context);
+  case DType::F8E8M0:
+    return Float8E8M0FNUType::get(&context);
+  case DType::I8:
+    return IntegerType::get(&context, 8);
+  case DType::I32:
+    return IntegerType::get(&context, 32);
+  case DType::I64:
+    return IntegerType::get(&context, 64);
   default:
     return {};
   }
@@ -118,6 +126,10 @@ absl::Status SafetensorsStore::checkUnused(const Config &config,
       continue;
     StringRef rest = name;
     int64_t layer = 0;
+    if (config.compressed && rest.consume_front("mtp.") &&
+        !rest.consumeInteger(10, layer) && rest.starts_with(".") &&
+        layer >= 0 && layer < config.mtpLayers)
+      continue; // Noted already.
     if (rest.consume_front("model.layers.") &&
         !rest.consumeInteger(10, layer) && rest.starts_with(".") &&
         layer >= config.layers && layer - config.layers < config.mtpLayers) {

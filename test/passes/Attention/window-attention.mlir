@@ -73,3 +73,9 @@ deepseek.weight @table : tensor<64x32xbf16> {
 
 // RUN: not hadal-opt %s -split-input-file -deepseek-window-attention="tokens=0" 2>&1 | FileCheck %s --check-prefix=ZERO
 // ZERO: expects tokens > 0, but got 0
+
+// What sees compressed entries has a window already, of its own.
+
+// RUN: hadal-translate --import-hf %source/test/lib/Import/Inputs/DeepSeek-V4-Flash --weights=none --context=8192 -o %t.v4.mlir
+// RUN: hadal-opt %t.v4.mlir -deepseek-window-attention="tokens=64" 2>&1 -o /dev/null | FileCheck %s --check-prefix=COMPRESSED
+// COMPRESSED: remark: keeps its window of 128 tokens, in front of compressed entries
