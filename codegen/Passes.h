@@ -10,6 +10,7 @@
 #include "mlir/Pass/Pass.h"
 #include "mlir/Pass/PassOptions.h"
 
+#include "codegen/DotProductKind.h"
 #include "dialects/RT/IR/RTOps.h"
 
 namespace hadal {

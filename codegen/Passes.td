@@ -96,11 +96,19 @@ def ConvertDeepSeekToRT : Pass<"convert-deepseek-to-rt", "::mlir::ModuleOp"> {
   }];
   let options = [
     Option<"registers", "registers", "int64_t", /*default=*/"32",
-        "Vector registers of 16 f32 lanes: 32 with AVX-512, 8 with AVX2">,
+        "Vector registers of 16 f32 lanes: 32 with AVX-512, 8 with AVX2 or NEON">,
     Option<"pageTokens", "page-tokens", "int64_t", /*default=*/"32",
         "Tokens in a KV page, a multiple of 16">,
-    Option<"hasVNNI", "vnni", "bool", /*default=*/"false",
-        "Multiply bytes with AVX-512 VNNI instead of AVX2">,
+    Option<"dotProduct", "dot-product", "::hadal::DotProductKind",
+        /*default=*/"::hadal::DotProductKind::Generic",
+        "Instructions that multiply bytes",
+        [{::llvm::cl::values(
+          clEnumValN(::hadal::DotProductKind::Generic, "generic",
+                     "products and sums of 32-bit integers"),
+          clEnumValN(::hadal::DotProductKind::AVX2, "avx2", "vpmaddubsw"),
+          clEnumValN(::hadal::DotProductKind::AVX512VNNI, "avx512-vnni",
+                     "vpdpbusd"),
+          clEnumValN(::hadal::DotProductKind::Neon, "neon", "sdot"))}]>,
     Option<"describeWork", "describe-work", "bool", /*default=*/"false",
         "Give dispatches their `work`, for profiles and reports">];
   let dependentDialects = [

@@ -75,6 +75,10 @@ constexpr CpuFeature x86Features[] = {
     {HADAL_RT_CPU_AVX512_VNNI, "+avx512vnni"},
     {HADAL_RT_CPU_AVX512_BF16, "+avx512bf16"},
 };
+constexpr CpuFeature armFeatures[] = {
+    {HADAL_RT_CPU_ARM_DOTPROD, "+dotprod"},
+    {HADAL_RT_CPU_ARM_I8MM, "+i8mm"},
+};
 
 } // namespace
 
@@ -279,6 +283,14 @@ absl::StatusOr<ResolvedTarget> hadal::resolveTarget(const Target &target) {
            {StringLiteral("+avx512vnni"), StringLiteral("+avx512bf16")})
         if (info->checkFeatures(feature))
           resolved.features = joinFeatures(resolved.features, feature);
+  } else if (triple.isAArch64()) {
+    std::unique_ptr<llvm::MCSubtargetInfo> info(
+        backend->createMCSubtargetInfo(triple, cpu, nativeFeatures));
+    resolved.cpu = "generic";
+    for (const CpuFeature &feature : armFeatures)
+      if (info->checkFeatures(feature.features))
+        resolved.features = joinFeatures(resolved.features, feature.features);
+    resolved.vectorBits = 128;
   } else {
     resolved.cpu = cpu;
     resolved.features = nativeFeatures;
@@ -286,13 +298,23 @@ absl::StatusOr<ResolvedTarget> hadal::resolveTarget(const Target &target) {
   }
   resolved.features = joinFeatures(resolved.features, target.features);
 
-  if (triple.getArch() == llvm::Triple::x86_64) {
-    std::unique_ptr<llvm::MCSubtargetInfo> info(backend->createMCSubtargetInfo(
-        triple, resolved.cpu, resolved.features));
-    for (const CpuFeature &feature : x86Features)
-      if (info->checkFeatures(feature.features))
-        resolved.cpuFeatures |= feature.bit;
-  }
+  std::unique_ptr<llvm::MCSubtargetInfo> info(backend->createMCSubtargetInfo(
+      triple, resolved.cpu, resolved.features));
+  ArrayRef<CpuFeature> known;
+  if (triple.getArch() == llvm::Triple::x86_64)
+    known = x86Features;
+  else if (triple.isAArch64())
+    known = armFeatures;
+  for (const CpuFeature &feature : known)
+    if (info->checkFeatures(feature.features))
+      resolved.cpuFeatures |= feature.bit;
+  if (resolved.vectorBits >= 512 &&
+      resolved.cpuFeatures & HADAL_RT_CPU_AVX512_VNNI)
+    resolved.dotProduct = DotProductKind::AVX512VNNI;
+  else if (resolved.vectorBits >= 256)
+    resolved.dotProduct = DotProductKind::AVX2;
+  else if (resolved.cpuFeatures & HADAL_RT_CPU_ARM_DOTPROD)
+    resolved.dotProduct = DotProductKind::Neon;
   auto machine = createTargetMachine(resolved, 2);
   if (!machine)
     return absl::InvalidArgumentError(

@@ -5,6 +5,8 @@
 #ifndef HADAL_CODEGEN_LLVM_EMITOBJECT_H
 #define HADAL_CODEGEN_LLVM_EMITOBJECT_H
 
+#include "codegen/DotProductKind.h"
+
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "mlir/IR/BuiltinOps.h"
@@ -24,10 +26,11 @@ struct Target {
 
 /// What that means to LLVM.
 ///
-/// On x86-64, code uses just what `cpuFeatures` can say, so that the runtime
-/// can refuse a processor that lacks it: the level of the processor (2, 3 or
-/// 4), VNNI and BF16. The processor itself decides only how code is scheduled.
-/// Features that a user names are added as they are.
+/// Code uses just what `cpuFeatures` can say, so that the runtime can refuse a
+/// processor that lacks it: on x86-64 the level of the processor (2, 3 or 4),
+/// VNNI and BF16; on 64-bit ARM dot products and products of 8-bit matrices
+/// beside what all of them have. The processor itself decides only how code is
+/// scheduled. Features that a user names are added as they are.
 struct ResolvedTarget {
   std::string triple;
   std::string cpu;
@@ -35,6 +38,7 @@ struct ResolvedTarget {
   std::string features;
   uint32_t cpuFeatures = 0; ///< HADAL_RT_CPU_* bits that the code needs.
   unsigned vectorBits = 0;  ///< Of the widest registers: 128, 256 or 512.
+  DotProductKind dotProduct = DotProductKind::Generic;
   std::string dataLayout;
 };
 

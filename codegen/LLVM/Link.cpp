@@ -40,8 +40,8 @@ static std::optional<std::string> findProgram(StringRef name) {
   return path ? std::optional(*path) : std::nullopt;
 }
 
-static bool isForThisMachine(const Triple &triple) {
-  Triple host(sys::getDefaultTargetTriple());
+bool hadal::isForThisMachine(StringRef name) {
+  Triple triple(name), host(sys::getDefaultTargetTriple());
   return triple.getArch() == host.getArch() && triple.getOS() == host.getOS();
 }
 
@@ -66,7 +66,7 @@ static absl::StatusOr<Driver> findDriver(const LinkOptions &options) {
                                        : options.triple);
   Driver driver;
   std::vector<std::string> names;
-  bool native = isForThisMachine(triple);
+  bool native = isForThisMachine(triple.str());
   if (!options.driver.empty())
     names = {options.driver};
   else if (native)

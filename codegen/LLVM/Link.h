@@ -14,6 +14,9 @@
 
 namespace hadal {
 
+/// True if \p triple has the architecture and the system of this process.
+bool isForThisMachine(llvm::StringRef triple);
+
 struct LinkOptions {
   /// Name or path of a C++ compiler driver. Empty: the one that this compiler
   /// was configured with, or else the first of c++, clang++ and g++ in PATH.

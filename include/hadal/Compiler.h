@@ -56,8 +56,9 @@ struct CompileOptions {
   std::optional<Phase> stopAfter;
   /// Triple of the machine that runs the product. Empty: that of this one.
   std::string target;
-  /// As in clang's -march: x86-64-v3, x86-64-v4, native, ...
-  std::string cpu = "native";
+  /// As in clang's -mcpu: x86-64-v3, cortex-a76, native, ... Empty: that of this
+  /// machine, or for another target what all its processors have.
+  std::string cpu;
   /// False: no file with tensors is opened and no weights file is written.
   bool packWeights = true;
   /// An executable carries its weights; there is no weights file.

@@ -30,6 +30,7 @@
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
+#include "llvm/TargetParser/Host.h"
 #include "llvm/TargetParser/Triple.h"
 
 #include <unistd.h>
@@ -134,11 +135,20 @@ absl::Status Compilation::checkOptions() {
         absl::StrCat("expects context and batch >= 0, but got ",
                      options.contextTokens, " and ", options.maxBatch));
   llvm::Triple triple(llvm::Triple::normalize(
-      options.target.empty() ? "x86_64-linux-gnu" : options.target));
-  if (triple.getArch() != llvm::Triple::x86_64 || !triple.isOSLinux())
+      options.target.empty() ? llvm::sys::getDefaultTargetTriple()
+                             : options.target));
+  bool isLinked = options.emit == Emit::Executable ||
+                  options.emit == Emit::Library;
+  if ((triple.getArch() != llvm::Triple::x86_64 && !triple.isAArch64()) ||
+      !(triple.isOSLinux() || triple.isOSDarwin()))
     return absl::UnimplementedError(
         absl::StrCat("target '", options.target,
-                     "' is not supported, only x86_64-linux-gnu is"));
+                     "' is not supported, only Linux and macOS on x86_64 and "
+                     "aarch64 are"));
+  if (isLinked && !triple.isOSLinux())
+    return absl::UnimplementedError(
+        absl::StrCat("target '", options.target,
+                     "': only objects are made for it; use --emit=obj"));
   if (options.window &&
       (options.window->tokens < 1 || options.window->sink < 0 ||
        options.window->tokens > INT32_MAX || options.window->sink > INT32_MAX))
@@ -150,8 +160,11 @@ absl::Status Compilation::checkOptions() {
     if (absl::Status status = checkQuantizeScheme(options.quantize);
         !status.ok())
       return status;
+  std::string cpu = options.cpu;
+  if (cpu.empty() && isForThisMachine(triple.str()))
+    cpu = "native";
   absl::StatusOr<ResolvedTarget> resolved =
-      resolveTarget({options.target, options.cpu, ""});
+      resolveTarget({options.target, cpu, ""});
   if (!resolved.ok())
     return resolved.status();
   target = *resolved;
@@ -292,8 +305,7 @@ absl::Status Compilation::convertToRT() {
   sources = getSourceFiles(*module);
   ConvertDeepSeekToRTOptions convert;
   convert.registers = target.vectorBits >= 512 ? 32 : 8;
-  convert.hasVNNI = target.vectorBits >= 512 &&
-                    (target.cpuFeatures & HADAL_RT_CPU_AVX512_VNNI);
+  convert.dotProduct = target.dotProduct;
   convert.describeWork = true;
   // What no kernel is made for is refused by the conversion.
   return runPasses(
@@ -419,12 +431,24 @@ absl::Status Compilation::print(Phase phase) {
 }
 
 absl::StatusOr<std::string> Compilation::findLibrary(const char *name) {
-  std::string path = options.libraryFolder + "/" + name;
+  std::string folder = options.libraryFolder;
+  bool isNative = isForThisMachine(target.triple);
+  // As Debian names the folders of its libraries.
+  std::string machine =
+      (llvm::Triple(target.triple).getArchName() + "-linux-gnu").str();
+  if (!isNative)
+    folder += "/" + machine;
+  std::string path = folder + "/" + name;
   if (llvm::sys::fs::exists(path))
     return path;
-  return absl::NotFoundError(
-      absl::StrCat("cannot find the runtime library '", path,
-                   "'; name its folder with --library-dir"));
+  if (isNative)
+    return absl::NotFoundError(
+        absl::StrCat("cannot find the runtime library '", path,
+                     "'; name its folder with --library-dir"));
+  return absl::NotFoundError(absl::StrCat(
+      "linking for ", target.triple, " needs '", path,
+      "', which a build of Hadal makes where Debian's g++-", machine,
+      " is installed; --emit=obj needs neither"));
 }
 
 absl::Status Compilation::writeHeader(const std::string &path) {
@@ -502,17 +526,13 @@ absl::Status Compilation::link(const std::string &object) {
   }
 
   std::vector<std::string> libraries;
-  for (const char *name : {"libhadal_run_main.a", "libhadal_text.a"}) {
+  for (const char *name : {"libhadal_run_main.a", "libhadal_text.a",
+                           "libhadal_rt.a", "libpcre2-8.a"}) {
     absl::StatusOr<std::string> library = findLibrary(name);
     if (!library.ok())
       return library.status();
     libraries.push_back(*library);
   }
-  libraries.push_back(*runtime);
-  SmallVector<StringRef> more;
-  StringRef(HADAL_EMITTED_LINK_LIBRARIES).split(more, ';', -1, false);
-  for (StringRef library : more)
-    libraries.push_back(library.str());
 
   absl::StatusOr<AtomicFile *> file = outputs.add(options.output, 0755);
   if (!file.ok())

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Reads CPUID. The registers count only if the system saves them too (XCR0).
-// Bits: Intel SDM, volume 2A, CPUID, and volume 1, section 13.3.
+// Bits: Intel SDM, volume 2A, CPUID, and volume 1, section 13.3. On ARM the
+// system says it: Documentation/arch/arm64/elf_hwcaps.rst of Linux; Apple,
+// "Determining instruction set characteristics".
 
 #include "Cpu.h"
 
@@ -9,6 +11,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 using namespace hadal_rt;
@@ -16,6 +22,12 @@ using namespace hadal_rt;
 #if defined(__x86_64__)
 static bool hasAll(uint32_t value, uint32_t bits) {
   return (value & bits) == bits;
+}
+#elif defined(__aarch64__) && defined(__APPLE__)
+static bool systemHas(const char *name) {
+  int value = 0;
+  size_t bytes = sizeof(value);
+  return sysctlbyname(name, &value, &bytes, nullptr, 0) == 0 && value != 0;
 }
 #endif
 
@@ -48,6 +60,17 @@ uint32_t hadal_rt::cpuFeatures() {
     if (a71 & 1u << 5)
       features |= HADAL_RT_CPU_AVX512_BF16;
   }
+#elif defined(__aarch64__) && defined(__linux__)
+  // HWCAP_ASIMDDP and HWCAP2_I8MM, which older headers lack.
+  if (getauxval(AT_HWCAP) & 1ul << 20)
+    features |= HADAL_RT_CPU_ARM_DOTPROD;
+  if (getauxval(AT_HWCAP2) & 1ul << 13)
+    features |= HADAL_RT_CPU_ARM_I8MM;
+#elif defined(__aarch64__) && defined(__APPLE__)
+  if (systemHas("hw.optional.arm.FEAT_DotProd"))
+    features |= HADAL_RT_CPU_ARM_DOTPROD;
+  if (systemHas("hw.optional.arm.FEAT_I8MM"))
+    features |= HADAL_RT_CPU_ARM_I8MM;
 #endif
   return features;
 }
@@ -62,6 +85,10 @@ const char *hadal_rt::missingCpuFeature(uint32_t needed, uint32_t available) {
     return "AVX-512 VNNI";
   if (missing & HADAL_RT_CPU_AVX512_BF16)
     return "AVX-512 BF16";
+  if (missing & HADAL_RT_CPU_ARM_DOTPROD)
+    return "dot products (FEAT_DotProd)";
+  if (missing & HADAL_RT_CPU_ARM_I8MM)
+    return "products of 8-bit matrices (FEAT_I8MM)";
   if (missing)
     return "one that this runtime does not know";
   return nullptr;

@@ -30,8 +30,9 @@ static const char helpText[] =
 MODEL: a Hugging Face folder (config.json, *.safetensors), a .gguf or a .mlir.
   --emit=exe|lib|obj|mlir|llvm|asm   what OUT is (exe, beside OUT.weights;
                                      lib: OUT.a, OUT.so, OUT.h, OUT.weights)
-  --target=TRIPLE       machine of the product (x86_64-linux-gnu)
-  --cpu=NAME            x86-64-v3, x86-64-v4, ... (native: this machine's)
+  --target=TRIPLE       machine of the product, as aarch64-linux-gnu (this one)
+  --cpu=NAME            x86-64-v3, cortex-a76, native, ... (this machine's; for
+                        another target, what all of its processors have)
   --context=N           tokens in a sequence (as many as the model says)
   --max-batch=N         sequences that --report plans memory for (1)
   --weights=pack|none   none: open no tensor, write no weights file (pack)
@@ -75,7 +76,7 @@ struct Flags {
   Flag output{"o"};
   Flag emit{"emit", Flag::Value, "exe"};
   Flag target{"target"};
-  Flag cpu{"cpu", Flag::Value, "native"};
+  Flag cpu{"cpu"};
   Flag weights{"weights", Flag::Value, "pack"};
   Flag embedWeights{"embed-weights", Flag::Switch};
   Flag context{"context"};

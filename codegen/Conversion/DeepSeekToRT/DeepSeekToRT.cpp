@@ -471,7 +471,7 @@ LogicalResult FunctionConverter::convertIntegerLinear(
   Value rows = rowsOf(oldInput);
   Quantized input =
       quantize(at(oldInput), shape.inner, activationGroup,
-               integerOffset(shape.bits, program.kernels.hasVNNI()), rows);
+               integerOffset(shape.bits, program.kernels.dotProduct()), rows);
   Value out = bufferFor(oldResult, oldInput);
   SmallVector<Value> arguments = {input.values, input.scales, input.offsets,
                                   at(oldWeight), at(oldScales)};
@@ -789,7 +789,7 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
       return op.emitOpError("expects gate and up of one group to lower, but "
                             "got ")
              << gate.group << " and " << up.group;
-    int64_t offset = integerOffset(up.bits, program.kernels.hasVNNI());
+    int64_t offset = integerOffset(up.bits, program.kernels.dotProduct());
     Quantized input =
         quantize(at(op.getInput()), hidden, up.activationGroup, offset, rows);
     SmallVector<Value> upArguments = {input.values,
@@ -1083,7 +1083,7 @@ struct ConvertDeepSeekToRT
     KernelOptions options;
     options.registers = registers;
     options.pageTokens = pageTokens;
-    options.hasVNNI = hasVNNI;
+    options.dotProduct = dotProduct;
     if (options.pageTokens % 16 != 0 || options.pageTokens <= 0) {
       module.emitError("expects page-tokens to be a multiple of 16, but got ")
           << options.pageTokens;

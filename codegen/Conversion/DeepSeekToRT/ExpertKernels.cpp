@@ -423,11 +423,11 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
                 // Both at once for one row; else the registers are for rows.
                 Values sums;
                 if (rows.size() == 1)
-                  sums = multiplyIntegerTiles(b, options.hasVNNI, weights,
+                  sums = multiplyIntegerTiles(b, options.dotProduct, weights,
                                               block, input, rows);
                 else
                   for (const IntegerWeight &weight : weights)
-                    sums.append(multiplyIntegerTiles(b, options.hasVNNI, weight,
+                    sums.append(multiplyIntegerTiles(b, options.dotProduct, weight,
                                                      block, input, rows));
                 size_t half = sums.size() / 2, next = 0;
                 for (Value tile : block)
@@ -463,7 +463,7 @@ KernelOp KernelSet::integerExpertsDown(TypeRange types,
               b, options.registers, /*weights=*/1, item.group, tiles, perItem,
               item.begin, item.end, [&](ValueList block, ValueList entries) {
                 Values slots = slotsOf(b, groups.list, entries);
-                Values sums = multiplyIntegerTiles(b, options.hasVNNI, weight,
+                Values sums = multiplyIntegerTiles(b, options.dotProduct, weight,
                                                    block, input, slots);
                 size_t next = 0;
                 for (Value tile : block)

@@ -4,7 +4,6 @@
 
 #include "codegen/Conversion/DeepSeekToRT/IntegerProduct.h"
 
-#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
@@ -18,9 +17,8 @@ using Values = KernelBuilder::Values;
 /// Bytes that one vector of a tile has: 16 rows of 4 columns.
 constexpr int64_t vectorBytes = 64;
 
-int64_t hadal::integerOffset(int64_t bits, bool hasVNNI) {
-  // Without VNNI, signs of 8-bit weights move to the inputs instead.
-  return bits == 4 ? -8 : hasVNNI ? -128 : 0;
+int64_t hadal::integerOffset(int64_t bits, DotProductKind dotProduct) {
+  return bits == 4 ? -8 : -weightOffset(dotProduct);
 }
 
 static Value byteVector(KernelBuilder &b, int32_t value) {
@@ -29,61 +27,12 @@ static Value byteVector(KernelBuilder &b, int32_t value) {
       b, DenseElementsAttr::get(type, b.getI8IntegerAttr(int8_t(value))));
 }
 
-static Value callIntrinsic(KernelBuilder &b, StringRef name, Type result,
-                           ValueRange operands) {
-  return LLVM::CallIntrinsicOp::create(b, result, b.getStringAttr(name),
-                                       operands)
-      .getResult(0);
-}
-
-/// Lanes [begin, begin + count) of a vector.
-static Value lanesOf(KernelBuilder &b, Value vector, int64_t begin,
-                     int64_t count) {
-  SmallVector<int64_t> lanes;
-  for (int64_t i = 0; i < count; ++i)
-    lanes.push_back(begin + i);
-  return vector::ShuffleOp::create(b, vector, vector, lanes);
-}
-
-/// sums + products of \p weights, as bytes, with \p inputs, four to a lane.
-static Value addProducts(KernelBuilder &b, bool hasVNNI, bool isSigned,
-                         Value sums, Value weights, Value inputs) {
-  if (hasVNNI) {
-    if (isSigned)
-      weights = arith::XOrIOp::create(b, weights, byteVector(b, 0x80));
-    return callIntrinsic(b, "llvm.x86.avx512.vpdpbusd.512", sums.getType(),
-                         {sums, weights, inputs});
-  }
-  // Two products of a byte by a signed byte are added in 16 bits: that of 4-bit
-  // weights is at most 2 * 15 * 127, that of magnitudes 2 * 127 * 127.
-  auto bytes = VectorType::get({32}, b.getI8Type());
-  auto words = VectorType::get({16}, b.getI16Type());
-  auto doubleWords = VectorType::get({8}, b.getI32Type());
-  Value ones = arith::ConstantOp::create(
-      b, DenseElementsAttr::get(words, b.getI16IntegerAttr(1)));
-  Values halves;
-  for (int64_t begin : {0, 32}) {
-    Value w = lanesOf(b, weights, begin, 32), x = lanesOf(b, inputs, begin, 32);
-    if (isSigned) {
-      x = callIntrinsic(b, "llvm.x86.avx2.psign.b", bytes, {x, w});
-      w = math::AbsIOp::create(b, w);
-    }
-    Value pairs = callIntrinsic(b, "llvm.x86.avx2.pmadd.ub.sw", words, {w, x});
-    halves.push_back(
-        callIntrinsic(b, "llvm.x86.avx2.pmadd.wd", doubleWords, {pairs, ones}));
-  }
-  SmallVector<int64_t> lanes(16);
-  std::iota(lanes.begin(), lanes.end(), 0);
-  Value products = vector::ShuffleOp::create(b, halves[0], halves[1], lanes);
-  return b.add(sums, products);
-}
-
 namespace {
 
 /// What a product of tiles needs to know of a weight beside `IntegerWeight`.
 struct GroupLoop {
   KernelBuilder &b;
-  bool hasVNNI;
+  DotProductKind dotProduct;
   ArrayRef<IntegerWeight> weights;
   ValueList tiles;
   const IntegerRows &input;
@@ -192,7 +141,7 @@ Values GroupLoop::step(Value index, ValueRange carried,
           size_t at =
               (sum + m + count * (size_t(unrolled) * parts.size() + i)) %
               carried.size();
-          next[at] = addProducts(b, hasVNNI, weight.bits == 8, next[at], part,
+          next[at] = addDotProducts(b, dotProduct, weight.bits == 8, next[at], part,
                                  inputs[i][m]);
         }
       sum += rows.size();
@@ -238,11 +187,11 @@ Values GroupLoop::sums(Value group) const {
   return sums;
 }
 
-Values hadal::multiplyIntegerTiles(KernelBuilder &b, bool hasVNNI,
+Values hadal::multiplyIntegerTiles(KernelBuilder &b, DotProductKind dotProduct,
                                    ArrayRef<IntegerWeight> weights,
                                    ValueList tiles, const IntegerRows &input,
                                    ValueList rows) {
-  GroupLoop loop = {b, hasVNNI, weights, tiles, input, rows};
+  GroupLoop loop = {b, dotProduct, weights, tiles, input, rows};
   const IntegerWeight &shape = weights.front();
   int64_t ratio = shape.group / shape.activationGroup;
   auto inputScales = [&](Value group) {

@@ -6,6 +6,7 @@
 #ifndef HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_INTEGERPRODUCT_H
 #define HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_INTEGERPRODUCT_H
 
+#include "codegen/Conversion/DeepSeekToRT/DotProduct.h"
 #include "codegen/Conversion/DeepSeekToRT/TileProduct.h"
 
 namespace hadal {
@@ -33,12 +34,12 @@ struct IntegerRows {
 
 /// What a group's sum of products starts with, per unit of the sum of its
 /// inputs: it undoes that the weights are stored, or read, as unsigned.
-int64_t integerOffset(int64_t bits, bool hasVNNI);
+int64_t integerOffset(int64_t bits, DotProductKind dotProduct);
 
 /// Products of \p rows with the tiles of \p weights, which are alike: vectors
 /// of 16, in the order of `multiplyTiles`.
 KernelBuilder::Values
-multiplyIntegerTiles(KernelBuilder &b, bool hasVNNI,
+multiplyIntegerTiles(KernelBuilder &b, DotProductKind dotProduct,
                      llvm::ArrayRef<IntegerWeight> weights, ValueList tiles,
                      const IntegerRows &input, ValueList rows);
 

@@ -8,6 +8,7 @@
 #define HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_KERNELS_H
 
 #include "codegen/Conversion/DeepSeekToRT/KernelBuilder.h"
+#include "codegen/DotProductKind.h"
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 #include "dialects/RT/IR/RTOps.h"
 
@@ -21,12 +22,12 @@ struct CompressedAttentionPlan;
 
 /// What kernels need to know of the target's vector unit.
 struct KernelOptions {
-  /// Vector registers of 16 f32 lanes (AVX-512: 32; AVX2, two to one: 8).
+  /// Vector registers of 16 f32 lanes (AVX-512: 32; AVX2 and NEON: 8).
   int64_t registers = 32;
   /// Tokens in a KV page.
   int64_t pageTokens = 32;
-  /// Whether AVX-512 VNNI multiplies bytes; else AVX2 does.
-  bool hasVNNI = false;
+  /// What multiplies bytes.
+  DotProductKind dotProduct = DotProductKind::Generic;
 };
 
 /// Where one layer's keys and values are in a KV page: keys
@@ -95,7 +96,7 @@ public:
   using Type = mlir::Type;
   using TypeRange = mlir::TypeRange;
 
-  bool hasVNNI() const { return options.hasVNNI; }
+  DotProductKind dotProduct() const { return options.dotProduct; }
 
   /// Tiles that one work item of a linear kernel computes.
   int64_t tilesPerItem(int64_t tiles) const;

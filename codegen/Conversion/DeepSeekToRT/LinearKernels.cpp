@@ -134,7 +134,7 @@ KernelOp KernelSet::integerLinear(TypeRange types, const IntegerShape &shape,
       forIntegerBlocks(
           b, options.registers, /*weights=*/1, item, tiles, perItem, b.index(0),
           rowCount, [&](ValueList block, ValueList rows) {
-            Values sums = multiplyIntegerTiles(b, options.hasVNNI, weight,
+            Values sums = multiplyIntegerTiles(b, options.dotProduct, weight,
                                                block, input, rows);
             size_t next = 0;
             for (Value tile : block) {

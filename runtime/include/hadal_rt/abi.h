@@ -61,7 +61,9 @@ enum {
   HADAL_RT_CPU_AVX2_FMA_F16C = 1u << 0,     ///< x86-64-v3
   HADAL_RT_CPU_AVX512_F_BW_DQ_VL = 1u << 1, ///< x86-64-v4
   HADAL_RT_CPU_AVX512_VNNI = 1u << 2,
-  HADAL_RT_CPU_AVX512_BF16 = 1u << 3
+  HADAL_RT_CPU_AVX512_BF16 = 1u << 3,
+  HADAL_RT_CPU_ARM_DOTPROD = 1u << 16, ///< FEAT_DotProd
+  HADAL_RT_CPU_ARM_I8MM = 1u << 17     ///< FEAT_I8MM
 };
 
 /// What a generated object says of itself. Constant data in the object, under

@@ -1,8 +1,10 @@
 // Products of integer weights: inputs are rounded once for all that read them,
 // sums of a group are integers.
 
-// RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="vnni=true" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,VNNI
-// RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="registers=8" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,AVX2
+// RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="dot-product=avx512-vnni" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,VNNI
+// RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="registers=8 dot-product=avx2" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,AVX2
+// RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="registers=8 dot-product=neon" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,NEON
+// RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="registers=8" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,GENERIC
 
 !cache = !deepseek.kv_cache<kind = heads, layers = 1, heads = 2, key_dim = 8, value_dim = 8, element = f32>
 

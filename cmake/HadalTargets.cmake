@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#
+# The runtime libraries for other machines, into lib/TRIPLE beside those of this
+# one, where `hadalc --target=TRIPLE` looks for them.
+#
+# HADAL_TARGETS names the triples; cmake/targets/TRIPLE.cmake is the toolchain of
+# each. By default it holds those whose C++ library is installed.
+
+include(ExternalProject)
+
+set(known_targets aarch64-linux-gnu)
+set(installed_targets)
+foreach(triple IN LISTS known_targets)
+  string(MAKE_C_IDENTIFIER HADAL_CROSS_${triple} compiler)
+  find_program(${compiler} ${triple}-g++)
+  mark_as_advanced(${compiler})
+  if(${compiler} AND NOT triple STREQUAL CMAKE_LIBRARY_ARCHITECTURE)
+    list(APPEND installed_targets ${triple})
+  endif()
+endforeach()
+set(HADAL_TARGETS "${installed_targets}" CACHE STRING
+  "Triples of other machines to build the runtime for")
+
+foreach(triple IN LISTS HADAL_TARGETS)
+  ExternalProject_Add(runtime-${triple}
+    SOURCE_DIR ${CMAKE_SOURCE_DIR}
+    BINARY_DIR ${CMAKE_BINARY_DIR}/targets/${triple}
+    CMAKE_ARGS
+      -DCMAKE_TOOLCHAIN_FILE=${CMAKE_SOURCE_DIR}/cmake/targets/${triple}.cmake
+      -DCMAKE_BUILD_TYPE=Release
+      -DCMAKE_ARCHIVE_OUTPUT_DIRECTORY=${CMAKE_BINARY_DIR}/lib/${triple}
+      -DHADAL_RUNTIME_ONLY=ON -DHADAL_TESTS=OFF
+    BUILD_COMMAND ${CMAKE_COMMAND} --build <BINARY_DIR> --target emitted-libraries
+    BUILD_ALWAYS ON
+    INSTALL_COMMAND ""
+    USES_TERMINAL_BUILD OFF
+    EXCLUDE_FROM_ALL OFF)
+  install(DIRECTORY ${CMAKE_BINARY_DIR}/lib/${triple} DESTINATION lib/hadal)
+endforeach()

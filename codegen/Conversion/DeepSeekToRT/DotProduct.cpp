@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Dot products of four bytes, as each kind of target has them.
+
+#include "codegen/Conversion/DeepSeekToRT/DotProduct.h"
+
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
+#include <numeric>
+
+using namespace mlir;
+using namespace hadal;
+using Values = KernelBuilder::Values;
+
+static Value callIntrinsic(KernelBuilder &b, StringRef name, Type result,
+                           ValueRange operands) {
+  return LLVM::CallIntrinsicOp::create(b, result, b.getStringAttr(name),
+                                       operands)
+      .getResult(0);
+}
+
+/// Every \p stride th lane of \p vector from \p begin on, \p count of them.
+static Value lanesOf(KernelBuilder &b, Value vector, int64_t begin,
+                     int64_t count, int64_t stride = 1) {
+  SmallVector<int64_t> lanes;
+  for (int64_t i = 0; i < count; ++i)
+    lanes.push_back(begin + i * stride);
+  return vector::ShuffleOp::create(b, vector, vector, lanes);
+}
+
+/// All lanes of \p parts, two or four vectors of the same length, in order.
+static Value join(KernelBuilder &b, ValueRange parts) {
+  Values left(parts);
+  while (left.size() > 1) {
+    Values joined;
+    for (size_t i = 0; i < left.size(); i += 2) {
+      SmallVector<int64_t> lanes(
+          2 * cast<VectorType>(left[i].getType()).getDimSize(0));
+      std::iota(lanes.begin(), lanes.end(), 0);
+      joined.push_back(
+          vector::ShuffleOp::create(b, left[i], left[i + 1], lanes));
+    }
+    left = joined;
+  }
+  return left.front();
+}
+
+int64_t hadal::weightOffset(DotProductKind kind) {
+  return kind == DotProductKind::AVX512VNNI ? 128 : 0;
+}
+
+static Value addAVX512VNNI(KernelBuilder &b, bool isSigned, Value sums,
+                           Value weights, Value inputs) {
+  if (isSigned) {
+    // Flipping the highest bit adds 128.
+    auto type = cast<VectorType>(weights.getType());
+    weights = arith::XOrIOp::create(
+        b, weights,
+        arith::ConstantOp::create(
+            b, DenseElementsAttr::get(type, b.getI8IntegerAttr(int8_t(0x80)))));
+  }
+  return callIntrinsic(b, "llvm.x86.avx512.vpdpbusd.512", sums.getType(),
+                       {sums, weights, inputs});
+}
+
+static Value addAVX2(KernelBuilder &b, bool isSigned, Value sums, Value weights,
+                     Value inputs) {
+  // Two products of a byte by a signed byte are added in 16 bits: that of 4-bit
+  // weights is at most 2 * 15 * 127, that of magnitudes 2 * 127 * 127.
+  auto bytes = VectorType::get({32}, b.getI8Type());
+  auto words = VectorType::get({16}, b.getI16Type());
+  auto doubleWords = VectorType::get({8}, b.getI32Type());
+  Value ones = arith::ConstantOp::create(
+      b, DenseElementsAttr::get(words, b.getI16IntegerAttr(1)));
+  Values halves;
+  for (int64_t begin : {0, 32}) {
+    Value w = lanesOf(b, weights, begin, 32), x = lanesOf(b, inputs, begin, 32);
+    if (isSigned) {
+      // The signs of the weights move to the inputs.
+      x = callIntrinsic(b, "llvm.x86.avx2.psign.b", bytes, {x, w});
+      w = math::AbsIOp::create(b, w);
+    }
+    Value pairs = callIntrinsic(b, "llvm.x86.avx2.pmadd.ub.sw", words, {w, x});
+    halves.push_back(
+        callIntrinsic(b, "llvm.x86.avx2.pmadd.wd", doubleWords, {pairs, ones}));
+  }
+  return b.add(sums, join(b, halves));
+}
+
+static Value addNeon(KernelBuilder &b, Value sums, Value weights,
+                     Value inputs) {
+  auto quarter = VectorType::get({4}, b.getI32Type());
+  Values quarters;
+  for (int64_t i = 0; i < 4; ++i)
+    quarters.push_back(
+        callIntrinsic(b, "llvm.aarch64.neon.sdot.v4i32.v16i8", quarter,
+                      {lanesOf(b, sums, 4 * i, 4),
+                       lanesOf(b, weights, 16 * i, 16),
+                       lanesOf(b, inputs, 16 * i, 16)}));
+  return join(b, quarters);
+}
+
+static Value addGeneric(KernelBuilder &b, Value sums, Value weights,
+                        Value inputs) {
+  for (int64_t i = 0; i < 4; ++i) {
+    Value w = arith::ExtSIOp::create(b, sums.getType(),
+                                     lanesOf(b, weights, i, 16, 4));
+    Value x = arith::ExtSIOp::create(b, sums.getType(),
+                                     lanesOf(b, inputs, i, 16, 4));
+    sums = b.add(sums, b.mul(w, x));
+  }
+  return sums;
+}
+
+Value hadal::addDotProducts(KernelBuilder &b, DotProductKind kind,
+                            bool isSigned, Value sums, Value weights,
+                            Value inputs) {
+  switch (kind) {
+  case DotProductKind::AVX512VNNI:
+    return addAVX512VNNI(b, isSigned, sums, weights, inputs);
+  case DotProductKind::AVX2:
+    return addAVX2(b, isSigned, sums, weights, inputs);
+  case DotProductKind::Neon:
+    return addNeon(b, sums, weights, inputs);
+  case DotProductKind::Generic:
+    return addGeneric(b, sums, weights, inputs);
+  }
+  llvm_unreachable("every kind is above");
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Dot products of four bytes, as each kind of target has them.
+
+#ifndef HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_DOTPRODUCT_H
+#define HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_DOTPRODUCT_H
+
+#include "codegen/Conversion/DeepSeekToRT/KernelBuilder.h"
+#include "codegen/DotProductKind.h"
+
+namespace hadal {
+
+/// What has to be added to 8-bit weights for \p kind to multiply them: 128
+/// where it takes weights as unsigned, else 0.
+int64_t weightOffset(DotProductKind kind);
+
+/// \p sums (`vector<16xi32>`) + the products of \p weights with \p inputs, both
+/// `vector<64xi8>`, four to a lane: exact, in any order. \p inputs are signed
+/// and at least -127. \p isSigned: weights are of all 8 bits, stored signed;
+/// with a `weightOffset`, what is multiplied is weight + offset. Else they are
+/// 0 .. 15.
+mlir::Value addDotProducts(KernelBuilder &b, DotProductKind kind, bool isSigned,
+                           mlir::Value sums, mlir::Value weights,
+                           mlir::Value inputs);
+
+} // namespace hadal
+
+#endif // HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_DOTPRODUCT_H

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#ifndef HADAL_CODEGEN_DOTPRODUCTKIND_H
+#define HADAL_CODEGEN_DOTPRODUCTKIND_H
+
+namespace hadal {
+
+/// Instructions that multiply bytes and add four products to a lane of 32 bits.
+enum class DotProductKind {
+  Generic,    ///< None: products and sums of 32-bit integers.
+  AVX2,       ///< `vpmaddubsw`, `vpmaddwd`
+  AVX512VNNI, ///< `vpdpbusd`
+  Neon,       ///< `sdot` of Armv8.2-A
+};
+
+} // namespace hadal
+
+#endif // HADAL_CODEGEN_DOTPRODUCTKIND_H
