@@ -4,7 +4,8 @@
 # one, where `hadalc --target=TRIPLE` looks for them.
 #
 # HADAL_TARGETS names the triples; cmake/targets/TRIPLE.cmake is the toolchain of
-# each. By default it holds those whose C++ library is installed.
+# each. By default it holds those whose toolchain is installed, which
+# `scripts/setup --cross` does.
 
 include(ExternalProject)
 
@@ -13,8 +14,10 @@ set(installed_targets)
 foreach(triple IN LISTS known_targets)
   string(MAKE_C_IDENTIFIER HADAL_CROSS_${triple} compiler)
   find_program(${compiler} ${triple}-g++)
-  mark_as_advanced(${compiler})
-  if(${compiler} AND NOT triple STREQUAL CMAKE_LIBRARY_ARCHITECTURE)
+  string(MAKE_C_IDENTIFIER HADAL_PCRE2_${triple} pcre2)
+  find_file(${pcre2} libpcre2-8.a PATHS /usr/lib/${triple} NO_DEFAULT_PATH)
+  mark_as_advanced(${compiler} ${pcre2})
+  if(${compiler} AND ${pcre2} AND NOT triple STREQUAL CMAKE_LIBRARY_ARCHITECTURE)
     list(APPEND installed_targets ${triple})
   endif()
 endforeach()

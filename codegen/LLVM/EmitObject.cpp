@@ -193,6 +193,15 @@ static void fuseMultiplyAdds(llvm::Module &module) {
       }
 }
 
+/// Names sections as Mach-O does, of a segment and a section.
+static void nameMachOSections(llvm::Module &module) {
+  for (llvm::GlobalVariable &global : module.globals()) {
+    llvm::StringRef section = global.getSection();
+    if (section.consume_front(".hadal."))
+      global.setSection(concat({"__HADAL,__", section}));
+  }
+}
+
 static void optimize(llvm::Module &module, llvm::TargetMachine &machine,
                      const EmitOptions &options) {
   llvm::PipelineTuningOptions tuning;
@@ -298,8 +307,8 @@ absl::StatusOr<ResolvedTarget> hadal::resolveTarget(const Target &target) {
   }
   resolved.features = joinFeatures(resolved.features, target.features);
 
-  std::unique_ptr<llvm::MCSubtargetInfo> info(backend->createMCSubtargetInfo(
-      triple, resolved.cpu, resolved.features));
+  std::unique_ptr<llvm::MCSubtargetInfo> info(
+      backend->createMCSubtargetInfo(triple, resolved.cpu, resolved.features));
   ArrayRef<CpuFeature> known;
   if (triple.getArch() == llvm::Triple::x86_64)
     known = x86Features;
@@ -367,6 +376,8 @@ absl::Status hadal::emit(ModuleOp module, const ResolvedTarget &target,
         concat({"expected a module of the llvm dialect: ", error}));
   setFunctionAttributes(*code, target);
   fuseMultiplyAdds(*code);
+  if (llvm::Triple(target.triple).isOSBinFormatMachO())
+    nameMachOSections(*code);
   {
     llvm::raw_string_ostream message(error);
     if (llvm::verifyModule(*code, &message))

@@ -56,8 +56,8 @@ struct CompileOptions {
   std::optional<Phase> stopAfter;
   /// Triple of the machine that runs the product. Empty: that of this one.
   std::string target;
-  /// As in clang's -mcpu: x86-64-v3, cortex-a76, native, ... Empty: that of this
-  /// machine, or for another target what all its processors have.
+  /// As in clang's -mcpu: x86-64-v3, cortex-a76, native, ... Empty: that of
+  /// this machine, or for another target what all its processors have.
   std::string cpu;
   /// False: no file with tensors is opened and no weights file is written.
   bool packWeights = true;

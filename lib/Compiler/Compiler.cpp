@@ -137,8 +137,8 @@ absl::Status Compilation::checkOptions() {
   llvm::Triple triple(llvm::Triple::normalize(
       options.target.empty() ? llvm::sys::getDefaultTargetTriple()
                              : options.target));
-  bool isLinked = options.emit == Emit::Executable ||
-                  options.emit == Emit::Library;
+  bool isLinked =
+      options.emit == Emit::Executable || options.emit == Emit::Library;
   if ((triple.getArch() != llvm::Triple::x86_64 && !triple.isAArch64()) ||
       !(triple.isOSLinux() || triple.isOSDarwin()))
     return absl::UnimplementedError(
@@ -447,8 +447,8 @@ absl::StatusOr<std::string> Compilation::findLibrary(const char *name) {
                      "'; name its folder with --library-dir"));
   return absl::NotFoundError(absl::StrCat(
       "linking for ", target.triple, " needs '", path,
-      "', which a build of Hadal makes where Debian's g++-", machine,
-      " is installed; --emit=obj needs neither"));
+      "', which a build of Hadal makes after scripts/setup --cross; "
+      "--emit=obj does without"));
 }
 
 absl::Status Compilation::writeHeader(const std::string &path) {

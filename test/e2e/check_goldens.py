@@ -6,6 +6,7 @@
 
     check_goldens.py --hadalc build/bin/hadalc --hadal-run build/bin/hadal-run --cases DIR [--only NAME] [--jobs N]
     check_goldens.py --hadalc build/bin/hadalc --hadal-run build/bin/hadal-run --model DIR
+    check_goldens.py .. --hadalc-flag=--target=aarch64-linux-gnu --emulator "qemu-aarch64-static -cpu cortex-a53"
 
 A case is a folder with case.json. It passes if the logits of tokens.json differ from logits.npy by at most "tolerance"
 (1e-4) of the largest |logit|, and if both hadal-run and the program itself continue greedy.json's prompt as it says. A
@@ -28,7 +29,7 @@ np = require_numpy("check_goldens.py")
 
 def compile_command(case, spec, args, output):
     flags = [f"--lora={case / f[7:]}" if f.startswith("--lora=") else f for f in spec.get("flags", [])]
-    return [args.hadalc, case / spec.get("model", "."), "-o", output, "--emit=exe", *flags]
+    return [args.hadalc, case / spec.get("model", "."), "-o", output, "--emit=exe", *flags, *args.hadalc_flag]
 
 
 def check_logits(case, spec, got):
@@ -73,14 +74,18 @@ def check_good(case, spec, args):
         program, logits = Path(folder) / case.name, Path(folder) / "logits.npy"
         must_run(compile_command(case, spec, args, program), args.timeout)
         tokens = json.loads((case / "tokens.json").read_text())["tokens"]
-        must_run([args.hadal_run, program, "--tokens", ids(tokens), "--logits", logits], args.timeout)
+        if args.emulator:
+            commands = [[*args.emulator.split(), program]]
+        else:
+            commands = [[args.hadal_run, program], [program]]
+        must_run([*commands[0], "--tokens", ids(tokens), "--logits", logits], args.timeout)
         try:
             got = np.load(logits)
         except (OSError, ValueError) as error:
             raise Failure(f"no logits that NumPy can read: {error}")
         error = check_logits(case, spec, got)
-        check_greedy(case, [args.hadal_run, program], args.timeout)
-        check_greedy(case, [program], args.timeout)
+        for command in commands:
+            check_greedy(case, command, args.timeout)
         return f"max error {error:.1e}"
 
 
@@ -124,6 +129,8 @@ def main():
     what.add_argument("--model", type=Path, help="a model whose folder golden/ has what it computes")
     parser.add_argument("--only", help="one case (llama, bad/config_empty), or 'good' or 'bad' for all of one kind")
     parser.add_argument("--jobs", type=int, default=1, help="cases at a time (default: 1)")
+    parser.add_argument("--hadalc-flag", action="append", default=[], help="passed on to hadalc, e.g. --hadalc-flag=--cpu=x")
+    parser.add_argument("--emulator", help="command that runs a product of another machine, in place of hadal-run")
     parser.add_argument("--timeout", type=int, default=60, help="seconds that one command may take (default: 60)")
     parser.add_argument("--quiet", action="store_true", help="print the failures only, and the count")
     args = parser.parse_args()

@@ -94,11 +94,10 @@ static Value addNeon(KernelBuilder &b, Value sums, Value weights,
   auto quarter = VectorType::get({4}, b.getI32Type());
   Values quarters;
   for (int64_t i = 0; i < 4; ++i)
-    quarters.push_back(
-        callIntrinsic(b, "llvm.aarch64.neon.sdot.v4i32.v16i8", quarter,
-                      {lanesOf(b, sums, 4 * i, 4),
-                       lanesOf(b, weights, 16 * i, 16),
-                       lanesOf(b, inputs, 16 * i, 16)}));
+    quarters.push_back(callIntrinsic(
+        b, "llvm.aarch64.neon.sdot.v4i32.v16i8", quarter,
+        {lanesOf(b, sums, 4 * i, 4), lanesOf(b, weights, 16 * i, 16),
+         lanesOf(b, inputs, 16 * i, 16)}));
   return join(b, quarters);
 }
 
@@ -107,8 +106,8 @@ static Value addGeneric(KernelBuilder &b, Value sums, Value weights,
   for (int64_t i = 0; i < 4; ++i) {
     Value w = arith::ExtSIOp::create(b, sums.getType(),
                                      lanesOf(b, weights, i, 16, 4));
-    Value x = arith::ExtSIOp::create(b, sums.getType(),
-                                     lanesOf(b, inputs, i, 16, 4));
+    Value x =
+        arith::ExtSIOp::create(b, sums.getType(), lanesOf(b, inputs, i, 16, 4));
     sums = b.add(sums, b.mul(w, x));
   }
   return sums;

@@ -51,6 +51,20 @@ TEST(ResolveTarget, NamedFeatures) {
   EXPECT_EQ(target.cpuFeatures, 7u);
 }
 
+TEST(ResolveTarget, ARM) {
+  ResolvedTarget old = resolve({"aarch64-linux-gnu", "", ""});
+  EXPECT_EQ(old.cpuFeatures, 0u);
+  EXPECT_EQ(old.dotProduct, DotProductKind::Generic);
+  ResolvedTarget a76 = resolve({"aarch64-linux-gnu", "cortex-a76", ""});
+  EXPECT_EQ(a76.cpuFeatures, uint32_t(HADAL_RT_CPU_ARM_DOTPROD));
+  EXPECT_EQ(a76.dotProduct, DotProductKind::Neon);
+  EXPECT_EQ(a76.features, "+dotprod");
+  EXPECT_EQ(a76.tuneCpu, "cortex-a76");
+  ResolvedTarget v1 = resolve({"aarch64-linux-gnu", "neoverse-v1", ""});
+  EXPECT_EQ(v1.cpuFeatures,
+            uint32_t(HADAL_RT_CPU_ARM_DOTPROD | HADAL_RT_CPU_ARM_I8MM));
+}
+
 TEST(ResolveTarget, Native) {
   ResolvedTarget native = resolve({});
   EXPECT_FALSE(native.cpu.empty());
@@ -89,6 +103,11 @@ TEST(Emit, WidestRegisters) {
   EXPECT_FALSE(contains(v3, "%zmm"));
   std::string v4 = compile({linux64, "x86-64-v4", ""}, assembly());
   EXPECT_TRUE(contains(v4, "%zmm"));
+}
+
+TEST(Emit, MachO) {
+  std::string object = compile({"arm64-apple-macos14", "apple-m1", ""});
+  EXPECT_TRUE(llvm::StringRef(object).starts_with("\xcf\xfa\xed\xfe"));
 }
 
 TEST(Emit, SameBytes) {

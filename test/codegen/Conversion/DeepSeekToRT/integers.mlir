@@ -72,6 +72,8 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 // VNNI:          llvm.call_intrinsic "llvm.x86.avx512.vpdpbusd.512"
 // AVX2:          llvm.call_intrinsic "llvm.x86.avx2.pmadd.ub.sw"
 // AVX2:          llvm.call_intrinsic "llvm.x86.avx2.pmadd.wd"
+// NEON-COUNT-4:  llvm.call_intrinsic "llvm.aarch64.neon.sdot.v4i32.v16i8"
+// GENERIC-NOT:   llvm.call_intrinsic
 // CHECK:         arith.sitofp %{{.+}} : vector<16xi32> to vector<16xf32>
 // CHECK:         math.fma
 

@@ -1,6 +1,6 @@
 // With describe-work, each dispatch says what it reads and computes.
 
-// RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="vnni=true describe-work=true" | FileCheck %s --enable-var-scope
+// RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="dot-product=avx512-vnni describe-work=true" | FileCheck %s --enable-var-scope
 
 !cache = !deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 8, element = f32>
 #half = #deepseek.rotary<dim = 8, theta = 1.0e4 : f64, layout = half_split>
