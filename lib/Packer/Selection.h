@@ -12,11 +12,9 @@ namespace hadal {
 /// Makes the node of `deepseek.importance`, which holds a number a group of
 /// channels. \p moment may be null; \p name is that of a tensor behind
 /// \p weight, for messages.
-std::unique_ptr<RecipeNode> makeImportanceNode(deepseek::ImportanceOp op,
-                                               int64_t count,
-                                               RecipeNode *weight,
-                                               RecipeNode *moment,
-                                               llvm::StringRef name);
+std::unique_ptr<RecipeNode>
+makeImportanceNode(deepseek::ImportanceOp op, int64_t count, RecipeNode *weight,
+                   RecipeNode *moment, llvm::StringRef name);
 
 /// Makes the node of `deepseek.select`, which holds the indices that it keeps.
 std::unique_ptr<RecipeNode> makeSelectNode(deepseek::SelectOp op, int64_t count,

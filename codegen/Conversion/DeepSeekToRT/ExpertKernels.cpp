@@ -427,8 +427,8 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
                                               block, input, rows);
                 else
                   for (const IntegerWeight &weight : weights)
-                    sums.append(multiplyIntegerTiles(b, options.dotProduct, weight,
-                                                     block, input, rows));
+                    sums.append(multiplyIntegerTiles(
+                        b, options.dotProduct, weight, block, input, rows));
                 size_t half = sums.size() / 2, next = 0;
                 for (Value tile : block)
                   for (Value slot : slots) {
@@ -463,8 +463,8 @@ KernelOp KernelSet::integerExpertsDown(TypeRange types,
               b, options.registers, /*weights=*/1, item.group, tiles, perItem,
               item.begin, item.end, [&](ValueList block, ValueList entries) {
                 Values slots = slotsOf(b, groups.list, entries);
-                Values sums = multiplyIntegerTiles(b, options.dotProduct, weight,
-                                                   block, input, slots);
+                Values sums = multiplyIntegerTiles(b, options.dotProduct,
+                                                   weight, block, input, slots);
                 size_t next = 0;
                 for (Value tile : block)
                   for (Value slot : slots)

@@ -141,8 +141,8 @@ Values GroupLoop::step(Value index, ValueRange carried,
           size_t at =
               (sum + m + count * (size_t(unrolled) * parts.size() + i)) %
               carried.size();
-          next[at] = addDotProducts(b, dotProduct, weight.bits == 8, next[at], part,
-                                 inputs[i][m]);
+          next[at] = addDotProducts(b, dotProduct, weight.bits == 8, next[at],
+                                    part, inputs[i][m]);
         }
       sum += rows.size();
     }

@@ -50,8 +50,8 @@ private:
   RankedTensorType tensorType(const Tensor &tensor);
   absl::Status define(StringRef name, Value value);
   absl::StatusOr<Value> makeTensor(const Tensor &tensor);
-  absl::StatusOr<mlir::Attribute> makeAttribute(const onnx::Attribute &attribute,
-                                          const Node &node);
+  absl::StatusOr<mlir::Attribute>
+  makeAttribute(const onnx::Attribute &attribute, const Node &node);
   absl::Status addNode(const Node &node);
 
   OpBuilder builder;
@@ -139,9 +139,8 @@ absl::StatusOr<Value> GraphImporter::makeTensor(const Tensor &tensor) {
     llvm::sys::path::append(full, tensor.file);
     InputFile file;
     std::string error;
-    if (!file.open(full, error) ||
-        !file.read(uint64_t(tensor.offsetBytes), data.data(), data.size(),
-                   error))
+    if (!file.open(full, error) || !file.read(uint64_t(tensor.offsetBytes),
+                                              data.data(), data.size(), error))
       return invalid(error);
   }
   if (element.isInteger(1)) {
@@ -218,12 +217,12 @@ absl::Status GraphImporter::addNode(const Node &node) {
         shape.push_back(int64_t(count));
       return RankedTensorType::get(shape, element);
     };
-    bool isOne = attribute.name == "value_int" ||
-                 attribute.name == "value_float";
-    bool isInt = attribute.name == "value_int" ||
-                 attribute.name == "value_ints";
-    bool isFloat = attribute.name == "value_float" ||
-                   attribute.name == "value_floats";
+    bool isOne =
+        attribute.name == "value_int" || attribute.name == "value_float";
+    bool isInt =
+        attribute.name == "value_int" || attribute.name == "value_ints";
+    bool isFloat =
+        attribute.name == "value_float" || attribute.name == "value_floats";
     if (isInt && (!isOne || attribute.ints.size() == 1))
       value = DenseElementsAttr::get(
           shaped(attribute.ints.size(), isOne, builder.getI64Type()),
@@ -269,9 +268,9 @@ absl::Status GraphImporter::addNode(const Node &node) {
       node.domain.empty() ? node.opType : node.domain + "." + node.opType;
   SmallVector<Type> outputs(node.outputs.size(),
                             ValueType::get(builder.getContext()));
-  auto op = NodeOp::create(builder, locationOf(name), outputs, type, name,
-                           inputs, parameters.getDictionary(
-                                       builder.getContext()));
+  auto op =
+      NodeOp::create(builder, locationOf(name), outputs, type, name, inputs,
+                     parameters.getDictionary(builder.getContext()));
   for (auto [output, value] : llvm::zip(node.outputs, op.getOutputs()))
     if (absl::Status status = define(output, value); !status.ok())
       return status;
@@ -285,8 +284,8 @@ absl::StatusOr<OwningOpRef<ModuleOp>> GraphImporter::run() {
     StringRef name = domain.empty() ? StringRef("ai.onnx") : StringRef(domain);
     if (!versions.try_emplace(name, version).second)
       return fail("imports two versions of the operators of " + quote(name));
-    opsets.push_back(builder.getNamedAttr(
-        name, builder.getI64IntegerAttr(version)));
+    opsets.push_back(
+        builder.getNamedAttr(name, builder.getI64IntegerAttr(version)));
   }
   auto version = versions.find("ai.onnx");
   if (version == versions.end())
@@ -319,15 +318,15 @@ absl::StatusOr<OwningOpRef<ModuleOp>> GraphImporter::run() {
     outputs.push_back(output.name);
 
   builder.setInsertionPointToEnd(module->getBody());
-  auto function = func::FuncOp::create(
-      builder, builder.getUnknownLoc(), graphName,
-      builder.getFunctionType(types, {}));
+  auto function =
+      func::FuncOp::create(builder, builder.getUnknownLoc(), graphName,
+                           builder.getFunctionType(types, {}));
   function->setAttr("onnx.opsets", builder.getDictionaryAttr(opsets));
   function->setAttr("onnx.outputs", builder.getStrArrayAttr(outputs));
   Block *block = function.addEntryBlock();
   builder.setInsertionPointToEnd(block);
-  none = NoneOp::create(builder, builder.getUnknownLoc(),
-                        builder.getNoneType());
+  none =
+      NoneOp::create(builder, builder.getUnknownLoc(), builder.getNoneType());
   for (auto [i, input] : llvm::enumerate(inputs)) {
     block->getArgument(unsigned(i)).setLoc(locationOf(input->name));
     function.setArgAttr(unsigned(i), "onnx.name",
@@ -357,8 +356,8 @@ absl::StatusOr<OwningOpRef<ModuleOp>> GraphImporter::run() {
   if (none.use_empty())
     none.getDefiningOp()->erase();
   func::ReturnOp::create(builder, builder.getUnknownLoc(), results);
-  function.setFunctionType(builder.getFunctionType(
-      types, TypeRange(ValueRange(results))));
+  function.setFunctionType(
+      builder.getFunctionType(types, TypeRange(ValueRange(results))));
 
   std::string message;
   ScopedDiagnosticHandler handler(builder.getContext(), [&](Diagnostic &diag) {

@@ -30,24 +30,34 @@ constexpr size_t maxRank = 8;
 constexpr size_t maxNumbers = 1 << 16;
 
 static constexpr DataType dataTypes[] = {
-    {1, "FLOAT", 32},         {2, "UINT8", 8},
-    {3, "INT8", 8},           {4, "UINT16", 16},
-    {5, "INT16", 16},         {6, "INT32", 32},
-    {7, "INT64", 64},         {9, "BOOL", 8},
-    {10, "FLOAT16", 16},      {11, "DOUBLE", 64},
-    {12, "UINT32", 32},       {13, "UINT64", 64},
-    {16, "BFLOAT16", 16},     {17, "FLOAT8E4M3FN", 8},
-    {18, "FLOAT8E4M3FNUZ", 8}, {19, "FLOAT8E5M2", 8},
-    {20, "FLOAT8E5M2FNUZ", 8}, {21, "UINT4", 4},
-    {22, "INT4", 4},          {23, "FLOAT4E2M1", 4},
-    {24, "FLOAT8E8M0", 8},    {25, "UINT2", 2},
+    {1, "FLOAT", 32},
+    {2, "UINT8", 8},
+    {3, "INT8", 8},
+    {4, "UINT16", 16},
+    {5, "INT16", 16},
+    {6, "INT32", 32},
+    {7, "INT64", 64},
+    {9, "BOOL", 8},
+    {10, "FLOAT16", 16},
+    {11, "DOUBLE", 64},
+    {12, "UINT32", 32},
+    {13, "UINT64", 64},
+    {16, "BFLOAT16", 16},
+    {17, "FLOAT8E4M3FN", 8},
+    {18, "FLOAT8E4M3FNUZ", 8},
+    {19, "FLOAT8E5M2", 8},
+    {20, "FLOAT8E5M2FNUZ", 8},
+    {21, "UINT4", 4},
+    {22, "INT4", 4},
+    {23, "FLOAT4E2M1", 4},
+    {24, "FLOAT8E8M0", 8},
+    {25, "UINT2", 2},
     {26, "INT2", 2},
 };
 
 const DataType *onnx::findDataType(int64_t number) {
-  const auto *found = llvm::find_if(dataTypes, [&](const DataType &type) {
-    return type.number == number;
-  });
+  const auto *found = llvm::find_if(
+      dataTypes, [&](const DataType &type) { return type.number == number; });
   return found == std::end(dataTypes) ? nullptr : found;
 }
 
@@ -162,8 +172,7 @@ absl::StatusOr<uint64_t> ExternalFiles::getSize(StringRef location) {
 /// Sets where the bytes of \p tensor are: in \p location, or, if that is empty,
 /// in the model's own file.
 void ModelReader::placeTensor(Tensor &tensor, const Twine &where,
-                              StringRef location,
-                              std::optional<int64_t> offset,
+                              StringRef location, std::optional<int64_t> offset,
                               std::optional<int64_t> length) {
   if (!hasPlaces || !ok())
     return;
@@ -350,21 +359,18 @@ Attribute ModelReader::readAttribute(Range message, const Twine &node) {
       attribute.name = reader.readString(field, "AttributeProto.name");
       break;
     case 2:
-      attribute.floats.push_back(
-          reader.readFloat(field, "AttributeProto.f"));
+      attribute.floats.push_back(reader.readFloat(field, "AttributeProto.f"));
       break;
     case 3:
       attribute.ints.push_back(reader.readInteger(field, "AttributeProto.i"));
       break;
     case 4:
-      attribute.strings.push_back(
-          reader.readString(field, "AttributeProto.s"));
+      attribute.strings.push_back(reader.readString(field, "AttributeProto.s"));
       break;
     case 5:
-      attribute.tensors.push_back(
-          readTensor(reader.readMessage(field, "AttributeProto.t"),
-                     node + ": the tensor of attribute " +
-                         quote(attribute.name)));
+      attribute.tensors.push_back(readTensor(
+          reader.readMessage(field, "AttributeProto.t"),
+          node + ": the tensor of attribute " + quote(attribute.name)));
       break;
     case 7:
       reader.readFloats(field, attribute.floats, "AttributeProto.floats");
@@ -416,8 +422,7 @@ Node ModelReader::readNode(Range message) {
       node.opType = reader.readString(field, "NodeProto.op_type");
       break;
     case 5:
-      attributes.push_back(
-          reader.readMessage(field, "NodeProto.attribute"));
+      attributes.push_back(reader.readMessage(field, "NodeProto.attribute"));
       break;
     case 7:
       node.domain = reader.readString(field, "NodeProto.domain");
