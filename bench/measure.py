@@ -124,7 +124,9 @@ def main():
                 print(row, flush=True)
         shutil.rmtree(folder)
     if args.out:
-        args.out.write_text(json.dumps({"processor": processor(), "cpu": args.cpu, "embedded_start": embedded, "results": results}, indent=2) + "\n")
+        data = {"processor": processor(), "cpu": args.cpu, "embedded_start": embedded, "results": results}
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(data, indent=2) + "\n")
 
 
 if __name__ == "__main__":
