@@ -90,6 +90,40 @@ def WindowAttention : Pass<"deepseek-window-attention", "::mlir::ModuleOp"> {
 }
 
 //===----------------------------------------------------------------------===//
+// LoRA
+//===----------------------------------------------------------------------===//
+
+def MergeLoRA : Pass<"deepseek-merge-lora", "::mlir::ModuleOp"> {
+  let summary = "Adds what adapters change to the recipes of weights";
+  let description = [{
+    A merged adapter costs nothing at run time: the weight is stored as the sum,
+    which the packer computes while it streams. Exact where the weight is f32,
+    which is what the importer makes of one that an adapter changes; a weight of
+    f16 or bf16 stays so, and a remark says that the sum is rounded.
+
+    ```mlir
+    deepseek.weight @w : tensor<64x64xf32> { .. deepseek.yield %0 : .. }
+    deepseek.weight @w.lora_a : tensor<4x64xf32> { .. }
+    deepseek.weight @w.lora_b : tensor<64x4xf32> { .. }
+    deepseek.lora @w down @w.lora_a up @w.lora_b scale 1.500000e+00
+    // becomes
+    deepseek.weight @w : tensor<64x64xf32> {
+      ..
+      %3 = deepseek.add_product %0, %2, %1 scale 1.500000e+00 : ..
+      deepseek.yield %3 : tensor<64x64xf32>
+    }
+    ```
+
+    Several adapters of one weight are added in the order of the module. Fails
+    if a weight has a layout already. Weights that hold A and B are erased when
+    nothing else uses them. Runs before all that cuts, rounds or packs weights.
+  }];
+  let statistics = [Statistic<"numMerged", "num-merged",
+      "Number of changes that became part of a recipe">];
+  let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
+}
+
+//===----------------------------------------------------------------------===//
 // Pruning
 //===----------------------------------------------------------------------===//
 

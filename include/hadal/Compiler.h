@@ -65,6 +65,9 @@ struct CompileOptions {
   bool embedWeights = false;
   /// Tokens a sequence may have. 0: as many as the model says.
   int64_t contextTokens = 0;
+  /// Folder of a LoRA adapter, as PEFT saves it, which is added to the weights.
+  /// Empty: none.
+  std::string lora;
   /// Experts of a token, fewer than the model has; lossy. 0: as many as it has.
   int64_t topK = 0;
   /// Which weights are stored as which integers, as -deepseek-quantize takes

@@ -31,6 +31,11 @@ struct ImportOptions {
   /// the weights do not say where their bytes are. Of GGUF files the headers
   /// are read, and tables that are part of the configuration.
   bool weights = true;
+  /// Folder of a LoRA adapter as PEFT saves it, with adapter_config.json and
+  /// adapter_model.safetensors; needs `weights`. What it adds is declared by
+  /// `deepseek.lora`, and the weights that it changes become f32. Its files
+  /// are named `lora/..` in recipes. Empty: none.
+  std::string lora = "";
   /// Tokens a sequence may have. 0: as many as the model says.
   int64_t contextTokens = 0;
   /// If set, gets one line for each thing that the importer knew not to matter

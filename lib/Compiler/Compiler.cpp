@@ -199,6 +199,9 @@ absl::Status Compilation::parse() {
 absl::Status Compilation::import() {
   report("import");
   if (StringRef(options.model).ends_with(".mlir")) {
+    if (!options.lora.empty())
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--lora needs a checkpoint, but the model is '", options.model, "'"));
     if (absl::Status status = parse(); !status.ok())
       return status;
   } else {
@@ -209,6 +212,7 @@ absl::Status Compilation::import() {
     }
     ImportOptions importOptions;
     importOptions.weights = options.packWeights;
+    importOptions.lora = options.lora;
     importOptions.contextTokens = options.contextTokens;
     importOptions.notes = &result.notes;
     importOptions.textFiles = &importedTextFiles;
@@ -265,6 +269,8 @@ absl::Status Compilation::runGraphPasses() {
         if (options.window)
           passes.addPass(createWindowAttention(
               {options.window->tokens, options.window->sink}));
+        if (!options.lora.empty())
+          passes.addPass(createMergeLoRA());
         passes.addPass(createAbsorbLatentAttention());
         if (!options.quantize.empty())
           passes.addPass(createQuantize({options.quantize}));
@@ -600,6 +606,7 @@ absl::Status Compilation::pack(AtomicFile &file) {
     report("pack", done, total);
   };
   packOptions.progress = progress;
+  packOptions.adapterFolder = options.lora;
   report("pack");
   return packWeights(*recipes, modelFolder, file, packOptions);
 }

@@ -159,9 +159,12 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
     names.push_back(input.modelFile);
   else
     names.push_back("config.json");
+  if (!options.lora.empty())
+    names.push_back(
+        (deepseek::adapterFolderPrefix + "adapter_config.json").str());
   llvm::sort(names);
   names.erase(llvm::unique(names), names.end());
-  SourceFiles sourceFiles(input.modelFolder);
+  SourceFiles sourceFiles(input.modelFolder, options.lora);
   llvm::json::Array files;
   for (const std::string &name : names) {
     absl::StatusOr<llvm::json::Object> file = describeFile(sourceFiles, name);
@@ -194,6 +197,7 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
            {"weights", options.packWeights ? "pack" : "none"},
            {"embed_weights", options.embedWeights},
            {"quantize", options.quantize},
+           {"lora", !options.lora.empty()},
            {"window", makeWindow(options)},
            {"activations", input.roundsActivations ? "int8" : "f32"}}},
       {"passes", input.pipeline},

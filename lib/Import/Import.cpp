@@ -10,8 +10,10 @@
 #include "lib/Import/GGUF/Tokenizer.h"
 #include "lib/Import/HuggingFace/Config.h"
 #include "lib/Import/HuggingFace/ModelBuilder.h"
+#include "lib/Import/HuggingFace/PackedStore.h"
 #include "lib/Import/HuggingFace/SafetensorsStore.h"
 #include "lib/Import/JSON.h"
+#include "lib/Import/LoRA/AdaptedStore.h"
 #include "lib/Import/ONNX/GraphImporter.h"
 #include "lib/Import/Safetensors/Safetensors.h"
 #include "lib/Support/FileIO.h"
@@ -43,6 +45,24 @@ static int64_t chooseContext(const ImportOptions &options, int64_t maxTokens,
   return options.contextTokens;
 }
 
+/// Builds the model of \p store, with an adapter if the options have one.
+static absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>
+buildAdapted(mlir::MLIRContext &context, const huggingface::Config &config,
+             huggingface::TensorStore &store, StringRef name,
+             int64_t contextTokens, const ImportOptions &options,
+             std::vector<std::string> &notes) {
+  if (options.lora.empty())
+    return huggingface::buildModel(context, config, &store, name, contextTokens,
+                                   notes);
+  absl::StatusOr<lora::Adapter> adapter =
+      lora::Adapter::open(options.lora, notes);
+  if (!adapter.ok())
+    return adapter.status();
+  lora::AdaptedStore adapted(context, store, *adapter, config.tiedEmbeddings);
+  return huggingface::buildModel(context, config, &adapted, name, contextTokens,
+                                 notes);
+}
+
 static absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>
 importHuggingFace(mlir::MLIRContext &context, StringRef folder,
                   const ImportOptions &options,
@@ -69,6 +89,9 @@ importHuggingFace(mlir::MLIRContext &context, StringRef folder,
   if (llvm::sys::fs::real_path(folder, realFolder))
     realFolder = folder;
   StringRef name = llvm::sys::path::filename(realFolder);
+  if (!options.weights && config->packed)
+    notes.push_back("quantization_config: which matrices are quantized is not "
+                    "known without weights, all are taken for unquantized");
   if (!options.weights)
     return huggingface::buildModel(context, *config, nullptr, name,
                                    contextTokens, notes);
@@ -77,8 +100,14 @@ importHuggingFace(mlir::MLIRContext &context, StringRef folder,
   if (!checkpoint.ok())
     return checkpoint.status();
   huggingface::SafetensorsStore store(context, *checkpoint);
-  return huggingface::buildModel(context, *config, &store, name, contextTokens,
-                                 notes);
+  if (config->packed) {
+    huggingface::PackedStore packed(context, store, *checkpoint,
+                                    *config->packed);
+    return buildAdapted(context, *config, packed, name, contextTokens, options,
+                        notes);
+  }
+  return buildAdapted(context, *config, store, name, contextTokens, options,
+                      notes);
 }
 
 static absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>
@@ -103,8 +132,8 @@ importGGUF(mlir::MLIRContext &context, StringRef path,
   if (size_t of = name.rfind("-00001-of-"); of != StringRef::npos)
     name = name.take_front(of);
   gguf::GGUFStore store(context, *model, *config, options.weights);
-  return huggingface::buildModel(context, *config, &store, name, contextTokens,
-                                 notes);
+  return buildAdapted(context, *config, store, name, contextTokens, options,
+                      notes);
 }
 
 static absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>
@@ -133,6 +162,9 @@ hadal::importModel(mlir::MLIRContext &context, StringRef path,
   if (options.contextTokens < 0 || options.contextTokens > maxContextTokens)
     return invalid("context is " + Twine(options.contextTokens) +
                    ", expected 0 to " + Twine(maxContextTokens));
+  if (!options.weights && !options.lora.empty())
+    return invalid("an adapter, " + quote(options.lora) +
+                   ", needs the weights of the model");
   llvm::sys::fs::file_status status;
   if (std::error_code error = llvm::sys::fs::status(path, status))
     return error == std::errc::no_such_file_or_directory

@@ -321,7 +321,7 @@ static absl::Status packWeight(const Place &place, SourceFiles &files,
 static absl::Status packAll(ArrayRef<Place> places, int64_t totalBytes,
                             StringRef modelFolder, AtomicFile &output,
                             const PackOptions &options) {
-  SourceFiles files(modelFolder);
+  SourceFiles files(modelFolder, options.adapterFolder);
   ChunkFiller filler(output,
                      size_t(std::max<int64_t>(options.chunkBytes, 4096)));
   auto progress = [&] {

@@ -30,6 +30,8 @@ struct PackOptions {
   /// Called now and then with the bytes of "weights" that are written and those
   /// that there are in all. May be null.
   llvm::function_ref<void(uint64_t, uint64_t)> progress = nullptr;
+  /// Where the files of an adapter are; see `SourceFiles`.
+  std::string adapterFolder = "";
   /// Bytes of the result that are computed at a time.
   int64_t chunkBytes = 4 << 20;
 };

@@ -38,6 +38,9 @@ static constexpr int64_t transposeBlockBytes = int64_t(16) << 20;
 /// Bytes that interleaving reads at a time.
 static constexpr int64_t interleaveBytes = int64_t(4) << 20;
 
+/// Bytes of the wide matrix of a product that is added, of which one is held.
+static constexpr int64_t productBytes = int64_t(256) << 20;
+
 /// A recipe nests no deeper, so that no input overflows the stack.
 static constexpr int64_t maxDepth = 256;
 
@@ -57,12 +60,15 @@ absl::StatusOr<InputFile *> SourceFiles::open(StringRef file) {
         absl::StrCat("'", file.str(), "' ", why.str()));
   };
   namespace path = llvm::sys::path;
+  StringRef key = file, root = folder;
+  if (!adapterFolder.empty() && file.consume_front(adapterFolderPrefix))
+    root = adapterFolder;
   if (file.empty() || path::is_absolute(file) ||
       file.contains(StringRef("\0", 1)) ||
       llvm::is_contained(llvm::make_range(path::begin(file), path::end(file)),
                          StringRef("..")))
     return refuse("is not a file of the model's folder");
-  SmallString<256> full(folder.empty() ? "." : folder), realFolder, realFile;
+  SmallString<256> full(root.empty() ? "." : root), realFolder, realFile;
   if (std::error_code code = llvm::sys::fs::real_path(full, realFolder))
     return absl::InvalidArgumentError(absl::StrCat(
         "cannot open folder '", full.str().str(), "': ", code.message()));
@@ -82,7 +88,7 @@ absl::StatusOr<InputFile *> SourceFiles::open(StringRef file) {
   std::string error;
   if (!input->open(full, error))
     return absl::InvalidArgumentError(error);
-  return (files[file] = std::move(input)).get();
+  return (files[key] = std::move(input)).get();
 }
 
 absl::Status SourceFiles::read(StringRef file, uint64_t offset, void *data,
@@ -626,6 +632,96 @@ private:
   std::vector<char> elements, scaleElements;
   std::vector<float> numbers, cachedScales, cachedZeros;
   int64_t cachedRow = -1, cachedColumn = 0, cachedCount = 0;
+};
+
+/// Holds the right matrix of one product at a time.
+class AddProductNode : public RecipeNode {
+public:
+  AddProductNode(AddProductOp op, ElementKind kind, int64_t count,
+                 ArrayRef<RecipeNode *> inputs, StringRef name)
+      : RecipeNode(kind, count), input(inputs[0]), left(inputs[1]),
+        right(inputs[2]), name(name),
+        shape(cast<RankedTensorType>(op.getInput().getType()).getShape()),
+        matrixRows(shape[shape.size() - 2]), columns(shape.back()),
+        rank(cast<RankedTensorType>(op.getLeft().getType()).getShape().back()),
+        scale(op.getScale().convertToDouble()) {}
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    product.resize(size_t(blockElements));
+    while (count > 0) {
+      int64_t row = first / columns, column = first % columns;
+      int64_t now = std::min({count, columns - column, blockElements});
+      absl::Status status = read(*input, first, now, numbers);
+      if (status.ok())
+        status = readRow(row);
+      if (!status.ok())
+        return status;
+      std::fill_n(product.data(), now, 0.0f);
+      for (int64_t m = 0; m < rank; ++m) {
+        const float factor = leftRow[size_t(m)];
+        const float *from = matrix.data() + m * columns + column;
+        for (int64_t i = 0; i < now; ++i)
+          product[size_t(i)] += factor * from[i];
+      }
+      for (int64_t i = 0; i < now; ++i)
+        numbers[size_t(i)] += float(scale) * product[size_t(i)];
+      status =
+          narrowChecked(kind, numbers.data(), first, now, out, shape, name);
+      if (!status.ok())
+        return status;
+      out = advance(out, now, getElementBytes());
+      first += now;
+      count -= now;
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  /// Evaluates a range of \p node, widened to f32.
+  absl::Status read(RecipeNode &node, int64_t first, int64_t count,
+                    std::vector<float> &to) {
+    elements.resize(size_t(count * node.getElementBytes()));
+    to.resize(size_t(count));
+    absl::Status status = node.evaluate(first, count, elements.data());
+    if (status.ok())
+      widen(node.getKind(), elements.data(), count, to.data());
+    return status;
+  }
+
+  /// Reads row \p row of the left matrices, and the right one that it is
+  /// multiplied with.
+  absl::Status readRow(int64_t row) {
+    if (row == heldRow)
+      return absl::OkStatus();
+    heldRow = -1;
+    if (int64_t index = row / matrixRows; index != heldMatrix) {
+      heldMatrix = -1;
+      std::optional<int64_t> bytes = checkedProduct({rank, columns, 4});
+      if (!bytes || *bytes > productBytes)
+        return absl::UnimplementedError(absl::StrCat(
+            "tensor '", name.str(), "': a product of rank ", rank, " and ",
+            columns, " columns is added to it, expected at most ",
+            productBytes / 4, " elements of the two"));
+      absl::Status status =
+          read(*right, index * rank * columns, rank * columns, matrix);
+      if (!status.ok())
+        return status;
+      heldMatrix = index;
+    }
+    absl::Status status = read(*left, row * rank, rank, leftRow);
+    if (status.ok())
+      heldRow = row;
+    return status;
+  }
+
+  RecipeNode *input, *left, *right;
+  StringRef name;
+  ArrayRef<int64_t> shape;
+  int64_t matrixRows, columns, rank;
+  double scale;
+  std::vector<char> elements;
+  std::vector<float> numbers, product, leftRow, matrix;
+  int64_t heldRow = -1, heldMatrix = -1;
 };
 
 class UnpackNode : public RecipeNode {
@@ -1360,6 +1456,10 @@ private:
         })
         .Case([&](DequantizeOp op) -> Result {
           return std::make_unique<DequantizeNode>(op, kind, inputs, name);
+        })
+        .Case([&](AddProductOp op) -> Result {
+          return std::make_unique<AddProductNode>(op, kind, count, inputs,
+                                                  name);
         })
         .Case([&](UnpackOp op) -> Result {
           return std::make_unique<UnpackNode>(op, kind, count, inputs[0]);

@@ -21,7 +21,11 @@ namespace hadal {
 class SourceFiles {
 public:
   /// \param folder Files are named relative to it and must lie within it.
-  explicit SourceFiles(llvm::StringRef folder) : folder(folder.str()) {}
+  /// \param adapterFolder The same for files whose names start with
+  /// `deepseek::adapterFolderPrefix`, less that. Empty: there are none.
+  explicit SourceFiles(llvm::StringRef folder,
+                       llvm::StringRef adapterFolder = {})
+      : folder(folder.str()), adapterFolder(adapterFolder.str()) {}
 
   /// Reads \p bytes at \p offset of \p file.
   ///
@@ -35,7 +39,7 @@ public:
   absl::StatusOr<InputFile *> open(llvm::StringRef file);
 
 private:
-  std::string folder;
+  std::string folder, adapterFolder;
   llvm::StringMap<std::unique_ptr<InputFile>> files;
 };
 

@@ -23,6 +23,7 @@ try:
 except ImportError:
     sys.exit("make_cases.py: numpy is needed (Debian: python3-numpy)")
 
+import adapt
 import gguf
 import reference
 import reference_v4
@@ -92,6 +93,23 @@ V2_YARN = {"type": "yarn", "factor": 40, "original_max_position_embeddings": 409
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 64}
 
+GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False, "sym": False, "damp_percent": 0.01}
+AWQ = {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "GEMM", "zero_point": True, "modules_to_not_convert": ["gate"]}
+
+
+def compressed(format, **weights):
+    given = {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group", **weights}
+    return {"quant_method": "compressed-tensors", "format": format, "quantization_status": "compressed", "ignore": ["lm_head"],
+            "kv_cache_scheme": None, "config_groups": {"group_0": {"targets": ["Linear"], "weights": given,
+                                                                   "input_activations": None, "output_activations": None}}}
+
+
+def packed_llama(packed, **changes):
+    return llama(num_key_value_heads=2, intermediate_size=160, quantization_config=packed, torch_dtype="float16", **changes)
+
+
+ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
 # name: (what it shows, config, options): dtype of the weights, number of shards, lengths of the run and of the prompt; or
 # "window" is what --window=N,sink=K gets; for a GGUF file: the type of its matrices, that of embedding and head, whether kv_b comes in halves, and in how many files.
 CASES = {
@@ -156,6 +174,38 @@ CASES = {
     "deepseek_v4_window": ("V4 with windows alone, F32, three shards",
                            deepseek_v4(num_hidden_layers=2, compress_ratios=[0, 0], num_hash_layers=0, num_nextn_predict_layers=0,
                                        rope_scaling=None, torch_dtype="float32"), {"dtype": "F32", "shards": 3, "tokens": 40}),
+    "lora": ("a LoRA adapter over some projections", llama(num_key_value_heads=2), {"lora": {"target_modules": ["q_proj", "v_proj", "down_proj"]}}),
+    "lora_rslora": ("rank-stabilized, in F16, ranks and alphas of single modules, over a base in F16",
+                    qwen2(), {"dtype": "F16", "lora": {"target_modules": ALL_LINEAR, "r": 8, "lora_alpha": 4, "use_rslora": True, "dtype": "F16",
+                              "rank_pattern": {"k_proj": 2, "layers.1.mlp.up_proj": 3}, "alpha_pattern": {"^model.*o_proj": 1.5}}}),
+    "lora_saved": ("embedding, head and norms as a whole, biases, and low rank of the rest; BF16",
+                   qwen2(), {"lora": {"target_modules": ["gate_proj", "embed_tokens"], "modules_to_save": ["lm_head", "norm"], "bias": "all",
+                                      "dtype": "BF16"}}),
+    "lora_v3_fp8": ("MLA with kv_b absorbed, experts, FP8: all of it dequantized and added to",
+                    deepseek_v3(vocab_size=260, hidden_size=160, intermediate_size=288, moe_intermediate_size=40,
+                                num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=3, kv_lora_rank=40, num_nextn_predict_layers=0,
+                                q_lora_rank=48, qk_nope_head_dim=24, quantization_config=FP8),
+                    {"dtype": "FP8", "lora": {"target_modules": ["q_a_proj", "kv_b_proj", "kv_a_proj_with_mqa", "gate_proj", "down_proj"]}}),
+    "gptq_order": ("GPTQ, columns in groups in no order, symmetric, the newer zero points",
+                   packed_llama({**GPTQ, "desc_act": True, "sym": True, "checkpoint_format": "gptq_v2", "group_size": 32}), {"dtype": "F16", "packed": True}),
+    "gptq_ragged": ("GPTQ, 4 bits, a last group that is shorter", packed_llama({**GPTQ, "group_size": 48, "checkpoint_format": "gptq"}), {"dtype": "F16", "packed": True}),
+    "gptq_3bit": ("GPTQ, 3 bits, one group", packed_llama({**GPTQ, "bits": 3, "group_size": -1}), {"dtype": "F16", "packed": True}),
+    "gptq_8bit_moe": ("GPTQ, 8 bits, stacks of experts", {**deepseek(num_key_value_heads=2, quantization_config={**GPTQ, "bits": 8}), "moe_intermediate_size": 32},
+                      {"dtype": "F16", "packed": True}),
+    "awq_v2_lite": ("AWQ, MLA with kv_b, experts", deepseek_v2(quantization_config=AWQ), {"dtype": "F16", "packed": True}),
+    "compressed_w4a16": ("compressed-tensors, packed 4 bits, symmetric", packed_llama(compressed("pack-quantized", group_size=32)), {"dtype": "F16", "packed": True}),
+    "compressed_w4_asym": ("compressed-tensors, packed 4 bits, zero points, one scale a row",
+                           packed_llama(compressed("pack-quantized", symmetric=False, strategy="channel")), {"dtype": "F16", "packed": True}),
+    "compressed_w8": ("compressed-tensors, 8-bit integers with zero points",
+                      packed_llama(compressed("int-quantized", num_bits=8, symmetric=False, strategy="channel")), {"dtype": "F16", "packed": True}),
+    "compressed_fp8_channel": ("compressed-tensors, FP8, one scale a row", packed_llama(compressed("float-quantized", num_bits=8, type="float", strategy="channel")),
+                               {"dtype": "F16", "packed": True}),
+    "compressed_fp8_tensor": ("compressed-tensors, FP8, one scale in all", packed_llama(compressed("float-quantized", num_bits=8, type="float", strategy="tensor")),
+                              {"dtype": "F16", "packed": True}),
+    "compressed_fp8_block": ("compressed-tensors, FP8, blocks of 32 x 64",
+                             packed_llama(compressed("float-quantized", num_bits=8, type="float", strategy="block", block_structure=[32, 64])),
+                             {"dtype": "F16", "packed": True}),
+    "lora_gptq": ("an adapter over a GPTQ base", packed_llama(GPTQ), {"dtype": "F16", "packed": True, "lora": {"target_modules": ALL_LINEAR}}),
     "gguf_llama_bf16": ("GGUF, BF16, tied embeddings, linear rope scaling, head_dim given",
                         llama(head_dim=16, num_key_value_heads=2, tie_word_embeddings=True,
                               rope_scaling={"type": "linear", "factor": 4.0}), {"gguf": {"kind": "BF16"}}),
@@ -370,9 +420,16 @@ def make_case(folder, name, what, config, options):
         # Computed from what the file says, after rounding.
         if in_gguf:
             values = write_gguf(folder, config, tensors, **in_gguf)
+        elif options.get("packed"):
+            tensors, values = adapt.pack_model(tensors, config["quantization_config"], rng, encode, encode_e4m3)
+            write_model(folder, config, tensors, options.get("shards", 1))
         else:
             write_model(folder, config, tensors, options.get("shards", 1))
             values = reference.read_checkpoint(folder)[1]
+        if "lora" in options:
+            adapter, tensors, values = adapt.make_adapter(values, options["lora"], rng, encode)
+            write_json(folder / "adapter" / "adapter_config.json", adapter)
+            (folder / "adapter" / "adapter_model.safetensors").write_bytes(safetensors(tensors))
         run = {**config, "_window": options["window"]} if "window" in options else config
         margins = reference.Margins()
         logits = reference.forward(run, values, tokens, margins)
@@ -392,6 +449,8 @@ def make_case(folder, name, what, config, options):
     model = {"model": "model.gguf" if files == 1 else f"model-00001-of-{files:05}.gguf"} if in_gguf else {}
     if "window" in options:
         model["flags"] = ["--window={},sink={}".format(*options["window"])]
+    if "lora" in options:
+        model["flags"] = ["--lora=adapter"]
     write_json(folder / "case.json", {"name": name, "what": what, **model, "tolerance": 1e-4, "lead": lead,
                                       "router_margin": margins.router if np.isfinite(margins.router) else None})
     print(f"{name:24} draw {attempt}, {len(set(continuation))} different tokens, lead {lead:.1e}, "
@@ -584,6 +643,83 @@ def bad_cases():
         (folder / "outside.safetensors").write_bytes(sound)
         (folder / "model" / "model.safetensors").symlink_to("../outside.safetensors")
 
+    # Adapters.
+    base_values = {name: reference.decode(raw, dtype, shape) for name, (dtype, shape, raw) in tensors.items()}
+    q_proj = "base_model.model.model.layers.0.self_attn.q_proj"
+
+    def adapted(config_changes=None, text=None, drop=(), **changes):
+        """An adapter of the model, with keys of its configuration, or tensors, that differ."""
+        def write(folder):
+            model(folder)
+            adapter, own, _ = adapt.make_adapter(base_values, {"target_modules": ["q_proj", "embed_tokens"]}, np.random.default_rng(3), encode)
+            own = {**without(own, *drop), **{k.replace("Q", q_proj): v for k, v in changes.items()}}
+            adapter.update(config_changes or {})
+            write_json(folder / "adapter" / "adapter_config.json", adapter)
+            if text is not None:
+                (folder / "adapter" / "adapter_config.json").write_text(text)
+            (folder / "adapter" / "adapter_model.safetensors").write_bytes(safetensors(own))
+        return write
+
+    lora = {"flags": ["--lora=adapter"]}
+    quiet = np.full((4, 32), np.nan, "<f4")
+    yield "lora_missing", "the folder of the adapter is not there", model, lora
+    yield "lora_config_cut", "adapter_config.json ends in the middle", adapted(text='{"r": 4'), lora
+    yield "lora_rank_nan", "the rank is NaN", adapted(text='{"peft_type": "LORA", "r": NaN}'), lora
+    yield "lora_rank_huge", "the rank is larger than anything", adapted({"r": 10**30}), lora
+    yield "lora_rank_zero", "the rank is 0", adapted({"r": 0}), lora
+    yield "lora_rank_differs", "the rank is not that of the tensors", adapted({"r": 8}), lora
+    yield "lora_alpha_text", "alpha is a string", adapted({"lora_alpha": "6"}), lora
+    yield "lora_dora", "DoRA, which is not merged", adapted({"use_dora": True}), lora
+    yield "lora_ia3", "another kind of adapter", adapted({"peft_type": "IA3"}), lora
+    yield "lora_unknown_key", "a key that nobody knows", adapted({"use_magic": True}), lora
+    yield "lora_pattern", "a pattern that is not plain", adapted({"rank_pattern": {"(?=q)q_proj": 4}}), lora
+    yield "lora_pattern_conflict", "two patterns that say different things", adapted({"alpha_pattern": {"q_proj": 4, ".*proj": 5}}), lora
+    yield "lora_not_target", "a tensor of a module that is no target", adapted({"target_modules": ["embed_tokens"]}), lora
+    yield "lora_other_model", "a module that the model does not have", adapted(
+        {"target_modules": ["q_proj", "embed_tokens", "w9"]}, **{q_proj.replace("q_proj", "w9") + ".lora_A.weight": ("F32", (4, 32), bytes(512)),
+                                                                   q_proj.replace("q_proj", "w9") + ".lora_B.weight": ("F32", (32, 4), bytes(512))}), lora
+    yield "lora_no_b", "A without B", adapted(drop=[q_proj + ".lora_B.weight"]), lora
+    yield "lora_shape", "B for more outputs than there are", adapted(**{"Q.lora_B.weight": ("F32", (33, 4), bytes(33 * 16))}), lora
+    yield "lora_integers", "A of integers", adapted(**{"Q.lora_A.weight": ("I32", (4, 32), bytes(512))}), lora
+    yield "lora_nan", "A has a NaN", adapted(**{"Q.lora_A.weight": ("F32", (4, 32), quiet.tobytes())}), lora
+    yield "lora_stranger", "a whole tensor that modules_to_save does not name", adapted(**{"base_model.model.lm_head.weight": ("F32", (40, 32), bytes(5120))}), lora
+    yield "lora_magnitude", "a tensor of DoRA", adapted(**{"Q.lora_magnitude_vector": ("F32", (32,), bytes(128))}), lora
+
+    # Quantized checkpoints.
+    def packed(options, changes=None, add=None):
+        """A checkpoint quantized as `options` says, with keys of the configuration, or tensors, that differ."""
+        def write(folder):
+            parts, _ = adapt.pack_model(tensors, options, np.random.default_rng(4), encode, encode_e4m3)
+            parts = {name: value for name, value in {**parts, **(add or {})}.items() if value is not None}
+            write_model(folder, {**config, "quantization_config": {**options, **(changes or {})}}, parts)
+        return write
+
+    q = "model.layers.0.self_attn.q_proj"
+    yield "gptq_bits", "GPTQ of 5 bits", packed(GPTQ, {"bits": 5}), {}
+    yield "gptq_other_bits", "4-bit tensors that are said to have 8", packed(GPTQ, {"bits": 8}), {}
+    yield "gptq_group_zero", "a group of no element", packed(GPTQ, {"group_size": 0}), {}
+    yield "gptq_other_group", "groups of another size than the scales are for", packed(GPTQ, {"group_size": 16}), {}
+    yield "gptq_marlin", "a layout for one kernel of one GPU", packed(GPTQ, {"checkpoint_format": "marlin"}), {}
+    yield "gptq_dynamic", "modules that differ", packed(GPTQ, {"dynamic": {"+:.*q_proj": {"bits": 8}}}), {}
+    yield "gptq_unknown_key", "a key that nobody knows", packed(GPTQ, {"use_magic": True}), {}
+    yield "gptq_group_index", "a column in a group that is not there", packed(
+        GPTQ, None, {q + ".g_idx": ("I32", (32,), np.full(32, 9, "<i4").tobytes())}), {}
+    yield "gptq_negative_index", "a column in a group before the first", packed(
+        GPTQ, None, {q + ".g_idx": ("I32", (32,), np.full(32, -1, "<i4").tobytes())}), {}
+    yield "gptq_no_scales", "a matrix without scales", packed(GPTQ, None, {q + ".scales": None}), {}
+    yield "gptq_scale_nan", "a scale that is NaN", packed(GPTQ, None, {q + ".scales": ("F16", (1, 32), np.full(32, np.nan, "<f2").tobytes())}), {}
+    yield "gptq_both", "a matrix that is there twice", packed(GPTQ, None, {q + ".weight": ("BF16", (32, 32), bytes(2048))}), {}
+    yield "awq_gemv", "AWQ in a layout that is not supported", packed(AWQ, {"version": "gemv"}), {}
+    yield "awq_bits", "AWQ of 3 bits", packed(AWQ, {"bits": 3}), {}
+    w4 = compressed("pack-quantized", group_size=32)
+    yield "compressed_format", "a format that is not supported", packed(w4, {"format": "nvfp4-pack-quantized"}), {}
+    yield "compressed_two_groups", "two groups of modules", packed(w4, {"config_groups": {**w4["config_groups"], "group_1": w4["config_groups"]["group_0"]}}), {}
+    yield "compressed_kv", "a cache that is quantized, too", packed(w4, {"kv_cache_scheme": {"num_bits": 8}}), {}
+    yield "compressed_shape", "a shape that is not that of the model", packed(
+        w4, None, {q + ".weight_shape": ("I64", (2,), np.array([32, 31], "<i8").tobytes())}), {}
+    yield "compressed_strategy", "a strategy that is not supported", packed(
+        w4, {"config_groups": {"group_0": {"targets": ["Linear"], "weights": {"num_bits": 4, "type": "int", "strategy": "token"}}}}), {}
+
     yield "config_is_pipe", "config.json is a pipe that nobody writes", lambda f: (model(f), (f / "config.json").unlink(), os.mkfifo(f / "config.json")), {}
     yield "safetensors_is_pipe", "model.safetensors is a pipe that nobody writes", lambda f: (model(f, data=None), os.mkfifo(f / "model.safetensors")), {}
     yield "tokenizer_is_pipe", "tokenizer.json is a pipe that nobody writes", lambda f: (model(f), os.mkfifo(f / "tokenizer.json")), {}
@@ -601,7 +737,7 @@ def main():
 
     # Made once for each version of these files.
     sources = [Path(__file__), Path(reference.__file__), Path(reference_v4.__file__), Path(tensors_v4.__file__),
-               Path(gguf.__file__)]
+               Path(gguf.__file__), Path(adapt.__file__)]
     stamp = hashlib.sha256(b"".join(p.read_bytes() for p in sources)).hexdigest()
     stamp_file = args.out / "stamp"
     if not args.only:

@@ -39,6 +39,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), a .gguf or a .mlir.
   --top-k=K             experts of a token, fewer than the model's: lossy (all)
   --quantize=SCHEME     store weights as integers: int8, int4-g32, mixed, or
                         experts=int4-g32,attention=int8-g128,... (as they are)
+  --lora=DIR            add a LoRA adapter, as PEFT saves it, to the weights
   --activations=int8|f32  inputs of integer weights (int8: rounded, lossy)
   --window=N[,sink=K]   a token sees the last N, and the first K (as the model
                         says: in most, all before it); lossy
@@ -95,10 +96,10 @@ struct Flags {
   Flag topK{"top-k"};
   Flag quantize{"quantize"};
   Flag activations{"activations"};
+  Flag lora{"lora"};
   Flag window{"window"};
   // Known, but not there yet: a flag must not be ignored.
   Flag prune{"prune"};
-  Flag lora{"lora"};
   Flag verify{"verify", Flag::Switch};
 
   std::vector<std::string> models;
@@ -369,13 +370,20 @@ static int makeOptions(const char *argv0, const Flags &flags,
     if (!options.activations)
       return refuse(flags.activations, "int8 or f32");
   }
+  if (flags.lora.isGiven) {
+    if (flags.lora.value.empty())
+      return refuse(flags.lora, "the folder of an adapter");
+    if (!options.packWeights)
+      return failUsage("--lora needs --weights=pack");
+    options.lora = flags.lora.value;
+  }
   bool isText = options.stopAfter || *emit >= Emit::MLIR;
   if (options.output.empty() && !isText && !flags.report.isGiven)
     return failUsage("expects -o OUT");
   if (options.output == "-" && !isText)
     return failUsage("-o - needs --emit=mlir, llvm or asm, or --compile-to");
 
-  for (const Flag *flag : {&flags.prune, &flags.lora, &flags.verify})
+  for (const Flag *flag : {&flags.prune, &flags.verify})
     if (flag->isGiven)
       return fail(BadInput,
                   "--" + std::string(flag->name) + " is not supported yet");

@@ -1080,6 +1080,11 @@ struct ConvertDeepSeekToRT
       return signalPassFailure();
     }
     ModelOp model = models.front();
+    for (auto change : module.getOps<LoRAOp>()) {
+      change.emitOpError("expects to be merged before lowering, by "
+                         "-deepseek-merge-lora");
+      return signalPassFailure();
+    }
     KernelOptions options;
     options.registers = registers;
     options.pageTokens = pageTokens;

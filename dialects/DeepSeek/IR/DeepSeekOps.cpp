@@ -152,9 +152,66 @@ LogicalResult UseWeightOp::verifySymbolUses(SymbolTableCollection &symbols) {
   return success();
 }
 
+/// Requires that \p left, `[.., n, r]`, times \p right, `[.., r, k]`, is of
+/// the shape of \p sum, `[.., n, k]`.
+static LogicalResult verifyProduct(Operation *op, RankedTensorType sum,
+                                   RankedTensorType left,
+                                   RankedTensorType right) {
+  bool fits = sum.getRank() >= 2 && left.getRank() == sum.getRank() &&
+              right.getRank() == sum.getRank();
+  if (fits) {
+    size_t rank = size_t(sum.getRank());
+    ArrayRef<int64_t> s = sum.getShape(), l = left.getShape(),
+                      r = right.getShape();
+    fits = s.drop_back(1) == l.drop_back(1) &&
+           s.drop_back(2) == r.drop_back(2) && l[rank - 1] == r[rank - 2] &&
+           s[rank - 1] == r[rank - 1];
+  }
+  if (fits)
+    return success();
+  return op->emitOpError("expects [.., n, r] times [.., r, k] to add to "
+                         "[.., n, k], but got ")
+         << left << ", " << right << " and " << sum;
+}
+
+static LogicalResult expectFinite(Operation *op, StringRef name,
+                                  FloatAttr value) {
+  if (value.getValue().isFinite())
+    return success();
+  return op->emitOpError("expects a finite ") << name << ", but got " << value;
+}
+
+LogicalResult LoRAOp::verify() {
+  return expectFinite(*this, "scale", getScaleAttr()); // C2
+}
+
+LogicalResult LoRAOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  SmallVector<RankedTensorType> types;
+  for (FlatSymbolRefAttr name : {getWeightAttr(), getUpAttr(), getDownAttr()}) {
+    auto weight = symbols.lookupNearestSymbolFrom<WeightOp>(*this, name);
+    if (!weight) // C1
+      return emitOpError("expects ") << name << " to be a weight";
+    types.push_back(weight.getWeightType());
+    if (!types.back().getElementType().isF32() &&
+        !types.back().getElementType().isF16() &&
+        !types.back().getElementType().isBF16()) // C1
+      return emitOpError("expects ")
+             << name << " in f32, f16 or bf16, but got " << types.back();
+  }
+  return verifyProduct(*this, types[0], types[1], types[2]); // C1
+}
+
 //===----------------------------------------------------------------------===//
 // Recipes
 //===----------------------------------------------------------------------===//
+
+LogicalResult AddProductOp::verify() {
+  if (failed(verifyProduct(*this, cast<RankedTensorType>(getInput().getType()),
+                           cast<RankedTensorType>(getLeft().getType()),
+                           cast<RankedTensorType>(getRight().getType())))) // C1
+    return failure();
+  return expectFinite(*this, "scale", getScaleAttr()); // C2
+}
 
 LogicalResult SourceOp::verify() {
   if (!getType().hasStaticShape())

@@ -23,6 +23,9 @@ namespace hadal::deepseek {
 /// Rows and columns of an FP8 scale block (DeepSeek-V3 `weight_block_size`).
 constexpr int64_t fp8BlockSize = 128;
 
+/// What the names of an adapter's files start with, in a `deepseek.source`.
+constexpr llvm::StringLiteral adapterFolderPrefix = "lora/";
+
 } // namespace hadal::deepseek
 
 #endif // HADAL_DIALECTS_DEEPSEEK_DEEPSEEKOPS_H

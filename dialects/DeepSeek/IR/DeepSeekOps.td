@@ -116,6 +116,32 @@ def DeepSeek_UseWeightOp : DeepSeek_Op<"use_weight",
   let assemblyFormat = "$name attr-dict `:` type($result)";
 }
 
+def DeepSeek_LoRAOp : DeepSeek_Op<"lora", [
+    HasParent<"::mlir::ModuleOp">,
+    DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+  let summary = "Declares what an adapter adds to a weight";
+  let description = [{
+    Wherever `weight` is read, it is weight + scale * up * down (Hu et al. 2021,
+    arXiv:2106.09685, section 4.1, where `down` is A and `up` is B), matrix by
+    matrix of a stack of experts. `-deepseek-merge-lora` makes that its recipe;
+    the lowering takes no module in which this has not been done.
+    - (C1) `weight` is `[.., n, k]` in f32, f16 or bf16, `down` `[.., r, k]` and
+      `up` `[.., n, r]`.
+    - (C2) `scale` is finite.
+
+    ```mlir
+    deepseek.lora @layers.0.self_attn.q_proj
+        down @layers.0.self_attn.q_proj.lora_a
+        up @layers.0.self_attn.q_proj.lora_b scale 1.500000e+00
+    ```
+  }];
+  let arguments = (ins FlatSymbolRefAttr:$weight, FlatSymbolRefAttr:$down,
+                       FlatSymbolRefAttr:$up, F64Attr:$scale);
+  let assemblyFormat =
+      "$weight `down` $down `up` $up `scale` $scale attr-dict";
+  let hasVerifier = 1;
+}
+
 //===----------------------------------------------------------------------===//
 // Recipes
 //===----------------------------------------------------------------------===//
@@ -129,7 +155,8 @@ def DeepSeek_SourceOp : DeepSeek_RecipeOp<"source"> {
     Bytes of `name` in row-major order. A name with `{}` stands for a stack:
     `{}` is 0, 1, .. up to the leading dimension. `files` and `offsets` say
     where each tensor is: one file or one per tensor, one byte offset per
-    tensor. Both are empty when the compiler runs without weights.
+    tensor. Both are empty when the compiler runs without weights. Files are
+    those of the model's folder; `lora/NAME` is NAME of that of an adapter.
     - (C1) `offsets` is empty, or has one entry per tensor, none negative.
     - (C2) `files` is empty iff `offsets` is, or has one entry or one per
       tensor.
@@ -255,6 +282,27 @@ def DeepSeek_DequantizeOp : DeepSeek_RecipeOp<"dequantize"> {
     $input `,` $scales (`zeros` $zeros^ `:` type($zeros))? `block` $rows `x`
     $columns (`unchecked` $unchecked^)? attr-dict `:` type($input) `,`
     type($scales) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_AddProductOp : DeepSeek_RecipeOp<"add_product", [
+    AllTypesMatch<["input", "result"]>]> {
+  let summary = "Adds a scaled product of two thin matrices";
+  let description = [{
+    result = input + scale * left * right, matrix by matrix of a stack; the
+    product and the sum are computed in f32, in the order of r, and rounded
+    once.
+    - (C1) `left` is `[.., n, r]` and `right` `[.., r, k]` for an input
+      `[.., n, k]`.
+    - (C2) `scale` is finite.
+  }];
+  let arguments = (ins QuantizableTensor:$input, QuantizableTensor:$left,
+                       QuantizableTensor:$right, F64Attr:$scale);
+  let results = (outs QuantizableTensor:$result);
+  let assemblyFormat = [{
+    $input `,` $left `,` $right `scale` $scale attr-dict `:` type($input) `,`
+    type($left) `,` type($right)
   }];
   let hasVerifier = 1;
 }

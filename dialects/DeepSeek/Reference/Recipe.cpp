@@ -249,6 +249,24 @@ static Tensor dequantize(DequantizeOp op, Tensor input, const Tensor &scales,
   return input;
 }
 
+Tensor deepseek::addProduct(Tensor input, const Tensor &left,
+                            const Tensor &right, double scale, FloatType type) {
+  int64_t n = input.shape[size_t(input.rank() - 2)], k = input.columns();
+  int64_t r = left.columns();
+  int64_t rows = int64_t(input.values.size()) / k;
+  for (int64_t i = 0; i < rows; ++i) {
+    int64_t matrix = i / n;
+    for (int64_t j = 0; j < k; ++j) {
+      double sum = 0;
+      for (int64_t m = 0; m < r; ++m)
+        sum += left.row(i)[m] * right.row(matrix * r + m)[j];
+      double &value = input.row(i)[j];
+      value = roundTo(value + scale * sum, type);
+    }
+  }
+  return input;
+}
+
 static Tensor unpack(UnpackOp op, const Tensor &input) {
   Tensor result(shapeOf(op.getResult()));
   int64_t bits = op.getBits(), half = int64_t(1) << (bits - 1);
@@ -489,6 +507,13 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
               return dequantize(dequantizeOp, take(dequantizeOp.getInput()),
                                 scales,
                                 dequantizeOp.getZeros() ? &zeros : nullptr);
+            })
+            .Case([&](AddProductOp product) {
+              Tensor left = take(product.getLeft());
+              Tensor right = take(product.getRight());
+              return addProduct(take(product.getInput()), left, right,
+                                product.getScale().convertToDouble(),
+                                elementType(product.getResult()));
             })
             .Case([&](UnpackOp unpackOp) {
               return unpack(unpackOp, take(unpackOp.getInput()));

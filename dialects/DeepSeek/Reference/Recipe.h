@@ -13,6 +13,11 @@
 
 namespace hadal::deepseek {
 
+/// input + scale * left * right, matrix by matrix of a stack, rounded once to
+/// \p type: what `deepseek.add_product` and `deepseek.lora` say.
+Tensor addProduct(Tensor input, const Tensor &left, const Tensor &right,
+                  double scale, mlir::FloatType type);
+
 /// Turns a `deepseek.weight` into the values that its stored form has: each op
 /// of the recipe rounds to its own type. Keeps files open, but no values.
 class RecipeEvaluator {

@@ -951,6 +951,17 @@ FailureOr<Interpreter::TensorPtr> Interpreter::lookupWeight(Location loc,
   FailureOr<Tensor> tensor = recipes.evaluate(weight);
   if (failed(tensor))
     return failure();
+  for (auto change : module.getOps<LoRAOp>()) {
+    if (change.getWeight() != name)
+      continue;
+    FailureOr<TensorPtr> up = lookupWeight(change.getLoc(), change.getUp());
+    FailureOr<TensorPtr> down = lookupWeight(change.getLoc(), change.getDown());
+    if (failed(up) || failed(down))
+      return failure();
+    *tensor = addProduct(
+        std::move(*tensor), **up, **down, change.getScale().convertToDouble(),
+        cast<FloatType>(weight.getWeightType().getElementType()));
+  }
   known = std::make_shared<const Tensor>(std::move(*tensor));
   return known;
 }

@@ -7,6 +7,7 @@
 
 #include "lib/Import/GGUF/RopeFactors.h"
 #include "lib/Import/JSON.h"
+#include "lib/Import/ObjectReader.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringSet.h"
@@ -146,12 +147,6 @@ private:
   Config config;
 };
 } // namespace
-
-static std::string toText(double number) {
-  std::string text;
-  llvm::raw_string_ostream(text) << llvm::format("%g", number);
-  return text;
-}
 
 std::optional<int64_t> KeyReader::optionalInteger(const std::string &key,
                                                   int64_t min, int64_t max) {

@@ -709,9 +709,14 @@ void ConfigReader::readQuantization() {
   if (!method)
     return reader.missing("quant_method");
   if (std::string name = reader.string("quant_method", *method);
-      ok() && name != "fp8")
-    return fail(unimplemented(reader.place() + ": quant_method " + quote(name) +
-                              " is not supported, expected \"fp8\""));
+      ok() && name != "fp8") {
+    config.packed = readPackedConfig(name, *object, reader, firstError, notes);
+    if (!config.packed)
+      fail(unimplemented(reader.place() + ": quant_method " + quote(name) +
+                         " is not supported, expected \"fp8\", \"gptq\", "
+                         "\"awq\" or \"compressed-tensors\""));
+    return;
+  }
   auto expect = [&](StringRef key, ArrayRef<StringRef> choices, bool required) {
     const llvm::json::Value *value = reader.get(key);
     if (!value && required)

@@ -7,6 +7,7 @@
 #define HADAL_IMPORT_CONFIG_H
 
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "lib/Import/HuggingFace/PackedConfig.h"
 
 #include "absl/status/statusor.h"
 #include "llvm/ADT/StringRef.h"
@@ -112,6 +113,8 @@ struct Config {
   std::optional<int64_t> windowTokens;
   int64_t firstWindowLayer = 0;
   bool isFP8 = false;
+  /// How quantized matrices are stored, if not as DeepSeek's own FP8.
+  std::optional<PackedConfig> packed;
   TorchDType dtype = TorchDType::BFloat16;
   /// Layers stored after the last one, for multi-token prediction.
   int64_t mtpLayers = 0;

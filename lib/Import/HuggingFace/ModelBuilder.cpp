@@ -71,7 +71,11 @@ private:
       status = std::move(error);
   }
   StoredTensor take(StringRef name, ArrayRef<int64_t> shape, Type assumed,
-                    bool mayBeFP8);
+                    bool mayBeFP8, bool mayChange = false);
+  StoredTensor takeMatrix(StringRef tensor, ArrayRef<int64_t> shape);
+  StoredTensor toF32(StoredTensor source, StringRef tensor,
+                     ArrayRef<int64_t> shape);
+  void declareChange(StringRef symbol, const StoredTensor &source);
   /// What of a weight are parameters that a token reads: none are parameters,
   /// all, or a stack of experts' has those of top_k.
   enum class Counted { No, Whole, Experts };
@@ -202,8 +206,10 @@ static StringRef specialName(Type type) {
 
 /// The tensor \p name, or the stack if it has `{}` in it. Without weights, or
 /// after an error, one of type \p assumed that says not where its bytes are.
+/// One that an adapter changes is an error unless \p mayChange: the caller
+/// declares the change.
 StoredTensor ModelBuilder::take(StringRef name, ArrayRef<int64_t> shape,
-                                Type assumed, bool mayBeFP8) {
+                                Type assumed, bool mayBeFP8, bool mayChange) {
   if (store && ok()) {
     absl::StatusOr<StoredTensor> tensor = name.contains("{}")
                                               ? store->takeStack(name, shape)
@@ -222,6 +228,10 @@ StoredTensor ModelBuilder::take(StringRef name, ArrayRef<int64_t> shape,
                    (isSpecial  ? specialName(assumed)
                     : mayBeFP8 ? "BF16, F16, F32 or F8_E4M3"
                                : "BF16, F16 or F32")));
+    else if (tensor->change && !mayChange)
+      fail(unimplemented(tensor->place + " is changed by an adapter, which is "
+                                         "not supported for a tensor of its "
+                                         "kind"));
     else if (isFP8 && !config.isFP8)
       fail(invalid(tensor->place + " is F8_E4M3, but config.json has no "
                                    "quantization_config of fp8"));
@@ -299,20 +309,81 @@ static Value buildF32(OpBuilder &recipe, const StoredTensor &source) {
 RankedTensorType ModelBuilder::defineVector(StringRef symbol, StringRef tensor,
                                             ArrayRef<int64_t> shape) {
   StoredTensor source = take(tensor, shape, matrixElement(),
-                             /*mayBeFP8=*/false);
+                             /*mayBeFP8=*/false, /*mayChange=*/true);
   auto type = RankedTensorType::get(shape, builder.getF32Type());
-  return defineWeight(symbol, type, [&](OpBuilder &recipe) {
-    return buildF32(recipe, source);
-  });
+  defineWeight(symbol, type,
+               [&](OpBuilder &recipe) { return buildF32(recipe, source); });
+  declareChange(symbol, source);
+  return type;
 }
 
 /// A matrix that is stored as it is, and is never FP8.
 RankedTensorType ModelBuilder::defineMatrix(StringRef symbol, StringRef tensor,
                                             ArrayRef<int64_t> shape) {
   StoredTensor source = take(tensor, shape, matrixElement(),
-                             /*mayBeFP8=*/false);
-  return defineWeight(symbol, RankedTensorType::get(shape, source.element),
-                      source.build);
+                             /*mayBeFP8=*/false, /*mayChange=*/true);
+  if (source.change)
+    source = toF32(std::move(source), tensor, shape);
+  auto type = RankedTensorType::get(shape, source.element);
+  defineWeight(symbol, type, source.build);
+  declareChange(symbol, source);
+  return type;
+}
+
+/// A matrix, or a stack of them, that may be FP8.
+StoredTensor ModelBuilder::takeMatrix(StringRef tensor,
+                                      ArrayRef<int64_t> shape) {
+  Type assumed = matrixElement();
+  if (config.isFP8)
+    assumed = Float8E4M3FNType::get(builder.getContext());
+  return take(tensor, shape, assumed, /*mayBeFP8=*/true, /*mayChange=*/true);
+}
+
+/// \p source, which is \p tensor, with its values in f32: multiplied by its
+/// scales, if it is FP8.
+StoredTensor ModelBuilder::toF32(StoredTensor source, StringRef tensor,
+                                 ArrayRef<int64_t> shape) {
+  auto type = RankedTensorType::get(shape, builder.getF32Type());
+  StoredTensor result = source;
+  result.element = type.getElementType();
+  if (!isa<Float8E4M3FNType>(source.element)) {
+    result.build = [source = std::move(source)](OpBuilder &recipe) {
+      return buildF32(recipe, source);
+    };
+    return result;
+  }
+  StoredTensor scales = takeScales(tensor, shape);
+  result.build = [type, build = std::move(source.build),
+                  scales = std::move(scales)](OpBuilder &recipe) -> Value {
+    Value matrix = build(recipe);
+    return deepseek::DequantizeOp::create(
+        recipe, recipe.getUnknownLoc(), type, matrix, buildF32(recipe, scales),
+        deepseek::fp8BlockSize, deepseek::fp8BlockSize, /*unchecked=*/false);
+  };
+  return result;
+}
+
+/// Declares what an adapter adds to \p symbol, which has just been defined
+/// from \p source.
+void ModelBuilder::declareChange(StringRef symbol, const StoredTensor &source) {
+  if (!source.change || !ok())
+    return;
+  auto define = [&](StringRef suffix,
+                    const std::function<Value(OpBuilder &)> &build) {
+    auto weight = deepseek::WeightOp::create(
+        builder, builder.getUnknownLoc(), (symbol + suffix).str(),
+        RankedTensorType::get({1}, builder.getF32Type()));
+    OpBuilder body(builder.getContext());
+    body.createBlock(&weight.getRecipe());
+    Value value = build(body);
+    deepseek::YieldOp::create(body, body.getUnknownLoc(), value);
+    weight.setType(cast<RankedTensorType>(value.getType()));
+    return weight.getSymName();
+  };
+  StringRef down = define(".lora_a", source.change->buildDown);
+  StringRef up = define(".lora_b", source.change->buildUp);
+  deepseek::LoRAOp::create(builder, builder.getUnknownLoc(), symbol, down, up,
+                           APFloat(source.change->scale));
 }
 
 /// The scales of an FP8 weight, whose tensor is \p tensor: one for each block.
@@ -386,17 +457,17 @@ void ModelBuilder::addLinear(StringRef name, int64_t rows, int64_t columns,
   std::string tensor = tensorName(name) + ".weight";
   std::string symbol = symbolName(layerIndex, name);
   int64_t shape[] = {rows, columns};
-  Type fp8 = Float8E4M3FNType::get(builder.getContext());
-  StoredTensor source =
-      take(tensor, shape, config.isFP8 ? fp8 : matrixElement(),
-           /*mayBeFP8=*/true);
+  StoredTensor source = takeMatrix(tensor, shape);
+  if (source.change)
+    source = toF32(std::move(source), tensor, shape);
   auto type = RankedTensorType::get(shape, source.element);
   addLayerWeight(name, defineWeight(symbol, type, source.build));
+  declareChange(symbol, source);
   if (hasBias)
     addLayerWeight(
         name + ".bias",
         defineVector(symbol + ".bias", tensorName(name) + ".bias", {rows}));
-  if (source.element == fp8)
+  if (isa<Float8E4M3FNType>(source.element))
     addScales(name + ".scales", tensor, type);
 }
 
@@ -441,27 +512,15 @@ void ModelBuilder::addGroups(StringRef name, int64_t groups, int64_t rows,
 /// kv_b, which attention reads by halves of each head: FP8 becomes f32.
 void ModelBuilder::addLatentExpansion(StringRef name, int64_t rows,
                                       int64_t columns) {
-  addLinear(name, rows, columns);
-  if (!ok() || layerWeights.back().name == name)
-    return;
-  // Two weights were just defined; the scales move into the recipe of the
-  // first.
-  layerWeights.pop_back();
-  LayerWeight &matrix = layerWeights.back();
-  auto scalesOp = cast<deepseek::WeightOp>(module->getBody()->back());
-  auto matrixOp = cast<deepseek::WeightOp>(scalesOp->getPrevNode());
-  matrix.type = RankedTensorType::get({rows, columns}, builder.getF32Type());
-  matrixOp.setType(matrix.type);
-  Operation *yield = &matrixOp.getRecipe().front().back();
-  Operation *source = scalesOp.getResult().getDefiningOp();
-  source->moveBefore(yield);
-  OpBuilder recipe(yield);
-  Value dense = deepseek::DequantizeOp::create(
-      recipe, recipe.getUnknownLoc(), matrix.type, matrixOp.getResult(),
-      source->getResult(0), deepseek::fp8BlockSize, deepseek::fp8BlockSize,
-      /*unchecked=*/false);
-  yield->setOperand(0, dense);
-  scalesOp.erase();
+  std::string tensor = tensorName(name) + ".weight";
+  std::string symbol = symbolName(layerIndex, name);
+  int64_t shape[] = {rows, columns};
+  StoredTensor source = takeMatrix(tensor, shape);
+  if (isa<Float8E4M3FNType>(source.element) || source.change)
+    source = toF32(std::move(source), tensor, shape);
+  auto type = RankedTensorType::get(shape, source.element);
+  addLayerWeight(name, defineWeight(symbol, type, source.build));
+  declareChange(symbol, source);
 }
 
 /// The matrices `[rows, columns]` of all experts as one stack.
@@ -475,14 +534,14 @@ void ModelBuilder::addExperts(Part part, int64_t rows, int64_t columns) {
   if (config.moe->isFP4)
     return addFP4Experts(relative, tensor, {experts, rows, columns});
   int64_t shape[] = {experts, rows, columns};
-  Type fp8 = Float8E4M3FNType::get(builder.getContext());
-  StoredTensor source =
-      take(tensor, shape, config.isFP8 ? fp8 : matrixElement(),
-           /*mayBeFP8=*/true);
+  StoredTensor source = takeMatrix(tensor, shape);
+  if (source.change || source.mustBeF32)
+    source = toF32(std::move(source), tensor, shape);
   auto type = RankedTensorType::get(shape, source.element);
   addLayerWeight(relative,
                  defineWeight(symbol, type, source.build, Counted::Experts));
-  if (source.element == fp8)
+  declareChange(symbol, source);
+  if (isa<Float8E4M3FNType>(source.element))
     addScales(relative + ".scales", tensor, type);
 }
 

@@ -13,8 +13,7 @@ using namespace hadal::huggingface;
 using safetensors::DType;
 using safetensors::Tensor;
 
-/// The IR's type for \p dtype, or null if no weight may have it.
-static Type elementOf(MLIRContext &context, DType dtype) {
+Type huggingface::elementOf(MLIRContext &context, DType dtype) {
   switch (dtype) {
   case DType::BF16:
     return BFloat16Type::get(&context);
@@ -116,6 +115,46 @@ SafetensorsStore::takeStack(StringRef name, ArrayRef<int64_t> shape) {
   }
   stored.build = makeSource(checkpoint, name, shape, stored.element, tensors);
   return stored;
+}
+
+/// The name of tensor \p index of the stack \p name.
+static std::string nameInStack(StringRef name, int64_t index) {
+  auto [before, after] = name.split("{}");
+  return (before + Twine(index) + after).str();
+}
+
+absl::StatusOr<StoredTensor>
+SafetensorsStore::takeBytes(StringRef name, ArrayRef<int64_t> shape,
+                            DType dtype) {
+  bool isStack = name.contains("{}");
+  std::vector<const Tensor *> tensors;
+  StoredTensor stored;
+  for (int64_t i = 0; i < (isStack ? shape.front() : 1); ++i) {
+    std::string one = isStack ? nameInStack(name, i) : name.str();
+    absl::StatusOr<const Tensor *> tensor =
+        find(one, isStack ? shape.drop_front() : shape);
+    if (!tensor.ok())
+      return tensor.status();
+    StoredTensor described = describe(one, **tensor);
+    if ((*tensor)->dtype != dtype)
+      return invalid(described.place + " is " + described.typeName +
+                     ", expected " + safetensors::stringify(dtype));
+    if (tensors.empty())
+      stored = std::move(described);
+    tensors.push_back(*tensor);
+  }
+  SmallVector<int64_t, 4> bytes(shape.begin(), shape.end());
+  bytes.back() *= dtype == DType::I64 ? 8 : dtype == DType::I32 ? 4 : 1;
+  stored.element = IntegerType::get(&context, 8);
+  stored.build = makeSource(checkpoint, name, bytes, stored.element, tensors);
+  return stored;
+}
+
+void SafetensorsStore::ignore(StringRef name, int64_t count) {
+  if (!count)
+    used.insert(name);
+  for (int64_t i = 0; i < count; ++i)
+    used.insert(nameInStack(name, i));
 }
 
 absl::Status SafetensorsStore::checkUnused(const Config &config,

@@ -12,6 +12,9 @@
 
 namespace hadal::huggingface {
 
+/// The IR's type for \p dtype, or null if no weight may have it.
+mlir::Type elementOf(mlir::MLIRContext &context, safetensors::DType dtype);
+
 /// Every tensor is a `deepseek.source`; a stack has one in each file and place.
 class SafetensorsStore : public TensorStore {
 public:
@@ -24,6 +27,13 @@ public:
                                     llvm::ArrayRef<int64_t> shape) override;
   absl::StatusOr<StoredTensor>
   takeStack(llvm::StringRef name, llvm::ArrayRef<int64_t> shape) override;
+  /// The same, for one or a stack, of type \p dtype, an integer: as bytes,
+  /// whose last dimension is that of \p shape times the bytes of an integer.
+  absl::StatusOr<StoredTensor> takeBytes(llvm::StringRef name,
+                                         llvm::ArrayRef<int64_t> shape,
+                                         safetensors::DType dtype);
+  /// Counts \p name as used, or each of a stack of \p count.
+  void ignore(llvm::StringRef name, int64_t count);
   absl::Status checkUnused(const Config &config,
                            std::vector<std::string> &notes) override;
   std::string sourcePath() const override { return checkpoint.sourcePath(); }

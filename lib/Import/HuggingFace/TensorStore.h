@@ -15,12 +15,22 @@
 #include "llvm/ADT/StringRef.h"
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace hadal::huggingface {
 
 struct Config;
+
+/// What an adapter adds to a tensor `[.., n, k]`: scale * up * down, see
+/// `deepseek.lora`.
+struct LowRankChange {
+  double scale;
+  /// Make `[.., r, k]` and `[.., n, r]` in a recipe, in f32, f16 or bf16. As
+  /// long as the store lives.
+  std::function<mlir::Value(mlir::OpBuilder &)> buildDown, buildUp;
+};
 
 /// A tensor, or a stack of tensors of one type, with the shape it was asked
 /// for.
@@ -34,6 +44,10 @@ struct StoredTensor {
   /// Makes its value, of type `element`, in a recipe. As long as the store
   /// lives.
   std::function<mlir::Value(mlir::OpBuilder &)> build;
+  /// Whether a tensor that the same op reads is f32, as this one must be then.
+  bool mustBeF32 = false;
+  /// What is added to it.
+  std::optional<LowRankChange> change = std::nullopt;
 };
 
 class TensorStore {

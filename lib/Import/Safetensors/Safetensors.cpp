@@ -191,19 +191,24 @@ absl::Status Checkpoint::addFile(StringRef name) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<Checkpoint> Checkpoint::openFile(StringRef folder,
+                                                StringRef name) {
+  Checkpoint checkpoint;
+  checkpoint.folder = folder.rtrim('/').str();
+  checkpoint.sourceName = name.str();
+  if (absl::Status status = checkpoint.addFile(name); !status.ok())
+    return status;
+  return checkpoint;
+}
+
 absl::StatusOr<Checkpoint> Checkpoint::open(StringRef folder) {
   Checkpoint checkpoint;
   checkpoint.folder = folder.rtrim('/').str();
   // The order in which Hugging Face's loader looks.
   llvm::SmallString<256> path(folder);
   llvm::sys::path::append(path, "model.safetensors");
-  if (llvm::sys::fs::exists(path)) {
-    checkpoint.sourceName = "model.safetensors";
-    if (absl::Status status = checkpoint.addFile(checkpoint.sourceName);
-        !status.ok())
-      return status;
-    return checkpoint;
-  }
+  if (llvm::sys::fs::exists(path))
+    return openFile(folder, "model.safetensors");
   checkpoint.sourceName = "model.safetensors.index.json";
   path = folder;
   llvm::sys::path::append(path, checkpoint.sourceName);

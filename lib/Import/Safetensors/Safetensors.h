@@ -59,6 +59,10 @@ public:
   /// one line with the file, the tensor, and what was expected.
   static absl::StatusOr<Checkpoint> open(llvm::StringRef folder);
 
+  /// Reads the header of the file \p name in \p folder alone.
+  static absl::StatusOr<Checkpoint> openFile(llvm::StringRef folder,
+                                             llvm::StringRef name);
+
   /// Null if the checkpoint has no such tensor.
   const Tensor *find(llvm::StringRef name) const {
     auto it = tensors.find(name);

@@ -200,8 +200,9 @@ CONFIGS = [
               moe_intermediate_size=2**24, num_hidden_layers=4096),
      "the model has more than 72057594037927936 parameters"),
     # Quantization.
-    (V3, dict(quantization_config=dict(quant_method="gptq", bits=4)),
-     "quant_method 'gptq' is not supported, expected \"fp8\""),
+    (V3, dict(quantization_config=dict(quant_method="hqq", bits=4)),
+     "quant_method 'hqq' is not supported, expected \"fp8\", \"gptq\", "
+     "\"awq\" or \"compressed-tensors\""),
     (V3, dict(quantization_config=dict(FP8, fmt="e5m2")),
      "'fmt' is \"e5m2\", expected \"e4m3\""),
     (V3, dict(quantization_config=dict(FP8, weight_block_size=[32, 32])),

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The tensors of a checkpoint with what a LoRA adapter does to them, for the
+// model builder.
+
+#include "lib/Import/LoRA/AdaptedStore.h"
+
+#include "lib/Import/HuggingFace/Config.h"
+#include "lib/Import/HuggingFace/SafetensorsStore.h"
+#include "lib/Import/JSON.h"
+
+using namespace mlir;
+using namespace hadal;
+using namespace hadal::lora;
+using huggingface::StoredTensor;
+using safetensors::Tensor;
+
+/// Makes the op that reads \p tensors of the adapter, which are one, or a stack
+/// with one for each index of dimension 0.
+static Value readTensors(OpBuilder &recipe, const Adapter &adapter,
+                         StringRef name, ArrayRef<const Tensor *> tensors,
+                         bool isStack) {
+  const safetensors::Checkpoint &checkpoint = adapter.getCheckpoint();
+  const Tensor &first = *tensors.front();
+  SmallVector<int64_t, 4> shape(first.shape);
+  if (isStack)
+    shape.insert(shape.begin(), int64_t(tensors.size()));
+  SmallVector<int64_t> offsets;
+  for (const Tensor *tensor : tensors)
+    offsets.push_back(tensor->offsetBytes);
+  std::string file =
+      (deepseek::adapterFolderPrefix + checkpoint.fileOf(first)).str();
+  Type element = huggingface::elementOf(*recipe.getContext(), first.dtype);
+  return deepseek::SourceOp::create(
+      recipe, recipe.getUnknownLoc(), RankedTensorType::get(shape, element),
+      recipe.getStringAttr(name), recipe.getStrArrayAttr({file}),
+      recipe.getDenseI64ArrayAttr(offsets));
+}
+
+/// An embedding and the head that it is tied to would no longer be one: PEFT
+/// changes the embedding alone.
+absl::Status AdaptedStore::checkTied(StringRef name, const Tensor &tensor,
+                                     StringRef tensorName) const {
+  if (!isTied || name != "model.embed_tokens.weight")
+    return absl::OkStatus();
+  return unimplemented(adapter.getCheckpoint().pathOf(tensor) + ": tensor " +
+                       quote(tensorName) +
+                       " changes the embedding, but not the head, which "
+                       "tie_word_embeddings makes the same tensor");
+}
+
+absl::Status AdaptedStore::checkShapes(const LowRank &change,
+                                       ArrayRef<int64_t> shape) const {
+  int64_t outputs = shape[0], inputs = shape[1];
+  if (change.isEmbedding)
+    std::swap(outputs, inputs);
+  const safetensors::Checkpoint &checkpoint = adapter.getCheckpoint();
+  for (auto [tensor, name, expected] :
+       {std::tuple(change.a, &change.aName,
+                   SmallVector<int64_t>{change.rank, inputs}),
+        std::tuple(change.b, &change.bName,
+                   SmallVector<int64_t>{outputs, change.rank})})
+    if (ArrayRef<int64_t>(tensor->shape) != ArrayRef<int64_t>(expected))
+      return invalid(checkpoint.pathOf(*tensor) + ": tensor " + quote(*name) +
+                     " has shape " + toText(tensor->shape) +
+                     ", but the base model makes it " +
+                     toText(ArrayRef<int64_t>(expected)));
+  return absl::OkStatus();
+}
+
+/// Attaches \p changes to \p stored: one, or one for each of a stack.
+StoredTensor AdaptedStore::attach(StoredTensor stored, StringRef name,
+                                  ArrayRef<int64_t> shape,
+                                  std::vector<const LowRank *> changes) const {
+  bool isStack = shape.size() == 3;
+  const LowRank *first = changes.front();
+  huggingface::LowRankChange change;
+  change.scale = first->scale;
+  auto make = [&](const Tensor *LowRank::*which, StringRef suffix) {
+    std::vector<const Tensor *> tensors;
+    for (const LowRank *of : changes)
+      tensors.push_back(of->*which);
+    std::string full =
+        Adapter::getTensorName(name.drop_back(StringRef("weight").size())) +
+        suffix.str();
+    return [this, tensors, full, isStack,
+            isEmbedding = first->isEmbedding](OpBuilder &recipe) -> Value {
+      Value value = readTensors(recipe, adapter, full, tensors, isStack);
+      if (!isEmbedding)
+        return value;
+      auto type = cast<RankedTensorType>(value.getType());
+      int64_t turned[] = {type.getDimSize(1), type.getDimSize(0)};
+      return deepseek::TransposeOp::create(
+          recipe, recipe.getUnknownLoc(),
+          RankedTensorType::get(turned, type.getElementType()), value,
+          ArrayRef<int64_t>({1, 0}));
+    };
+  };
+  if (first->isEmbedding) {
+    change.buildDown = make(&LowRank::b, "lora_embedding_B");
+    change.buildUp = make(&LowRank::a, "lora_embedding_A");
+  } else {
+    change.buildDown = make(&LowRank::a, "lora_A.weight");
+    change.buildUp = make(&LowRank::b, "lora_B.weight");
+  }
+  stored.change = std::move(change);
+  return stored;
+}
+
+absl::StatusOr<StoredTensor> AdaptedStore::take(StringRef name,
+                                                ArrayRef<int64_t> shape) {
+  absl::StatusOr<StoredTensor> stored = base.take(name, shape);
+  if (!stored.ok())
+    return stored;
+  const LowRank *change = adapter.findLowRank(name);
+  const Tensor *replacement = adapter.findReplacement(name);
+  if (replacement) {
+    std::string tensorName = Adapter::getTensorName(name);
+    std::string place = adapter.getCheckpoint().pathOf(*replacement) +
+                        ": tensor " + quote(tensorName);
+    if (change)
+      return invalid(place + " is beside " + quote(change->aName) +
+                     ", expected one of them");
+    if (absl::Status status = checkTied(name, *replacement, tensorName);
+        !status.ok())
+      return status;
+    if (ArrayRef<int64_t>(replacement->shape) != shape)
+      return invalid(place + " has shape " + toText(replacement->shape) +
+                     ", but the base model makes it " + toText(shape));
+    stored->element = huggingface::elementOf(context, replacement->dtype);
+    stored->typeName = safetensors::stringify(replacement->dtype).str();
+    stored->place = std::move(place);
+    stored->build = [this, replacement, tensorName](OpBuilder &recipe) {
+      return readTensors(recipe, adapter, tensorName, replacement,
+                         /*isStack=*/false);
+    };
+    return stored;
+  }
+  if (!change)
+    return stored;
+  if (absl::Status status = checkTied(name, *change->a, change->aName);
+      !status.ok())
+    return status;
+  if (shape.size() != 2)
+    return invalid(adapter.getCheckpoint().pathOf(*change->a) + ": tensor " +
+                   quote(change->aName) + " is for a weight of shape " +
+                   toText(shape) + ", expected a matrix");
+  if (absl::Status status = checkShapes(*change, shape); !status.ok())
+    return status;
+  return attach(std::move(*stored), name, shape, {change});
+}
+
+absl::StatusOr<StoredTensor> AdaptedStore::takeStack(StringRef name,
+                                                     ArrayRef<int64_t> shape) {
+  absl::StatusOr<StoredTensor> stored = base.takeStack(name, shape);
+  if (!stored.ok())
+    return stored;
+  auto [before, after] = name.split("{}");
+  std::vector<const LowRank *> changes;
+  for (int64_t i = 0; i < shape.front(); ++i) {
+    std::string one = (before + Twine(i) + after).str();
+    if (const Tensor *replacement = adapter.findReplacement(one))
+      return unimplemented(adapter.getCheckpoint().pathOf(*replacement) +
+                           ": tensor " + quote(Adapter::getTensorName(one)) +
+                           " replaces one expert, which is not supported");
+    const LowRank *change = adapter.findLowRank(one);
+    if (bool(change) != !changes.empty() && i > 0)
+      return unimplemented(adapter.getCheckpoint().sourcePath() + ": " +
+                           (change ? quote(change->aName) +
+                                         " is there, but none of expert " +
+                                         Twine(i - 1)
+                                   : Twine("has no lora_A for ") + quote(one) +
+                                         ", but one for expert 0") +
+                           ", expected one for all experts or none");
+    if (!change)
+      continue;
+    if (absl::Status status = checkShapes(*change, shape.drop_front());
+        !status.ok())
+      return status;
+    changes.push_back(change);
+    const LowRank &first = *changes.front();
+    if (change->rank != first.rank || change->scale != first.scale ||
+        change->a->dtype != first.a->dtype ||
+        change->b->dtype != first.b->dtype)
+      return unimplemented(
+          adapter.getCheckpoint().pathOf(*change->a) + ": tensor " +
+          quote(change->aName) + " differs in rank, scale or dtype from " +
+          quote(first.aName) + ", expected one for all experts");
+  }
+  // One op reads the three stacks of a layer, which are of one type.
+  StringRef network = before;
+  for (StringRef part : {"gate_proj", "up_proj", "down_proj"})
+    stored->mustBeF32 |=
+        adapter.changes((network + "0." + part + ".weight").str());
+  if (changes.empty())
+    return stored;
+  return attach(std::move(*stored), name, shape, std::move(changes));
+}
+
+absl::Status AdaptedStore::checkUnused(const huggingface::Config &config,
+                                       std::vector<std::string> &notes) {
+  if (absl::Status status = base.checkUnused(config, notes); !status.ok())
+    return status;
+  return adapter.checkUnused("a " + config.modelType + " model with " +
+                             Twine(config.layers) + " layers");
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// A LoRA adapter as PEFT saves it: adapter_config.json beside
+// adapter_model.safetensors.
+
+#ifndef HADAL_IMPORT_LORA_ADAPTER_H
+#define HADAL_IMPORT_LORA_ADAPTER_H
+
+#include "lib/Import/Safetensors/Safetensors.h"
+
+#include "llvm/ADT/StringSet.h"
+#include "llvm/Support/JSON.h"
+
+#include <map>
+
+namespace hadal::lora {
+
+/// What an adapter adds to a matrix: scale * B A (Hu et al. 2021,
+/// arXiv:2106.09685, section 4.1). Of an embedding, the transpose of it.
+struct LowRank {
+  const safetensors::Tensor *a = nullptr; ///< `[rank, inputs]`
+  const safetensors::Tensor *b = nullptr; ///< `[outputs, rank]`
+  std::string aName, bName;               ///< In the adapter's file.
+  bool isEmbedding = false;
+  int64_t rank = 0; ///< As the configuration says it.
+  /// alpha / rank, or alpha / sqrt(rank) with `use_rslora`.
+  double scale = 0;
+};
+
+class Adapter {
+public:
+  /// Reads the configuration in \p folder and the header of the tensors'
+  /// file, and checks that they agree. Adds to \p notes.
+  ///
+  /// - kInvalidArgument: a file is not there or wrong.
+  /// - kUnimplemented: a variant of LoRA that Hadal does not merge.
+  static absl::StatusOr<Adapter> open(llvm::StringRef folder,
+                                      std::vector<std::string> &notes);
+
+  /// What the adapter adds to the tensor that Hugging Face calls \p name,
+  /// "model.layers.0.mlp.up_proj.weight", or null; counts it as used.
+  const LowRank *findLowRank(llvm::StringRef name);
+
+  /// Whether `findLowRank` finds something.
+  bool changes(llvm::StringRef name) const {
+    return lowRanks.count(name.str());
+  }
+
+  /// The tensor that takes the place of \p name, or null; counts it as used.
+  const safetensors::Tensor *findReplacement(llvm::StringRef name);
+
+  /// An error if a tensor was not asked for. \p model ends its message: what
+  /// it is no part of.
+  absl::Status checkUnused(const llvm::Twine &model) const;
+
+  const safetensors::Checkpoint &getCheckpoint() const { return checkpoint; }
+  /// The name in the file of the replacement of \p name.
+  static std::string getTensorName(llvm::StringRef name);
+
+private:
+  explicit Adapter(safetensors::Checkpoint checkpoint)
+      : checkpoint(std::move(checkpoint)) {}
+
+  absl::Status readConfig(const llvm::json::Object &json, llvm::StringRef path,
+                          std::vector<std::string> &notes);
+  absl::Status addTensors();
+  absl::StatusOr<double>
+  valueFor(llvm::StringRef module, double fallback,
+           const std::vector<std::pair<std::string, double>> &pattern) const;
+
+  safetensors::Checkpoint checkpoint;
+  std::string configPath;
+  int64_t rank = 0;
+  double alpha = 0;
+  bool isRankStabilized = false;
+  bool hasBiases = false;
+  /// Last words of the modules that it says it is for; empty: it does not.
+  std::vector<std::string> targets, saved;
+  /// Ranks and alphas of single modules, by regular expressions.
+  std::vector<std::pair<std::string, double>> rankPattern, alphaPattern;
+
+  /// By the name of the tensor that they change.
+  std::map<std::string, LowRank> lowRanks;
+  std::map<std::string, const safetensors::Tensor *> replacements;
+  llvm::StringSet<> used;
+};
+
+} // namespace hadal::lora
+
+#endif // HADAL_IMPORT_LORA_ADAPTER_H
