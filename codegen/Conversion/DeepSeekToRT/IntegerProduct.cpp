@@ -56,10 +56,17 @@ struct GroupLoop {
   }
   Values scales(Value group) const;
   Values sums(Value group) const;
-  void prefetch(Value group) const;
 
 private:
-  Values step(Value index, ValueRange carried, int64_t unrolled) const;
+  /// What to ask for while a group is multiplied: tiles, in the order of
+  /// chains, and what to add to the index of a vector.
+  struct Ahead {
+    Values tiles;
+    Value shift;
+  };
+  Ahead prefetch(Value group) const;
+  Values step(Value index, ValueRange carried, int64_t unrolled,
+              const Ahead &ahead) const;
 };
 
 } // namespace
@@ -75,36 +82,37 @@ Values GroupLoop::scales(Value group) const {
   return result;
 }
 
-/// Asks for the weights that are `prefetchBytes` after those of \p group; past
-/// a tile's end, for those of the tile that is read after it.
-void GroupLoop::prefetch(Value group) const {
+/// Where the weights are that come `prefetchBytes` after those of \p group;
+/// past a tile's end, those of the tile that is read after it. Asks for their
+/// scales.
+GroupLoop::Ahead GroupLoop::prefetch(Value group) const {
   int64_t groups = shape().inner / shape().activationGroup;
-  int64_t ahead =
+  int64_t distance =
       std::clamp<int64_t>(prefetchBytes / (vectors() * vectorBytes), 1, groups);
-  Value wanted = b.add(group, ahead);
+  Value wanted = b.add(group, distance);
   Value isHere = b.less(wanted, b.index(groups));
   Value at = b.select(isHere, wanted, b.sub(wanted, b.index(groups)));
   Value step = b.select(isHere, b.index(0), b.index(int64_t(tiles.size())));
   int64_t ratio = shape().group / shape().activationGroup;
+  Ahead ahead = {{}, b.mul(b.sub(at, group), vectors())};
   for (const IntegerWeight &weight : weights)
     for (Value tile : tiles) {
       Value there =
           b.min(b.add(tile, step), b.sub(weight.tilesEnd, b.index(1)));
-      Value begin = b.mul(at, vectors());
-      for (int64_t i = 0; i < vectors(); ++i)
-        memref::PrefetchOp::create(
-            b, weight.memref, indices(weight, there, b.add(begin, i)),
-            /*isWrite=*/false, prefetchLocality, /*isDataCache=*/true);
       memref::PrefetchOp::create(b, weight.scales,
                                  indices(weight, there, b.div(at, ratio)),
                                  /*isWrite=*/false, prefetchLocality,
                                  /*isDataCache=*/true);
+      ahead.tiles.push_back(there);
     }
+  return ahead;
 }
 
-/// Adds the products of vector \p index of each tile.
-Values GroupLoop::step(Value index, ValueRange carried,
-                       int64_t unrolled) const {
+/// Adds the products of vector \p index of each tile, and asks for what is
+/// \p ahead: one line for each that is read, as many at once would wait for
+/// each other.
+Values GroupLoop::step(Value index, ValueRange carried, int64_t unrolled,
+                       const Ahead &ahead) const {
   auto byteType = VectorType::get({vectorBytes}, b.getI8Type());
   Values next(carried);
   Value column = b.mul(index, lanesPerVector());
@@ -117,10 +125,18 @@ Values GroupLoop::step(Value index, ValueRange carried,
           vector::BitCastOp::create(b, byteType, b.broadcast(four, tileRows)));
     }
   size_t sum = 0, count = chains() * rows.size();
+  ArrayRef<Value> asked = ahead.tiles;
   for (const IntegerWeight &weight : weights)
     for (Value tile : tiles) {
       Value stored = b.loadVector(weight.memref, indices(weight, tile, index),
                                   vectorBytes);
+      if (!asked.empty()) {
+        memref::PrefetchOp::create(
+            b, weight.memref,
+            indices(weight, asked.front(), b.add(index, ahead.shift)),
+            /*isWrite=*/false, prefetchLocality, /*isDataCache=*/true);
+        asked = asked.drop_front();
+      }
       Values parts = {stored};
       if (weight.bits == 4) {
         // Bits that a shift of 16-bit lanes brings in from the neighbor are
@@ -165,17 +181,21 @@ Values GroupLoop::sums(Value group) const {
   size_t count = sums.size();
   if (count <= 4)
     sums.append(count, zero);
+  // More rows than one keep a processor busy for as long as memory takes.
+  Ahead ahead;
+  if (rows.size() == 1)
+    ahead = prefetch(group);
   Value first = b.mul(group, vectors());
   int64_t unroll = std::min<int64_t>(vectors(), 8);
   if (vectors() == unroll) {
     for (int64_t i = 0; i < vectors(); ++i)
-      sums = step(b.add(first, i), sums, i);
+      sums = step(b.add(first, i), sums, i, ahead);
   } else {
     sums = b.loop(first, b.add(first, vectors()), unroll, sums,
                   [&](Value index, ValueRange carried) {
                     Values next(carried);
                     for (int64_t i = 0; i < unroll; ++i)
-                      next = step(b.add(index, i), next, i);
+                      next = step(b.add(index, i), next, i, ahead);
                     return next;
                   });
   }
@@ -201,11 +221,6 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b, DotProductKind dotProduct,
           b.broadcast(b.load(input.scales, {row, group}), tileRows));
     return scales;
   };
-  auto sumsOf = [&](Value group) {
-    if (rows.size() == 1)
-      loop.prefetch(group);
-    return loop.sums(group);
-  };
 
   Values zeros(loop.chains() * rows.size(), b.f32(0, b.vectorType(tileRows)));
   return b.loop(
@@ -213,7 +228,7 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b, DotProductKind dotProduct,
       [&](Value group, ValueRange carried) {
         Values next, scales = loop.scales(group);
         if (ratio == 1) {
-          Values sums = sumsOf(group), inputs = inputScales(group);
+          Values sums = loop.sums(group), inputs = inputScales(group);
           for (auto [i, sum] : llvm::enumerate(sums)) {
             Value scale =
                 b.mulf(scales[i / rows.size()], inputs[i % rows.size()]);
@@ -225,7 +240,7 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b, DotProductKind dotProduct,
         Values inner =
             b.loop(first, b.add(first, ratio), 1, zeros,
                    [&](Value part, ValueRange partial) {
-                     Values sums = sumsOf(part), inputs = inputScales(part),
+                     Values sums = loop.sums(part), inputs = inputScales(part),
                             result;
                      for (auto [i, sum] : llvm::enumerate(sums))
                        result.push_back(
