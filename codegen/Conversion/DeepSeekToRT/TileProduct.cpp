@@ -17,7 +17,8 @@ Value TiledWeight::blockScale(KernelBuilder &b, Value tile, Value block) const {
     indices.push_back(leading);
   indices.push_back(b.div(tile, deepseek::fp8BlockSize / tileRows));
   indices.push_back(block);
-  return b.broadcast(b.load(scales, indices), tileRows);
+  // Times 2^8, which `column` leaves out.
+  return b.broadcast(b.mulf(b.load(scales, indices), b.f32(0x1p8)), tileRows);
 }
 
 Value TiledWeight::column(KernelBuilder &b, Value tile, Value k,
@@ -33,21 +34,22 @@ Value TiledWeight::column(KernelBuilder &b, Value tile, Value k,
     return stored;
   if (!element.isInteger(8))
     return arith::ExtFOp::create(b, wide, stored);
-  // E4M3FN: the sign goes to bit 31, exponent and mantissa to bits 20 to 26,
-  // which makes an exponent that is 120 too small; subnormals stay so.
-  VectorType bits = VectorType::get({tileRows}, b.getI32Type());
-  auto constant = [&](int32_t value) -> Value {
+  // E4M3FN: exponent and mantissa go to bits 7 to 13 of an f16, which makes an
+  // exponent that is 8 too small, of subnormals too; the scale makes up for it.
+  // No f32 is subnormal, which some processors multiply slowly.
+  VectorType words = VectorType::get({tileRows}, b.getI16Type());
+  auto constant = [&](int16_t value) -> Value {
     return arith::ConstantOp::create(
-        b, DenseElementsAttr::get(bits, b.getI32IntegerAttr(value)));
+        b, DenseElementsAttr::get(words, b.getI16IntegerAttr(value)));
   };
-  Value extended = arith::ExtUIOp::create(b, bits, stored);
-  Value sign = arith::ShLIOp::create(
-      b, arith::AndIOp::create(b, extended, constant(0x80)), constant(24));
-  Value magnitude = arith::ShLIOp::create(
-      b, arith::AndIOp::create(b, extended, constant(0x7f)), constant(20));
-  Value value = arith::BitcastOp::create(
-      b, wide, arith::OrIOp::create(b, sign, magnitude));
-  return b.mulf(b.mulf(value, b.f32(0x1p120, wide)), scale);
+  Value high = arith::ShLIOp::create(
+      b, arith::ExtUIOp::create(b, words, stored), constant(8));
+  Value bits =
+      arith::AndIOp::create(b, arith::ShRSIOp::create(b, high, constant(1)),
+                            constant(int16_t(0xbfff)));
+  Value half = arith::BitcastOp::create(
+      b, VectorType::get({tileRows}, b.getF16Type()), bits);
+  return b.mulf(arith::ExtFOp::create(b, wide, half), scale);
 }
 
 int64_t TiledWeight::columnBytes() const {

@@ -137,3 +137,14 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
   %l = deepseek.lm_head %k, %table : tensor<?x32xf32>, tensor<40x32xbf16> -> tensor<?x40xf32>
   return %l : tensor<?x40xf32>
 }
+
+// E4M3 becomes f16, whose subnormals widen to f32 that are none.
+
+// CHECK-LABEL: rt.kernel @linear_fp8_16x32
+// CHECK:         arith.mulf %{{.+}}, %{{.+}} : f32
+// CHECK:         %[[BYTES:.+]] = arith.extui %{{.+}} : vector<16xi8> to vector<16xi16>
+// CHECK:         arith.shli %[[BYTES]]
+// CHECK:         arith.shrsi
+// CHECK:         %[[BITS:.+]] = arith.andi
+// CHECK:         %[[HALF:.+]] = arith.bitcast %[[BITS]] : vector<16xi16> to vector<16xf16>
+// CHECK:         arith.extf %[[HALF]] : vector<16xf16> to vector<16xf32>
