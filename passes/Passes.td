@@ -243,4 +243,26 @@ def Quantize : Pass<"deepseek-quantize", "::mlir::ModuleOp"> {
   let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
 }
 
+def QuantizeCache : Pass<"deepseek-quantize-cache", "::mlir::ModuleOp"> {
+  let summary = "Keeps keys and values, or latents, in fewer bits";
+  let description = [{
+    Sets the element of every `!deepseek.kv_cache`, so that a sequence takes a
+    half or a quarter of the memory and of the time to read it. Lossy: what is
+    appended is rounded, as the type says; what reads it computes in f32. For
+    `int8`, a scale is that of a whole key or value of a head, and, of a latent,
+    of the largest groups that have no columns of both its parts. Never fails
+    but for an unknown `element`; a cache that is rounded already is left as it
+    is.
+
+    ```mlir
+    func.func @f(%c: !deepseek.kv_cache<kind = latent, .., element = f32>)
+    // becomes
+    func.func @f(%c: !deepseek.kv_cache<kind = latent, .., element = i8, group = 64>)
+    ```
+  }];
+  let options = [Option<"element", "element", "std::string",
+      /*default=*/"\"bf16\"", "f32, which changes nothing, bf16, f16 or int8">];
+  let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
+}
+
 #endif // HADAL_PASSES

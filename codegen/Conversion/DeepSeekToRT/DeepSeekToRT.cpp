@@ -275,6 +275,9 @@ LogicalResult FunctionConverter::convertArguments(bool isEntry) {
   for (BlockArgument argument : from.getArguments()) {
     Type type = argument.getType(), newType;
     if (auto cache = dyn_cast<KVCacheType>(type)) {
+      if (!cache.getElement().isF32())
+        return from.emitOpError("expects a cache of f32 to lower, but got ")
+               << cache;
       program.pageBytes =
           PageLayout::get(cache, program.options.pageTokens).pageBytes();
     } else if (auto cache = dyn_cast<CompressedCacheType>(type)) {

@@ -187,7 +187,8 @@ LogicalResult TiledAttr::verifyEncoding(ArrayRef<int64_t> shape,
 
 LogicalResult KVCacheType::verify(EmitError emitError, CacheKind kind,
                                   int64_t layers, int64_t heads, int64_t keyDim,
-                                  int64_t valueDim, Type element) {
+                                  int64_t valueDim, Type element,
+                                  int64_t group) {
   if (failed(verifyPositive(emitError, "layers", layers)) ||
       failed(verifyPositive(emitError, "heads", heads)) ||
       failed(verifyPositive(emitError, "key_dim", keyDim)) ||
@@ -197,8 +198,22 @@ LogicalResult KVCacheType::verify(EmitError emitError, CacheKind kind,
     return emitError() << "expects a latent cache to have one head and key_dim "
                           "> value_dim, but got "
                        << heads << ", " << keyDim << " and " << valueDim;
-  if (!element.isF32())
-    return emitError() << "expects f32 elements, but got " << element;
+  if (!element.isInteger(8)) {
+    if (!element.isF32() && !element.isBF16() && !element.isF16())
+      return emitError() << "expects elements of f32, bf16, f16 or i8, but got "
+                         << element;
+    if (group)
+      return emitError() << "expects a group for elements of i8 only, but got "
+                         << group << " for " << element;
+    return success();
+  }
+  if (failed(verifyPositive(emitError, "group", group)))
+    return failure();
+  // So that no group has columns of a latent and of its rotated key.
+  if (keyDim % group || valueDim % group)
+    return emitError() << "expects a group that divides key_dim and value_dim, "
+                          "but got "
+                       << group << ", " << keyDim << " and " << valueDim;
   return success();
 }
 

@@ -26,15 +26,25 @@ def DeepSeek_KVCacheType : DeepSeek_Type<"KVCache", "kv_cache"> {
       `value_dim` elements, followed by the rotated shared key
       (DeepSeek-V2, arXiv:2405.04434, section 2.1). `heads` is 1.
 
+    What is appended is rounded to `element`: f32, which loses nothing, bf16,
+    f16 (what is beyond 65504 becomes that) or i8. Elements of i8 have an f32
+    scale for each `group` columns of a token and head, of a key, a value or a
+    latent: max |x| / 127; integers are those nearest to x / scale. A scale that
+    is subnormal counts as zero.
+
     ```mlir
     !deepseek.kv_cache<kind = latent, layers = 27, heads = 1, key_dim = 576,
                        value_dim = 512, element = f32>
+    !deepseek.kv_cache<kind = latent, layers = 27, heads = 1, key_dim = 576,
+                       value_dim = 512, element = i8, group = 64>
     ```
   }];
   let parameters = (ins EnumParameter<DeepSeek_CacheKind>:$kind,
                         "int64_t":$layers, "int64_t":$heads,
                         "int64_t":$key_dim, "int64_t":$value_dim,
-                        "::mlir::Type":$element);
+                        "::mlir::Type":$element,
+                        DefaultValuedParameter<"int64_t", "0",
+                            "columns with one scale, for i8">:$group);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
 }

@@ -118,26 +118,53 @@ static BlockScales scalesOf(Value weight, const Tensor *scales,
   return {scales, zeros, 1, type.getShape().back() / scales->columns(), m};
 }
 
-/// Rounds each \p group of the \p count numbers at \p x to 8-bit integers of
-/// one scale. In f32 and with a reciprocal, as kernels do, because another
-/// integer would be another result.
+/// Rounds \p values to 8-bit integers of one scale. In f32 and with a
+/// reciprocal, as kernels do, because another integer would be another result.
+static void roundGroup(MutableArrayRef<double> values) {
+  float largest = 0;
+  for (double value : values)
+    largest = std::max(largest, std::abs(float(value)));
+  // A subnormal scale has no finite inverse; its group counts as zeros.
+  float scale = largest / 127;
+  if (scale < std::numeric_limits<float>::min())
+    scale = 0;
+  float inverse = scale == 0 ? 0 : 1 / scale;
+  for (double &value : values) {
+    float integer = std::nearbyint(float(value) * inverse);
+    value = double(std::clamp(integer, -127.0f, 127.0f)) * double(scale);
+  }
+}
+
+/// Rounds each \p group of the \p count numbers at \p x, if there are any.
 static std::vector<double> roundInput(const double *x, int64_t count,
                                       std::optional<uint64_t> group) {
   std::vector<double> result(x, x + count);
-  for (int64_t begin = 0; group && begin < count; begin += int64_t(*group)) {
-    auto values = MutableArrayRef(result).slice(size_t(begin), size_t(*group));
-    float largest = 0;
-    for (double value : values)
-      largest = std::max(largest, std::abs(float(value)));
-    // A subnormal scale has no finite inverse; its group counts as zeros.
-    float scale = largest / 127;
-    if (scale < std::numeric_limits<float>::min())
-      scale = 0;
-    float inverse = scale == 0 ? 0 : 1 / scale;
-    for (double &value : values) {
-      float integer = std::nearbyint(float(value) * inverse);
-      value = double(std::clamp(integer, -127.0f, 127.0f)) * double(scale);
-    }
+  for (int64_t begin = 0; group && begin < count; begin += int64_t(*group))
+    roundGroup(MutableArrayRef(result).slice(size_t(begin), size_t(*group)));
+  return result;
+}
+
+/// Returns what a cache of \p type keeps of a key, a value or a part of them,
+/// the \p count numbers at \p x. Kernels round what they have in f32.
+static std::vector<double> roundEntry(const double *x, int64_t count,
+                                      KVCacheType type) {
+  if (type.getGroup())
+    return roundInput(x, count, type.getGroup());
+  std::vector<double> result(x, x + count);
+  Type element = type.getElement();
+  if (element.isF32())
+    return result;
+  const llvm::fltSemantics &semantics =
+      cast<FloatType>(element).getFloatSemantics();
+  constexpr float largestHalf = 65504;
+  for (double &value : result) {
+    auto single = float(value);
+    if (element.isF16())
+      single = std::clamp(single, -largestHalf, largestHalf);
+    llvm::APFloat rounded(single);
+    bool losesInfo;
+    rounded.convert(semantics, llvm::APFloat::rmNearestTiesToEven, &losesInfo);
+    value = rounded.convertToDouble();
   }
   return result;
 }
@@ -515,8 +542,8 @@ LogicalResult Interpreter::Frame::append(Op op, const Tensor &key,
       return op.emitOpError("expects positions and sequences >= 0, but got ")
              << position << " and " << sequence;
     CacheEntry &entry = interpreter.cache[{layer, sequence}][position];
-    entry.key.assign(key.row(t), key.row(t) + key.columns());
-    entry.value.assign(value.row(t), value.row(t) + value.columns());
+    entry.key = roundEntry(key.row(t), key.columns(), type);
+    entry.value = roundEntry(value.row(t), value.columns(), type);
   }
   return success();
 }

@@ -742,10 +742,11 @@ Type ModelBuilder::cacheType() {
   if (const auto &latent = config.latent)
     return deepseek::KVCacheType::get(
         context, deepseek::CacheKind::Latent, config.layers, 1,
-        latent->rank + latent->ropeDim, latent->rank, f32);
+        latent->rank + latent->ropeDim, latent->rank, f32, /*group=*/0);
   return deepseek::KVCacheType::get(context, deepseek::CacheKind::Heads,
                                     config.layers, config.kvHeads,
-                                    config.headDim, config.headDim, f32);
+                                    config.headDim, config.headDim, f32,
+                                    /*group=*/0);
 }
 
 deepseek::RotaryAttr ModelBuilder::rotary(const RopeConfig &rope) {

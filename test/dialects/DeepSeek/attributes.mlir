@@ -29,3 +29,6 @@ func.func private @tiled(tensor<64x32xbf16, #deepseek.tiled<rows = 16>>)
 
 // CHECK: func.func private @caches(!deepseek.kv_cache<kind = heads, layers = 30, heads = 32, key_dim = 128, value_dim = 128, element = f32>, !deepseek.kv_cache<kind = latent, layers = 61, heads = 1, key_dim = 576, value_dim = 512, element = f32>)
 func.func private @caches(!deepseek.kv_cache<kind = heads, layers = 30, heads = 32, key_dim = 128, value_dim = 128, element = f32>, !deepseek.kv_cache<kind = latent, layers = 61, heads = 1, key_dim = 576, value_dim = 512, element = f32>)
+
+// CHECK: func.func private @small_caches(!deepseek.kv_cache<kind = heads, layers = 30, heads = 32, key_dim = 128, value_dim = 128, element = bf16>, !deepseek.kv_cache<kind = latent, layers = 61, heads = 1, key_dim = 576, value_dim = 512, element = f16>, !deepseek.kv_cache<kind = latent, layers = 61, heads = 1, key_dim = 576, value_dim = 512, element = i8, group = 64>)
+func.func private @small_caches(!deepseek.kv_cache<kind = heads, layers = 30, heads = 32, key_dim = 128, value_dim = 128, element = bf16>, !deepseek.kv_cache<kind = latent, layers = 61, heads = 1, key_dim = 576, value_dim = 512, element = f16>, !deepseek.kv_cache<kind = latent, layers = 61, heads = 1, key_dim = 576, value_dim = 512, element = i8, group = 64>)

@@ -182,8 +182,23 @@ func.func private @kv_cache_latent_dims(!deepseek.kv_cache<kind = latent, layers
 
 // -----
 
-// expected-error @below {{expects f32 elements, but got 'f16'}}
-func.func private @kv_cache_element(!deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 8, element = f16>)
+// expected-error @below {{expects elements of f32, bf16, f16 or i8, but got 'f64'}}
+func.func private @kv_cache_element(!deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 8, element = f64>)
+
+// -----
+
+// expected-error @below {{expects a group for elements of i8 only, but got 8 for 'bf16'}}
+func.func private @kv_cache_no_group(!deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 8, element = bf16, group = 8>)
+
+// -----
+
+// expected-error @below {{expects group > 0, but got 0}}
+func.func private @kv_cache_group(!deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 8, element = i8>)
+
+// -----
+
+// expected-error @below {{expects a group that divides key_dim and value_dim, but got 8, 12 and 8}}
+func.func private @kv_cache_group_divides(!deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = i8, group = 8>)
 
 // -----
 
