@@ -79,6 +79,9 @@ struct CompileOptions {
     int64_t tokens = 0, sink = 0;
   };
   std::optional<Window> window;
+  /// What keys and values, or latents, are rounded to when they are cached:
+  /// "f32", which is lossless, "bf16", "f16" or "int8".
+  std::string cacheElement = "f32";
   /// Nothing: Int8 with integer weights, F32 without.
   std::optional<Activations> activations;
   /// Sequences that the memory formula is worked out for. 0: one.
@@ -152,6 +155,7 @@ struct Machine {
 /// padding of tiles, and of the cache.
 struct ModelReport {
   std::string name, type;
+  std::string cacheElement; ///< "f32", "bf16", "f16", "int8-g64".
   LayerReport total;
   std::vector<LayerReport> layers; ///< Distinct ones, and what is around them.
   std::vector<StorageReport> storage; ///< The most parameters first.

@@ -163,6 +163,11 @@ absl::Status Compilation::checkOptions() {
   std::string cpu = options.cpu;
   if (cpu.empty() && isForThisMachine(triple.str()))
     cpu = "native";
+  if (!llvm::is_contained({"f32", "bf16", "f16", "int8"},
+                          StringRef(options.cacheElement)))
+    return absl::InvalidArgumentError(
+        absl::StrCat("expects a cache of f32, bf16, f16 or int8, but got '",
+                     options.cacheElement, "'"));
   absl::StatusOr<ResolvedTarget> resolved =
       resolveTarget({options.target, cpu, ""});
   if (!resolved.ok())
@@ -274,6 +279,8 @@ absl::Status Compilation::runGraphPasses() {
         passes.addPass(createAbsorbLatentAttention());
         if (!options.quantize.empty())
           passes.addPass(createQuantize({options.quantize}));
+        if (options.cacheElement != "f32")
+          passes.addPass(createQuantizeCache({options.cacheElement}));
       },
       absl::StatusCode::kInternal);
   result.fallbacks = capture.takeRemarks();
@@ -282,6 +289,10 @@ absl::Status Compilation::runGraphPasses() {
   if (status.ok()) {
     countModel(*module, result.report);
     result.report.maxBatch = std::max<int64_t>(options.maxBatch, 1);
+    if (options.cacheElement != "f32" && result.report.cacheElement == "f32")
+      return absl::UnimplementedError(
+          absl::StrCat("a cache of ", options.cacheElement,
+                       " is not supported for this model, only f32 is"));
   }
   return status;
 }

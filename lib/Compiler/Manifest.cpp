@@ -111,8 +111,10 @@ static const char *getEmitName(Emit emit) {
 /// How far logits may be from those of the reference implementation.
 static llvm::json::Object makeTolerance(const ManifestInput &input) {
   const auto &window = input.options.window;
+  const std::string &cache = input.report.cacheElement;
+  bool roundsCache = cache != "f32";
   if (input.lossy.empty() && !input.roundsWeights && !input.roundsActivations &&
-      !window)
+      !window && !roundsCache)
     return llvm::json::Object{
         {"logits", 1e-4},
         {"of", "largest absolute logit of the reference in f32"}};
@@ -125,6 +127,8 @@ static llvm::json::Object makeTolerance(const ManifestInput &input) {
   if (input.roundsActivations)
     lossy.push_back("inputs of products with integer weights are rounded to 8 "
                     "bits");
+  if (roundsCache)
+    lossy.push_back("what the KV cache keeps is rounded to " + cache);
   if (window)
     lossy.push_back(llvm::formatv("a token sees the {0} latest tokens and the "
                                   "first {1}",
@@ -199,6 +203,7 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
            {"quantize", options.quantize},
            {"lora", !options.lora.empty()},
            {"window", makeWindow(options)},
+           {"kv", report.cacheElement},
            {"activations", input.roundsActivations ? "int8" : "f32"}}},
       {"passes", input.pipeline},
       {"toolchain", llvm::json::Object{{"llvm", LLVM_VERSION_STRING}}},

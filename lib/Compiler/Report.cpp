@@ -109,22 +109,33 @@ public:
       return std::tie(b.parameters, a.type) < std::tie(a.parameters, b.type);
     });
     for (Type type : entry.getArgumentTypes())
-      if (auto cache = dyn_cast<KVCacheType>(type))
-        report.kvBytesPerToken = getCacheBytes(cache);
-      else if (auto cache = dyn_cast<CompressedCacheType>(type))
+      if (auto cache = dyn_cast<KVCacheType>(type)) {
+        describeCache(cache);
+      } else if (auto cache = dyn_cast<CompressedCacheType>(type)) {
+        report.cacheElement.clear();
+        llvm::raw_string_ostream(report.cacheElement) << cache.getElement();
         report.kvBytesPerToken =
             cache.getElementsPerToken() *
             int64_t(cache.getElement().getIntOrFloatBitWidth() / 8);
+      }
   }
 
 private:
-  static int64_t getCacheBytes(KVCacheType cache) {
+  void describeCache(KVCacheType cache) {
     int64_t elements =
         cache.getKind() == CacheKind::Latent
             ? cache.getKeyDim()
             : cache.getHeads() * (cache.getKeyDim() + cache.getValueDim());
-    return cache.getLayers() * elements *
-           int64_t(cache.getElement().getIntOrFloatBitWidth() / 8);
+    int64_t bytes =
+        elements * int64_t(cache.getElement().getIntOrFloatBitWidth() / 8);
+    if (cache.getGroup()) {
+      bytes += elements / cache.getGroup() * int64_t(sizeof(float));
+      report.cacheElement = llvm::formatv("int8-g{0}", cache.getGroup());
+    } else {
+      report.cacheElement.clear();
+      llvm::raw_string_ostream(report.cacheElement) << cache.getElement();
+    }
+    report.kvBytesPerToken = cache.getLayers() * bytes;
   }
 
   /// Counts products of \p op, for one token.
@@ -355,10 +366,10 @@ std::string ModelReport::toText() const {
        weightsBytes ? llvm::formatv("{0} bytes in the file", weightsBytes).str()
                     : "");
   line("KV cache, per token", shorten(double(kvBytesPerToken)) + "B",
-       pageTokens ? llvm::formatv("in pages of {0} tokens, {1} bytes",
-                                  pageTokens, pageBytes)
+       pageTokens ? llvm::formatv("in {0}, pages of {1} tokens, {2} bytes",
+                                  cacheElement, pageTokens, pageBytes)
                         .str()
-                  : "");
+                  : "in " + cacheElement);
   if (pageTokens) {
     os << llvm::formatv("\nmemory of a session, besides weights: {0} * t + {1} "
                         "bytes for steps of t\ntokens, and {2} bytes per KV "
@@ -440,6 +451,7 @@ std::string ModelReport::toJSON() const {
                                      {"bytes", prefillBytes(reportTokens)}}},
       {"weight_bytes", total.weightBytes},
       {"storage", std::move(stored)},
+      {"kv_type", cacheElement},
       {"kv_bytes_per_token", kvBytesPerToken},
       {"layers", std::move(rows)}};
   if (pageTokens)

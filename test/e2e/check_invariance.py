@@ -35,15 +35,15 @@ def differing(a, b):
     return f"{len(rows)} of {len(a)} tokens differ, first {rows[0]}, by {np.abs(a - b).max():.1e}" if len(rows) else ""
 
 
-def check(model, tokens, hadalc):
+def check(model, tokens, hadalc, flags):
     with tempfile.TemporaryDirectory(prefix="hadal-e2e-") as folder:
         program, file = Path(folder) / "product", Path(folder) / "logits.npy"
-        must_run([hadalc, model, "-o", program, "--emit=exe"], 60)
+        must_run([hadalc, model, "-o", program, "--emit=exe", *flags], 60)
         first, notes = None, []
-        for name, flags in PIECES.items():
+        for name, pieces in PIECES.items():
             base = None
             for threads in THREADS:
-                must_run([program, "--tokens", ids(tokens), "--threads", threads, "--logits", file, *flags], 60)
+                must_run([program, "--tokens", ids(tokens), "--threads", threads, "--logits", file, *pieces], 60)
                 logits = np.load(file)
                 base = logits if base is None else base
                 if difference := differing(base, logits):
@@ -73,7 +73,9 @@ def main():
     checks = []
     for model, case in where:
         tokens = json.loads((case / "tokens.json").read_text())["tokens"]
-        checks.append((model.name, lambda model=model, tokens=tokens: check(model, tokens, args.hadalc)))
+        spec = case / "case.json"
+        flags = json.loads(spec.read_text()).get("flags", []) if spec.exists() else []
+        checks.append((model.name, lambda m=model, t=tokens, f=flags: check(m, t, args.hadalc, f)))
     return harness.run_checks(checks)
 
 

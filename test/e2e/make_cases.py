@@ -111,7 +111,7 @@ def packed_llama(packed, **changes):
 ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 # name: (what it shows, config, options): dtype of the weights, number of shards, lengths of the run and of the prompt; or
-# "window" is what --window=N,sink=K gets; for a GGUF file: the type of its matrices, that of embedding and head, whether kv_b comes in halves, and in how many files.
+# "window" is what --window=N,sink=K gets, "kv" what --kv gets; for a GGUF file: the type of its matrices, that of embedding and head, whether kv_b comes in halves, and in how many files.
 CASES = {
     "llama": ("multi-head attention, no rope scaling, a vocabulary of 509", llama(vocab_size=509, num_hidden_layers=4), {}),
     "llama_f16_odd": ("F16, three heads, tied embeddings, sizes that no vector divides; keys with defaults left out",
@@ -138,6 +138,18 @@ CASES = {
     "llama_window_long": ("a window wider than a segment of split attention, and a sink",
                           llama(num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, hidden_size=32,
                                 intermediate_size=64), {"tokens": 1300, "prompt": 1090, "window": (530, 40)}),
+    "llama_kv_bf16": ("a cache of bf16, and enough tokens at once that a page is widened once for all of them",
+                      llama(num_key_value_heads=2), {"tokens": 90, "prompt": 40, "kv": "bf16"}),
+    "llama_kv_int8": ("a cache of 8 bits, heads with keys of their own", llama(), {"tokens": 90, "prompt": 40, "kv": "int8"}),
+    "llama_f16_odd_kv_f16": ("a cache of f16, three heads, sizes that no vector divides",
+                             llama(vocab_size=509, hidden_size=54, intermediate_size=101, num_attention_heads=3,
+                                   num_key_value_heads=3, torch_dtype="float16"), {"dtype": "F16", "tokens": 40, "kv": "f16"}),
+    "qwen2_kv_int8_window": ("a cache of 8 bits, a window and a sink", qwen2(),
+                             {"tokens": 100, "window": (33, 3), "kv": "int8"}),
+    "deepseek_v3_kv_bf16": ("latents of bf16", deepseek_v3(num_nextn_predict_layers=0), {"tokens": 80, "kv": "bf16"}),
+    "deepseek_v2_lite_kv_int8": ("latents of 8 bits, in groups",
+                                 deepseek_v2(q_lora_rank=None, topk_method="greedy", n_group=1, topk_group=1, v_head_dim=16,
+                                             routed_scaling_factor=1.0), {"tokens": 80, "kv": "int8"}),
     "qwen2_window": ("Qwen2's own window, in the second of three layers and after it",
                      qwen2(num_hidden_layers=3, use_sliding_window=True, sliding_window=9, max_window_layers=1), {}),
     "deepseek_v3_window": ("MLA with a window and a sink", deepseek_v3(num_nextn_predict_layers=0),
@@ -430,7 +442,7 @@ def make_case(folder, name, what, config, options):
             adapter, tensors, values = adapt.make_adapter(values, options["lora"], rng, encode)
             write_json(folder / "adapter" / "adapter_config.json", adapter)
             (folder / "adapter" / "adapter_model.safetensors").write_bytes(safetensors(tensors))
-        run = {**config, "_window": options["window"]} if "window" in options else config
+        run = {**config, **{"_" + key: options[key] for key in ("window", "kv") if key in options}}
         margins = reference.Margins()
         logits = reference.forward(run, values, tokens, margins)
         if margins.router < LEAST_ROUTER_MARGIN:
@@ -447,11 +459,18 @@ def make_case(folder, name, what, config, options):
     write_json(folder / "greedy.json", {"prompt": prompt, "continuation": continuation})
     files = (in_gguf or {}).get("files", 1)
     model = {"model": "model.gguf" if files == 1 else f"model-00001-of-{files:05}.gguf"} if in_gguf else {}
+    flags = []
     if "window" in options:
-        model["flags"] = ["--window={},sink={}".format(*options["window"])]
+        flags.append("--window={},sink={}".format(*options["window"]))
+    if "kv" in options:
+        flags.append(f"--kv={options['kv']}")
     if "lora" in options:
-        model["flags"] = ["--lora=adapter"]
-    write_json(folder / "case.json", {"name": name, "what": what, **model, "tolerance": 1e-4, "lead": lead,
+        flags.append("--lora=adapter")
+    if flags:
+        model["flags"] = flags
+    # What lies next to the middle of two elements of the cache is rounded to the other one in float32.
+    tolerance = 1e-4 if options.get("kv", "f32") == "f32" else 1e-3
+    write_json(folder / "case.json", {"name": name, "what": what, **model, "tolerance": tolerance, "lead": lead,
                                       "router_margin": margins.router if np.isfinite(margins.router) else None})
     print(f"{name:24} draw {attempt}, {len(set(continuation))} different tokens, lead {lead:.1e}, "
           f"router margin {margins.router:.1e}")

@@ -173,6 +173,25 @@ def window_of(config, layer):
     return None
 
 
+def round_cache(x, config, group):
+    """What the KV cache keeps of x [.., columns]: "_kv" is what --kv asked for. Rounded from float32, as programs do."""
+    element = config.get("_kv", "f32")
+    single = x.astype(np.float32)
+    if element == "f32":
+        return x
+    if element == "f16":
+        return np.clip(single, -65504, 65504).astype(np.float16).astype(np.float64)
+    if element == "bf16":
+        bits = single.view(np.uint32)
+        return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
+    if element != "int8":
+        raise ValueError(f"unexpected element of the cache: {element}")
+    groups = single.reshape(*x.shape[:-1], -1, group)
+    scale = np.abs(groups).max(axis=-1, keepdims=True) / np.float32(127)
+    integers = np.rint(groups * np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale > 0))
+    return (integers.astype(np.float64) * scale).reshape(x.shape)
+
+
 def attend(q, k, v, scale, window=None):
     """Causal attention of q, k [tokens, heads, d] and v [tokens, heads, e]; returns [tokens, heads * e]."""
     scores = np.einsum("thd,shd->hts", q, k) * scale
@@ -199,7 +218,7 @@ def attention(x, config, tensors, prefix, window):
 
     q = rope(project("q_proj", heads), scaling, interleaved=False)
     k = rope(project("k_proj", kv_heads), scaling, interleaved=False)
-    k, v = (t.repeat(heads // kv_heads, axis=1) for t in (k, project("v_proj", kv_heads)))
+    k, v = (round_cache(t, config, dim).repeat(heads // kv_heads, axis=1) for t in (k, project("v_proj", kv_heads)))
     return attend(q, k, v, dim**-0.5, window) @ tensors[f"{prefix}.o_proj.weight"].T
 
 
@@ -220,8 +239,10 @@ def latent_attention(x, config, tensors, prefix, window):
     q = np.concatenate([q[..., :nope], rope(q[..., nope:], scaling, interleaved=True)], axis=-1)
 
     compressed = x @ weight("kv_a_proj_with_mqa").T
-    k_pe = rope(compressed[:, None, latent:], scaling, interleaved=True)
-    expanded = rms_norm(compressed[:, :latent], weight("kv_a_layernorm"), 1e-6) @ weight("kv_b_proj").T
+    group = math.gcd(latent, pe)
+    k_pe = round_cache(rope(compressed[:, None, latent:], scaling, interleaved=True), config, group)
+    normed = rms_norm(compressed[:, :latent], weight("kv_a_layernorm"), 1e-6)
+    expanded = round_cache(normed, config, group) @ weight("kv_b_proj").T
     expanded = expanded.reshape(-1, heads, nope + value)
     k = np.concatenate([expanded[..., :nope], k_pe.repeat(heads, axis=1)], axis=-1)
 

@@ -43,6 +43,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), a .gguf or a .mlir.
   --activations=int8|f32  inputs of integer weights (int8: rounded, lossy)
   --window=N[,sink=K]   a token sees the last N, and the first K (as the model
                         says: in most, all before it); lossy
+  --kv=f32|bf16|f16|int8  what the KV cache is rounded to (f32: lossless)
   --embed-weights       the program carries its weights (a file beside it)
   --report[=FILE]       parameters, FLOPs, bytes and memory (no report);
                         without -o nothing else is made; --json: as JSON
@@ -98,6 +99,7 @@ struct Flags {
   Flag activations{"activations"};
   Flag lora{"lora"};
   Flag window{"window"};
+  Flag kv{"kv", Flag::Value, "f32"};
   // Known, but not there yet: a flag must not be ignored.
   Flag prune{"prune"};
   Flag verify{"verify", Flag::Switch};
@@ -119,7 +121,7 @@ Flag *Flags::find(llvm::StringRef name) {
         &context,    &maxBatch, &report,  &json,  &compileTo,   &dumpIR,
         &libraryDir, &manifest, &verbose, &quiet, &help,        &version,
         &quantize,   &prune,    &window,  &lora,  &activations, &verify,
-        &topK,       &machine})
+        &topK,       &machine,  &kv})
     if (name == flag->name)
       return flag;
   return name == "h" ? &help : nullptr;
@@ -365,6 +367,10 @@ static int makeOptions(const char *argv0, const Flags &flags,
       return code;
   if (flags.window.isGiven && !parseWindow(flags.window, options.window))
     return refuse(flags.window, "N or N,sink=K, two numbers");
+  options.cacheElement = flags.kv.value;
+  if (!llvm::is_contained({"f32", "bf16", "f16", "int8"},
+                          llvm::StringRef(options.cacheElement)))
+    return refuse(flags.kv, "f32, bf16, f16 or int8");
   if (flags.activations.isGiven) {
     options.activations = parseActivations(flags.activations.value);
     if (!options.activations)

@@ -7,6 +7,9 @@
 #include "hadal_rt/abi.h"
 #include "lib/Support/CheckedMath.h"
 
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/IR/TypeUtilities.h"
 #include "llvm/Support/FormatVariadic.h"
 
 using namespace mlir;
@@ -28,6 +31,10 @@ static constexpr int64_t mostStrands = 64;
 
 /// Query heads of an item, over its rows.
 static constexpr int64_t mostSlots = 64;
+/// Slots from which on a page that is not f32 is widened once for all of them.
+static constexpr int64_t fewSlots = 8;
+/// What a load brings into the cache, and a prefetch asks for.
+static constexpr int64_t lineBytes = 64;
 /// Rows of an item where heads fill the lanes.
 static constexpr int64_t mostLatentRows = 4;
 
@@ -49,11 +56,15 @@ AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
   }
   // What one head of one row has on the stack, and half the stack for all.
   std::optional<int64_t> columns = checkedSum(page.keyDim, page.valueDim);
-  constexpr int64_t budget = HADAL_RT_KERNEL_STACK_BYTES / 8;
+  int64_t budget = HADAL_RT_KERNEL_STACK_BYTES / 8;
+  if (!columns || *columns > budget)
+    return plan;
+  // A page is widened to f32 there, too.
+  if (!page.isF32())
+    budget -= page.pageTokens * (page.isLatent ? page.keyDim : *columns);
   int64_t fixed = page.pageTokens + 2 * KernelBuilder::maxLanes;
-  int64_t slots = columns && *columns <= budget
-                      ? std::min(mostSlots, budget / (*columns + fixed))
-                      : 0;
+  int64_t slots =
+      *columns <= budget ? std::min(mostSlots, budget / (*columns + fixed)) : 0;
   if (slots < 1)
     return plan;
   if (page.isLatent) {
@@ -93,72 +104,227 @@ AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
 
 static Value pagePart(KernelBuilder &b, Value step, Value sequence,
                       Value pageIndex, Value layer, PageLayout page,
-                      bool isValue) {
-  SmallVector<int64_t> shape;
-  if (page.isLatent)
-    shape = {page.pageTokens, page.keyDim};
-  else if (isValue)
-    shape = {page.heads, page.pageTokens, page.valueDim};
-  else
-    shape = {page.heads, page.keyDim, page.pageTokens};
-  return rt::PageOp::create(b, MemRefType::get(shape, b.getF32Type()), step,
-                            sequence, pageIndex, layer, page.pageBytes(),
-                            page.layerBytes(),
-                            isValue ? page.valueOffsetBytes() : 0);
+                      PageLayout::Part part) {
+  bool isScale =
+      part == PageLayout::KeyScales || part == PageLayout::ValueScales;
+  Type element = isScale ? Type(b.getF32Type()) : page.element;
+  int64_t bytes = element.getIntOrFloatBitWidth() / 8;
+  MemRefType type;
+  if (page.isLatent) {
+    int64_t columns = isScale ? page.keyDim / page.group : page.keyDim;
+    type = MemRefType::get({page.pageTokens, columns}, element);
+  } else {
+    SmallVector<int64_t> shape = {page.heads, page.pageTokens};
+    if (part == PageLayout::Keys)
+      shape.insert(shape.begin() + 1, page.keyDim);
+    else if (part == PageLayout::Values)
+      shape.push_back(page.valueDim);
+    SmallVector<int64_t> strides = {page.headBytes() / bytes, shape.back(), 1};
+    if (isScale)
+      strides.erase(strides.begin() + 1);
+    type = MemRefType::get(shape, element,
+                           StridedLayoutAttr::get(b.getContext(), 0, strides));
+  }
+  return rt::PageOp::create(b, type, step, sequence, pageIndex, layer,
+                            page.pageBytes(), page.layerBytes(),
+                            page.offsetBytes(part));
 }
 
 static std::string pageName(PageLayout page) {
-  return llvm::formatv("{0}_{1}x{2}_{3}_of_{4}_{5}",
-                       page.isLatent ? "latent" : "heads", page.heads,
-                       page.keyDim, page.valueDim, page.layers, page.pageTokens)
-      .str();
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  os << (page.isLatent ? "latent" : "heads") << '_' << page.heads << 'x'
+     << page.keyDim << '_' << page.valueDim << "_of_" << page.layers << '_'
+     << page.pageTokens;
+  if (!page.isF32())
+    os << '_' << page.element;
+  if (page.isInteger())
+    os << 'g' << page.group;
+  return text;
 }
 
+//===----------------------------------------------------------------------===//
+// Elements of the cache
+//===----------------------------------------------------------------------===//
+
+/// \p type, or a vector of it with the lanes of \p like.
+static Type typeLike(Type type, Value like) {
+  auto vector = dyn_cast<VectorType>(like.getType());
+  return vector ? Type(vector.clone(type)) : type;
+}
+
+/// \p stored, of an element of the cache, in f32; exact.
+static Value widen(KernelBuilder &b, Value stored) {
+  Type element = getElementTypeOrSelf(stored);
+  Type f32 = typeLike(b.getF32Type(), stored);
+  if (element.isF32())
+    return stored;
+  if (isa<FloatType>(element))
+    return arith::ExtFOp::create(b, f32, stored);
+  Value integer =
+      arith::ExtSIOp::create(b, typeLike(b.getI32Type(), stored), stored);
+  return arith::SIToFPOp::create(b, f32, integer);
+}
+
+/// \p x rounded to \p element, to nearest; an integer is x * \p inverse.
+static Value narrow(KernelBuilder &b, Value x, Type element, Value inverse) {
+  if (element.isF32())
+    return x;
+  Type type = x.getType();
+  if (element.isF16()) {
+    Value most = b.f32(65504, type), least = b.f32(-65504, type);
+    x = b.select(b.lessf(most, x), most, x);
+    x = b.select(b.lessf(x, least), least, x);
+    return arith::TruncFOp::create(b, typeLike(element, x), x);
+  }
+  Type i32 = typeLike(b.getI32Type(), x);
+  auto constant = [&](int32_t value) {
+    Value scalar = b.i32(value);
+    auto vector = dyn_cast<VectorType>(i32);
+    return vector ? b.broadcast(scalar, vector.getDimSize(0)) : scalar;
+  };
+  if (element.isBF16()) {
+    // An instruction for this takes subnormals for zeros.
+    Value bits = arith::BitcastOp::create(b, i32, x);
+    Value high = arith::ShRUIOp::create(b, bits, constant(16));
+    Value odd = arith::AndIOp::create(b, high, constant(1));
+    bits = b.add(b.add(bits, constant(0x7fff)), odd);
+    bits = arith::ShRUIOp::create(b, bits, constant(16));
+    bits = arith::TruncIOp::create(b, typeLike(b.getI16Type(), x), bits);
+    return arith::BitcastOp::create(b, typeLike(element, x), bits);
+  }
+  Value rounded = math::RoundEvenOp::create(b, b.mulf(x, inverse));
+  return arith::TruncIOp::create(b, typeLike(element, x),
+                                 arith::FPToSIOp::create(b, i32, rounded));
+}
+
+/// Asks for the line that holds element \p linear of head \p kvHead of \p part,
+/// or of a latent's page, where \p kvHead is null.
+static void prefetch(KernelBuilder &b, Value part, Value kvHead, Value linear) {
+  int64_t rank = cast<MemRefType>(part.getType()).getRank();
+  Values indices(rank, b.index(0));
+  if (kvHead)
+    indices.front() = kvHead;
+  indices.back() = linear;
+  memref::PrefetchOp::create(b, part, indices, /*isWrite=*/false,
+                             /*localityHint=*/3, /*isDataCache=*/true);
+}
+
+namespace {
+
+/// Puts one row of a step into the cache.
+class Append {
+public:
+  Append(KernelBuilder &b, PageLayout page, Value row)
+      : b(b), page(page), row(row) {}
+
+  /// Rounds columns [fromColumn, fromColumn + dim) of \p from. A column goes to
+  /// `to[prefix.., column + toColumn, suffix..]`, a scale to
+  /// `scales[scalePrefix.., number of its group]`; without groups of columns,
+  /// to `scales[scalePrefix..]`.
+  void copy(Value from, Value fromColumn, int64_t dim, Value to, Values prefix,
+            int64_t toColumn, Value suffix, Value scales, Values scalePrefix,
+            bool hasGroups) {
+    int64_t group = page.isInteger() ? page.group : dim;
+    int64_t lanes = KernelBuilder::lanesFor(group);
+    b.loop(b.index(0), b.index(dim), group, [&](Value begin) {
+      Value first = b.add(fromColumn, begin), inverse;
+      if (page.isInteger()) {
+        Value scale = scaleOf(from, first, group, lanes, inverse);
+        Values at = scalePrefix;
+        if (hasGroups)
+          at.push_back(b.add(b.div(begin, group), toColumn / group));
+        b.store(scale, scales, at);
+      }
+      // Where columns are not next to each other, they go one by one.
+      int64_t width = suffix ? 1 : lanes;
+      Value inverses =
+          inverse && width > 1 ? b.broadcast(inverse, width) : inverse;
+      b.loop(b.index(0), b.index(group), width, [&](Value i) {
+        Values source = {row, b.add(first, i)};
+        Value x = width > 1 ? b.loadVector(from, source, width)
+                            : b.load(from, source);
+        x = narrow(b, x, page.element, inverses);
+        Values target = prefix;
+        target.push_back(b.add(b.add(begin, i), toColumn));
+        if (suffix)
+          target.push_back(suffix);
+        if (width > 1)
+          b.storeVector(x, to, target);
+        else
+          b.store(x, to, target);
+      });
+    });
+  }
+
+private:
+  /// The scale of \p group columns, and its inverse.
+  Value scaleOf(Value from, Value first, int64_t group, int64_t lanes,
+                Value &inverse) {
+    Value largest = b.maxLane(
+        b.loop(b.index(0), b.index(group), lanes, b.f32(0, b.vectorType(lanes)),
+               [&](Value i, ValueRange most) {
+                 Value x = b.loadVector(from, {row, b.add(first, i)}, lanes);
+                 return Values{b.maxf(most[0], math::AbsFOp::create(b, x))};
+               })[0]);
+    // A subnormal scale has no finite inverse; its group counts as zeros.
+    Value quotient = b.divf(largest, b.f32(127));
+    Value isZero = b.lessf(quotient, b.f32(0x1p-126));
+    Value scale = b.select(isZero, b.f32(0), quotient);
+    inverse = b.select(isZero, b.f32(0), b.divf(b.f32(1), scale));
+    return scale;
+  }
+
+  KernelBuilder &b;
+  PageLayout page;
+  Value row;
+};
+
+} // namespace
+
 KernelOp KernelSet::appendCache(TypeRange types, PageLayout page) {
-  return get("append_cache_" + Twine(pageName(page)), types,
-             [&](KernelBuilder &b, KernelOp kernel) {
-               auto arguments = kernel.getKernelArguments();
-               Value positions = arguments[2], sequences = arguments[3],
-                     layer = arguments[4];
-               b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
-                 Value position = b.toIndex(b.load(positions, row));
-                 Value sequence = b.toIndex(b.load(sequences, row));
-                 Value pageIndex = b.div(position, page.pageTokens);
-                 Value token = b.rem(position, page.pageTokens);
-                 auto part = [&](bool isValue) {
-                   return pagePart(b, kernel.getStep(), sequence, pageIndex,
-                                   layer, page, isValue);
-                 };
-                 auto copy = [&](Value from, Value fromColumn, Value to,
-                                 Values prefix, int64_t toColumn, int64_t dim) {
-                   int64_t lanes = KernelBuilder::lanesFor(dim);
-                   b.loop(b.index(0), b.index(dim), lanes, [&](Value i) {
-                     Value source = fromColumn ? b.add(fromColumn, i) : i;
-                     Values target = prefix;
-                     target.push_back(b.add(i, toColumn));
-                     b.storeVector(b.loadVector(from, {row, source}, lanes), to,
-                                   target);
-                   });
-                 };
-                 if (page.isLatent) {
-                   Value keys = part(false);
-                   copy(arguments[0], Value(), keys, {token}, 0, page.valueDim);
-                   copy(arguments[1], Value(), keys, {token}, page.valueDim,
-                        page.keyDim - page.valueDim);
-                   return;
-                 }
-                 Value keys = part(false), values = part(true);
-                 b.loop(b.index(0), b.index(page.heads), 1, [&](Value head) {
-                   Value first = b.mul(head, page.keyDim);
-                   b.loop(b.index(0), b.index(page.keyDim), 1, [&](Value i) {
-                     b.store(b.load(arguments[0], {row, b.add(first, i)}), keys,
-                             {head, i, token});
-                   });
-                   copy(arguments[1], b.mul(head, page.valueDim), values,
-                        {head, token}, 0, page.valueDim);
-                 });
-               });
-             });
+  return get(
+      "append_cache_" + Twine(pageName(page)), types,
+      [&](KernelBuilder &b, KernelOp kernel) {
+        auto arguments = kernel.getKernelArguments();
+        Value positions = arguments[2], sequences = arguments[3],
+              layer = arguments[4];
+        b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+          Value position = b.toIndex(b.load(positions, row));
+          Value sequence = b.toIndex(b.load(sequences, row));
+          Value pageIndex = b.div(position, page.pageTokens);
+          Value token = b.rem(position, page.pageTokens);
+          auto part = [&](PageLayout::Part part) {
+            bool isScale = part == PageLayout::KeyScales ||
+                           part == PageLayout::ValueScales;
+            return isScale && !page.isInteger()
+                       ? Value()
+                       : pagePart(b, kernel.getStep(), sequence, pageIndex,
+                                  layer, page, part);
+          };
+          Append append(b, page, row);
+          Value keys = part(PageLayout::Keys);
+          Value keyScales = part(PageLayout::KeyScales);
+          if (page.isLatent) {
+            append.copy(arguments[0], b.index(0), page.valueDim, keys, {token},
+                        0, Value(), keyScales, {token}, /*hasGroups=*/true);
+            append.copy(arguments[1], b.index(0), page.keyDim - page.valueDim,
+                        keys, {token}, page.valueDim, Value(), keyScales,
+                        {token}, /*hasGroups=*/true);
+            return;
+          }
+          Value values = part(PageLayout::Values);
+          Value valueScales = part(PageLayout::ValueScales);
+          b.loop(b.index(0), b.index(page.heads), 1, [&](Value head) {
+            append.copy(arguments[0], b.mul(head, page.keyDim), page.keyDim,
+                        keys, {head}, 0, token, keyScales, {head, token},
+                        /*hasGroups=*/false);
+            append.copy(arguments[1], b.mul(head, page.valueDim), page.valueDim,
+                        values, {head, token}, 0, Value(), valueScales,
+                        {head, token}, /*hasGroups=*/false);
+          });
+        });
+      });
 }
 
 static Value maxIndex(KernelBuilder &b, Value x, Value y) {
@@ -240,7 +406,8 @@ protected:
   virtual void readQueries() = 0;
   /// Resets what a subclass keeps over a segment.
   virtual void beginSegment() = 0;
-  virtual void attendPage(Value pageIndex) = 0;
+  /// \p nextPage is the index of the page after it, or its own.
+  virtual void attendPage(Value pageIndex, Value nextPage) = 0;
   /// The sum of weights of a slot, in the segment.
   virtual Value totalOf(Value slot) = 0;
 
@@ -284,6 +451,10 @@ protected:
       b.storeVector(b.f32(value, b.vectorType(width)), memref, i);
     });
   }
+  Value partOf(Value pageIndex, PageLayout::Part part) {
+    Value sequence = b.toIndex(b.load(sequences, row));
+    return pagePart(b, step, sequence, pageIndex, layer, page, part);
+  }
   int64_t paddedSlots() const {
     return roundUp(plan.slots, KernelBuilder::maxLanes);
   }
@@ -296,8 +467,8 @@ protected:
   double scale;
   int64_t lanes;
   Value step;
-  // Of the block; the first page of its windows.
-  Value row, rows, group, slots, windowPage;
+  // Of the block; the most tokens that one sees, the first page of windows.
+  Value row, rows, group, slots, mostSeen, windowPage;
   // Per slot.
   Value sums, corrections, counts, starts, maxima, mergedMaxima, mergedTotals;
 };
@@ -313,6 +484,11 @@ public:
     scores = b.stack({plan.slots, page.pageTokens}, b.getF32Type());
     totals = b.stack({plan.slots, KernelBuilder::maxLanes}, b.getF32Type());
     newMaxima = b.stack(paddedSlots(), b.getF32Type());
+    if (!page.isF32() && plan.slots >= fewSlots) {
+      Type f32 = b.getF32Type();
+      wideKeys = b.stack({1, page.keyDim, page.pageTokens}, f32);
+      wideValues = b.stack({1, page.pageTokens, page.valueDim}, f32);
+    }
     fill(newMaxima, paddedSlots(), lowest);
   }
 
@@ -321,23 +497,36 @@ public:
 protected:
   void readQueries() override;
   void beginSegment() override;
-  void attendPage(Value pageIndex) override;
+  void attendPage(Value pageIndex, Value nextPage) override;
   Value totalOf(Value slot) override {
     return b.sumLanes(
         b.loadVector(totals, {slot, b.index(0)}, KernelBuilder::maxLanes));
   }
 
 private:
-  void score(Value keys, Value kvHead, Value seen);
+  /// A part of a page of which a head is read, and what is asked for meanwhile.
+  struct Source {
+    Value part, head, next, kvHead;
+    ArrayRef<int64_t> tileSizes;
+  };
+  void score(const Source &keys, Value seen);
   void weigh();
-  void addValues(Value values, Value kvHead, Value seen);
-  /// Slots that are computed at a time.
-  ArrayRef<int64_t> tileSizes() const {
+  void addValues(const Source &values, Value seen);
+  /// Writes a head of \p source, `[outer, inner]`, to \p to in f32.
+  void widenPart(const Source &source, Value to, int64_t outer, int64_t inner);
+  /// Asks for as much of what is next as `bytes` from element `linear` on.
+  void prefetchNext(const Source &source, Value linear, int64_t count);
+  /// Slots that are computed at a time, of many or of few.
+  ArrayRef<int64_t> tileSizes(bool isFew = false) const {
     static constexpr int64_t wide[] = {8, 4, 1}, narrow[] = {2, 1};
-    return isWide() ? ArrayRef(wide) : ArrayRef(narrow);
+    if (!isWide())
+      return narrow;
+    return isFew ? ArrayRef(wide).drop_front() : ArrayRef(wide);
   }
 
-  Value query, scores, totals, newMaxima;
+  Value query, scores, totals, newMaxima, wideKeys, wideValues;
+  /// Of the page: scales of keys and values, for 8 bits.
+  Value keyScales, valueScales, kvHeadOfPage;
 };
 
 /// Lanes are heads: latents are shared by all, and are their own values.
@@ -351,6 +540,8 @@ public:
     query = b.stack({plan.blockRows, page.keyDim, heads}, b.getF32Type());
     scores = b.stack({page.pageTokens, heads}, b.getF32Type());
     totals = b.stack(paddedSlots(), b.getF32Type());
+    if (!page.isF32())
+      wide = b.stack({page.pageTokens, page.keyDim}, b.getF32Type());
   }
 
   Value queries, ropeQueries;
@@ -358,14 +549,17 @@ public:
 protected:
   void readQueries() override;
   void beginSegment() override;
-  void attendPage(Value pageIndex) override;
+  void attendPage(Value pageIndex, Value nextPage) override;
   Value totalOf(Value slot) override { return b.load(totals, slot); }
 
 private:
-  void attendRow(Value rowInBlock, Value pageIndex, Value seen, Value count);
+  /// Writes the first \p tokens of a page to `wide`, in f32.
+  void widenPage(Value latents, Value scales, Value tokens);
+  void attendRow(Value rowInBlock, Value latents, Value nextLatents, Value seen,
+                 Value count);
 
   int64_t heads, ropeStride;
-  Value query, scores, totals;
+  Value query, scores, totals, wide;
 };
 
 } // namespace
@@ -403,15 +597,13 @@ void Attention::attendBlocks(KernelOp kernel, Value allRows, Value blockRows) {
     Value block = b.sub(b.sub(blocks, b.index(1)), b.rem(item, blocks));
     Value first = b.mul(block, blockRows);
     Value last = b.min(b.add(first, blockRows), allRows);
-    Value stride = blockRows;
-    if (!page.isLatent) {
-      // Rows of several sequences share nothing, and come one by one.
-      Value sequence = b.load(sequences, first);
-      stride = b.loop(first, last, 1, stride, [&](Value i, ValueRange carried) {
-        Value same = b.equal(sequence, b.load(sequences, i));
-        return Values{b.select(same, carried[0], b.index(1))};
-      })[0];
-    }
+    // Rows of several sequences share nothing, and come one by one.
+    Value sequence = b.load(sequences, first);
+    Value stride =
+        b.loop(first, last, 1, blockRows, [&](Value i, ValueRange carried) {
+          Value same = b.equal(sequence, b.load(sequences, i));
+          return Values{b.select(same, carried[0], b.index(1))};
+        })[0];
     b.loop(first, last, stride, [&](Value i) {
       row = i;
       rows = b.min(stride, b.sub(last, i));
@@ -451,7 +643,8 @@ void Attention::attend() {
   if (plan.isWindowed())
     windowPage = b.div(bounds[1], page.pageTokens);
   readQueries();
-  Value pages = b.div(b.add(bounds[0], page.pageTokens - 1), page.pageTokens);
+  mostSeen = bounds[0];
+  Value pages = b.div(b.add(mostSeen, page.pageTokens - 1), page.pageTokens);
   if (!plan.segments) {
     attendSegment(b.index(0), pages);
     return finish(/*isMerged=*/false);
@@ -477,7 +670,10 @@ void Attention::attendSegment(Value firstPage, Value lastPage) {
   });
   beginSegment();
   Reach pages(b, firstPage, lastPage, plan.sinkPages, windowPage);
-  b.loop(b.index(0), pages.count, 1, [&](Value i) { attendPage(pages.at(i)); });
+  Value last = b.sub(pages.count, b.index(1));
+  b.loop(b.index(0), pages.count, 1, [&](Value i) {
+    attendPage(pages.at(i), pages.at(b.min(b.add(i, 1), last)));
+  });
 }
 
 /// Adds a segment of one slot to those before it. \p merged are a running
@@ -561,6 +757,7 @@ void Attention::attendSegments(KernelOp kernel, Value partials, Value stats) {
     rows = b.index(1);
     slots = b.index(plan.groupHeads);
     Value context = b.add(b.toIndex(b.load(positions, row)), 1);
+    mostSeen = context;
     Value pages = b.div(b.add(context, page.pageTokens - 1), page.pageTokens);
     if (plan.isWindowed())
       windowPage = b.div(startOf(context), page.pageTokens);
@@ -612,71 +809,129 @@ void HeadsAttention::beginSegment() {
   });
 }
 
-void HeadsAttention::attendPage(Value pageIndex) {
-  Value sequence = b.toIndex(b.load(sequences, row));
-  Value keys = pagePart(b, step, sequence, pageIndex, layer, page,
-                        /*isValue=*/false);
-  Value values = pagePart(b, step, sequence, pageIndex, layer, page,
-                          /*isValue=*/true);
+void HeadsAttention::attendPage(Value pageIndex, Value nextPage) {
   Value kvHead = b.div(b.mul(group, plan.groupHeads),
                        plan.groups * plan.groupHeads / page.heads);
   Value seen = b.mul(pageIndex, page.pageTokens);
-  score(keys, kvHead, seen);
-  weigh();
-  addValues(values, kvHead, seen);
+  Value keysPart = partOf(pageIndex, PageLayout::Keys);
+  Value valuesPart = partOf(pageIndex, PageLayout::Values);
+  Value nextKeys = partOf(nextPage, PageLayout::Keys);
+  if (page.isInteger()) {
+    keyScales = partOf(pageIndex, PageLayout::KeyScales);
+    valueScales = partOf(pageIndex, PageLayout::ValueScales);
+    kvHeadOfPage = kvHead;
+  }
+  // While keys are read, their values are asked for, and then the keys that
+  // come next: hardware stops at the end of each.
+  Source keys = {keysPart, kvHead, valuesPart, kvHead, tileSizes()};
+  Source values = {valuesPart, kvHead, nextKeys, kvHead, tileSizes()};
+  auto attendParts = [&] {
+    score(keys, seen);
+    weigh();
+    addValues(values, seen);
+  };
+  if (page.isF32())
+    return attendParts();
+  if (!wideKeys) {
+    keys.tileSizes = values.tileSizes = tileSizes(/*isFew=*/true);
+    return attendParts();
+  }
+  // Each slot would widen the page again.
+  Value isFew = b.less(slots, b.index(fewSlots));
+  b.when(isFew, [&] {
+    keys.tileSizes = values.tileSizes = tileSizes(/*isFew=*/true);
+    attendParts();
+  });
+  b.when(b.less(b.index(fewSlots - 1), slots), [&] {
+    widenPart(keys, wideKeys, page.keyDim, page.pageTokens);
+    widenPart(values, wideValues, page.pageTokens, page.valueDim);
+    Value zero = b.index(0);
+    keys = {wideKeys, zero, Value(), Value(), tileSizes()};
+    values = {wideValues, zero, Value(), Value(), tileSizes()};
+    attendParts();
+  });
+}
+
+void HeadsAttention::prefetchNext(const Source &source, Value linear,
+                                  int64_t count) {
+  if (!source.next)
+    return;
+  for (int64_t i = 0; i < count; i += lineBytes / page.elementBytes())
+    prefetch(b, source.next, source.kvHead, b.add(linear, i));
+}
+
+void HeadsAttention::widenPart(const Source &source, Value to, int64_t outer,
+                               int64_t inner) {
+  int64_t width = KernelBuilder::lanesFor(inner);
+  b.loop(b.index(0), b.index(outer), 1, [&](Value i) {
+    prefetchNext(source, b.mul(i, inner), inner);
+    b.loop(b.index(0), b.index(inner), width, [&](Value j) {
+      Value stored = b.loadVector(source.part, {source.head, i, j}, width);
+      b.storeVector(widen(b, stored), to, {b.index(0), i, j});
+    });
+  });
 }
 
 /// Scores of all tokens of the page; those that a slot does not see yet have
 /// the lowest.
-void HeadsAttention::score(Value keys, Value kvHead, Value seen) {
+void HeadsAttention::score(const Source &keys, Value seen) {
   constexpr int64_t width = KernelBuilder::maxLanes;
   int64_t vectors = page.pageTokens % (2 * width) == 0 ? 2 : 1;
   VectorType vector = b.vectorType(width);
-  tiled(slots, tileSizes(), [&](Value first, int64_t size) {
-    b.loop(b.index(0), b.index(page.pageTokens), vectors * width,
-           [&](Value token) {
-             int64_t unrolled = size > 2 ? 1 : largestDivisor(page.keyDim, 4);
-             Values dots(size * vectors, b.f32(0, vector));
-             dots = b.loop(
-                 b.index(0), b.index(page.keyDim), unrolled, dots,
-                 [&](Value column, ValueRange carried) {
-                   Values next(carried);
-                   for (int64_t u = 0; u < unrolled; ++u) {
-                     Value at = b.add(column, u);
-                     Values keyLanes;
-                     for (int64_t v = 0; v < vectors; ++v)
-                       keyLanes.push_back(b.loadVector(
-                           keys, {kvHead, at, b.add(token, v * width)}, width));
-                     for (int64_t s = 0; s < size; ++s) {
-                       Value q = b.broadcast(
-                           b.load(query, {b.add(first, s), at}), width);
-                       for (int64_t v = 0; v < vectors; ++v) {
-                         Value &dot = next[s * vectors + v];
-                         dot = b.fma(q, keyLanes[v], dot);
-                       }
-                     }
-                   }
-                   return next;
-                 });
-             for (int64_t s = 0; s < size; ++s) {
-               Value slot = b.add(first, s);
-               Value count = b.broadcast(b.load(counts, slot), width);
-               for (int64_t v = 0; v < vectors; ++v) {
-                 Value column = b.add(token, v * width);
-                 Value lane =
-                     b.add(b.broadcast(b.toI32(b.add(seen, column)), width),
-                           b.laneNumbers(width));
-                 Value score =
-                     b.mulf(dots[s * vectors + v], b.f32(scale, vector));
-                 score = b.select(b.less(lane, count), score,
-                                  b.f32(lowest, vector));
-                 if (plan.isWindowed())
-                   score = maskWindow(score, lane,
-                                      b.broadcast(b.load(starts, slot), width));
-                 b.storeVector(score, scores, {slot, column});
-               }
-             }
-           });
+  tiled(slots, keys.tileSizes, [&](Value first, int64_t size) {
+    b.loop(
+        b.index(0), b.index(page.pageTokens), vectors * width,
+        [&](Value token) {
+          int64_t unrolled = size > 2 ? 1 : largestDivisor(page.keyDim, 4);
+          Values dots(size * vectors, b.f32(0, vector));
+          dots = b.loop(
+              b.index(0), b.index(page.keyDim), unrolled, dots,
+              [&](Value column, ValueRange carried) {
+                Values next(carried);
+                for (int64_t u = 0; u < unrolled; ++u) {
+                  Value at = b.add(column, u);
+                  prefetchNext(keys, b.add(b.mul(at, page.pageTokens), token),
+                               vectors * width);
+                  Values keyLanes;
+                  for (int64_t v = 0; v < vectors; ++v) {
+                    Values lane = {keys.head, at, b.add(token, v * width)};
+                    keyLanes.push_back(
+                        widen(b, b.loadVector(keys.part, lane, width)));
+                  }
+                  for (int64_t s = 0; s < size; ++s) {
+                    Value q = b.broadcast(b.load(query, {b.add(first, s), at}),
+                                          width);
+                    for (int64_t v = 0; v < vectors; ++v) {
+                      Value &dot = next[s * vectors + v];
+                      dot = b.fma(q, keyLanes[v], dot);
+                    }
+                  }
+                }
+                return next;
+              });
+          for (int64_t s = 0; s < size; ++s) {
+            Value slot = b.add(first, s);
+            Value count = b.broadcast(b.load(counts, slot), width);
+            for (int64_t v = 0; v < vectors; ++v) {
+              Value column = b.add(token, v * width);
+              Value lane =
+                  b.add(b.broadcast(b.toI32(b.add(seen, column)), width),
+                        b.laneNumbers(width));
+              Value score = b.mulf(dots[s * vectors + v], b.f32(scale, vector));
+              if (page.isInteger()) {
+                Values scaleLanes = {kvHeadOfPage, column};
+                score =
+                    b.mulf(score, b.loadVector(keyScales, scaleLanes, width));
+              }
+              score =
+                  b.select(b.less(lane, count), score, b.f32(lowest, vector));
+              if (plan.isWindowed())
+                score = maskWindow(score, lane,
+                                   b.broadcast(b.load(starts, slot), width));
+              b.storeVector(score, scores, {slot, column});
+            }
+          }
+        });
   });
 }
 
@@ -706,15 +961,19 @@ void HeadsAttention::weigh() {
     for (int64_t v = 0; v < vectors; ++v) {
       Value x = b.loadVector(scores, at(slot, v), width);
       x = b.exp(b.subf(x, maximum));
-      b.storeVector(x, scores, at(slot, v));
       total = b.addf(total, x);
+      // Values are integers: their weights take the scales.
+      if (page.isInteger())
+        x = b.mulf(x, b.loadVector(valueScales,
+                                   {kvHeadOfPage, b.index(v * width)}, width));
+      b.storeVector(x, scores, at(slot, v));
     }
     b.storeVector(total, totals, {slot, b.index(0)});
   });
 }
 
-void HeadsAttention::addValues(Value values, Value kvHead, Value seen) {
-  tiled(slots, tileSizes(), [&](Value first, int64_t size) {
+void HeadsAttention::addValues(const Source &values, Value seen) {
+  tiled(slots, values.tileSizes, [&](Value first, int64_t size) {
     Values valid;
     for (int64_t s = 0; s < size; ++s)
       valid.push_back(validIn(countOf(b.add(first, s)), seen));
@@ -737,9 +996,12 @@ void HeadsAttention::addValues(Value values, Value kvHead, Value seen) {
       }
       auto add = [&](Value token, ValueRange carried, bool masked) {
         Values next(carried), loaded;
-        for (int64_t v = 0; v < vectors; ++v)
-          loaded.push_back(b.loadVector(
-              values, {kvHead, token, b.add(column, v * lanes)}, lanes));
+        prefetchNext(values, b.add(b.mul(token, page.valueDim), column),
+                     vectors * lanes);
+        for (int64_t v = 0; v < vectors; ++v) {
+          Values at = {values.head, token, b.add(column, v * lanes)};
+          loaded.push_back(widen(b, b.loadVector(values.part, at, lanes)));
+        }
         for (int64_t s = 0; s < size; ++s) {
           Value p =
               b.broadcast(b.load(scores, {b.add(first, s), token}), lanes);
@@ -792,26 +1054,50 @@ void LatentAttention::readQueries() {
 
 void LatentAttention::beginSegment() { fill(totals, paddedSlots(), 0); }
 
-void LatentAttention::attendPage(Value pageIndex) {
+void LatentAttention::widenPage(Value latents, Value scales, Value tokens) {
+  int64_t group = page.isInteger() ? page.group : page.keyDim;
+  int64_t width = KernelBuilder::lanesFor(group);
+  b.loop(b.index(0), tokens, 1, [&](Value token) {
+    b.loop(b.index(0), b.index(page.keyDim), group, [&](Value first) {
+      Value scale;
+      if (page.isInteger())
+        scale =
+            b.broadcast(b.load(scales, {token, b.div(first, group)}), width);
+      b.loop(b.index(0), b.index(group), width, [&](Value i) {
+        Values at = {token, b.add(first, i)};
+        Value x = widen(b, b.loadVector(latents, at, width));
+        b.storeVector(scale ? b.mulf(x, scale) : x, wide, at);
+      });
+    });
+  });
+}
+
+void LatentAttention::attendPage(Value pageIndex, Value nextPage) {
   Value seen = b.mul(pageIndex, page.pageTokens);
+  Value latents = partOf(pageIndex, PageLayout::Keys);
+  Value nextLatents = partOf(nextPage, PageLayout::Keys);
+  if (wide) {
+    Value scales;
+    if (page.isInteger())
+      scales = partOf(pageIndex, PageLayout::KeyScales);
+    widenPage(latents, scales, validIn(mostSeen, seen));
+    latents = wide;
+  }
   b.loop(b.index(0), rows, 1, [&](Value rowInBlock) {
     Value count = countOf(b.mul(rowInBlock, heads));
     Value isSeen = b.less(seen, count);
     if (plan.isWindowed()) {
-      // Rows of other sequences may not have the page any more.
       Value inWindow = b.less(startOf(count), b.add(seen, page.pageTokens));
       Value inSink = b.less(pageIndex, b.index(plan.sinkPages));
       isSeen = b.select(inSink, isSeen, b.select(inWindow, isSeen, inWindow));
     }
-    b.when(isSeen, [&] { attendRow(rowInBlock, pageIndex, seen, count); });
+    b.when(isSeen,
+           [&] { attendRow(rowInBlock, latents, nextLatents, seen, count); });
   });
 }
 
-void LatentAttention::attendRow(Value rowInBlock, Value pageIndex, Value seen,
-                                Value count) {
-  Value sequence = b.toIndex(b.load(sequences, b.add(row, rowInBlock)));
-  Value latents = pagePart(b, step, sequence, pageIndex, layer, page,
-                           /*isValue=*/false);
+void LatentAttention::attendRow(Value rowInBlock, Value latents,
+                                Value nextLatents, Value seen, Value count) {
   Value valid = validIn(count, seen);
   Value firstSlot = b.mul(rowInBlock, heads);
   VectorType vector = b.vectorType(heads);
@@ -828,6 +1114,9 @@ void LatentAttention::attendRow(Value rowInBlock, Value pageIndex, Value seen,
             [&](Value column, ValueRange carried) {
               Value q =
                   b.loadVector(query, {rowInBlock, column, b.index(0)}, heads);
+              // What comes next, as fast as this is read.
+              prefetch(b, nextLatents, Value(),
+                       b.add(b.mul(first, page.keyDim), b.mul(column, some)));
               Values next;
               for (int64_t t = 0; t < some; ++t) {
                 Value k = b.load(latents, {b.add(first, t), column});

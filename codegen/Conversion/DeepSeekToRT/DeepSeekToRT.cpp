@@ -275,8 +275,12 @@ LogicalResult FunctionConverter::convertArguments(bool isEntry) {
   for (BlockArgument argument : from.getArguments()) {
     Type type = argument.getType(), newType;
     if (auto cache = dyn_cast<KVCacheType>(type)) {
-      if (!cache.getElement().isF32())
-        return from.emitOpError("expects a cache of f32 to lower, but got ")
+      // A key and a value have one scale each in their kernels.
+      if (cache.getKind() == CacheKind::Heads && cache.getGroup() &&
+          (cache.getGroup() != cache.getKeyDim() ||
+           cache.getGroup() != cache.getValueDim()))
+        return from.emitOpError("expects a cache whose group is key_dim and "
+                                "value_dim to lower, but got ")
                << cache;
       program.pageBytes =
           PageLayout::get(cache, program.options.pageTokens).pageBytes();

@@ -19,19 +19,38 @@ PageLayout PageLayout::get(deepseek::KVCacheType cache, int64_t pageTokens) {
           cache.getKeyDim(),
           cache.getValueDim(),
           cache.getKind() == deepseek::CacheKind::Latent,
-          cache.getLayers()};
+          cache.getLayers(),
+          cache.getElement(),
+          cache.getGroup()};
 }
 
-int64_t PageLayout::valueOffsetBytes() const {
-  return roundUp(heads * pageTokens * keyDim * 4, rt::alignmentBytes);
+int64_t PageLayout::elementBytes() const {
+  return element.getIntOrFloatBitWidth() / 8;
 }
 
-int64_t PageLayout::layerBytes() const {
+int64_t PageLayout::partBytes(Part part) const {
+  bool isValue = part == Values || part == ValueScales;
   // The values of a latent are part of its key.
-  if (isLatent)
-    return valueOffsetBytes();
-  return valueOffsetBytes() +
-         roundUp(heads * pageTokens * valueDim * 4, rt::alignmentBytes);
+  if (isValue && isLatent)
+    return 0;
+  int64_t columns = isValue ? valueDim : keyDim;
+  int64_t bytes = elementBytes();
+  if (part == KeyScales || part == ValueScales) {
+    columns = isInteger() ? columns / group : 0;
+    bytes = sizeof(float);
+  }
+  return roundUp(pageTokens * columns * bytes, rt::alignmentBytes);
+}
+
+int64_t PageLayout::offsetBytes(Part part) const {
+  int64_t offset = 0;
+  for (Part before : {Keys, KeyScales, Values})
+    offset += before < part ? partBytes(before) : 0;
+  return offset;
+}
+
+int64_t PageLayout::headBytes() const {
+  return offsetBytes(ValueScales) + partBytes(ValueScales);
 }
 
 MemRefType hadal::rowsType(MLIRContext *context, int64_t columns,

@@ -30,18 +30,29 @@ struct KernelOptions {
   DotProductKind dotProduct = DotProductKind::Generic;
 };
 
-/// Where one layer's keys and values are in a KV page: keys
-/// [heads, key_dim, tokens], then values [heads, tokens, value_dim]; or latents
-/// [tokens, key_dim].
+/// Where one layer's keys and values are in a KV page: one head after the
+/// other, keys [key_dim, tokens] and values [tokens, value_dim] of each; or
+/// latents [tokens, key_dim]. Elements of 8 bits have a scale a token of each
+/// key and each value, or scales [tokens, groups] of the latents.
 struct PageLayout {
+  /// In the order in which they are stored. Latents are keys.
+  enum Part { Keys, KeyScales, Values, ValueScales };
+
   int64_t pageTokens, heads, keyDim, valueDim;
   bool isLatent;
   int64_t layers;
+  mlir::Type element;
+  int64_t group;
 
   static PageLayout get(deepseek::KVCacheType cache, int64_t pageTokens);
-  /// Byte offset of the values within a layer's part of a page.
-  int64_t valueOffsetBytes() const;
-  int64_t layerBytes() const;
+  bool isInteger() const { return group != 0; }
+  bool isF32() const { return element.isF32(); }
+  int64_t elementBytes() const;
+  int64_t partBytes(Part part) const;
+  /// Byte offset of a part of head 0 within a layer's part of a page.
+  int64_t offsetBytes(Part part) const;
+  int64_t headBytes() const;
+  int64_t layerBytes() const { return headBytes() * heads; }
   int64_t pageBytes() const { return layerBytes() * layers; }
 };
 

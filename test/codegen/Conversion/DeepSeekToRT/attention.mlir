@@ -43,24 +43,23 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 
 // CHECK-LABEL: rt.kernel @append_cache_heads_2x64_32
 // CHECK:         %[[TOKEN:[^ ]+]] = arith.remui
-// CHECK:         rt.page {{.+}} : memref<2x64x32xf32>
-// CHECK:         rt.page {{.+}} : memref<2x32x32xf32>
+// CHECK:         rt.page {{.+}} : memref<2x64x32xf32, strided<[3072, 32, 1]>>
+// CHECK:         rt.page {{.+}} : memref<2x32x32xf32, strided<[3072, 32, 1]>>
 // CHECK:         scf.for %[[HEAD:[^ ]+]] =
-// CHECK:           scf.for %[[COLUMN:[^ ]+]] =
-// CHECK:             memref.store %{{.+}}, %{{.+}}[%[[HEAD]], %[[COLUMN]], %[[TOKEN]]] : memref<2x64x32xf32>
+// CHECK:             memref.store %{{.+}}, %{{.+}}[%[[HEAD]], %{{.+}}, %[[TOKEN]]] : memref<2x64x32xf32, strided<[3072, 32, 1]>>
 
 // Eight slots at a time, or two with eight registers: sixteen tokens in a
 // vector are scored, column by column.
 
 // CHECK-LABEL: rt.kernel @attention_4_heads
-// CHECK:         %[[KEYS:.+]] = rt.page {{.+}} : memref<2x64x32xf32>
-// CHECK:         %[[VALUES:.+]] = rt.page {{.+}} : memref<2x32x32xf32>
+// CHECK:         %[[KEYS:.+]] = rt.page {{.+}} : memref<2x64x32xf32, strided<[3072, 32, 1]>>
+// CHECK:         %[[VALUES:.+]] = rt.page {{.+}} : memref<2x32x32xf32, strided<[3072, 32, 1]>>
 // WIDE:          scf.for %{{.+}} step %c8
 // NARROW:        scf.for %{{.+}} step %c2
 // CHECK:           scf.for %[[TOKEN:[^ ]+]] =
 // WIDE:              %{{.+}}:16 = scf.for %[[COLUMN:[^ ]+]] =
 // NARROW:            %{{.+}}:4 = scf.for %[[COLUMN:[^ ]+]] =
-// CHECK:               %[[K:.+]] = vector.load %[[KEYS]][%{{.+}}, %[[COLUMN]], %[[TOKEN]]] : memref<2x64x32xf32>, vector<16xf32>
+// CHECK:               %[[K:.+]] = vector.load %[[KEYS]][%{{.+}}, %[[COLUMN]], %[[TOKEN]]] : memref<2x64x32xf32, strided<[3072, 32, 1]>>, vector<16xf32>
 // CHECK:               vector.load %[[KEYS]]
 // CHECK:               %[[Q:.+]] = vector.broadcast %{{.+}} : f32 to vector<16xf32>
 // CHECK:               math.fma %[[Q]], %[[K]],
