@@ -612,14 +612,14 @@ public:
     };
     Type i32 = builder.getI32Type(), i64 = builder.getI64Type();
     SmallVector<Type> types = {i32, i32, pointer, pointer, hashType};
-    types.append(9, i64);
+    types.append(11, i64);
     types.push_back(pointer);
     // No padding: LLVM lays this out as C does.
     static_assert(offsetof(hadal_rt_model_t, name) == 8 &&
                   offsetof(hadal_rt_model_t, layout_hash) == 24 &&
                   offsetof(hadal_rt_model_t, weights_bytes) == 40 &&
-                  offsetof(hadal_rt_model_t, step) == 40 + 9 * 8 &&
-                  sizeof(hadal_rt_model_t) == 40 + 10 * 8);
+                  offsetof(hadal_rt_model_t, step) == 40 + 11 * 8 &&
+                  sizeof(hadal_rt_model_t) == 40 + 12 * 8);
     auto type = LLVM::LLVMStructType::getLiteral(builder.getContext(), types);
     auto model = LLVM::GlobalOp::create(builder, type, /*isConstant=*/true,
                                         LLVM::Linkage::External, symbol,
@@ -641,6 +641,8 @@ public:
           number(i64, program.getPageBytes()),
           number(i64, program.getArenaPerToken()),
           number(i64, program.getArenaFixed()),
+          number(i64, program.getWindowTokens()),
+          number(i64, program.getSinkTokens()),
           LLVM::AddressOfOp::create(builder, pointer, program.getEntry())};
     });
     program.erase();

@@ -170,7 +170,14 @@ struct ModelReport {
   std::vector<DispatchReport> dispatches;
   /// If it is set, the report predicts the speed of this machine.
   std::optional<Machine> machine;
+  /// Where every layer has a window: tokens that a token sees, itself included,
+  /// at most, and of the first ones. 0: it sees all.
+  int64_t windowTokens = 0, sinkTokens = 0;
 
+  /// Tokens that the one after \p position others sees, itself included.
+  int64_t seenTokens(int64_t position) const;
+  /// Most KV pages that a sequence holds, with steps of \p tokens.
+  int64_t pagesOfSequence(int64_t tokens) const;
   /// FLOPs of one token after \p position others, and of \p tokens at once.
   int64_t decodeFlops(int64_t position) const;
   int64_t prefillFlops(int64_t tokens) const;

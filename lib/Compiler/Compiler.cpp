@@ -491,6 +491,9 @@ absl::Status Compilation::writeHeader(const std::string &path) {
            {"PAGE_BYTES", program.getPageBytes(), "all layers"},
            {"ARENA_BYTES_PER_TOKEN", program.getArenaPerToken(), nullptr},
            {"ARENA_BYTES_FIXED", program.getArenaFixed(), nullptr},
+           {"WINDOW_TOKENS", program.getWindowTokens(),
+            "latest tokens that a token sees, 0: all"},
+           {"SINK_TOKENS", program.getSinkTokens(), "first ones, too"},
            {"WEIGHTS_BYTES", program.getWeightsBytes(),
             "of section \"weights\""}}) {
     os << "#define " << macro << "_" << constant << " INT64_C(" << value << ")";

@@ -137,6 +137,15 @@ static llvm::json::Object makeTolerance(const ManifestInput &input) {
   return llvm::json::Object{{"logits", nullptr}, {"lossy", std::move(lossy)}};
 }
 
+/// How many pages a sequence holds at most.
+static const char *getPagesFormula(const ModelReport &report) {
+  if (!report.windowTokens)
+    return "ceil(context_tokens / page_tokens)";
+  return "min(ceil(context_tokens / page_tokens), ceil(sink_tokens / "
+         "page_tokens) + ceil((window_tokens + step_tokens - 2) / page_tokens) "
+         "+ 1)";
+}
+
 static llvm::json::Value makeWindow(const CompileOptions &options) {
   if (!options.window)
     return nullptr;
@@ -221,6 +230,9 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
                           {"arena_fixed", report.arenaFixed},
                           {"page_bytes", report.pageBytes},
                           {"page_tokens", report.pageTokens},
+                          {"pages", getPagesFormula(report)},
+                          {"window_tokens", report.windowTokens},
+                          {"sink_tokens", report.sinkTokens},
                           {"context_tokens", report.contextTokens},
                           {"weights_bytes", report.weightsBytes}}},
       {"layout_hash", program.getLayoutHash()},

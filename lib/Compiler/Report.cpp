@@ -274,6 +274,12 @@ void hadal::countModel(ModuleOp module, ModelReport &report) {
   report.contextTokens = int64_t(model.getContextLength());
   report.layers.clear();
   report.headFlops = 0;
+  report.windowTokens = report.sinkTokens = 0;
+  if (WindowAttr window = getCommonWindow(module);
+      window && window.getTokens() < report.contextTokens) {
+    report.windowTokens = window.getTokens();
+    report.sinkTokens = window.getSink();
+  }
   Counter(module, report).run(model);
 }
 
@@ -291,17 +297,34 @@ void hadal::addMemory(ModuleOp module, ModelReport &report) {
 // Numbers worked out
 //===----------------------------------------------------------------------===//
 
+int64_t ModelReport::seenTokens(int64_t position) const {
+  return windowTokens ? std::min(position + 1, windowTokens + sinkTokens)
+                      : position + 1;
+}
+
+int64_t ModelReport::pagesOfSequence(int64_t tokens) const {
+  int64_t pages = ceilDiv(contextTokens, pageTokens);
+  if (!windowTokens)
+    return pages;
+  // As the runtime plans it: see makePlan() of runtime/src/Session.cpp.
+  return std::min(pages, ceilDiv(sinkTokens, pageTokens) + 1 +
+                             ceilDiv(windowTokens + tokens - 2, pageTokens));
+}
+
 int64_t ModelReport::decodeFlops(int64_t position) const {
-  return total.flopsPerToken + total.attentionFlops * (position + 1);
+  return total.flopsPerToken + total.attentionFlops * seenTokens(position);
 }
 
 int64_t ModelReport::prefillFlops(int64_t tokens) const {
+  // Tokens that see all before them.
+  int64_t full = std::min(tokens, seenTokens(tokens));
   return (total.flopsPerToken - headFlops) * tokens + headFlops +
-         total.attentionFlops * (tokens * (tokens + 1) / 2);
+         total.attentionFlops *
+             (full * (full + 1) / 2 + (tokens - full) * seenTokens(tokens));
 }
 
 int64_t ModelReport::decodeBytes(int64_t position) const {
-  return total.activeBytes + kvBytesPerToken * position;
+  return total.activeBytes + kvBytesPerToken * (seenTokens(position) - 1);
 }
 
 int64_t ModelReport::prefillBytes(int64_t tokens) const {
@@ -317,7 +340,7 @@ int64_t ModelReport::peakBytes(int64_t tokens) const {
   if (!pageTokens)
     return 0;
   return arenaPerToken * tokens + arenaFixed +
-         maxBatch * ceilDiv(contextTokens, pageTokens) * pageBytes;
+         maxBatch * pagesOfSequence(tokens) * pageBytes;
 }
 
 //===----------------------------------------------------------------------===//
@@ -376,6 +399,13 @@ std::string ModelReport::toText() const {
                         "page of {3} tokens of a sequence.\n",
                         arenaPerToken, arenaFixed, pageBytes, pageTokens)
               .str();
+    if (windowTokens)
+      os << llvm::formatv("A token sees the {0} latest tokens and the first "
+                          "{1}: a sequence holds\n{2} + ceil(({0} + t - 2) / "
+                          "{3}) + 1 pages at most.\n",
+                          windowTokens, sinkTokens,
+                          ceilDiv(sinkTokens, pageTokens), pageTokens)
+                .str();
     os << llvm::formatv("At t = {0}, context {1}, {2} sequence{3}: {4}B\n",
                         reportTokens, contextTokens, maxBatch,
                         maxBatch == 1 ? "" : "s",
@@ -461,6 +491,9 @@ std::string ModelReport::toJSON() const {
         {"page_bytes", pageBytes},
         {"arena_bytes_per_token", arenaPerToken},
         {"arena_bytes_fixed", arenaFixed},
+        {"window_tokens", windowTokens},
+        {"sink_tokens", sinkTokens},
+        {"pages_of_sequence_for_steps_of_512", pagesOfSequence(reportTokens)},
         {"peak_bytes_for_steps_of_512", peakBytes(reportTokens)}};
   if (machine)
     object["prediction"] = predictJSON(*this);

@@ -25,6 +25,8 @@ struct Plan {
   int64_t maxSequences;
   int64_t pages;
   int64_t pageTableStride;
+  /// Of a model with a window; else 0 and `pageTableStride`.
+  int64_t sinkPages, ringPages;
   int64_t mappingBytes;
   /// `mappingBytes` and the stacks: what the session can ever use.
   int64_t totalBytes;
@@ -33,6 +35,7 @@ struct Plan {
   int64_t workers;
   int64_t lengths;
   int64_t heldPages;
+  int64_t firstPages;
   int64_t stepTokens;
   int64_t touched;
   int64_t inUse;
@@ -53,7 +56,10 @@ struct hadal_rt_session {
   Plan plan;
   pthread_t *workers;
   int64_t *lengths;    ///< [sequences] tokens of each.
-  int64_t *heldPages;  ///< [sequences] pages of each; >= those it fills.
+  int64_t *heldPages;  ///< [sequences] end of the pages of each; >= those it
+                       ///< fills.
+  int64_t *firstPages; ///< [sequences] of those after the sink's, the first
+                       ///< that was not used again.
   int64_t *stepTokens; ///< [sequences] new tokens in this step; else zero.
   int32_t *touched;    ///< [sequences] those with stepTokens > 0.
   uint8_t *inUse;      ///< [sequences]
@@ -72,9 +78,25 @@ struct hadal_rt_session {
   int32_t *pagesOf(int64_t sequence) {
     return pageTable + sequence * plan.pageTableStride;
   }
+  /// The first page, after those of the sink, that the token at \p position
+  /// of a sequence sees.
+  int64_t firstSeenPage(int64_t position) const {
+    if (!model->window_tokens)
+      return 0;
+    int64_t first = position + 1 - model->window_tokens;
+    first = first < 0 ? 0 : first / model->page_tokens;
+    return first < plan.sinkPages ? plan.sinkPages : first;
+  }
   int32_t takePage(bool zero);
+  int32_t reusePage(int64_t sequence);
+  void dropPage(int32_t &page);
   void dropPages(int64_t sequence, int64_t keep);
+  void dropUnseenPages(int64_t sequence);
+  int64_t countOwnPages(int64_t sequence, int64_t first, int64_t last);
   int64_t countNeededPages(int64_t sequence, int64_t tokens);
+  int64_t countReservedPages(int64_t sequence, int64_t tokens);
+  bool sharesLastPage(int64_t sequence);
+  void copySharedPage(int64_t sequence);
   void takeNeededPages(int64_t sequence, int64_t tokens);
 };
 
@@ -94,7 +116,9 @@ hadal_rt_status_t hadal_rt::checkModel(const hadal_rt_model_t *model) {
       model->vocab < 1 || model->vocab > INT32_MAX || model->context < 1 ||
       model->context > INT32_MAX || model->page_tokens < 1 ||
       model->page_bytes < 0 || model->arena_bytes_per_token < 0 ||
-      model->arena_bytes_fixed < 0)
+      model->arena_bytes_fixed < 0 || model->window_tokens < 0 ||
+      model->window_tokens > INT32_MAX || model->sink_tokens < 0 ||
+      model->sink_tokens > INT32_MAX)
     return fail(HADAL_RT_INVALID_ARGUMENT,
                 "the model description is damaged: vocab %lld, context %lld, "
                 "page_tokens %lld",
@@ -160,6 +184,21 @@ static hadal_rt_status_t makePlan(const hadal_rt_model_t *model,
                 "%d",
                 (long long)kvTokens, (long long)plan->pages, INT32_MAX);
   plan->pageTableStride = ceilDivide(model->context, model->page_tokens);
+  plan->ringPages = plan->pageTableStride;
+  plan->sinkPages = 0;
+  if (model->window_tokens) {
+    // What the tokens of one step see between them begins and ends within
+    // pages.
+    plan->sinkPages = ceilDivide(model->sink_tokens, model->page_tokens);
+    int64_t ring =
+        plan->sinkPages + 1 +
+        ceilDivide(model->window_tokens - 1 + plan->maxStepTokens - 1,
+                   model->page_tokens);
+    plan->ringPages = ring < plan->ringPages ? ring : plan->ringPages;
+    // More than this is never used.
+    int64_t most = plan->maxSequences * plan->ringPages;
+    plan->pages = most < plan->pages ? most : plan->pages;
+  }
 
   CheckedBytes total(sizeof(hadal_rt_session));
   auto place = [&](int64_t &offset, CheckedBytes bytes, int64_t alignment) {
@@ -172,6 +211,7 @@ static hadal_rt_status_t makePlan(const hadal_rt_model_t *model,
   place(plan->workers, arrayOf(plan->threads - 1, sizeof(pthread_t)), 64);
   place(plan->lengths, arrayOf(plan->maxSequences, 8), 64);
   place(plan->heldPages, arrayOf(plan->maxSequences, 8), 64);
+  place(plan->firstPages, arrayOf(plan->maxSequences, 8), 64);
   place(plan->stepTokens, arrayOf(plan->maxSequences, 8), 64);
   place(plan->touched, arrayOf(plan->maxSequences, 4), 64);
   place(plan->inUse, arrayOf(plan->maxSequences, 1), 64);
@@ -256,51 +296,130 @@ int32_t hadal_rt_session::takePage(bool zero) {
   return page;
 }
 
+/// Gives back \p page of a sequence.
+void hadal_rt_session::dropPage(int32_t &page) {
+  if (--pageUses[page] == 0)
+    freePages[freeCount++] = page;
+  // Page 0 is always there, so even a stale entry can be read.
+  page = 0;
+}
+
 /// Gives back all but the first \p keep pages of \p sequence.
 void hadal_rt_session::dropPages(int64_t sequence, int64_t keep) {
   int32_t *pages = pagesOf(sequence);
   while (heldPages[sequence] > keep) {
-    int32_t &page = pages[--heldPages[sequence]];
-    if (--pageUses[page] == 0)
-      freePages[freeCount++] = page;
-    // Page 0 is always there, so even a stale entry can be read.
-    page = 0;
+    int64_t last = --heldPages[sequence];
+    if (last < plan.sinkPages || last >= firstPages[sequence])
+      dropPage(pages[last]);
   }
+  if (keep <= plan.sinkPages)
+    firstPages[sequence] = plan.sinkPages;
+}
+
+/// Gives back pages that \p sequence does not see any more and shares, so that
+/// the last of those that share them can use them again.
+void hadal_rt_session::dropUnseenPages(int64_t sequence) {
+  int32_t *pages = pagesOf(sequence);
+  int64_t end = firstSeenPage(lengths[sequence]);
+  int64_t &first = firstPages[sequence];
+  while (first < end && first < heldPages[sequence] &&
+         pageUses[pages[first]] > 1)
+    dropPage(pages[first++]);
+}
+
+/// Counts pages [first, last) of \p sequence that no other holds.
+int64_t hadal_rt_session::countOwnPages(int64_t sequence, int64_t first,
+                                        int64_t last) {
+  const int32_t *pages = pagesOf(sequence);
+  int64_t own = 0;
+  for (int64_t i = first; i < last; ++i)
+    own += pageUses[pages[i]] == 1;
+  return own;
+}
+
+/// Takes a page from \p sequence that it does not see any more, and zeroes it;
+/// -1 if there is none.
+int32_t hadal_rt_session::reusePage(int64_t sequence) {
+  int32_t *pages = pagesOf(sequence);
+  int64_t end = firstSeenPage(lengths[sequence]);
+  int64_t &first = firstPages[sequence];
+  while (first < end && first < heldPages[sequence]) {
+    int32_t &entry = pages[first++];
+    int32_t page = entry;
+    if (pageUses[page] > 1) {
+      dropPage(entry);
+      continue;
+    }
+    entry = 0;
+    memset(kv + page * model->page_bytes, 0, size_t(model->page_bytes));
+    return page;
+  }
+  return -1;
 }
 
 /// Counts the free pages that \p tokens more tokens take: those that are not
-/// held yet, and a copy of the page they start in when others share it.
+/// held yet, less those that can be used again, and a copy of the page they
+/// start in when others share it.
 int64_t hadal_rt_session::countNeededPages(int64_t sequence, int64_t tokens) {
   if (!tokens)
     return 0;
+  int64_t length = lengths[sequence], held = heldPages[sequence];
+  int64_t needed = ceilDivide(length + tokens, model->page_tokens) - held;
+  if (needed > 0 && model->window_tokens) {
+    int64_t end = firstSeenPage(length);
+    needed -=
+        countOwnPages(sequence, firstPages[sequence], end < held ? end : held);
+  }
+  return (needed < 0 ? 0 : needed) + sharesLastPage(sequence);
+}
+
+/// Whether another sequence shares the page that \p sequence goes on in.
+bool hadal_rt_session::sharesLastPage(int64_t sequence) {
   int64_t length = lengths[sequence];
-  int64_t needed =
-      ceilDivide(length + tokens, model->page_tokens) - heldPages[sequence];
-  needed = needed < 0 ? 0 : needed;
-  if (length % model->page_tokens)
-    needed += pageUses[pagesOf(sequence)[length / model->page_tokens]] > 1;
-  return needed;
+  return length % model->page_tokens &&
+         pageUses[pagesOf(sequence)[length / model->page_tokens]] > 1;
+}
+
+/// Makes the page that \p sequence goes on in its own.
+void hadal_rt_session::copySharedPage(int64_t sequence) {
+  if (!sharesLastPage(sequence))
+    return;
+  int32_t &page = pagesOf(sequence)[lengths[sequence] / model->page_tokens];
+  int32_t copy = takePage(/*zero=*/false);
+  memcpy(kv + copy * model->page_bytes, kv + page * model->page_bytes,
+         size_t(model->page_bytes));
+  --pageUses[page];
+  page = copy;
 }
 
 /// Takes the pages that countNeededPages() counted.
 void hadal_rt_session::takeNeededPages(int64_t sequence, int64_t tokens) {
   if (!tokens)
     return;
+  copySharedPage(sequence);
   int32_t *pages = pagesOf(sequence);
-  int64_t length = lengths[sequence];
-  if (length % model->page_tokens) {
-    int32_t &page = pages[length / model->page_tokens];
-    if (pageUses[page] > 1) {
-      int32_t copy = takePage(/*zero=*/false);
-      memcpy(kv + copy * model->page_bytes, kv + page * model->page_bytes,
-             size_t(model->page_bytes));
-      --pageUses[page];
-      page = copy;
-    }
+  int64_t wanted = ceilDivide(lengths[sequence] + tokens, model->page_tokens);
+  while (heldPages[sequence] < wanted) {
+    int32_t page = reusePage(sequence);
+    pages[heldPages[sequence]++] = page < 0 ? takePage(/*zero=*/true) : page;
   }
-  int64_t wanted = ceilDivide(length + tokens, model->page_tokens);
-  while (heldPages[sequence] < wanted)
-    pages[heldPages[sequence]++] = takePage(/*zero=*/true);
+}
+
+/// Counts the free pages that steps of \p tokens more tokens can need: with a
+/// window, no more than make a ring of the sequence's own.
+int64_t hadal_rt_session::countReservedPages(int64_t sequence, int64_t tokens) {
+  if (!model->window_tokens)
+    return countNeededPages(sequence, tokens);
+  int64_t held = heldPages[sequence], length = lengths[sequence];
+  int64_t sinks = held < plan.sinkPages ? held : plan.sinkPages;
+  int64_t missing = ceilDivide(length + tokens, model->page_tokens) - held;
+  int64_t most = plan.ringPages - sinks -
+                 countOwnPages(sequence, firstPages[sequence], held);
+  missing = missing < most ? missing : most;
+  // The copy of a shared page becomes one of the sequence's own.
+  bool copies = sharesLastPage(sequence);
+  missing -= copies && missing == most;
+  return (missing < 0 ? 0 : missing) + copies;
 }
 
 //===----------------------------------------------------------------------===//
@@ -369,6 +488,7 @@ hadal_rt_status_t hadal_rt_session_create(
   session->plan = plan;
   session->lengths = reinterpret_cast<int64_t *>(base + plan.lengths);
   session->heldPages = reinterpret_cast<int64_t *>(base + plan.heldPages);
+  session->firstPages = reinterpret_cast<int64_t *>(base + plan.firstPages);
   session->stepTokens = reinterpret_cast<int64_t *>(base + plan.stepTokens);
   session->touched = reinterpret_cast<int32_t *>(base + plan.touched);
   session->inUse = base + plan.inUse;
@@ -412,10 +532,16 @@ hadal_rt_status_t hadal_rt_session_reserve(hadal_rt_session_t *session,
                 "tokens is %lld, expected at least 0", (long long)tokens);
   if (hadal_rt_status_t status = checkContext(session, sequence, tokens))
     return status;
-  if (hadal_rt_status_t status =
-          checkPages(session, session->countNeededPages(sequence, tokens)))
+  if (!tokens)
+    return HADAL_RT_OK;
+  int64_t needed = session->countReservedPages(sequence, tokens);
+  if (hadal_rt_status_t status = checkPages(session, needed))
     return status;
-  session->takeNeededPages(sequence, tokens);
+  needed -= session->sharesLastPage(sequence);
+  session->copySharedPage(sequence);
+  for (; needed > 0; --needed)
+    session->pagesOf(sequence)[session->heldPages[sequence]++] =
+        session->takePage(/*zero=*/true);
   return HADAL_RT_OK;
 }
 
@@ -513,8 +639,10 @@ hadal_rt_status_t hadal_rt_session_step(hadal_rt_session_t *session,
   }
   for (int64_t i = 0; i < touchedCount; ++i) {
     int32_t sequence = session->touched[i];
-    if (!status)
+    if (!status) {
       session->lengths[sequence] += session->stepTokens[sequence];
+      session->dropUnseenPages(sequence);
+    }
     session->stepTokens[sequence] = 0;
   }
   return status;
@@ -534,6 +662,7 @@ hadal_rt_status_t hadal_rt_sequence_create(hadal_rt_session_t *session,
       continue;
     session->inUse[i] = 1;
     session->lengths[i] = 0;
+    session->firstPages[i] = session->plan.sinkPages;
     *sequence = int32_t(i);
     return HADAL_RT_OK;
   }
@@ -552,7 +681,11 @@ hadal_rt_status_t hadal_rt_sequence_fork(hadal_rt_session_t *session,
     return status;
   int64_t length = session->lengths[source];
   int64_t shared = ceilDivide(length, session->model->page_tokens);
+  int64_t first = session->firstPages[source];
+  session->firstPages[*sequence] = first;
   for (int64_t i = 0; i < shared; ++i) {
+    if (i >= session->plan.sinkPages && i < first)
+      continue;
     int32_t page = session->pagesOf(source)[i];
     session->pagesOf(*sequence)[i] = page;
     ++session->pageUses[page];
@@ -591,7 +724,19 @@ hadal_rt_status_t hadal_rt_sequence_truncate(hadal_rt_session_t *session,
                 "cannot truncate sequence %d to %lld tokens: it has %lld",
                 sequence, (long long)length,
                 (long long)session->lengths[sequence]);
-  session->dropPages(sequence, ceilDivide(length, session->model->page_tokens));
+  int64_t keep = ceilDivide(length, session->model->page_tokens);
+  if (length < session->lengths[sequence] && keep > session->plan.sinkPages &&
+      session->firstSeenPage(length) < session->firstPages[sequence])
+    return fail(
+        HADAL_RT_INVALID_ARGUMENT,
+        "cannot truncate sequence %d to %lld tokens: the next one would "
+        "see tokens from %lld on, and those before %lld are gone",
+        sequence, (long long)length,
+        (long long)(session->firstSeenPage(length) *
+                    session->model->page_tokens),
+        (long long)(session->firstPages[sequence] *
+                    session->model->page_tokens));
+  session->dropPages(sequence, keep);
   session->lengths[sequence] = length;
   return HADAL_RT_OK;
 }

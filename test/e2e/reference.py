@@ -194,14 +194,19 @@ def round_cache(x, config, group):
 
 def attend(q, k, v, scale, window=None):
     """Causal attention of q, k [tokens, heads, d] and v [tokens, heads, e]; returns [tokens, heads * e]."""
-    scores = np.einsum("thd,shd->hts", q, k) * scale
     tokens = q.shape[0]
-    query, key = np.ogrid[:tokens, :tokens]
-    hidden = key > query
-    if window:
-        hidden = hidden | ((key <= query - window[0]) & (key >= window[1]))
-    scores[:, hidden] = -np.inf
-    return np.einsum("hts,she->the", softmax(scores), v).reshape(tokens, -1)
+    blocks = []
+    # Some tokens at a time, and the keys that one of them sees, so that a long document fits into memory.
+    for begin in range(0, tokens, 512):
+        query, key = np.ogrid[begin:min(begin + 512, tokens), :tokens]
+        seen = key <= query
+        if window:
+            seen = seen & ((key > query - window[0]) | (key < window[1]))
+        keys = np.flatnonzero(seen.any(axis=0))
+        scores = np.einsum("thd,shd->hts", q[query[:, 0]], k[keys]) * scale
+        scores[:, ~seen[:, keys]] = -np.inf
+        blocks.append(np.einsum("hts,she->the", softmax(scores), v[keys]))
+    return np.concatenate(blocks).reshape(tokens, -1)
 
 
 def attention(x, config, tensors, prefix, window):

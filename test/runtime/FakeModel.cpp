@@ -12,6 +12,14 @@
 using namespace fake;
 
 bool fake::poisonPages = false;
+int64_t fake::windowTokens = 0;
+int64_t fake::sinkTokens = 0;
+
+/// Whether the token at \p position sees the one at \p other.
+static bool sees(int64_t position, int64_t other) {
+  return other <= position && (!windowTokens || other < sinkTokens ||
+                               other > position - windowTokens);
+}
 
 static const uint8_t layoutHash[16] = {1, 2, 3, 4, 5, 6, 7, 8};
 
@@ -44,9 +52,16 @@ static void readTokens(const hadal_rt_step_t *step, const int64_t *params,
     int32_t row = step->output_rows[i];
     float sum = 0;
     int64_t end = (seen[row] / pageTokens + 1) * pageTokens;
-    for (int64_t p = 0; p < end; ++p)
+    int64_t position = step->positions[row];
+    for (int64_t p = 0; p < end; ++p) {
+      // A page of which nothing is seen may be another sequence's.
+      int64_t last = p / pageTokens * pageTokens + pageTokens - 1;
+      if (windowTokens && last <= position - windowTokens &&
+          last - (pageTokens - 1) >= sinkTokens)
+        continue;
       sum += *rowOf(step, step->sequences[row], p) *
-             (p <= step->positions[row] ? 1.0f : 0.0f);
+             (sees(position, p) ? 1.0f : 0.0f);
+    }
     for (int64_t v = 0; v < vocab; ++v)
       step->logits[i * vocab + v] = weights[v] * sum;
   }
@@ -79,6 +94,8 @@ hadal_rt_model_t fake::makeModel() {
   model.page_bytes = pageTokens * sizeof(float);
   model.arena_bytes_per_token = sizeof(int64_t);
   model.arena_bytes_fixed = 64;
+  model.window_tokens = windowTokens;
+  model.sink_tokens = sinkTokens;
   model.step = runStep;
   return model;
 }
@@ -86,7 +103,8 @@ hadal_rt_model_t fake::makeModel() {
 std::vector<float> fake::expectedLogits(const std::vector<int32_t> &tokens) {
   float sum = 0;
   for (size_t p = 0; p < tokens.size(); ++p)
-    sum += float((p + 1) * size_t(tokens[p] + 1));
+    if (sees(int64_t(tokens.size()) - 1, int64_t(p)))
+      sum += float((p + 1) * size_t(tokens[p] + 1));
   std::vector<float> logits;
   logits.reserve(vocab);
   for (int64_t v = 0; v < vocab; ++v)

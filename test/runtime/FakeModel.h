@@ -21,9 +21,14 @@ constexpr int64_t pageTokens = 4;
 ///
 ///     logits[v] = weights[v] * sum_(q <= p) (q + 1) * (token[q] + 1)
 ///
-/// so any token, position, page or row that is mixed up shows. Like a real
-/// kernel it reads whole pages and gives rows past the end a weight of zero.
+/// over the q that p sees, so any token, position, page or row that is mixed up
+/// shows. Like a real kernel it reads whole pages and gives rows past the end a
+/// weight of zero.
 hadal_rt_model_t makeModel();
+
+/// If not 0, a token sees the latest ones, itself included, as many as this,
+/// and of the first ones those before `sinkTokens`.
+extern int64_t windowTokens, sinkTokens;
 
 /// The logits that the model must give after \p tokens.
 std::vector<float> expectedLogits(const std::vector<int32_t> &tokens);

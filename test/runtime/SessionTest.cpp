@@ -27,7 +27,17 @@ protected:
     hadal_rt_session_free(session);
     hadal_rt_weights_close(weights);
     poisonPages = false;
+    windowTokens = sinkTokens = 0;
   }
+
+  void setWindow(int64_t tokens, int64_t sink, int64_t context) {
+    windowTokens = tokens;
+    sinkTokens = sink;
+    model = makeModel();
+    model.context = context;
+  }
+
+  void useRandomly(unsigned seed);
 
   void create(const hadal_rt_session_options_t &options) {
     ASSERT_EQ(hadal_rt_session_create(&model, weights, &options, &session),
@@ -294,13 +304,17 @@ TEST_F(SessionTest, ForksShareUntilWritten) {
   EXPECT_EQ(hadal_rt_session_free_pages(session), 4);
 }
 
-TEST_F(SessionTest, RandomUseKeepsSequencesApart) {
+/// Creates, forks, truncates, frees and extends sequences at random, and checks
+/// each logit.
+void SessionTest::useRandomly(unsigned seed) {
   hadal_rt_session_options_t options = {};
   options.threads = 3;
   options.kv_tokens = 64;
   options.max_sequences = 5;
+  options.max_step_tokens = 9;
   create(options);
-  std::mt19937 random(7);
+  int64_t pages = hadal_rt_session_free_pages(session);
+  std::mt19937 random(seed);
   std::vector<std::vector<int32_t>> contents(5);
   std::vector<bool> alive(5);
   for (int round = 0; round < 5000; ++round) {
@@ -332,10 +346,14 @@ TEST_F(SessionTest, RandomUseKeepsSequencesApart) {
     }
     case 3:
       if (alive[s]) {
-        contents[s].resize(random() % (contents[s].size() + 1));
-        ASSERT_EQ(
-            hadal_rt_sequence_truncate(session, s, int64_t(contents[s].size())),
-            HADAL_RT_OK);
+        size_t length = random() % (contents[s].size() + 1);
+        hadal_rt_status_t status =
+            hadal_rt_sequence_truncate(session, s, int64_t(length));
+        // What was out of the window cannot be brought back.
+        if (!windowTokens || length == 0 || length == contents[s].size())
+          ASSERT_EQ(status, HADAL_RT_OK);
+        if (!status)
+          contents[s].resize(length);
       }
       break;
     default: {
@@ -366,6 +384,80 @@ TEST_F(SessionTest, RandomUseKeepsSequencesApart) {
       if (alive[i])
         ASSERT_EQ(lengthOf(i), int64_t(contents[i].size()));
   }
+  for (int32_t i = 0; i < 5; ++i)
+    if (alive[i])
+      ASSERT_EQ(hadal_rt_sequence_free(session, i), HADAL_RT_OK);
+  EXPECT_EQ(hadal_rt_session_free_pages(session), pages);
+  hadal_rt_session_free(session);
+  session = nullptr;
+}
+
+TEST_F(SessionTest, RandomUseKeepsSequencesApart) { useRandomly(7); }
+
+TEST_F(SessionTest, RandomUseWithWindows) {
+  for (auto [tokens, sink] : {std::pair(1, 0), {6, 2}, {9, 0}, {3, 7}}) {
+    setWindow(tokens, sink, /*context=*/120);
+    useRandomly(unsigned(tokens));
+  }
+}
+
+TEST_F(SessionTest, WindowUsesPagesAgain) {
+  setWindow(/*tokens=*/6, /*sink=*/2, /*context=*/400);
+  hadal_rt_session_options_t options = {};
+  options.max_step_tokens = 3;
+  create(options);
+  // One of the sink, and what 6 - 1 + 3 tokens can touch, by pages of 4.
+  EXPECT_EQ(hadal_rt_session_free_pages(session), 4);
+  int32_t sequence = newSequence();
+  ASSERT_EQ(hadal_rt_session_reserve(session, sequence, 399), HADAL_RT_OK);
+  EXPECT_EQ(hadal_rt_session_free_pages(session), 0);
+  std::vector<int32_t> tokens;
+  for (int n = 0; tokens.size() < 399; n = (n + 1) % 3) {
+    std::vector<int32_t> some;
+    for (int i = 0; i <= n && tokens.size() + some.size() < 399; ++i)
+      some.push_back(int32_t((tokens.size() * 7 + size_t(i)) % vocab));
+    ASSERT_EQ(step(some, std::vector<int32_t>(some.size(), sequence)),
+              HADAL_RT_OK)
+        << hadal_rt_last_error();
+    for (size_t i = 0; i < some.size(); ++i) {
+      tokens.push_back(some[i]);
+      ASSERT_EQ(row(int64_t(i)), expectedLogits(tokens));
+    }
+  }
+  // The latest tokens can be taken back as far as the window was kept, or all.
+  EXPECT_EQ(hadal_rt_sequence_truncate(session, sequence, 398), HADAL_RT_OK);
+  EXPECT_EQ(hadal_rt_sequence_truncate(session, sequence, 200),
+            HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_EQ(std::string(hadal_rt_last_error()).find("cannot truncate sequence"),
+            0u);
+  EXPECT_EQ(lengthOf(sequence), 398);
+  EXPECT_EQ(hadal_rt_sequence_truncate(session, sequence, 0), HADAL_RT_OK);
+  EXPECT_EQ(hadal_rt_session_free_pages(session), 4);
+  ASSERT_EQ(step({5}, {sequence}), HADAL_RT_OK);
+  EXPECT_EQ(row(0), expectedLogits({5}));
+}
+
+TEST_F(SessionTest, ForksOfAWindowGiveUpWhatBothHaveSeen) {
+  setWindow(/*tokens=*/4, /*sink=*/0, /*context=*/100);
+  hadal_rt_session_options_t options = {};
+  options.max_step_tokens = 8;
+  options.max_sequences = 2;
+  create(options);
+  EXPECT_EQ(hadal_rt_session_free_pages(session), 8);
+  int32_t a = newSequence(), b = -1;
+  ASSERT_EQ(step({1, 2, 3, 4, 5, 6, 7, 8}, std::vector<int32_t>(8, a)),
+            HADAL_RT_OK);
+  ASSERT_EQ(hadal_rt_sequence_fork(session, a, &b), HADAL_RT_OK);
+  EXPECT_EQ(hadal_rt_session_free_pages(session), 6);
+  std::vector<int32_t> tokens = {1, 2, 3, 4, 5, 6, 7, 8};
+  for (int32_t t = 0; t < 8; ++t) {
+    tokens.push_back(t);
+    ASSERT_EQ(step({t, t}, {a, b}), HADAL_RT_OK);
+    EXPECT_EQ(row(0), expectedLogits(tokens));
+    EXPECT_EQ(row(1), expectedLogits(tokens));
+  }
+  // Both shared pages are out of both windows; each has its own two.
+  EXPECT_EQ(hadal_rt_session_free_pages(session), 4);
 }
 
 TEST_F(SessionTest, MemoryIsKnownAndLimited) {

@@ -1105,6 +1105,10 @@ struct ConvertDeepSeekToRT
     program.describesWork = describeWork;
     program.context = model.getContextLength();
 
+    WindowAttr window = getCommonWindow(module);
+    // One that spans the context is none.
+    if (window && window.getTokens() >= program.context)
+      window = nullptr;
     auto entry = program.symbols.lookup<func::FuncOp>(model.getEntry());
     for (auto function : llvm::to_vector(module.getOps<func::FuncOp>())) {
       bool isEntry = function == entry;
@@ -1127,6 +1131,7 @@ struct ConvertDeepSeekToRT
         model.getContextLength(), options.pageTokens, program.pageBytes,
         std::max<int64_t>(program.weightsBytes, 1), layoutHash(module),
         /*arena_per_token=*/0, /*arena_fixed=*/0,
+        window ? window.getTokens() : 0, window ? window.getSink() : 0,
         /*cpu_features=*/0, /*manifest=*/"", model.getInfo());
     model.erase();
     // Weights that nothing reads are not stored.

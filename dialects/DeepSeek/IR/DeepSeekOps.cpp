@@ -835,3 +835,21 @@ LogicalResult LMHeadOp::verify() {
   return verifyScales(*this, "scales", getWeight(), getScales(), getZeros(),
                       getActivationGroup()); // C2, C3, C4
 }
+
+WindowAttr hadal::deepseek::getCommonWindow(Operation *module) {
+  int64_t tokens = 0, sink = 0;
+  bool all = true;
+  module->walk([&](Operation *op) {
+    if (!isa<AttentionOp, LatentAttentionOp, AbsorbedAttentionOp>(op))
+      return;
+    auto window = op->getAttrOfType<WindowAttr>("window");
+    all &= bool(window);
+    if (window) {
+      tokens = std::max(tokens, window.getTokens());
+      sink = std::max(sink, window.getSink());
+    }
+  });
+  if (!all || !tokens)
+    return nullptr;
+  return WindowAttr::get(module->getContext(), tokens, sink);
+}

@@ -26,6 +26,10 @@ constexpr int64_t fp8BlockSize = 128;
 /// What the names of an adapter's files start with, in a `deepseek.source`.
 constexpr llvm::StringLiteral adapterFolderPrefix = "lora/";
 
+/// The window that holds for every attention in \p module: the widest, with the
+/// largest sink. Null if there is none, or one that sees all.
+WindowAttr getCommonWindow(mlir::Operation *module);
+
 } // namespace hadal::deepseek
 
 #endif // HADAL_DIALECTS_DEEPSEEK_DEEPSEEKOPS_H

@@ -67,6 +67,10 @@ LogicalResult ProgramOp::verify() {
   for (int64_t size : {int64_t(getArenaPerToken()), int64_t(getArenaFixed())})
     if (size < 0) // C1
       return emitOpError("expects arena sizes >= 0, but got ") << size;
+  for (int64_t tokens : {int64_t(getWindowTokens()), int64_t(getSinkTokens())})
+    if (tokens < 0 || tokens > INT32_MAX) // C1
+      return emitOpError("expects window_tokens and sink_tokens from 0 to ")
+             << INT32_MAX << ", but got " << tokens;
   return success();
 }
 

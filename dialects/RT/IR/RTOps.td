@@ -29,7 +29,9 @@ def RT_ProgramOp : RT_Op<"program",
     weights file. The arena needs `arena_per_token * tokens + arena_fixed`
     bytes, which the memory plan fills in. `cpu_features` are
     `HADAL_RT_CPU_*` bits, `manifest` is JSON; code generation fills them in.
-    - (C1) sizes are positive, those of the arena not negative.
+    A token sees the `window_tokens` latest tokens, or all if it is 0, and the
+    `sink_tokens` first ones: the widest window of any layer.
+    - (C1) sizes are positive, those of the arena and the window not negative.
     - (C2) `entry` is a function from `!rt.step` to nothing.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, FlatSymbolRefAttr:$entry,
@@ -39,6 +41,8 @@ def RT_ProgramOp : RT_Op<"program",
                        StrAttr:$layout_hash,
                        DefaultValuedAttr<I64Attr, "0">:$arena_per_token,
                        DefaultValuedAttr<I64Attr, "0">:$arena_fixed,
+                       DefaultValuedAttr<I64Attr, "0">:$window_tokens,
+                       DefaultValuedAttr<I64Attr, "0">:$sink_tokens,
                        DefaultValuedAttr<I64Attr, "0">:$cpu_features,
                        DefaultValuedAttr<StrAttr, "\"\"">:$manifest,
                        DictionaryAttr:$info);

@@ -14,7 +14,7 @@ extern "C" {
 #endif
 
 /// Changes when a struct in this file does. A runtime refuses other versions.
-#define HADAL_RT_ABI_VERSION 1u
+#define HADAL_RT_ABI_VERSION 2u
 
 /// Stack that a kernel may count on; buffers beyond that go into the arena.
 #define HADAL_RT_KERNEL_STACK_BYTES (512 * 1024)
@@ -45,7 +45,8 @@ struct hadal_rt_step {
   const uint8_t *weights;       ///< Section "weights", mapped read-only.
   uint8_t *arena;               ///< 64-byte aligned; size from the model.
   uint8_t *kv;                  ///< Page 0 of the pool; 64-byte aligned.
-  const int32_t *page_table;    ///< [sequences, page_table_stride] page ids.
+  const int32_t *page_table;    ///< [sequences, page_table_stride] page ids; 0
+                                ///< for pages that no token of the step sees.
   int64_t page_table_stride;    ///< Entries per sequence in `page_table`.
   const int32_t *token_ids;     ///< [tokens], each in [0, vocab).
   const int32_t *positions;     ///< [tokens], each in [0, context).
@@ -83,6 +84,9 @@ typedef struct hadal_rt_model {
   int64_t page_bytes;  ///< Bytes of one KV page, all layers.
   int64_t arena_bytes_per_token;
   int64_t arena_bytes_fixed;
+  int64_t window_tokens; ///< Latest tokens that a token sees, itself included;
+                         ///< pages before those are used again. 0: all.
+  int64_t sink_tokens;   ///< First tokens that it sees, too.
   /// Runs one step. Arena needed: per_token * tokens + fixed bytes.
   void (*step)(const hadal_rt_step_t *step);
 } hadal_rt_model_t;

@@ -116,6 +116,8 @@ typedef struct hadal_rt_session_options {
   int64_t kv_tokens;          ///< Tokens that the KV pages hold over all
                               ///< sequences, rounded up to pages. A sequence
                               ///< uses whole pages. 0: the model's context.
+                              ///< Of a model with a window, at most what its
+                              ///< sequences can ever hold.
   int64_t memory_limit_bytes; ///< Refuse to use more. 0: no limit.
 } hadal_rt_session_options_t;
 
@@ -193,6 +195,8 @@ hadal_rt_status_t hadal_rt_session_step(hadal_rt_session_t *session,
 /// \param session Not null, and in no other thread's hands during the call.
 /// \param tokens  A count of tokens, not of bytes or pages. Zero does nothing.
 ///
+/// In a model with a window, that is no more than a ring of pages.
+///
 /// \retval HADAL_RT_OK The next \p tokens tokens cannot run out of pages,
 ///         unless hadal_rt_sequence_fork() or _truncate() comes between.
 /// \retval HADAL_RT_INVALID_ARGUMENT \p session is null, there is no such
@@ -246,11 +250,14 @@ hadal_rt_status_t hadal_rt_sequence_length(const hadal_rt_session_t *session,
                                            int32_t sequence, int64_t *length);
 
 /// Drops all tokens of \p sequence after the first \p length, and the pages
-/// that held or were reserved for them.
+/// that held or were reserved for them. In a model with a window, pages that
+/// are out of it are used again: only a few tokens can be taken back then, or
+/// all.
 ///
 /// \retval HADAL_RT_OK The sequence has \p length tokens.
 /// \retval HADAL_RT_INVALID_ARGUMENT There is no such sequence, or \p length
-///         is negative or more than the sequence has; nothing has changed.
+///         is negative or more than the sequence has, or what the next token
+///         would see is gone; nothing has changed.
 hadal_rt_status_t hadal_rt_sequence_truncate(hadal_rt_session_t *session,
                                              int32_t sequence, int64_t length);
 

@@ -173,20 +173,22 @@ func.func private @weight(%step: !rt.step, %w: memref<4xi8>) {
 //       CHECK: llvm.mlir.global appending @llvm.used() {{.+}}section = "llvm.metadata"
 //       CHECK: llvm.mlir.addressof @hadal_model.manifest.section
 //       CHECK: llvm.mlir.global external constant @hadal_model()
-//  CHECK-SAME: !llvm.struct<(i32, i32, ptr, ptr, array<16 x i8>, i64, i64, i64, i64, i64, i64, i64, i64, i64, ptr)>
-//       CHECK: llvm.mlir.constant(1 : i32)
+//  CHECK-SAME: !llvm.struct<(i32, i32, ptr, ptr, array<16 x i8>, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, ptr)>
+//       CHECK: llvm.mlir.constant(2 : i32)
 //       CHECK: llvm.mlir.constant(7 : i32)
 //       CHECK: llvm.mlir.addressof @hadal_model.name
 //       CHECK: llvm.mlir.addressof @hadal_model.manifest
 //       CHECK: llvm.mlir.constant("\00\11\223DUfw\88\99\AA\BB\CC\DD\EE\FF") : !llvm.array<16 x i8>
 // CHECK-COUNT-9: llvm.mlir.constant({{[0-9]+}} : i64) : i64
+//       CHECK: llvm.mlir.constant(8 : i64) : i64
+//       CHECK: llvm.mlir.constant(2 : i64) : i64
 //       CHECK: llvm.mlir.addressof @model_step
 // SYMBOL: llvm.mlir.global external constant @other()
 deepseek.weight @w : tensor<4x4xf32> {
   %0 = deepseek.source "w" in ["model.safetensors"] at [0] : tensor<4x4xf32>
   deepseek.yield %0 : tensor<4x4xf32>
 }
-rt.program @hadal_model entry @model_step {vocab = 8 : i64, hidden = 64 : i64, layers = 1 : i64, context_length = 16 : i64, page_tokens = 4 : i64, page_bytes = 256 : i64, weights_bytes = 256 : i64, layout_hash = "00112233445566778899aabbccddeeff", cpu_features = 7 : i64, manifest = "{}", info = {name = "Model"}}
+rt.program @hadal_model entry @model_step {vocab = 8 : i64, hidden = 64 : i64, layers = 1 : i64, context_length = 16 : i64, page_tokens = 4 : i64, page_bytes = 256 : i64, weights_bytes = 256 : i64, layout_hash = "00112233445566778899aabbccddeeff", window_tokens = 8 : i64, sink_tokens = 2 : i64, cpu_features = 7 : i64, manifest = "{}", info = {name = "Model"}}
 func.func @model_step(%step: !rt.step) {
   return
 }

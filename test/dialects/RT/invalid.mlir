@@ -14,6 +14,14 @@ func.func private @step(!rt.step)
 
 // -----
 
+// expected-error @below {{expects window_tokens and sink_tokens from 0 to 2147483647, but got -1}}
+rt.program @program_c1_window entry @step {vocab = 40 : i64, hidden = 32 : i64, layers = 2 : i64, context_length = 64 : i64, page_tokens = 16 : i64, page_bytes = 4096 : i64, weights_bytes = 64 : i64, window_tokens = -1 : i64, layout_hash = "00112233445566778899aabbccddeeff", info = {}}
+func.func @step(%step: !rt.step) {
+  return
+}
+
+// -----
+
 // expected-error @below {{'rt.program' op expects entry @step to be a function from a step to nothing}}
 rt.program @program_c2 entry @step {vocab = 40 : i64, hidden = 32 : i64, layers = 2 : i64, context_length = 64 : i64, page_tokens = 16 : i64, page_bytes = 4096 : i64, weights_bytes = 64 : i64, layout_hash = "00112233445566778899aabbccddeeff", info = {}}
 func.func private @step(!rt.step) -> index

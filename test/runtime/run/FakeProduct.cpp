@@ -71,5 +71,7 @@ const hadal_rt_model_t hadal_model = {HADAL_RT_ABI_VERSION,
                                       pageTokens * 8,
                                       /*arena_bytes_per_token=*/8,
                                       /*arena_bytes_fixed=*/64,
+                                      /*window_tokens=*/0,
+                                      /*sink_tokens=*/0,
                                       runStep};
 }
