@@ -69,8 +69,9 @@ def WindowAttention : Pass<"deepseek-window-attention", "::mlir::ModuleOp"> {
     The same for `deepseek.latent_attention` and `deepseek.absorbed_attention`.
 
     Fails only if `tokens` is not positive or `sink` negative. Left as they are,
-    with a remark: an attention with a window that is no wider; a model whose
-    context is not longer than `tokens`. A wider window, and its sink, are
+    with a remark: an attention with a window that is no wider; one that sees
+    selected tokens (DeepSeek-V3.2); a model whose context is not longer than
+    `tokens`. A wider window, and its sink, are
     replaced.
 
     Memory stops growing only if every attention has a window: the layers of a

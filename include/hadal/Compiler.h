@@ -103,7 +103,10 @@ struct LayerReport {
   int64_t activeParameters = 0; ///< Without experts that a token does not use.
   int64_t flopsPerToken = 0;    ///< Of products with weights; a multiplication
                                 ///< and an addition are two.
-  int64_t attentionFlops = 0;   ///< Per token and token that it attends to.
+  int64_t attentionFlops = 0;   ///< Per token and token that it attends to, or
+                                ///< that it scores to select some.
+  int64_t selectedFlops = 0;    ///< Per token and token that it selects.
+  int64_t selectedTokens = 0; ///< How many it selects at most; 0: it does not.
   int64_t weightBytes = 0;
   int64_t activeBytes = 0; ///< Weight bytes that one token reads.
 };
@@ -159,8 +162,10 @@ struct ModelReport {
   LayerReport total;
   std::vector<LayerReport> layers; ///< Distinct ones, and what is around them.
   std::vector<StorageReport> storage; ///< The most parameters first.
-  int64_t headFlops = 0;       ///< Of `flopsPerToken`, per row of logits.
-  int64_t kvBytesPerToken = 0; ///< All layers.
+  int64_t headFlops = 0;          ///< Of `flopsPerToken`, per row of logits.
+  int64_t kvBytesPerToken = 0;    ///< All layers.
+  int64_t indexBytesPerToken = 0; ///< Of those, keys by which tokens are
+                                  ///< selected: all of them are read.
   int64_t contextTokens = 0;
   int64_t maxBatch = 1;
   /// Known after the RT phase; 0 before:

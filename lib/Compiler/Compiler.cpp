@@ -85,6 +85,7 @@ private:
                          absl::StatusCode code);
   absl::Status runPruning();
   absl::Status runGraphPasses();
+  absl::Status checkWindow();
   absl::Status checkActivations();
   absl::Status convertToRT();
   absl::Status planMemory();
@@ -285,6 +286,8 @@ absl::Status Compilation::runGraphPasses() {
       absl::StatusCode::kInternal);
   result.fallbacks = capture.takeRemarks();
   if (status.ok())
+    status = checkWindow();
+  if (status.ok())
     status = checkActivations();
   if (status.ok()) {
     countModel(*module, result.report);
@@ -295,6 +298,22 @@ absl::Status Compilation::runGraphPasses() {
                        " is not supported for this model, only f32 is"));
   }
   return status;
+}
+
+/// Refuses a window that no attention has taken: a flag must not be ignored.
+absl::Status Compilation::checkWindow() {
+  bool hasWindow = false;
+  module->walk([&](Operation *op) {
+    hasWindow |= bool(op->getAttrOfType<deepseek::WindowAttr>("window"));
+  });
+  auto model = *module->getOps<deepseek::ModelOp>().begin();
+  if (!options.window || hasWindow ||
+      int64_t(model.getContextLength()) <= options.window->tokens)
+    return absl::OkStatus();
+  return absl::UnimplementedError(
+      absl::StrCat("a window is not supported for this model: ",
+                   result.fallbacks.empty() ? "it has no attention"
+                                            : result.fallbacks.front()));
 }
 
 /// Finds out what is rounded, and whether it may be.

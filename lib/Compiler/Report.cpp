@@ -99,6 +99,9 @@ public:
       total.activeParameters += layer.count * layer.activeParameters;
       total.flopsPerToken += layer.count * layer.flopsPerToken;
       total.attentionFlops += layer.count * layer.attentionFlops;
+      total.selectedFlops += layer.count * layer.selectedFlops;
+      total.selectedTokens =
+          std::max(total.selectedTokens, layer.selectedTokens);
       total.weightBytes += layer.count * layer.weightBytes;
       total.activeBytes += layer.count * layer.activeBytes;
     }
@@ -111,6 +114,9 @@ public:
     for (Type type : entry.getArgumentTypes())
       if (auto cache = dyn_cast<KVCacheType>(type)) {
         describeCache(cache);
+        report.indexBytesPerToken =
+            cache.getLayers() * cache.getIndexDim() * int64_t(sizeof(float));
+        report.kvBytesPerToken += report.indexBytesPerToken;
       } else if (auto cache = dyn_cast<CompressedCacheType>(type)) {
         report.cacheElement.clear();
         llvm::raw_string_ostream(report.cacheElement) << cache.getElement();
@@ -161,11 +167,17 @@ private:
           layer.attentionFlops += 2 * int64_t(op.getHeads()) *
                                   (cache.getKeyDim() + cache.getValueDim());
         })
+        .Case([&](SelectKeysOp op) {
+          auto cache = cast<KVCacheType>(op.getCache().getType());
+          layer.attentionFlops +=
+              2 * int64_t(op.getHeads()) * cache.getIndexDim();
+          layer.selectedTokens = int64_t(op.getTopK());
+        })
         .Case([&](LatentAttentionOp op) {
           // Keys and values are made again for every token that is seen.
-          layer.attentionFlops += 2 * elementsOf(op.getKvB()) +
-                                  2 * columnsOf(op.getQuery()) +
-                                  2 * columnsOf(op.getResult());
+          (op.getSelected() ? layer.selectedFlops : layer.attentionFlops) +=
+              2 * elementsOf(op.getKvB()) + 2 * columnsOf(op.getQuery()) +
+              2 * columnsOf(op.getResult());
         })
         .Case([&](HyperMixOp op) {
           layer.flopsPerToken += 2 * elementsOf(op.getWeight());
@@ -189,8 +201,9 @@ private:
         })
         .Case([&](AbsorbedAttentionOp op) {
           auto cache = cast<KVCacheType>(op.getCache().getType());
-          layer.attentionFlops += 2 * int64_t(op.getHeads()) *
-                                  (cache.getKeyDim() + cache.getValueDim());
+          (op.getSelected() ? layer.selectedFlops : layer.attentionFlops) +=
+              2 * int64_t(op.getHeads()) *
+              (cache.getKeyDim() + cache.getValueDim());
         });
   }
 
@@ -312,19 +325,29 @@ int64_t ModelReport::pagesOfSequence(int64_t tokens) const {
 }
 
 int64_t ModelReport::decodeFlops(int64_t position) const {
-  return total.flopsPerToken + total.attentionFlops * seenTokens(position);
+  return total.flopsPerToken + total.attentionFlops * seenTokens(position) +
+         total.selectedFlops * std::min(position + 1, total.selectedTokens);
+}
+
+/// Pairs of one of \p tokens and one that it sees, if those are at most
+/// \p most.
+static int64_t countPairs(int64_t tokens, int64_t most) {
+  int64_t full = std::min(tokens, most);
+  return full * (full + 1) / 2 + (tokens - full) * most;
 }
 
 int64_t ModelReport::prefillFlops(int64_t tokens) const {
-  // Tokens that see all before them.
-  int64_t full = std::min(tokens, seenTokens(tokens));
   return (total.flopsPerToken - headFlops) * tokens + headFlops +
-         total.attentionFlops *
-             (full * (full + 1) / 2 + (tokens - full) * seenTokens(tokens));
+         total.attentionFlops * countPairs(tokens, seenTokens(tokens)) +
+         total.selectedFlops * countPairs(tokens, total.selectedTokens);
 }
 
 int64_t ModelReport::decodeBytes(int64_t position) const {
-  return total.activeBytes + kvBytesPerToken * (seenTokens(position) - 1);
+  int64_t seen = seenTokens(position) - 1;
+  int64_t read =
+      total.selectedTokens ? std::min(seen, total.selectedTokens) : seen;
+  return total.activeBytes + indexBytesPerToken * seen +
+         (kvBytesPerToken - indexBytesPerToken) * read;
 }
 
 int64_t ModelReport::prefillBytes(int64_t tokens) const {
@@ -379,10 +402,19 @@ std::string ModelReport::toText() const {
   line("parameters", shorten(double(total.parameters)));
   line("  active, per token", shorten(double(total.activeParameters)));
   line("FLOPs, decode", shorten(double(decodeFlops(0))),
-       "+ " + shorten(double(total.attentionFlops)) + " per token before");
+       "+ " + shorten(double(total.attentionFlops)) + " per token before" +
+           (total.selectedTokens
+                ? " and " + shorten(double(total.selectedFlops)) +
+                      " per selected one"
+                : ""));
   line("FLOPs, prefill of 512", shorten(double(prefillFlops(reportTokens))));
   line("bytes read, decode", shorten(double(decodeBytes(0))) + "B",
-       "+ " + shorten(double(kvBytesPerToken)) + "B per token before");
+       "+ " +
+           (indexBytesPerToken ? shorten(double(indexBytesPerToken)) +
+                                     "B per token before and "
+                               : "") +
+           shorten(double(kvBytesPerToken - indexBytesPerToken)) +
+           (indexBytesPerToken ? "B per selected one" : "B per token before"));
   line("bytes read, prefill of 512",
        shorten(double(prefillBytes(reportTokens))) + "B");
   line("weights", shorten(double(total.weightBytes)) + "B",
@@ -449,6 +481,8 @@ static llvm::json::Object toObject(const LayerReport &layer) {
       {"active_parameters", layer.activeParameters},
       {"flops_per_token", layer.flopsPerToken},
       {"attention_flops_per_token_pair", layer.attentionFlops},
+      {"attention_flops_per_selected_token", layer.selectedFlops},
+      {"selected_tokens", layer.selectedTokens},
       {"weight_bytes", layer.weightBytes},
       {"active_weight_bytes", layer.activeBytes}};
 }
@@ -483,6 +517,7 @@ std::string ModelReport::toJSON() const {
       {"storage", std::move(stored)},
       {"kv_type", cacheElement},
       {"kv_bytes_per_token", kvBytesPerToken},
+      {"index_bytes_per_token", indexBytesPerToken},
       {"layers", std::move(rows)}};
   if (pageTokens)
     object["memory"] = llvm::json::Object{

@@ -34,6 +34,13 @@ private:
 
 template <typename Op>
 void WindowAttention::setWindow(Op op, WindowAttr window) {
+  if constexpr (!std::is_same_v<Op, AttentionOp>)
+    if (op.getSelected()) {
+      op.emitRemark("stays without a window: it sees the tokens that "
+                    "deepseek.select_keys chooses");
+      ++numDeclined;
+      return;
+    }
   if (std::optional<WindowAttr> own = op.getWindow();
       own && own->getTokens() <= window.getTokens()) {
     op.emitRemark("keeps its window of ")

@@ -52,7 +52,7 @@ struct QuantizeCache : public hadal::impl::QuantizeCacheBase<QuantizeCache> {
       return KVCacheType::get(cache.getContext(), cache.getKind(),
                               cache.getLayers(), cache.getHeads(),
                               cache.getKeyDim(), cache.getValueDim(), type,
-                              group);
+                              group, cache.getIndexDim());
     });
     replacer.recursivelyReplaceElementsIn(getOperation(), /*replaceAttrs=*/true,
                                           /*replaceLocs=*/false,

@@ -32,6 +32,7 @@ import tensors_v4
 # A case is drawn again until every decision in it is clear: float32 must not turn a choice of float64 around.
 LEAST_LEAD = 2e-3  # of a greedy token, as a share of the largest |logit|
 LEAST_ROUTER_MARGIN = 1e-4  # of an expert or a group, in units of its score
+LEAST_INDEX_MARGIN = 1e-5  # of a token that sparse attention sees, likewise
 
 YARN_SHORT = {"type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32, "beta_fast": 4, "beta_slow": 1,
               "mscale": 1.0, "mscale_all_dim": 1.0}
@@ -68,6 +69,11 @@ def deepseek_v3(**changes):
     return {**deepseek_v2(), "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "n_shared_experts": 1,
             "routed_scaling_factor": 2.5, "topk_method": "noaux_tc", "scoring_func": "sigmoid", "norm_topk_prob": True,
             "n_group": 3, "topk_group": 2, "num_nextn_predict_layers": 1, **changes}
+
+
+def deepseek_v32(**changes):
+    return {**deepseek_v3(), "architectures": ["DeepseekV32ForCausalLM"], "model_type": "deepseek_v32", "index_n_heads": 6,
+            "index_head_dim": 32, "index_topk": 9, **changes}
 
 
 def deepseek_v4(**changes):
@@ -171,6 +177,16 @@ CASES = {
                           deepseek_v3(num_attention_heads=3, num_key_value_heads=3, n_group=1, topk_group=1, rope_scaling=None,
                                       num_nextn_predict_layers=0, first_k_dense_replace=0, num_hidden_layers=2,
                                       torch_dtype="float32"), {"dtype": "F32", "shards": 2}),
+    "deepseek_v32": ("V3.2: an indexer of six heads chooses 9 tokens; MTP tensors", deepseek_v32(), {}),
+    "deepseek_v32_pages": ("V3.2: 40 tokens of three pages, keys as wide as what rotates, F32",
+                           deepseek_v32(index_n_heads=3, index_head_dim=16, index_topk=40, num_hidden_layers=2, num_nextn_predict_layers=0,
+                                        torch_dtype="float32"), {"dtype": "F32", "tokens": 80, "prompt": 45}),
+    "deepseek_v32_dense": ("V3.2: more tokens to choose than there are, an interleaved indexer",
+                           deepseek_v32(index_topk=2048, indexer_rope_interleave=True, num_nextn_predict_layers=0), {"tokens": 40}),
+    "deepseek_v32_fp8": ("V3.2 with e4m3 weights, those of the indexer, too",
+                         deepseek_v32(vocab_size=260, hidden_size=160, intermediate_size=288, moe_intermediate_size=40,
+                                      num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=3, kv_lora_rank=40,
+                                      q_lora_rank=48, qk_nope_head_dim=24, index_topk=12, quantization_config=FP8), {"dtype": "FP8"}),
     "deepseek_v3_fp8": ("V3 with e4m3 weights and 128x128 blocks, with partial blocks at the edges",
                         deepseek_v3(vocab_size=260, hidden_size=160, intermediate_size=288, moe_intermediate_size=40,
                                     num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=3, kv_lora_rank=40,
@@ -266,6 +282,11 @@ def shapes(config):
                           "kv_a_layernorm.weight": ((latent,), "norm"),
                           "kv_b_proj.weight": ((heads * (nope + value), latent), "query"),
                           "o_proj.weight": ((hidden, heads * value), "output")})
+            if config["model_type"] == "deepseek_v32":
+                index, dim = config["index_n_heads"], config["index_head_dim"]
+                parts.update({"indexer.wq_b.weight": ((index * dim, q_lora), "query"), "indexer.wk.weight": ((dim, hidden), "query"),
+                              "indexer.k_norm.weight": ((dim,), "norm"), "indexer.k_norm.bias": ((dim,), "bias"),
+                              "indexer.weights_proj.weight": ((index, hidden), "router")})
         else:
             dim = config.get("head_dim") or hidden // heads
             kv_heads = config.get("num_key_value_heads") or heads
@@ -445,11 +466,11 @@ def make_case(folder, name, what, config, options):
         run = {**config, **{"_" + key: options[key] for key in ("window", "kv") if key in options}}
         margins = reference.Margins()
         logits = reference.forward(run, values, tokens, margins)
-        if margins.router < LEAST_ROUTER_MARGIN:
+        if margins.router < LEAST_ROUTER_MARGIN or margins.index < LEAST_INDEX_MARGIN:
             continue
         continuation, lead = reference.greedy(run, values, prompt, 16, margins)
         # An end-of-text token would end the run early; one token over and over would show little.
-        if margins.router >= LEAST_ROUTER_MARGIN and lead >= LEAST_LEAD and config["eos_token_id"] not in continuation \
+        if margins.router >= LEAST_ROUTER_MARGIN and margins.index >= LEAST_INDEX_MARGIN and lead >= LEAST_LEAD and config["eos_token_id"] not in continuation \
                 and len(set(continuation)) >= 6:
             break
     else:

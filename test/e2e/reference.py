@@ -192,8 +192,10 @@ def round_cache(x, config, group):
     return (integers.astype(np.float64) * scale).reshape(x.shape)
 
 
-def attend(q, k, v, scale, window=None):
-    """Causal attention of q, k [tokens, heads, d] and v [tokens, heads, e]; returns [tokens, heads * e]."""
+def attend(q, k, v, scale, window=None, selected=None):
+    """Causal attention of q, k [tokens, heads, d] and v [tokens, heads, e]; returns [tokens, heads * e].
+
+    selected [tokens, tokens] says which of the tokens up to its own each token sees."""
     tokens = q.shape[0]
     blocks = []
     # Some tokens at a time, and the keys that one of them sees, so that a long document fits into memory.
@@ -202,6 +204,8 @@ def attend(q, k, v, scale, window=None):
         seen = key <= query
         if window:
             seen = seen & ((key > query - window[0]) | (key < window[1]))
+        if selected is not None:
+            seen = seen & selected[query[:, 0]]
         keys = np.flatnonzero(seen.any(axis=0))
         scores = np.einsum("thd,shd->hts", q[query[:, 0]], k[keys]) * scale
         scores[:, ~seen[:, keys]] = -np.inf
@@ -227,8 +231,33 @@ def attention(x, config, tensors, prefix, window):
     return attend(q, k, v, dim**-0.5, window) @ tensors[f"{prefix}.o_proj.weight"].T
 
 
-def latent_attention(x, config, tensors, prefix, window):
-    """MLA of V2 and V3, in its expanded form."""
+def layer_norm(x, weight, bias, epsilon):
+    centered = x - x.mean(axis=-1, keepdims=True)
+    return weight * centered / np.sqrt((centered * centered).mean(axis=-1, keepdims=True) + epsilon) + bias
+
+
+def select_keys(x, query_latent, config, tensors, prefix, margins):
+    """The lightning indexer of V3.2: which tokens [tokens, tokens] each token sees."""
+    heads, dim, pe = config["index_n_heads"], config["index_head_dim"], config["qk_rope_head_dim"]
+    scaling, interleaved = rope_settings(config), config.get("indexer_rope_interleave", False)
+
+    def rotate(y):  # The rotary part comes first here.
+        return np.concatenate([rope(y[..., :pe], scaling, interleaved), y[..., pe:]], axis=-1)
+
+    q = rotate((query_latent @ tensors[f"{prefix}.wq_b.weight"].T).reshape(-1, heads, dim))
+    k = layer_norm(x @ tensors[f"{prefix}.wk.weight"].T, tensors[f"{prefix}.k_norm.weight"], tensors[f"{prefix}.k_norm.bias"], 1e-6)
+    k = rotate(k[:, None])[:, 0]
+    weights = x @ tensors[f"{prefix}.weights_proj.weight"].T
+    scores = np.einsum("th,ths->ts", weights, np.maximum(np.einsum("thd,sd->ths", q, k), 0)) * (heads * dim)**-0.5
+    selected = np.zeros(scores.shape, bool)
+    for t in range(len(x)):
+        count = min(t + 1, config["index_topk"])
+        selected[t, margins.choose(scores[None, t, :t + 1], count, "index")[0]] = True
+    return selected
+
+
+def latent_attention(x, config, tensors, prefix, window, margins):
+    """MLA of V2 and V3, in its expanded form; of V3.2, over the tokens that the indexer chooses."""
     heads, latent = config["num_attention_heads"], config["kv_lora_rank"]
     nope, pe, value = config["qk_nope_head_dim"], config["qk_rope_head_dim"], config["v_head_dim"]
     scaling = rope_settings(config)
@@ -236,10 +265,14 @@ def latent_attention(x, config, tensors, prefix, window):
     def weight(name):
         return tensors[f"{prefix}.{name}.weight"]
 
+    selected = None
     if config.get("q_lora_rank") is None:
         q = x @ weight("q_proj").T
     else:
-        q = rms_norm(x @ weight("q_a_proj").T, weight("q_a_layernorm"), 1e-6) @ weight("q_b_proj").T
+        query_latent = rms_norm(x @ weight("q_a_proj").T, weight("q_a_layernorm"), 1e-6)
+        q = query_latent @ weight("q_b_proj").T
+        if config["model_type"] == "deepseek_v32":
+            selected = select_keys(x, query_latent, config, tensors, f"{prefix}.indexer", margins)
     q = q.reshape(-1, heads, nope + pe)
     q = np.concatenate([q[..., :nope], rope(q[..., nope:], scaling, interleaved=True)], axis=-1)
 
@@ -254,7 +287,7 @@ def latent_attention(x, config, tensors, prefix, window):
     scale = (nope + pe)**-0.5
     if scaling["kind"] != "default" and scaling.get("mscale_all_dim"):
         scale *= yarn_gain(scaling["factor"], scaling["mscale_all_dim"])**2
-    return attend(q, k, expanded[..., nope:], scale, window) @ weight("o_proj").T
+    return attend(q, k, expanded[..., nope:], scale, window, selected) @ weight("o_proj").T
 
 
 class Margins:
@@ -262,13 +295,17 @@ class Margins:
 
     def __init__(self):
         self.router = math.inf
+        self.index = math.inf  # Of the indexer of V3.2.
 
-    def choose(self, scores, count):
+    def choose(self, scores, count, kind="router"):
         """Indices of the largest `count` of each row, remembering by how much they won."""
         order = np.argsort(-scores, axis=-1, kind="stable")
         if count < scores.shape[-1]:
             ranked = np.take_along_axis(scores, order, axis=-1)
-            self.router = min(self.router, float((ranked[:, count - 1] - ranked[:, count]).min()))
+            last, next_ = ranked[:, count - 1], ranked[:, count]
+            # Scores that ReLU made zero are so in float32, too, and the first of them come first.
+            gaps = (last - next_)[(last != 0) | (next_ != 0)]
+            setattr(self, kind, min(getattr(self, kind), float(gaps.min(initial=math.inf))))
         return order[:, :count]
 
 
@@ -284,8 +321,8 @@ def route(x, config, tensors, prefix, margins):
     """Returns (expert ids, weights), both [tokens, experts per token]."""
     count, scale = config["num_experts_per_tok"], config.get("routed_scaling_factor") or 1.0
     kind = config["model_type"]
-    method = config.get("topk_method") or {"deepseek_v3": "noaux_tc"}.get(kind, "greedy")
-    norm = config.get("norm_topk_prob", kind == "deepseek_v3")
+    method = config.get("topk_method") or ("noaux_tc" if kind in ("deepseek_v3", "deepseek_v32") else "greedy")
+    norm = config.get("norm_topk_prob", kind in ("deepseek_v3", "deepseek_v32"))
     logits = x @ tensors[f"{prefix}.gate.weight"].T
     if method == "noaux_tc":
         scores = 1 / (1 + np.exp(-logits))
@@ -330,12 +367,13 @@ def forward(config, tensors, tokens, margins=None):
         import reference_v4  # Which imports this file.
         return reference_v4.forward(config, tensors, tokens, margins)
     epsilon = config.get("rms_norm_eps", 1e-6)
-    mla = config["model_type"] in ("deepseek_v2", "deepseek_v3")
+    mla = config["model_type"] in ("deepseek_v2", "deepseek_v3", "deepseek_v32")
     x = tensors["model.embed_tokens.weight"][np.asarray(tokens)]
     for layer in range(config["num_hidden_layers"]):
         prefix = f"model.layers.{layer}"
         h = rms_norm(x, tensors[f"{prefix}.input_layernorm.weight"], epsilon)
-        x = x + (latent_attention if mla else attention)(h, config, tensors, f"{prefix}.self_attn", window_of(config, layer))
+        where = (config, tensors, f"{prefix}.self_attn", window_of(config, layer))
+        x = x + (latent_attention(h, *where, margins) if mla else attention(h, *where))
         h = rms_norm(x, tensors[f"{prefix}.post_attention_layernorm.weight"], epsilon)
         if is_mixture(config, layer):
             x = x + mixture(h, config, tensors, f"{prefix}.mlp", margins)

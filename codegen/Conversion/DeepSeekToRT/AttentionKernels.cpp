@@ -46,8 +46,18 @@ static int64_t largestDivisor(int64_t size, int64_t most) {
 }
 
 AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
-                                 int64_t context, deepseek::WindowAttr window) {
+                                 int64_t context, deepseek::WindowAttr window,
+                                 int64_t selectedTokens) {
   AttentionPlan plan;
+  if (selectedTokens) {
+    // What a row sees is a list of so many tokens, which it gathers in pages.
+    plan.selectedTokens = selectedTokens;
+    context = std::min(context, selectedTokens);
+    std::optional<int64_t> gathered =
+        checkedProduct({page.keyDim, page.pageTokens});
+    if (!gathered || *gathered > HADAL_RT_KERNEL_STACK_BYTES / 16)
+      return plan;
+  }
   // A window that spans the context is none.
   if (window && window.getTokens() < context) {
     plan.windowTokens = window.getTokens();
@@ -72,7 +82,9 @@ AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
     plan.groupHeads = KernelBuilder::lanesFor(heads);
     while (plan.groupHeads > slots)
       plan.groupHeads /= 2;
-    plan.blockRows = std::min(slots / plan.groupHeads, mostLatentRows);
+    // Rows that choose for themselves share nothing.
+    plan.blockRows =
+        selectedTokens ? 1 : std::min(slots / plan.groupHeads, mostLatentRows);
   } else {
     plan.groupHeads = largestDivisor(heads / page.heads, slots);
     plan.blockRows = slots / plan.groupHeads;
@@ -425,6 +437,12 @@ protected:
     return b.add(b.mul(group, plan.groupHeads), b.rem(slot, plan.groupHeads));
   }
   Value countOf(Value slot) { return b.toIndex(b.load(counts, slot)); }
+  /// Tokens up to the one of \p ofRow, or how many of them are selected.
+  Value contextOf(Value ofRow) {
+    Value count = b.add(b.toIndex(b.load(positions, ofRow)), 1);
+    return plan.selectedTokens ? b.min(count, b.index(plan.selectedTokens))
+                               : count;
+  }
   /// The first token of the window of a token that sees \p count.
   Value startOf(Value count) {
     return b.sub(count, b.min(count, b.index(plan.windowTokens)));
@@ -540,11 +558,12 @@ public:
     query = b.stack({plan.blockRows, page.keyDim, heads}, b.getF32Type());
     scores = b.stack({page.pageTokens, heads}, b.getF32Type());
     totals = b.stack(paddedSlots(), b.getF32Type());
-    if (!page.isF32())
+    if (!page.isF32() || plan.selectedTokens)
       wide = b.stack({page.pageTokens, page.keyDim}, b.getF32Type());
   }
 
-  Value queries, ropeQueries;
+  /// Positions that each row sees; null if it sees all up to its own.
+  Value queries, ropeQueries, selected;
 
 protected:
   void readQueries() override;
@@ -553,8 +572,13 @@ protected:
   Value totalOf(Value slot) override { return b.load(totals, slot); }
 
 private:
-  /// Writes the first \p tokens of a page to `wide`, in f32.
-  void widenPage(Value latents, Value scales, Value tokens);
+  /// Where a latent is: those of its page, their scales (null without), and
+  /// the token in the page.
+  struct Place {
+    Value latents, scales, token;
+  };
+  /// Writes the latents of tokens [0, \p count) to `wide`, in f32.
+  void widenTokens(Value count, function_ref<Place(Value)> placeOf);
   void attendRow(Value rowInBlock, Value latents, Value nextLatents, Value seen,
                  Value count);
 
@@ -630,7 +654,7 @@ void Attention::attend() {
     bounds.push_back(b.index(INT32_MAX));
   bounds =
       b.loop(b.index(0), slots, 1, bounds, [&](Value slot, ValueRange carried) {
-        Value count = b.add(b.toIndex(b.load(positions, rowOf(slot))), 1);
+        Value count = contextOf(rowOf(slot));
         b.store(b.toI32(count), counts, slot);
         Values next = {maxIndex(b, carried[0], count)};
         if (plan.isWindowed()) {
@@ -756,7 +780,7 @@ void Attention::attendSegments(KernelOp kernel, Value partials, Value stats) {
     group = b.rem(unit, plan.groups);
     rows = b.index(1);
     slots = b.index(plan.groupHeads);
-    Value context = b.add(b.toIndex(b.load(positions, row)), 1);
+    Value context = contextOf(row);
     mostSeen = context;
     Value pages = b.div(b.add(context, page.pageTokens - 1), page.pageTokens);
     if (plan.isWindowed())
@@ -1054,19 +1078,22 @@ void LatentAttention::readQueries() {
 
 void LatentAttention::beginSegment() { fill(totals, paddedSlots(), 0); }
 
-void LatentAttention::widenPage(Value latents, Value scales, Value tokens) {
+void LatentAttention::widenTokens(Value count,
+                                  function_ref<Place(Value)> placeOf) {
   int64_t group = page.isInteger() ? page.group : page.keyDim;
   int64_t width = KernelBuilder::lanesFor(group);
-  b.loop(b.index(0), tokens, 1, [&](Value token) {
+  b.loop(b.index(0), count, 1, [&](Value i) {
+    Place place = placeOf(i);
     b.loop(b.index(0), b.index(page.keyDim), group, [&](Value first) {
       Value scale;
-      if (page.isInteger())
-        scale =
-            b.broadcast(b.load(scales, {token, b.div(first, group)}), width);
-      b.loop(b.index(0), b.index(group), width, [&](Value i) {
-        Values at = {token, b.add(first, i)};
-        Value x = widen(b, b.loadVector(latents, at, width));
-        b.storeVector(scale ? b.mulf(x, scale) : x, wide, at);
+      if (place.scales)
+        scale = b.broadcast(
+            b.load(place.scales, {place.token, b.div(first, group)}), width);
+      b.loop(b.index(0), b.index(group), width, [&](Value k) {
+        Value column = b.add(first, k);
+        Value x = widen(
+            b, b.loadVector(place.latents, {place.token, column}, width));
+        b.storeVector(scale ? b.mulf(x, scale) : x, wide, {i, column});
       });
     });
   });
@@ -1080,7 +1107,17 @@ void LatentAttention::attendPage(Value pageIndex, Value nextPage) {
     Value scales;
     if (page.isInteger())
       scales = partOf(pageIndex, PageLayout::KeyScales);
-    widenPage(latents, scales, validIn(mostSeen, seen));
+    widenTokens(validIn(mostSeen, seen), [&](Value i) {
+      if (!selected)
+        return Place{latents, scales, i};
+      // Selected tokens [seen, seen + count), as if they were a page.
+      Value position = b.toIndex(b.load(selected, {row, b.add(seen, i)}));
+      Value index = b.div(position, page.pageTokens);
+      return Place{partOf(index, PageLayout::Keys),
+                   page.isInteger() ? partOf(index, PageLayout::KeyScales)
+                                    : Value(),
+                   b.rem(position, page.pageTokens)};
+    });
     latents = wide;
   }
   b.loop(b.index(0), rows, 1, [&](Value rowInBlock) {
@@ -1193,6 +1230,8 @@ static std::string splitName(const AttentionPlan &plan, bool isSplit) {
   std::string name;
   if (isSplit)
     name += llvm::formatv("_split_{0}", plan.segments).str();
+  if (plan.selectedTokens)
+    name += llvm::formatv("_selected_{0}", plan.selectedTokens).str();
   if (plan.isWindowed())
     name += llvm::formatv("_window_{0}_{1}", plan.windowTokens, plan.sinkTokens)
                 .str();
@@ -1236,10 +1275,15 @@ KernelOp KernelSet::absorbedAttention(TypeRange types, PageLayout page,
     attention.positions = arguments[2];
     attention.sequences = arguments[3];
     attention.layer = arguments[4];
+    auto rest = arguments.drop_front(5);
+    if (plan.selectedTokens) {
+      attention.selected = rest.front();
+      rest = rest.drop_front();
+    }
     if (isSplit)
-      return attention.attendSegments(kernel, arguments[5], arguments[6]);
-    attention.out = arguments[5];
-    attention.attendBlocks(kernel, arguments[6], arguments[7]);
+      return attention.attendSegments(kernel, rest[0], rest[1]);
+    attention.out = rest[0];
+    attention.attendBlocks(kernel, rest[1], rest[2]);
   });
 }
 
@@ -1260,6 +1304,8 @@ KernelOp KernelSet::mergeSegments(TypeRange types, int64_t valueDim,
       Value slot = b.rem(head, plan.groupHeads);
       Value unit = b.add(b.mul(row, plan.groups), group);
       Value position = b.toIndex(b.load(positions, row));
+      if (plan.selectedTokens)
+        position = b.min(position, b.index(plan.selectedTokens - 1));
       Value pages = b.add(b.div(position, plan.pageTokens()), 1);
       Value windowPage;
       if (plan.isWindowed()) {

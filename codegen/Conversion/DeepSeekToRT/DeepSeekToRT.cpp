@@ -130,20 +130,23 @@ private:
   LogicalResult convert(UseWeightOp op);
   LogicalResult convert(EmbedOp op);
   LogicalResult convert(RMSNormOp op);
+  LogicalResult convert(LayerNormOp op);
   LogicalResult convert(LinearOp op);
   LogicalResult convert(LMHeadOp op);
   LogicalResult convert(HeadLinearOp op);
   LogicalResult convert(SplitOp op);
   LogicalResult convert(RotaryOp op);
   LogicalResult convert(AttentionOp op);
+  LogicalResult convert(SelectKeysOp op);
   LogicalResult convert(AbsorbedAttentionOp op);
   using AttentionKernel =
       function_ref<rt::KernelOp(TypeRange, AttentionPlan, bool isSplit)>;
   /// Dispatches attention over the cache: blocks of rows, or, in a step of few
   /// rows, segments of the context that are merged then.
   LogicalResult attend(Operation *op, Value out, PageLayout page, int64_t heads,
-                       WindowAttr window, ArrayRef<Value> inputs,
-                       Value positions, AttentionKernel kernel);
+                       WindowAttr window, int64_t selectedTokens,
+                       ArrayRef<Value> inputs, Value positions,
+                       AttentionKernel kernel);
   LogicalResult convert(SwiGLUOp op);
   LogicalResult convert(AddOp op);
   LogicalResult convert(GatherRowsOp op);
@@ -379,8 +382,8 @@ LogicalResult FunctionConverter::run(bool isEntry) {
 
 LogicalResult FunctionConverter::convert(Operation *op) {
   return llvm::TypeSwitch<Operation *, LogicalResult>(op)
-      .Case<UseWeightOp, EmbedOp, RMSNormOp, LinearOp, LMHeadOp, HeadLinearOp,
-            SplitOp, RotaryOp, AttentionOp, AbsorbedAttentionOp, SwiGLUOp,
+      .Case<UseWeightOp, EmbedOp, RMSNormOp, LayerNormOp, LinearOp, LMHeadOp, HeadLinearOp,
+            SplitOp, RotaryOp, AttentionOp, SelectKeysOp, AbsorbedAttentionOp, SwiGLUOp,
             AddOp, GatherRowsOp, RouterOp, ExpertsOp, UnitNormOp, HashRouterOp,
             HyperExpandOp, HyperMixOp, HyperUpdateOp, HyperHeadOp, CompressOp,
             SelectEntriesOp, CompressedAttentionOp, func::CallOp,
@@ -428,6 +431,21 @@ LogicalResult FunctionConverter::convert(RMSNormOp op) {
   dispatch(program.kernels.rmsNorm(TypeRange(arguments),
                                    columnsOf(op.getInput()),
                                    op.getEpsilon().convertToFloat()),
+           rowsOf(op.getInput()), arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(LayerNormOp op) {
+  Value out = bufferFor(op.getResult(), op.getInput());
+  SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight()),
+                                  at(op.getBias()), out};
+  for (size_t i : {1, 2})
+    if (!cast<MemRefType>(arguments[i].getType()).getElementType().isF32())
+      return op.emitOpError("expects an f32 weight and bias to lower, but got ")
+             << op.getWeight().getType() << " and " << op.getBias().getType();
+  dispatch(program.kernels.layerNorm(TypeRange(arguments),
+                                     columnsOf(op.getInput()),
+                                     op.getEpsilon().convertToFloat()),
            rowsOf(op.getInput()), arguments);
   return success();
 }
@@ -601,7 +619,8 @@ LogicalResult FunctionConverter::convert(RotaryOp op) {
   int64_t heads = op.getHeads();
   dispatch(program.kernels.rotary(TypeRange(arguments), heads,
                                   columnsOf(op.getInput()) / heads,
-                                  op.getRotary(), op.getInverse()),
+                                  op.getRotary(), op.getInverse(),
+                                  op.getLeading()),
            rowsOf(op.getInput()), arguments);
   return success();
 }
@@ -609,9 +628,11 @@ LogicalResult FunctionConverter::convert(RotaryOp op) {
 LogicalResult FunctionConverter::attend(Operation *op, Value out,
                                         PageLayout page, int64_t heads,
                                         WindowAttr window,
+                                        int64_t selectedTokens,
                                         ArrayRef<Value> inputs, Value positions,
                                         AttentionKernel kernel) {
-  AttentionPlan plan = AttentionPlan::get(page, heads, program.context, window);
+  AttentionPlan plan =
+      AttentionPlan::get(page, heads, program.context, window, selectedTokens);
   // Query and sums of a head are on the kernel's stack.
   if (!plan.groups)
     return op->emitOpError("expects keys and values that fit on a kernel's "
@@ -662,13 +683,46 @@ LogicalResult FunctionConverter::convert(AttentionOp op) {
            append);
   Value out = bufferFor(op.getResult(), op.getQuery());
   int64_t heads = op.getHeads();
-  return attend(op, out, page, heads, op.getWindowAttr(),
+  return attend(op, out, page, heads, op.getWindowAttr(), /*selectedTokens=*/0,
                 {at(op.getQuery()), positions, sequences, layer}, positions,
                 [&](TypeRange types, AttentionPlan plan, bool isSplit) {
                   return program.kernels.attention(
                       types, page, heads, op.getScale().convertToDouble(), plan,
                       isSplit);
                 });
+}
+
+LogicalResult FunctionConverter::convert(SelectKeysOp op) {
+  PageLayout page = PageLayout::get(cast<KVCacheType>(op.getCache().getType()),
+                                    program.options.pageTokens);
+  Value positions = at(op.getPositions()), sequences = at(op.getSequences());
+  Value layer = at(op.getLayer());
+  SmallVector<Value> append = {at(op.getKey()), positions, sequences, layer};
+  dispatch(program.kernels.appendIndex(TypeRange(append), page), tokenCount,
+           append);
+  int64_t topK = op.getTopK();
+  Value out = bufferFor(op.getSelected(), op.getQuery(), b.getI32Type());
+  // Scores of all tokens that a row sees, in whole pages.
+  int64_t pages = ceilDiv(program.context, page.pageTokens);
+  int64_t columns = pages * page.pageTokens;
+  Value scores =
+      alloc(columns * 4, 0, rowsType(b.getContext(), columns, columns));
+  constexpr int64_t mostStrands = 64;
+  auto strands = std::min<int64_t>(llvm::PowerOf2Ceil(pages), mostStrands);
+  SmallVector<Value> score = {at(op.getQuery()),
+                              at(op.getWeights()),
+                              positions,
+                              sequences,
+                              layer,
+                              scores};
+  dispatch(program.kernels.indexScores(TypeRange(score), page, op.getHeads(),
+                                       topK, op.getScale().convertToDouble(),
+                                       strands),
+           b.mul(tokenCount, strands), score);
+  SmallVector<Value> select = {scores, positions, out};
+  dispatch(program.kernels.selectTop(TypeRange(select), topK), tokenCount,
+           select);
+  return success();
 }
 
 LogicalResult FunctionConverter::convert(AbsorbedAttentionOp op) {
@@ -682,14 +736,18 @@ LogicalResult FunctionConverter::convert(AbsorbedAttentionOp op) {
            append);
   Value out = bufferFor(op.getResult(), op.getQuery());
   int64_t heads = op.getHeads();
-  return attend(
-      op, out, page, heads, op.getWindowAttr(),
-      {at(op.getQuery()), at(op.getRopeQuery()), positions, sequences, layer},
-      positions, [&](TypeRange types, AttentionPlan plan, bool isSplit) {
-        return program.kernels.absorbedAttention(
-            types, page, heads, columnsOf(op.getRopeQuery()) / heads,
-            op.getScale().convertToDouble(), plan, isSplit);
-      });
+  SmallVector<Value> inputs = {at(op.getQuery()), at(op.getRopeQuery()),
+                               positions, sequences, layer};
+  if (op.getSelected())
+    inputs.push_back(at(op.getSelected()));
+  return attend(op, out, page, heads, op.getWindowAttr(),
+                op.getSelected() ? columnsOf(op.getSelected()) : 0, inputs,
+                positions,
+                [&](TypeRange types, AttentionPlan plan, bool isSplit) {
+                  return program.kernels.absorbedAttention(
+                      types, page, heads, columnsOf(op.getRopeQuery()) / heads,
+                      op.getScale().convertToDouble(), plan, isSplit);
+                });
 }
 
 LogicalResult FunctionConverter::convert(SwiGLUOp op) {

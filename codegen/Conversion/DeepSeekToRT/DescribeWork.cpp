@@ -90,7 +90,16 @@ static void addProduct(Operation *op, Value operand, Work &work) {
 static void addAttention(KVCacheType cache, int64_t heads, Work &work) {
   work.pairF32Ops += 2 * heads * (cache.getKeyDim() + cache.getValueDim());
   PageLayout page = PageLayout::get(cache, /*pageTokens=*/32);
-  work.contextBytes += page.layerBytes() / page.pageTokens;
+  int64_t bytes =
+      page.indexDim ? page.indexOffsetBytes() : page.layerBytes();
+  work.contextBytes += bytes / page.pageTokens;
+}
+
+/// Adds the scores of an indexer, read by the dispatch that takes its query.
+static void addScores(SelectKeysOp op, Work &work) {
+  auto cache = cast<KVCacheType>(op.getCache().getType());
+  work.pairF32Ops += 2 * int64_t(op.getHeads()) * cache.getIndexDim();
+  work.contextBytes += cache.getIndexDim() * int64_t(sizeof(float));
 }
 
 static Work getWork(Operation *op, rt::DispatchOp dispatch,
@@ -100,9 +109,17 @@ static Work getWork(Operation *op, rt::DispatchOp dispatch,
     Value buffer = mapping.lookupOrNull(operand);
     return buffer && llvm::is_contained(dispatch.getArguments(), buffer);
   };
+  auto select = dyn_cast<SelectKeysOp>(op);
   for (Value argument : dispatch.getArguments()) {
     auto type = dyn_cast<MemRefType>(argument.getType());
     if (!type)
+      continue;
+    // Rows of scores are as long as the context can be; most is not used.
+    if (select && argument.getDefiningOp<rt::AllocOp>() &&
+        argument != mapping.lookupOrNull(select.getSelected()) &&
+        llvm::none_of(op->getOperands(), [&](Value operand) {
+          return mapping.lookupOrNull(operand) == argument;
+        }))
       continue;
     if (!isWeight(argument))
       work.rowBytes += rowBytesOf(argument);
@@ -136,8 +153,15 @@ static Work getWork(Operation *op, rt::DispatchOp dispatch,
                      attention.getHeads(), work);
         if (WindowAttr window = attention.getWindowAttr())
           work.windowTokens = window.getTokens() + window.getSink();
+        if constexpr (std::is_same_v<decltype(attention), AbsorbedAttentionOp>)
+          if (Value selected = attention.getSelected())
+            work.windowTokens = cast<RankedTensorType>(selected.getType())
+                                    .getShape()
+                                    .back();
         work.read.push_back(attention.getQuery());
       });
+  if (select && takes(select.getQuery()))
+    addScores(select, work);
   return work;
 }
 

@@ -21,7 +21,8 @@ PageLayout PageLayout::get(deepseek::KVCacheType cache, int64_t pageTokens) {
           cache.getKind() == deepseek::CacheKind::Latent,
           cache.getLayers(),
           cache.getElement(),
-          cache.getGroup()};
+          cache.getGroup(),
+          cache.getIndexDim()};
 }
 
 int64_t PageLayout::elementBytes() const {
@@ -51,6 +52,14 @@ int64_t PageLayout::offsetBytes(Part part) const {
 
 int64_t PageLayout::headBytes() const {
   return offsetBytes(ValueScales) + partBytes(ValueScales);
+}
+
+int64_t PageLayout::indexOffsetBytes() const { return headBytes() * heads; }
+
+int64_t PageLayout::layerBytes() const {
+  return indexOffsetBytes() +
+         roundUp(indexDim * pageTokens * int64_t(sizeof(float)),
+                 rt::alignmentBytes);
 }
 
 MemRefType hadal::rowsType(MLIRContext *context, int64_t columns,

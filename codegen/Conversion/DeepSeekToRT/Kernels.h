@@ -43,6 +43,9 @@ struct PageLayout {
   int64_t layers;
   mlir::Type element;
   int64_t group;
+  /// Of a latent: elements of the key that an indexer adds, `[index_dim,
+  /// tokens]` in f32 behind the latents; 0 without.
+  int64_t indexDim;
 
   static PageLayout get(deepseek::KVCacheType cache, int64_t pageTokens);
   bool isInteger() const { return group != 0; }
@@ -52,7 +55,9 @@ struct PageLayout {
   /// Byte offset of a part of head 0 within a layer's part of a page.
   int64_t offsetBytes(Part part) const;
   int64_t headBytes() const;
-  int64_t layerBytes() const { return headBytes() * heads; }
+  /// Byte offset of the index keys within a layer's part of a page.
+  int64_t indexOffsetBytes() const;
+  int64_t layerBytes() const;
   int64_t pageBytes() const { return layerBytes() * layers; }
 };
 
@@ -73,12 +78,16 @@ struct AttentionPlan {
   /// segments that the sink takes.
   int64_t windowTokens = 0, sinkTokens = 0, sinkPages = 0, sinkSegments = 0;
 
+  /// Positions that are chosen for each token, which it sees; 0 if it sees all.
+  int64_t selectedTokens = 0;
+
   bool isWindowed() const { return windowTokens != 0; }
   int64_t pageTokens() const { return segmentTokens / segmentPages; }
 
-  /// \p window may be null.
+  /// \p window may be null. \p selectedTokens: see there.
   static AttentionPlan get(PageLayout page, int64_t heads, int64_t context,
-                           deepseek::WindowAttr window);
+                           deepseek::WindowAttr window,
+                           int64_t selectedTokens = 0);
 };
 
 /// [rows, columns] of f32 (or \p element), rows \p stride elements apart.
@@ -118,6 +127,8 @@ public:
   rt::KernelOp embed(TypeRange types, int64_t hidden);
   /// (in, weight, out); items are rows.
   rt::KernelOp rmsNorm(TypeRange types, int64_t columns, float epsilon);
+  /// (in, weight, bias, out); items are rows.
+  rt::KernelOp layerNorm(TypeRange types, int64_t columns, float epsilon);
   /// (in, weight, [bias], [scales], out, rows); items are groups of tiles.
   rt::KernelOp linear(TypeRange types, int64_t inner, int64_t columns,
                       bool hasBias, bool hasScales);
@@ -134,16 +145,27 @@ public:
                           int64_t inner, int64_t columns);
   /// (in, positions, table, out); items are rows.
   rt::KernelOp rotary(TypeRange types, int64_t heads, int64_t headDim,
-                      deepseek::RotaryAttr rotary, bool inverse);
+                      deepseek::RotaryAttr rotary, bool inverse,
+                      bool isLeading);
   /// heads: (key, value, positions, sequences, layer);
   /// latent: (latent, rope_key, positions, sequences, layer); items are rows.
   rt::KernelOp appendCache(TypeRange types, PageLayout page);
+  /// (key, positions, sequences, layer); items are rows.
+  rt::KernelOp appendIndex(TypeRange types, PageLayout page);
+  /// (query, weights, positions, sequences, layer, scores); items are rows *
+  /// strands. Scores of a row that sees no more than \p topK tokens are left as
+  /// they are.
+  rt::KernelOp indexScores(TypeRange types, PageLayout page, int64_t heads,
+                           int64_t topK, double scale, int64_t strands);
+  /// (scores, positions, selected); items are rows.
+  rt::KernelOp selectTop(TypeRange types, int64_t topK);
   /// (query, positions, sequences, layer, out, rows, block_rows); items are
   /// groups of heads * blocks of rows. Split: (query, positions, sequences,
   /// layer, sums, stats); items are rows * groups * strands.
   rt::KernelOp attention(TypeRange types, PageLayout page, int64_t heads,
                          double scale, AttentionPlan plan, bool isSplit);
-  /// (query, rope_query, ..), likewise.
+  /// (query, rope_query, ..), likewise; with selected positions, they come
+  /// after the layer.
   rt::KernelOp absorbedAttention(TypeRange types, PageLayout page,
                                  int64_t heads, int64_t ropeStride,
                                  double scale, AttentionPlan plan,

@@ -71,14 +71,54 @@ KernelOp KernelSet::rmsNorm(TypeRange types, int64_t columns, float epsilon) {
   });
 }
 
+KernelOp KernelSet::layerNorm(TypeRange types, int64_t columns, float epsilon) {
+  auto name = llvm::formatv("layer_norm_{0}_{1:e8}", columns, epsilon).str();
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    Value in = arguments[0], weight = arguments[1], bias = arguments[2],
+          out = arguments[3];
+    int64_t lanes = KernelBuilder::lanesFor(columns);
+    Value zero = b.f32(0, b.vectorType(lanes));
+    Value all = b.f32(double(columns));
+    auto sumOf = [&](function_ref<Value(Value, Value)> add) {
+      return b.sumLanes(b.loop(b.index(0), b.index(columns), lanes, zero,
+                               [&](Value column, ValueRange carried) {
+                                 return Values{add(column, carried[0])};
+                               })[0]);
+    };
+    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+      auto at = [&](Value column) {
+        return b.loadVector(in, {row, column}, lanes);
+      };
+      Value sum = sumOf([&](Value c, Value sum) { return b.addf(at(c), sum); });
+      Value mean = b.broadcast(b.divf(sum, all), lanes);
+      Value squares = sumOf([&](Value c, Value sum) {
+        Value x = b.subf(at(c), mean);
+        return b.fma(x, x, sum);
+      });
+      Value variance = b.divf(squares, all);
+      Value scale = b.broadcast(
+          b.divf(b.f32(1), b.sqrt(b.addf(variance, b.f32(double(epsilon))))),
+          lanes);
+      b.loop(b.index(0), b.index(columns), lanes, [&](Value column) {
+        Value x = b.mulf(b.subf(at(column), mean), scale);
+        Value w = b.loadVector(weight, column, lanes);
+        b.storeVector(b.fma(x, w, b.loadVector(bias, column, lanes)), out,
+                      {row, column});
+      });
+    });
+  });
+}
+
 KernelOp KernelSet::rotary(TypeRange types, int64_t heads, int64_t headDim,
-                           RotaryAttr rotary, bool inverse) {
+                           RotaryAttr rotary, bool inverse, bool isLeading) {
   int64_t dim = rotary.getDim(), half = dim / 2, kept = headDim - dim;
   bool isInterleaved =
       rotary.getLayout() == deepseek::RotaryLayout::Interleaved;
-  auto name = llvm::formatv("rotary_{0}{1}_{2}x{3}_{4}", inverse ? "back_" : "",
-                            isInterleaved ? "interleaved" : "half_split", heads,
-                            headDim, dim)
+  auto name = llvm::formatv("rotary_{0}{1}{2}_{3}x{4}_{5}",
+                            inverse ? "back_" : "",
+                            isInterleaved ? "interleaved" : "half_split",
+                            isLeading ? "_leading" : "", heads, headDim, dim)
                   .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
@@ -92,11 +132,11 @@ KernelOp KernelSet::rotary(TypeRange types, int64_t heads, int64_t headDim,
         if (kept) {
           int64_t width = KernelBuilder::lanesFor(kept);
           b.loop(b.index(0), b.index(kept), width, [&](Value i) {
-            Value at = b.add(base, i);
+            Value at = b.add(b.add(base, isLeading ? dim : 0), i);
             b.storeVector(b.loadVector(in, {row, at}, width), out, {row, at});
           });
         }
-        Value rotated = b.add(base, kept);
+        Value rotated = b.add(base, isLeading ? 0 : kept);
         b.loop(b.index(0), b.index(half), lanes, [&](Value i) {
           Value cosine = b.loadVector(table, {position, i}, lanes);
           Value sine = b.loadVector(table, {position, b.add(i, half)}, lanes);

@@ -188,12 +188,16 @@ LogicalResult TiledAttr::verifyEncoding(ArrayRef<int64_t> shape,
 LogicalResult KVCacheType::verify(EmitError emitError, CacheKind kind,
                                   int64_t layers, int64_t heads, int64_t keyDim,
                                   int64_t valueDim, Type element,
-                                  int64_t group) {
+                                  int64_t group, int64_t indexDim) {
   if (failed(verifyPositive(emitError, "layers", layers)) ||
       failed(verifyPositive(emitError, "heads", heads)) ||
       failed(verifyPositive(emitError, "key_dim", keyDim)) ||
       failed(verifyPositive(emitError, "value_dim", valueDim)))
     return failure();
+  if (indexDim < 0 || (indexDim && kind != CacheKind::Latent))
+    return emitError()
+           << "expects index_dim >= 0, and 0 for kind heads, but got "
+           << indexDim;
   if (kind == CacheKind::Latent && (heads != 1 || keyDim <= valueDim))
     return emitError() << "expects a latent cache to have one head and key_dim "
                           "> value_dim, but got "

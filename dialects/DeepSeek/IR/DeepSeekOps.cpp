@@ -602,6 +602,16 @@ LogicalResult UnitNormOp::verify() {
   return expectPositive(*this, "epsilon", getEpsilonAttr()); // C2
 }
 
+LogicalResult LayerNormOp::verify() {
+  int64_t dim = columnsOf(getInput());
+  if (failed(expectShape(*this, "weight", getWeight(), {dim})) ||
+      failed(expectShape(*this, "bias", getBias(), {dim}))) // C1
+    return failure();
+  if (!(getEpsilon().convertToFloat() > 0.0f)) // C2; false for NaN too.
+    return emitOpError("expects epsilon > 0, but got ") << getEpsilonAttr();
+  return success();
+}
+
 LogicalResult LinearOp::verify() {
   ArrayRef<int64_t> weight = shapeOf(getWeight());
   if (weight[1] != columnsOf(getInput())) // C1
@@ -645,7 +655,7 @@ LogicalResult RotaryOp::verify() {
     return emitOpError("expects heads that divide ")
            << columns << " columns into at least " << dim << ", but got "
            << heads;
-  if (getUnchecked())
+  if (getUnchecked() || getLeading())
     return success();
   bool isWhole = columns / heads == dim;
   RotaryLayout layout = getRotary().getLayout();
@@ -682,6 +692,32 @@ LogicalResult AttentionOp::verify() {
   return expectPositive(*this, "scale", getScaleAttr()); // C3
 }
 
+LogicalResult SelectKeysOp::verify() {
+  auto cache = cast<KVCacheType>(getCache().getType());
+  int64_t heads = getHeads(), dim = cache.getIndexDim();
+  if (cache.getKind() != CacheKind::Latent || !dim) // C1
+    return emitOpError("expects a latent cache with an index_dim, but got ")
+           << cache;
+  if (heads <= 0 || int64_t(getTopK()) <= 0) // C2
+    return emitOpError("expects heads and top_k > 0, but got ")
+           << heads << " and " << int64_t(getTopK());
+  if (failed(expectShape(*this, "query", getQuery(), {anySize, heads * dim})) ||
+      failed(expectShape(*this, "key", getKey(), {anySize, dim})) ||
+      failed(expectShape(*this, "weights", getWeights(), {anySize, heads})) ||
+      failed(expectShape(*this, "a result", getSelected(),
+                         {anySize, int64_t(getTopK())}))) // C1, C2
+    return failure();
+  return expectPositive(*this, "scale", getScaleAttr()); // C3
+}
+
+/// Selected positions and a window would both say what a token sees.
+template <typename Op> static LogicalResult verifySelected(Op op) {
+  if (op.getSelected() && op.getWindow()) // C3
+    return op.emitOpError("expects no window with selected positions, but got ")
+           << *op.getWindow();
+  return success();
+}
+
 LogicalResult LatentAttentionOp::verify() {
   auto cache = cast<KVCacheType>(getCache().getType());
   int64_t heads = getHeads();
@@ -702,7 +738,9 @@ LogicalResult LatentAttentionOp::verify() {
       failed(expectShape(*this, "rope_key", getRopeKey(), {anySize, rope})) ||
       failed(expectShape(*this, "kv_b", getKvB(),
                          {heads * (nope + valueDim), rank})))
-    return failure();                                    // C1
+    return failure(); // C1
+  if (failed(verifySelected(*this)))
+    return failure();                                    // C3
   return expectPositive(*this, "scale", getScaleAttr()); // C2
 }
 
@@ -722,7 +760,9 @@ LogicalResult AbsorbedAttentionOp::verify() {
       failed(expectShape(*this, "rope_key", getRopeKey(), {anySize, rope})) ||
       failed(
           expectShape(*this, "a result", getResult(), {anySize, heads * rank})))
-    return failure();                                    // C1
+    return failure(); // C1
+  if (failed(verifySelected(*this)))
+    return failure();                                    // C3
   return expectPositive(*this, "scale", getScaleAttr()); // C2
 }
 

@@ -613,6 +613,35 @@ def DeepSeek_UnitNormOp : DeepSeek_Op<"unit_norm", [
   let hasVerifier = 1;
 }
 
+def DeepSeek_LayerNormOp : DeepSeek_Op<"layer_norm", [
+    Pure, AllTypesMatch<["input", "result"]>]> {
+  let summary = "Normalizes each row of a tensor by its mean and variance";
+  let description = [{
+        result[t, j] = weight[j] * (input[t, j] - mean_k(input[t, k]))
+                       / sqrt(variance_k(input[t, k]) + epsilon) + bias[j]
+
+    with the variance over all k, not all but one.
+    - (C1) `input` is `[tokens, dim]`, `weight` and `bias` are `[dim]`.
+    - (C2) `epsilon > 0`.
+
+    Source: Ba et al. 2016, arXiv:1607.06450. In DeepSeek-V3.2 it normalizes
+    the keys of the indexer.
+
+    ```mlir
+    %y = deepseek.layer_norm %x, %w, %b epsilon 1.0e-6
+        : tensor<?x128xf32>, tensor<128xf32>, tensor<128xf32>
+    ```
+  }];
+  let arguments = (ins Activations:$input, WeightVector:$weight,
+                       WeightVector:$bias, F32Attr:$epsilon);
+  let results = (outs Activations:$result);
+  let assemblyFormat = [{
+    $input `,` $weight `,` $bias `epsilon` $epsilon attr-dict `:` type($input)
+    `,` type($weight) `,` type($bias)
+  }];
+  let hasVerifier = 1;
+}
+
 def DeepSeek_LinearOp : DeepSeek_Op<"linear", [Pure, AttrSizedOperandSegments]> {
   let summary = "Multiplies each row by a weight matrix";
   let description = [{
@@ -692,22 +721,25 @@ def DeepSeek_RotaryOp : DeepSeek_Op<"rotary", [
     Pure, AllTypesMatch<["input", "result"]>]> {
   let summary = "Rotates pairs of elements of each head by the position";
   let description = [{
-    The last `rotary.dim` elements of each head are rotated, the others kept;
-    with `inverse`, they are rotated back.
+    The last `rotary.dim` elements of each head are rotated, or with `leading`
+    the first ones; the others are kept. With `inverse`, they are rotated back.
     - (C1) the columns of `input` are a multiple of `heads`, and a head is at
       least `rotary.dim` wide.
     - (C2) heads that rotate in full are `half_split`, as every generation with
       ordinary attention has it, unless `unchecked`. MLA's are `interleaved`.
-    - (C3) a head that is rotated in part is `interleaved` (MLA), unless
-      `unchecked`.
+    - (C3) a head whose last part is rotated is `interleaved` (MLA), unless
+      `unchecked`. One whose first part is may have either layout: the indexer
+      of DeepSeek-V3.2 has `half_split`, GLM-5's `interleaved`.
     A single key head of MLA (`heads` is 1) may have either layout of (C2).
   }];
   let arguments = (ins Activations:$input, PerToken:$positions,
-                       I64Attr:$heads, DeepSeek_RotaryAttr:$rotary,
-                       UnitAttr:$inverse, UnitAttr:$unchecked);
+                       I64Attr:$heads, UnitAttr:$leading,
+                       DeepSeek_RotaryAttr:$rotary, UnitAttr:$inverse,
+                       UnitAttr:$unchecked);
   let results = (outs Activations:$result);
   let assemblyFormat = [{
-    $input `,` $positions `heads` $heads `by` $rotary (`inverse` $inverse^)?
+    $input `,` $positions `heads` $heads (`leading` $leading^)? `by` $rotary
+    (`inverse` $inverse^)?
     (`unchecked` $unchecked^)? attr-dict `:` type($input) `,` type($positions)
   }];
   let hasVerifier = 1;
@@ -744,6 +776,50 @@ def DeepSeek_AttentionOp : DeepSeek_Op<"attention",
   let hasVerifier = 1;
 }
 
+def DeepSeek_SelectKeysOp : DeepSeek_Op<"select_keys",
+    [MemoryEffects<[MemRead, MemWrite]>,
+     AllTypesMatch<["positions", "sequences"]>]> {
+  let summary = "Chooses the tokens that sparse attention sees";
+  let description = [{
+    The lightning indexer of DeepSeek-V3.2. Appends `key` of every token to the
+    index keys of the cache, and scores each token s of a sequence, up to the
+    token t's own position, with cheap heads that share one key:
+
+        score[t, s] = scale * sum_h weights[t, h] * max(0, query[t, h] . key[s])
+
+    `selected[t]` are the positions of the `top_k` largest scores, ascending,
+    and -1 where there are fewer tokens; of equal scores, the earlier token.
+    - (C1) the cache is of kind `latent` and has an `index_dim`, d: `query` is
+      `[tokens, heads * d]`, `key` `[tokens, d]`, `weights` `[tokens, heads]`.
+    - (C2) the result is `[tokens, top_k]`, for `heads` and `top_k` > 0.
+    - (C3) `scale > 0`.
+
+    Source: DeepSeek-V3.2-Exp, section 1, eq. 1. Its `inference/model.py` turns
+    query and key by a Hadamard matrix, which changes no score, and rounds them
+    to FP8, which is not done here.
+
+    ```mlir
+    %s = deepseek.select_keys %q, %k, %w at %positions of %sequences
+        in %cache[%layer] heads 64 top_k 2048 scale 1.1e-2 : tensor<?x8192xf32>,
+        tensor<?x128xf32>, tensor<?x64xf32>, tensor<?xi32>, !cache
+        -> tensor<?x2048xi32>
+    ```
+  }];
+  let arguments = (ins Activations:$query, Activations:$key,
+                       Activations:$weights, PerToken:$positions,
+                       PerToken:$sequences, DeepSeek_KVCacheType:$cache,
+                       Index:$layer, I64Attr:$heads, I64Attr:$top_k,
+                       F64Attr:$scale);
+  let results = (outs 2DTensorOf<[I32]>:$selected);
+  let assemblyFormat = [{
+    $query `,` $key `,` $weights `at` $positions `of` $sequences `in` $cache
+    `[` $layer `]` `heads` $heads `top_k` $top_k `scale` $scale attr-dict `:`
+    type($query) `,` type($key) `,` type($weights) `,` type($positions) `,`
+    type($cache) `->` type($selected)
+  }];
+  let hasVerifier = 1;
+}
+
 def DeepSeek_LatentAttentionOp : DeepSeek_Op<"latent_attention",
     [MemoryEffects<[MemRead, MemWrite]>,
      AllTypesMatch<["positions", "sequences"]>]> {
@@ -757,7 +833,7 @@ def DeepSeek_LatentAttentionOp : DeepSeek_Op<"latent_attention",
         result_h = softmax(q_h . k_h * scale) v_h
 
     A token sees those of its sequence up to its own position, or of those the
-    ones that `window` lets it see.
+    ones that `window` lets it see, or the ones that are `selected`.
 
     DeepSeek-V2, arXiv:2405.04434, eq. 9 to 19.
     - (C1) for a cache of kind `latent` with value_dim c and key_dim c + r:
@@ -765,18 +841,21 @@ def DeepSeek_LatentAttentionOp : DeepSeek_Op<"latent_attention",
       `latent` `[tokens, c]`, normalized; `rope_key` `[tokens, r]`, rotated;
       `kv_b` `[heads * (n + v), c]`; the result `[tokens, heads * v]`.
     - (C2) `scale > 0`.
+    - (C3) `selected`, as `deepseek.select_keys` gives it, is `[tokens, top_k]`;
+      there is no `window` then.
   }];
   let arguments = (ins Activations:$query, Activations:$latent,
                        Activations:$rope_key, WeightMatrix:$kv_b,
                        PerToken:$positions, PerToken:$sequences,
                        DeepSeek_KVCacheType:$cache, Index:$layer,
-                       I64Attr:$heads, F64Attr:$scale,
+                       Optional<2DTensorOf<[I32]>>:$selected, I64Attr:$heads, F64Attr:$scale,
                        OptionalAttr<DeepSeek_WindowAttr>:$window);
   let results = (outs Activations:$result);
   let assemblyFormat = [{
     $query `,` $latent `,` $rope_key `,` $kv_b `at` $positions `of` $sequences
     `in` $cache `[` $layer `]` `heads` $heads `scale` $scale
-    (`window` $window^)? attr-dict `:` type($query) `,` type($latent) `,`
+    (`window` $window^)? (`selected` $selected^ `:` type($selected))?
+    attr-dict `:` type($query) `,` type($latent) `,`
     type($rope_key) `,` type($kv_b) `,` type($positions) `,` type($cache) `->`
     type($result)
   }];
@@ -795,7 +874,7 @@ def DeepSeek_AbsorbedAttentionOp : DeepSeek_Op<"absorbed_attention",
         result_h = softmax(score_h) c
 
     over the tokens of the sequence up to the token's own position, or those of
-    them that `window` lets it see.
+    them that `window` lets it see, or the ones that are `selected`.
 
     DeepSeek-V2, arXiv:2405.04434, section 2.1.3. Equal to
     `deepseek.latent_attention` in exact arithmetic.
@@ -805,18 +884,21 @@ def DeepSeek_AbsorbedAttentionOp : DeepSeek_Op<"absorbed_attention",
       `latent` `[tokens, c]`; `rope_key` `[tokens, r]`; the result
       `[tokens, heads * c]`.
     - (C2) `scale > 0`.
+    - (C3) `selected`, as `deepseek.select_keys` gives it, is `[tokens, top_k]`;
+      there is no `window` then.
   }];
   let arguments = (ins Activations:$query, Activations:$rope_query,
                        Activations:$latent, Activations:$rope_key,
                        PerToken:$positions, PerToken:$sequences,
                        DeepSeek_KVCacheType:$cache, Index:$layer,
-                       I64Attr:$heads, F64Attr:$scale,
+                       Optional<2DTensorOf<[I32]>>:$selected, I64Attr:$heads, F64Attr:$scale,
                        OptionalAttr<DeepSeek_WindowAttr>:$window);
   let results = (outs Activations:$result);
   let assemblyFormat = [{
     $query `,` $rope_query `,` $latent `,` $rope_key `at` $positions `of`
     $sequences `in` $cache `[` $layer `]` `heads` $heads `scale` $scale
-    (`window` $window^)? attr-dict `:` type($query) `,` type($rope_query) `,`
+    (`window` $window^)? (`selected` $selected^ `:` type($selected))?
+    attr-dict `:` type($query) `,` type($rope_query) `,`
     type($latent) `,` type($rope_key) `,` type($positions) `,` type($cache)
     `->` type($result)
   }];

@@ -32,6 +32,9 @@ def DeepSeek_KVCacheType : DeepSeek_Type<"KVCache", "kv_cache"> {
     latent: max |x| / 127; integers are those nearest to x / scale. A scale that
     is subnormal counts as zero.
 
+    A latent cache with an `index_dim` keeps a key of so many elements more, in
+    f32: the one by which `deepseek.select_keys` chooses tokens.
+
     ```mlir
     !deepseek.kv_cache<kind = latent, layers = 27, heads = 1, key_dim = 576,
                        value_dim = 512, element = f32>
@@ -44,7 +47,9 @@ def DeepSeek_KVCacheType : DeepSeek_Type<"KVCache", "kv_cache"> {
                         "int64_t":$key_dim, "int64_t":$value_dim,
                         "::mlir::Type":$element,
                         DefaultValuedParameter<"int64_t", "0",
-                            "columns with one scale, for i8">:$group);
+                            "columns with one scale, for i8">:$group,
+                        DefaultValuedParameter<"int64_t", "0",
+                            "elements of an index key">:$index_dim);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
 }

@@ -211,11 +211,13 @@ private:
   LogicalResult visit(UseWeightOp op);
   LogicalResult visit(EmbedOp op);
   LogicalResult visit(RMSNormOp op);
+  LogicalResult visit(LayerNormOp op);
   LogicalResult visit(LinearOp op);
   LogicalResult visit(HeadLinearOp op);
   LogicalResult visit(SplitOp op);
   LogicalResult visit(RotaryOp op);
   LogicalResult visit(AttentionOp op);
+  LogicalResult visit(SelectKeysOp op);
   LogicalResult visit(LatentAttentionOp op);
   LogicalResult visit(AbsorbedAttentionOp op);
   LogicalResult visit(SwiGLUOp op);
@@ -235,6 +237,8 @@ private:
   LogicalResult visit(CompressedAttentionOp op);
 
   SmallVector<const Tensor *> operandsOf(Operation *op) const;
+  /// The cache's entry of token \p t, for an op that appends to it.
+  template <typename Op> FailureOr<CacheEntry *> entryOf(Op op, int64_t t);
   /// Puts a row of \p key and of \p value into the cache for every token.
   template <typename Op>
   LogicalResult append(Op op, const Tensor &key, const Tensor &value);
@@ -311,8 +315,8 @@ LogicalResult Interpreter::Frame::run(Operation *op) {
       return failure();
   return llvm::TypeSwitch<Operation *, LogicalResult>(op)
       .Case<func::CallOp, arith::ConstantOp, UseWeightOp, EmbedOp, RMSNormOp,
-            LinearOp, HeadLinearOp, SplitOp, RotaryOp, AttentionOp,
-            LatentAttentionOp, AbsorbedAttentionOp, SwiGLUOp, AddOp, RouterOp,
+            LayerNormOp, LinearOp, HeadLinearOp, SplitOp, RotaryOp, AttentionOp,
+            SelectKeysOp, LatentAttentionOp, AbsorbedAttentionOp, SwiGLUOp, AddOp, RouterOp,
             ExpertsOp, GatherRowsOp, LMHeadOp, UnitNormOp, HashRouterOp,
             HyperExpandOp, HyperMixOp, HyperUpdateOp, HyperHeadOp, CompressOp,
             SelectEntriesOp, CompressedAttentionOp>(
@@ -397,6 +401,25 @@ LogicalResult Interpreter::Frame::visit(UnitNormOp op) {
   return set(op, op.getResult(), std::move(result));
 }
 
+LogicalResult Interpreter::Frame::visit(LayerNormOp op) {
+  const Tensor &input = at(op.getInput()), &weight = at(op.getWeight());
+  const Tensor &bias = at(op.getBias());
+  Tensor result = input;
+  double epsilon = double(op.getEpsilon().convertToFloat());
+  int64_t dim = input.columns();
+  for (int64_t t = 0; t < input.rows(); ++t) {
+    double *x = result.row(t), mean = 0;
+    for (int64_t j = 0; j < dim; ++j)
+      mean += x[j] / double(dim);
+    for (int64_t j = 0; j < dim; ++j)
+      x[j] -= mean;
+    double factor = 1 / std::sqrt(dot(x, x, dim) / double(dim) + epsilon);
+    for (int64_t j = 0; j < dim; ++j)
+      x[j] = weight.values[size_t(j)] * x[j] * factor + bias.values[size_t(j)];
+  }
+  return set(op, op.getResult(), std::move(result));
+}
+
 LogicalResult Interpreter::Frame::visit(LinearOp op) {
   const Tensor &input = at(op.getInput()), &weight = at(op.getWeight());
   BlockScales scales =
@@ -473,7 +496,9 @@ LogicalResult Interpreter::Frame::visit(RotaryOp op) {
   int64_t stride = result.columns() / heads;
   for (int64_t t = 0; t < result.rows(); ++t)
     for (int64_t h = 0; h < heads; ++h) {
-      double *x = result.row(t) + (h + 1) * stride - dim;
+      double *x = result.row(t) + h * stride;
+      if (!op.getLeading())
+        x += stride - dim;
       for (int64_t i = 0; i < half; ++i) {
         double angle = positions.values[size_t(t)] * frequencies[size_t(i)];
         double cosine = std::cos(angle) * factor;
@@ -526,24 +551,31 @@ LogicalResult Interpreter::Frame::visit(GatherRowsOp op) {
 //===----------------------------------------------------------------------===//
 
 template <typename Op>
-LogicalResult Interpreter::Frame::append(Op op, const Tensor &key,
-                                         const Tensor &value) {
-  const Tensor &positions = at(op.getPositions());
-  const Tensor &sequences = at(op.getSequences());
+FailureOr<Interpreter::CacheEntry *> Interpreter::Frame::entryOf(Op op,
+                                                                 int64_t t) {
   auto type = cast<KVCacheType>(op.getCache().getType());
   auto layer = int64_t(at(op.getLayer()).values[0]);
+  auto position = int64_t(at(op.getPositions()).values[size_t(t)]);
+  auto sequence = int64_t(at(op.getSequences()).values[size_t(t)]);
   if (layer < 0 || layer >= type.getLayers())
     return op.emitOpError("expects a layer in [0, ")
            << type.getLayers() << "), but got " << layer;
-  for (int64_t t = 0; t < positions.rows(); ++t) {
-    auto position = int64_t(positions.values[size_t(t)]);
-    auto sequence = int64_t(sequences.values[size_t(t)]);
-    if (position < 0 || sequence < 0)
-      return op.emitOpError("expects positions and sequences >= 0, but got ")
-             << position << " and " << sequence;
-    CacheEntry &entry = interpreter.cache[{layer, sequence}][position];
-    entry.key = roundEntry(key.row(t), key.columns(), type);
-    entry.value = roundEntry(value.row(t), value.columns(), type);
+  if (position < 0 || sequence < 0)
+    return op.emitOpError("expects positions and sequences >= 0, but got ")
+           << position << " and " << sequence;
+  return &interpreter.cache[{layer, sequence}][position];
+}
+
+template <typename Op>
+LogicalResult Interpreter::Frame::append(Op op, const Tensor &key,
+                                         const Tensor &value) {
+  auto type = cast<KVCacheType>(op.getCache().getType());
+  for (int64_t t = 0; t < key.rows(); ++t) {
+    FailureOr<CacheEntry *> entry = entryOf(op, t);
+    if (failed(entry))
+      return failure();
+    (*entry)->key = roundEntry(key.row(t), key.columns(), type);
+    (*entry)->value = roundEntry(value.row(t), value.columns(), type);
   }
   return success();
 }
@@ -555,6 +587,15 @@ Interpreter::Frame::seenBy(Op op, int64_t t) {
   auto sequence = int64_t(at(op.getSequences()).values[size_t(t)]);
   auto position = int64_t(at(op.getPositions()).values[size_t(t)]);
   SmallVector<const CacheEntry *> seen;
+  if constexpr (!std::is_same_v<Op, AttentionOp>)
+    if (op.getSelected()) {
+      const Tensor &selected = at(op.getSelected());
+      auto &entries = interpreter.cache[{layer, sequence}];
+      for (int64_t i = 0; i < selected.columns(); ++i)
+        if (selected.row(t)[i] >= 0)
+          seen.push_back(&entries[int64_t(selected.row(t)[i])]);
+      return seen;
+    }
   std::optional<WindowAttr> window = op.getWindow();
   for (const auto &[at, entry] : interpreter.cache[{layer, sequence}])
     if (window ? window->sees(position, at) : at <= position)
@@ -590,6 +631,47 @@ LogicalResult Interpreter::Frame::visit(AttentionOp op) {
     }
   }
   return set(op, op.getResult(), std::move(result));
+}
+
+LogicalResult Interpreter::Frame::visit(SelectKeysOp op) {
+  const Tensor &query = at(op.getQuery()), &key = at(op.getKey());
+  const Tensor &weights = at(op.getWeights());
+  if (failed(expectSameRows(op, {op.getQuery(), op.getKey(), op.getWeights(),
+                                 op.getPositions(), op.getSequences()})))
+    return failure();
+  for (int64_t t = 0; t < key.rows(); ++t) {
+    FailureOr<CacheEntry *> entry = entryOf(op, t);
+    if (failed(entry))
+      return failure();
+    (*entry)->index.assign(key.row(t), key.row(t) + key.columns());
+  }
+  int64_t heads = op.getHeads(), dim = key.columns();
+  auto layer = int64_t(at(op.getLayer()).values[0]);
+  Tensor result = zeros(query, op.getSelected());
+  for (int64_t t = 0; t < query.rows(); ++t) {
+    auto sequence = int64_t(at(op.getSequences()).values[size_t(t)]);
+    auto own = int64_t(at(op.getPositions()).values[size_t(t)]);
+    std::vector<int64_t> positions;
+    std::vector<double> scores;
+    for (const auto &[position, entry] : interpreter.cache[{layer, sequence}]) {
+      if (position > own)
+        continue;
+      double score = 0;
+      for (int64_t h = 0; h < heads; ++h)
+        score +=
+            weights.row(t)[h] *
+            std::max(0.0, dot(query.row(t) + h * dim, entry.index.data(), dim));
+      positions.push_back(position);
+      scores.push_back(score * op.getScale().convertToDouble());
+    }
+    auto count = std::min(int64_t(op.getTopK()), int64_t(scores.size()));
+    SmallVector<int64_t> chosen = topK(scores, count);
+    llvm::sort(chosen);
+    std::fill_n(result.row(t), result.columns(), -1.0);
+    for (auto [i, index] : llvm::enumerate(chosen))
+      result.row(t)[i] = double(positions[size_t(index)]);
+  }
+  return set(op, op.getSelected(), std::move(result));
 }
 
 LogicalResult Interpreter::Frame::visit(LatentAttentionOp op) {

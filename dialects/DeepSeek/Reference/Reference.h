@@ -73,9 +73,9 @@ private:
   class Frame;
 
   /// What one token leaves in one layer of the cache. MLA keeps its latent as
-  /// `value` and the rotary key as `key`.
+  /// `value` and the rotary key as `key`; `index` is the key of an indexer.
   struct CacheEntry {
-    std::vector<double> key, value;
+    std::vector<double> key, value, index;
   };
   /// The tokens of one sequence in one layer, by position.
   using CacheEntries = std::map<int64_t, CacheEntry>;

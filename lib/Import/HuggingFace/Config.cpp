@@ -32,10 +32,12 @@ enum Family : unsigned {
   V2 = 8,
   V3 = 16,
   V4 = 32,
-  WithMLA = V2 | V3,
-  WithMoE = MoE16B | V2 | V3 | V4,
+  V32 = 64,
+  LikeV3 = V3 | V32,
+  WithMLA = V2 | LikeV3,
+  WithMoE = MoE16B | WithMLA | V4,
   WithoutMLA = Llama | Qwen2 | MoE16B,
-  Any = 63
+  Any = 127
 };
 
 struct FamilyInfo {
@@ -65,25 +67,26 @@ struct FamilyKey {
 
 static constexpr FamilyInfo families[] = {
     {"llama", Llama},    {"qwen2", Qwen2},    {"deepseek", MoE16B},
-    {"deepseek_v2", V2}, {"deepseek_v3", V3}, {"deepseek_v4", V4}};
+    {"deepseek_v2", V2}, {"deepseek_v3", V3}, {"deepseek_v32", V32},
+    {"deepseek_v4", V4}};
 
 /// Architectures of the family that Hadal knows of and does not import.
 static constexpr StringRef laterModelTypes[] = {
-    "deepseek_v32", "deepseek_v41", "deepseek_vl_v2", "multi_modality"};
+    "deepseek_v41", "deepseek_vl_v2", "multi_modality"};
 
 static constexpr Default defaults[] = {
     {"vocab_size", Llama | V2, 32000},
-    {"vocab_size", V3, 129280},
+    {"vocab_size", LikeV3, 129280},
     {"hidden_size", Llama | V2, 4096},
-    {"hidden_size", V3, 7168},
+    {"hidden_size", LikeV3, 7168},
     {"intermediate_size", Llama | V2, 11008},
-    {"intermediate_size", V3, 18432},
+    {"intermediate_size", LikeV3, 18432},
     {"num_hidden_layers", Llama | V2, 32},
-    {"num_hidden_layers", V3, 61},
+    {"num_hidden_layers", LikeV3, 61},
     {"num_attention_heads", Llama | V2, 32},
-    {"num_attention_heads", V3, 128},
+    {"num_attention_heads", LikeV3, 128},
     {"max_position_embeddings", Llama | V2, 2048},
-    {"max_position_embeddings", V3, 4096},
+    {"max_position_embeddings", LikeV3, 4096},
     {"sliding_window", Qwen2, 4096},
     {"max_window_layers", Qwen2, 28},
     {"rms_norm_eps", Any, 1e-6},
@@ -94,18 +97,21 @@ static constexpr Default defaults[] = {
     {"qk_nope_head_dim", WithMLA, 128},
     {"v_head_dim", WithMLA, 128},
     {"moe_intermediate_size", V2, 1407},
-    {"moe_intermediate_size", V3, 2048},
+    {"moe_intermediate_size", LikeV3, 2048},
     {"n_shared_experts", V2, 2},
-    {"n_shared_experts", V3, 1},
+    {"n_shared_experts", LikeV3, 1},
     {"n_routed_experts", V2, 64},
-    {"n_routed_experts", V3, 256},
-    {"num_experts_per_tok", V3, 8},
+    {"n_routed_experts", LikeV3, 256},
+    {"num_experts_per_tok", LikeV3, 8},
     {"routed_scaling_factor", V2, 1.0},
-    {"routed_scaling_factor", V3, 2.5},
-    {"n_group", V3, 8},
-    {"topk_group", V3, 4},
+    {"routed_scaling_factor", LikeV3, 2.5},
+    {"n_group", LikeV3, 8},
+    {"topk_group", LikeV3, 4},
+    {"index_n_heads", V32, 64},
+    {"index_head_dim", V32, 128},
+    {"index_topk", V32, 2048},
     {"first_k_dense_replace", V2, 0},
-    {"first_k_dense_replace", V3, 3},
+    {"first_k_dense_replace", LikeV3, 3},
     {"moe_layer_freq", WithMoE, 1},
 };
 
@@ -116,14 +122,14 @@ static constexpr Fixed fixedKeys[] = {
     {"partial_rotary_factor", Any & ~V4, "1"},
     {"use_mrope", Qwen2, "false"},
     {"attention_bias", Qwen2, "true"},
-    {"use_mla", V2 | V3, "true"},
-    {"rope_interleave", V3, "true"},
+    {"use_mla", WithMLA, "true"},
+    {"rope_interleave", LikeV3, "true"},
     // The remote code of MoE-16B has no such factor.
     {"routed_scaling_factor", MoE16B, "1"},
     {"topk_method", MoE16B, "\"greedy\""},
     {"scoring_func", MoE16B | V2, "\"softmax\""},
-    {"scoring_func", V3, "\"sigmoid\""},
-    {"topk_method", V3 | V4, "\"noaux_tc\""},
+    {"scoring_func", LikeV3, "\"sigmoid\""},
+    {"topk_method", LikeV3 | V4, "\"noaux_tc\""},
     {"scoring_func", V4, "\"sqrtsoftplus\""},
     {"num_key_value_heads", V4, "1"},
     {"attention_bias", V4, "false"},
@@ -220,6 +226,7 @@ private:
   void readCompressedAttention();
   void readRatios(CompressedConfig &compressed);
   void readHyperConnections();
+  void readIndexer();
   void readMoE();
   void readRouting(MoEConfig &moe);
   void readRope();
@@ -228,6 +235,7 @@ private:
   void readTokens();
   void checkFixedKeys();
   void checkLayerTypes();
+  void checkMLPLayerTypes();
   void checkUnknownKeys();
 
   const llvm::json::Object &json;
@@ -489,6 +497,23 @@ void ConfigReader::readHyperConnections() {
   checkProduct("hc_mult x hidden_size", hyper.streams, config.hidden);
 }
 
+void ConfigReader::readIndexer() {
+  IndexerConfig &indexer = config.indexer.emplace();
+  indexer.heads = dimension("index_n_heads");
+  indexer.dim = dimension("index_head_dim");
+  indexer.topK = dimension("index_topk");
+  checkProduct("index_n_heads x index_head_dim", indexer.heads, indexer.dim);
+  if (const llvm::json::Value *value = get("indexer_rope_interleave"))
+    indexer.isInterleaved = boolean("indexer_rope_interleave", *value);
+  if (!ok())
+    return;
+  if (indexer.dim < config.latent->ropeDim)
+    fail("index_head_dim", Twine(indexer.dim),
+         "at least 'qk_rope_head_dim', " + Twine(config.latent->ropeDim));
+  if (!config.latent->queryRank)
+    fail("q_lora_rank", "null", "a number, since the indexer reads the latent");
+}
+
 void ConfigReader::readMoE() {
   // Null means no layer with experts.
   if (!get("n_routed_experts") &&
@@ -533,7 +558,8 @@ void ConfigReader::readMoE() {
 void ConfigReader::readRouting(MoEConfig &moe) {
   using deepseek::Scoring;
   using deepseek::TopKMethod;
-  moe.normalize = boolean("norm_topk_prob", family & (V3 | V4));
+  moe.normalize =
+      boolean("norm_topk_prob", (family & (LikeV3 | V4)) != 0);
   if (family == MoE16B) {
     // Remote code: only if there is more than one weight to normalize.
     moe.normalize &= moe.topK > 1;
@@ -545,7 +571,7 @@ void ConfigReader::readRouting(MoEConfig &moe) {
     moe.method = TopKMethod::NoAuxTC;
     return;
   }
-  if (family == V3) {
+  if (family & LikeV3) {
     moe.scoring = Scoring::Sigmoid;
     moe.method = TopKMethod::NoAuxTC;
   } else {
@@ -584,7 +610,7 @@ void ConfigReader::readRouting(MoEConfig &moe) {
     fail("num_experts_per_tok", Twine(moe.topK),
          "at most the " + Twine(inGroup * moe.topGroups) +
              " experts of 'topk_group' groups");
-  else if (family == V3 && moe.groups > 1 && inGroup < 2)
+  else if ((family & LikeV3) && moe.groups > 1 && inGroup < 2)
     fail("n_group", Twine(moe.groups),
          "groups of at least two of " + Twine(moe.experts) + " experts");
 }
@@ -804,16 +830,37 @@ void ConfigReader::checkLayerTypes() {
   for (auto [layer, type] : llvm::enumerate(*types)) {
     bool isWindowed =
         config.windowTokens && int64_t(layer) >= config.firstWindowLayer;
-    StringRef expected =
-        isWindowed ? "\"sliding_attention\"" : "\"full_attention\"";
+    llvm::SmallVector<StringRef> expected = {
+        isWindowed ? "\"sliding_attention\"" : "\"full_attention\""};
+    if (config.indexer) // In older and newer releases of transformers.
+      expected = {"\"deepseek_sparse_attention\"", "\"indexed_attention\""};
     if (config.compressed && ok()) {
       int64_t ratio = config.compressed->ratios[layer];
-      expected = ratio == 0   ? "\"sliding_attention\""
-                 : ratio == 4 ? "\"compressed_sparse_attention\""
-                              : "\"heavily_compressed_attention\"";
+      expected = {ratio == 0   ? "\"sliding_attention\""
+                  : ratio == 4 ? "\"compressed_sparse_attention\""
+                               : "\"heavily_compressed_attention\""};
     }
-    if (!isValue(type, expected))
+    if (llvm::none_of(expected,
+                      [&](StringRef one) { return isValue(type, one); }))
       return fail("layer_types", "a list with " + toText(type),
+                  llvm::join(expected, " or ") + " for layer " + Twine(layer));
+  }
+}
+
+/// transformers writes for deepseek_v32 which layers have experts.
+void ConfigReader::checkMLPLayerTypes() {
+  const llvm::json::Value *value = get("mlp_layer_types");
+  if (!value)
+    return;
+  const llvm::json::Array *types = value->getAsArray();
+  if (!types || int64_t(types->size()) != config.layers)
+    return fail("mlp_layer_types", toText(*value),
+                "a list of " + Twine(config.layers) + " strings");
+  for (auto [layer, type] : llvm::enumerate(*types)) {
+    StringRef expected =
+        config.isMoELayer(int64_t(layer)) ? "\"sparse\"" : "\"dense\"";
+    if (!isValue(type, expected))
+      return fail("mlp_layer_types", "a list with " + toText(type),
                   expected + " for layer " + Twine(layer));
   }
 }
@@ -851,7 +898,9 @@ absl::StatusOr<Config> ConfigReader::read() {
     readHyperConnections();
   if (family & WithMoE)
     readMoE();
-  if (family & (V3 | V4))
+  if (family & V32)
+    readIndexer();
+  if (family & (LikeV3 | V4))
     if (const llvm::json::Value *value = get("num_nextn_predict_layers"))
       config.mtpLayers =
           integer("num_nextn_predict_layers", *value, 0, maxLayers);
@@ -860,6 +909,8 @@ absl::StatusOr<Config> ConfigReader::read() {
   readTokens();
   checkFixedKeys();
   checkLayerTypes();
+  if (family & V32)
+    checkMLPLayerTypes();
   checkUnknownKeys();
   if (!ok())
     return firstError;

@@ -74,6 +74,14 @@ struct HyperConfig {
   double epsilon = 0;     // hc_eps
 };
 
+/// The lightning indexer of sparse attention (DeepSeek-V3.2-Exp, section 1).
+struct IndexerConfig {
+  int64_t heads = 0;          // index_n_heads
+  int64_t dim = 0;            // index_head_dim
+  int64_t topK = 0;           // index_topk
+  bool isInterleaved = false; // indexer_rope_interleave, of GLM-5
+};
+
 struct MoEConfig {
   int64_t experts = 0, sharedExperts = 0, topK = 0;
   int64_t groups = 1, topGroups = 1;
@@ -103,6 +111,7 @@ struct Config {
   std::optional<LatentConfig> latent;
   std::optional<CompressedConfig> compressed;
   std::optional<HyperConfig> hyper;
+  std::optional<IndexerConfig> indexer;
   std::optional<MoEConfig> moe;
   /// Which projections have a bias: q, k and v; the first projections of MLA
   /// (q_a and kv_a); o; gate, up and down.

@@ -117,6 +117,7 @@ private:
   void addFP4Experts(StringRef name, StringRef tensor, ArrayRef<int64_t> shape);
   void addExpertTable(StringRef name);
   void checkExpertTypes();
+  void addIndexer(const IndexerConfig &indexer, int64_t queryRank);
   void addFFN(StringRef prefix, int64_t intermediate, bool hasBias);
   void addCompressedAttention();
   void addHyperConnection(StringRef prefix);
@@ -154,6 +155,7 @@ private:
   Value connect(LayerBody &body, Value x, StringRef prefix,
                 function_ref<Value(Value)> sublayer);
   FloatAttr limit();
+  Value selectKeys(LayerBody &body, Value input, Value queryLatent);
   Value ffn(LayerBody &body, Value input, StringRef prefix);
   Value mixture(LayerBody &body, Value input);
   func::FuncOp getLayerFunction(bool isMoE);
@@ -660,6 +662,19 @@ void ModelBuilder::addHyperConnection(StringRef prefix) {
   addVector((prefix + "_scale").str(), {3}, /*suffix=*/"");
 }
 
+void ModelBuilder::addIndexer(const IndexerConfig &indexer, int64_t queryRank) {
+  addLinear("self_attn.indexer.wq_b", indexer.heads * indexer.dim, queryRank);
+  addLinear("self_attn.indexer.wk", indexer.dim, config.hidden);
+  addVector("self_attn.indexer.k_norm", {indexer.dim});
+  addLayerWeight(
+      "self_attn.indexer.k_norm.bias",
+      defineVector(symbolName(layerIndex, "self_attn.indexer.k_norm.bias"),
+                   tensorName("self_attn.indexer.k_norm") + ".bias",
+                   {indexer.dim}));
+  // Evaluated in f32 where it comes from: it decides what attention sees.
+  addVector("self_attn.indexer.weights_proj", {indexer.heads, config.hidden});
+}
+
 /// Defines the weights of one layer and finds, or builds, its function.
 void ModelBuilder::addLayer(int64_t layer) {
   layerIndex = layer;
@@ -689,6 +704,8 @@ void ModelBuilder::addLayer(int64_t layer) {
                        heads * (latent.nopeDim + latent.valueDim), latent.rank);
     addLinear("self_attn.o_proj", hidden, heads * latent.valueDim,
               config.outputBias);
+    if (config.indexer)
+      addIndexer(*config.indexer, *latent.queryRank);
   } else {
     int64_t width = config.headDim;
     addLinear("self_attn.q_proj", heads * width, hidden, config.qkvBias);
@@ -742,11 +759,12 @@ Type ModelBuilder::cacheType() {
   if (const auto &latent = config.latent)
     return deepseek::KVCacheType::get(
         context, deepseek::CacheKind::Latent, config.layers, 1,
-        latent->rank + latent->ropeDim, latent->rank, f32, /*group=*/0);
+        latent->rank + latent->ropeDim, latent->rank, f32, /*group=*/0,
+        config.indexer ? config.indexer->dim : 0);
   return deepseek::KVCacheType::get(context, deepseek::CacheKind::Heads,
                                     config.layers, config.kvHeads,
                                     config.headDim, config.headDim, f32,
-                                    /*group=*/0);
+                                    /*group=*/0, /*indexDim=*/0);
 }
 
 deepseek::RotaryAttr ModelBuilder::rotary(const RopeConfig &rope) {
@@ -815,7 +833,8 @@ Value ModelBuilder::rotate(LayerBody &body, Value input, int64_t heads,
                            StringRef name) {
   return deepseek::RotaryOp::create(body.builder, named(name), input.getType(),
                                     input, body.positions, heads,
-                                    rotary(config.rope), /*inverse=*/false,
+                                    /*leading=*/false, rotary(config.rope),
+                                    /*inverse=*/false,
                                     /*unchecked=*/false);
 }
 
@@ -832,12 +851,51 @@ Value ModelBuilder::attention(LayerBody &body, Value input) {
   return linear(body, heads, "self_attn.o_proj");
 }
 
+/// The positions that sparse attention sees. \p queryLatent is what the queries
+/// are expanded from. Heads begin with their rotary part, unlike those of MLA.
+Value ModelBuilder::selectKeys(LayerBody &body, Value input,
+                               Value queryLatent) {
+  const IndexerConfig &indexer = *config.indexer;
+  deepseek::RotaryAttr main = rotary(config.rope);
+  auto layout = indexer.isInterleaved ? deepseek::RotaryLayout::Interleaved
+                                      : deepseek::RotaryLayout::HalfSplit;
+  auto own =
+      deepseek::RotaryAttr::get(builder.getContext(), main.getDim(),
+                                main.getTheta(), layout, main.getScaling());
+  auto turn = [&](Value value, int64_t heads, StringRef name) -> Value {
+    return deepseek::RotaryOp::create(body.builder, named(name),
+                                      value.getType(), value, body.positions,
+                                      heads, /*leading=*/true, own,
+                                      /*inverse=*/false, /*unchecked=*/false);
+  };
+  Value q = linear(body, queryLatent, "self_attn.indexer.wq_b", "index_q");
+  q = turn(q, indexer.heads, "index_q_rotated");
+  Value k = linear(body, input, "self_attn.indexer.wk", "index_k");
+  k = deepseek::LayerNormOp::create(
+      body.builder, named("index_k_normed"), k.getType(), k,
+      body.weights.lookup("self_attn.indexer.k_norm"),
+      body.weights.lookup("self_attn.indexer.k_norm.bias"),
+      builder.getF32FloatAttr(float(latentNormEpsilon)));
+  k = turn(k, 1, "index_k_rotated");
+  Value weights =
+      linear(body, input, "self_attn.indexer.weights_proj", "index_weights");
+  auto type = RankedTensorType::get({ShapedType::kDynamic, indexer.topK},
+                                    builder.getI32Type());
+  double scale = 1.0 / std::sqrt(double(indexer.heads) * double(indexer.dim));
+  return deepseek::SelectKeysOp::create(
+      body.builder, named("selected"), type, q, k, weights, body.positions,
+      body.sequences, body.cache, body.layer, indexer.heads, indexer.topK,
+      APFloat(scale));
+}
+
 Value ModelBuilder::latentAttention(LayerBody &body, Value input) {
   const LatentConfig &latent = *config.latent;
-  Value q;
+  Value q, selected;
   if (latent.queryRank) {
     q = linear(body, input, "self_attn.q_a_proj");
     q = norm(body, q, "self_attn.q_a_layernorm", latentNormEpsilon);
+    if (config.indexer)
+      selected = selectKeys(body, input, q);
     q = linear(body, q, "self_attn.q_b_proj");
   } else {
     q = linear(body, input, "self_attn.q_proj");
@@ -854,7 +912,8 @@ Value ModelBuilder::latentAttention(LayerBody &body, Value input) {
   Value heads = deepseek::LatentAttentionOp::create(
       body.builder, named("heads"), activations(config.heads * latent.valueDim),
       q, compressed, ropeKey, body.weights.lookup("self_attn.kv_b_proj"),
-      body.positions, body.sequences, body.cache, body.layer, config.heads,
+      body.positions, body.sequences, body.cache, body.layer, selected,
+      config.heads,
       APFloat(config.rope.softmaxFactor / std::sqrt(double(queryDim))),
       windowOf(layerIndex));
   return linear(body, heads, "self_attn.o_proj");
@@ -880,7 +939,8 @@ Value ModelBuilder::compressedAttention(LayerBody &body, Value input) {
   deepseek::RotaryAttr by = rotary(ratio ? compressed.rope : config.rope);
   auto rotate = [&](Value x, int64_t heads, StringRef name, bool inverse) {
     return deepseek::RotaryOp::create(body.builder, named(name), x.getType(), x,
-                                      body.positions, heads, by, inverse,
+                                      body.positions, heads,
+                                      /*leading=*/false, by, inverse,
                                       /*unchecked=*/false);
   };
   Value latent = norm(body, linear(body, input, "attn.wq_a", "q_latent"),

@@ -229,3 +229,8 @@ func.func private @window_sink() attributes {a = #deepseek.window<tokens = 8, si
 
 // expected-error @below {{expects tokens from 0 to 2147483647, but got 2147483648}}
 func.func private @window_tokens_large() attributes {a = #deepseek.window<tokens = 2147483648, sink = 0>}
+
+// -----
+
+// expected-error @below {{expects index_dim >= 0, and 0 for kind heads, but got 4}}
+func.func private @cache_index(!deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 6, element = f32, index_dim = 4>)

@@ -1122,3 +1122,89 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
   %all = tensor.cast %table : tensor<2048x40xf32> to tensor<?x40xf32>
   return %all : tensor<?x40xf32>
 }
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32>
+
+func.func @select_keys_c1_cache(%q: tensor<?x18xf32>, %k: tensor<?x6xf32>, %w: tensor<?x3xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.select_keys' op expects a latent cache with an index_dim, but got '!deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32>'}}
+  %0 = deepseek.select_keys %q, %k, %w at %p of %s in %cache[%layer] heads 3 top_k 5 scale 1.0 : tensor<?x18xf32>, tensor<?x6xf32>, tensor<?x3xf32>, tensor<?xi32>, !cache -> tensor<?x5xi32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32, index_dim = 6>
+
+func.func @select_keys_c1_weights(%q: tensor<?x18xf32>, %k: tensor<?x6xf32>, %w: tensor<?x2xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.select_keys' op expects weights of shape ?x3, but got 'tensor<?x2xf32>'}}
+  %0 = deepseek.select_keys %q, %k, %w at %p of %s in %cache[%layer] heads 3 top_k 5 scale 1.0 : tensor<?x18xf32>, tensor<?x6xf32>, tensor<?x2xf32>, tensor<?xi32>, !cache -> tensor<?x5xi32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32, index_dim = 6>
+
+func.func @select_keys_c2(%q: tensor<?x18xf32>, %k: tensor<?x6xf32>, %w: tensor<?x3xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.select_keys' op expects heads and top_k > 0, but got 3 and 0}}
+  %0 = deepseek.select_keys %q, %k, %w at %p of %s in %cache[%layer] heads 3 top_k 0 scale 1.0 : tensor<?x18xf32>, tensor<?x6xf32>, tensor<?x3xf32>, tensor<?xi32>, !cache -> tensor<?x0xi32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32, index_dim = 6>
+
+func.func @select_keys_c2_result(%q: tensor<?x18xf32>, %k: tensor<?x6xf32>, %w: tensor<?x3xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.select_keys' op expects a result of shape ?x4, but got 'tensor<?x5xi32>'}}
+  %0 = deepseek.select_keys %q, %k, %w at %p of %s in %cache[%layer] heads 3 top_k 4 scale 1.0 : tensor<?x18xf32>, tensor<?x6xf32>, tensor<?x3xf32>, tensor<?xi32>, !cache -> tensor<?x5xi32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32, index_dim = 6>
+
+func.func @select_keys_c3(%q: tensor<?x18xf32>, %k: tensor<?x6xf32>, %w: tensor<?x3xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.select_keys' op expects scale > 0, but got 0.000000e+00 : f64}}
+  %0 = deepseek.select_keys %q, %k, %w at %p of %s in %cache[%layer] heads 3 top_k 5 scale 0.0 : tensor<?x18xf32>, tensor<?x6xf32>, tensor<?x3xf32>, tensor<?xi32>, !cache -> tensor<?x5xi32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32>
+
+func.func @absorbed_attention_c3(%q: tensor<?x16xf32>, %rq: tensor<?x20xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf32>, %sel: tensor<?x5xi32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.absorbed_attention' op expects no window with selected positions, but got #deepseek.window<tokens = 4, sink = 0>}}
+  %0 = deepseek.absorbed_attention %q, %rq, %c, %r at %p of %s in %cache[%layer] heads 2 scale 1.0 window <tokens = 4, sink = 0> selected %sel : tensor<?x5xi32> : tensor<?x16xf32>, tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi32>, !cache -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32>
+
+func.func @latent_attention_c3(%q: tensor<?x20xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf32>, %kv_b: tensor<22x8xbf16>, %sel: tensor<?x5xi32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.latent_attention' op expects no window with selected positions, but got #deepseek.window<tokens = 4, sink = 0>}}
+  %0 = deepseek.latent_attention %q, %c, %r, %kv_b at %p of %s in %cache[%layer] heads 2 scale 1.0 window <tokens = 4, sink = 0> selected %sel : tensor<?x5xi32> : tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<22x8xbf16>, tensor<?xi32>, !cache -> tensor<?x10xf32>
+  return
+}
+
+// -----
+
+func.func @layer_norm_c1(%x: tensor<?x8xf32>, %w: tensor<8xf32>, %b: tensor<4xf32>) {
+  // expected-error @below {{'deepseek.layer_norm' op expects bias of shape 8, but got 'tensor<4xf32>'}}
+  %0 = deepseek.layer_norm %x, %w, %b epsilon 1.0e-6 : tensor<?x8xf32>, tensor<8xf32>, tensor<4xf32>
+  return
+}
+
+// -----
+
+func.func @layer_norm_c2(%x: tensor<?x8xf32>, %w: tensor<8xf32>) {
+  // expected-error @below {{'deepseek.layer_norm' op expects epsilon > 0, but got 0.000000e+00 : f32}}
+  %0 = deepseek.layer_norm %x, %w, %w epsilon 0.0 : tensor<?x8xf32>, tensor<8xf32>, tensor<8xf32>
+  return
+}

@@ -109,6 +109,23 @@ func.func @attention(%q: tensor<?x32xf32>, %k: tensor<?x16xf32>, %v: tensor<?x12
   return %d : tensor<?x24xf32>
 }
 
+!indexed = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32, index_dim = 6>
+
+// CHECK-LABEL: func.func @sparse_attention
+func.func @sparse_attention(%iq: tensor<?x18xf32>, %ik: tensor<?x6xf32>, %iw: tensor<?x3xf32>, %w: tensor<6xf32>, %lq: tensor<?x20xf32>, %aq: tensor<?x16xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf32>, %kv_b: tensor<22x8xbf16>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !indexed, %layer: index) {
+  // CHECK: %[[Q:.+]] = deepseek.rotary %{{.+}}, %{{.+}} heads 3 leading by <dim = 4, theta = 1.000000e+04 : f64, layout = half_split> : tensor<?x18xf32>, tensor<?xi32>
+  %q = deepseek.rotary %iq, %p heads 3 leading by <dim = 4, theta = 1.0e4 : f64, layout = half_split> : tensor<?x18xf32>, tensor<?xi32>
+  // CHECK: %[[K:.+]] = deepseek.layer_norm %{{.+}}, %{{.+}}, %{{.+}} epsilon 9.99999997E-7 : tensor<?x6xf32>, tensor<6xf32>, tensor<6xf32>
+  %k = deepseek.layer_norm %ik, %w, %w epsilon 1.0e-6 : tensor<?x6xf32>, tensor<6xf32>, tensor<6xf32>
+  // CHECK: %[[S:.+]] = deepseek.select_keys %[[Q]], %[[K]], %{{.+}} at %{{.+}} of %{{.+}} in %{{.+}}[%{{.+}}] heads 3 top_k 5 scale 2.500000e-01 : tensor<?x18xf32>, tensor<?x6xf32>, tensor<?x3xf32>, tensor<?xi32>, <kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32, index_dim = 6> -> tensor<?x5xi32>
+  %sel = deepseek.select_keys %q, %k, %iw at %p of %s in %cache[%layer] heads 3 top_k 5 scale 2.5e-1 : tensor<?x18xf32>, tensor<?x6xf32>, tensor<?x3xf32>, tensor<?xi32>, !indexed -> tensor<?x5xi32>
+  // CHECK: deepseek.latent_attention {{.+}} heads 2 scale 2.500000e-01 selected %[[S]] : tensor<?x5xi32> : tensor
+  %1 = deepseek.latent_attention %lq, %c, %r, %kv_b at %p of %s in %cache[%layer] heads 2 scale 2.5e-1 selected %sel : tensor<?x5xi32> : tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<22x8xbf16>, tensor<?xi32>, !indexed -> tensor<?x10xf32>
+  // CHECK: deepseek.absorbed_attention {{.+}} heads 2 scale 2.500000e-01 selected %[[S]] : tensor<?x5xi32> : tensor
+  %2 = deepseek.absorbed_attention %aq, %lq, %c, %r at %p of %s in %cache[%layer] heads 2 scale 2.5e-1 selected %sel : tensor<?x5xi32> : tensor<?x16xf32>, tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi32>, !indexed -> tensor<?x16xf32>
+  return
+}
+
 // CHECK-LABEL: func.func @windows
 func.func @windows(%q: tensor<?x32xf32>, %k: tensor<?x16xf32>, %v: tensor<?x12xf32>, %lq: tensor<?x20xf32>, %aq: tensor<?x16xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf32>, %kv_b: tensor<22x8xbf16>, %p: tensor<?xi32>, %s: tensor<?xi32>, %heads: !heads, %latents: !latent, %layer: index) {
   // CHECK: deepseek.attention {{.+}} heads 4 scale 3.500000e-01 window <tokens = 8, sink = 2> : tensor

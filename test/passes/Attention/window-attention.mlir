@@ -34,6 +34,20 @@ func.func @windowed(%q: tensor<?x32xf32>, %k: tensor<?x16xf32>, %v: tensor<?x12x
 
 // -----
 
+// Tokens that an indexer chooses are not cut further.
+
+!indexed = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 12, value_dim = 8, element = f32, index_dim = 6>
+
+// CHECK-LABEL: func.func @selected
+func.func @selected(%aq: tensor<?x16xf32>, %lq: tensor<?x20xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf32>, %sel: tensor<?x5xi32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !indexed, %layer: index) {
+  // CHECK: deepseek.absorbed_attention {{.+}} scale 2.500000e-01 selected
+  // expected-remark @below {{stays without a window: it sees the tokens that deepseek.select_keys chooses}}
+  %2 = deepseek.absorbed_attention %aq, %lq, %c, %r at %p of %s in %cache[%layer] heads 2 scale 2.5e-1 selected %sel : tensor<?x5xi32> : tensor<?x16xf32>, tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi32>, !indexed -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
 // Where no sequence leaves the window, there is nothing to hide.
 
 !heads = !deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 6, element = f32>

@@ -38,6 +38,38 @@ TEST_F(ReferenceOpsTest, RMSNorm) {
                {2 / std::sqrt(25.5), 21 / std::sqrt(25.5)});
 }
 
+TEST_F(ReferenceOpsTest, LayerNorm) {
+  load(
+      R"(func.func @f(%x: tensor<?x2xf32>, %w: tensor<2xf32>, %b: tensor<2xf32>) -> tensor<?x2xf32> {
+    %0 = deepseek.layer_norm %x, %w, %b epsilon 1.0 : tensor<?x2xf32>, tensor<2xf32>, tensor<2xf32>
+    return %0 : tensor<?x2xf32>
+  })");
+  // Mean 3, variance 4.
+  double factor = 1 / std::sqrt(5.0);
+  expectValues(call({Tensor({1, 2}, {1, 5}), Tensor({2}, {3, 2}),
+                     Tensor({2}, {0.5, 0})})[0],
+               {-2 * 3 * factor + 0.5, 2 * 2 * factor});
+}
+
+TEST_F(ReferenceOpsTest, SelectKeys) {
+  load(R"(
+    !cache = !deepseek.kv_cache<kind = latent, layers = 1, heads = 1, key_dim = 3, value_dim = 2, element = f32, index_dim = 1>
+    func.func @f(%q: tensor<?x2xf32>, %k: tensor<?x1xf32>, %w: tensor<?x2xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache) -> tensor<?x2xi32> {
+      %layer = arith.constant 0 : index
+      %0 = deepseek.select_keys %q, %k, %w at %p of %s in %cache[%layer] heads 2 top_k 2 scale 2.0 : tensor<?x2xf32>, tensor<?x1xf32>, tensor<?x2xf32>, tensor<?xi32>, !cache -> tensor<?x2xi32>
+      return %0 : tensor<?x2xi32>
+    })");
+  // Heads that a key turns against say nothing; the second head counts against
+  // a token. Of the last token: 1 * 3, 1 * 1, 1 * 3 and -1 * 2; of equal ones,
+  // the first two. Another sequence is not seen.
+  Tensor query({5, 2}, {1, -1, 1, -1, 1, -1, 1, -1, 1, -1});
+  Tensor key({5, 1}, {3, 1, 9, 3, -2}),
+      weights({5, 2}, {1, -1, 1, -1, 1, -1, 1, -1, 1, -1});
+  Tensor positions({5}, {0, 1, 0, 2, 3}), sequences({5}, {0, 0, 1, 0, 0});
+  expectValues(call({query, key, weights, positions, sequences, Tensor()})[0],
+               {0, -1, 0, 1, 0, -1, 0, 2, 0, 2});
+}
+
 TEST_F(ReferenceOpsTest, LinearWithBias) {
   load(
       R"(func.func @f(%x: tensor<?x2xf32>, %w: tensor<3x2xf32>, %b: tensor<3xf32>) -> tensor<?x3xf32> {
@@ -186,6 +218,21 @@ TEST_F(ReferenceOpsTest, Attention) {
       "expects a layer in [0, 2), but got 2");
   expectError({q, k, v, Tensor({1}, {3}), Tensor({2}, {0, 0}), none, layer},
               "expects operands of as many rows, but got 1 and 2");
+}
+
+TEST_F(ReferenceOpsTest, AttentionWithAWindowAndASink) {
+  load(R"(
+    !cache = !deepseek.kv_cache<kind = heads, layers = 1, heads = 1, key_dim = 1, value_dim = 1, element = f32>
+    func.func @f(%q: tensor<?x1xf32>, %k: tensor<?x1xf32>, %v: tensor<?x1xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache) -> tensor<?x1xf32> {
+      %layer = arith.constant 0 : index
+      %0 = deepseek.attention %q, %k, %v at %p of %s in %cache[%layer] heads 1 scale 1.0 window <tokens = 2, sink = 1> : tensor<?x1xf32>, tensor<?x1xf32>, tensor<?x1xf32>, tensor<?xi32>, !cache -> tensor<?x1xf32>
+      return %0 : tensor<?x1xf32>
+    })");
+  // Queries of zero weigh all alike: the last two, and the first.
+  expectValues(
+      call({Tensor({4, 1}), Tensor({4, 1}), Tensor({4, 1}, {3, 6, 12, 30}),
+            Tensor({4}, {0, 1, 2, 3}), Tensor({4}), Tensor()})[0],
+      {3, 4.5, 7, 15});
 }
 
 TEST_F(ReferenceOpsTest, LatentAttentionIsAbsorbedAttention) {

@@ -69,8 +69,6 @@ CONFIGS = [
     (LLAMA, dict(model_type=3), "'model_type' is 3, expected a string"),
     (LLAMA, dict(model_type="sea_cucumber"),
      "model_type 'sea_cucumber' is not known, expected one of llama"),
-    (LLAMA, dict(model_type="deepseek_v32"),
-     "model_type 'deepseek_v32' is not supported yet"),
     (V4, dict(compress_ratios=...), "has no key 'compress_ratios'"),
     (V4, dict(compress_ratios=[4]),
      "'compress_ratios' is [4], expected a list of at least "
@@ -139,6 +137,7 @@ CONFIGS = [
     (LLAMA, dict(partial_rotary_factor=0.5), "'partial_rotary_factor' is 0.5"),
     (LLAMA, dict(layer_types=["sliding_attention"]),
      "'layer_types' is a list with \"sliding_attention\""),
+    (LLAMA, dict(index_topk=8), "unknown key 'index_topk'"),
     (LLAMA, dict(sliding_window=8), "unknown key 'sliding_window'"),
     (LLAMA, dict(model_type="qwen2", use_sliding_window="yes"),
      "'use_sliding_window' is \"yes\", expected true or false"),
