@@ -600,7 +600,7 @@ void ModelBuilder::checkExpertTypes() {
     return;
   const LayerWeight *first = nullptr;
   for (const LayerWeight &weight : layerWeights) {
-    if (weight.type.getRank() != 3 ||
+    if (!StringRef(weight.name).contains(".experts.") ||
         StringRef(weight.name).ends_with("scales"))
       continue;
     if (!first)
