@@ -125,8 +125,178 @@ def MergeLoRA : Pass<"deepseek-merge-lora", "::mlir::ModuleOp"> {
 }
 
 //===----------------------------------------------------------------------===//
+// Calibration
+//===----------------------------------------------------------------------===//
+
+def InsertProbes : Pass<"deepseek-insert-probes", "::mlir::ModuleOp"> {
+  let summary = "Makes a model tell what its products read";
+  let description = [{
+    Exact: probes compute nothing. What is compiled with them hands its
+    activations to the program around it, which sums up, by the name of each
+    weight, what passes want to know:
+
+    - for a product, the mean square of each column of its input; for experts,
+      of the rows that chose each, and of what is between gate and up and down;
+    - for a router, the sum of the weights with which each expert was chosen;
+    - for a layer, 1 - cos of what it reads and what it makes: the block
+      influence of Men et al. 2024, arXiv:2403.03853.
+
+    ```mlir
+    %y = deepseek.linear %x, %w : ..
+    // becomes
+    %y = deepseek.linear %x, %w : ..
+    deepseek.probe moment 3 of %x count 0 layer %layer : ..
+    ```
+
+    The module gets the names, as `deepseek.probes`. Fails if there is no
+    `deepseek.model`. Left out, with a remark: a weight without one name for all
+    layers, as `layers.{}.NAME`.
+  }];
+  let statistics = [Statistic<"numProbes", "num-probes", "Number of probes">];
+  let dependentDialects = ["::hadal::deepseek::DeepSeekDialect",
+                           "::mlir::arith::ArithDialect"];
+}
+
+//===----------------------------------------------------------------------===//
 // Pruning
 //===----------------------------------------------------------------------===//
+
+def PruneLayers : Pass<"deepseek-prune-layers", "::mlir::ModuleOp"> {
+  let summary = "Takes whole layers out of a model";
+  let description = [{
+    Lossy. Those go that change the least what they read, by the module's
+    `deepseek.block_influence` (Men et al. 2024, arXiv:2403.03853, eq. 1): 1 -
+    cos of what a layer reads and what it makes, a mean over a text. Where the
+    module has none, with a remark, the deepest ones but the last (Gromov et al.
+    2024, arXiv:2403.17887, section 4.4).
+
+    ```mlir
+    %1 = call @layer(%0, .., %cache, %c0, ..) : ..
+    %2 = call @layer(%1, .., %cache, %c1, ..) : ..
+    %3 = call @layer(%2, .., %cache, %c2, ..) : ..
+    // becomes, for amount=1
+    %1 = call @layer(%0, .., %cache, %c0, ..) : ..
+    %3 = call @layer(%1, .., %cache, %c1, ..) : ..
+    ```
+
+    A percentage is of the model's parameters: layers go until at least as many
+    are gone. The cache and the model have as many layers as are left; weights
+    and functions that nothing reads any more are erased.
+
+    Fails, and changes nothing, if no layer would be left; if `amount` is none;
+    or if a call of the entry with the cache is not from activations to
+    activations, with the number of its layer.
+  }];
+  let options = [Option<"amount", "amount", "std::string", /*default=*/"\"\"",
+      "How much goes: a percentage, like 25%, or a number">];
+  let statistics = [Statistic<"numRemoved", "num-removed",
+      "Number of layers that are gone">];
+  let dependentDialects = ["::hadal::deepseek::DeepSeekDialect",
+                           "::mlir::arith::ArithDialect"];
+}
+
+def PruneExperts : Pass<"deepseek-prune-experts", "::mlir::ModuleOp"> {
+  let summary = "Takes experts away to which tokens go the least";
+  let description = [{
+    Lossy. By the mass of each expert: the sum of the weights with which tokens
+    of a text chose it, `@statistics.ROUTER.mass` where ROUTER is the router's
+    weight. As many go of each layer and of each group, so that layers stay
+    alike and a router chooses among equal groups.
+
+    ```mlir
+    deepseek.weight @experts.gate : tensor<16x64x256xbf16> { .. }
+    // becomes, for amount=25% and four groups
+    deepseek.weight @experts.gate : tensor<12x64x256xbf16> {
+      ..
+      %2 = deepseek.select %0 by %1 axis 0 keep 12 groups 4
+          : tensor<16x64x256xbf16>, tensor<16xf32> -> tensor<12x64x256xbf16>
+      deepseek.yield %2 : tensor<12x64x256xbf16>
+    }
+    ```
+
+    The router's weight and its correction bias are cut alike. FP8 weights are,
+    with their scales.
+
+    Fails, and leaves a module that is to be thrown away, if the model has no
+    router; if what is left is too little for `top_k`, or for the rule; if a
+    number is no multiple of the groups; if there are no statistics, unless
+    `assume`; or if a weight has other readers.
+  }];
+  let options = [Option<"amount", "amount", "std::string", /*default=*/"\"\"",
+      "How much goes: a percentage, like 25%, or a number">,
+    Option<"assume", "assume", "bool", /*default=*/"false",
+        "Make statistics up that are not there: for models without weights">];
+  let statistics = [Statistic<"numRemoved", "num-removed",
+      "Number of experts that are gone, of all layers">];
+  let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
+}
+
+def PruneChannels : Pass<"deepseek-prune-channels", "::mlir::ModuleOp"> {
+  let summary = "Narrows gated networks by their least channels";
+  let description = [{
+    Lossy. By what each channel between gate, up and down adds to the output
+    (see `deepseek.importance`): its mean square over a text,
+    `@statistics.DOWN.moment`, times the squares of the column of `down` that
+    reads it. Without statistics, with a remark, by the column alone. Experts
+    are narrowed, too, each by channels of its own.
+
+    ```mlir
+    deepseek.weight @gate : tensor<640x256xbf16> { .. }
+    // becomes, for amount=25%
+    deepseek.weight @gate : tensor<480x256xbf16> {
+      ..
+      %3 = deepseek.importance %1 moment %2 : tensor<640xf32> group 1
+          : tensor<256x640xbf16> -> tensor<640xf32>
+      %4 = deepseek.select %0 by %3 axis 0 keep 480 groups 1
+          : tensor<640x256xbf16>, tensor<640xf32> -> tensor<480x256xbf16>
+      deepseek.yield %4 : tensor<480x256xbf16>
+    }
+    ```
+
+    What is left is a multiple of 32, rounded up, so that integers can have
+    groups of it. Left as it is, with a remark: what would lose nothing then.
+
+    Fails, and leaves a module that is to be thrown away, if no channel would be
+    left; if a network has scales or biases, or shares its weights or its
+    products.
+  }];
+  let options = [Option<"amount", "amount", "std::string", /*default=*/"\"\"",
+      "How much goes: a percentage, like 25%, or a number">];
+  let statistics = [Statistic<"numNarrowed", "num-narrowed",
+      "Number of networks that are narrower">,
+    Statistic<"numDeclined", "num-declined",
+      "Number of networks that stay as wide">];
+  let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
+}
+
+def PruneHeads : Pass<"deepseek-prune-heads", "::mlir::ModuleOp"> {
+  let summary = "Takes heads of latent attention away";
+  let description = [{
+    Lossy. By what each head adds to the output (see `deepseek.importance`):
+    the mean squares of what it makes, `@statistics.OUTPUT.moment`, times the
+    squares of the columns of the output's weight that read it. Without
+    statistics, with a remark, by the columns alone.
+
+    ```mlir
+    %o = deepseek.latent_attention %q, %c, %r, %kv_b at .. heads 4 ..
+    // becomes, for amount=1
+    %o = deepseek.latent_attention %q, %c, %r, %kv_b at .. heads 3 ..
+    ```
+
+    The weights of the query, `kv_b` and of the output are cut alike. The cache,
+    which all heads share, stays as it is. Runs before
+    `-deepseek-absorb-latent-attention`.
+
+    Fails, and leaves a module that is to be thrown away, if there is no latent
+    attention; if no head would go, or none be left; or if the weights around it
+    have scales or biases, or other readers.
+  }];
+  let options = [Option<"amount", "amount", "std::string", /*default=*/"\"\"",
+      "How much goes: a percentage, like 25%, or a number">];
+  let statistics = [Statistic<"numRemoved", "num-removed",
+      "Number of heads that are gone, of all layers">];
+  let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
+}
 
 def ReduceActiveExperts : Pass<"deepseek-reduce-active-experts",
                                "::mlir::ModuleOp"> {

@@ -6,6 +6,7 @@
 #include "codegen/Passes.h"
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 #include "hadal_rt/abi.h"
+#include "hadal_rt/probe.h"
 
 #include "mlir/Conversion/LLVMCommon/MemRefBuilder.h"
 #include "mlir/Conversion/LLVMCommon/TypeConverter.h"
@@ -428,7 +429,7 @@ private:
     if (op->getNumRegions() != 0 ||
         !(isa<rt::TokensOp, rt::OutputsOp, rt::InputOp, rt::LogitsOp,
               rt::WeightOp, rt::AllocOp, rt::ColumnsOp, rt::DispatchOp,
-              func::CallOp, func::ReturnOp>(op) ||
+              rt::ProbeOp, func::CallOp, func::ReturnOp>(op) ||
           isa<arith::ArithDialect>(op->getDialect())))
       return op->emitOpError("has no place in a host function");
     if (auto alloc = dyn_cast<rt::AllocOp>(op))
@@ -502,6 +503,8 @@ private:
     }
     if (auto dispatch = dyn_cast<rt::DispatchOp>(op))
       return buildDispatch(builder, dispatch);
+    if (auto probe = dyn_cast<rt::ProbeOp>(op))
+      return buildProbe(builder, probe);
     if (auto call = dyn_cast<func::CallOp>(op)) {
       SmallVector<Value> arguments;
       for (Value operand : call.getOperands())
@@ -543,6 +546,44 @@ private:
                          ValueRange{function, pool, fields->getStep(), kernel,
                                     params,
                                     word(builder, dispatch.getItems())});
+  }
+
+  void buildProbe(LLVMBuilder &builder, rt::ProbeOp probe) {
+    auto strideOf = [](Value buffer) {
+      SmallVector<int64_t> strides;
+      int64_t offset;
+      auto type = cast<MemRefType>(buffer.getType());
+      return succeeded(type.getStridesAndOffset(strides, offset)) ? strides[0]
+                                                                  : 0;
+    };
+    Value experts = probe.getExperts();
+    auto number = [&](int64_t value) { return builder.constant(value); };
+    // The fields of hadal_rt_probe_t.
+    static_assert(offsetof(hadal_rt_probe_t, expert_count) == 10 * wordBytes);
+    const Value words[] = {number(probe.getKind()),
+                           number(probe.getId()),
+                           word(builder, probe.getLayer()),
+                           word(builder, probe.getInput()),
+                           word(builder, probe.getRows()),
+                           number(probe.getColumns()),
+                           number(strideOf(probe.getInput())),
+                           experts ? word(builder, experts) : number(0),
+                           number(probe.getTopK()),
+                           number(experts ? strideOf(experts) : 0),
+                           number(probe.getExpertCount())};
+    Value params = getParams(builder, std::size(words));
+    for (auto [index, value] : llvm::enumerate(words))
+      LLVM::StoreOp::create(builder, value,
+                            builder.offset(params, index * wordBytes));
+    constexpr StringLiteral name = "hadal_rt_probe";
+    auto module = params.getDefiningOp()->getParentOfType<ModuleOp>();
+    if (!module.lookupSymbol(name)) {
+      auto type = LLVM::LLVMFunctionType::get(
+          LLVM::LLVMVoidType::get(builder.getContext()), {builder.pointer()});
+      OpBuilder declaration = OpBuilder::atBlockEnd(module.getBody());
+      LLVM::LLVMFuncOp::create(declaration, probe.getLoc(), name, type);
+    }
+    LLVM::CallOp::create(builder, TypeRange(), name, ValueRange{params});
   }
 
   /// Stack memory for \p count words. All dispatches share it, because each

@@ -70,6 +70,17 @@ struct CompileOptions {
   std::string lora;
   /// Experts of a token, fewer than the model has; lossy. 0: as many as it has.
   int64_t topK = 0;
+  /// What is taken away: items like layers:2, experts:25%, channels:10% and
+  /// heads:1, with commas between them; lossy. Empty: nothing.
+  std::string prune;
+  /// A text that says what matters, UTF-8, or statistics of one, if it ends in
+  /// .safetensors. Empty: weights alone do.
+  std::string calibration;
+  /// Where statistics of that text are kept. Empty: nowhere.
+  std::string saveStatistics;
+  /// Compile a program that can gather statistics: `hadal-run --eval` with
+  /// --statistics=FILE.
+  bool hasProbes = false;
   /// Which weights are stored as which integers, as -deepseek-quantize takes
   /// it; lossy. Empty: as the model has them.
   std::string quantize;
@@ -201,6 +212,8 @@ struct ModelReport {
 struct CompileResult {
   ModelReport report;
   std::vector<std::string> notes; ///< What the importer assumed.
+  /// Of a program with probes, what each is of.
+  std::vector<std::string> probes;
   /// Weights that are not stored as the scheme says, and why.
   std::vector<std::string> fallbacks;
 };
@@ -231,6 +244,11 @@ absl::StatusOr<Machine> parseMachine(const std::string &text);
 ///
 /// - kInvalidArgument: it is not; the message says what is expected.
 absl::Status checkQuantizeScheme(const std::string &scheme);
+
+/// Checks that \p list is one for `CompileOptions::prune`.
+///
+/// - kInvalidArgument: it is not; the message says what is expected.
+absl::Status checkPruneList(const std::string &list);
 
 /// Returns the manifest, JSON, of the product at \p path: an executable, an
 /// object, a library, or a weights file. If there is no such file, \p path

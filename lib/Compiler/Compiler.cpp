@@ -10,6 +10,7 @@
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 #include "dialects/RT/IR/RTOps.h"
 #include "hadal/Import.h"
+#include "lib/Compiler/Calibration.h"
 #include "lib/Compiler/Diagnostics.h"
 #include "lib/Compiler/Manifest.h"
 #include "lib/Compiler/Outputs.h"
@@ -18,6 +19,7 @@
 #include "lib/Packer/Packer.h"
 #include "lib/Packer/Recipe.h"
 #include "passes/Passes.h"
+#include "passes/Pruning/Pruner.h"
 #include "passes/Quantization/Scheme.h"
 #include "runtime/include/hadal_rt/abi.h"
 
@@ -83,6 +85,7 @@ private:
   /// Runs the passes that \p build adds. \p code is that of their failures.
   absl::Status runPasses(llvm::function_ref<void(PassManager &)> build,
                          absl::StatusCode code);
+  absl::Status calibrate();
   absl::Status runPruning();
   absl::Status runGraphPasses();
   absl::Status checkWindow();
@@ -115,6 +118,7 @@ private:
   std::string modelFolder, modelFile, symbol, manifest, pipeline;
   bool roundsWeights = false, roundsActivations = false;
   std::vector<std::string> lossy; ///< What else changes the numbers.
+  std::string statisticsPath;     ///< Empty: there are none.
   std::vector<std::string> sources;
   /// In place of the files that a folder has.
   std::vector<TextFile> importedTextFiles;
@@ -157,6 +161,9 @@ absl::Status Compilation::checkOptions() {
         absl::StrCat("the window has ", options.window->tokens,
                      " tokens and a sink of ", options.window->sink,
                      ", expected 1 to ", INT32_MAX, " and 0 to ", INT32_MAX));
+  if (!options.prune.empty())
+    if (absl::Status status = checkPruneList(options.prune); !status.ok())
+      return status;
   if (!options.quantize.empty())
     if (absl::Status status = checkQuantizeScheme(options.quantize);
         !status.ok())
@@ -253,20 +260,84 @@ Compilation::runPasses(llvm::function_ref<void(PassManager &)> build,
   return absl::OkStatus();
 }
 
+/// Finds out what matters, if it is asked for, and puts it where passes look.
+absl::Status Compilation::calibrate() {
+  if (options.calibration.empty())
+    return absl::OkStatus();
+  statisticsPath = options.calibration;
+  if (!isStatisticsFile(statisticsPath)) {
+    if (!options.packWeights)
+      return absl::InvalidArgumentError(absl::StrCat(
+          "to calibrate on '", options.calibration,
+          "' takes the weights; give statistics of it (.safetensors)"));
+    report("calibrate");
+    llvm::SmallString<128> folder;
+    if (std::error_code code =
+            llvm::sys::fs::createUniqueDirectory("hadal-calibrate", folder))
+      return absl::InvalidArgumentError(
+          absl::StrCat("cannot make a temporary folder: ", code.message()));
+    llvm::scope_exit removeFolder(
+        [&] { llvm::sys::fs::remove_directories(folder); });
+    statisticsPath = options.saveStatistics;
+    if (statisticsPath.empty()) {
+      absl::StatusOr<std::string> path =
+          outputs.getScratchPath("statistics.safetensors");
+      if (!path.ok())
+        return path.status();
+      statisticsPath = *path;
+    }
+    if (absl::Status status = gatherStatistics(options, folder, statisticsPath);
+        !status.ok())
+      return status;
+  }
+  return attachStatistics(*module, statisticsPath);
+}
+
+/// Adds the passes that take away what \p list says.
+static void addPruning(PassManager &passes, StringRef list, bool assume) {
+  for (StringRef item : llvm::split(list, ',')) {
+    auto [kind, amount] = item.split(':');
+    if (kind == "layers")
+      passes.addPass(createPruneLayers({amount.str()}));
+    else if (kind == "experts")
+      passes.addPass(createPruneExperts({amount.str(), assume}));
+    else if (kind == "channels")
+      passes.addPass(createPruneChannels({amount.str()}));
+    else
+      passes.addPass(createPruneHeads({amount.str()}));
+  }
+}
+
 /// Takes away what the user asks for; that it cannot be done is the user's
 /// mistake.
 absl::Status Compilation::runPruning() {
-  if (!options.topK)
+  if (options.topK)
+    lossy.push_back("tokens choose " + std::to_string(options.topK) +
+                    " experts");
+  if (!options.prune.empty())
+    lossy.push_back("pruned " + options.prune);
+  if (lossy.empty() && !options.hasProbes)
     return absl::OkStatus();
-  lossy.push_back("tokens choose " + std::to_string(options.topK) + " experts");
-  return runPasses(
+  absl::Status status = runPasses(
       [&](PassManager &passes) {
-        passes.addPass(createReduceActiveExperts({options.topK, true}));
+        if (options.topK)
+          passes.addPass(createReduceActiveExperts({options.topK, true}));
+        if (!options.prune.empty())
+          addPruning(passes, options.prune, !options.packWeights);
+        if (options.hasProbes)
+          passes.addPass(createInsertProbes());
       },
       absl::StatusCode::kInvalidArgument);
+  if (auto probes = module->getOperation()->getAttrOfType<ArrayAttr>(
+          deepseek::probesAttrName))
+    for (auto name : probes.getAsRange<StringAttr>())
+      result.probes.push_back(name.str());
+  return status;
 }
 
 absl::Status Compilation::runGraphPasses() {
+  if (absl::Status status = calibrate(); !status.ok())
+    return status;
   report("optimize");
   if (absl::Status status = runPruning(); !status.ok())
     return status;
@@ -285,6 +356,7 @@ absl::Status Compilation::runGraphPasses() {
       },
       absl::StatusCode::kInternal);
   result.fallbacks = capture.takeRemarks();
+  detachStatistics(*module);
   if (status.ok())
     status = checkWindow();
   if (status.ok())
@@ -640,6 +712,8 @@ absl::Status Compilation::pack(AtomicFile &file) {
   };
   packOptions.progress = progress;
   packOptions.adapterFolder = options.lora;
+  if (!statisticsPath.empty())
+    packOptions.moreFiles.emplace_back(statisticsFileName, statisticsPath);
   report("pack");
   return packWeights(*recipes, modelFolder, file, packOptions);
 }
@@ -715,6 +789,21 @@ absl::Status Compilation::run() {
       return status;
   }
   return stopAfter ? print(*stopAfter) : writeProducts();
+}
+
+absl::Status hadal::checkPruneList(const std::string &list) {
+  for (StringRef item : llvm::split(list, ',')) {
+    auto [kind, amount] = item.split(':');
+    if (!llvm::is_contained({"layers", "experts", "channels", "heads"}, kind))
+      return absl::InvalidArgumentError(absl::StrCat(
+          "expects items like layers:2, experts:25%, channels:25% or heads:1, "
+          "but got '",
+          item.str(), "'"));
+    std::string error;
+    if (!parsePruneAmount(kind, amount, error))
+      return absl::InvalidArgumentError(error);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status hadal::checkQuantizeScheme(const std::string &scheme) {

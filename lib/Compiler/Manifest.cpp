@@ -6,6 +6,7 @@
 
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 #include "dialects/RT/IR/RTOps.h"
+#include "lib/Compiler/Calibration.h"
 #include "lib/Compiler/WorkTable.h"
 #include "lib/Packer/Recipe.h"
 #include "runtime/include/hadal_rt/abi.h"
@@ -45,7 +46,8 @@ std::vector<std::string> hadal::getSourceFiles(ModuleOp module) {
   std::set<std::string> files;
   module.walk([&](deepseek::SourceOp source) {
     for (auto file : source.getFiles().getAsRange<StringAttr>())
-      files.insert(file.str());
+      if (file != statisticsFileName)
+        files.insert(file.str());
   });
   return {files.begin(), files.end()};
 }
@@ -211,6 +213,9 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
            {"embed_weights", options.embedWeights},
            {"quantize", options.quantize},
            {"lora", !options.lora.empty()},
+           {"top_k", options.topK},
+           {"prune", options.prune},
+           {"calibrated", !options.calibration.empty()},
            {"window", makeWindow(options)},
            {"kv", report.cacheElement},
            {"activations", input.roundsActivations ? "int8" : "f32"}}},

@@ -322,6 +322,8 @@ static absl::Status packAll(ArrayRef<Place> places, int64_t totalBytes,
                             StringRef modelFolder, AtomicFile &output,
                             const PackOptions &options) {
   SourceFiles files(modelFolder, options.adapterFolder);
+  for (const auto &[name, path] : options.moreFiles)
+    files.add(name, path);
   ChunkFiller filler(output,
                      size_t(std::max<int64_t>(options.chunkBytes, 4096)));
   auto progress = [&] {

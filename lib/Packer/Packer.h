@@ -27,6 +27,9 @@ struct PackOptions {
   /// Sections after "weights", in order: name (1 to 31 printable ASCII
   /// characters, each once) and contents.
   std::vector<std::pair<std::string, std::string>> sections;
+  /// Files that are not in the model's folder: their names in recipes, and
+  /// their paths.
+  std::vector<std::pair<std::string, std::string>> moreFiles;
   /// Called now and then with the bytes of "weights" that are written and those
   /// that there are in all. May be null.
   llvm::function_ref<void(uint64_t, uint64_t)> progress = nullptr;

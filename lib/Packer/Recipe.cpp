@@ -59,6 +59,13 @@ absl::StatusOr<InputFile *> SourceFiles::open(StringRef file) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", file.str(), "' ", why.str()));
   };
+  if (auto known = paths.find(file); known != paths.end()) {
+    auto input = std::make_unique<InputFile>();
+    std::string error;
+    if (!input->open(known->second, error))
+      return absl::InvalidArgumentError(error);
+    return (files[file] = std::move(input)).get();
+  }
   namespace path = llvm::sys::path;
   StringRef key = file, root = folder;
   if (!adapterFolder.empty() && file.consume_front(adapterFolderPrefix))

@@ -27,6 +27,11 @@ public:
                        llvm::StringRef adapterFolder = {})
       : folder(folder.str()), adapterFolder(adapterFolder.str()) {}
 
+  /// Lets \p name stand for the file at \p path, wherever it is.
+  void add(llvm::StringRef name, llvm::StringRef path) {
+    paths[name] = path.str();
+  }
+
   /// Reads \p bytes at \p offset of \p file.
   ///
   /// kInvalidArgument: the name leaves the folder, by itself or through a
@@ -40,6 +45,7 @@ public:
 
 private:
   std::string folder, adapterFolder;
+  llvm::StringMap<std::string> paths; ///< Of files that are not in it.
   llvm::StringMap<std::unique_ptr<InputFile>> files;
 };
 

@@ -56,6 +56,8 @@ def check(args, model, flags, plain, folder):
 def cases(args):
     abyss = args.model
     yield abyss, ["--top-k=2"]
+    for prune in ("layers:1", "heads:1", "channels:25%", "channels:50%,heads:25%,layers:40%"):
+        yield abyss, [f"--prune={prune}"]
     # A rule that does not normalize, and one with groups.
     for name in ("deepseek", "deepseek_v2"):
         yield args.cases / name, ["--top-k=1"]

@@ -7,6 +7,7 @@
 #include "LogProbabilities.h"
 #include "Options.h"
 #include "Product.h"
+#include "Statistics.h"
 
 #include "hadal_text/tokenizer.h"
 
@@ -39,6 +40,7 @@ struct EvalOptions {
   int64_t threads = 0;
   int64_t rowsTo = -1;
   std::string weightsPath;
+  std::string statisticsPath; ///< For what probes see; empty: nothing.
   bool json = false;
 };
 
@@ -272,6 +274,8 @@ ExitCode Eval::run() {
   auto total = int64_t(tokens.size());
   int64_t body = windowTokens - int64_t(prefix.size());
   int64_t next = prefix.empty() ? 1 : 0;
+  if (!options.statisticsPath.empty())
+    startStatistics();
   bool isShown = !rowsFile && isatty(STDERR_FILENO);
   for (int64_t first = 0; next < total;
        first += std::max<int64_t>(body / 2, 1)) {
@@ -286,6 +290,9 @@ ExitCode Eval::run() {
   }
   if (isShown)
     fputc('\n', stderr);
+  if (!options.statisticsPath.empty())
+    if (ExitCode code = writeStatistics(options.statisticsPath))
+      return code;
   if (rowsFile)
     return fclose(rowsFile) ? reportRows() : Done;
   return print();
@@ -297,6 +304,7 @@ ExitCode run::runEval(int argc, char **argv) {
       {"context", required_argument, nullptr, 'c'},
       {"json", no_argument, nullptr, 'j'},
       {"rows-to", required_argument, nullptr, 'r'},
+      {"statistics", required_argument, nullptr, 's'},
       {"text", required_argument, nullptr, 'f'},
       {"threads", required_argument, nullptr, 't'},
       {"tokens", required_argument, nullptr, 'i'},
@@ -326,6 +334,10 @@ ExitCode run::runEval(int argc, char **argv) {
       break;
     case 'r':
       good = parseInteger(optarg, 0, INT32_MAX, options.rowsTo);
+      break;
+    case 's':
+      options.statisticsPath = optarg;
+      good = *optarg;
       break;
     case 't':
       good = parseInteger(optarg, 0, 1024, options.threads);

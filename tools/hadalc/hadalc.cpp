@@ -37,6 +37,10 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), a .gguf or a .mlir.
   --max-batch=N         sequences that --report plans memory for (1)
   --weights=pack|none   none: open no tensor, write no weights file (pack)
   --top-k=K             experts of a token, fewer than the model's: lossy (all)
+  --prune=LIST          take away layers:2, experts:25%, channels:25%, heads:1
+                        or several, with commas: lossy (nothing)
+  --calibration=FILE    a text, or its statistics, .safetensors, to judge by
+  --save-statistics=FILE  keep those of the text (they are not)
   --quantize=SCHEME     store weights as integers: int8, int4-g32, mixed, or
                         experts=int4-g32,attention=int8-g128,... (as they are)
   --lora=DIR            add a LoRA adapter, as PEFT saves it, to the weights
@@ -95,13 +99,15 @@ struct Flags {
   Flag help{"help", Flag::Switch};
   Flag version{"version", Flag::Switch};
   Flag topK{"top-k"};
+  Flag calibration{"calibration"};
+  Flag saveStatistics{"save-statistics"};
   Flag quantize{"quantize"};
   Flag activations{"activations"};
   Flag lora{"lora"};
   Flag window{"window"};
   Flag kv{"kv", Flag::Value, "f32"};
-  // Known, but not there yet: a flag must not be ignored.
   Flag prune{"prune"};
+  // Known, but not there yet: a flag must not be ignored.
   Flag verify{"verify", Flag::Switch};
 
   std::vector<std::string> models;
@@ -117,11 +123,12 @@ private:
 
 Flag *Flags::find(llvm::StringRef name) {
   for (Flag *flag :
-       {&output,     &emit,     &target,  &cpu,   &weights,     &embedWeights,
-        &context,    &maxBatch, &report,  &json,  &compileTo,   &dumpIR,
-        &libraryDir, &manifest, &verbose, &quiet, &help,        &version,
-        &quantize,   &prune,    &window,  &lora,  &activations, &verify,
-        &topK,       &machine,  &kv})
+       {&output,       &emit,        &target,        &cpu,      &weights,
+        &embedWeights, &context,     &maxBatch,      &report,   &json,
+        &compileTo,    &dumpIR,      &libraryDir,    &manifest, &verbose,
+        &quiet,        &help,        &version,       &quantize, &prune,
+        &window,       &lora,        &activations,   &verify,   &topK,
+        &machine,      &calibration, &saveStatistics, &kv})
     if (name == flag->name)
       return flag;
   return name == "h" ? &help : nullptr;
@@ -362,6 +369,12 @@ static int makeOptions(const char *argv0, const Flags &flags,
     return failUsage("--embed-weights needs --emit=exe and --weights=pack");
   if (!parseCount(flags.topK, options.topK))
     return refuse(flags.topK, "a number of 1 or more");
+  options.prune = flags.prune.value;
+  if (flags.prune.isGiven)
+    if (absl::Status status = checkPruneList(options.prune); !status.ok())
+      return fail(BadInput, "--prune " + std::string(status.message()));
+  options.calibration = flags.calibration.value;
+  options.saveStatistics = flags.saveStatistics.value;
   if (flags.quantize.isGiven)
     if (int code = parseQuantize(flags.quantize, options.quantize))
       return code;
@@ -389,10 +402,8 @@ static int makeOptions(const char *argv0, const Flags &flags,
   if (options.output == "-" && !isText)
     return failUsage("-o - needs --emit=mlir, llvm or asm, or --compile-to");
 
-  for (const Flag *flag : {&flags.prune, &flags.verify})
-    if (flag->isGiven)
-      return fail(BadInput,
-                  "--" + std::string(flag->name) + " is not supported yet");
+  if (flags.verify.isGiven)
+    return fail(BadInput, "--verify is not supported yet");
   return Done;
 }
 

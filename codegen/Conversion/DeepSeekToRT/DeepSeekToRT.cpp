@@ -167,6 +167,7 @@ private:
   /// Where \p cache keeps what it has; refuses pages that cut an entry.
   FailureOr<CompressedLayout> layoutOf(Operation *op,
                                        CompressedCacheType cache);
+  LogicalResult convert(ProbeOp op);
   LogicalResult convert(func::CallOp op);
   LogicalResult convert(func::ReturnOp op);
 
@@ -209,6 +210,8 @@ private:
   llvm::DenseSet<Value> outputs;
   /// Buffers that the caller, or the step, gives for returned values.
   llvm::DenseMap<Value, Value> returned;
+  /// What experts have inside, a row a slot, by their results.
+  llvm::DenseMap<Value, Value> insideExperts;
   /// Rounded inputs that are there already, by buffer, group and offset.
   llvm::DenseMap<std::pair<Value, std::pair<int64_t, int64_t>>, Quantized>
       quantized;
@@ -386,7 +389,7 @@ LogicalResult FunctionConverter::convert(Operation *op) {
             SplitOp, RotaryOp, AttentionOp, SelectKeysOp, AbsorbedAttentionOp, SwiGLUOp,
             AddOp, GatherRowsOp, RouterOp, ExpertsOp, UnitNormOp, HashRouterOp,
             HyperExpandOp, HyperMixOp, HyperUpdateOp, HyperHeadOp, CompressOp,
-            SelectEntriesOp, CompressedAttentionOp, func::CallOp,
+            SelectEntriesOp, CompressedAttentionOp, ProbeOp, func::CallOp,
             func::ReturnOp>([&](auto op) { return convert(op); })
       .Case([&](LatentAttentionOp op) {
         return op.emitOpError("has no lowering in its expanded form; run "
@@ -843,6 +846,7 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
     return b.mul(activeCount, program.kernels.linearItems(columns));
   };
   Value between = slotRows(inner), perSlot = slotRows(hidden);
+  insideExperts[op.getResult()] = between;
   if (std::optional<uint64_t> activationGroup = op.getActivationGroup()) {
     auto shapeOf = [&](Value weight, size_t scales) {
       return integerShape(weight, op.getScales()[scales],
@@ -903,6 +907,24 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
   Value out = bufferFor(op.getResult(), op.getInput());
   SmallVector<Value> sum = {perSlot, at(op.getWeights()), out};
   dispatch(program.kernels.combine(TypeRange(sum), topK, hidden), rows, sum);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(ProbeOp op) {
+  Value data = at(op.getInput()), experts;
+  int64_t columns = columnsOf(op.getInput()), topK = 0;
+  if (op.getKind() == ProbeKind::InnerMoment) {
+    auto maker = op.getInput().getDefiningOp<ExpertsOp>();
+    data = insideExperts.lookup(op.getInput());
+    columns = columnsOf(maker.getDown());
+  }
+  if (op.getExperts()) {
+    experts = at(op.getExperts());
+    topK = columnsOf(op.getExperts());
+  }
+  rt::ProbeOp::create(b, step, uint64_t(op.getKind()), op.getId(),
+                      at(op.getLayer()), rowsOf(op.getInput()), columns, data,
+                      experts, topK, op.getCount());
   return success();
 }
 

@@ -821,6 +821,28 @@ LogicalResult HashRouterOp::verify() {
   return success();
 }
 
+LogicalResult ProbeOp::verify() {
+  bool needsExperts =
+      getKind() == ProbeKind::InnerMoment || getKind() == ProbeKind::Mass;
+  bool mayHave = needsExperts || getKind() == ProbeKind::Moment;
+  if (getExperts() ? !mayHave : needsExperts) // C1
+    return emitOpError("expects experts with inner_moment and mass and none "
+                       "with state, but got ")
+           << (getExperts() ? "some" : "none") << " with "
+           << stringifyProbeKind(getKind());
+  if (bool(getExperts()) != (int64_t(getCount()) > 0)) // C1
+    return emitOpError("expects a number of experts, with experts, but got ")
+           << int64_t(getCount());
+  if (getKind() == ProbeKind::Mass &&
+      columnsOf(getInput()) != columnsOf(getExperts())) // C1
+    return emitOpError("expects a weight for each expert chosen, but got ")
+           << getInput().getType() << " and " << getExperts().getType();
+  if (getKind() == ProbeKind::InnerMoment &&
+      !getInput().getDefiningOp<ExpertsOp>()) // C2
+    return emitOpError("expects the result of deepseek.experts");
+  return success();
+}
+
 LogicalResult ExpertsOp::verify() {
   ArrayRef<int64_t> gate = shapeOf(getGate());
   int64_t hidden = columnsOf(getInput());

@@ -20,6 +20,10 @@
 
 namespace hadal::deepseek {
 
+/// Attribute of a module with probes: what each, by its id, is of, as
+/// "KIND WEIGHT", with `{}` in the weight for the number of a layer.
+inline constexpr char probesAttrName[] = "deepseek.probes";
+
 /// Rows and columns of an FP8 scale block (DeepSeek-V3 `weight_block_size`).
 constexpr int64_t fp8BlockSize = 128;
 

@@ -549,6 +549,45 @@ def DeepSeek_PackOp : DeepSeek_RecipeOp<"pack"> {
 }
 
 //===----------------------------------------------------------------------===//
+// Statistics
+//===----------------------------------------------------------------------===//
+
+def DeepSeek_ProbeKind : DeepSeek_Enum<"ProbeKind",
+    "What a probe shows of a value", [
+  I32EnumAttrCase<"Moment", 0, "moment">,
+  I32EnumAttrCase<"InnerMoment", 1, "inner_moment">,
+  I32EnumAttrCase<"Mass", 2, "mass">,
+  I32EnumAttrCase<"State", 3, "state">]>;
+
+def DeepSeek_ProbeOp : DeepSeek_Op<"probe"> {
+  let summary = "Shows activations to who gathers statistics";
+  let description = [{
+    Computes nothing: a model with probes has the results of one without. A
+    program that is compiled with them hands the rows to its host:
+    - `moment`: the squares of each column are summed up, with `experts` for
+      each expert that a row chooses.
+    - `inner_moment`: the same of the channels inside the experts that made
+      `input`, between gate and up and down.
+    - `mass`: the weights, `input`, with which each expert is chosen.
+    - `state`: what a layer reads, to compare it with what the next one does.
+
+    - (C1) `experts`, `[tokens, top_k]`, is given with `inner_moment` and
+      `mass`, not with `state`; `count`, the number of experts, is positive with
+      it and 0 without. The `input` of `mass` is `[tokens, top_k]`.
+    - (C2) the `input` of `inner_moment` is the result of `deepseek.experts`.
+  }];
+  let arguments = (ins
+      EnumAttr<DeepSeek_Dialect, DeepSeek_ProbeKind, "probe_kind">:$kind,
+      I64Attr:$id, Activations:$input, Optional<2DTensorOf<[I32]>>:$experts,
+      I64Attr:$count, Index:$layer);
+  let assemblyFormat = [{
+    $kind $id `of` $input (`experts` $experts^ `:` type($experts))?
+    `count` $count `layer` $layer attr-dict `:` type($input)
+  }];
+  let hasVerifier = 1;
+}
+
+//===----------------------------------------------------------------------===//
 // The forward step
 //===----------------------------------------------------------------------===//
 

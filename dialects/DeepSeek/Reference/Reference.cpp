@@ -321,6 +321,8 @@ LogicalResult Interpreter::Frame::run(Operation *op) {
             HyperExpandOp, HyperMixOp, HyperUpdateOp, HyperHeadOp, CompressOp,
             SelectEntriesOp, CompressedAttentionOp>(
           [&](auto concrete) { return visit(concrete); })
+      // It computes nothing.
+      .Case([](ProbeOp) { return success(); })
       .Default([](Operation *unknown) {
         return unknown->emitOpError("is not an op that the reference knows");
       });

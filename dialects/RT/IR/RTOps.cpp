@@ -163,6 +163,15 @@ LogicalResult KernelOp::verify() {
   return success();
 }
 
+LogicalResult ProbeOp::verify() {
+  bool hasExperts = bool(getExperts());
+  if ((int64_t(getTopK()) > 0) != hasExperts ||
+      (int64_t(getExpertCount()) > 0) != hasExperts) // C1
+    return emitOpError("expects numbers of experts, with experts, but got ")
+           << int64_t(getTopK()) << " of " << int64_t(getExpertCount());
+  return success();
+}
+
 LogicalResult DispatchOp::verifySymbolUses(SymbolTableCollection &symbols) {
   auto kernel =
       symbols.lookupNearestSymbolFrom<KernelOp>(*this, getKernelAttr());

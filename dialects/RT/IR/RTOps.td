@@ -286,4 +286,24 @@ def RT_DispatchOp : RT_Op<"dispatch",
   }]>];
 }
 
+def RT_ProbeOp : RT_Op<"probe"> {
+  let summary = "Shows rows of a buffer to who gathers statistics";
+  let description = [{
+    Calls `hadal_rt_probe` of `hadal_rt/probe.h` with the rows, when all
+    dispatches before it are done.
+    - (C1) `top_k` and `expert_count` are positive with `experts`, else 0.
+  }];
+  let arguments = (ins RT_StepType:$step, I64Attr:$kind, I64Attr:$id,
+                       Index:$layer, Index:$rows, I64Attr:$columns,
+                       MemRefRankOf<[F32], [2]>:$input,
+                       Optional<MemRefRankOf<[I32], [2]>>:$experts,
+                       I64Attr:$top_k, I64Attr:$expert_count);
+  let assemblyFormat = [{
+    $id `kind` $kind `of` $step `layer` $layer `rows` $rows `columns` $columns
+    `(` $input `)` (`experts` $experts^ `:` type($experts))? `top_k` $top_k `of`
+    $expert_count attr-dict `:` type($input)
+  }];
+  let hasVerifier = 1;
+}
+
 #endif // HADAL_RT_OPS

@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#
+# Makes the table of docs/passes.md: what each lossy pass saves and costs on the model that comes with the project.
+"""Compiles models/abyss-tiny with passes that change it, and measures each product with hadal-eval.
+
+    bench/passes.py [--build build] > table.md
+
+The text that statistics are gathered on and the one that products are measured on are stories of models/train/stories.py,
+from different seeds. Parameters, FLOPs and bytes are those of hadalc --report.
+"""
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "models" / "train"))
+sys.dont_write_bytecode = True
+import stories
+
+CASES = [["--top-k=3"], ["--top-k=2"], ["--prune=layers:1"], ["--prune=layers:32%"], ["--prune=experts:25%"],
+         ["--prune=experts:50%", "--top-k=2"], ["--prune=channels:25%"], ["--prune=heads:1"]]
+
+
+def write_text(path, seed, characters):
+    r, text = random.Random(seed), ""
+    while len(text) < characters:
+        text += stories.document(r)[1] + "\n\n"
+    path.write_text(text)
+
+
+def run(command):
+    return subprocess.run([str(c) for c in command], check=True, stdout=subprocess.PIPE).stdout
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=Path, default=ROOT / "build")
+    args = parser.parse_args()
+    hadalc, evaluate = args.build / "bin/hadalc", args.build / "bin/hadal-eval"
+    with tempfile.TemporaryDirectory(prefix="hadal-passes-") as name:
+        folder = Path(name)
+        calibration, text, report = folder / "calibration", folder / "text", folder / "report"
+        statistics, base = folder / "statistics.safetensors", folder / "base"
+        write_text(calibration, 1, 40000)
+        write_text(text, 2, 24000)
+
+        def compile_with(flags, output):
+            run([hadalc, ROOT / "models/abyss-tiny", "-o", output, f"--report={report}", "--json", "--quiet", *flags])
+            return json.loads(report.read_text())
+
+        before = compile_with([f"--calibration={calibration}", f"--save-statistics={statistics}"], base)
+        print("| flags | parameters | FLOPs a token | bytes | perplexity | KL divergence | same top token |")
+        print("| --- | --- | --- | --- | --- | --- | --- |")
+        first = True
+        for flags in CASES:
+            after = compile_with([*flags, f"--calibration={statistics}"], folder / "after")
+            found = json.loads(run([evaluate, folder / "after", "--against", base, "--text", text, "--json"]))
+            if first:
+                print(f"| none | {before['parameters']} | {before['decode']['flops']} | {before['weight_bytes']} | "
+                      f"{found['base']['perplexity']:.2f} | | |")
+            first = False
+            shares = [f"{100 * (of(after) / of(before) - 1):+.1f} %" for of in
+                      (lambda r: r["parameters"], lambda r: r["decode"]["flops"], lambda r: r["weight_bytes"])]
+            print(f"| `{' '.join(flags)}` | {' | '.join(shares)} | "
+                  f"{found['perplexity']:.2f} | {found['kl_divergence']['mean']:.3f} | "
+                  f"{100 * found['top_1_agreement']:.1f} % |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

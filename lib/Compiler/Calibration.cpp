@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Runs a model over a text and reads what its probes saw.
+
+#include "lib/Compiler/Calibration.h"
+
+#include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "lib/Import/Safetensors/Safetensors.h"
+#include "lib/Support/FileIO.h"
+
+#include "absl/strings/str_cat.h"
+#include "mlir/IR/Builders.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/Endian.h"
+#include "llvm/Support/JSON.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/Program.h"
+
+#include <cmath>
+#include <map>
+
+using namespace mlir;
+using namespace hadal;
+
+static constexpr StringLiteral prefix = "statistics.";
+static constexpr StringLiteral influenceName = "deepseek.block_influence";
+
+/// Probes write files of a few numbers a channel.
+static constexpr uint64_t maxHeaderBytes = 100'000'000;
+
+bool hadal::isStatisticsFile(StringRef path) {
+  return path.ends_with(".safetensors");
+}
+
+/// The name of the statistic that probe \p name, "KIND WEIGHT", takes in layer
+/// \p layer.
+static std::string nameStatistic(StringRef name, StringRef layer) {
+  if (name == "state")
+    return ("layers." + layer + ".influence").str();
+  auto [kind, weight] = name.split(' ');
+  auto [before, after] = weight.split("{}");
+  std::string of =
+      weight.contains("{}") ? (before + layer + after).str() : weight.str();
+  return of + (kind == "mass" ? ".mass" : ".moment");
+}
+
+/// Copies the statistics \p from, which have the numbers of probes, to \p to,
+/// with the names of weights.
+static absl::Status renameStatistics(const std::string &from,
+                                     const std::string &to,
+                                     ArrayRef<std::string> probes) {
+  auto buffer = llvm::MemoryBuffer::getFile(from, /*IsText=*/false,
+                                            /*RequiresNullTerminator=*/false);
+  if (!buffer || (*buffer)->getBufferSize() < 8)
+    return absl::InternalError("the program left no statistics");
+  StringRef bytes = (*buffer)->getBuffer();
+  uint64_t length = llvm::support::endian::read64le(bytes.data());
+  if (length > maxHeaderBytes || length > bytes.size() - 8)
+    return absl::InternalError("the program left broken statistics");
+  llvm::Expected<llvm::json::Value> header =
+      llvm::json::parse(bytes.substr(8, length));
+  if (!header || !header->getAsObject()) {
+    llvm::consumeError(header.takeError());
+    return absl::InternalError("the program left broken statistics");
+  }
+  llvm::json::Object renamed;
+  for (auto &[key, value] : *header->getAsObject()) {
+    // "PROBE.LAYER" or "PROBE.LAYER.count".
+    auto [probe, rest] = StringRef(key).split('.');
+    auto [layer, suffix] = rest.split('.');
+    size_t index;
+    if (probe.getAsInteger(10, index) || index >= probes.size())
+      return absl::InternalError("the program left broken statistics");
+    std::string name = nameStatistic(probes[index], layer);
+    if (!suffix.empty())
+      name += ("." + suffix).str();
+    renamed[name] = value;
+  }
+  std::string text;
+  llvm::raw_string_ostream(text) << llvm::json::Value(std::move(renamed));
+  text.append((8 - text.size() % 8) % 8, ' ');
+  char size[8];
+  llvm::support::endian::write64le(size, text.size());
+  AtomicFile file;
+  std::string error;
+  StringRef data = bytes.drop_front(8 + length);
+  if (!file.open(to, error) || !file.write(size, 8, error) ||
+      !file.write(text.data(), text.size(), error) ||
+      !file.write(data.data(), data.size(), error) || !file.commit(error))
+    return absl::InvalidArgumentError(error);
+  return absl::OkStatus();
+}
+
+absl::Status hadal::gatherStatistics(const CompileOptions &options,
+                                     StringRef folder,
+                                     const std::string &path) {
+  CompileOptions plain;
+  plain.model = options.model;
+  plain.output = (folder + "/observed").str();
+  plain.cpu = "native";
+  plain.contextTokens = options.contextTokens;
+  plain.libraryFolder = options.libraryFolder;
+  plain.hasProbes = true;
+  CompileResult result;
+  if (absl::Status status = compile(plain, &result); !status.ok())
+    return status;
+  std::string seen = (folder + "/seen").str();
+  std::string errors = (folder + "/errors").str();
+  SmallVector<StringRef> arguments = {plain.output,   "--eval",
+                                      "--text",       options.calibration,
+                                      "--statistics", seen};
+  std::optional<StringRef> redirects[] = {StringRef(""), StringRef(""),
+                                          StringRef(errors)};
+  std::string message;
+  int code = llvm::sys::ExecuteAndWait(plain.output, arguments, std::nullopt,
+                                       redirects, 0, 0, &message);
+  if (code != 0) {
+    if (auto text = llvm::MemoryBuffer::getFile(errors); text && code > 0) {
+      StringRef line = (*text)->getBuffer().rtrim().rsplit('\n').second;
+      if (line.empty())
+        line = (*text)->getBuffer().rtrim();
+      // "PROGRAM: error: MESSAGE".
+      size_t at = line.find("error: ");
+      message = line.substr(at == StringRef::npos ? 0 : at + 7).str();
+    }
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot calibrate on '", options.calibration,
+                     "': ", message.empty() ? "the model failed" : message));
+  }
+  return renameStatistics(seen, path, result.probes);
+}
+
+absl::Status hadal::attachStatistics(ModuleOp module, const std::string &path) {
+  StringRef folder = llvm::sys::path::parent_path(path);
+  absl::StatusOr<safetensors::Checkpoint> file =
+      safetensors::Checkpoint::openFile(
+          folder.empty() ? "." : folder, llvm::sys::path::filename(path));
+  if (!file.ok())
+    return file.status();
+  InputFile input;
+  std::string error;
+  if (!input.open(path, error))
+    return absl::InvalidArgumentError(error);
+  OpBuilder builder = OpBuilder::atBlockEnd(module.getBody());
+  Location loc = module.getLoc();
+  std::map<int64_t, double> influence;
+  for (StringRef name : file->names()) {
+    const safetensors::Tensor &tensor = *file->find(name);
+    if (tensor.dtype != safetensors::DType::F32 || tensor.shape.empty() ||
+        llvm::is_contained(tensor.shape, 0))
+      return absl::InvalidArgumentError(
+          absl::StrCat("'", path, "': tensor '", name.str(),
+                       "' is not a statistic: expected F32"));
+    StringRef layer = name;
+    int64_t number;
+    if (layer.consume_front("layers.") && layer.consume_back(".influence") &&
+        !layer.getAsInteger(10, number)) {
+      float value;
+      if (!input.read(uint64_t(tensor.offsetBytes), &value, sizeof(value),
+                      error))
+        return absl::InvalidArgumentError(error);
+      if (!std::isfinite(value))
+        return absl::InvalidArgumentError(absl::StrCat(
+            "'", path, "': tensor '", name.str(), "' is not finite"));
+      influence[number] = double(value);
+    }
+    auto type = RankedTensorType::get(tensor.shape, builder.getF32Type());
+    std::string symbol = (prefix + name).str();
+    auto weight = deepseek::WeightOp::create(builder, loc, symbol, type);
+    OpBuilder recipe(builder.getContext());
+    recipe.setInsertionPointToStart(&weight.getRecipe().emplaceBlock());
+    auto source = deepseek::SourceOp::create(
+        recipe, loc, type, symbol,
+        builder.getStrArrayAttr({statisticsFileName}),
+        builder.getDenseI64ArrayAttr(tensor.offsetBytes));
+    deepseek::YieldOp::create(recipe, loc, source);
+  }
+  SmallVector<double> values;
+  for (auto [layer, value] : influence)
+    if (layer == int64_t(values.size()))
+      values.push_back(value);
+  for (auto model : module.getOps<deepseek::ModelOp>())
+    if (!values.empty())
+      model->setAttr(influenceName, builder.getDenseF64ArrayAttr(values));
+  return absl::OkStatus();
+}
+
+void hadal::detachStatistics(ModuleOp module) {
+  for (auto weight :
+       llvm::make_early_inc_range(module.getOps<deepseek::WeightOp>()))
+    if (weight.getSymName().starts_with(prefix))
+      weight.erase();
+  for (auto model : module.getOps<deepseek::ModelOp>())
+    model->removeAttr(influenceName);
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Statistics of a model on a text: gathered by the compiled model itself, and
+// put where passes find them.
+
+#ifndef HADAL_COMPILER_CALIBRATION_H
+#define HADAL_COMPILER_CALIBRATION_H
+
+#include "hadal/Compiler.h"
+
+#include "mlir/IR/BuiltinOps.h"
+
+namespace hadal {
+
+/// Name by which recipes read the statistics' file.
+inline constexpr char statisticsFileName[] = "@statistics";
+
+/// True if \p path is of statistics, not of a text: it ends in `.safetensors`.
+bool isStatisticsFile(llvm::StringRef path);
+
+/// Compiles the model of \p options with probes, without anything lossy, runs
+/// it over the text `options.calibration`, and writes what it saw to \p path.
+/// \p folder is for temporary files.
+///
+/// kInvalidArgument: the text cannot be read or scored; the message is that of
+/// the program.
+absl::Status gatherStatistics(const CompileOptions &options,
+                              llvm::StringRef folder, const std::string &path);
+
+/// Declares each tensor of the file \p path as `@statistics.NAME`, a weight
+/// whose recipe reads it from the file `statisticsFileName`, and gives the
+/// model of \p module the influence of its layers.
+///
+/// kInvalidArgument: the file is not one of statistics.
+absl::Status attachStatistics(mlir::ModuleOp module, const std::string &path);
+
+/// Erases what attachStatistics() declared.
+void detachStatistics(mlir::ModuleOp module);
+
+} // namespace hadal
+
+#endif // HADAL_COMPILER_CALIBRATION_H

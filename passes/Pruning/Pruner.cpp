@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Cuts weights in their recipes, and retypes all that passes them on.
+
+#include "passes/Pruning/Pruner.h"
+
+#include "mlir/IR/IRMapping.h"
+#include "llvm/ADT/StringSet.h"
+#include "llvm/Support/FormatVariadic.h"
+
+using namespace mlir;
+using namespace hadal;
+using namespace hadal::deepseek;
+
+std::optional<PruneAmount>
+hadal::parsePruneAmount(StringRef what, StringRef text, std::string &error) {
+  PruneAmount amount;
+  StringRef number = text;
+  bool isGood;
+  if (number.consume_back("%"))
+    isGood = !number.getAsDouble(amount.percent) && amount.percent > 0 &&
+             amount.percent < 100;
+  else
+    isGood = !number.getAsInteger(10, amount.count) && amount.count > 0;
+  if (isGood)
+    return amount;
+  error = llvm::formatv("expects a percentage of {0} above 0% and below 100%, "
+                        "or a number of 1 or more, but got '{1}'",
+                        what, text);
+  return std::nullopt;
+}
+
+Pruner::Pruner(ModuleOp module)
+    : module(module), symbols(module),
+      scratch(ModuleOp::create(module.getLoc())) {
+  module.walk([&](func::CallOp call) {
+    if (auto callee = symbols.lookup<func::FuncOp>(call.getCallee()))
+      callsOf[callee].push_back(call);
+  });
+}
+
+FailureOr<PrunedWeight> Pruner::find(Operation *op, Value value) {
+  PrunedWeight found{value, {}};
+  auto add = [&](Value passed) {
+    auto use = passed.getDefiningOp<UseWeightOp>();
+    auto weight = use ? symbols.lookup<WeightOp>(use.getName()) : WeightOp();
+    if (!weight || !use->hasOneUse())
+      return false;
+    std::optional<SymbolTable::UseRange> uses =
+        SymbolTable::getSymbolUses(weight, module);
+    if (!uses || !llvm::hasSingleElement(*uses))
+      return false;
+    found.weights.push_back(weight);
+    return true;
+  };
+  bool isGood = true;
+  if (auto argument = dyn_cast<BlockArgument>(value)) {
+    auto function = dyn_cast<func::FuncOp>(argument.getOwner()->getParentOp());
+    SmallVector<func::CallOp> &calls = callsOf[function];
+    isGood = function && function.isPrivate() && !calls.empty();
+    for (func::CallOp call : calls)
+      isGood = isGood && add(call.getOperand(argument.getArgNumber()));
+  } else {
+    isGood = add(value);
+  }
+  if (isGood)
+    return found;
+  return op->emitOpError("expects a weight that is read there alone, to take "
+                         "a part of it away");
+}
+
+Value Pruner::inlineRecipe(OpBuilder &builder, WeightOp of) {
+  IRMapping mapping;
+  Block &recipe = of.getRecipe().front();
+  for (Operation &op : recipe.without_terminator())
+    builder.clone(op, mapping);
+  return mapping.lookup(cast<YieldOp>(recipe.getTerminator()).getValue());
+}
+
+WeightOp Pruner::findStatistic(WeightOp weight, StringRef name) {
+  return symbols.lookup<WeightOp>(
+      ("statistics." + weight.getSymName() + "." + name).str());
+}
+
+WeightOp Pruner::findOrAssumeStatistic(WeightOp weight, StringRef name,
+                                       int64_t count) {
+  if (WeightOp known = findStatistic(weight, name))
+    return known;
+  ++numMissing;
+  std::string symbol = (weight.getSymName() + "." + name).str();
+  OpBuilder builder = OpBuilder::atBlockEnd(scratch->getBody());
+  auto type = RankedTensorType::get({count}, builder.getF32Type());
+  auto assumed = WeightOp::create(builder, weight.getLoc(), symbol, type);
+  builder.setInsertionPointToStart(&assumed.getRecipe().emplaceBlock());
+  auto source = SourceOp::create(builder, weight.getLoc(), type, symbol,
+                                 builder.getArrayAttr({}),
+                                 builder.getDenseI64ArrayAttr({}));
+  YieldOp::create(builder, weight.getLoc(), source);
+  return assumed;
+}
+
+WeightOp Pruner::makeChannelImportance(WeightOp weight, int64_t group) {
+  WeightOp moment = findStatistic(weight, "moment");
+  if (!moment)
+    ++numMissing;
+  Location loc = weight.getLoc();
+  RankedTensorType type = weight.getWeightType();
+  SmallVector<int64_t> shape(type.getShape().drop_back(2));
+  shape.push_back(type.getShape().back() / group);
+  OpBuilder builder = OpBuilder::atBlockEnd(scratch->getBody());
+  auto result = RankedTensorType::get(shape, builder.getF32Type());
+  auto importance = WeightOp::create(builder, loc, weight.getSymName(), result);
+  builder.setInsertionPointToStart(&importance.getRecipe().emplaceBlock());
+  Value of = inlineRecipe(builder, weight);
+  Value factors = moment ? inlineRecipe(builder, moment) : Value();
+  YieldOp::create(
+      builder, loc,
+      ImportanceOp::create(builder, loc, result, of, factors, group));
+  return importance;
+}
+
+void Pruner::select(PrunedWeight pruned, ArrayRef<int64_t> view, size_t axis,
+                    size_t dimension, int64_t keep, int64_t groups,
+                    ArrayRef<WeightOp> importance) {
+  auto type = cast<RankedTensorType>(pruned.value.getType());
+  SmallVector<int64_t> cut(view), shape(type.getShape());
+  shape[dimension] = shape[dimension] / view[axis] * keep;
+  cut[axis] = keep;
+  auto result = type.clone(shape);
+  for (auto [i, weight] : llvm::enumerate(pruned.weights)) {
+    Location loc = weight.getLoc();
+    auto yield = cast<YieldOp>(weight.getRecipe().front().getTerminator());
+    OpBuilder builder(yield);
+    Value value = yield.getValue();
+    if (type.getShape() != view)
+      value = ReshapeOp::create(builder, loc, type.clone(view), value);
+    value = SelectOp::create(builder, loc, type.clone(cut), value,
+                             inlineRecipe(builder, importance[i]),
+                             int64_t(axis), keep, groups);
+    if (shape != cut)
+      value = ReshapeOp::create(builder, loc, result, value);
+    yield.getValueMutable().assign(value);
+    weight.setType(result);
+  }
+  pruned.value.setType(result);
+  if (auto argument = dyn_cast<BlockArgument>(pruned.value))
+    for (func::CallOp call : callsOf[argument.getOwner()->getParentOp()])
+      call.getOperand(argument.getArgNumber()).setType(result);
+}
+
+void Pruner::setColumns(Value value, int64_t columns) {
+  auto type = cast<RankedTensorType>(value.getType());
+  value.setType(type.clone({type.getDimSize(0), columns}));
+}
+
+void Pruner::finish() {
+  for (auto function : module.getOps<func::FuncOp>())
+    if (!function.isExternal())
+      function.setFunctionType(FunctionType::get(
+          module.getContext(), function.getBody().getArgumentTypes(),
+          function.getFunctionType().getResults()));
+  eraseUnusedWeights(module);
+}
+
+void hadal::eraseUnusedWeights(ModuleOp module) {
+  llvm::StringSet<> read;
+  module.walk([&](UseWeightOp use) {
+    if (use->use_empty())
+      use.erase();
+    else
+      read.insert(use.getName());
+  });
+  for (auto weight : llvm::make_early_inc_range(module.getOps<WeightOp>()))
+    if (!read.contains(weight.getSymName()) &&
+        !weight.getSymName().starts_with("statistics."))
+      weight.erase();
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What passes that take parts of a model away have in common: finding the
+// weights behind a value, cutting them in their recipes, and retyping all that
+// passes them on.
+
+#ifndef HADAL_PASSES_PRUNING_PRUNER_H
+#define HADAL_PASSES_PRUNING_PRUNER_H
+
+#include "dialects/DeepSeek/IR/DeepSeekOps.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/MapVector.h"
+
+namespace hadal {
+
+/// How much is to go: "25%" or "3".
+struct PruneAmount {
+  double percent = 0; ///< Above 0 and below 100, or 0.
+  int64_t count = 0;  ///< Above 0, or 0 with a percentage.
+};
+
+/// Reads \p text, the amount of \p what. On an error returns nothing and says
+/// in \p error what is wrong.
+std::optional<PruneAmount> parsePruneAmount(llvm::StringRef what,
+                                            llvm::StringRef text,
+                                            std::string &error);
+
+/// The weights that one value stands for: one, or, for an argument of a
+/// function, one for each call. Each is read there and nowhere else.
+struct PrunedWeight {
+  mlir::Value value;
+  llvm::SmallVector<deepseek::WeightOp> weights;
+};
+
+class Pruner {
+public:
+  explicit Pruner(mlir::ModuleOp module);
+
+  /// The weights behind \p value. \p op, which reads them, gets an error if
+  /// there are none that can be cut.
+  mlir::FailureOr<PrunedWeight> find(mlir::Operation *op, mlir::Value value);
+
+  /// A recipe of the importance of \p weight's input channels, \p group of them
+  /// at a time, with the mean squares of the inputs where the module has them.
+  /// Not part of the module; destroyed with the pruner.
+  deepseek::WeightOp makeChannelImportance(deepseek::WeightOp weight,
+                                           int64_t group);
+
+  /// The statistic \p name of \p weight: `@statistics.WEIGHT.NAME`; null if the
+  /// module has none.
+  deepseek::WeightOp findStatistic(deepseek::WeightOp weight,
+                                   llvm::StringRef name);
+  /// The same, or one that no file has.
+  deepseek::WeightOp findOrAssumeStatistic(deepseek::WeightOp weight,
+                                           llvm::StringRef name, int64_t count);
+
+  /// Cuts dimension \p dimension of \p pruned. Of the weight in the shape
+  /// \p view, \p keep indices of \p axis stay, in \p groups ranges, by
+  /// \p importance: a recipe for each of its weights.
+  void select(PrunedWeight pruned, llvm::ArrayRef<int64_t> view, size_t axis,
+              size_t dimension, int64_t keep, int64_t groups,
+              llvm::ArrayRef<deepseek::WeightOp> importance);
+  /// Cuts a dimension of a weight as it is.
+  void select(PrunedWeight pruned, size_t axis, int64_t keep, int64_t groups,
+              llvm::ArrayRef<deepseek::WeightOp> importance) {
+    select(
+        pruned,
+        llvm::cast<mlir::RankedTensorType>(pruned.value.getType()).getShape(),
+        axis, axis, keep, groups, importance);
+  }
+
+  /// Gives \p value, of activations, \p columns columns.
+  static void setColumns(mlir::Value value, int64_t columns);
+
+  /// Makes functions and calls of the module fit the new types, and erases
+  /// weights, but for statistics, that nothing reads any more.
+  void finish();
+
+  /// Statistics that were wanted and are not there.
+  int64_t numMissing = 0;
+
+  mlir::ModuleOp module;
+  mlir::SymbolTable symbols;
+
+private:
+  mlir::Value inlineRecipe(mlir::OpBuilder &builder, deepseek::WeightOp of);
+
+  llvm::MapVector<mlir::Operation *, llvm::SmallVector<mlir::func::CallOp>>
+      callsOf;
+  /// Holds recipes that are no part of the module yet.
+  mlir::OwningOpRef<mlir::ModuleOp> scratch;
+};
+
+/// Erases weights that nothing reads, but for statistics, and reads of weights
+/// that nothing uses.
+void eraseUnusedWeights(mlir::ModuleOp module);
+
+} // namespace hadal
+
+#endif // HADAL_PASSES_PRUNING_PRUNER_H

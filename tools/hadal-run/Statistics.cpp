@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Sums up what probes see. Only one thread calls them.
+
+#include "Statistics.h"
+
+#include "hadal_rt/probe.h"
+
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <utility>
+#include <vector>
+
+using namespace hadal;
+using namespace hadal::run;
+
+namespace {
+
+/// Sums of one probe in one layer.
+struct Sums {
+  int64_t kind = 0;
+  int64_t columns = 0;
+  std::vector<double> values; ///< [columns], or [experts, columns].
+  std::vector<double> counts; ///< [1], or [experts].
+};
+
+/// All that was seen, by probe and layer.
+struct Seen {
+  std::map<std::pair<int64_t, int64_t>, Sums> sums;
+  std::vector<float> state; ///< What the layer before this one made.
+  int64_t stateColumns = 0;
+};
+
+} // namespace
+
+static Seen *seen = nullptr;
+
+void run::startStatistics() {
+  delete seen;
+  seen = new Seen;
+}
+
+/// Adds the squares of \p row to those of the columns.
+static void addSquares(const float *row, int64_t columns, double *sums) {
+  for (int64_t i = 0; i < columns; ++i)
+    sums[i] += double(row[i]) * double(row[i]);
+}
+
+/// Adds 1 - cos of what a layer reads and what it makes.
+static void addState(const hadal_rt_probe_t &probe) {
+  bool follows = probe.layer > 0 &&
+                 seen->state.size() == size_t(probe.rows * probe.columns);
+  for (int64_t row = 0; follows && row < probe.rows; ++row) {
+    const float *after = probe.data + row * probe.stride;
+    const float *before = seen->state.data() + row * probe.columns;
+    double product = 0, left = 0, right = 0;
+    for (int64_t i = 0; i < probe.columns; ++i) {
+      product += double(before[i]) * double(after[i]);
+      left += double(before[i]) * double(before[i]);
+      right += double(after[i]) * double(after[i]);
+    }
+    Sums &sums = seen->sums[{probe.id, probe.layer - 1}];
+    sums.kind = probe.kind;
+    sums.columns = 1;
+    sums.values.resize(1);
+    sums.counts.resize(1);
+    // A state of zeros has no direction; nothing is known of it.
+    if (left > 0 && right > 0) {
+      sums.values[0] += 1 - product / std::sqrt(left * right);
+      sums.counts[0] += 1;
+    }
+  }
+  seen->state.resize(size_t(probe.rows * probe.columns));
+  for (int64_t row = 0; row < probe.rows; ++row)
+    memcpy(seen->state.data() + row * probe.columns,
+           probe.data + row * probe.stride,
+           size_t(probe.columns) * sizeof(float));
+}
+
+extern "C" void hadal_rt_probe(const hadal_rt_probe_t *words) {
+  if (!seen)
+    return;
+  const hadal_rt_probe_t &probe = *words;
+  if (probe.kind == HADAL_RT_PROBE_STATE)
+    return addState(probe);
+  Sums &sums = seen->sums[{probe.id, probe.layer}];
+  int64_t experts = probe.experts ? probe.expert_count : 1;
+  int64_t columns = probe.kind == HADAL_RT_PROBE_MASS ? 1 : probe.columns;
+  sums.kind = probe.kind;
+  sums.columns = columns;
+  sums.values.resize(size_t(experts * columns));
+  sums.counts.resize(size_t(experts));
+  for (int64_t row = 0; row < probe.rows; ++row) {
+    if (!probe.experts) {
+      addSquares(probe.data + row * probe.stride, columns, sums.values.data());
+      sums.counts[0] += 1;
+      continue;
+    }
+    for (int64_t slot = 0; slot < probe.top_k; ++slot) {
+      int64_t expert = probe.experts[row * probe.experts_stride + slot];
+      if (expert < 0 || expert >= experts)
+        continue;
+      double *to = sums.values.data() + expert * columns;
+      sums.counts[size_t(expert)] += 1;
+      if (probe.kind == HADAL_RT_PROBE_MASS)
+        *to += double(probe.data[row * probe.stride + slot]);
+      else if (probe.kind == HADAL_RT_PROBE_INNER_MOMENT)
+        addSquares(probe.data + (row * probe.top_k + slot) * probe.stride,
+                   columns, to);
+      else
+        addSquares(probe.data + row * probe.stride, columns, to);
+    }
+  }
+}
+
+ExitCode run::writeStatistics(const std::string &path) {
+  std::string header = "{";
+  std::vector<float> data;
+  auto add = [&](const std::string &name, const std::string &shape,
+                 const std::vector<float> &values) {
+    if (header.size() > 1)
+      header += ',';
+    appendFormat(header,
+                 "\"%s\":{\"dtype\":\"F32\",\"shape\":[%s],"
+                 "\"data_offsets\":[%zu,%zu]}",
+                 name.c_str(), shape.c_str(), data.size() * sizeof(float),
+                 (data.size() + values.size()) * sizeof(float));
+    data.insert(data.end(), values.begin(), values.end());
+  };
+  for (auto &[key, sums] : seen->sums) {
+    std::string name =
+        std::to_string(key.first) + "." + std::to_string(key.second);
+    size_t experts = sums.counts.size(), columns = size_t(sums.columns);
+    std::vector<float> values(sums.values.size());
+    for (size_t i = 0; i < values.size(); ++i) {
+      // A mass is a sum over the text, all else a mean of what was seen.
+      double count = sums.counts[i / columns];
+      double value = sums.values[i];
+      if (sums.kind != HADAL_RT_PROBE_MASS)
+        value = count > 0 ? value / count : 0;
+      values[i] = float(value);
+      if (!std::isfinite(values[i]))
+        return reportError(BadInput,
+                           "the model computes numbers that are not finite on "
+                           "this text");
+    }
+    std::string shape = std::to_string(columns);
+    if (experts > 1)
+      shape = columns > 1 ? std::to_string(experts) + "," + shape
+                          : std::to_string(experts);
+    add(name, shape, values);
+    add(name + ".count", std::to_string(experts),
+        std::vector<float>(sums.counts.begin(), sums.counts.end()));
+  }
+  header += '}';
+  // Data begins at a multiple of 8 bytes.
+  header.append((8 - header.size() % 8) % 8, ' ');
+  uint64_t length = header.size();
+  FILE *file = fopen(path.c_str(), "wb");
+  bool good =
+      file && fwrite(&length, sizeof(length), 1, file) == 1 &&
+      fwrite(header.data(), header.size(), 1, file) == 1 &&
+      fwrite(data.data(), sizeof(float), data.size(), file) == data.size();
+  int error = errno;
+  if (file && fclose(file))
+    good = false;
+  return good ? Done
+              : reportError(BadInput, "cannot write '%s': %s", path.c_str(),
+                            strerror(error));
+}
