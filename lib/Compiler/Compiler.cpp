@@ -691,7 +691,10 @@ absl::Status Compilation::pack(AtomicFile &file) {
     packOptions.sections.emplace_back(made.name, made.contents);
   SourceFiles files(modelFolder);
   // What lies beside a model of one file need not be about it.
-  bool isFolder = modelFile.empty() || StringRef(modelFile).ends_with(".mlir");
+  // Exporters to ONNX write the tokenizer's files into the folder, too.
+  StringRef given = modelFile;
+  bool isFolder = given.empty() || given.ends_with(".mlir") ||
+                  given.ends_with_insensitive(".onnx");
   for (const char *name : textFiles) {
     if (!isFolder || !llvm::sys::fs::exists(modelFolder + "/" + name))
       continue;

@@ -15,6 +15,7 @@
 #include "lib/Import/JSON.h"
 #include "lib/Import/LoRA/AdaptedStore.h"
 #include "lib/Import/ONNX/GraphImporter.h"
+#include "lib/Import/ONNX/Raise.h"
 #include "lib/Import/Safetensors/Safetensors.h"
 #include "lib/Support/FileIO.h"
 
@@ -139,11 +140,24 @@ importGGUF(mlir::MLIRContext &context, StringRef path,
 static absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>
 importONNX(mlir::MLIRContext &context, StringRef path,
            const ImportOptions &options, std::vector<std::string> &notes) {
+  // Tables of positions are read in any case, as part of the configuration.
   absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>> graph =
-      onnx::importGraph(context, path, options.weights);
+      onnx::importGraph(context, path, /*hasPlaces=*/true);
   if (!graph.ok())
     return graph.status();
-  return unimplemented(path + ": compiling ONNX graphs is not supported yet");
+  onnx::RaiseOptions raise;
+  raise.folder = llvm::sys::path::parent_path(path).str();
+  if (raise.folder.empty())
+    raise.folder = ".";
+  raise.path = path.str();
+  // A file is called model.onnx, whatever the model is.
+  llvm::SmallString<256> realFolder;
+  raise.name = llvm::sys::path::stem(path).str();
+  if (raise.name == "model" &&
+      !llvm::sys::fs::real_path(raise.folder, realFolder))
+    raise.name = llvm::sys::path::filename(realFolder).str();
+  raise.contextTokens = options.contextTokens;
+  return onnx::raiseToDeepSeek(**graph, raise, notes);
 }
 
 /// True for files that start as GGUF files do, whatever their name.

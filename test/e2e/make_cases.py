@@ -25,6 +25,7 @@ except ImportError:
 
 import adapt
 import gguf
+import onnx_graphs
 import reference
 import reference_v4
 import tensors_v4
@@ -237,6 +238,21 @@ CASES = {
                              packed_llama(compressed("float-quantized", num_bits=8, type="float", strategy="block", block_structure=[32, 64])),
                              {"dtype": "F16", "packed": True}),
     "lora_gptq": ("an adapter over a GPTQ base", packed_llama(GPTQ), {"dtype": "F16", "packed": True, "lora": {"target_modules": ALL_LINEAR}}),
+    "onnx_genai_int4": ("ONNX, genai's graph, 4 bits in blocks of 32, zero points for some, grouped queries, rows longer than blocks",
+                        llama(hidden_size=80, num_attention_heads=5, num_key_value_heads=1, max_position_embeddings=128),
+                        {"onnx": {"kind": "genai", "bits": 4, "zeros": ("gate_proj", "up_proj")}}),
+    "onnx_genai_int8_packed": ("ONNX, genai's graph, 8 bits, q, k and v in one matrix, with biases; llama3 scaling in the caches",
+                               {**qwen2(hidden_size=96, num_attention_heads=6, max_position_embeddings=512),
+                                "rope_theta": 500000.0, "rope_scaling": LLAMA3},
+                               {"onnx": {"kind": "genai", "bits": 8, "block": 16, "packed": True, "zeros": ("o_proj",)}}),
+    "onnx_genai_interleaved": ("ONNX, genai's graph, F32, rotation by neighbors, tied embeddings",
+                               llama(tie_word_embeddings=True, max_position_embeddings=128),
+                               {"onnx": {"kind": "genai", "interleaved": True}}),
+    "onnx_dynamo": ("ONNX, plain operators, one sequence, linear scaling", llama(rope_scaling={"type": "linear", "factor": 4.0}),
+                    {"onnx": {"kind": "torch"}}),
+    "onnx_torchscript": ("ONNX, plain operators, a batch with a past, biases, grouped queries, scores chosen by a condition",
+                         qwen2(hidden_size=96, num_attention_heads=6),
+                         {"onnx": {"kind": "torch", "style": "torchscript", "mask": "condition"}}),
     "gguf_llama_bf16": ("GGUF, BF16, tied embeddings, linear rope scaling, head_dim given",
                         llama(head_dim=16, num_key_value_heads=2, tie_word_embeddings=True,
                               rope_scaling={"type": "linear", "factor": 4.0}), {"gguf": {"kind": "BF16"}}),
@@ -444,8 +460,14 @@ def write_gguf(folder, config, tensors, kind, head=None, is_split=False, files=1
     return rounded
 
 
+def write_onnx(folder, config, tensors, **options):
+    """Writes model.onnx and its data, without a config.json, and returns what the tensors are once they are rounded."""
+    values = {name: reference.decode(raw, dtype, shape) for name, (dtype, shape, raw) in tensors.items()}
+    return onnx_graphs.write(folder, config, values, **options)
+
+
 def make_case(folder, name, what, config, options):
-    in_gguf = options.get("gguf")
+    in_gguf, in_onnx = options.get("gguf"), options.get("onnx")
     for attempt in range(500):
         rng = np.random.default_rng([zlib.crc32(name.encode()), attempt])
         tensors = random_tensors(config, options.get("dtype", "BF16"), rng)
@@ -459,6 +481,8 @@ def make_case(folder, name, what, config, options):
         elif options.get("packed"):
             tensors, values = adapt.pack_model(tensors, config["quantization_config"], rng, encode, encode_e4m3)
             write_model(folder, config, tensors, options.get("shards", 1))
+        elif in_onnx:
+            values = write_onnx(folder, config, tensors, **in_onnx)
         else:
             write_model(folder, config, tensors, options.get("shards", 1))
             values = reference.read_checkpoint(folder)[1]
@@ -482,7 +506,7 @@ def make_case(folder, name, what, config, options):
     write_json(folder / "tokens.json", {"tokens": tokens})
     write_json(folder / "greedy.json", {"prompt": prompt, "continuation": continuation})
     files = (in_gguf or {}).get("files", 1)
-    model = {"model": "model.gguf" if files == 1 else f"model-00001-of-{files:05}.gguf"} if in_gguf else {}
+    model = {"model": "model.onnx"} if in_onnx else {"model": "model.gguf" if files == 1 else f"model-00001-of-{files:05}.gguf"} if in_gguf else {}
     flags = []
     if "window" in options:
         flags.append("--window={},sink={}".format(*options["window"]))

@@ -7,6 +7,7 @@
 #include "dialects/DeepSeek/Reference/Passes.h"
 #include "dialects/ONNX/IR/ONNXOps.h"
 #include "dialects/RT/IR/RTOps.h"
+#include "lib/Import/ONNX/Passes.h"
 #include "passes/Passes.h"
 
 #include "mlir/IR/DialectRegistry.h"
@@ -23,6 +24,7 @@ int main(int argc, char **argv) {
   mlir::registerAllPasses();
   hadal::deepseek::registerDeepSeekReferencePasses();
   hadal::registerDeepSeekPasses();     // passes/
+  hadal::onnx::registerONNXPasses();   // lib/Import/ONNX/
   hadal::registerHadalCodegenPasses(); // codegen/
 
   return mlir::asMainReturnCode(

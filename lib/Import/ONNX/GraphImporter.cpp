@@ -49,6 +49,7 @@ private:
   Type elementType(const DataType &type);
   RankedTensorType tensorType(const Tensor &tensor);
   absl::Status define(StringRef name, Value value);
+  absl::StatusOr<DenseElementsAttr> readTensor(const Tensor &tensor);
   absl::StatusOr<Value> makeTensor(const Tensor &tensor);
   absl::StatusOr<mlir::Attribute>
   makeAttribute(const onnx::Attribute &attribute, const Node &node);
@@ -114,20 +115,16 @@ absl::Status GraphImporter::define(StringRef name, Value value) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Value> GraphImporter::makeTensor(const Tensor &tensor) {
+/// The numbers of \p tensor, or null if it is one that recipes read.
+absl::StatusOr<DenseElementsAttr>
+GraphImporter::readTensor(const Tensor &tensor) {
   RankedTensorType type = tensorType(tensor);
   Type element = type.getElementType();
-  Location loc = locationOf(tensor.name);
-  bool isInteger = element.isSignlessInteger();
-  bool isConstant = isInteger ? tensor.elements <= maxConstantElements &&
-                                    !(element.isInteger(8))
+  bool isInteger = element.isSignlessInteger() && !element.isInteger(8);
+  bool isConstant = isInteger ? tensor.elements <= maxConstantElements
                               : tensor.elements == 1 && tensor.type->bits >= 8;
-  if (!tensor.hasNumbers && (!isConstant || tensor.file.empty())) {
-    return Value(InitializerOp::create(
-        builder, loc, type, builder.getStringAttr(tensor.name),
-        builder.getStringAttr(tensor.file),
-        builder.getI64IntegerAttr(tensor.offsetBytes)));
-  }
+  if (!tensor.hasNumbers && (!isConstant || tensor.file.empty()))
+    return DenseElementsAttr();
   // One bit pattern an element, the lowest byte first.
   unsigned bytes = std::max(tensor.type->bits, 8u) / 8;
   std::vector<char> data(size_t(tensor.elements) * bytes);
@@ -147,15 +144,24 @@ absl::StatusOr<Value> GraphImporter::makeTensor(const Tensor &tensor) {
     SmallVector<bool> bits;
     for (char byte : data)
       bits.push_back(byte != 0);
-    return Value(ConstantOp::create(
-        builder, loc, DenseElementsAttr::get(type, ArrayRef(bits))));
+    return DenseElementsAttr::get(type, ArrayRef(bits));
   }
   if (data.empty())
-    return Value(ConstantOp::create(
-        builder, loc,
-        DenseElementsAttr::get(type, ArrayRef<mlir::Attribute>())));
-  return Value(ConstantOp::create(
-      builder, loc, DenseElementsAttr::getFromRawBuffer(type, data)));
+    return DenseElementsAttr::get(type, ArrayRef<mlir::Attribute>());
+  return DenseElementsAttr::getFromRawBuffer(type, data);
+}
+
+absl::StatusOr<Value> GraphImporter::makeTensor(const Tensor &tensor) {
+  absl::StatusOr<DenseElementsAttr> numbers = readTensor(tensor);
+  if (!numbers.ok())
+    return numbers.status();
+  Location loc = locationOf(tensor.name);
+  if (*numbers)
+    return Value(ConstantOp::create(builder, loc, *numbers));
+  return Value(InitializerOp::create(
+      builder, loc, tensorType(tensor), builder.getStringAttr(tensor.name),
+      builder.getStringAttr(tensor.file),
+      builder.getI64IntegerAttr(tensor.offsetBytes)));
 }
 
 absl::StatusOr<mlir::Attribute>
@@ -188,6 +194,15 @@ GraphImporter::makeAttribute(const onnx::Attribute &attribute,
     SmallVector<StringRef> strings(attribute.strings.begin(),
                                    attribute.strings.end());
     return builder.getStrArrayAttr(strings);
+  }
+  case Kind::TensorValue: {
+    if (attribute.tensors.size() != 1)
+      return wrong();
+    absl::StatusOr<DenseElementsAttr> numbers =
+        readTensor(attribute.tensors.front());
+    if (!numbers.ok())
+      return numbers.status();
+    return *numbers ? mlir::Attribute(*numbers) : builder.getUnitAttr();
   }
   default:
     return wrong();

@@ -1,9 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""Writes ONNX files.
+"""Writes ONNX files, and compares what they become.
 
-    onnx_models.py write-graph FOLDER    nodes and tensors of many kinds
+    onnx_models.py write-graph FOLDER     nodes and tensors of many kinds
+    onnx_models.py write MODEL FOLDER     a graph of a model
+    onnx_models.py same HADAL_TRANSLATE FOLDER
+    onnx_models.py refuse HADAL_TRANSLATE FOLDER
+
+`same` imports each model from a Hugging Face folder, a GGUF file and ONNX files
+of several exporters and compares all but the recipes; `refuse` imports graphs
+that are no model of the family, or not quite, and checks the message.
 """
 
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +21,33 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "e2e"))
 import numpy as np
 
+import gguf
+import make_cases
 import onnx_file as of
+import onnx_graphs
+import reference
+
+SMALL = dict(vocab_size=320, hidden_size=64, intermediate_size=160,
+             num_hidden_layers=2, max_position_embeddings=256,
+             torch_dtype="float32")
+LLAMA3 = dict(make_cases.LLAMA3, original_max_position_embeddings=8192)
+MODELS = {
+    "llama": make_cases.llama(**SMALL, num_key_value_heads=2),
+    "linear": make_cases.llama(
+        **SMALL, rope_scaling={"type": "linear", "factor": 4.0}),
+    "llama3": make_cases.llama(**SMALL, num_key_value_heads=1,
+                               rope_theta=500000.0, rope_scaling=LLAMA3),
+    "tied": make_cases.llama(**SMALL, tie_word_embeddings=True),
+    "qwen2": make_cases.qwen2(**SMALL),
+}
+GRAPHS = {
+    "genai": dict(kind="genai"),
+    "genai-packed": dict(kind="genai", packed=True),
+    "dynamo": dict(kind="torch"),
+    "torchscript": dict(kind="torch", style="torchscript"),
+    "torchscript-condition": dict(kind="torch", style="torchscript",
+                                  mask="condition"),
+}
 
 
 def write_graph(folder):
@@ -32,8 +68,146 @@ def write_graph(folder):
                 domains=[("com.microsoft", 1)])
 
 
+def values_of(config):
+    rng = np.random.default_rng(1)
+    tensors = make_cases.random_tensors(config, "F32", rng)
+    return tensors, {name: reference.decode(raw, dtype, shape)
+                     for name, (dtype, shape, raw) in tensors.items()}
+
+
+def run(tool, *arguments):
+    return subprocess.run([tool, *map(str, arguments)], capture_output=True,
+                          text=True, errors="replace")
+
+
+def without_recipes(text):
+    """The IR, with only the type of each weight."""
+    return re.sub(r"(deepseek\.weight @\S+ : [^{]*)\{.*?\n  \}", r"\1", text,
+                  flags=re.S)
+
+
+def check_same(tool, folder):
+    failures = 0
+    for name, config in MODELS.items():
+        tensors, values = values_of(config)
+        # All have the name of the model; the graphs, with and without the
+        # configuration beside them.
+        models = {"hf": ("--import-hf", folder / "hf" / name)}
+        make_cases.write_model(folder / "hf" / name, config, tensors)
+        (folder / "gguf").mkdir(exist_ok=True)
+        keys = {**gguf.keys_of(config, False),
+                **gguf.tokenizer_keys(config["vocab_size"])}
+        (folder / "gguf" / f"{name}.gguf").write_bytes(gguf.file_bytes(
+            keys, gguf.convert(config, values, lambda *_: "F32", False)[0]))
+        models["gguf"] = ("--import-gguf", folder / "gguf" / f"{name}.gguf")
+        for kind, options in GRAPHS.items():
+            for given in ("alone", "beside"):
+                path = folder / kind / given / name
+                shutil.rmtree(path, ignore_errors=True)
+                onnx_graphs.write(path, config, values, **options)
+                if given == "beside":
+                    make_cases.write_json(path / "config.json", config)
+                else:
+                    make_cases.write_json(path / "genai_config.json", {
+                        "model": {"context_length": 256, "bos_token_id": 0,
+                                  "eos_token_id": 1}})
+                models[f"{kind} {given}"] = ("--import-onnx",
+                                             path / "model.onnx")
+        expected = None
+        for what, (flag, path) in models.items():
+            result = run(tool, flag, path)
+            lines = without_recipes(result.stdout).splitlines()
+            expected = expected or lines
+            different = [(a, b) for a, b in zip(expected, lines) if a != b]
+            if result.returncode or len(lines) != len(expected) or different:
+                failures += 1
+                print(f"{name}, {what}: {result.stderr}{len(lines)} lines, "
+                      f"{len(expected)} expected, first different "
+                      f"{different[:1]}")
+    return failures
+
+
+def check_refusals(tool, folder):
+    config = MODELS["llama"]
+    values = values_of(config)[1]
+    failures = 0
+
+    def refuse(message, change=None, beside=None, **options):
+        nonlocal failures
+        shutil.rmtree(folder, ignore_errors=True)
+        onnx_graphs.write(folder, config, values, **options)
+        path = folder / "model.onnx"
+        if change:
+            old, new = change
+            data = path.read_bytes()
+            if old not in data:
+                failures += 1
+                print(f"the graph has no {old}")
+            path.write_bytes(data.replace(old, new))
+        if beside:
+            make_cases.write_json(folder / "config.json", beside)
+        result = run(tool, "--import-onnx", path)
+        lines = result.stderr.splitlines()
+        if result.returncode != 1 or len(lines) != 1 or \
+                message not in lines[0] or str(folder) not in lines[0]:
+            failures += 1
+            print(f"expected: {message}\ngot exit status {result.returncode} "
+                  f"and: {result.stderr[:500]}")
+
+    torch = dict(kind="torch")
+    genai = dict(kind="genai")
+    refuse("position 0 is not seen", None, **torch,
+           window=4096)
+    refuse("expected a softmax of scores", (b"Softmax", b"Sigmoid"), **torch)
+    refuse("expected x * sigmoid(x) as one factor",
+           (b"Sigmoid", b"Sigmoie"), **torch)
+    refuse("rotate_half(x) * sin", (b"\"\x03Neg", b"\"\x03Abs"), **torch)
+    refuse("expected a softmax over the last of four dimensions",
+           (b"\x0bLessOrEqual", b"\x0bGreaterOrEx"), **torch)
+    refuse("has no output 'logits', its first is 'logitz'",
+           (b"logits", b"logitz"), **torch)
+    refuse("the graph has no input 'input_ids'", (b"input_ids", b"input_idz"), **torch)
+    refuse("expected do_rotary 1", (b"do_rotary\x18\x01", b"do_rotary\x18\x00"),
+           **genai)
+    refuse("expected heads that are a multiple of those of the keys",
+           (b"kv_num_heads\x18\x02", b"kv_num_heads\x18\x03"), **genai)
+    refuse("expected lengths of whole sequences as input 5",
+           (b"\"\x03Sub", b"\"\x03Add"), **genai)
+    refuse("bits 2, 4 or 8, N and K from 1 on",
+           (b"bits\x18\x04", b"bits\x18\x05"), **genai, bits=4)
+    refuse("'num_hidden_layers' is 3, but the graph has 2",
+           beside=dict(config, num_hidden_layers=3), **torch)
+    refuse("'rms_norm_eps' is 0.000010, but the graph has 0.000001",
+           beside=dict(config, rms_norm_eps=1e-5), **torch)
+    refuse("expected heads of a projection, rotated by halves as the positions "
+           "say", beside=dict(config, rope_theta=20000.0), **torch)
+    refuse("expected a cosine of", beside=dict(config, rope_theta=20000.0),
+           **genai)
+    # Caches that are off in one place.
+    shutil.rmtree(folder, ignore_errors=True)
+    onnx_graphs.write(folder, config, values, **genai)
+    data = bytearray((folder / "model.onnx.data").read_bytes())
+    data[16 * 8 * 4 + 3] ^= 1
+    (folder / "model.onnx.data").write_bytes(data)
+    result = run(tool, "--import-onnx", folder / "model.onnx")
+    if result.returncode != 1 or "expected a cosine of" not in result.stderr:
+        failures += 1
+        print(f"a changed cache: {result.returncode}: {result.stderr[:300]}")
+    return failures
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "write-graph":
-        write_graph(Path(sys.argv[2]))
+    command, folder = sys.argv[1], Path(sys.argv[-1])
+    if command == "write-graph":
+        write_graph(folder)
+    elif command == "write":
+        name = sys.argv[2]
+        onnx_graphs.write(folder, MODELS["llama"], values_of(
+            MODELS["llama"])[1], **GRAPHS[name])
+    elif command == "same":
+        folder.mkdir(parents=True, exist_ok=True)
+        sys.exit(check_same(sys.argv[2], folder))
+    elif command == "refuse":
+        sys.exit(check_refusals(sys.argv[2], folder / "model"))
     else:
         sys.exit(__doc__)
