@@ -135,8 +135,8 @@ static int64_t mapIndex(int64_t index, ArrayRef<int64_t> shape,
   return base;
 }
 
-static std::optional<SmallVector<int64_t, 5>>
-broadcast(ArrayRef<int64_t> a, ArrayRef<int64_t> b) {
+static std::optional<SmallVector<int64_t, 5>> broadcast(ArrayRef<int64_t> a,
+                                                        ArrayRef<int64_t> b) {
   SmallVector<int64_t, 5> shape(std::max(a.size(), b.size()), 1);
   for (size_t i = 0; i < shape.size(); ++i) {
     int64_t x = i < a.size() ? a[a.size() - 1 - i] : 1;
@@ -557,8 +557,8 @@ ArrayPtr Evaluator::evaluateShapes(NodeOp op, StringRef type) {
     };
     int64_t begin = clamp(getInt(op, "start", 0));
     int64_t end = std::max(begin, clamp(getInt(op, "end", rank)));
-    return makeIntegers(ArrayRef<int64_t>(a->shape)
-                            .slice(size_t(begin), size_t(end - begin)));
+    return makeIntegers(
+        ArrayRef<int64_t>(a->shape).slice(size_t(begin), size_t(end - begin)));
   }
   if (type == "Size")
     return makeIntegers({a->count}, /*isScalar=*/true);
@@ -624,8 +624,8 @@ ArrayPtr Evaluator::evaluateShapes(NodeOp op, StringRef type) {
       return nullptr;
     SmallVector<int64_t> shape;
     for (int64_t i = 0; i < rank; ++i) {
-      bool isDropped = axes ? llvm::is_contained(*axes, i)
-                            : a->shape[size_t(i)] == 1;
+      bool isDropped =
+          axes ? llvm::is_contained(*axes, i) : a->shape[size_t(i)] == 1;
       if (isDropped && a->shape[size_t(i)] != 1)
         return nullptr;
       if (!isDropped)
@@ -644,8 +644,8 @@ ArrayPtr Evaluator::evaluateMovement(NodeOp op, StringRef type) {
       parts.push_back(input(op, i));
     if (parts.empty() || !llvm::all_of(parts, [](auto &p) { return !!p; }))
       return nullptr;
-    auto axis = normalize(getInt(op, "axis", 0),
-                          int64_t(parts[0]->shape.size()));
+    auto axis =
+        normalize(getInt(op, "axis", 0), int64_t(parts[0]->shape.size()));
     if (!axis)
       return nullptr;
     SmallVector<int64_t, 5> shape = parts[0]->shape;
@@ -775,8 +775,9 @@ ArrayPtr Evaluator::evaluateIndexing(NodeOp op, StringRef type) {
     if (step == 0 || std::abs(double(begin)) > 1e15 ||
         std::abs(double(end)) > 1e15 || std::abs(double(step)) > 1e15)
       return nullptr;
-    int64_t count = step > 0 ? ceilDiv(std::max<int64_t>(end - begin, 0), step)
-                             : ceilDiv(std::max<int64_t>(begin - end, 0), -step);
+    int64_t count = step > 0
+                        ? ceilDiv(std::max<int64_t>(end - begin, 0), step)
+                        : ceilDiv(std::max<int64_t>(begin - end, 0), -step);
     return make({count}, false, {},
                 [=](int64_t i) { return fromInteger(begin + i * step); });
   }
@@ -784,8 +785,8 @@ ArrayPtr Evaluator::evaluateIndexing(NodeOp op, StringRef type) {
     std::optional<SmallVector<int64_t>> shape = integers(op, 0);
     if (!shape || llvm::any_of(*shape, [](int64_t size) { return size < 0; }))
       return nullptr;
-    auto value = dyn_cast_or_null<DenseElementsAttr>(
-        op.getParameters().get("value"));
+    auto value =
+        dyn_cast_or_null<DenseElementsAttr>(op.getParameters().get("value"));
     ArrayPtr one = value ? makeConstant(value) : nullptr;
     if (value && one->count != 1)
       return nullptr;
@@ -860,8 +861,7 @@ ArrayPtr Evaluator::evaluateReduction(NodeOp op, StringRef type) {
     int64_t size = a->shape[size_t(*axis)];
     for (int64_t i = 0; i < a->count; ++i) {
       bool isFirst = i / inner % size == 0;
-      int64_t before =
-          isFirst ? 0 : sums->elements[size_t(i - inner)].integer;
+      int64_t before = isFirst ? 0 : sums->elements[size_t(i - inner)].integer;
       sums->elements.push_back(
           fromInteger(int64_t(uint64_t(before) + uint64_t(a->integer(i)))));
     }
@@ -902,8 +902,8 @@ ArrayPtr Evaluator::evaluateReduction(NodeOp op, StringRef type) {
       if (k == 0)
         result = next;
       else if (isReal)
-        result.real = type == "ReduceMax"   ? std::max(result.real, next.real)
-                      : type == "ReduceMin" ? std::min(result.real, next.real)
+        result.real = type == "ReduceMax"    ? std::max(result.real, next.real)
+                      : type == "ReduceMin"  ? std::min(result.real, next.real)
                       : type == "ReduceProd" ? result.real * next.real
                                              : result.real + next.real;
       else
@@ -971,9 +971,8 @@ void Evaluator::evaluate(NodeOp op) {
                           "Erf", "Gelu", "Swish", "Softplus", "Dropout",
                           "SimplifiedLayerNormalization", "RMSNormalization",
                           "LayerNormalization", "RotaryEmbedding",
-                          "com.microsoft.RotaryEmbedding",
-                          "com.microsoft.MoE", "com.microsoft.QMoE",
-                          "com.microsoft.QuickGelu"},
+                          "com.microsoft.RotaryEmbedding", "com.microsoft.MoE",
+                          "com.microsoft.QMoE", "com.microsoft.QuickGelu"},
                          type))
     return set(0, like(a));
   if (type == "com.microsoft.SkipSimplifiedLayerNormalization") {
@@ -1024,17 +1023,15 @@ void Evaluator::evaluate(NodeOp op) {
   }
   using Rule = ArrayPtr (Evaluator::*)(NodeOp, StringRef);
   Rule rule = &Evaluator::evaluateElementwise;
-  if (llvm::is_contained({"Shape", "Size", "Reshape", "Flatten", "Unsqueeze",
-                          "Squeeze"},
-                         type))
+  if (llvm::is_contained(
+          {"Shape", "Size", "Reshape", "Flatten", "Unsqueeze", "Squeeze"},
+          type))
     rule = &Evaluator::evaluateShapes;
-  else if (llvm::is_contained({"Concat", "Transpose", "Expand", "Trilu",
-                               "Slice"},
-                              type))
+  else if (llvm::is_contained(
+               {"Concat", "Transpose", "Expand", "Trilu", "Slice"}, type))
     rule = &Evaluator::evaluateMovement;
-  else if (llvm::is_contained({"Range", "ConstantOfShape", "Gather",
-                               "GatherND"},
-                              type))
+  else if (llvm::is_contained(
+               {"Range", "ConstantOfShape", "Gather", "GatherND"}, type))
     rule = &Evaluator::evaluateIndexing;
   else if (type == "CumSum" || type.starts_with("Reduce"))
     rule = &Evaluator::evaluateReduction;

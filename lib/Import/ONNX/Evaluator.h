@@ -80,13 +80,15 @@ public:
   }
   const Lengths &getLengths() const { return lengths; }
   /// The integers of \p value, if they are known and at most 4096.
-  std::optional<llvm::SmallVector<int64_t>> getIntegers(mlir::Value value) const;
+  std::optional<llvm::SmallVector<int64_t>>
+  getIntegers(mlir::Value value) const;
 
   /// Which element of \p source each element of \p result is, where \p chain,
   /// from the first node to the last, does no more than move elements; -1 for
   /// those of an input of the graph that a node joins to them. Null if it
   /// cannot be told.
-  ArrayPtr trace(mlir::Value source, llvm::ArrayRef<NodeOp> chain, mlir::Value result);
+  ArrayPtr trace(mlir::Value source, llvm::ArrayRef<NodeOp> chain,
+                 mlir::Value result);
 
 private:
   ArrayPtr makeInput(llvm::StringRef name, mlir::RankedTensorType type);
@@ -103,14 +105,15 @@ private:
     return i < op.getInputs().size() ? values.lookup(op.getInputs()[i])
                                      : nullptr;
   }
-  std::optional<llvm::SmallVector<int64_t>> integers(NodeOp op, unsigned i) const {
+  std::optional<llvm::SmallVector<int64_t>> integers(NodeOp op,
+                                                     unsigned i) const {
     if (i >= op.getInputs().size())
       return std::nullopt;
     return getIntegers(op.getInputs()[i]);
   }
   /// The axes of a node: an attribute of old versions, an input of new ones.
   std::optional<llvm::SmallVector<int64_t>> axesOf(NodeOp op, unsigned i,
-                                             int64_t rank) const;
+                                                   int64_t rank) const;
 
   TensorFiles &files;
   Lengths lengths;
@@ -125,7 +128,8 @@ int64_t broadcastIndex(int64_t index, llvm::ArrayRef<int64_t> from,
 /// Attributes of nodes.
 int64_t getInt(NodeOp op, llvm::StringRef name, int64_t fallback);
 double getFloat(NodeOp op, llvm::StringRef name, double fallback);
-std::optional<llvm::SmallVector<int64_t>> getInts(NodeOp op, llvm::StringRef name);
+std::optional<llvm::SmallVector<int64_t>> getInts(NodeOp op,
+                                                  llvm::StringRef name);
 
 /// An operand that the node has and does not leave out, or null.
 mlir::Value getOperand(NodeOp op, unsigned i);

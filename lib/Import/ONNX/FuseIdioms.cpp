@@ -102,8 +102,8 @@ static Value matchNormalized(Value value, double &epsilon) {
     return sqrt ? matchMeanSquare(sqrt.getInputs()[0], epsilon) : Value();
   };
   if (NodeOp div = nodeOf(value, "Div")) {
-    Value x = div.getInputs().size() == 2 ? matchRoot(div.getInputs()[1])
-                                          : Value();
+    Value x =
+        div.getInputs().size() == 2 ? matchRoot(div.getInputs()[1]) : Value();
     return x && stripCasts(div.getInputs()[0]) == x ? x : Value();
   }
   NodeOp mul = nodeOf(value, "Mul");
@@ -197,7 +197,8 @@ struct RenameNorm : public OpRewritePattern<NodeOp> {
       add(op.getInputs()[1]);
     if (Value bias = getOperand(op, 3))
       add(bias);
-    NodeOp norm = makeNorm(rewriter, op, input, op.getInputs()[weight], epsilon);
+    NodeOp norm =
+        makeNorm(rewriter, op, input, op.getInputs()[weight], epsilon);
     SmallVector<Value> results(op.getOutputs().size(), norm.getOutputs()[0]);
     if (results.size() > 3)
       results[3] = input;
@@ -222,8 +223,8 @@ struct FuseSwish : public OpRewritePattern<NodeOp> {
       rewriter.replaceOpWithNewOp<NodeOp>(
           op, TypeRange(ValueType::get(op.getContext())), "Swish", op.getName(),
           ValueRange{x},
-          rewriter.getDictionaryAttr(rewriter.getNamedAttr(
-              "alpha", rewriter.getF32FloatAttr(1))));
+          rewriter.getDictionaryAttr(
+              rewriter.getNamedAttr("alpha", rewriter.getF32FloatAttr(1))));
       return success();
     }
     return rewriter.notifyMatchFailure(op, "expected a sigmoid of a factor");
@@ -240,8 +241,8 @@ struct RemoveIdentity : public OpRewritePattern<NodeOp> {
       return rewriter.notifyMatchFailure(op, "expected an identity");
     // What a function returns keeps its type.
     for (Operation *user : op->getUsers())
-      if (!isa<NodeOp>(user) && op.getInputs()[0].getType() !=
-                                    op.getOutputs()[0].getType())
+      if (!isa<NodeOp>(user) &&
+          op.getInputs()[0].getType() != op.getOutputs()[0].getType())
         return rewriter.notifyMatchFailure(op, "expected uses by nodes");
     rewriter.replaceOp(op, op.getInputs());
     return success();

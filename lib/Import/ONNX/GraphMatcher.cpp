@@ -115,7 +115,8 @@ bool GraphMatcher::refuse(const Twine &message) {
 bool GraphMatcher::refuse(Value value, const Twine &expected) {
   auto node = value ? value.getDefiningOp<NodeOp>() : NodeOp();
   if (!node)
-    return refuse("expected " + expected + ", but got a tensor or an input of "
+    return refuse("expected " + expected +
+                  ", but got a tensor or an input of "
                   "the graph");
   int64_t count = 0;
   for (auto other : graph.front().getOps<NodeOp>())
@@ -158,8 +159,7 @@ bool GraphMatcher::chooseLengths() {
   }
   if (!hasTokens)
     return refuse("the graph has no input 'input_ids', [batch, tokens]");
-  Lengths lengths[] = {{2, 7, 5}, {1, 1, 11}, {1, 13, 0},
-                       {1, manyTokens, 0}};
+  Lengths lengths[] = {{2, 7, 5}, {1, 1, 11}, {1, 13, 0}, {1, manyTokens, 0}};
   for (Lengths &each : lengths) {
     if (fixed.batch)
       each.batch = fixed.batch;
@@ -330,9 +330,9 @@ bool GraphMatcher::matchPacked(NodeOp node, Matrix &matrix) {
     if (!tensor)
       return refuse(result, what + " that are a tensor of the file");
     Type element = tensor.getType().getElementType();
-    bool isRight = isBytes ? element.isUnsignedInteger(8)
-                           : element.isF32() || element.isF16() ||
-                                 element.isBF16();
+    bool isRight = isBytes
+                       ? element.isUnsignedInteger(8)
+                       : element.isF32() || element.isF16() || element.isBF16();
     if (!isRight || tensor.getType().getNumElements() != elements)
       return refuse(result, what + " of " + Twine(elements) +
                                 (isBytes ? " bytes" : " numbers") +
@@ -417,8 +417,7 @@ bool GraphMatcher::matchLinear(Value value, Matrix &matrix, Value &input) {
       return false;
     matrix.tensor = tensor;
     matrix.isTransposed = !getInt(node, "transB", 0);
-    matrix.columns =
-        tensor.getType().getDimSize(matrix.isTransposed ? 0 : 1);
+    matrix.columns = tensor.getType().getDimSize(matrix.isTransposed ? 0 : 1);
     matrix.storedRows = matrix.rows =
         tensor.getType().getDimSize(matrix.isTransposed ? 1 : 0);
     if (Value bias = getOperand(node, 2)) {
@@ -444,8 +443,7 @@ bool GraphMatcher::matchLinear(Value value, Matrix &matrix, Value &input) {
 // Layers
 //===----------------------------------------------------------------------===//
 
-bool GraphMatcher::matchNorm(Value value, InitializerOp &weight,
-                             Value &input) {
+bool GraphMatcher::matchNorm(Value value, InitializerOp &weight, Value &input) {
   value = strip(value);
   NodeOp node = nodeOf(value, "RMSNormalization");
   if (!node || node.getInputs().size() != 2)
@@ -455,7 +453,8 @@ bool GraphMatcher::matchNorm(Value value, InitializerOp &weight,
   weight = initializerOf(node.getInputs()[1]);
   if (!weight || weight.getType().getRank() != 1 ||
       (axis != -1 && (!array || axis + 1 != int64_t(array->shape.size()))))
-    return refuse(value, "a norm of the last dimension with a vector of weights");
+    return refuse(value,
+                  "a norm of the last dimension with a vector of weights");
   double epsilon = getFloat(node, "epsilon", 1e-5);
   if (hasEpsilon && epsilon != decoder.epsilon)
     return refuse(value, "epsilon " + Twine(std::to_string(decoder.epsilon)) +
@@ -529,9 +528,8 @@ bool GraphMatcher::setHeads(Value value, int64_t heads, int64_t kvHeads,
     return refuse(value, Twine(decoder.heads) + " heads, " +
                              Twine(decoder.kvHeads) + " of keys, of width " +
                              Twine(decoder.headDim) +
-                             ", as another layer has, but got " +
-                             Twine(heads) + ", " + Twine(kvHeads) + " and " +
-                             Twine(dim));
+                             ", as another layer has, but got " + Twine(heads) +
+                             ", " + Twine(kvHeads) + " and " + Twine(dim));
   return true;
 }
 
@@ -551,12 +549,14 @@ bool GraphMatcher::matchGroupQuery(NodeOp node, Value residual,
   // What would change what is computed, where Hadal computes one thing.
   for (auto [name, allowed] :
        {std::pair<StringRef, int64_t>{"local_window_size", -1},
-        {"smooth_softmax", 0}, {"causal", 1}, {"qk_output", 0},
+        {"smooth_softmax", 0},
+        {"causal", 1},
+        {"qk_output", 0},
         {"sliding_window_cache", 0}})
     if (int64_t given = getInt(node, name, allowed);
         given != allowed && !(name == "smooth_softmax" && given == -1))
-      return refuse(value, name + " " + Twine(allowed) + ", but got " +
-                               Twine(given));
+      return refuse(value,
+                    name + " " + Twine(allowed) + ", but got " + Twine(given));
   if (double cap = getFloat(node, "softcap", 0); cap != 0)
     return refuse(value, "softcap 0, but got " + Twine(std::to_string(cap)));
   for (unsigned i = 10; i < node.getInputs().size(); ++i)
@@ -600,12 +600,10 @@ bool GraphMatcher::matchGroupQuery(NodeOp node, Value residual,
         for (auto &evaluator : evaluators) {
           const Array *given = positions ? evaluator->get(positions) : nullptr;
           const Lengths &lengths = evaluator->getLengths();
-          if (!given || !given->isKnown() ||
-              given->count % lengths.tokens != 0)
+          if (!given || !given->isKnown() || given->count % lengths.tokens != 0)
             return refuse(operand, "positions that count tokens");
           for (int64_t at : {int64_t(0), given->count - 1})
-            if (given->integer(at) !=
-                lengths.past + at % lengths.tokens)
+            if (given->integer(at) != lengths.past + at % lengths.tokens)
               return refuse(operand, "positions that count tokens");
         }
         int64_t width = getInt(rotary, "rotary_embedding_dim", 0);
@@ -613,8 +611,7 @@ bool GraphMatcher::matchGroupQuery(NodeOp node, Value residual,
             getInt(rotary, "is_packed_batching", 0))
           return refuse(operand, "whole heads that are rotated, without a "
                                  "scale or packing");
-        if (!checkCaches(getOperand(rotary, 2), getOperand(rotary, 3),
-                         operand))
+        if (!checkCaches(getOperand(rotary, 2), getOperand(rotary, 3), operand))
           return false;
         operand = rotary.getInputs()[0];
       }
@@ -669,8 +666,8 @@ bool GraphMatcher::matchGroupQuery(NodeOp node, Value residual,
                                  Twine(i));
       for (int64_t at = 0; at < given->count; ++at)
         if (given->integer(at) != total - (i == 5))
-          return refuse(value, "lengths of whole sequences as input " +
-                                   Twine(i));
+          return refuse(value,
+                        "lengths of whole sequences as input " + Twine(i));
     }
   }
   if (strip(inputs[0]) != strip(inputs[1]) ||
@@ -698,9 +695,9 @@ bool GraphMatcher::matchAttention(Value input, Value residual,
 
 /// Calls \p check with elements of heads `[batch, heads, tokens, dim]`: all of
 /// the first and the last head of a short step, and some of the others.
-static bool
-forElements(const Lengths &lengths, int64_t heads, int64_t dim,
-            llvm::function_ref<bool(int64_t, int64_t, int64_t, int64_t)> check) {
+static bool forElements(
+    const Lengths &lengths, int64_t heads, int64_t dim,
+    llvm::function_ref<bool(int64_t, int64_t, int64_t, int64_t)> check) {
   int64_t last = lengths.batch - 1, end = lengths.tokens - 1;
   SmallVector<int64_t> tokens;
   if (lengths.tokens <= 64)
@@ -783,8 +780,8 @@ bool GraphMatcher::setRope(const RopeTable &table, Value value) {
                          "scaling, or with that of Llama 3 or one factor; what "
                          "config.json says beside the file is taken, too");
   decoder.rope = *rope;
-  formula = RopeFormula(
-      makeRotary(*graph.getContext(), *rope, 2 * table.pairs));
+  formula =
+      RopeFormula(makeRotary(*graph.getContext(), *rope, 2 * table.pairs));
   hasRope = true;
   return true;
 }
@@ -826,8 +823,7 @@ bool GraphMatcher::checkCaches(Value cosine, Value sine, Value value) {
     return false;
   if (formula.pairs() != table.pairs)
     return refuse(value, "a cache of " + Twine(formula.pairs()) + " pairs");
-  unsigned bits =
-      std::min(mantissaOf(strip(cosine)), mantissaOf(strip(sine)));
+  unsigned bits = std::min(mantissaOf(strip(cosine)), mantissaOf(strip(sine)));
   // All of a short table, some thousand rows of a long one.
   int64_t step = std::max<int64_t>(1, table.positions / 4096);
   for (int64_t p = 0; p < table.positions; p += step)
@@ -836,14 +832,12 @@ bool GraphMatcher::checkCaches(Value cosine, Value sine, Value value) {
       if (formula.matches(angle, p, i, bits))
         continue;
       Angle expected = formula.at(p, i);
-      return refuse(value, "a cosine of " +
-                               Twine(std::to_string(expected.cosine)) +
-                               " and a sine of " +
-                               Twine(std::to_string(expected.sine)) +
-                               " for pair " + Twine(i) + " at position " +
-                               Twine(p) + ", but got " +
-                               Twine(std::to_string(angle.cosine)) + " and " +
-                               Twine(std::to_string(angle.sine)));
+      return refuse(
+          value, "a cosine of " + Twine(std::to_string(expected.cosine)) +
+                     " and a sine of " + Twine(std::to_string(expected.sine)) +
+                     " for pair " + Twine(i) + " at position " + Twine(p) +
+                     ", but got " + Twine(std::to_string(angle.cosine)) +
+                     " and " + Twine(std::to_string(angle.sine)));
     }
   decoder.maxPositions = decoder.maxPositions
                              ? std::min(decoder.maxPositions, table.positions)
@@ -900,8 +894,8 @@ bool GraphMatcher::matchHeads(Value operand, bool isKey, bool isCached,
           !sines || !sines->isKnown() || !whole ||
           whole->count != index->count || whole->shape.empty() ||
           whole->shape.back() != dim || high->count * 2 != whole->count ||
-          low->count * 2 != whole->count ||
-          high->shape.back() * 2 != dim || low->shape.back() * 2 != dim)
+          low->count * 2 != whole->count || high->shape.back() * 2 != dim ||
+          low->shape.back() * 2 != dim)
         return refuse(operand, "whole heads that are rotated");
       rotated = whole->shape;
     }
@@ -940,10 +934,9 @@ bool GraphMatcher::matchHeads(Value operand, bool isKey, bool isCached,
     int64_t repeats = heads / kvHeads;
     unsigned bits = 23;
     bool isRight = forElements(
-        lengths, heads, dim,
-        [&](int64_t b, int64_t h, int64_t s, int64_t j) {
-          int64_t expected = (b * lengths.tokens + s) * width + first +
-                             h / repeats * dim + j;
+        lengths, heads, dim, [&](int64_t b, int64_t h, int64_t s, int64_t j) {
+          int64_t expected =
+              (b * lengths.tokens + s) * width + first + h / repeats * dim + j;
           int64_t at = outerIndex->integer(flat(b, h, past + s, j));
           if (!isRotated)
             return at == expected;
@@ -990,8 +983,8 @@ bool GraphMatcher::matchMask(Value mask, bool isCondition, bool isInverted) {
                           "the attention mask by nodes that are known");
     int64_t shape[] = {lengths.batch, 1, lengths.tokens, total};
     auto sees = [&](int64_t b, int64_t i, int64_t j) -> std::optional<bool> {
-      int64_t at = broadcastIndex(
-          (b * lengths.tokens + i) * total + j, array->shape, shape);
+      int64_t at = broadcastIndex((b * lengths.tokens + i) * total + j,
+                                  array->shape, shape);
       if (at < 0)
         return std::nullopt;
       double number = array->real(at);
@@ -1017,8 +1010,8 @@ bool GraphMatcher::matchMask(Value mask, bool isCondition, bool isInverted) {
         for (int64_t j = 0; j < total; ++j)
           columns.push_back(j);
       else
-        columns = {0, 1, own / 2, own - 1, own, own + 1, (own + total) / 2,
-                   total - 1};
+        columns = {0,   1,       own / 2,           own - 1,
+                   own, own + 1, (own + total) / 2, total - 1};
       for (int64_t j : columns) {
         if (j < 0 || j >= total)
           continue;
@@ -1117,9 +1110,10 @@ bool GraphMatcher::matchProducts(Value input, Value residual,
                               Twine(heads) + " of " + Twine(dim));
   double expected = 1 / std::sqrt(double(dim));
   if (!(std::abs(scale - expected) <= 1e-6 * expected))
-    return refuse(scores, "a scale of " + Twine(std::to_string(expected)) +
-                              ", one over the root of a head's width, but got " +
-                              Twine(std::to_string(scale)));
+    return refuse(scores,
+                  "a scale of " + Twine(std::to_string(expected)) +
+                      ", one over the root of a head's width, but got " +
+                      Twine(std::to_string(scale)));
 
   Value inputs[3];
   if (!matchHeads(queries, false, false, true, layer.q, inputs[0]) ||
@@ -1141,8 +1135,7 @@ bool GraphMatcher::matchProducts(Value input, Value residual,
         index->count != lengths.batch * lengths.tokens * heads * dim)
       return refuse(input, "rows of all heads of a token");
     bool isRight = forElements(
-        lengths, heads, dim,
-        [&](int64_t b, int64_t h, int64_t s, int64_t j) {
+        lengths, heads, dim, [&](int64_t b, int64_t h, int64_t s, int64_t j) {
           int64_t at = ((b * lengths.tokens + s) * heads + h) * dim + j;
           return index->integer(at) ==
                  ((b * heads + h) * lengths.tokens + s) * dim + j;
@@ -1178,8 +1171,7 @@ bool GraphMatcher::matchEmbedding(Value value) {
                              argument.getArgNumber(), "onnx.name")
                        : StringAttr();
   if (!decoder.embedding || decoder.embedding.getType().getRank() != 2 ||
-      getInt(gather, "axis", 0) != 0 || !name ||
-      name.getValue() != "input_ids")
+      getInt(gather, "axis", 0) != 0 || !name || name.getValue() != "input_ids")
     return refuse(value, "rows of a matrix of the file by 'input_ids'");
   return true;
 }
@@ -1194,8 +1186,9 @@ absl::StatusOr<Decoder> GraphMatcher::match() {
     if (cast<StringAttr>(name).getValue() == "logits")
       logits = value;
   if (!logits)
-    return unimplemented(path + ": the graph has no output 'logits', its first "
-                                "is " +
+    return unimplemented(path +
+                         ": the graph has no output 'logits', its first "
+                         "is " +
                          quote(cast<StringAttr>(names[0]).getValue()));
   if (!chooseLengths())
     return status;
@@ -1210,11 +1203,10 @@ absl::StatusOr<Decoder> GraphMatcher::match() {
   while (ok() && !matchEmbedding(strip(x))) {
     DecoderLayer layer;
     Value middle, gated, attended;
-    bool isLayer =
-        ok() && matchResidual(x, middle, layer.down, gated) &&
-        matchFeedForward(gated, middle, layer) &&
-        matchResidual(middle, x, layer.o, attended) &&
-        matchAttention(attended, x, layer);
+    bool isLayer = ok() && matchResidual(x, middle, layer.down, gated) &&
+                   matchFeedForward(gated, middle, layer) &&
+                   matchResidual(middle, x, layer.o, attended) &&
+                   matchAttention(attended, x, layer);
     if (!isLayer)
       break;
     decoder.layers.push_back(layer);

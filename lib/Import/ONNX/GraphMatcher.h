@@ -53,7 +53,8 @@ struct Decoder {
 /// kUnimplemented: names the first node that could not be matched.
 /// kInvalidArgument: the graph contradicts \p rope.
 absl::StatusOr<Decoder>
-matchDecoder(mlir::func::FuncOp graph, llvm::StringRef folder, llvm::StringRef path,
+matchDecoder(mlir::func::FuncOp graph, llvm::StringRef folder,
+             llvm::StringRef path,
              const std::optional<huggingface::RopeConfig> &rope);
 
 } // namespace hadal::onnx

@@ -112,9 +112,9 @@ void GraphStore::addVector(const Twine &name, InitializerOp tensor) {
 }
 
 void GraphStore::addMatrix(const Twine &name, const Matrix &matrix) {
-  Part part{matrix.tensor,   matrix.packed, matrix.isTransposed,
-            matrix.storedRows, matrix.columns, matrix.firstRow,
-            matrix.rows,     matrix.interleavedHeads};
+  Part part{matrix.tensor,     matrix.packed,          matrix.isTransposed,
+            matrix.storedRows, matrix.columns,         matrix.firstRow,
+            matrix.rows,       matrix.interleavedHeads};
   parts[(name + ".weight").str()] = part;
   if (!matrix.bias)
     return;
@@ -209,9 +209,8 @@ static Value read(OpBuilder &recipe, const Part &part) {
     Type element = cast<RankedTensorType>(value.getType()).getElementType();
     value = slice(recipe, value, 1, part.firstRow, part.firstRow + part.rows);
     value = deepseek::TransposeOp::create(
-        recipe, loc,
-        RankedTensorType::get({part.rows, part.columns}, element), value,
-        ArrayRef<int64_t>({1, 0}));
+        recipe, loc, RankedTensorType::get({part.rows, part.columns}, element),
+        value, ArrayRef<int64_t>({1, 0}));
   } else {
     value = readSource(recipe, part.tensor, {part.storedRows, part.columns});
   }
@@ -253,9 +252,9 @@ absl::StatusOr<StoredTensor> GraphStore::take(StringRef name,
   StoredTensor stored;
   stored.place = options.path + ": tensor " + quote(part.tensor.getName());
   if (ArrayRef<int64_t>(given) != shape)
-    return invalid(stored.place + ", which is " + quote(name) +
-                   ", has shape " + toText(given) +
-                   ", but the rest of the graph makes it " + toText(shape));
+    return invalid(stored.place + ", which is " + quote(name) + ", has shape " +
+                   toText(given) + ", but the rest of the graph makes it " +
+                   toText(shape));
   Type element = part.tensor.getType().getElementType();
   llvm::raw_string_ostream(stored.typeName) << element;
   if (part.packed) {
@@ -280,8 +279,8 @@ readBeside(const RaiseOptions &options, StringRef name) {
   llvm::sys::path::append(path, name);
   if (!llvm::sys::fs::exists(path))
     return std::optional<llvm::json::Object>();
-  absl::StatusOr<std::string> resolved = resolveInFolder(
-      options.folder.empty() ? "." : options.folder, name);
+  absl::StatusOr<std::string> resolved =
+      resolveInFolder(options.folder.empty() ? "." : options.folder, name);
   if (!resolved.ok())
     return resolved.status();
   absl::StatusOr<llvm::json::Object> object =
@@ -359,8 +358,7 @@ static absl::Status checkConfig(const Config &given, const Config &config) {
       return status;
   if (float(given.normEpsilon) != float(config.normEpsilon))
     return invalid(given.path + ": 'rms_norm_eps' is " +
-                   std::to_string(given.normEpsilon) +
-                   ", but the graph has " +
+                   std::to_string(given.normEpsilon) + ", but the graph has " +
                    std::to_string(config.normEpsilon));
   return absl::OkStatus();
 }
@@ -374,13 +372,11 @@ static absl::Status readBiases(const Decoder &decoder, StringRef path,
   config.outputBias = has(first.o);
   config.mlpBias = has(first.gate);
   for (auto [i, layer] : llvm::enumerate(decoder.layers)) {
-    bool isSame = has(layer.q) == config.qkvBias &&
-                  has(layer.k) == config.qkvBias &&
-                  has(layer.v) == config.qkvBias &&
-                  has(layer.o) == config.outputBias &&
-                  has(layer.gate) == config.mlpBias &&
-                  has(layer.up) == config.mlpBias &&
-                  has(layer.down) == config.mlpBias;
+    bool isSame =
+        has(layer.q) == config.qkvBias && has(layer.k) == config.qkvBias &&
+        has(layer.v) == config.qkvBias && has(layer.o) == config.outputBias &&
+        has(layer.gate) == config.mlpBias && has(layer.up) == config.mlpBias &&
+        has(layer.down) == config.mlpBias;
     if (!isSame)
       return unimplemented(path + ": layer " + Twine(i) +
                            " has biases on other projections than layer 0, or "
@@ -391,17 +387,17 @@ static absl::Status readBiases(const Decoder &decoder, StringRef path,
   return absl::OkStatus();
 }
 
-static absl::StatusOr<Config>
-makeConfig(const Decoder &decoder, const std::optional<Config> &given,
-           const RaiseOptions &options, std::vector<std::string> &notes) {
+static absl::StatusOr<Config> makeConfig(const Decoder &decoder,
+                                         const std::optional<Config> &given,
+                                         const RaiseOptions &options,
+                                         std::vector<std::string> &notes) {
   Config config;
   config.path = options.path;
   if (absl::Status status = readBiases(decoder, options.path, config);
       !status.ok())
     return status;
   // Of Llama's and Qwen2's graphs only this differs.
-  config.modelType =
-      config.qkvBias && !config.outputBias ? "qwen2" : "llama";
+  config.modelType = config.qkvBias && !config.outputBias ? "qwen2" : "llama";
   config.vocab = decoder.head.rows;
   config.hidden = decoder.head.columns;
   config.layers = int64_t(decoder.layers.size());
@@ -411,8 +407,7 @@ makeConfig(const Decoder &decoder, const std::optional<Config> &given,
   config.headDim = decoder.headDim;
   // As the shortest decimal that rounds to it, which it was before.
   std::string digits;
-  llvm::raw_string_ostream(digits)
-      << llvm::format("%.6g", decoder.epsilon);
+  llvm::raw_string_ostream(digits) << llvm::format("%.6g", decoder.epsilon);
   double shortest = 0;
   if (StringRef(digits).getAsDouble(shortest) ||
       float(shortest) != float(decoder.epsilon))
@@ -487,8 +482,8 @@ onnx::raiseToDeepSeek(ModuleOp module, const RaiseOptions &options,
   if (!json.ok())
     return json.status();
   if (*json) {
-    absl::StatusOr<Config> read = huggingface::readConfig(
-        **json, options.folder + "/config.json", notes);
+    absl::StatusOr<Config> read =
+        huggingface::readConfig(**json, options.folder + "/config.json", notes);
     if (!read.ok())
       return read.status();
     given = std::move(*read);

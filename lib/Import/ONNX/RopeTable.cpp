@@ -58,9 +58,8 @@ bool RopeFormula::matches(Angle angle, int64_t position, int64_t pair,
   Angle expected = at(position, pair);
   // The frequency is rounded to f32, and so is the angle, each maybe twice.
   double turned = double(position) * frequencies[size_t(pair)];
-  double tolerance =
-      factor * (std::ldexp(1, -int(mantissaBits)) + 4 * roundingF32 +
-                8 * roundingF32 * turned);
+  double tolerance = factor * (std::ldexp(1, -int(mantissaBits)) +
+                               4 * roundingF32 + 8 * roundingF32 * turned);
   // False for NaN.
   return std::abs(angle.cosine - expected.cosine) <= tolerance &&
          std::abs(angle.sine - expected.sine) <= tolerance;
@@ -131,8 +130,7 @@ std::optional<RopeConfig> onnx::fitRope(const RopeTable &table) {
     double relative = (uncertainties[i] / frequencies[i] +
                        uncertainties[j] / frequencies[j] + 2e-7) *
                       n / double(j - i);
-    double theta =
-        std::pow(frequencies[i] / frequencies[j], n / double(j - i));
+    double theta = std::pow(frequencies[i] / frequencies[j], n / double(j - i));
     theta = shorten(theta, 2 * relative * theta);
     bool isUsable = theta > 1 && theta < 1e12; // False for NaN.
     return isUsable ? theta : 0;
@@ -140,8 +138,8 @@ std::optional<RopeConfig> onnx::fitRope(const RopeTable &table) {
   for (size_t i = 1; i < frequencies.size(); ++i) {
     rope.theta = baseOf(0, i);
     rope.factor = factor;
-    rope.type = factor == 1 ? RopeConfig::Type::Default
-                            : RopeConfig::Type::Linear;
+    rope.type =
+        factor == 1 ? RopeConfig::Type::Default : RopeConfig::Type::Linear;
     if (rope.theta && matches(plain(rope.theta, factor)))
       return rope;
   }
