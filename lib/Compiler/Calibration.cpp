@@ -134,8 +134,8 @@ absl::Status hadal::gatherStatistics(const CompileOptions &options,
 absl::Status hadal::attachStatistics(ModuleOp module, const std::string &path) {
   StringRef folder = llvm::sys::path::parent_path(path);
   absl::StatusOr<safetensors::Checkpoint> file =
-      safetensors::Checkpoint::openFile(
-          folder.empty() ? "." : folder, llvm::sys::path::filename(path));
+      safetensors::Checkpoint::openFile(folder.empty() ? "." : folder,
+                                        llvm::sys::path::filename(path));
   if (!file.ok())
     return file.status();
   InputFile input;

@@ -157,7 +157,8 @@ void PruneLayers::remove(ModelOp model, func::FuncOp entry,
       if (auto cache = dyn_cast<KVCacheType>(argument.getType()))
         argument.setType(KVCacheType::get(
             &getContext(), cache.getKind(), left, cache.getHeads(),
-            cache.getKeyDim(), cache.getValueDim(), cache.getElement()));
+            cache.getKeyDim(), cache.getValueDim(), cache.getElement(),
+            cache.getGroup(), cache.getIndexDim()));
     function.setFunctionType(
         FunctionType::get(&getContext(), function.getBody().getArgumentTypes(),
                           function.getFunctionType().getResults()));

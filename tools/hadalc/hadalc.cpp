@@ -123,11 +123,11 @@ private:
 
 Flag *Flags::find(llvm::StringRef name) {
   for (Flag *flag :
-       {&output,       &emit,        &target,        &cpu,      &weights,
-        &embedWeights, &context,     &maxBatch,      &report,   &json,
-        &compileTo,    &dumpIR,      &libraryDir,    &manifest, &verbose,
-        &quiet,        &help,        &version,       &quantize, &prune,
-        &window,       &lora,        &activations,   &verify,   &topK,
+       {&output,       &emit,        &target,         &cpu,      &weights,
+        &embedWeights, &context,     &maxBatch,       &report,   &json,
+        &compileTo,    &dumpIR,      &libraryDir,     &manifest, &verbose,
+        &quiet,        &help,        &version,        &quantize, &prune,
+        &window,       &lora,        &activations,    &verify,   &topK,
         &machine,      &calibration, &saveStatistics, &kv})
     if (name == flag->name)
       return flag;

@@ -1091,8 +1091,8 @@ void LatentAttention::widenTokens(Value count,
             b.load(place.scales, {place.token, b.div(first, group)}), width);
       b.loop(b.index(0), b.index(group), width, [&](Value k) {
         Value column = b.add(first, k);
-        Value x = widen(
-            b, b.loadVector(place.latents, {place.token, column}, width));
+        Value x =
+            widen(b, b.loadVector(place.latents, {place.token, column}, width));
         b.storeVector(scale ? b.mulf(x, scale) : x, wide, {i, column});
       });
     });

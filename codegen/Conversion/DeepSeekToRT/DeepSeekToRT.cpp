@@ -385,12 +385,13 @@ LogicalResult FunctionConverter::run(bool isEntry) {
 
 LogicalResult FunctionConverter::convert(Operation *op) {
   return llvm::TypeSwitch<Operation *, LogicalResult>(op)
-      .Case<UseWeightOp, EmbedOp, RMSNormOp, LayerNormOp, LinearOp, LMHeadOp, HeadLinearOp,
-            SplitOp, RotaryOp, AttentionOp, SelectKeysOp, AbsorbedAttentionOp, SwiGLUOp,
-            AddOp, GatherRowsOp, RouterOp, ExpertsOp, UnitNormOp, HashRouterOp,
-            HyperExpandOp, HyperMixOp, HyperUpdateOp, HyperHeadOp, CompressOp,
-            SelectEntriesOp, CompressedAttentionOp, ProbeOp, func::CallOp,
-            func::ReturnOp>([&](auto op) { return convert(op); })
+      .Case<UseWeightOp, EmbedOp, RMSNormOp, LayerNormOp, LinearOp, LMHeadOp,
+            HeadLinearOp, SplitOp, RotaryOp, AttentionOp, SelectKeysOp,
+            AbsorbedAttentionOp, SwiGLUOp, AddOp, GatherRowsOp, RouterOp,
+            ExpertsOp, UnitNormOp, HashRouterOp, HyperExpandOp, HyperMixOp,
+            HyperUpdateOp, HyperHeadOp, CompressOp, SelectEntriesOp,
+            CompressedAttentionOp, ProbeOp, func::CallOp, func::ReturnOp>(
+          [&](auto op) { return convert(op); })
       .Case([&](LatentAttentionOp op) {
         return op.emitOpError("has no lowering in its expanded form; run "
                               "-deepseek-absorb-latent-attention first");
@@ -620,10 +621,9 @@ LogicalResult FunctionConverter::convert(RotaryOp op) {
   SmallVector<Value> arguments = {at(op.getInput()), at(op.getPositions()),
                                   *table, out};
   int64_t heads = op.getHeads();
-  dispatch(program.kernels.rotary(TypeRange(arguments), heads,
-                                  columnsOf(op.getInput()) / heads,
-                                  op.getRotary(), op.getInverse(),
-                                  op.getLeading()),
+  dispatch(program.kernels.rotary(
+               TypeRange(arguments), heads, columnsOf(op.getInput()) / heads,
+               op.getRotary(), op.getInverse(), op.getLeading()),
            rowsOf(op.getInput()), arguments);
   return success();
 }

@@ -90,8 +90,7 @@ static void addProduct(Operation *op, Value operand, Work &work) {
 static void addAttention(KVCacheType cache, int64_t heads, Work &work) {
   work.pairF32Ops += 2 * heads * (cache.getKeyDim() + cache.getValueDim());
   PageLayout page = PageLayout::get(cache, /*pageTokens=*/32);
-  int64_t bytes =
-      page.indexDim ? page.indexOffsetBytes() : page.layerBytes();
+  int64_t bytes = page.indexDim ? page.indexOffsetBytes() : page.layerBytes();
   work.contextBytes += bytes / page.pageTokens;
 }
 
@@ -155,9 +154,8 @@ static Work getWork(Operation *op, rt::DispatchOp dispatch,
           work.windowTokens = window.getTokens() + window.getSink();
         if constexpr (std::is_same_v<decltype(attention), AbsorbedAttentionOp>)
           if (Value selected = attention.getSelected())
-            work.windowTokens = cast<RankedTensorType>(selected.getType())
-                                    .getShape()
-                                    .back();
+            work.windowTokens =
+                cast<RankedTensorType>(selected.getType()).getShape().back();
         work.read.push_back(attention.getQuery());
       });
   if (select && takes(select.getQuery()))

@@ -115,11 +115,11 @@ KernelOp KernelSet::rotary(TypeRange types, int64_t heads, int64_t headDim,
   int64_t dim = rotary.getDim(), half = dim / 2, kept = headDim - dim;
   bool isInterleaved =
       rotary.getLayout() == deepseek::RotaryLayout::Interleaved;
-  auto name = llvm::formatv("rotary_{0}{1}{2}_{3}x{4}_{5}",
-                            inverse ? "back_" : "",
-                            isInterleaved ? "interleaved" : "half_split",
-                            isLeading ? "_leading" : "", heads, headDim, dim)
-                  .str();
+  auto name =
+      llvm::formatv("rotary_{0}{1}{2}_{3}x{4}_{5}", inverse ? "back_" : "",
+                    isInterleaved ? "interleaved" : "half_split",
+                    isLeading ? "_leading" : "", heads, headDim, dim)
+          .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     Value in = arguments[0], positions = arguments[1], table = arguments[2],

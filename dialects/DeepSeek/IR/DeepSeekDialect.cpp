@@ -187,8 +187,8 @@ LogicalResult TiledAttr::verifyEncoding(ArrayRef<int64_t> shape,
 
 LogicalResult KVCacheType::verify(EmitError emitError, CacheKind kind,
                                   int64_t layers, int64_t heads, int64_t keyDim,
-                                  int64_t valueDim, Type element,
-                                  int64_t group, int64_t indexDim) {
+                                  int64_t valueDim, Type element, int64_t group,
+                                  int64_t indexDim) {
   if (failed(verifyPositive(emitError, "layers", layers)) ||
       failed(verifyPositive(emitError, "heads", heads)) ||
       failed(verifyPositive(emitError, "key_dim", keyDim)) ||

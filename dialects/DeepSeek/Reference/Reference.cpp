@@ -316,10 +316,10 @@ LogicalResult Interpreter::Frame::run(Operation *op) {
   return llvm::TypeSwitch<Operation *, LogicalResult>(op)
       .Case<func::CallOp, arith::ConstantOp, UseWeightOp, EmbedOp, RMSNormOp,
             LayerNormOp, LinearOp, HeadLinearOp, SplitOp, RotaryOp, AttentionOp,
-            SelectKeysOp, LatentAttentionOp, AbsorbedAttentionOp, SwiGLUOp, AddOp, RouterOp,
-            ExpertsOp, GatherRowsOp, LMHeadOp, UnitNormOp, HashRouterOp,
-            HyperExpandOp, HyperMixOp, HyperUpdateOp, HyperHeadOp, CompressOp,
-            SelectEntriesOp, CompressedAttentionOp>(
+            SelectKeysOp, LatentAttentionOp, AbsorbedAttentionOp, SwiGLUOp,
+            AddOp, RouterOp, ExpertsOp, GatherRowsOp, LMHeadOp, UnitNormOp,
+            HashRouterOp, HyperExpandOp, HyperMixOp, HyperUpdateOp, HyperHeadOp,
+            CompressOp, SelectEntriesOp, CompressedAttentionOp>(
           [&](auto concrete) { return visit(concrete); })
       // It computes nothing.
       .Case([](ProbeOp) { return success(); })

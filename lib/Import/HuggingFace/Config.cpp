@@ -558,8 +558,7 @@ void ConfigReader::readMoE() {
 void ConfigReader::readRouting(MoEConfig &moe) {
   using deepseek::Scoring;
   using deepseek::TopKMethod;
-  moe.normalize =
-      boolean("norm_topk_prob", (family & (LikeV3 | V4)) != 0);
+  moe.normalize = boolean("norm_topk_prob", (family & (LikeV3 | V4)) != 0);
   if (family == MoE16B) {
     // Remote code: only if there is more than one weight to normalize.
     moe.normalize &= moe.topK > 1;
