@@ -27,7 +27,7 @@ static const char helpText[] =
     R"(usage: hadalc MODEL -o OUT [options]    hadalc --manifest OUT: how it was made
 
   hadalc models/abyss-tiny -o abyss && ./abyss --prompt "Once upon a time"
-MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx or .mlir.
+MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
   --emit=exe|lib|obj|mlir|llvm|asm   what OUT is (exe, beside OUT.weights;
                                      lib: OUT.a, OUT.so, OUT.h, OUT.weights)
   --target=TRIPLE       machine of the product, as aarch64-linux-gnu (this one)
