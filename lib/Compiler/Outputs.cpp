@@ -67,11 +67,15 @@ static void dontRemoveOnSignal(const std::string &path) {
 static void endAtSignal() {
   while (::waitpid(-1, nullptr, 0) > 0 || errno == EINTR)
     ;
-  for (PathSlot &slot : temporaryFiles)
-    if (slot.isUsed)
-      ::unlink(slot.path);
-  if (temporaryFolder.isUsed)
-    ::rmdir(temporaryFolder.path);
+  // Another thread may still be creating one of them.
+  bool isEmpty = false;
+  for (int attempt = 0; attempt < 100 && !isEmpty; ++attempt) {
+    for (PathSlot &slot : temporaryFiles)
+      if (slot.isUsed)
+        ::unlink(slot.path);
+    isEmpty = !temporaryFolder.isUsed || !::rmdir(temporaryFolder.path) ||
+              errno == ENOENT;
+  }
   ::_exit(128 + SIGINT);
 }
 
@@ -121,13 +125,23 @@ absl::StatusOr<AtomicFile *> Outputs::add(const std::string &path,
 
 absl::StatusOr<std::string> Outputs::getScratchPath(const std::string &name) {
   if (scratchFolder.empty()) {
-    llvm::SmallString<128> folder;
-    if (std::error_code code =
-            llvm::sys::fs::createUniqueDirectory("hadalc", folder))
+    std::error_code code;
+    do {
+      llvm::SmallString<128> folder;
+      llvm::sys::fs::createUniquePath("hadalc-%%%%%%", folder,
+                                      /*MakeAbsolute=*/true);
+      // Noted first: any thread may get the signal that has it removed.
+      setSlot(temporaryFolder, folder);
+      code = llvm::sys::fs::create_directory(folder, /*IgnoreExisting=*/false,
+                                             llvm::sys::fs::owner_all);
+      if (!code)
+        scratchFolder = folder.str().str();
+    } while (code == std::errc::file_exists);
+    if (code) {
+      temporaryFolder.isUsed = false;
       return absl::InvalidArgumentError(
           absl::StrCat("cannot create a temporary folder: ", code.message()));
-    scratchFolder = folder.str().str();
-    setSlot(temporaryFolder, scratchFolder);
+    }
   }
   scratchFiles.push_back(scratchFolder + "/" + name);
   removeOnSignal(scratchFiles.back());
