@@ -314,16 +314,8 @@ static ExitCode checkReadable(const char *path) {
 }
 
 int main(int argc, char **argv) {
-  setProgramName(argc ? argv[0] : nullptr);
-  if (argc < 2)
-    return reportUsage("expected an executable made by hadalc");
-  if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
-    fputs(help, stdout);
-    return Done;
-  }
-  if (argv[1][0] == '-')
-    return reportUsage("expected the executable first, but got '%.60s'",
-                       argv[1]);
+  if (std::optional<ExitCode> code = checkProductArgument(argc, argv, help))
+    return *code;
   const char *model = argv[1], *base = nullptr;
   bool json = false;
   // What the executables are called with.

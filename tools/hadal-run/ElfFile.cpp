@@ -4,8 +4,6 @@
 
 #include "ElfFile.h"
 
-#include "Report.h"
-
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -117,8 +115,8 @@ int run::executeProduct(char *const *argv) {
   return code;
 }
 
-int run::runProductTool(int argc, char **argv, const char *help,
-                        const char *mode) {
+std::optional<ExitCode> run::checkProductArgument(int argc, char **argv,
+                                                  const char *help) {
   setProgramName(argc ? argv[0] : nullptr);
   if (argc < 2)
     return reportUsage("expected an executable made by hadalc");
@@ -129,6 +127,13 @@ int run::runProductTool(int argc, char **argv, const char *help,
   if (argv[1][0] == '-')
     return reportUsage("expected the executable first, but got '%.60s'",
                        argv[1]);
+  return std::nullopt;
+}
+
+int run::runProductTool(int argc, char **argv, const char *help,
+                        const char *mode) {
+  if (std::optional<ExitCode> code = checkProductArgument(argc, argv, help))
+    return *code;
   std::string option = mode ? mode : "";
   std::vector<char *> arguments = {argv[1]};
   if (mode)

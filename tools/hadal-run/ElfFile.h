@@ -5,6 +5,9 @@
 #ifndef HADAL_TOOLS_HADAL_RUN_ELFFILE_H
 #define HADAL_TOOLS_HADAL_RUN_ELFFILE_H
 
+#include "Report.h"
+
+#include <optional>
 #include <string>
 
 namespace hadal::run {
@@ -21,6 +24,15 @@ std::string checkProduct(int descriptor);
 ///
 /// \returns Only if that is not possible: an exit code, after an error.
 int executeProduct(char *const *argv);
+
+/// Looks at the first argument of a tool that is called as `TOOL OUT
+/// OPTION...`.
+///
+/// \param help What `TOOL --help` prints.
+/// \returns Null if it is OUT; else an exit code to end with, after what the
+/// tool prints.
+std::optional<ExitCode> checkProductArgument(int argc, char **argv,
+                                             const char *help);
 
 /// The whole `main` of a tool that is called as `TOOL OUT OPTION...` and runs
 /// the product OUT with \p mode, unless it is null, and then the options.
