@@ -76,6 +76,10 @@ private:
   bool matchResidual(Value value, Value &residual, Matrix &last, Value &input);
   bool matchFeedForward(Value input, Value residual, DecoderLayer &layer);
   bool matchAttention(Value input, Value residual, DecoderLayer &layer);
+  /// Queries, keys and values, in this order, are projections of \p inputs,
+  /// which must all be the norm of \p residual that the layer begins with.
+  bool matchInputNorm(Value attended, ArrayRef<Value> inputs, Value residual,
+                      DecoderLayer &layer);
   bool matchGroupQuery(NodeOp node, Value residual, DecoderLayer &layer);
   bool matchProducts(Value input, Value residual, DecoderLayer &layer);
   bool matchHeads(Value operand, bool isKey, bool isCached, bool isRotated,
@@ -466,6 +470,19 @@ bool GraphMatcher::matchNorm(Value value, InitializerOp &weight, Value &input) {
   return true;
 }
 
+bool GraphMatcher::matchInputNorm(Value attended, ArrayRef<Value> inputs,
+                                  Value residual, DecoderLayer &layer) {
+  if (strip(inputs[0]) != strip(inputs[1]) ||
+      strip(inputs[0]) != strip(inputs[2]))
+    return refuse(attended, "queries, keys and values of the same rows");
+  Value normInput;
+  if (!matchNorm(inputs[0], layer.inputNorm, normInput))
+    return false;
+  if (strip(normInput) != strip(residual))
+    return refuse(inputs[0], "a norm of the residual");
+  return true;
+}
+
 /// residual + linear(input).
 bool GraphMatcher::matchResidual(Value value, Value &residual, Matrix &last,
                                  Value &input) {
@@ -670,15 +687,7 @@ bool GraphMatcher::matchGroupQuery(NodeOp node, Value residual,
                         "lengths of whole sequences as input " + Twine(i));
     }
   }
-  if (strip(inputs[0]) != strip(inputs[1]) ||
-      strip(inputs[0]) != strip(inputs[2]))
-    return refuse(value, "queries, keys and values of the same rows");
-  Value normInput;
-  if (!matchNorm(inputs[0], layer.inputNorm, normInput))
-    return false;
-  if (strip(normInput) != strip(residual))
-    return refuse(inputs[0], "a norm of the residual");
-  return true;
+  return matchInputNorm(value, inputs, residual, layer);
 }
 
 bool GraphMatcher::matchAttention(Value input, Value residual,
@@ -1143,15 +1152,7 @@ bool GraphMatcher::matchProducts(Value input, Value residual,
     if (!isRight)
       return refuse(input, "rows of all heads of a token, in order");
   }
-  if (strip(inputs[0]) != strip(inputs[1]) ||
-      strip(inputs[0]) != strip(inputs[2]))
-    return refuse(result, "queries, keys and values of the same rows");
-  Value normInput;
-  if (!matchNorm(inputs[0], layer.inputNorm, normInput))
-    return false;
-  if (strip(normInput) != strip(residual))
-    return refuse(inputs[0], "a norm of the residual");
-  return true;
+  return matchInputNorm(result, inputs, residual, layer);
 }
 
 //===----------------------------------------------------------------------===//
