@@ -11,9 +11,7 @@ with exit status 1 and one line that says what is wrong.
 """
 
 import os
-import re
 import struct
-import subprocess
 import sys
 from pathlib import Path
 
@@ -23,7 +21,7 @@ import numpy as np
 
 import gguf
 import make_cases
-import reference
+from model_texts import run, values_of, without_recipes
 
 SMALL = dict(vocab_size=320, hidden_size=64, intermediate_size=160,
              num_hidden_layers=2)
@@ -59,13 +57,6 @@ def is_split(name):
     return name in ("v2_lite", "v3_split")
 
 
-def values_of(config):
-    rng = np.random.default_rng(1)
-    tensors = make_cases.random_tensors(config, "F32", rng)
-    return tensors, {name: reference.decode(raw, dtype, shape)
-                     for name, (dtype, shape, raw) in tensors.items()}
-
-
 def make(name, kind):
     """The keys and tensors of a model, with matrices of a type."""
     config = MODELS[name]
@@ -74,17 +65,6 @@ def make(name, kind):
     tensors, _ = gguf.convert(config, values_of(config)[1],
                               lambda name, shape: kind, is_split(name))
     return keys, tensors
-
-
-def run(tool, *arguments):
-    return subprocess.run([tool, *map(str, arguments)], capture_output=True,
-                          text=True, errors="replace")
-
-
-def without_recipes(text):
-    """The IR, with only the type of each weight."""
-    return re.sub(r"(deepseek\.weight @\S+ : [^{]*)\{.*?\n  \}", r"\1", text,
-                  flags=re.S)
 
 
 def check_same(tool, folder):

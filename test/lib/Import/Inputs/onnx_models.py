@@ -11,9 +11,7 @@ of several exporters and compares all but the recipes; `refuse` imports graphs
 that are no model of the family, or not quite, and checks the message.
 """
 
-import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -25,7 +23,7 @@ import gguf
 import make_cases
 import onnx_file as of
 import onnx_graphs
-import reference
+from model_texts import run, values_of, without_recipes
 
 SMALL = dict(vocab_size=320, hidden_size=64, intermediate_size=160,
              num_hidden_layers=2, max_position_embeddings=256,
@@ -66,24 +64,6 @@ def write_graph(folder):
                 [of.value_info("logits", [1, "sequence", 8], of.FLOAT),
                  of.value_info("more", [1], of.FLOAT)],
                 domains=[("com.microsoft", 1)])
-
-
-def values_of(config):
-    rng = np.random.default_rng(1)
-    tensors = make_cases.random_tensors(config, "F32", rng)
-    return tensors, {name: reference.decode(raw, dtype, shape)
-                     for name, (dtype, shape, raw) in tensors.items()}
-
-
-def run(tool, *arguments):
-    return subprocess.run([tool, *map(str, arguments)], capture_output=True,
-                          text=True, errors="replace")
-
-
-def without_recipes(text):
-    """The IR, with only the type of each weight."""
-    return re.sub(r"(deepseek\.weight @\S+ : [^{]*)\{.*?\n  \}", r"\1", text,
-                  flags=re.S)
 
 
 def check_same(tool, folder):
