@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// An ONNX file: its wire format, its graph, and the places of tensors in the
+// file of external data beside it, all of which are zero.
+
+#include "Model.h"
+
+using namespace hadal::fuzz;
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  static Folder folder;
+  auto [bytes, zeros] = splitZeros({data, size});
+  folder.write("model.onnx", bytes);
+  folder.write("model.onnx.data", {}, zeros);
+  importAndCheck(folder.pathOf("model.onnx"), /*weights=*/true);
+  return 0;
+}
