@@ -9,7 +9,8 @@
 
 include(ExternalProject)
 
-set(known_targets aarch64-linux-gnu)
+set(known_targets aarch64-linux-gnu riscv64-linux-gnu)
+set(targets_without_pcre2 riscv64-linux-gnu)
 set(installed_targets)
 foreach(triple IN LISTS known_targets)
   string(MAKE_C_IDENTIFIER HADAL_CROSS_${triple} compiler)
@@ -17,12 +18,17 @@ foreach(triple IN LISTS known_targets)
   string(MAKE_C_IDENTIFIER HADAL_PCRE2_${triple} pcre2)
   find_file(${pcre2} libpcre2-8.a PATHS /usr/lib/${triple} NO_DEFAULT_PATH)
   mark_as_advanced(${compiler} ${pcre2})
+  if(triple IN_LIST targets_without_pcre2)
+    set(${pcre2} "not needed")
+  endif()
   if(${compiler} AND ${pcre2} AND NOT triple STREQUAL CMAKE_LIBRARY_ARCHITECTURE)
     list(APPEND installed_targets ${triple})
   endif()
 endforeach()
-set(HADAL_TARGETS "${installed_targets}" CACHE STRING
-  "Triples of other machines to build the runtime for")
+# Not kept in the cache: a toolchain that is installed later is found then.
+if(NOT DEFINED HADAL_TARGETS)
+  set(HADAL_TARGETS "${installed_targets}")
+endif()
 
 foreach(triple IN LISTS HADAL_TARGETS)
   ExternalProject_Add(runtime-${triple}

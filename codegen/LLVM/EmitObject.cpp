@@ -79,6 +79,11 @@ constexpr CpuFeature armFeatures[] = {
     {HADAL_RT_CPU_ARM_DOTPROD, "+dotprod"},
     {HADAL_RT_CPU_ARM_I8MM, "+i8mm"},
 };
+constexpr CpuFeature riscvFeatures[] = {
+    {HADAL_RT_CPU_RISCV_V, "+v"},
+};
+/// What every processor that runs Linux distributions has.
+constexpr StringLiteral riscvBase = "+m,+a,+f,+d,+c";
 
 } // namespace
 
@@ -156,6 +161,8 @@ createTargetMachine(const ResolvedTarget &target, unsigned optLevel) {
   options.AllowFPOpFusion = llvm::FPOpFusion::Strict;
   options.FunctionSections = true;
   options.DataSections = true;
+  if (triple.getArch() == llvm::Triple::riscv64)
+    options.MCOptions.ABIName = "lp64d";
   return std::unique_ptr<llvm::TargetMachine>(backend->createTargetMachine(
       triple, target.cpu, target.features, options, llvm::Reloc::PIC_,
       std::nullopt, getCodeGenLevel(optLevel)));
@@ -300,6 +307,16 @@ absl::StatusOr<ResolvedTarget> hadal::resolveTarget(const Target &target) {
       if (info->checkFeatures(feature.features))
         resolved.features = joinFeatures(resolved.features, feature.features);
     resolved.vectorBits = 128;
+  } else if (triple.getArch() == llvm::Triple::riscv64) {
+    std::unique_ptr<llvm::MCSubtargetInfo> info(
+        backend->createMCSubtargetInfo(triple, cpu, nativeFeatures));
+    resolved.cpu = "generic-rv64";
+    resolved.features = riscvBase.str();
+    for (const CpuFeature &feature : riscvFeatures)
+      if (info->checkFeatures(feature.features))
+        resolved.features = joinFeatures(resolved.features, feature.features);
+    // Registers have 128 bits or more.
+    resolved.vectorBits = 128;
   } else {
     resolved.cpu = cpu;
     resolved.features = nativeFeatures;
@@ -314,6 +331,8 @@ absl::StatusOr<ResolvedTarget> hadal::resolveTarget(const Target &target) {
     known = x86Features;
   else if (triple.isAArch64())
     known = armFeatures;
+  else if (triple.getArch() == llvm::Triple::riscv64)
+    known = riscvFeatures;
   for (const CpuFeature &feature : known)
     if (info->checkFeatures(feature.features))
       resolved.cpuFeatures |= feature.bit;

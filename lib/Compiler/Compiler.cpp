@@ -144,12 +144,14 @@ absl::Status Compilation::checkOptions() {
                              : options.target));
   bool isLinked =
       options.emit == Emit::Executable || options.emit == Emit::Library;
-  if ((triple.getArch() != llvm::Triple::x86_64 && !triple.isAArch64()) ||
-      !(triple.isOSLinux() || triple.isOSDarwin()))
+  bool isRISCV = triple.getArch() == llvm::Triple::riscv64;
+  if ((triple.getArch() != llvm::Triple::x86_64 && !triple.isAArch64() &&
+       !isRISCV) ||
+      !(triple.isOSLinux() || (triple.isOSDarwin() && !isRISCV)))
     return absl::UnimplementedError(
         absl::StrCat("target '", options.target,
                      "' is not supported, only Linux and macOS on x86_64 and "
-                     "aarch64 are"));
+                     "aarch64 and Linux on riscv64 are"));
   if (isLinked && !triple.isOSLinux())
     return absl::UnimplementedError(
         absl::StrCat("target '", options.target,
@@ -637,8 +639,12 @@ absl::Status Compilation::link(const std::string &object) {
   }
 
   std::vector<std::string> libraries;
-  for (const char *name : {"libhadal_run_main.a", "libhadal_text.a",
-                           "libhadal_rt.a", "libpcre2-8.a"}) {
+  std::vector<const char *> names = {"libhadal_run_main.a", "libhadal_text.a",
+                                     "libhadal_rt.a", "libpcre2-8.a"};
+  // Its text library does without; see cmake/targets.
+  if (llvm::Triple(target.triple).getArch() == llvm::Triple::riscv64)
+    names.pop_back();
+  for (const char *name : names) {
     absl::StatusOr<std::string> library = findLibrary(name);
     if (!library.ok())
       return library.status();

@@ -2,7 +2,8 @@
 //
 // Reads CPUID. The registers count only if the system saves them too (XCR0).
 // Bits: Intel SDM, volume 2A, CPUID, and volume 1, section 13.3. On ARM the
-// system says it: Documentation/arch/arm64/elf_hwcaps.rst of Linux; Apple,
+// system says it: Documentation/arch/arm64/elf_hwcaps.rst of Linux (and
+// arch/riscv/include/uapi/asm/hwcap.h for RISC-V); Apple,
 // "Determining instruction set characteristics".
 
 #include "Cpu.h"
@@ -11,7 +12,7 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
-#elif defined(__aarch64__) && defined(__linux__)
+#elif (defined(__aarch64__) || defined(__riscv)) && defined(__linux__)
 #include <sys/auxv.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
 #include <sys/sysctl.h>
@@ -66,6 +67,10 @@ uint32_t hadal_rt::cpuFeatures() {
     features |= HADAL_RT_CPU_ARM_DOTPROD;
   if (getauxval(AT_HWCAP2) & 1ul << 13)
     features |= HADAL_RT_CPU_ARM_I8MM;
+#elif defined(__riscv) && defined(__linux__)
+  // A bit a letter of the instruction set's name.
+  if (getauxval(AT_HWCAP) & 1ul << ('V' - 'A'))
+    features |= HADAL_RT_CPU_RISCV_V;
 #elif defined(__aarch64__) && defined(__APPLE__)
   if (systemHas("hw.optional.arm.FEAT_DotProd"))
     features |= HADAL_RT_CPU_ARM_DOTPROD;
@@ -89,6 +94,8 @@ const char *hadal_rt::missingCpuFeature(uint32_t needed, uint32_t available) {
     return "dot products (FEAT_DotProd)";
   if (missing & HADAL_RT_CPU_ARM_I8MM)
     return "products of 8-bit matrices (FEAT_I8MM)";
+  if (missing & HADAL_RT_CPU_RISCV_V)
+    return "vectors (V)";
   if (missing)
     return "one that this runtime does not know";
   return nullptr;

@@ -26,6 +26,8 @@ inline void pauseCpu() {
   _mm_pause();
 #elif defined(__aarch64__)
   __asm__ __volatile__("isb");
+#elif defined(__riscv)
+  __asm__ __volatile__(".word 0x0100000f"); // pause, a hint to older ones.
 #endif
 }
 
@@ -47,6 +49,13 @@ public:
     __asm__ __volatile__("msr fpcr, %0" : : "r"(uint64_t(0)));
   }
   ~DefaultFloatMode() { __asm__ __volatile__("msr fpcr, %0" : : "r"(saved)); }
+
+private:
+  uint64_t saved;
+#elif defined(__riscv)
+public: // Subnormals are always kept.
+  DefaultFloatMode() { __asm__ __volatile__("fsrmi %0, 0" : "=r"(saved)); }
+  ~DefaultFloatMode() { __asm__ __volatile__("fsrm %0" : : "r"(saved)); }
 
 private:
   uint64_t saved;

@@ -7,10 +7,13 @@
     check_targets.py --hadalc build/bin/hadalc --model DIR --target aarch64-linux-gnu --emulator qemu-aarch64-static
                      --cpu cortex-a53 --cpu cortex-a76
 
+A --cpu whose name is another to the emulator is NAME=ITS_NAME.
+
 For the weights as they are and for each integer type. Sums of integers are exact and those of floating-point numbers
 have one order, so that logits differ by nothing at all. Exit status: 0 all are equal, 1 some differ.
 """
 import argparse
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -42,9 +45,10 @@ def main():
             quantize = [f"--quantize={scheme}"] if scheme else []
             try:
                 here = logits(args, folder, quantize, [])
-                for cpu in args.cpu:
+                for names in args.cpu:
+                    cpu, _, emulated = names.partition("=")
                     there = logits(args, folder, [*quantize, f"--target={args.target}", f"--cpu={cpu}"],
-                                   [args.emulator, "-cpu", cpu])
+                                   [*shlex.split(args.emulator), "-cpu", emulated or cpu])
                     if not np.array_equal(here, there):
                         raise Failure(f"on {cpu} logits differ by {np.abs(here - there).max():.1e}")
                 print(f"ok   {scheme or 'as stored'}")

@@ -35,8 +35,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (!tokenizer)
     return 0;
   size_t tail = std::min<size_t>(size, 64);
-  for (std::string_view input : {std::string_view(text, sizeof(text) - 1),
-                                 json.substr(size - tail)})
+  for (std::string_view input :
+       {std::string_view(text, sizeof(text) - 1), json.substr(size - tail)})
     for (bool parseSpecial : {false, true}) {
       std::string why;
       auto ids = tokenizer->encode(input, true, parseSpecial, why);

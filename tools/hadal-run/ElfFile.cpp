@@ -22,6 +22,8 @@ static constexpr char manifestSection[] = ".hadal.manifest";
 static constexpr unsigned hostMachine = EM_X86_64;
 #elif defined(__aarch64__)
 static constexpr unsigned hostMachine = EM_AARCH64;
+#elif defined(__riscv)
+static constexpr unsigned hostMachine = EM_RISCV;
 #else
 #error "the ELF machine of this host is not known"
 #endif

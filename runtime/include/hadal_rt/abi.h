@@ -64,7 +64,8 @@ enum {
   HADAL_RT_CPU_AVX512_VNNI = 1u << 2,
   HADAL_RT_CPU_AVX512_BF16 = 1u << 3,
   HADAL_RT_CPU_ARM_DOTPROD = 1u << 16, ///< FEAT_DotProd
-  HADAL_RT_CPU_ARM_I8MM = 1u << 17     ///< FEAT_I8MM
+  HADAL_RT_CPU_ARM_I8MM = 1u << 17,    ///< FEAT_I8MM
+  HADAL_RT_CPU_RISCV_V = 1u << 24      ///< Vectors, version 1.0.
 };
 
 /// What a generated object says of itself. Constant data in the object, under

@@ -65,6 +65,16 @@ TEST(ResolveTarget, ARM) {
             uint32_t(HADAL_RT_CPU_ARM_DOTPROD | HADAL_RT_CPU_ARM_I8MM));
 }
 
+TEST(ResolveTarget, RISCV) {
+  ResolvedTarget base = resolve({"riscv64-linux-gnu", "", ""});
+  EXPECT_EQ(base.cpuFeatures, 0u);
+  EXPECT_EQ(base.features, "+m,+a,+f,+d,+c");
+  ResolvedTarget x280 = resolve({"riscv64-linux-gnu", "sifive-x280", ""});
+  EXPECT_EQ(x280.cpuFeatures, uint32_t(HADAL_RT_CPU_RISCV_V));
+  EXPECT_EQ(x280.features, "+m,+a,+f,+d,+c,+v");
+  EXPECT_EQ(x280.dotProduct, DotProductKind::Generic);
+}
+
 TEST(ResolveTarget, Native) {
   ResolvedTarget native = resolve({});
   EXPECT_FALSE(native.cpu.empty());
@@ -164,4 +174,6 @@ TEST(Emit, OtherArchitecture) {
   std::string text =
       compile({"aarch64-linux-gnu", "cortex-a76", ""}, assembly());
   EXPECT_TRUE(contains(text, "fmla"));
+  text = compile({"riscv64-linux-gnu", "sifive-x280", ""}, assembly());
+  EXPECT_TRUE(contains(text, "vfmacc") || contains(text, "vfmadd"));
 }
