@@ -47,9 +47,9 @@ struct Progress {
 struct CompileOptions {
   /// A Hugging Face folder, or a .mlir file in the deepseek dialect.
   std::string model;
-  /// What is written: itself, or with .a, .so, .h and .weights after it. Empty
-  /// with `stopAfter`, or "-": the standard output. Empty without: nothing is
-  /// written.
+  /// What is written: itself, or with .a, .so, .h and .weights after it, where
+  /// the .o of an object is left out. Empty with `stopAfter`, or "-": the
+  /// standard output. Empty without: nothing is written.
   std::string output;
   Emit emit = Emit::Executable;
   /// Print the module after this phase to `output`, and stop.
@@ -97,6 +97,12 @@ struct CompileOptions {
   std::optional<Activations> activations;
   /// Sequences that the memory formula is worked out for. 0: one.
   int64_t maxBatch = 0;
+  /// Of an object: its header, NAME.h, which names the model NAME_model. Empty:
+  /// there is none, and it is hadal_model. A library has one anyway.
+  std::string header;
+  /// If not empty, gets a rule for make and ninja: what is written needs the
+  /// files that were read.
+  std::string depfile;
   /// If not empty, gets a numbered file of the IR after each pass.
   std::string dumpFolder;
   /// Folder of libhadal_rt.a, libhadal_text.a and libhadal_run_main.a.

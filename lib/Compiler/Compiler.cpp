@@ -11,6 +11,7 @@
 #include "dialects/RT/IR/RTOps.h"
 #include "hadal/Import.h"
 #include "lib/Compiler/Calibration.h"
+#include "lib/Compiler/DepFile.h"
 #include "lib/Compiler/Diagnostics.h"
 #include "lib/Compiler/Manifest.h"
 #include "lib/Compiler/Outputs.h"
@@ -18,6 +19,7 @@
 #include "lib/Compiler/WorkTable.h"
 #include "lib/Packer/Packer.h"
 #include "lib/Packer/Recipe.h"
+#include "lib/Support/InputRecorder.h"
 #include "passes/Passes.h"
 #include "passes/Pruning/Pruner.h"
 #include "passes/Quantization/Scheme.h"
@@ -103,6 +105,7 @@ private:
   absl::Status link(const std::string &object);
   absl::Status pack(AtomicFile &file);
   absl::StatusOr<std::string> findLibrary(const char *name);
+  absl::Status commit();
 
   void report(const char *phase, uint64_t done = 0, uint64_t total = 0) {
     if (options.progress)
@@ -126,6 +129,7 @@ private:
   /// The weights and the program, which lowering takes from the module.
   OwningOpRef<ModuleOp> recipes;
   Outputs outputs;
+  InputRecorder inputs;
 };
 
 } // namespace
@@ -183,10 +187,11 @@ absl::Status Compilation::checkOptions() {
   if (!resolved.ok())
     return resolved.status();
   target = *resolved;
-  symbol =
-      options.emit == Emit::Library
-          ? toIdentifier(llvm::sys::path::filename(options.output)) + "_model"
-          : defaultSymbol;
+  symbol = defaultSymbol;
+  if (options.emit == Emit::Library)
+    symbol = toIdentifier(llvm::sys::path::filename(options.output)) + "_model";
+  else if (!options.header.empty())
+    symbol = toIdentifier(llvm::sys::path::stem(options.header)) + "_model";
   return absl::OkStatus();
 }
 
@@ -537,7 +542,7 @@ absl::Status Compilation::print(Phase phase) {
   if (absl::Status status = writeFile(outputs, options.output, text);
       !status.ok())
     return status;
-  return outputs.commit();
+  return commit();
 }
 
 absl::StatusOr<std::string> Compilation::findLibrary(const char *name) {
@@ -562,15 +567,15 @@ absl::StatusOr<std::string> Compilation::findLibrary(const char *name) {
 }
 
 absl::Status Compilation::writeHeader(const std::string &path) {
-  std::string name = toIdentifier(llvm::sys::path::filename(options.output));
+  std::string name = toIdentifier(llvm::sys::path::stem(path));
   std::string macro = StringRef(name).upper();
   const ModelReport &r = result.report;
   auto program = *recipes->getOps<rt::ProgramOp>().begin();
   std::string text;
   llvm::raw_string_ostream os(text);
   os << "/* The model '" << r.name << "', compiled by hadalc " << HADAL_VERSION
-     << ".\n * Link " << name << ".a and map " << name
-     << ".weights; see hadal_rt/hadal_rt.h. */\n\n"
+     << ".\n * Link it and map its weights file; see hadal_rt/hadal_rt.h. "
+        "*/\n\n"
      << "#ifndef " << macro << "_H\n#define " << macro << "_H\n\n"
      << "#include \"hadal_rt/abi.h\"\n\n"
      << "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n";
@@ -735,6 +740,9 @@ absl::Status Compilation::writeProducts() {
     if (absl::Status status = writeFile(outputs, options.output, *object);
         !status.ok())
       return status;
+    if (!options.header.empty())
+      if (absl::Status status = writeHeader(options.header); !status.ok())
+        return status;
   } else {
     absl::StatusOr<std::string> path = outputs.getScratchPath(
         toIdentifier(llvm::sys::path::filename(options.output)) + ".o");
@@ -754,11 +762,33 @@ absl::Status Compilation::writeProducts() {
       return status;
   }
   if (options.packWeights && !options.embedWeights) {
-    absl::StatusOr<AtomicFile *> file =
-        outputs.add(options.output + ".weights");
+    // Beside model.o, the weights of the model are no weights of the object.
+    StringRef stem = options.output;
+    if (options.emit == Emit::Object)
+      stem.consume_back(".o");
+    absl::StatusOr<AtomicFile *> file = outputs.add((stem + ".weights").str());
     if (!file.ok())
       return file.status();
     if (absl::Status status = pack(**file); !status.ok())
+      return status;
+  }
+  return commit();
+}
+
+/// Puts all outputs in their places, with a rule that says what they need.
+absl::Status Compilation::commit() {
+  if (!options.depfile.empty()) {
+    std::vector<std::string> needed;
+    for (const std::string &path : inputs.getPaths())
+      if (!outputs.isScratch(path) && llvm::sys::fs::exists(path) &&
+          !llvm::sys::fs::equivalent(path, options.saveStatistics))
+        needed.push_back(path);
+    // Only the program that was calibrated has read it.
+    if (!options.calibration.empty() && !isStatisticsFile(options.calibration))
+      needed.push_back(options.calibration);
+    if (absl::Status status = writeFile(
+            outputs, options.depfile, makeDepFile(outputs.getPaths(), needed));
+        !status.ok())
       return status;
   }
   return outputs.commit();

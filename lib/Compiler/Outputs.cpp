@@ -5,6 +5,7 @@
 #include "lib/Compiler/Outputs.h"
 
 #include "absl/strings/str_cat.h"
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/ScopeExit.h"
 #include "llvm/ADT/SmallString.h"
 #include "llvm/Support/FileSystem.h"
@@ -146,6 +147,17 @@ absl::StatusOr<std::string> Outputs::getScratchPath(const std::string &name) {
   scratchFiles.push_back(scratchFolder + "/" + name);
   removeOnSignal(scratchFiles.back());
   return scratchFiles.back();
+}
+
+bool Outputs::isScratch(const std::string &path) const {
+  return llvm::is_contained(scratchFiles, path);
+}
+
+std::vector<std::string> Outputs::getPaths() const {
+  std::vector<std::string> paths;
+  for (const Entry &entry : entries)
+    paths.push_back(entry.path);
+  return paths;
 }
 
 absl::Status Outputs::commit() {

@@ -33,6 +33,12 @@ public:
   /// of its own, so that tools see no random name.
   absl::StatusOr<std::string> getScratchPath(const std::string &name);
 
+  /// True if \p path is that of such a file.
+  bool isScratch(const std::string &path) const;
+
+  /// Where the files will be.
+  std::vector<std::string> getPaths() const;
+
   /// Puts all files in their places. If one cannot be, those before it are
   /// removed again.
   absl::Status commit();

@@ -4,6 +4,8 @@
 
 #include "lib/Support/FileIO.h"
 
+#include "lib/Support/InputRecorder.h"
+
 #include "llvm/ADT/Twine.h"
 
 #include <cerrno>
@@ -126,6 +128,7 @@ bool InputFile::open(llvm::StringRef path, std::string &error) {
     return false;
   }
   sizeBytes = uint64_t(info.st_size);
+  InputRecorder::note(name);
   return true;
 }
 

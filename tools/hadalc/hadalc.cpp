@@ -55,6 +55,8 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
                         --report predicts its speed; FILE: hadal-bench --json
   --compile-to=PHASE    print the module after import, graph, rt, planned,
                         llvm-dialect, llvm or obj, to OUT or stdout, and stop
+  --depfile=FILE        for make and ninja: the files that OUT was made from
+  --header=FILE         C header of --emit=obj, which gets that name (none)
   --dump-ir=DIR         a numbered file of the IR after each pass (none)
   --library-dir=DIR     where libhadal_rt.a is (beside hadalc: ../lib)
   --verbose, --quiet    say what was assumed; show no progress
@@ -92,6 +94,8 @@ struct Flags {
   Flag machine{"machine"};
   Flag compileTo{"compile-to"};
   Flag dumpIR{"dump-ir"};
+  Flag depfile{"depfile"};
+  Flag header{"header"};
   Flag libraryDir{"library-dir"};
   Flag manifest{"manifest", Flag::Switch};
   Flag verbose{"verbose", Flag::Switch};
@@ -128,7 +132,8 @@ Flag *Flags::find(llvm::StringRef name) {
         &compileTo,    &dumpIR,      &libraryDir,     &manifest, &verbose,
         &quiet,        &help,        &version,        &quantize, &prune,
         &window,       &lora,        &activations,    &verify,   &topK,
-        &machine,      &calibration, &saveStatistics, &kv})
+        &machine,      &calibration, &saveStatistics, &kv,       &depfile,
+        &header})
     if (name == flag->name)
       return flag;
   return name == "h" ? &help : nullptr;
@@ -401,6 +406,17 @@ static int makeOptions(const char *argv0, const Flags &flags,
     return failUsage("expects -o OUT");
   if (options.output == "-" && !isText)
     return failUsage("-o - needs --emit=mlir, llvm or asm, or --compile-to");
+  for (auto [flag, value] : {std::pair(&flags.depfile, &options.depfile),
+                             std::pair(&flags.header, &options.header)}) {
+    if (flag->isGiven && flag->value.empty())
+      return refuse(*flag, "a file name");
+    *value = flag->value;
+  }
+  if (flags.depfile.isGiven &&
+      (options.output.empty() || options.output == "-"))
+    return failUsage("--depfile needs -o OUT");
+  if (flags.header.isGiven && (*emit != Emit::Object || options.stopAfter))
+    return failUsage("--header needs --emit=obj");
 
   if (flags.verify.isGiven)
     return fail(BadInput, "--verify is not supported yet");
