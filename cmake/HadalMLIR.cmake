@@ -22,10 +22,12 @@ function(hadal_add_compiler_tool name)
   add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
   if(HADAL_SANITIZE)
     target_sources(${name} PRIVATE
-      ${CMAKE_SOURCE_DIR}/lib/Support/SanitizerOptions.cpp)
+      ${PROJECT_SOURCE_DIR}/lib/Support/SanitizerOptions.cpp)
   endif()
   hadal_compiler_target(${name})
   target_link_libraries(${name} PRIVATE ${arg_LINK})
+  # Libraries of LLVM are where its own package has them.
+  set_target_properties(${name} PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
 endfunction()
 
 function(hadal_compiler_target name)
@@ -33,7 +35,7 @@ function(hadal_compiler_target name)
   target_compile_options(${name} PRIVATE -fno-exceptions
     $<$<NOT:$<BOOL:${LLVM_ENABLE_RTTI}>>:-fno-rtti>)
   target_include_directories(${name} PUBLIC
-    ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+    ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
   target_include_directories(${name} SYSTEM PUBLIC
     ${MLIR_INCLUDE_DIRS} ${LLVM_INCLUDE_DIRS})
   target_link_libraries(${name} PUBLIC MLIR LLVM)
@@ -52,7 +54,7 @@ function(hadal_tablegen target td)
   foreach(pair IN LISTS pairs)
     string(REPLACE "|" ";" parts "${pair}")
     list(POP_FRONT parts out)
-    mlir_tablegen(${out} ${parts} -I${CMAKE_SOURCE_DIR}
+    mlir_tablegen(${out} ${parts} -I${PROJECT_SOURCE_DIR}
       EXTRA_INCLUDES ${MLIR_INCLUDE_DIRS})
   endforeach()
   add_public_tablegen_target(${target})

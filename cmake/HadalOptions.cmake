@@ -9,7 +9,7 @@ if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
   add_link_options(-fuse-ld=lld)
 endif()
 add_compile_options(-Wall -Wextra -Wno-unused-parameter
-  -ffile-prefix-map=${CMAKE_SOURCE_DIR}=.)
+  -ffile-prefix-map=${PROJECT_SOURCE_DIR}=.)
 # A precompiled header without times in it is the same bytes each time, so that
 # ccache (with sloppiness = pch_defines,time_macros) finds what uses it.
 add_compile_options("$<$<CXX_COMPILER_ID:Clang>:SHELL:-Xclang -fno-pch-timestamp>")

@@ -32,17 +32,18 @@ endif()
 
 foreach(triple IN LISTS HADAL_TARGETS)
   ExternalProject_Add(runtime-${triple}
-    SOURCE_DIR ${CMAKE_SOURCE_DIR}
-    BINARY_DIR ${CMAKE_BINARY_DIR}/targets/${triple}
+    SOURCE_DIR ${PROJECT_SOURCE_DIR}
+    BINARY_DIR ${PROJECT_BINARY_DIR}/targets/${triple}
     CMAKE_ARGS
-      -DCMAKE_TOOLCHAIN_FILE=${CMAKE_SOURCE_DIR}/cmake/targets/${triple}.cmake
+      -DCMAKE_TOOLCHAIN_FILE=${PROJECT_SOURCE_DIR}/cmake/targets/${triple}.cmake
       -DCMAKE_BUILD_TYPE=Release
-      -DCMAKE_ARCHIVE_OUTPUT_DIRECTORY=${CMAKE_BINARY_DIR}/lib/${triple}
+      -DHADAL_ARCHIVES=${PROJECT_BINARY_DIR}/lib/${triple}
       -DHADAL_RUNTIME_ONLY=ON -DHADAL_TESTS=OFF
     BUILD_COMMAND ${CMAKE_COMMAND} --build <BINARY_DIR> --target emitted-libraries
     BUILD_ALWAYS ON
     INSTALL_COMMAND ""
     USES_TERMINAL_BUILD OFF
     EXCLUDE_FROM_ALL OFF)
-  install(DIRECTORY ${CMAKE_BINARY_DIR}/lib/${triple} DESTINATION lib/hadal)
+  install(DIRECTORY ${PROJECT_BINARY_DIR}/lib/${triple} DESTINATION lib/hadal
+    COMPONENT runtime)
 endforeach()
