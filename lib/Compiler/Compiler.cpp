@@ -579,6 +579,10 @@ absl::Status Compilation::writeHeader(const std::string &path) {
      << "#ifndef " << macro << "_H\n#define " << macro << "_H\n\n"
      << "#include \"hadal_rt/abi.h\"\n\n"
      << "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n";
+  os << "#define " << macro << "_NAME \"" << toIdentifier(program.getSymName())
+     << "\"\n"
+     << "#define " << macro << "_HASH \"" << program.getLayoutHash()
+     << "\" /* of code and weights that fit */\n";
   for (auto [constant, value, comment] :
        std::initializer_list<std::tuple<const char *, int64_t, const char *>>{
            {"VOCAB", program.getVocab(), "columns of the logits"},

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #
 # Builds the examples as their README says, with the compilers of the system, and checks what they print.
-"""Builds and runs examples/c and examples/cpp against a model.
+"""Builds and runs examples/c, examples/cpp and examples/rust against a model.
 
     check_examples.py --hadalc build/bin/hadalc --examples examples --build build --model models/abyss-tiny
 """
@@ -22,19 +22,41 @@ from harness import Failure, must_run
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in ("CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "MAKEFLAGS")}
 
 
-def check_c(folder, args):
-    must_run(["make", "-C", folder / "c", f"HADAL={args.examples.parent}", f"MODEL={folder}",
-              "CFLAGS=-O2 -Wall -Wextra -Werror -pedantic"], 60, env=ENVIRONMENT)
+def check_generate(program, folder, args):
     greedy = json.loads((args.model / "golden" / "greedy.json").read_text())
     expected = greedy["tokens"][:32]
-    out = must_run([folder / "c" / "generate", *greedy["prompt"]], 60, cwd=folder)
+    out = must_run([program, *greedy["prompt"]], 60, cwd=folder)
     if [int(token) for token in out.split()] != expected:
-        raise Failure(f"generate printed {','.join(out.split())}, expected {harness.ids(expected)}")
+        raise Failure(f"{program.name} printed {','.join(out.split())}, expected {harness.ids(expected)}")
+
+
+def check_c(folder, args):
+    must_run(["make", "-C", folder / "c", f"HADAL={args.examples.parent}", f"LIBRARIES={args.build / 'lib'}",
+              f"MODEL={folder}", "CFLAGS=-O2 -Wall -Wextra -Werror -pedantic"], 60, env=ENVIRONMENT)
+    check_generate(folder / "c" / "generate", folder, args)
     needed = must_run(["ldd", folder / "c" / "generate"], 60)
     if "libstdc++" in needed or "libc++" in needed:
         raise Failure("generate needs a C++ library")
     harness.must_refuse([folder / "c" / "generate", 1], 60, cwd=folder / "c")  # There are no weights.
-    return f"{len(expected)} tokens as in golden/greedy.json, no C++ library"
+    question = "Tell me a story."
+    answer = must_run([folder / "c" / "chat", question], 60, cwd=folder)
+    if not answer.strip():
+        raise Failure("chat printed nothing")
+    if must_run([folder / "c" / "chat-static", question], 60, cwd=folder) != answer:
+        raise Failure("chat-static printed another answer than chat")
+    if harness.run(["ldd", folder / "c" / "chat-static"], 60)[0] == 0:
+        raise Failure("chat-static needs a library")
+    return f"generate as in golden/greedy.json, no C++ library; chat: {' '.join(answer.split())[:50]!r}..."
+
+
+def check_rust(folder, args):
+    if not shutil.which("rustc"):
+        return "skipped: there is no rustc"
+    must_run(["rustc", "-D", "warnings", args.examples / "rust" / "generate.rs", "-o", folder / "generate-rust",
+              "-C", f"link-arg={folder / 'abyss.a'}", "-C", "link-arg=-lm"], 120, env=ENVIRONMENT)
+    check_generate(folder / "generate-rust", folder, args)
+    harness.must_refuse([folder / "generate-rust", 1], 60, cwd=folder / "c")  # There are no weights.
+    return "generate as in golden/greedy.json"
 
 
 def check_cpp(folder, args):
@@ -72,7 +94,8 @@ def main():
             return ", ".join(made)
 
         return harness.run_checks([("--emit=lib", compile_library), ("examples/c", lambda: check_c(folder, args)),
-                                   ("examples/cpp", lambda: check_cpp(folder, args))])
+                                   ("examples/cpp", lambda: check_cpp(folder, args)),
+                                   ("examples/rust", lambda: check_rust(folder, args))])
 
 
 if __name__ == "__main__":
