@@ -179,20 +179,23 @@ protected:
 };
 
 /// Lanes are tokens: a page has its keys transposed. Rows of a block share a
-/// sequence, so that all slots share keys and values.
+/// sequence, so that all slots share keys and values; or those of each side do,
+/// of a single row.
 class HeadsAttention : public Attention {
   /// Slots from which on a page that is not f32 is widened once for all.
   static constexpr int64_t fewSlots = 8;
 
 public:
   HeadsAttention(KernelBuilder &b, KernelOp kernel, PageLayout page,
-                 AttentionPlan plan, int64_t registers, double scale)
-      : Attention(b, kernel, page, plan, registers, scale) {
+                 AttentionPlan plan, int64_t registers, double scale,
+                 int64_t sides)
+      : Attention(b, kernel, page, plan, registers, scale), sides(sides),
+        sideHeads(plan.groupHeads / sides) {
     query = b.stack({plan.slots, page.keyDim}, b.getF32Type());
     scores = b.stack({plan.slots, page.pageTokens}, b.getF32Type());
     totals = b.stack({plan.slots, KernelBuilder::maxLanes}, b.getF32Type());
     newMaxima = b.stack(paddedSlots(), b.getF32Type());
-    if (!page.isF32() && plan.slots >= fewSlots) {
+    if (!page.isF32() && sides == 1 && plan.slots >= fewSlots) {
       mlir::Type f32 = b.getF32Type();
       wideKeys = b.stack({1, page.keyDim, page.pageTokens}, f32);
       wideValues = b.stack({1, page.pageTokens, page.valueDim}, f32);
@@ -212,26 +215,53 @@ protected:
   }
 
 private:
-  /// A part of a page of which a head is read, and what is asked for meanwhile.
+  /// A part of a page, of which a head is read, or one of each side from that
+  /// on, and what is asked for meanwhile: that of \p kvHead on of `next`.
   struct Source {
     Value part, head, next, kvHead;
     llvm::ArrayRef<int64_t> tileSizes;
   };
+  /// Slots that are computed at a time: \p slots of each of \p sides.
+  struct Tile {
+    Value side, slot;
+    int64_t sides, slots;
+    int64_t size() const { return sides * slots; }
+  };
+  /// body(tile) for all slots. A tile has as many sides as \p most slots allow.
+  void tiles(const Source &source, llvm::function_ref<int64_t(int64_t)> most,
+             llvm::function_ref<void(const Tile &)> body);
+  Value slotOf(const Tile &tile, int64_t side, int64_t slot) {
+    Value first =
+        sides == 1 ? tile.slot
+                   : b.add(b.mul(b.add(tile.side, side), sideHeads), tile.slot);
+    return b.add(first, slot);
+  }
+  /// The key head of \p side of \p tile, where that of side 0 is \p first.
+  Value sideOf(Value first, const Tile &tile, int64_t side) {
+    return sides == 1 ? first : b.add(b.add(first, tile.side), side);
+  }
   void score(const Source &keys, Value seen);
+  void scoreTile(const Source &keys, Value seen, const Tile &tile);
   void weigh();
   void addValues(const Source &values, Value seen);
+  void addValueTile(const Source &values, Value seen, const Tile &tile,
+                    Value firstColumn, int64_t vectors);
   /// Writes a head of \p source, `[outer, inner]`, to \p to in f32.
   void widenPart(const Source &source, Value to, int64_t outer, int64_t inner);
-  /// Asks for as much of what is next as `bytes` from element `linear` on.
-  void prefetchNext(const Source &source, Value linear, int64_t count);
+  /// Asks for \p count elements of what is next, from element \p linear of
+  /// \p kvHead on.
+  void prefetchNext(const Source &source, Value kvHead, Value linear,
+                    int64_t count);
   /// Slots that are computed at a time, of many or of few.
   llvm::ArrayRef<int64_t> tileSizes(bool isFew = false) const {
-    static constexpr int64_t wide[] = {8, 4, 1}, narrow[] = {2, 1};
+    static constexpr int64_t wide[] = {8, 4, 1}, few[] = {4, 2, 1},
+                             narrow[] = {2, 1};
     if (!isWide())
       return narrow;
-    return isFew ? llvm::ArrayRef(wide).drop_front() : llvm::ArrayRef(wide);
+    return isFew ? few : wide;
   }
 
+  int64_t sides, sideHeads;
   Value query, scores, totals, newMaxima, wideKeys, wideValues;
   /// Of the page: scales of keys and values, for 8 bits.
   Value keyScales, valueScales, kvHeadOfPage;

@@ -21,6 +21,8 @@ static constexpr int64_t mostStrands = 64;
 
 /// Query heads of an item, over its rows.
 static constexpr int64_t mostSlots = 64;
+/// Groups that an item takes side by side, and their query heads together.
+static constexpr int64_t mostSides = 4, mostSideHeads = 8;
 /// Rows of an item where heads fill the lanes.
 static constexpr int64_t mostLatentRows = 4;
 
@@ -74,6 +76,11 @@ AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
   } else {
     plan.groupHeads = largestDivisor(heads / page.heads, slots);
     plan.blockRows = slots / plan.groupHeads;
+    // Where a group has all heads of its keys.
+    if (plan.groupHeads * page.heads == heads)
+      plan.sides = largestDivisor(
+          page.heads,
+          std::min({mostSides, mostSideHeads / plan.groupHeads, slots}));
   }
   plan.groups = heads / plan.groupHeads;
   plan.slots = plan.blockRows * plan.groupHeads;
@@ -84,7 +91,7 @@ AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
     seenPages = std::min(seenPages,
                          plan.sinkPages + 1 +
                              ceilDiv(plan.windowTokens - 1, page.pageTokens));
-  if (plan.groups < AttentionPlan::fewItems && seenPages > pages) {
+  if (plan.split().groups < AttentionPlan::fewItems && seenPages > pages) {
     plan.segmentPages = pages;
     plan.segmentTokens = pages * page.pageTokens;
     plan.segments = ceilDiv(context, plan.segmentTokens);
@@ -97,6 +104,15 @@ AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
     plan.strands =
         std::min<int64_t>(llvm::PowerOf2Ceil(plan.segments), mostStrands);
   }
+  return plan;
+}
+
+AttentionPlan AttentionPlan::split() const {
+  AttentionPlan plan = *this;
+  plan.groupHeads *= sides;
+  plan.groups /= sides;
+  plan.blockRows = 1;
+  plan.slots = plan.groupHeads;
   return plan;
 }
 
@@ -351,7 +367,9 @@ KernelOp KernelSet::attention(TypeRange types, PageLayout page, int64_t heads,
           .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    HeadsAttention attention(b, kernel, page, plan, options.registers, scale);
+    HeadsAttention attention(b, kernel, page, isSplit ? plan.split() : plan,
+                             options.registers, scale,
+                             isSplit ? plan.sides : 1);
     attention.queries = arguments[0];
     attention.positions = arguments[1];
     attention.sequences = arguments[2];
@@ -373,8 +391,8 @@ KernelOp KernelSet::absorbedAttention(TypeRange types, PageLayout page,
                   .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    LatentAttention attention(b, kernel, page, plan, options.registers, scale,
-                              ropeStride);
+    LatentAttention attention(b, kernel, page, isSplit ? plan.split() : plan,
+                              options.registers, scale, ropeStride);
     attention.queries = arguments[0];
     attention.ropeQueries = arguments[1];
     attention.positions = arguments[2];

@@ -108,5 +108,5 @@ void hadal::prefetch(KernelBuilder &b, Value part, Value kvHead, Value linear) {
     indices.front() = kvHead;
   indices.back() = linear;
   memref::PrefetchOp::create(b, part, indices, /*isWrite=*/false,
-                             /*localityHint=*/3, /*isDataCache=*/true);
+                             /*localityHint=*/2, /*isDataCache=*/true);
 }

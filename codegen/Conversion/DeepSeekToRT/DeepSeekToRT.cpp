@@ -644,23 +644,27 @@ LogicalResult FunctionConverter::attend(Operation *op, Value out,
   Value units = b.mul(tokenCount, plan.groups);
   Value isFew, none;
   if (plan.segments) {
-    int64_t partials = (AttentionPlan::fewItems - 1) * plan.segments;
+    AttentionPlan split = plan.split();
+    int64_t partials = (AttentionPlan::fewItems - 1) * split.segments;
     auto buffer = [&](ArrayRef<int64_t> shape) {
       auto type = MemRefType::get(shape, b.getF32Type());
       return alloc(0, roundUp(type.getNumElements() * 4, rt::alignmentBytes),
                    type);
     };
-    isFew = b.less(units, b.index(AttentionPlan::fewItems));
+    Value splitUnits =
+        plan.sides == 1 ? units : b.mul(tokenCount, split.groups);
+    isFew = b.less(splitUnits, b.index(AttentionPlan::fewItems));
     none = b.index(0);
     SmallVector<Value> arguments(inputs);
-    Value sums = buffer({partials, plan.groupHeads, page.valueDim});
-    Value stats = buffer({partials, 2, plan.groupHeads});
+    Value sums = buffer({partials, split.groupHeads, page.valueDim});
+    Value stats = buffer({partials, 2, split.groupHeads});
     arguments.append({sums, stats});
     dispatch(kernel(TypeRange(arguments), plan, /*isSplit=*/true),
-             b.select(isFew, b.mul(units, plan.strands), none), arguments);
+             b.select(isFew, b.mul(splitUnits, split.strands), none),
+             arguments);
     SmallVector<Value> merge = {sums, stats, positions, out};
     dispatch(
-        program.kernels.mergeSegments(TypeRange(merge), page.valueDim, plan),
+        program.kernels.mergeSegments(TypeRange(merge), page.valueDim, split),
         b.select(isFew, b.mul(tokenCount, heads), none), merge);
   }
   // Blocks of rows as large as leaves work for many threads.

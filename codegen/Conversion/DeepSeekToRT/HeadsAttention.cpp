@@ -27,6 +27,7 @@ void HeadsAttention::beginSegment() {
 }
 
 void HeadsAttention::attendPage(Value pageIndex, Value nextPage) {
+  // The first of them, if there are several sides.
   Value kvHead = b.div(b.mul(group, plan.groupHeads),
                        plan.groups * plan.groupHeads / page.heads);
   Value seen = b.mul(pageIndex, page.pageTokens);
@@ -40,8 +41,9 @@ void HeadsAttention::attendPage(Value pageIndex, Value nextPage) {
   }
   // While keys are read, their values are asked for, and then the keys that
   // come next: hardware stops at the end of each.
-  Source keys = {keysPart, kvHead, valuesPart, kvHead, tileSizes()};
-  Source values = {valuesPart, kvHead, nextKeys, kvHead, tileSizes()};
+  auto sizes = tileSizes(/*isFew=*/sides > 1);
+  Source keys = {keysPart, kvHead, valuesPart, kvHead, sizes};
+  Source values = {valuesPart, kvHead, nextKeys, kvHead, sizes};
   auto attendParts = [&] {
     score(keys, seen);
     weigh();
@@ -69,19 +71,35 @@ void HeadsAttention::attendPage(Value pageIndex, Value nextPage) {
   });
 }
 
-void HeadsAttention::prefetchNext(const Source &source, Value linear,
-                                  int64_t count) {
+void HeadsAttention::tiles(const Source &source,
+                           function_ref<int64_t(int64_t)> most,
+                           function_ref<void(const Tile &)> body) {
+  if (sides == 1)
+    return tiled(slots, source.tileSizes, [&](Value slot, int64_t size) {
+      body({Value(), slot, 1, size});
+    });
+  tiled(b.index(sideHeads), source.tileSizes, [&](Value slot, int64_t size) {
+    if (size > sideHeads)
+      return;
+    int64_t atOnce = largestDivisor(sides, most(size));
+    b.loop(b.index(0), b.index(sides), atOnce,
+           [&](Value side) { body({side, slot, atOnce, size}); });
+  });
+}
+
+void HeadsAttention::prefetchNext(const Source &source, Value kvHead,
+                                  Value linear, int64_t count) {
   if (!source.next)
     return;
   for (int64_t i = 0; i < count; i += lineBytes / page.elementBytes())
-    prefetch(b, source.next, source.kvHead, b.add(linear, i));
+    prefetch(b, source.next, kvHead, b.add(linear, i));
 }
 
 void HeadsAttention::widenPart(const Source &source, Value to, int64_t outer,
                                int64_t inner) {
   int64_t width = KernelBuilder::lanesFor(inner);
   b.loop(b.index(0), b.index(outer), 1, [&](Value i) {
-    prefetchNext(source, b.mul(i, inner), inner);
+    prefetchNext(source, source.kvHead, b.mul(i, inner), inner);
     b.loop(b.index(0), b.index(inner), width, [&](Value j) {
       Value stored = b.loadVector(source.part, {source.head, i, j}, width);
       b.storeVector(widen(b, stored), to, {b.index(0), i, j});
@@ -92,64 +110,67 @@ void HeadsAttention::widenPart(const Source &source, Value to, int64_t outer,
 /// Scores of all tokens of the page; those that a slot does not see yet have
 /// the lowest.
 void HeadsAttention::score(const Source &keys, Value seen) {
+  int64_t most = isWide() ? 8 : 2;
+  tiles(
+      keys, [&](int64_t size) { return most / size; },
+      [&](const Tile &tile) { scoreTile(keys, seen, tile); });
+}
+
+void HeadsAttention::scoreTile(const Source &keys, Value seen,
+                               const Tile &tile) {
   constexpr int64_t width = KernelBuilder::maxLanes;
   int64_t vectors = page.pageTokens % (2 * width) == 0 ? 2 : 1;
   VectorType vector = b.vectorType(width);
-  tiled(slots, keys.tileSizes, [&](Value first, int64_t size) {
-    b.loop(
-        b.index(0), b.index(page.pageTokens), vectors * width,
-        [&](Value token) {
-          int64_t unrolled = size > 2 ? 1 : largestDivisor(page.keyDim, 4);
-          Values dots(size * vectors, b.f32(0, vector));
-          dots = b.loop(
-              b.index(0), b.index(page.keyDim), unrolled, dots,
-              [&](Value column, ValueRange carried) {
-                Values next(carried);
-                for (int64_t u = 0; u < unrolled; ++u) {
-                  Value at = b.add(column, u);
-                  prefetchNext(keys, b.add(b.mul(at, page.pageTokens), token),
-                               vectors * width);
-                  Values keyLanes;
-                  for (int64_t v = 0; v < vectors; ++v) {
-                    Values lane = {keys.head, at, b.add(token, v * width)};
-                    keyLanes.push_back(
-                        widen(b, b.loadVector(keys.part, lane, width)));
-                  }
-                  for (int64_t s = 0; s < size; ++s) {
-                    Value q = b.broadcast(b.load(query, {b.add(first, s), at}),
-                                          width);
-                    for (int64_t v = 0; v < vectors; ++v) {
-                      Value &dot = next[s * vectors + v];
-                      dot = b.fma(q, keyLanes[v], dot);
-                    }
-                  }
-                }
-                return next;
-              });
-          for (int64_t s = 0; s < size; ++s) {
-            Value slot = b.add(first, s);
-            Value count = b.broadcast(b.load(counts, slot), width);
-            for (int64_t v = 0; v < vectors; ++v) {
-              Value column = b.add(token, v * width);
-              Value lane =
-                  b.add(b.broadcast(b.toI32(b.add(seen, column)), width),
-                        b.laneNumbers(width));
-              Value score = b.mulf(dots[s * vectors + v], b.f32(scale, vector));
-              if (page.isInteger()) {
-                Values scaleLanes = {kvHeadOfPage, column};
-                score =
-                    b.mulf(score, b.loadVector(keyScales, scaleLanes, width));
-              }
-              score = b.select(b.less(lane, count), score,
-                               b.f32(lowestScore, vector));
-              if (plan.isWindowed())
-                score = maskWindow(score, lane,
-                                   b.broadcast(b.load(starts, slot), width));
-              b.storeVector(score, scores, {slot, column});
-            }
-          }
-        });
-  });
+  auto multiply = [&](Value token, Value column, Values &dots) {
+    for (int64_t side = 0, dot = 0; side < tile.sides; ++side) {
+      prefetchNext(keys, sideOf(keys.kvHead, tile, side),
+                   b.add(b.mul(column, page.pageTokens), token),
+                   vectors * width);
+      Values keyLanes;
+      for (int64_t v = 0; v < vectors; ++v) {
+        Values lane = {sideOf(keys.head, tile, side), column,
+                       b.add(token, v * width)};
+        keyLanes.push_back(widen(b, b.loadVector(keys.part, lane, width)));
+      }
+      for (int64_t s = 0; s < tile.slots; ++s) {
+        Value q =
+            b.broadcast(b.load(query, {slotOf(tile, side, s), column}), width);
+        for (int64_t v = 0; v < vectors; ++v, ++dot)
+          dots[dot] = b.fma(q, keyLanes[v], dots[dot]);
+      }
+    }
+  };
+  auto finishScore = [&](Value dot, Value slot, Value kvHead, Value token) {
+    Value count = b.broadcast(b.load(counts, slot), width);
+    Value lane = b.add(b.broadcast(b.toI32(b.add(seen, token)), width),
+                       b.laneNumbers(width));
+    Value score = b.mulf(dot, b.f32(scale, vector));
+    if (page.isInteger())
+      score = b.mulf(score, b.loadVector(keyScales, {kvHead, token}, width));
+    score = b.select(b.less(lane, count), score, b.f32(lowestScore, vector));
+    if (plan.isWindowed())
+      score = maskWindow(score, lane, b.broadcast(b.load(starts, slot), width));
+    b.storeVector(score, scores, {slot, token});
+  };
+  int64_t unrolled = tile.size() > 2 ? 1 : largestDivisor(page.keyDim, 4);
+  b.loop(b.index(0), b.index(page.pageTokens), vectors * width,
+         [&](Value token) {
+           Values dots(tile.size() * vectors, b.f32(0, vector));
+           dots = b.loop(b.index(0), b.index(page.keyDim), unrolled, dots,
+                         [&](Value column, ValueRange carried) {
+                           Values next(carried);
+                           for (int64_t u = 0; u < unrolled; ++u)
+                             multiply(token, b.add(column, u), next);
+                           return next;
+                         });
+           for (int64_t side = 0, dot = 0; side < tile.sides; ++side)
+             for (int64_t s = 0; s < tile.slots; ++s)
+               for (int64_t v = 0; v < vectors; ++v, ++dot)
+                 finishScore(dots[dot], slotOf(tile, side, s),
+                             page.isInteger() ? sideOf(kvHeadOfPage, tile, side)
+                                              : Value(),
+                             b.add(token, v * width));
+         });
 }
 
 /// Makes weights of scores, corrects the maxima and totals.
@@ -172,6 +193,9 @@ void HeadsAttention::weigh() {
     b.storeVector(maximum, maxima, slot);
   });
   b.loop(b.index(0), slots, 1, [&](Value slot) {
+    Value kvHead = kvHeadOfPage;
+    if (sides > 1 && kvHead)
+      kvHead = b.add(kvHead, b.div(slot, sideHeads));
     Value maximum = b.broadcast(b.load(maxima, slot), width);
     Value total = b.mulf(b.loadVector(totals, {slot, b.index(0)}, width),
                          b.broadcast(b.load(corrections, slot), width));
@@ -181,8 +205,8 @@ void HeadsAttention::weigh() {
       total = b.addf(total, x);
       // Values are integers: their weights take the scales.
       if (page.isInteger())
-        x = b.mulf(x, b.loadVector(valueScales,
-                                   {kvHeadOfPage, b.index(v * width)}, width));
+        x = b.mulf(
+            x, b.loadVector(valueScales, {kvHead, b.index(v * width)}, width));
       b.storeVector(x, scores, at(slot, v));
     }
     b.storeVector(total, totals, {slot, b.index(0)});
@@ -190,59 +214,81 @@ void HeadsAttention::weigh() {
 }
 
 void HeadsAttention::addValues(const Source &values, Value seen) {
-  tiled(slots, values.tileSizes, [&](Value first, int64_t size) {
-    Values valid;
-    for (int64_t s = 0; s < size; ++s)
-      valid.push_back(validIn(countOf(b.add(first, s)), seen));
-    Value least = valid[0], most = valid[0];
+  // Sums that are held in registers: columns first, then sides.
+  int64_t most = isWide() ? 16 : 4, chunks = page.valueDim / lanes;
+  auto vectorsOf = [&](int64_t size) {
+    return std::min(chunks, std::max<int64_t>(1, most / size));
+  };
+  tiles(
+      values, [&](int64_t size) { return most / (size * vectorsOf(size)); },
+      [&](const Tile &tile) {
+        valueTiles(vectorsOf(tile.slots), [&](Value column, int64_t vectors) {
+          addValueTile(values, seen, tile, column, vectors);
+        });
+      });
+}
+
+void HeadsAttention::addValueTile(const Source &values, Value seen,
+                                  const Tile &tile, Value firstColumn,
+                                  int64_t vectors) {
+  SmallVector<Value> tileSlots;
+  for (int64_t side = 0; side < tile.sides; ++side)
+    for (int64_t s = 0; s < tile.slots; ++s)
+      tileSlots.push_back(slotOf(tile, side, s));
+  // A side has one row, all of whose heads see the same.
+  bool isMasked = sides == 1 && tile.slots > 1;
+  Values valid;
+  for (Value slot : tileSlots)
+    valid.push_back(isMasked || valid.empty() ? validIn(countOf(slot), seen)
+                                              : valid[0]);
+  Value least = valid[0], most = valid[0];
+  if (isMasked)
     for (Value other : ArrayRef(valid).drop_front()) {
       least = b.min(least, other);
       most = b.select(b.less(most, other), other, most);
     }
-    valueTiles((isWide() ? 16 : 4) / size, [&](Value column, int64_t vectors) {
-      Values totals;
-      auto at = [&](int64_t s, int64_t v) {
-        return Values{b.add(first, s), b.add(column, v * lanes)};
-      };
-      for (int64_t s = 0; s < size; ++s) {
-        Value correction =
-            b.broadcast(b.load(corrections, b.add(first, s)), lanes);
-        for (int64_t v = 0; v < vectors; ++v)
-          totals.push_back(
-              b.mulf(b.loadVector(sums, at(s, v), lanes), correction));
+  auto columnOf = [&](int64_t v) { return b.add(firstColumn, v * lanes); };
+  Values totals;
+  for (Value slot : tileSlots) {
+    Value correction = b.broadcast(b.load(corrections, slot), lanes);
+    for (int64_t v = 0; v < vectors; ++v)
+      totals.push_back(
+          b.mulf(b.loadVector(sums, {slot, columnOf(v)}, lanes), correction));
+  }
+  auto add = [&](Value token, ValueRange carried, bool masked) {
+    Values next(carried);
+    for (int64_t side = 0, sum = 0; side < tile.sides; ++side) {
+      prefetchNext(values, sideOf(values.kvHead, tile, side),
+                   b.add(b.mul(token, page.valueDim), firstColumn),
+                   vectors * lanes);
+      Values loaded;
+      for (int64_t v = 0; v < vectors; ++v) {
+        Values at = {sideOf(values.head, tile, side), token, columnOf(v)};
+        loaded.push_back(widen(b, b.loadVector(values.part, at, lanes)));
       }
-      auto add = [&](Value token, ValueRange carried, bool masked) {
-        Values next(carried), loaded;
-        prefetchNext(values, b.add(b.mul(token, page.valueDim), column),
-                     vectors * lanes);
-        for (int64_t v = 0; v < vectors; ++v) {
-          Values at = {values.head, token, b.add(column, v * lanes)};
-          loaded.push_back(widen(b, b.loadVector(values.part, at, lanes)));
+      for (int64_t s = 0; s < tile.slots; ++s) {
+        int64_t slot = side * tile.slots + s;
+        Value p = b.broadcast(b.load(scores, {tileSlots[slot], token}), lanes);
+        Value isSeen = masked ? b.less(token, valid[slot]) : Value();
+        for (int64_t v = 0; v < vectors; ++v, ++sum) {
+          Value added = b.fma(p, loaded[v], next[sum]);
+          next[sum] = masked ? b.select(isSeen, added, next[sum]) : added;
         }
-        for (int64_t s = 0; s < size; ++s) {
-          Value p =
-              b.broadcast(b.load(scores, {b.add(first, s), token}), lanes);
-          Value isSeen = masked ? b.less(token, valid[s]) : Value();
-          for (int64_t v = 0; v < vectors; ++v) {
-            Value &sum = next[s * vectors + v];
-            Value added = b.fma(p, loaded[v], sum);
-            sum = masked ? b.select(isSeen, added, sum) : added;
-          }
-        }
-        return next;
-      };
-      totals = b.loop(b.index(0), least, 1, totals,
-                      [&](Value token, ValueRange carried) {
-                        return add(token, carried, /*masked=*/false);
-                      });
-      if (size > 1)
-        totals = b.loop(least, most, 1, totals,
-                        [&](Value token, ValueRange carried) {
-                          return add(token, carried, /*masked=*/true);
-                        });
-      for (int64_t s = 0; s < size; ++s)
-        for (int64_t v = 0; v < vectors; ++v)
-          b.storeVector(totals[s * vectors + v], sums, at(s, v));
-    });
-  });
+      }
+    }
+    return next;
+  };
+  totals = b.loop(b.index(0), least, 1, totals,
+                  [&](Value token, ValueRange carried) {
+                    return add(token, carried, /*masked=*/false);
+                  });
+  if (isMasked)
+    totals =
+        b.loop(least, most, 1, totals, [&](Value token, ValueRange carried) {
+          return add(token, carried, /*masked=*/true);
+        });
+  int64_t total = 0;
+  for (Value slot : tileSlots)
+    for (int64_t v = 0; v < vectors; ++v, ++total)
+      b.storeVector(totals[total], sums, {slot, columnOf(v)});
 }

@@ -71,6 +71,9 @@ struct AttentionPlan {
   int64_t groupHeads = 0, groups = 0;
   /// Most rows of one item, and rows times heads.
   int64_t blockRows = 0, slots = 0;
+  /// Groups that one item of a split attention takes side by side, each with
+  /// keys of its own: several streams from memory are faster than one.
+  int64_t sides = 1;
   /// Segments of a whole context, which are summed one by one and merged in
   /// order, and items that share them out; 0 if attention is never split.
   int64_t segments = 0, segmentPages = 0, segmentTokens = 0, strands = 0;
@@ -83,6 +86,9 @@ struct AttentionPlan {
 
   bool isWindowed() const { return windowTokens != 0; }
   int64_t pageTokens() const { return segmentTokens / segmentPages; }
+  /// The plan of the dispatches that take segments as items: one row, and the
+  /// groups of all sides as one.
+  AttentionPlan split() const;
 
   /// \p window may be null. \p selectedTokens: see there.
   static AttentionPlan get(PageLayout page, int64_t heads, int64_t context,

@@ -18,24 +18,22 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
   return %l : tensor<?x64xf32>
 }
 
-// Two KV heads are two groups of items, fewer than eight. A step of fewer than
-// eight rows times groups takes the four segments of 512 tokens one by one, in
-// buffers for seven, and merges them; any other takes blocks of rows.
+// Two KV heads are two groups of items, which a split attention takes side by
+// side. A step of fewer than eight rows takes the four segments of 512 tokens one
+// by one, in buffers for seven, and merges them; any other takes blocks of rows.
 
 // CHECK-LABEL: func.func private @attention
 // CHECK-SAME:    %[[POS:[^ ]+]]: memref<?xi32>, %{{[^ ]+}}: memref<?xi32>, %{{[^ ]+}}: index, %[[OUT:[^ ]+]]: memref
 // CHECK:         %[[ROWS:.+]] = rt.tokens
-// CHECK:         %[[C2:.+]] = arith.constant 2 : index
-// CHECK:         %[[UNITS:.+]] = arith.muli %[[ROWS]], %[[C2]]
 // CHECK:         %[[C8:.+]] = arith.constant 8 : index
-// CHECK:         %[[FEW:.+]] = arith.cmpi slt, %[[UNITS]], %[[C8]]
+// CHECK:         %[[FEW:.+]] = arith.cmpi slt, %[[ROWS]], %[[C8]]
 // CHECK:         %[[NONE:.+]] = arith.constant 0 : index
-// CHECK:         %[[SUMS:.+]] = rt.alloc %{{.+}} bytes 0 * tokens + 7168 : memref<28x2x32xf32>
-// CHECK:         %[[STATS:.+]] = rt.alloc %{{.+}} bytes 0 * tokens + 448 : memref<28x2x2xf32>
+// CHECK:         %[[SUMS:.+]] = rt.alloc %{{.+}} bytes 0 * tokens + 14336 : memref<28x4x32xf32>
+// CHECK:         %[[STATS:.+]] = rt.alloc %{{.+}} bytes 0 * tokens + 896 : memref<28x2x4xf32>
 // CHECK:         %[[SEGMENTS:.+]] = arith.select %[[FEW]], %{{.+}}, %[[NONE]]
 // CHECK:         rt.dispatch @attention_split_4_4_heads{{.*}} items %[[SEGMENTS]] of {{.+}} %[[SUMS]], %[[STATS]])
 // CHECK:         %[[HEADS:.+]] = arith.select %[[FEW]], %{{.+}}, %[[NONE]]
-// CHECK:         rt.dispatch @merge_segments_2x2x32_of_4{{.*}} items %[[HEADS]] of %{{.+}}(%[[SUMS]], %[[STATS]], %[[POS]], %[[OUT]])
+// CHECK:         rt.dispatch @merge_segments_1x4x32_of_4{{.*}} items %[[HEADS]] of %{{.+}}(%[[SUMS]], %[[STATS]], %[[POS]], %[[OUT]])
 // CHECK:         %[[BLOCKS:.+]] = arith.select %[[FEW]], %[[NONE]], %{{.+}}
 // CHECK:         rt.dispatch @attention_4_heads{{.*}} items %[[BLOCKS]] of {{.+}}, %[[OUT]], %[[ROWS]], %{{.+}})
 
@@ -47,6 +45,15 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 // CHECK:         rt.page {{.+}} : memref<2x32x32xf32, strided<[3072, 32, 1]>>
 // CHECK:         scf.for %[[HEAD:[^ ]+]] =
 // CHECK:             memref.store %{{.+}}, %{{.+}}[%[[HEAD]], %{{.+}}, %[[TOKEN]]] : memref<2x64x32xf32, strided<[3072, 32, 1]>>
+
+// Two slots of each of two heads of keys are scored at a time, and their values
+// added, of both in one loop; with eight registers, one head at a time.
+
+// CHECK-LABEL: rt.kernel @attention_split_4_4_heads
+// WIDE:          %{{.+}}:8 = scf.for
+// NARROW:        %{{.+}}:4 = scf.for
+// WIDE:          %{{.+}}:8 = scf.for
+// NARROW:        %{{.+}}:4 = scf.for
 
 // Eight slots at a time, or two with eight registers: sixteen tokens in a
 // vector are scored, column by column.

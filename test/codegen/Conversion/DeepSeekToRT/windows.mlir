@@ -25,9 +25,9 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 }
 
 // CHECK-LABEL: func.func private @wide
-// CHECK: rt.alloc %{{.+}} bytes 0 * tokens + {{.+}} : memref<21x2x32xf32>
+// CHECK: rt.alloc %{{.+}} bytes 0 * tokens + {{.+}} : memref<21x4x32xf32>
 // CHECK: rt.dispatch @attention_split_3_window_600_0_4_heads
-// CHECK: rt.dispatch @merge_segments_window_600_0_2x2x32_of_3
+// CHECK: rt.dispatch @merge_segments_window_600_0_1x4x32_of_3
 // CHECK: rt.dispatch @attention_window_600_0_4_heads
 func.func private @wide(%q: tensor<?x256xf32>, %k: tensor<?x128xf32>, %v: tensor<?x64xf32>, %positions: tensor<?xi32>, %sequences: tensor<?xi32>, %cache: !cache, %layer: index) -> tensor<?x128xf32> {
   %0 = deepseek.attention %q, %k, %v at %positions of %sequences in %cache[%layer] heads 4 scale 0.125 window <tokens = 600, sink = 0> : tensor<?x256xf32>, tensor<?x128xf32>, tensor<?x64xf32>, tensor<?xi32>, !cache -> tensor<?x128xf32>
