@@ -24,6 +24,8 @@ import stories
 
 CASES = [["--top-k=3"], ["--top-k=2"], ["--prune=layers:1"], ["--prune=layers:32%"], ["--prune=experts:25%"],
          ["--prune=experts:50%", "--top-k=2"], ["--prune=channels:25%"], ["--prune=heads:1"]]
+CASES += [[f"--quantize={scheme},method={method}"] for scheme in ("int4-g32", "int4-g128", "mixed", "int8")
+          for method in ("rtn", "imatrix", "gptq")]
 
 
 def write_text(path, seed, characters):
@@ -53,7 +55,9 @@ def main():
             run([hadalc, ROOT / "models/abyss-tiny", "-o", output, f"--report={report}", "--json", "--quiet", *flags])
             return json.loads(report.read_text())
 
-        before = compile_with([f"--calibration={calibration}", f"--save-statistics={statistics}"], base)
+        before = compile_with([], base)
+        run([hadalc, ROOT / "models/abyss-tiny", f"--quantize=int8,calibration={calibration},method=gptq",
+             f"--save-statistics={statistics}", "--compile-to=graph", "-o", folder / "ignored.mlir", "--quiet"])
         print("| flags | parameters | FLOPs a token | bytes | perplexity | KL divergence | same top token |")
         print("| --- | --- | --- | --- | --- | --- | --- |")
         first = True

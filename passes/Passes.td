@@ -148,10 +148,20 @@ def InsertProbes : Pass<"deepseek-insert-probes", "::mlir::ModuleOp"> {
     deepseek.probe moment 3 of %x count 0 layer %layer : ..
     ```
 
+    With `gram`, for a product, the mean of the products of each two columns of
+    its input, too, once for all weights that read the same, as a list of their
+    names; not for those of routers.
+
     The module gets the names, as `deepseek.probes`. Fails if there is no
-    `deepseek.model`. Left out, with a remark: a weight without one name for all
+    `deepseek.model`, or if the sums of `gram` would take more than
+    `max-gram-bytes`. Left out, with a remark: a weight without one name for all
     layers, as `layers.{}.NAME`.
   }];
+  let options = [
+    Option<"gram", "gram", "bool", /*default=*/"false",
+        "Sum up products of each two columns, too">,
+    Option<"maxGramBytes", "max-gram-bytes", "int64_t",
+        /*default=*/"int64_t(8) << 30", "The most that these may take">];
   let statistics = [Statistic<"numProbes", "num-probes", "Number of probes">];
   let dependentDialects = ["::hadal::deepseek::DeepSeekDialect",
                            "::mlir::arith::ArithDialect"];
@@ -365,8 +375,23 @@ def Quantize : Pass<"deepseek-quantize", "::mlir::ModuleOp"> {
     %y = deepseek.linear %x, %w scales %s : tensor<64x2xf16> activation_group 128 : ..
     ```
 
-    FP8 weights are multiplied by their scales in the recipe first. An argument
-    of a function becomes two, and every call passes both. `activation_group` is
+    FP8 weights are multiplied by their scales in the recipe first. With
+    statistics of a text, `@statistics.WEIGHT.moment` and
+    `@statistics.WEIGHT.gram`, `method` says how they are used:
+
+    - `rtn`: not at all; each weight becomes the nearest.
+    - `imatrix`: the scale of a group is the one for which its error, weighted
+      by the mean square of each input channel, is smallest; named after what
+      llama.cpp calls such mean squares.
+    - `gptq`: so it is, and errors of a row make up for one another, by the
+      second moments of the input (Frantar et al. 2023, arXiv:2210.17323).
+
+    ```mlir
+    %2 = deepseek.quantize %0 moment %1 : tensor<256xf32> group 32
+        : tensor<64x256xbf16> -> tensor<64x256xi4>
+    ```
+
+    An argument of a function becomes two, and every call passes both. `activation_group` is
     the largest of 128, 64 and 32 that divides the groups of the op's weights.
 
     `scheme` is a list of items with commas between them, of which a later one
@@ -391,7 +416,10 @@ def Quantize : Pass<"deepseek-quantize", "::mlir::ModuleOp"> {
     rest; another type by itself, that type, but int8-g128 for the head where it
     has 4 bits: its rounding reaches the logits with nothing after it.
 
-    Fails only if `scheme` cannot be read. A weight whose rows the group does
+    Fails only if `scheme` or `method` cannot be read, or if a statistic is not
+    of the shape of its weight. A weight without a statistic that the method
+    wants, or with groups of more than 32768, does without, with a remark. A
+    weight whose rows the group does
     not divide gets the largest smaller group of 128, 64 and 32 that does, with
     a remark that names it. Left as they are: norms, biases, routers, what
     `deepseek.head_linear` reads, and weights that are integers; and, with a
@@ -405,10 +433,14 @@ def Quantize : Pass<"deepseek-quantize", "::mlir::ModuleOp"> {
   }];
   let options = [Option<"scheme", "scheme", "std::string", /*default=*/"\"int8\"",
       "What to store as what: int8, int4-g32, mixed, or a list like "
-      "experts=int4-g32,attention=int8-g128">];
+      "experts=int4-g32,attention=int8-g128">,
+    Option<"method", "method", "std::string", /*default=*/"\"rtn\"",
+      "How weights are rounded: rtn, imatrix or gptq">];
   let statistics = [
     Statistic<"numQuantized", "num-quantized",
         "Number of weights that became integers">,
+    Statistic<"numCalibrated", "num-calibrated",
+        "Number of those that are rounded by statistics">,
     Statistic<"numDeclined", "num-declined",
         "Number of groups of weights that the scheme names and that stay">];
   let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];

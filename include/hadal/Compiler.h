@@ -79,11 +79,21 @@ struct CompileOptions {
   /// Where statistics of that text are kept. Empty: nowhere.
   std::string saveStatistics;
   /// Compile a program that can gather statistics: `hadal-run --eval` with
-  /// --statistics=FILE.
-  bool hasProbes = false;
+  /// --statistics=FILE; and second moments, for `rounding` "gptq".
+  bool hasProbes = false, hasGramProbes = false;
   /// Which weights are stored as which integers, as -deepseek-quantize takes
   /// it; lossy. Empty: as the model has them.
   std::string quantize;
+  /// How they are rounded: "rtn", to nearest, or by a calibration, "imatrix" or
+  /// "gptq"; see -deepseek-quantize. Empty: "imatrix" with a calibration, "rtn"
+  /// without.
+  std::string rounding;
+  /// The same, never empty.
+  std::string getRounding() const {
+    if (!rounding.empty())
+      return rounding;
+    return calibration.empty() ? "rtn" : "imatrix";
+  }
   /// Tokens that a token sees, itself included, and of the first ones, which
   /// it sees, too; lossy. Nothing: what the model says.
   struct Window {
@@ -250,6 +260,9 @@ absl::StatusOr<Machine> parseMachine(const std::string &text);
 ///
 /// - kInvalidArgument: it is not; the message says what is expected.
 absl::Status checkQuantizeScheme(const std::string &scheme);
+
+/// The same for \p method and `CompileOptions::rounding`.
+absl::Status checkRounding(const std::string &method);
 
 /// Checks that \p list is one for `CompileOptions::prune`.
 ///

@@ -15,7 +15,6 @@
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
-#include "llvm/Support/Program.h"
 
 #include <cmath>
 #include <map>
@@ -33,16 +32,25 @@ bool hadal::isStatisticsFile(StringRef path) {
   return path.ends_with(".safetensors");
 }
 
-/// The name of the statistic that probe \p name, "KIND WEIGHT", takes in layer
-/// \p layer.
-static std::string nameStatistic(StringRef name, StringRef layer) {
+/// The names of the statistics that probe \p name, "KIND WEIGHT..", takes in
+/// layer \p layer.
+static SmallVector<std::string> nameStatistics(StringRef name,
+                                               StringRef layer) {
   if (name == "state")
-    return ("layers." + layer + ".influence").str();
-  auto [kind, weight] = name.split(' ');
-  auto [before, after] = weight.split("{}");
-  std::string of =
-      weight.contains("{}") ? (before + layer + after).str() : weight.str();
-  return of + (kind == "mass" ? ".mass" : ".moment");
+    return {("layers." + layer + ".influence").str()};
+  auto [kind, weights] = name.split(' ');
+  StringRef suffix = kind.ends_with("gram") ? ".gram"
+                     : kind == "mass"       ? ".mass"
+                                            : ".moment";
+  SmallVector<std::string> result;
+  for (StringRef weight : llvm::split(weights, ' ')) {
+    auto [before, after] = weight.split("{}");
+    std::string of = before.str();
+    if (weight.contains("{}"))
+      of += (layer + after).str();
+    result.push_back(of + suffix.str());
+  }
+  return result;
 }
 
 /// Copies the statistics \p from, which have the numbers of probes, to \p to,
@@ -64,7 +72,12 @@ static absl::Status renameStatistics(const std::string &from,
     llvm::consumeError(header.takeError());
     return absl::InternalError("the program left broken statistics");
   }
+  StringRef data = bytes.drop_front(8 + length);
   llvm::json::Object renamed;
+  // Weights that read the same have the same numbers, each a copy, since no two
+  // tensors of a file share bytes.
+  SmallVector<StringRef> copies;
+  uint64_t end = data.size();
   for (auto &[key, value] : *header->getAsObject()) {
     // "PROBE.LAYER" or "PROBE.LAYER.count".
     auto [probe, rest] = StringRef(key).split('.');
@@ -72,10 +85,30 @@ static absl::Status renameStatistics(const std::string &from,
     size_t index;
     if (probe.getAsInteger(10, index) || index >= probes.size())
       return absl::InternalError("the program left broken statistics");
-    std::string name = nameStatistic(probes[index], layer);
-    if (!suffix.empty())
-      name += ("." + suffix).str();
-    renamed[name] = value;
+    SmallVector<std::string> names = nameStatistics(probes[index], layer);
+    for (auto [i, name] : llvm::enumerate(names)) {
+      if (!suffix.empty())
+        name += ("." + suffix).str();
+      llvm::json::Value entry = value;
+      if (i > 0) {
+        const llvm::json::Array *range = nullptr;
+        if (auto *object = entry.getAsObject())
+          range = object->getArray("data_offsets");
+        std::optional<int64_t> from, to;
+        if (range && range->size() == 2) {
+          from = (*range)[0].getAsInteger();
+          to = (*range)[1].getAsInteger();
+        }
+        if (!from || !to || *from < 0 || *to < *from ||
+            uint64_t(*to) > data.size())
+          return absl::InternalError("the program left broken statistics");
+        copies.push_back(data.slice(size_t(*from), size_t(*to)));
+        (*entry.getAsObject())["data_offsets"] = llvm::json::Array{
+            int64_t(end), int64_t(end + copies.back().size())};
+        end += copies.back().size();
+      }
+      renamed[name] = std::move(entry);
+    }
   }
   std::string text;
   llvm::raw_string_ostream(text) << llvm::json::Value(std::move(renamed));
@@ -84,37 +117,45 @@ static absl::Status renameStatistics(const std::string &from,
   llvm::support::endian::write64le(size, text.size());
   AtomicFile file;
   std::string error;
-  StringRef data = bytes.drop_front(8 + length);
-  if (!file.open(to, error) || !file.write(size, 8, error) ||
-      !file.write(text.data(), text.size(), error) ||
-      !file.write(data.data(), data.size(), error) || !file.commit(error))
+  bool isGood = file.open(to, error) && file.write(size, 8, error) &&
+                file.write(text.data(), text.size(), error) &&
+                file.write(data.data(), data.size(), error);
+  for (StringRef copy : copies)
+    isGood = isGood && file.write(copy.data(), copy.size(), error);
+  if (!isGood || !file.commit(error))
     return absl::InvalidArgumentError(error);
   return absl::OkStatus();
 }
 
-absl::Status hadal::gatherStatistics(const CompileOptions &options,
-                                     StringRef folder,
+absl::Status hadal::gatherStatistics(const CompileOptions &options, bool grams,
+                                     Outputs &outputs,
                                      const std::string &path) {
+  std::string program, weights, seen, errors;
+  for (auto [of, name] : {std::pair(&program, "observed"),
+                          {&weights, "observed.weights"},
+                          {&seen, "seen"},
+                          {&errors, "errors"}}) {
+    absl::StatusOr<std::string> scratch = outputs.getScratchPath(name);
+    if (!scratch.ok())
+      return scratch.status();
+    *of = *scratch;
+  }
   CompileOptions plain;
   plain.model = options.model;
-  plain.output = (folder + "/observed").str();
+  plain.output = program;
   plain.cpu = "native";
   plain.contextTokens = options.contextTokens;
+  plain.lora = options.lora;
   plain.libraryFolder = options.libraryFolder;
   plain.hasProbes = true;
+  plain.hasGramProbes = grams;
   CompileResult result;
   if (absl::Status status = compile(plain, &result); !status.ok())
     return status;
-  std::string seen = (folder + "/seen").str();
-  std::string errors = (folder + "/errors").str();
-  SmallVector<StringRef> arguments = {plain.output,   "--eval",
-                                      "--text",       options.calibration,
-                                      "--statistics", seen};
-  std::optional<StringRef> redirects[] = {StringRef(""), StringRef(""),
-                                          StringRef(errors)};
+  SmallVector<StringRef> arguments = {
+      program, "--eval", "--text", options.calibration, "--statistics", seen};
   std::string message;
-  int code = llvm::sys::ExecuteAndWait(plain.output, arguments, std::nullopt,
-                                       redirects, 0, 0, &message);
+  int code = outputs.run(program, arguments, errors, message);
   if (code != 0) {
     if (auto text = llvm::MemoryBuffer::getFile(errors); text && code > 0) {
       StringRef line = (*text)->getBuffer().rtrim().rsplit('\n').second;
@@ -131,7 +172,8 @@ absl::Status hadal::gatherStatistics(const CompileOptions &options,
   return renameStatistics(seen, path, result.probes);
 }
 
-absl::Status hadal::attachStatistics(ModuleOp module, const std::string &path) {
+absl::Status hadal::attachStatistics(ModuleOp module, const std::string &path,
+                                     std::vector<std::string> &notes) {
   StringRef folder = llvm::sys::path::parent_path(path);
   absl::StatusOr<safetensors::Checkpoint> file =
       safetensors::Checkpoint::openFile(folder.empty() ? "." : folder,
@@ -145,6 +187,7 @@ absl::Status hadal::attachStatistics(ModuleOp module, const std::string &path) {
   OpBuilder builder = OpBuilder::atBlockEnd(module.getBody());
   Location loc = module.getLoc();
   std::map<int64_t, double> influence;
+  int64_t experts = 0, idle = 0;
   for (StringRef name : file->names()) {
     const safetensors::Tensor &tensor = *file->find(name);
     if (tensor.dtype != safetensors::DType::F32 || tensor.shape.empty() ||
@@ -165,6 +208,14 @@ absl::Status hadal::attachStatistics(ModuleOp module, const std::string &path) {
             "'", path, "': tensor '", name.str(), "' is not finite"));
       influence[number] = double(value);
     }
+    if (name.ends_with(".mass.count")) {
+      std::vector<float> counts(size_t(tensor.shape.front()));
+      if (!input.read(uint64_t(tensor.offsetBytes), counts.data(),
+                      counts.size() * sizeof(float), error))
+        return absl::InvalidArgumentError(error);
+      experts += tensor.shape.front();
+      idle += llvm::count(counts, 0.0f);
+    }
     auto type = RankedTensorType::get(tensor.shape, builder.getF32Type());
     std::string symbol = (prefix + name).str();
     auto weight = deepseek::WeightOp::create(builder, loc, symbol, type);
@@ -176,6 +227,11 @@ absl::Status hadal::attachStatistics(ModuleOp module, const std::string &path) {
         builder.getDenseI64ArrayAttr(tensor.offsetBytes));
     deepseek::YieldOp::create(recipe, loc, source);
   }
+  if (idle)
+    notes.push_back(
+        absl::StrCat(idle, " of ", experts,
+                     " experts were not chosen in the calibration's "
+                     "text; they are judged by their weights alone"));
   SmallVector<double> values;
   for (auto [layer, value] : influence)
     if (layer == int64_t(values.size()))

@@ -7,6 +7,7 @@
 #define HADAL_COMPILER_CALIBRATION_H
 
 #include "hadal/Compiler.h"
+#include "lib/Compiler/Outputs.h"
 
 #include "mlir/IR/BuiltinOps.h"
 
@@ -19,20 +20,22 @@ inline constexpr char statisticsFileName[] = "@statistics";
 bool isStatisticsFile(llvm::StringRef path);
 
 /// Compiles the model of \p options with probes, without anything lossy, runs
-/// it over the text `options.calibration`, and writes what it saw to \p path.
-/// \p folder is for temporary files.
+/// it over the text `options.calibration`, and writes what it saw to \p path:
+/// with \p grams, second moments, too. \p outputs has its temporary files.
 ///
 /// kInvalidArgument: the text cannot be read or scored; the message is that of
 /// the program.
-absl::Status gatherStatistics(const CompileOptions &options,
-                              llvm::StringRef folder, const std::string &path);
+absl::Status gatherStatistics(const CompileOptions &options, bool grams,
+                              Outputs &outputs, const std::string &path);
 
 /// Declares each tensor of the file \p path as `@statistics.NAME`, a weight
 /// whose recipe reads it from the file `statisticsFileName`, and gives the
-/// model of \p module the influence of its layers.
+/// model of \p module the influence of its layers. \p notes gets what the text
+/// says nothing of.
 ///
 /// kInvalidArgument: the file is not one of statistics.
-absl::Status attachStatistics(mlir::ModuleOp module, const std::string &path);
+absl::Status attachStatistics(mlir::ModuleOp module, const std::string &path,
+                              std::vector<std::string> &notes);
 
 /// Erases what attachStatistics() declared.
 void detachStatistics(mlir::ModuleOp module);

@@ -174,6 +174,11 @@ absl::Status Compilation::checkOptions() {
     if (absl::Status status = checkQuantizeScheme(options.quantize);
         !status.ok())
       return status;
+  if (absl::Status status = checkRounding(options.rounding); !status.ok())
+    return status;
+  if (options.calibration.empty() && options.getRounding() != "rtn")
+    return absl::InvalidArgumentError(absl::StrCat(
+        "to round by ", options.getRounding(), " takes a calibration"));
   std::string cpu = options.cpu;
   if (cpu.empty() && isForThisMachine(triple.str()))
     cpu = "native";
@@ -278,13 +283,6 @@ absl::Status Compilation::calibrate() {
           "to calibrate on '", options.calibration,
           "' takes the weights; give statistics of it (.safetensors)"));
     report("calibrate");
-    llvm::SmallString<128> folder;
-    if (std::error_code code =
-            llvm::sys::fs::createUniqueDirectory("hadal-calibrate", folder))
-      return absl::InvalidArgumentError(
-          absl::StrCat("cannot make a temporary folder: ", code.message()));
-    llvm::scope_exit removeFolder(
-        [&] { llvm::sys::fs::remove_directories(folder); });
     statisticsPath = options.saveStatistics;
     if (statisticsPath.empty()) {
       absl::StatusOr<std::string> path =
@@ -293,11 +291,27 @@ absl::Status Compilation::calibrate() {
         return path.status();
       statisticsPath = *path;
     }
-    if (absl::Status status = gatherStatistics(options, folder, statisticsPath);
+    if (absl::Status status = gatherStatistics(
+            options,
+            options.getRounding() == "gptq" && !options.quantize.empty(),
+            outputs, statisticsPath);
         !status.ok())
       return status;
   }
-  return attachStatistics(*module, statisticsPath);
+  if (absl::Status status =
+          attachStatistics(*module, statisticsPath, result.notes);
+      !status.ok())
+    return status;
+  bool hasGrams = llvm::any_of(module->getOps<deepseek::WeightOp>(),
+                               [](deepseek::WeightOp weight) {
+                                 return weight.getSymName().ends_with(".gram");
+                               });
+  if (!options.quantize.empty() && options.getRounding() == "gptq" && !hasGrams)
+    return absl::InvalidArgumentError(absl::StrCat(
+        "'", statisticsPath,
+        "' has no second moments, which gptq needs; gather them from a text, "
+        "with gptq and --save-statistics"));
+  return absl::OkStatus();
 }
 
 /// Adds the passes that take away what \p list says.
@@ -325,6 +339,8 @@ absl::Status Compilation::runPruning() {
     lossy.push_back("pruned " + options.prune);
   if (lossy.empty() && !options.hasProbes)
     return absl::OkStatus();
+  InsertProbesOptions probes;
+  probes.gram = options.hasGramProbes;
   absl::Status status = runPasses(
       [&](PassManager &passes) {
         if (options.topK)
@@ -332,7 +348,7 @@ absl::Status Compilation::runPruning() {
         if (!options.prune.empty())
           addPruning(passes, options.prune, !options.packWeights);
         if (options.hasProbes)
-          passes.addPass(createInsertProbes());
+          passes.addPass(createInsertProbes(probes));
       },
       absl::StatusCode::kInvalidArgument);
   if (auto probes = module->getOperation()->getAttrOfType<ArrayAttr>(
@@ -356,12 +372,22 @@ absl::Status Compilation::runGraphPasses() {
         if (!options.lora.empty())
           passes.addPass(createMergeLoRA());
         passes.addPass(createAbsorbLatentAttention());
-        if (!options.quantize.empty())
-          passes.addPass(createQuantize({options.quantize}));
-        if (options.cacheElement != "f32")
-          passes.addPass(createQuantizeCache({options.cacheElement}));
       },
       absl::StatusCode::kInternal);
+  // Statistics may be of another model, which is the user's mistake.
+  if (status.ok() && !options.quantize.empty())
+    status = runPasses(
+        [&](PassManager &passes) {
+          passes.addPass(
+              createQuantize({options.quantize, options.getRounding()}));
+        },
+        absl::StatusCode::kInvalidArgument);
+  if (status.ok() && options.cacheElement != "f32")
+    status = runPasses(
+        [&](PassManager &passes) {
+          passes.addPass(createQuantizeCache({options.cacheElement}));
+        },
+        absl::StatusCode::kInternal);
   result.fallbacks = capture.takeRemarks();
   detachStatistics(*module);
   if (status.ok())
@@ -852,6 +878,13 @@ absl::Status hadal::checkPruneList(const std::string &list) {
 absl::Status hadal::checkQuantizeScheme(const std::string &scheme) {
   std::string error;
   if (parseQuantizeScheme(scheme, error))
+    return absl::OkStatus();
+  return absl::InvalidArgumentError(error);
+}
+
+absl::Status hadal::checkRounding(const std::string &method) {
+  std::string error;
+  if (method.empty() || parseRoundingMethod(method, error))
     return absl::OkStatus();
   return absl::InvalidArgumentError(error);
 }

@@ -10,6 +10,7 @@
 #include "llvm/ADT/SmallString.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
+#include "llvm/Support/Program.h"
 #include "llvm/Support/Signals.h"
 
 #include <atomic>
@@ -36,36 +37,51 @@ struct PathSlot {
 
 } // namespace
 
-/// More than a compilation has; what does not fit is left after a signal.
-static PathSlot temporaryFiles[16];
-static PathSlot temporaryFolder;
+/// More than a compilation and one inside it have; what does not fit is left
+/// after a signal.
+static PathSlot temporaryFiles[32];
+static PathSlot temporaryFolders[4];
 
-static void setSlot(PathSlot &slot, StringRef path) {
-  if (path.size() >= sizeof(slot.path))
+/// The program that runs, or 0.
+static std::atomic<pid_t> child;
+
+static std::atomic<int> outputsAlive;
+
+static void addSlot(llvm::MutableArrayRef<PathSlot> slots, StringRef path) {
+  for (PathSlot &slot : slots) {
+    if (slot.isUsed)
+      continue;
+    if (path.size() >= sizeof(slot.path))
+      return;
+    std::memcpy(slot.path, path.data(), path.size());
+    slot.path[path.size()] = 0;
+    slot.isUsed = true;
     return;
-  std::memcpy(slot.path, path.data(), path.size());
-  slot.path[path.size()] = 0;
-  slot.isUsed = true;
+  }
+}
+
+static void dropSlot(llvm::MutableArrayRef<PathSlot> slots, StringRef path) {
+  for (PathSlot &slot : slots)
+    if (slot.isUsed && path == slot.path)
+      slot.isUsed = false;
 }
 
 /// LLVM removes \p path at a signal, and endAtSignal once more.
 static void removeOnSignal(const std::string &path) {
   llvm::sys::RemoveFileOnSignal(path);
-  for (PathSlot &slot : temporaryFiles)
-    if (!slot.isUsed)
-      return setSlot(slot, path);
+  addSlot(temporaryFiles, path);
 }
 
 static void dontRemoveOnSignal(const std::string &path) {
   llvm::sys::DontRemoveFileOnSignal(path);
-  for (PathSlot &slot : temporaryFiles)
-    if (slot.isUsed && path == slot.path)
-      slot.isUsed = false;
+  dropSlot(temporaryFiles, path);
 }
 
 /// Ends the process after a signal. A linker that still runs may write its
 /// output after LLVM has removed it. A second signal ends the wait.
 static void endAtSignal() {
+  if (pid_t running = child)
+    ::kill(running, SIGKILL);
   while (::waitpid(-1, nullptr, 0) > 0 || errno == EINTR)
     ;
   // Another thread may still be creating one of them.
@@ -74,8 +90,9 @@ static void endAtSignal() {
     for (PathSlot &slot : temporaryFiles)
       if (slot.isUsed)
         ::unlink(slot.path);
-    isEmpty = !temporaryFolder.isUsed || !::rmdir(temporaryFolder.path) ||
-              errno == ENOENT;
+    isEmpty = true;
+    for (PathSlot &slot : temporaryFolders)
+      isEmpty &= !slot.isUsed || !::rmdir(slot.path) || errno == ENOENT;
   }
   ::_exit(128 + SIGINT);
 }
@@ -84,7 +101,10 @@ static void endAtSignal() {
 // Outputs
 //===----------------------------------------------------------------------===//
 
-Outputs::Outputs() { llvm::sys::SetInterruptFunction(endAtSignal); }
+Outputs::Outputs() {
+  ++outputsAlive;
+  llvm::sys::SetInterruptFunction(endAtSignal);
+}
 
 Outputs::~Outputs() {
   for (Entry &entry : entries) {
@@ -97,9 +117,10 @@ Outputs::~Outputs() {
   }
   if (!scratchFolder.empty()) {
     (void)llvm::sys::fs::remove(scratchFolder);
-    temporaryFolder.isUsed = false;
+    dropSlot(temporaryFolders, scratchFolder);
   }
-  llvm::sys::SetInterruptFunction(nullptr);
+  if (--outputsAlive == 0)
+    llvm::sys::SetInterruptFunction(nullptr);
 }
 
 absl::StatusOr<AtomicFile *> Outputs::add(const std::string &path,
@@ -132,17 +153,17 @@ absl::StatusOr<std::string> Outputs::getScratchPath(const std::string &name) {
       llvm::sys::fs::createUniquePath("hadalc-%%%%%%", folder,
                                       /*MakeAbsolute=*/true);
       // Noted first: any thread may get the signal that has it removed.
-      setSlot(temporaryFolder, folder);
+      addSlot(temporaryFolders, folder);
       code = llvm::sys::fs::create_directory(folder, /*IgnoreExisting=*/false,
                                              llvm::sys::fs::owner_all);
       if (!code)
         scratchFolder = folder.str().str();
+      else
+        dropSlot(temporaryFolders, folder);
     } while (code == std::errc::file_exists);
-    if (code) {
-      temporaryFolder.isUsed = false;
+    if (code)
       return absl::InvalidArgumentError(
           absl::StrCat("cannot create a temporary folder: ", code.message()));
-    }
   }
   scratchFiles.push_back(scratchFolder + "/" + name);
   removeOnSignal(scratchFiles.back());
@@ -158,6 +179,23 @@ std::vector<std::string> Outputs::getPaths() const {
   for (const Entry &entry : entries)
     paths.push_back(entry.path);
   return paths;
+}
+
+int Outputs::run(const std::string &program,
+                 llvm::ArrayRef<StringRef> arguments, const std::string &errors,
+                 std::string &message) {
+  std::optional<StringRef> redirects[] = {StringRef(""), StringRef(""),
+                                          StringRef(errors)};
+  bool isFailed = false;
+  llvm::sys::ProcessInfo started = llvm::sys::ExecuteNoWait(
+      program, arguments, std::nullopt, redirects, 0, &message, &isFailed);
+  if (isFailed)
+    return -1;
+  child = started.Pid;
+  llvm::sys::ProcessInfo ended =
+      llvm::sys::Wait(started, std::nullopt, &message);
+  child = 0;
+  return ended.ReturnCode;
 }
 
 absl::Status Outputs::commit() {

@@ -9,6 +9,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "llvm/ADT/ArrayRef.h"
+#include "llvm/ADT/StringRef.h"
 
 #include <memory>
 #include <string>
@@ -17,7 +19,8 @@
 namespace hadal {
 
 /// Files under temporary names until they are committed. What is not committed
-/// is removed: when this is destroyed, or when a signal ends the process.
+/// is removed: when this is destroyed, or when a signal ends the process. There
+/// may be one for a compilation, and another for one that it needs.
 class Outputs {
 public:
   Outputs();
@@ -38,6 +41,13 @@ public:
 
   /// Where the files will be.
   std::vector<std::string> getPaths() const;
+
+  /// Runs \p program with \p arguments, of which the first is its name, and
+  /// what it says on stderr in the file \p errors. A signal that ends this
+  /// process ends it, too. Returns its exit code; below 0, \p message says why
+  /// it has none.
+  int run(const std::string &program, llvm::ArrayRef<llvm::StringRef> arguments,
+          const std::string &errors, std::string &message);
 
   /// Puts all files in their places. If one cannot be, those before it are
   /// removed again.

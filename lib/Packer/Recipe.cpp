@@ -7,6 +7,7 @@
 
 #include "dialects/DeepSeek/IR/GGUFBlocks.h"
 #include "dialects/DeepSeek/IR/RotaryTable.h"
+#include "dialects/DeepSeek/IR/Rounding.h"
 #include "lib/Packer/Quantization.h"
 #include "lib/Packer/Selection.h"
 #include "lib/Support/CheckedMath.h"
@@ -832,10 +833,12 @@ private:
 /// What rounding groups and computing their scales have in common.
 class GroupNode : public RecipeNode {
 protected:
-  GroupNode(ElementKind kind, int64_t count, RecipeNode *input, int64_t group,
-            unsigned bits, ArrayRef<int64_t> shape, StringRef name)
-      : RecipeNode(kind, count), input(input), group(group), bits(bits),
-        shape(shape), name(name) {}
+  /// \param moment May be null.
+  GroupNode(ElementKind kind, int64_t count, RecipeNode *input,
+            RecipeNode *moment, int64_t group, unsigned bits,
+            ArrayRef<int64_t> shape, StringRef name)
+      : RecipeNode(kind, count), input(input), moment(moment), group(group),
+        bits(bits), shape(shape), name(name) {}
 
   /// The most groups that are held at a time; none if one is too large.
   int64_t getMaxGroups() const { return blockElements / group; }
@@ -856,11 +859,15 @@ protected:
     scales.resize(size_t(count));
     if (group <= blockElements) {
       absl::Status status = read(first * group, count * group);
+      for (int64_t i = 0; status.ok() && i < count; ++i) {
+        const float *of = numbers.data() + i * group;
+        float &scale = scales[size_t(i)];
+        scale = computeScale(findLargest(0, of, group), bits);
+        if (moment)
+          status = adaptScale((first + i) * group, of, scale);
+      }
       if (!status.ok())
         return status;
-      for (int64_t i = 0; i < count; ++i)
-        scales[size_t(i)] = computeScale(
-            findLargest(0, numbers.data() + i * group, group), bits);
     } else {
       float largest = 0;
       for (int64_t begin = 0; begin < group; begin += blockElements) {
@@ -882,20 +889,46 @@ protected:
         formatIndex((first + bad) * group, shape), " does not fit f16"));
   }
 
-  RecipeNode *input;
+  RecipeNode *input, *moment;
   int64_t group;
   unsigned bits;
   ArrayRef<int64_t> shape; ///< Of the input.
   StringRef name;
   std::vector<char> elements;
   std::vector<float> numbers, scales;
+
+private:
+  static_assert(maxWeightedGroup <= blockElements);
+
+  /// Makes \p scale, of the group \p weights at \p first, one for its moments.
+  absl::Status adaptScale(int64_t first, const float *weights, float &scale) {
+    int64_t columns = shape.back();
+    int64_t row = moment->getCount() == columns
+                      ? 0
+                      : first / (columns * shape[shape.size() - 2]);
+    if (row != momentRow) {
+      momentRow = -1;
+      factors.resize(size_t(columns));
+      absl::Status status =
+          moment->evaluate(row * columns, columns, factors.data());
+      if (!status.ok())
+        return status;
+      momentRow = row;
+    }
+    scale = findScale(weights, factors.data() + first % columns, group, bits,
+                      scale);
+    return absl::OkStatus();
+  }
+
+  std::vector<float> factors; ///< Row `momentRow` of the moments.
+  int64_t momentRow = -1;
 };
 
 class QuantizeScalesNode : public GroupNode {
 public:
   QuantizeScalesNode(QuantizeScalesOp op, int64_t count, RecipeNode *input,
-                     StringRef name)
-      : GroupNode(ElementKind::F16, count, input,
+                     RecipeNode *moment, StringRef name)
+      : GroupNode(ElementKind::F16, count, input, moment,
                   op.getInput().getType().getShape().back() /
                       op.getResult().getType().getShape().back(),
                   unsigned(op.getBits()), op.getInput().getType().getShape(),
@@ -919,12 +952,18 @@ public:
 class QuantizeNode : public GroupNode {
 public:
   QuantizeNode(QuantizeOp op, ElementKind kind, RecipeNode *input,
-               StringRef name)
-      : GroupNode(kind, input->getCount(), input, int64_t(op.getGroup()),
-                  kind == ElementKind::I8 ? 8 : 4,
-                  op.getInput().getType().getShape(), name) {}
+               RecipeNode *moment, RecipeNode *gram, StringRef name)
+      : GroupNode(kind, input->getCount(), input, moment,
+                  int64_t(op.getGroup()), kind == ElementKind::I8 ? 8 : 4,
+                  op.getInput().getType().getShape(), name),
+        gram(gram) {
+    if (gram)
+      damping = op.getDamping()->convertToDouble();
+  }
 
   absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    if (gram)
+      return evaluateRows(first, count, static_cast<int8_t *>(out));
     auto *to = static_cast<int8_t *>(out);
     int64_t end = first + count;
     while (first < end) {
@@ -973,8 +1012,91 @@ private:
     return absl::OkStatus();
   }
 
+  /// Rounds whole rows by the gram, some at a time, which are held.
+  absl::Status evaluateRows(int64_t first, int64_t count, int8_t *to) {
+    int64_t columns = shape.back();
+    while (count > 0) {
+      int64_t row = first / columns;
+      if (heldRow < 0 || row < heldRow ||
+          row >= heldRow + int64_t(held.size()) / columns) {
+        absl::Status status = roundRows(row);
+        if (!status.ok())
+          return status;
+      }
+      int64_t skip = first - heldRow * columns;
+      int64_t now = std::min(count, int64_t(held.size()) - skip);
+      to = std::copy_n(held.data() + skip, now, to);
+      first += now;
+      count -= now;
+    }
+    return absl::OkStatus();
+  }
+
+  /// Leaves \p row, and those that are rounded with it, in `held`.
+  absl::Status roundRows(int64_t row) {
+    int64_t columns = shape.back(), rows = shape[shape.size() - 2];
+    int64_t matrix = row / rows, within = row % rows;
+    int64_t firstRow = matrix * rows;
+    heldRow = -1;
+    if (gram->getCount() == columns * columns)
+      matrix = 0;
+    if (matrix != factorMatrix)
+      if (absl::Status status = factorize(matrix); !status.ok())
+        return status;
+    int64_t begin = within - within % ErrorFeedback::blockRows;
+    int64_t now = std::min(ErrorFeedback::blockRows, rows - begin);
+    begin += firstRow;
+    int64_t groups = columns / group;
+    std::vector<float> weights(static_cast<size_t>(now * columns));
+    std::vector<float> rowScales(static_cast<size_t>(now * groups));
+    for (int64_t at = 0; at < now * groups;) {
+      int64_t some =
+          std::min(std::max<int64_t>(getMaxGroups(), 1), now * groups - at);
+      if (absl::Status status = updateScales(begin * groups + at, some);
+          !status.ok())
+        return status;
+      std::copy_n(scales.data(), some, rowScales.data() + at);
+      if (group <= blockElements)
+        std::copy_n(numbers.data(), some * group, weights.data() + at * group);
+      at += some;
+    }
+    for (int64_t at = 0; group > blockElements && at < now * columns;
+         at += blockElements) {
+      int64_t some = std::min(blockElements, now * columns - at);
+      if (absl::Status status = read(begin * columns + at, some); !status.ok())
+        return status;
+      std::copy_n(numbers.data(), some, weights.data() + at);
+    }
+    held.resize(weights.size());
+    feedback->round(weights.data(), rowScales.data(), now, group, bits,
+                    held.data());
+    heldRow = begin;
+    return absl::OkStatus();
+  }
+
+  /// Leaves the factor of \p matrix of the gram in `feedback`.
+  absl::Status factorize(int64_t matrix) {
+    int64_t columns = shape.back(), size = columns * columns;
+    factorMatrix = -1;
+    feedback.reset();
+    std::vector<float> products(static_cast<size_t>(size));
+    absl::Status status = gram->evaluate(matrix * size, size, products.data());
+    if (!status.ok())
+      return status;
+    feedback =
+        std::make_unique<ErrorFeedback>(products.data(), columns, damping);
+    factorMatrix = matrix;
+    return absl::OkStatus();
+  }
+
   std::vector<uint16_t> rounded;
   int64_t knownGroup = -1; ///< The group of `scales[0]`.
+  RecipeNode *gram;        ///< Null: each element is rounded by itself.
+  double damping = 0;
+  std::unique_ptr<ErrorFeedback> feedback; ///< Of matrix `factorMatrix`.
+  int64_t factorMatrix = -1;
+  std::vector<int8_t> held; ///< Whole rows from `heldRow` on.
+  int64_t heldRow = -1;
 };
 
 class DequantizeGGUFNode : public RecipeNode {
@@ -1497,13 +1619,16 @@ private:
           return makeSelectNode(op, count, inputs[0], inputs[1]);
         })
         .Case([&](QuantizeOp op) -> Result {
-          return std::make_unique<QuantizeNode>(op, kind, inputs[0], name);
+          RecipeNode *moment = op.getMoment() ? inputs[1] : nullptr;
+          RecipeNode *gram = op.getGram() ? inputs.back() : nullptr;
+          return std::make_unique<QuantizeNode>(op, kind, inputs[0], moment,
+                                                gram, name);
         })
         .Case([&](QuantizeScalesOp op) -> Result {
           if (count > 0 && inputs[0]->getCount() == 0)
             return absl::InvalidArgumentError("a group has no elements");
-          return std::make_unique<QuantizeScalesNode>(op, count, inputs[0],
-                                                      name);
+          return std::make_unique<QuantizeScalesNode>(
+              op, count, inputs[0], op.getMoment() ? inputs[1] : nullptr, name);
         })
         .Case([&](PackOp op) -> Result {
           return std::make_unique<PackNode>(op, inputs[0]);

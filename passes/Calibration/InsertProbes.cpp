@@ -5,9 +5,11 @@
 #include "passes/Passes.h"
 
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "lib/Support/CheckedMath.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/MapVector.h"
 
 namespace hadal {
 #define GEN_PASS_DEF_INSERTPROBES
@@ -30,11 +32,13 @@ private:
   void probe(Operation *before, ProbeKind kind, StringRef name, Value input,
              Value experts, int64_t count);
   void probeFunction(func::FuncOp function);
+  void probeGrams(func::FuncOp function);
   void probeStates(func::FuncOp entry);
 
   SymbolTable *symbols = nullptr;
   DenseMap<Operation *, SmallVector<func::CallOp>> callsOf;
   SmallVector<Attribute> names;
+  int64_t gramBytes = 0;
 };
 
 } // namespace
@@ -123,6 +127,59 @@ void InsertProbes::probeFunction(func::FuncOp function) {
   }
 }
 
+/// True if \p op only leads to a router, whose weights are never rounded.
+static bool isOfRouter(LinearOp op) {
+  return llvm::any_of(op->getUsers(), llvm::IsaPred<RouterOp, HashRouterOp>);
+}
+
+/// Adds a probe of the products of columns for each input of weights.
+void InsertProbes::probeGrams(func::FuncOp function) {
+  struct Gram {
+    Operation *op = nullptr;
+    ProbeKind kind;
+    int64_t count, columns;
+    std::string names;
+  };
+  // By what is read, and by which experts.
+  llvm::MapVector<std::pair<Value, Value>, Gram> grams;
+  auto add = [&](Operation *op, ProbeKind kind, Value weight, Value input,
+                 Value experts) {
+    std::optional<std::string> name = nameOf(weight);
+    if (!name)
+      return;
+    ArrayRef<int64_t> shape =
+        cast<RankedTensorType>(weight.getType()).getShape();
+    Gram &gram = grams[{input, experts}];
+    if (!gram.op)
+      gram = {op, kind, experts ? shape.front() : 0, shape.back(), ""};
+    gram.names += " " + *name;
+  };
+  function.walk([&](Operation *op) {
+    if (auto linear = dyn_cast<LinearOp>(op); linear && !isOfRouter(linear)) {
+      add(op, ProbeKind::Gram, linear.getWeight(), linear.getInput(), nullptr);
+    } else if (auto head = dyn_cast<LMHeadOp>(op)) {
+      add(op, ProbeKind::Gram, head.getWeight(), head.getInput(), nullptr);
+    } else if (auto experts = dyn_cast<ExpertsOp>(op)) {
+      for (Value weight : {experts.getGate(), experts.getUp()})
+        add(op, ProbeKind::Gram, weight, experts.getInput(),
+            experts.getExperts());
+      add(op, ProbeKind::InnerGram, experts.getDown(), experts.getResult(),
+          experts.getExperts());
+    }
+  });
+  auto calls = int64_t(callsOf[function].size());
+  for (auto &[key, gram] : grams) {
+    probe(gram.op->getNextNode(), gram.kind, StringRef(gram.names).drop_front(),
+          key.first, key.second, gram.count);
+    std::optional<int64_t> bytes = checkedProduct(
+        {8, std::max<int64_t>(calls, 1), std::max<int64_t>(gram.count, 1),
+         gram.columns, gram.columns});
+    std::optional<int64_t> sum =
+        bytes ? checkedSum(gramBytes, *bytes) : std::nullopt;
+    gramBytes = sum.value_or(INT64_MAX);
+  }
+}
+
 /// Lets the entry tell what each layer reads, and what the last one makes.
 void InsertProbes::probeStates(func::FuncOp entry) {
   SmallVector<func::CallOp> layers;
@@ -161,6 +218,7 @@ void InsertProbes::runOnOperation() {
   symbols = &table;
   callsOf.clear();
   names.clear();
+  gramBytes = 0;
   module.walk([&](func::CallOp call) {
     if (auto callee = table.lookup<func::FuncOp>(call.getCallee()))
       callsOf[callee].push_back(call);
@@ -168,7 +226,16 @@ void InsertProbes::runOnOperation() {
   if (auto entry = table.lookup<func::FuncOp>(model.getEntry()))
     probeStates(entry);
   for (auto function : module.getOps<func::FuncOp>())
-    if (!function.isExternal())
+    if (!function.isExternal()) {
       probeFunction(function);
+      if (gram)
+        probeGrams(function);
+    }
+  if (gramBytes > maxGramBytes) {
+    emitError(module.getLoc())
+        << "the second moments of all inputs would take " << gramBytes
+        << " bytes, at most " << int64_t(maxGramBytes) << " are allowed";
+    return signalPassFailure();
+  }
   module->setAttr(probesAttrName, ArrayAttr::get(&getContext(), names));
 }

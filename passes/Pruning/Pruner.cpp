@@ -119,28 +119,74 @@ WeightOp Pruner::makeChannelImportance(WeightOp weight, int64_t group) {
   return importance;
 }
 
+/// Ends the recipe of \p weight, seen as of the shape \p view, in a choice of
+/// \p keep indices of \p axis, after which it has the shape \p shape.
+void Pruner::cut(WeightOp weight, ArrayRef<int64_t> view, size_t axis,
+                 ArrayRef<int64_t> shape, int64_t keep, int64_t groups,
+                 WeightOp importance) {
+  RankedTensorType type = weight.getWeightType();
+  SmallVector<int64_t> cut(view);
+  cut[axis] = keep;
+  Location loc = weight.getLoc();
+  auto yield = cast<YieldOp>(weight.getRecipe().front().getTerminator());
+  OpBuilder builder(yield);
+  Value value = yield.getValue();
+  if (type.getShape() != view)
+    value = ReshapeOp::create(builder, loc, type.clone(view), value);
+  value = SelectOp::create(builder, loc, type.clone(cut), value,
+                           inlineRecipe(builder, importance), int64_t(axis),
+                           keep, groups);
+  if (shape != ArrayRef(cut))
+    value = ReshapeOp::create(builder, loc, type.clone(shape), value);
+  yield.getValueMutable().assign(value);
+  weight.setType(type.clone(shape));
+}
+
+/// Cuts what is known of the inputs of \p weight as the weight is about to be
+/// cut: its last dimension, of input channels, or the first of a stack.
+void Pruner::cutStatistics(WeightOp weight, ArrayRef<int64_t> view, size_t axis,
+                           size_t dimension, int64_t keep, int64_t groups,
+                           WeightOp importance) {
+  size_t rank = weight.getWeightType().getShape().size();
+  bool isInput = dimension == rank - 1;
+  if (!isInput && (rank != 3 || dimension != 0))
+    return;
+  for (int dimensions : {1, 2}) {
+    WeightOp statistic =
+        findStatistic(weight, dimensions == 1 ? "moment" : "gram");
+    if (!statistic)
+      continue;
+    SmallVector<int64_t> shape(statistic.getWeightType().getShape());
+    bool isStack = int64_t(shape.size()) > dimensions;
+    if (!isInput && isStack) {
+      SmallVector<int64_t> stack(shape);
+      shape[0] = keep;
+      cut(statistic, stack, 0, shape, keep, groups, importance);
+    }
+    for (int i = 0; isInput && i < dimensions; ++i) {
+      // The dimensions before, those of channels, and those behind.
+      ArrayRef<int64_t> channels = view.drop_front(rank - 1);
+      SmallVector<int64_t> seen(shape);
+      size_t at = size_t(i) + (isStack ? 1 : 0);
+      seen.erase(seen.begin() + at);
+      seen.insert(seen.begin() + at, channels.begin(), channels.end());
+      shape[at] = shape[at] / view[axis] * keep;
+      cut(statistic, seen, at + axis - (rank - 1), shape, keep, groups,
+          importance);
+    }
+  }
+}
+
 void Pruner::select(PrunedWeight pruned, ArrayRef<int64_t> view, size_t axis,
                     size_t dimension, int64_t keep, int64_t groups,
                     ArrayRef<WeightOp> importance) {
   auto type = cast<RankedTensorType>(pruned.value.getType());
-  SmallVector<int64_t> cut(view), shape(type.getShape());
+  SmallVector<int64_t> shape(type.getShape());
   shape[dimension] = shape[dimension] / view[axis] * keep;
-  cut[axis] = keep;
   auto result = type.clone(shape);
   for (auto [i, weight] : llvm::enumerate(pruned.weights)) {
-    Location loc = weight.getLoc();
-    auto yield = cast<YieldOp>(weight.getRecipe().front().getTerminator());
-    OpBuilder builder(yield);
-    Value value = yield.getValue();
-    if (type.getShape() != view)
-      value = ReshapeOp::create(builder, loc, type.clone(view), value);
-    value = SelectOp::create(builder, loc, type.clone(cut), value,
-                             inlineRecipe(builder, importance[i]),
-                             int64_t(axis), keep, groups);
-    if (shape != cut)
-      value = ReshapeOp::create(builder, loc, result, value);
-    yield.getValueMutable().assign(value);
-    weight.setType(result);
+    cutStatistics(weight, view, axis, dimension, keep, groups, importance[i]);
+    cut(weight, view, axis, shape, keep, groups, importance[i]);
   }
   pruned.value.setType(result);
   if (auto argument = dyn_cast<BlockArgument>(pruned.value))

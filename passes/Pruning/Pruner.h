@@ -85,6 +85,12 @@ public:
 
 private:
   mlir::Value inlineRecipe(mlir::OpBuilder &builder, deepseek::WeightOp of);
+  void cutStatistics(deepseek::WeightOp weight, llvm::ArrayRef<int64_t> view,
+                     size_t axis, size_t dimension, int64_t keep,
+                     int64_t groups, deepseek::WeightOp importance);
+  void cut(deepseek::WeightOp weight, llvm::ArrayRef<int64_t> view, size_t axis,
+           llvm::ArrayRef<int64_t> shape, int64_t keep, int64_t groups,
+           deepseek::WeightOp importance);
 
   llvm::MapVector<mlir::Operation *, llvm::SmallVector<mlir::func::CallOp>>
       callsOf;

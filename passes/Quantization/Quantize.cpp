@@ -6,6 +6,7 @@
 #include "passes/Passes.h"
 
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "dialects/DeepSeek/IR/Rounding.h"
 #include "passes/Quantization/Scheme.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -27,6 +28,10 @@ using namespace hadal::deepseek;
 /// Groups that a row is cut into, and by which inputs are rounded. The largest
 /// is the most that the integers of one group add up exactly to f32.
 static constexpr int64_t groupSizes[] = {128, 64, 32};
+
+/// What is added to each second moment of an input, of their mean, as in the
+/// reference implementation of GPTQ.
+static constexpr double gramDamping = 0.01;
 
 //===----------------------------------------------------------------------===//
 // Classes of weights
@@ -201,7 +206,9 @@ private:
   void matchExperts();
   void remark(Family &family);
 
-  void quantizeRecipe(Family &family, size_t index);
+  LogicalResult quantizeRecipe(Family &family, size_t index);
+  FailureOr<WeightOp> findStatistic(WeightOp weight, StringRef name,
+                                    size_t dimensions);
   void addValues();
   void rewriteCalls();
   void rewriteReader(Operation *op);
@@ -213,6 +220,7 @@ private:
   }
 
   QuantizeScheme parsed;
+  RoundingMethod rounding = RoundingMethod::Nearest;
   SymbolTable *symbols = nullptr;
   /// Of weights, uses of them, and arguments, by their opaque pointers.
   llvm::EquivalenceClasses<void *> unions;
@@ -522,20 +530,64 @@ void Quantize::remark(Family &family) {
 // Rewriting
 //===----------------------------------------------------------------------===//
 
+/// Copies the recipe of \p of to where \p builder is; null if there is none.
+static Value inlineRecipe(OpBuilder &builder, WeightOp of) {
+  if (!of)
+    return nullptr;
+  IRMapping mapping;
+  Block &recipe = of.getRecipe().front();
+  for (Operation &op : recipe.without_terminator())
+    builder.clone(op, mapping);
+  return mapping.lookup(cast<YieldOp>(recipe.getTerminator()).getValue());
+}
+
+/// The statistic \p name of \p weight, of input channels in \p dimensions;
+/// null, after a remark, if there is none.
+FailureOr<WeightOp> Quantize::findStatistic(WeightOp weight, StringRef name,
+                                            size_t dimensions) {
+  auto found = symbols->lookup<WeightOp>(
+      ("statistics." + weight.getSymName() + "." + name).str());
+  if (!found) {
+    emitRemark(weight.getLoc())
+        << "rounds '" << weight.getSymName()
+        << "' without the second moments of its inputs (" << name
+        << "): there are none";
+    return found;
+  }
+  ArrayRef<int64_t> shape = weight.getWeightType().getShape();
+  SmallVector<int64_t> one(dimensions, shape.back()), each(one);
+  each.insert(each.begin(), shape.front());
+  ArrayRef<int64_t> got = found.getWeightType().getShape();
+  if (got == ArrayRef(one) || (shape.size() == 3 && got == ArrayRef(each)))
+    return found;
+  return emitError(weight.getLoc())
+         << "the statistics are of another model: those of '"
+         << weight.getSymName() << "', " << weight.getWeightType() << ", are "
+         << found.getWeightType();
+}
+
 /// Ends the recipe of one weight of \p family in rounding, and declares the
 /// weight of its scales.
-void Quantize::quantizeRecipe(Family &family, size_t index) {
+LogicalResult Quantize::quantizeRecipe(Family &family, size_t index) {
   WeightOp weight = family.weights[index];
   Location loc = weight.getLoc();
+  FailureOr<WeightOp> moment = WeightOp(), gram = WeightOp();
+  if (rounding != RoundingMethod::Nearest && family.group > maxWeightedGroup)
+    emitRemark(loc) << "rounds '" << weight.getSymName()
+                    << "' to nearest: groups of " << family.group
+                    << " have too many weights to judge";
+  else if (rounding != RoundingMethod::Nearest)
+    moment = findStatistic(weight, "moment", 1);
+  if (rounding == RoundingMethod::ErrorFeedback)
+    gram = findStatistic(weight, "gram", 2);
+  if (failed(moment) || failed(gram))
+    return failure();
+  if (*moment || *gram)
+    ++numCalibrated;
   auto yield = cast<YieldOp>(weight.getRecipe().front().back());
   OpBuilder builder(yield);
   if (!family.blockScales.empty()) {
-    IRMapping mapping;
-    Block &recipe = family.blockScales[index].getRecipe().front();
-    for (Operation &op : recipe.without_terminator())
-      builder.clone(op, mapping);
-    Value scales =
-        mapping.lookup(cast<YieldOp>(recipe.getTerminator()).getValue());
+    Value scales = inlineRecipe(builder, family.blockScales[index]);
     Type type = RankedTensorType::get(weight.getWeightType().getShape(),
                                       builder.getF32Type());
     yield.getValueMutable().assign(
@@ -552,17 +604,22 @@ void Quantize::quantizeRecipe(Family &family, size_t index) {
   weight.getRecipe().cloneInto(&scales.getRecipe(), mapping);
   auto scalesYield = cast<YieldOp>(scales.getRecipe().front().back());
   builder.setInsertionPoint(scalesYield);
+  Value factors = inlineRecipe(builder, *moment);
   scalesYield.getValueMutable().assign(QuantizeScalesOp::create(
-      builder, loc, type, scalesYield.getValue(), family.wanted.bits));
+      builder, loc, type, scalesYield.getValue(), factors, family.wanted.bits));
   symbols->insert(scales, std::next(weight->getIterator()));
   scalesOfWeight[weight] = scales;
 
   type = family.getQuantizedType();
   builder.setInsertionPoint(yield);
-  yield.getValueMutable().assign(
-      QuantizeOp::create(builder, loc, type, yield.getValue(), family.group));
+  factors = inlineRecipe(builder, *moment);
+  Value products = inlineRecipe(builder, *gram);
+  yield.getValueMutable().assign(QuantizeOp::create(
+      builder, loc, type, yield.getValue(), factors, products, family.group,
+      products ? builder.getF64FloatAttr(gramDamping) : FloatAttr()));
   weight.setType(type);
   ++numQuantized;
+  return success();
 }
 
 /// Gives every use and every argument the new type, and one more beside it for
@@ -710,6 +767,13 @@ void Quantize::runOnOperation() {
     return signalPassFailure();
   }
   parsed = *given;
+  std::optional<RoundingMethod> givenMethod =
+      parseRoundingMethod(method, error);
+  if (!givenMethod) {
+    emitError(getOperation().getLoc()) << error;
+    return signalPassFailure();
+  }
+  rounding = *givenMethod;
   SymbolTable table(getOperation());
   symbols = &table;
   unions = {};
@@ -734,7 +798,8 @@ void Quantize::runOnOperation() {
     if (!family.group)
       continue;
     for (size_t i = 0; i < family.weights.size(); ++i)
-      quantizeRecipe(family, i);
+      if (failed(quantizeRecipe(family, i)))
+        return signalPassFailure();
     for (OpOperand *reader : family.readers)
       readers.insert(reader->getOwner());
   }

@@ -51,6 +51,20 @@ static std::optional<QuantizeScheme> parsePreset(StringRef name) {
   return scheme;
 }
 
+std::optional<RoundingMethod> hadal::parseRoundingMethod(StringRef text,
+                                                         std::string &error) {
+  auto method = llvm::StringSwitch<std::optional<RoundingMethod>>(text)
+                    .Case("rtn", RoundingMethod::Nearest)
+                    .Case("imatrix", RoundingMethod::Importance)
+                    .Case("gptq", RoundingMethod::ErrorFeedback)
+                    .Default(std::nullopt);
+  if (!method)
+    error = llvm::formatv("expects a method of rtn, imatrix or gptq, but got "
+                          "'{0}'",
+                          text);
+  return method;
+}
+
 std::optional<QuantizeScheme> hadal::parseQuantizeScheme(StringRef text,
                                                          std::string &error) {
   QuantizeScheme scheme;

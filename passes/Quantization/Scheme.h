@@ -37,6 +37,14 @@ struct QuantizeScheme {
   QuantizedType operator[](WeightClass of) const { return types[size_t(of)]; }
 };
 
+/// How weights are rounded; see Passes.td.
+enum class RoundingMethod { Nearest, Importance, ErrorFeedback };
+
+/// Reads "rtn", "imatrix" or "gptq". On an error returns nothing and says in
+/// \p error what is wrong.
+std::optional<RoundingMethod> parseRoundingMethod(llvm::StringRef text,
+                                                  std::string &error);
+
 /// Reads a scheme: items with commas between them, of which a later one wins
 /// over those before it. An item is a preset, which sets every class, or
 /// `CLASS=TYPE`; see Passes.td for both. A class that nothing sets stays as it

@@ -4,7 +4,7 @@
 # Interrupts hadalc while it packs weights, and looks for what it left behind.
 """Sends signals to hadalc at several moments of a compilation.
 
-    check_interrupt.py --hadalc build/bin/hadalc --folder build/test/e2e/interrupt
+    check_interrupt.py --hadalc build/bin/hadalc --folder build/test/e2e/interrupt --model models/abyss-tiny
 
 Exit status 77: the disk has too little room.
 """
@@ -37,14 +37,14 @@ def largest_file(folder):
     return max(sizes, default=0)
 
 
-def interrupt(work, args, signals, flags, is_due, to_group=False):
+def interrupt(work, args, signals, flags, is_due, to_group=False, model="model"):
     """Starts hadalc, sends signals once is_due(seconds, largest output, temporary files), and checks how it ends."""
     out, scratch = work / "out", work / "tmp"
     for folder in (out, scratch):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
     (out / "model").write_bytes(OLD)
-    process = subprocess.Popen([args.hadalc, work / "model", "-o", out / "model", "--context=128", *flags],
+    process = subprocess.Popen([args.hadalc, work / model, "-o", out / "model", "--context=128", *flags],
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                env={**os.environ, "TMPDIR": str(scratch)}, start_new_session=True)
     start = time.monotonic()
@@ -81,6 +81,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--hadalc", required=True, type=harness.existing_file)
     parser.add_argument("--folder", required=True, type=Path, help="folder on a disk with 3 GB of room")
+    parser.add_argument("--model", required=True, type=Path, help="one with a tokenizer, to calibrate")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="interrupt-", dir=args.folder) as work:
@@ -119,6 +120,11 @@ def main():
         for delay in (0, 0.02, 0.05):
             checks.append(check(f"SIGINT to all, {delay} s after the object", [signal.SIGINT], after(delay, bool), to_group=True))
             checks.append(check(f"SIGTERM, {delay} s after the object", [signal.SIGTERM], after(delay, bool)))
+        # While the model runs over a text, for minutes.
+        (work / "text").write_text("Once upon a time there was a little fox who loved plums. " * 200000)
+        calibrated = f"--quantize=int8,calibration={work / 'text'}"
+        for number in (signal.SIGINT, signal.SIGTERM):
+            checks.append(check(f"{number.name} in calibration", [number], after(3, bool), calibrated, model=args.model.resolve()))
         return harness.run_checks(checks)
 
 

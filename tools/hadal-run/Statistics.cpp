@@ -23,7 +23,9 @@ namespace {
 struct Sums {
   int64_t kind = 0;
   int64_t columns = 0;
-  std::vector<double> values; ///< [columns], or [experts, columns].
+  bool isGram = false;
+  std::vector<double> values; ///< [columns], or [experts, columns]; of grams
+                              ///< [.., columns, columns].
   std::vector<double> counts; ///< [1], or [experts].
 };
 
@@ -48,6 +50,109 @@ static void addSquares(const float *row, int64_t columns, double *sums) {
   for (int64_t i = 0; i < columns; ++i)
     sums[i] += double(row[i]) * double(row[i]);
 }
+
+//===----------------------------------------------------------------------===//
+// Products of columns
+//===----------------------------------------------------------------------===//
+
+/// Columns that a tile of products has; rows of the tile.
+static constexpr int64_t tileColumns = 16;
+static constexpr int64_t tileRows = 4;
+
+// The product of two floats is exact in f64, so that fused operations, where
+// there are some, give the same sums.
+
+/// sums[i][j] += row[i] * row[j] for all rows, and j from the tile of i on.
+[[gnu::always_inline]] static inline void
+addProductsBody(const std::vector<const float *> &rows, int64_t columns,
+                double *sums) {
+  int64_t whole = columns - columns % tileColumns;
+  for (int64_t i = 0; i < whole; i += tileRows)
+    for (int64_t j = i - i % tileColumns; j < whole; j += tileColumns) {
+      double tile[tileRows][tileColumns];
+      for (int64_t r = 0; r < tileRows; ++r)
+        for (int64_t c = 0; c < tileColumns; ++c)
+          tile[r][c] = sums[(i + r) * columns + j + c];
+      for (const float *row : rows) {
+        double right[tileColumns];
+        for (int64_t c = 0; c < tileColumns; ++c)
+          right[c] = double(row[j + c]);
+        for (int64_t r = 0; r < tileRows; ++r)
+          for (int64_t c = 0; c < tileColumns; ++c)
+            tile[r][c] += double(row[i + r]) * right[c];
+      }
+      for (int64_t r = 0; r < tileRows; ++r)
+        for (int64_t c = 0; c < tileColumns; ++c)
+          sums[(i + r) * columns + j + c] = tile[r][c];
+    }
+  for (const float *row : rows)
+    for (int64_t j = whole; j < columns; ++j)
+      for (int64_t i = 0; i <= j; ++i)
+        sums[i * columns + j] += double(row[i]) * double(row[j]);
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) static void
+addProductsAvx512(const std::vector<const float *> &rows, int64_t columns,
+                  double *sums) {
+  addProductsBody(rows, columns, sums);
+}
+
+__attribute__((target("avx2,fma"))) static void
+addProductsAvx2(const std::vector<const float *> &rows, int64_t columns,
+                double *sums) {
+  addProductsBody(rows, columns, sums);
+}
+#endif
+
+/// Adds the products of each two columns of \p rows to \p sums, of which the
+/// part above the diagonal counts.
+static void addProducts(const std::vector<const float *> &rows, int64_t columns,
+                        double *sums) {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512f"))
+    return addProductsAvx512(rows, columns, sums);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    return addProductsAvx2(rows, columns, sums);
+#endif
+  addProductsBody(rows, columns, sums);
+}
+
+/// Adds the rows of \p probe, to those of the experts that they chose.
+static void addGram(const hadal_rt_probe_t &probe) {
+  Sums &sums = seen->sums[{probe.id, probe.layer}];
+  int64_t experts = probe.experts ? probe.expert_count : 1;
+  int64_t size = probe.columns * probe.columns;
+  sums.kind = probe.kind;
+  sums.columns = probe.columns;
+  sums.isGram = true;
+  sums.values.resize(size_t(experts * size));
+  sums.counts.resize(size_t(experts));
+  std::vector<std::vector<const float *>> rows(static_cast<size_t>(experts));
+  for (int64_t row = 0; row < probe.rows; ++row) {
+    if (!probe.experts) {
+      rows[0].push_back(probe.data + row * probe.stride);
+      continue;
+    }
+    for (int64_t slot = 0; slot < probe.top_k; ++slot) {
+      int64_t expert = probe.experts[row * probe.experts_stride + slot];
+      if (expert < 0 || expert >= experts)
+        continue;
+      bool isInner = probe.kind == HADAL_RT_PROBE_INNER_GRAM;
+      rows[size_t(expert)].push_back(
+          probe.data +
+          (isInner ? row * probe.top_k + slot : row) * probe.stride);
+    }
+  }
+  for (int64_t i = 0; i < experts; ++i) {
+    sums.counts[size_t(i)] += double(rows[size_t(i)].size());
+    addProducts(rows[size_t(i)], probe.columns, sums.values.data() + i * size);
+  }
+}
+
+//===----------------------------------------------------------------------===//
+// Layers
+//===----------------------------------------------------------------------===//
 
 /// Adds 1 - cos of what a layer reads and what it makes.
 static void addState(const hadal_rt_probe_t &probe) {
@@ -86,6 +191,9 @@ extern "C" void hadal_rt_probe(const hadal_rt_probe_t *words) {
   const hadal_rt_probe_t &probe = *words;
   if (probe.kind == HADAL_RT_PROBE_STATE)
     return addState(probe);
+  if (probe.kind == HADAL_RT_PROBE_GRAM ||
+      probe.kind == HADAL_RT_PROBE_INNER_GRAM)
+    return addGram(probe);
   Sums &sums = seen->sums[{probe.id, probe.layer}];
   int64_t experts = probe.experts ? probe.expert_count : 1;
   int64_t columns = probe.kind == HADAL_RT_PROBE_MASS ? 1 : probe.columns;
@@ -134,11 +242,18 @@ ExitCode run::writeStatistics(const std::string &path) {
     std::string name =
         std::to_string(key.first) + "." + std::to_string(key.second);
     size_t experts = sums.counts.size(), columns = size_t(sums.columns);
+    size_t size = sums.isGram ? columns * columns : columns;
     std::vector<float> values(sums.values.size());
     for (size_t i = 0; i < values.size(); ++i) {
       // A mass is a sum over the text, all else a mean of what was seen.
-      double count = sums.counts[i / columns];
-      double value = sums.values[i];
+      double count = sums.counts[i / size];
+      size_t at = i;
+      if (sums.isGram) {
+        // The part below the diagonal is that above it.
+        size_t row = i % size / columns, column = i % columns;
+        at += row > column ? (column - row) * columns + row - column : 0;
+      }
+      double value = sums.values[at];
       if (sums.kind != HADAL_RT_PROBE_MASS)
         value = count > 0 ? value / count : 0;
       values[i] = float(value);
@@ -148,9 +263,11 @@ ExitCode run::writeStatistics(const std::string &path) {
                            "this text");
     }
     std::string shape = std::to_string(columns);
+    if (sums.isGram)
+      shape += "," + shape;
     if (experts > 1)
-      shape = columns > 1 ? std::to_string(experts) + "," + shape
-                          : std::to_string(experts);
+      shape = size > 1 ? std::to_string(experts) + "," + shape
+                       : std::to_string(experts);
     add(name, shape, values);
     add(name + ".count", std::to_string(experts),
         std::vector<float>(sums.counts.begin(), sums.counts.end()));

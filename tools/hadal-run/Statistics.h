@@ -15,8 +15,8 @@ namespace hadal::run {
 void startStatistics();
 
 /// Writes what was seen since startStatistics() to \p path, a file of
-/// safetensors: for probe P in layer L "P.L", f32, and, where there are
-/// experts, "P.L.count", f32, how many rows each had. Sums are in f64, in the
+/// safetensors: for probe P in layer L "P.L", f32, and "P.L.count", f32, how
+/// many rows it, or each expert, had. Sums are in f64, in the
 /// order of rows.
 ExitCode writeStatistics(const std::string &path);
 

@@ -41,8 +41,10 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
                         or several, with commas: lossy (nothing)
   --calibration=FILE    a text, or its statistics, .safetensors, to judge by
   --save-statistics=FILE  keep those of the text (they are not)
-  --quantize=SCHEME     store weights as integers: int8, int4-g32, mixed, or
-                        experts=int4-g32,attention=int8-g128,... (as they are)
+  --quantize=SCHEME[,calibration=FILE][,method=rtn|imatrix|gptq]
+                        store weights as integers: int8, int4-g32, mixed, or
+                        experts=int4-g32,attention=int8-g128,... (as they are),
+                        rounded to nearest (rtn) or by a calibration (imatrix)
   --lora=DIR            add a LoRA adapter, as PEFT saves it, to the weights
   --activations=int8|f32  inputs of integer weights (int8: rounded, lossy)
   --window=N[,sink=K]   a token sees the last N, and the first K (as the model
@@ -294,16 +296,33 @@ static std::optional<Activations> parseActivations(llvm::StringRef name) {
       .Default(std::nullopt);
 }
 
-/// Reads SCHEME[,calibration=FILE]; returns an exit code, after an error, or
-/// Done.
-static int parseQuantize(const Flag &flag, std::string &scheme) {
-  for (llvm::StringRef item : llvm::split(flag.value, ','))
-    if (item.starts_with("calibration="))
-      return fail(BadInput, "--quantize: 'calibration=' is not supported yet; "
-                            "weights are rounded to nearest without it");
-  if (absl::Status status = checkQuantizeScheme(flag.value); !status.ok())
+/// Reads SCHEME[,calibration=FILE][,method=NAME]; returns an exit code, after
+/// an error, or Done.
+static int parseQuantize(const Flag &flag, CompileOptions &options) {
+  llvm::SmallVector<llvm::StringRef> scheme;
+  for (llvm::StringRef item : llvm::split(flag.value, ',')) {
+    bool isCalibration = item.consume_front("calibration=");
+    bool isMethod = !isCalibration && item.consume_front("method=");
+    std::string &value = isMethod ? options.rounding : options.calibration;
+    if (!isCalibration && !isMethod)
+      scheme.push_back(item);
+    else if (item.empty() || (!value.empty() && value != item))
+      return failUsage(
+          llvm::formatv("--quantize: expects one {0}, but got '{1}' and '{2}'",
+                        isMethod ? "method" : "calibration", value, item));
+    else
+      value = item.str();
+  }
+  options.quantize = llvm::join(scheme, ",");
+  absl::Status status = checkQuantizeScheme(options.quantize);
+  if (status.ok())
+    status = checkRounding(options.rounding);
+  if (!status.ok())
     return failUsage("--quantize " + std::string(status.message()));
-  scheme = flag.value;
+  if (options.calibration.empty() && !options.rounding.empty() &&
+      options.rounding != "rtn")
+    return failUsage("--quantize: method=" + options.rounding +
+                     " needs calibration=FILE");
   return Done;
 }
 
@@ -381,7 +400,7 @@ static int makeOptions(const char *argv0, const Flags &flags,
   options.calibration = flags.calibration.value;
   options.saveStatistics = flags.saveStatistics.value;
   if (flags.quantize.isGiven)
-    if (int code = parseQuantize(flags.quantize, options.quantize))
+    if (int code = parseQuantize(flags.quantize, options))
       return code;
   if (flags.window.isGiven && !parseWindow(flags.window, options.window))
     return refuse(flags.window, "N or N,sink=K, two numbers");

@@ -917,7 +917,8 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
 LogicalResult FunctionConverter::convert(ProbeOp op) {
   Value data = at(op.getInput()), experts;
   int64_t columns = columnsOf(op.getInput()), topK = 0;
-  if (op.getKind() == ProbeKind::InnerMoment) {
+  if (op.getKind() == ProbeKind::InnerMoment ||
+      op.getKind() == ProbeKind::InnerGram) {
     auto maker = op.getInput().getDefiningOp<ExpertsOp>();
     data = insideExperts.lookup(op.getInput());
     columns = columnsOf(maker.getDown());

@@ -6,6 +6,7 @@
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 
 #include "dialects/DeepSeek/IR/GGUFBlocks.h"
+#include "dialects/DeepSeek/IR/Rounding.h"
 #include "dialects/DeepSeek/IR/VerifyShapes.h"
 #include "lib/Support/CheckedMath.h"
 
@@ -439,6 +440,22 @@ LogicalResult SelectOp::verify() {
   return expectShape(*this, "a result", getResult(), shape); // C2
 }
 
+/// Checks that \p statistic, of `k` input channels in \p dimensions of its own,
+/// is one of \p input, [.., n, k], or of each matrix of a stack.
+static LogicalResult checkStatistic(Operation *op, StringRef what,
+                                    Value statistic, Value input,
+                                    size_t dimensions) {
+  ArrayRef<int64_t> matrix = shapeOf(input);
+  SmallVector<int64_t> one(dimensions, matrix.back()), each(one);
+  each.insert(each.begin(), matrix.front());
+  if (shapeOf(statistic) == ArrayRef(one) ||
+      (matrix.size() == 3 && shapeOf(statistic) == ArrayRef(each)))
+    return success();
+  return op->emitOpError("expects a ")
+         << what << " of " << matrix.back() << " channels, but got "
+         << statistic.getType();
+}
+
 LogicalResult QuantizeOp::verify() {
   int64_t columns = columnsOf(getInput()), group = getGroup();
   if (failed(expectShape(*this, "a result", getResult(),
@@ -447,6 +464,22 @@ LogicalResult QuantizeOp::verify() {
   if (group <= 0 || group % 32 != 0 || columns % group != 0) // C2
     return emitOpError("expects a group that is a multiple of 32 and divides ")
            << columns << " columns, but got " << group;
+  if (getMoment() &&
+      failed(checkStatistic(*this, "moment", getMoment(), getInput(), 1))) // C3
+    return failure();
+  if (getMoment() && group > maxWeightedGroup) // C3
+    return emitOpError("expects a group of at most ")
+           << maxWeightedGroup << " with a moment, but got " << group;
+  if (getGram() &&
+      failed(checkStatistic(*this, "gram", getGram(), getInput(), 2))) // C4
+    return failure();
+  if (bool(getGram()) != bool(getDampingAttr())) // C4
+    return emitOpError("expects a damping with a gram, and none without");
+  if (getDamping() &&
+      (!getDamping()->isFinite() || getDamping()->isNegative() ||
+       getDamping()->isZero())) // C4
+    return emitOpError("expects a damping above 0, but got ")
+           << getDampingAttr();
   return success();
 }
 
@@ -461,6 +494,13 @@ LogicalResult QuantizeScalesOp::verify() {
   if (groups <= 0 || columns % groups != 0 || columns / groups % 32 != 0) // C2
     return emitOpError("expects groups of a multiple of 32 that divide ")
            << columns << " columns, but got " << getResult().getType();
+  if (getMoment() &&
+      failed(checkStatistic(*this, "moment", getMoment(), getInput(), 1))) // C3
+    return failure();
+  if (getMoment() && columns / groups > maxWeightedGroup) // C3
+    return emitOpError("expects a group of at most ")
+           << maxWeightedGroup << " with a moment, but got "
+           << columns / groups;
   return success();
 }
 
@@ -822,12 +862,13 @@ LogicalResult HashRouterOp::verify() {
 }
 
 LogicalResult ProbeOp::verify() {
-  bool needsExperts =
-      getKind() == ProbeKind::InnerMoment || getKind() == ProbeKind::Mass;
-  bool mayHave = needsExperts || getKind() == ProbeKind::Moment;
-  if (getExperts() ? !mayHave : needsExperts) // C1
-    return emitOpError("expects experts with inner_moment and mass and none "
-                       "with state, but got ")
+  bool isInner =
+      getKind() == ProbeKind::InnerMoment || getKind() == ProbeKind::InnerGram;
+  bool needsExperts = isInner || getKind() == ProbeKind::Mass;
+  bool isState = getKind() == ProbeKind::State;
+  if (getExperts() ? isState : needsExperts) // C1
+    return emitOpError("expects experts with inner_moment, inner_gram and mass "
+                       "and none with state, but got ")
            << (getExperts() ? "some" : "none") << " with "
            << stringifyProbeKind(getKind());
   if (bool(getExperts()) != (int64_t(getCount()) > 0)) // C1
@@ -837,8 +878,7 @@ LogicalResult ProbeOp::verify() {
       columnsOf(getInput()) != columnsOf(getExperts())) // C1
     return emitOpError("expects a weight for each expert chosen, but got ")
            << getInput().getType() << " and " << getExperts().getType();
-  if (getKind() == ProbeKind::InnerMoment &&
-      !getInput().getDefiningOp<ExpertsOp>()) // C2
+  if (isInner && !getInput().getDefiningOp<ExpertsOp>()) // C2
     return emitOpError("expects the result of deepseek.experts");
   return success();
 }

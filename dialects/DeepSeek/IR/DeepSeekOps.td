@@ -409,20 +409,42 @@ def DeepSeek_SelectOp : DeepSeek_RecipeOp<"select"> {
   let hasVerifier = 1;
 }
 
-def DeepSeek_QuantizeOp : DeepSeek_RecipeOp<"quantize"> {
+def DeepSeek_QuantizeOp : DeepSeek_RecipeOp<"quantize", [
+    AttrSizedOperandSegments]> {
   let summary = "Rounds each group of a row to integers of one scale";
   let description = [{
     Groups are `group` consecutive elements of the last dimension. With s the
-    group's scale (see `deepseek.quantize_scales`), element w becomes
-    round-to-nearest-even(w / s), clamped to [-127, 127] for i8 and [-8, 7] for
-    i4; all of a group whose scale is 0 become 0.
+    group's scale (see `deepseek.quantize_scales`, of the same `moment`),
+    element w becomes round-to-nearest-even(w / s), clamped to [-127, 127] for
+    i8 and [-8, 7] for i4; all of a group whose scale is 0 become 0.
+
+    With `gram`, the mean of x^T x over the rows x that the weight is multiplied
+    with, errors of a row make up for one another: columns are rounded one
+    after the other, and what is rounded is not w_j but w_j + a_j, where a_j
+    makes the mean square error of the product smallest, given the errors e_i =
+    w_i - s q_i of the columns before it. With H = R R^T, R triangular in that
+    order, a_j = sum_i e_i R_ij / R_jj. H is the gram with `damping` times the
+    mean of its diagonal added to that, or the unit matrix where the diagonal is
+    zero: an expert that no token chose. The column of the largest diagonal
+    element is the first. In f64. Frantar et al. 2023, arXiv:2210.17323,
+    algorithm 1, in the form of Chee et al. 2023, arXiv:2307.13304, eq. 2, with
+    the order of columns and scales of their groups fixed before.
     - (C1) the result has the input's shape, in i8 or i4.
     - (C2) the last dimension is a multiple of `group`, and `group` of 32.
+    - (C3) `moment` is `[k]` or, for an input `[e, n, k]`, `[e, k]`; `group` is
+      at most 32768 then.
+    - (C4) `gram` is `[k, k]` or, for an input `[e, n, k]`, `[e, k, k]`, and
+      given iff `damping` is, which is positive and finite.
   }];
-  let arguments = (ins QuantizableTensor:$input, I64Attr:$group);
+  let arguments = (ins QuantizableTensor:$input,
+                       Optional<RankedTensorOf<[F32]>>:$moment,
+                       Optional<RankedTensorOf<[F32]>>:$gram, I64Attr:$group,
+                       OptionalAttr<F64Attr>:$damping);
   let results = (outs RankedTensorOf<[I8, I<4>]>:$result);
   let assemblyFormat = [{
-    $input `group` $group attr-dict `:` type($input) `->` type($result)
+    $input (`moment` $moment^ `:` type($moment))?
+    (`gram` $gram^ `:` type($gram))? `group` $group (`damping` $damping^)?
+    attr-dict `:` type($input) `->` type($result)
   }];
   let hasVerifier = 1;
 }
@@ -433,14 +455,23 @@ def DeepSeek_QuantizeScalesOp : DeepSeek_RecipeOp<"quantize_scales"> {
     For 8 bits a group's scale is max |w| / 127; for 4 bits it is w / -8 for
     the w of largest magnitude (the first of equal ones), so that it becomes
     the one integer that has no opposite. Rounded to f16, to nearest even.
+
+    With `moment`, the mean square of each input channel over a text, it is the
+    one of several s for which the error sum_j moment_j (w_j - s q_j)^2 is
+    smallest, q_j being w_j / s rounded and clamped: the above, and, from each
+    of some fixed scales around it, of both signs for 4 bits, the s that is best
+    for its q. Where all moments of a group are zero, they count as ones.
     - (C1) `bits` is 8 or 4.
     - (C2) the result is `[.., n, k / group]` for an input `[.., n, k]`, and the
       group that follows is a multiple of 32.
+    - (C3) `moment` as for `deepseek.quantize`.
   }];
-  let arguments = (ins QuantizableTensor:$input, I64Attr:$bits);
+  let arguments = (ins QuantizableTensor:$input,
+                       Optional<RankedTensorOf<[F32]>>:$moment, I64Attr:$bits);
   let results = (outs RankedTensorOf<[F16]>:$result);
   let assemblyFormat = [{
-    $input `bits` $bits attr-dict `:` type($input) `->` type($result)
+    $input (`moment` $moment^ `:` type($moment))? `bits` $bits attr-dict `:`
+    type($input) `->` type($result)
   }];
   let hasVerifier = 1;
 }
@@ -557,7 +588,9 @@ def DeepSeek_ProbeKind : DeepSeek_Enum<"ProbeKind",
   I32EnumAttrCase<"Moment", 0, "moment">,
   I32EnumAttrCase<"InnerMoment", 1, "inner_moment">,
   I32EnumAttrCase<"Mass", 2, "mass">,
-  I32EnumAttrCase<"State", 3, "state">]>;
+  I32EnumAttrCase<"State", 3, "state">,
+  I32EnumAttrCase<"Gram", 4, "gram">,
+  I32EnumAttrCase<"InnerGram", 5, "inner_gram">]>;
 
 def DeepSeek_ProbeOp : DeepSeek_Op<"probe"> {
   let summary = "Shows activations to who gathers statistics";
@@ -570,11 +603,15 @@ def DeepSeek_ProbeOp : DeepSeek_Op<"probe"> {
       `input`, between gate and up and down.
     - `mass`: the weights, `input`, with which each expert is chosen.
     - `state`: what a layer reads, to compare it with what the next one does.
+    - `gram`, `inner_gram`: as `moment` and `inner_moment`, but products of each
+      two columns are summed up.
 
-    - (C1) `experts`, `[tokens, top_k]`, is given with `inner_moment` and
-      `mass`, not with `state`; `count`, the number of experts, is positive with
-      it and 0 without. The `input` of `mass` is `[tokens, top_k]`.
-    - (C2) the `input` of `inner_moment` is the result of `deepseek.experts`.
+    - (C1) `experts`, `[tokens, top_k]`, is given with `inner_moment`,
+      `inner_gram` and `mass`, not with `state`; `count`, the number of experts,
+      is positive with it and 0 without. The `input` of `mass` is
+      `[tokens, top_k]`.
+    - (C2) the `input` of `inner_moment` and `inner_gram` is the result of
+      `deepseek.experts`.
   }];
   let arguments = (ins
       EnumAttr<DeepSeek_Dialect, DeepSeek_ProbeKind, "probe_kind">:$kind,

@@ -7,6 +7,7 @@
 #include "dialects/DeepSeek/IR/GGUFBlocks.h"
 #include "dialects/DeepSeek/IR/Importance.h"
 #include "dialects/DeepSeek/IR/RotaryTable.h"
+#include "dialects/DeepSeek/IR/Rounding.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "mlir/IR/TypeUtilities.h"
@@ -374,48 +375,98 @@ static FloatType f16Of(Operation *op) {
 }
 
 /// The scale of \p group numbers, rounded to f16, for integers of \p bits.
-static double scaleOf(const double *values, int64_t group, uint64_t bits,
-                      FloatType f16) {
+/// \p moments, of their channels, may be null.
+static double scaleOf(const double *values, const double *moments,
+                      int64_t group, uint64_t bits, FloatType f16) {
   double largest = 0;
   for (int64_t i = 0; i < group; ++i)
     if (std::abs(values[i]) > std::abs(largest))
       largest = values[i];
   float scale =
       bits == 8 ? float(std::abs(largest)) / 127 : float(largest) / -8;
+  if (moments) {
+    std::vector<float> numbers(values, values + group);
+    std::vector<float> factors(moments, moments + group);
+    scale =
+        findScale(numbers.data(), factors.data(), group, unsigned(bits), scale);
+  }
   return roundTo(double(scale), f16);
 }
 
-static FailureOr<Tensor> quantizeScales(QuantizeScalesOp op,
-                                        const Tensor &input) {
-  Tensor result(shapeOf(op.getResult()));
-  int64_t group = input.columns() / result.columns();
-  for (auto [i, scale] : llvm::enumerate(result.values)) {
-    scale = scaleOf(input.values.data() + int64_t(i) * group, group,
-                    op.getBits(), f16Of(op));
+/// The scales of the groups of \p input. \p moment may be null.
+static FailureOr<std::vector<double>> findScales(Operation *op,
+                                                 const Tensor &input,
+                                                 const Tensor *moment,
+                                                 int64_t group, uint64_t bits) {
+  std::vector<double> scales(input.values.size() / size_t(group));
+  int64_t columns = input.columns();
+  int64_t matrix = columns * input.shape[size_t(input.rank() - 2)];
+  for (auto [i, scale] : llvm::enumerate(scales)) {
+    int64_t first = int64_t(i) * group;
+    const double *moments = nullptr;
+    if (moment)
+      moments = moment->row(moment->rank() == 1 ? 0 : first / matrix) +
+                first % columns;
+    scale =
+        scaleOf(input.values.data() + first, moments, group, bits, f16Of(op));
     if (!std::isfinite(scale))
-      return op.emitOpError("expects scales that fit f16, but got ")
+      return op->emitOpError("expects scales that fit f16, but got ")
              << scale << " for group " << i;
   }
+  return scales;
+}
+
+static FailureOr<Tensor>
+quantizeScales(QuantizeScalesOp op, const Tensor &input, const Tensor *moment) {
+  Tensor result(shapeOf(op.getResult()));
+  FailureOr<std::vector<double>> scales = findScales(
+      op, input, moment, input.columns() / result.columns(), op.getBits());
+  if (failed(scales))
+    return failure();
+  result.values = std::move(*scales);
   return result;
 }
 
-static FailureOr<Tensor> quantize(QuantizeOp op, Tensor input) {
+/// Rounds \p input, by \p scales, so that errors make up for one another.
+static Tensor feedBackErrors(QuantizeOp op, Tensor input, const Tensor &gram,
+                             const std::vector<double> &scales, unsigned bits) {
+  int64_t columns = input.columns();
+  int64_t rows = input.shape[size_t(input.rank() - 2)];
+  std::vector<float> numbers(input.values.begin(), input.values.end());
+  std::vector<float> products(gram.values.begin(), gram.values.end());
+  std::vector<float> factors(scales.begin(), scales.end());
+  std::vector<int8_t> integers(numbers.size());
+  auto group = int64_t(op.getGroup());
+  for (int64_t first = 0; first < int64_t(numbers.size());
+       first += rows * columns) {
+    int64_t of = gram.rank() == 2 ? 0 : first / (rows * columns);
+    ErrorFeedback feedback(products.data() + of * columns * columns, columns,
+                           op.getDamping()->convertToDouble());
+    feedback.round(numbers.data() + first, factors.data() + first / group, rows,
+                   group, bits, integers.data() + first);
+  }
+  input.values.assign(integers.begin(), integers.end());
+  return input;
+}
+
+static FailureOr<Tensor> quantize(QuantizeOp op, Tensor input,
+                                  const Tensor *moment, const Tensor *gram) {
   auto group = int64_t(op.getGroup());
   bool is8 = cast<RankedTensorType>(op.getResult().getType())
                  .getElementType()
                  .isInteger(8);
   double least = is8 ? -127 : -8, most = is8 ? 127 : 7;
-  for (size_t begin = 0; begin < input.values.size(); begin += size_t(group)) {
-    double *values = input.values.data() + begin;
-    double scale = scaleOf(values, group, is8 ? 8 : 4, f16Of(op));
-    if (!std::isfinite(scale))
-      return op.emitOpError("expects scales that fit f16, but got ")
-             << scale << " for group " << begin / size_t(group);
-    for (int64_t i = 0; i < group; ++i) {
-      // In f32, as the division could round to a tie in another way in f64.
-      float quotient = scale == 0 ? 0 : float(values[i]) / float(scale);
-      values[i] = std::clamp(double(std::nearbyint(quotient)), least, most);
-    }
+  FailureOr<std::vector<double>> scales =
+      findScales(op, input, moment, group, is8 ? 8 : 4);
+  if (failed(scales))
+    return failure();
+  if (gram)
+    return feedBackErrors(op, std::move(input), *gram, *scales, is8 ? 8 : 4);
+  for (auto [i, value] : llvm::enumerate(input.values)) {
+    double scale = (*scales)[i / size_t(group)];
+    // In f32, as the division could round to a tie in another way in f64.
+    float quotient = scale == 0 ? 0 : float(value) / float(scale);
+    value = std::clamp(double(std::nearbyint(quotient)), least, most);
   }
   return input;
 }
@@ -534,10 +585,21 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
               return select(selectOp, take(selectOp.getInput()), importance);
             })
             .Case([&](QuantizeOp quantizeOp) {
-              return quantize(quantizeOp, take(quantizeOp.getInput()));
+              Tensor moment, gram;
+              if (quantizeOp.getMoment())
+                moment = take(quantizeOp.getMoment());
+              if (quantizeOp.getGram())
+                gram = take(quantizeOp.getGram());
+              return quantize(quantizeOp, take(quantizeOp.getInput()),
+                              quantizeOp.getMoment() ? &moment : nullptr,
+                              quantizeOp.getGram() ? &gram : nullptr);
             })
             .Case([&](QuantizeScalesOp scales) {
-              return quantizeScales(scales, take(scales.getInput()));
+              Tensor moment;
+              if (scales.getMoment())
+                moment = take(scales.getMoment());
+              return quantizeScales(scales, take(scales.getInput()),
+                                    scales.getMoment() ? &moment : nullptr);
             })
             .Case([&](DequantizeGGUFOp dequantizeOp) {
               return dequantizeBlocks(dequantizeOp,

@@ -16,7 +16,9 @@ enum {
   HADAL_RT_PROBE_MOMENT = 0,       ///< Rows that a product reads.
   HADAL_RT_PROBE_INNER_MOMENT = 1, ///< Rows inside experts: one a slot.
   HADAL_RT_PROBE_MASS = 2,         ///< Weights of the experts chosen.
-  HADAL_RT_PROBE_STATE = 3         ///< What a layer reads.
+  HADAL_RT_PROBE_STATE = 3,        ///< What a layer reads.
+  HADAL_RT_PROBE_GRAM = 4,         ///< As MOMENT; of each two columns.
+  HADAL_RT_PROBE_INNER_GRAM = 5    ///< As INNER_MOMENT, likewise.
 };
 
 /// Rows that a probe sees. Every field is 8 bytes wide.
@@ -25,7 +27,7 @@ typedef struct hadal_rt_probe {
   int64_t id;             ///< Of the probe.
   int64_t layer;          ///< That the step is in.
   const float *data;      ///< [rows, stride], of which `columns` count; for
-                          ///< HADAL_RT_PROBE_INNER_MOMENT rows * top_k rows.
+                          ///< HADAL_RT_PROBE_INNER_* rows * top_k rows.
   int64_t rows;           ///< Tokens, or outputs.
   int64_t columns;        ///< Of a row.
   int64_t stride;         ///< From one row to the next, in elements.

@@ -1023,6 +1023,92 @@ deepseek.weight @quantize_scales_c2 : tensor<4x4xf16> {
 
 // -----
 
+deepseek.weight @quantize_c3 : tensor<4x64xi8> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x64xf32>
+  %1 = deepseek.source "s" in [] at [] : tensor<4x64xf32>
+  // expected-error @below {{'deepseek.quantize' op expects a moment of 64 channels, but got 'tensor<4x64xf32>'}}
+  %2 = deepseek.quantize %0 moment %1 : tensor<4x64xf32> group 32 : tensor<4x64xf32> -> tensor<4x64xi8>
+  deepseek.yield %2 : tensor<4x64xi8>
+}
+
+// -----
+
+deepseek.weight @quantize_c3_group : tensor<4x65536xi8> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x65536xf32>
+  %1 = deepseek.source "s" in [] at [] : tensor<65536xf32>
+  // expected-error @below {{'deepseek.quantize' op expects a group of at most 32768 with a moment, but got 65536}}
+  %2 = deepseek.quantize %0 moment %1 : tensor<65536xf32> group 65536 : tensor<4x65536xf32> -> tensor<4x65536xi8>
+  deepseek.yield %2 : tensor<4x65536xi8>
+}
+
+// -----
+
+deepseek.weight @quantize_c4 : tensor<4x64xi8> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x64xf32>
+  %1 = deepseek.source "s" in [] at [] : tensor<64xf32>
+  // expected-error @below {{'deepseek.quantize' op expects a gram of 64 channels, but got 'tensor<64xf32>'}}
+  %2 = deepseek.quantize %0 gram %1 : tensor<64xf32> group 32 damping 0.01 : tensor<4x64xf32> -> tensor<4x64xi8>
+  deepseek.yield %2 : tensor<4x64xi8>
+}
+
+// -----
+
+deepseek.weight @quantize_c4_no_damping : tensor<4x64xi8> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x64xf32>
+  %1 = deepseek.source "s" in [] at [] : tensor<64x64xf32>
+  // expected-error @below {{'deepseek.quantize' op expects a damping with a gram, and none without}}
+  %2 = deepseek.quantize %0 gram %1 : tensor<64x64xf32> group 32 : tensor<4x64xf32> -> tensor<4x64xi8>
+  deepseek.yield %2 : tensor<4x64xi8>
+}
+
+// -----
+
+deepseek.weight @quantize_c4_damping : tensor<4x64xi8> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x64xf32>
+  %1 = deepseek.source "s" in [] at [] : tensor<64x64xf32>
+  // expected-error @below {{'deepseek.quantize' op expects a damping above 0, but got 0.000000e+00 : f64}}
+  %2 = deepseek.quantize %0 gram %1 : tensor<64x64xf32> group 32 damping 0.0 : tensor<4x64xf32> -> tensor<4x64xi8>
+  deepseek.yield %2 : tensor<4x64xi8>
+}
+
+// -----
+
+deepseek.weight @quantize_scales_c3 : tensor<4x1xf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x64xf32>
+  %1 = deepseek.source "s" in [] at [] : tensor<32xf32>
+  // expected-error @below {{'deepseek.quantize_scales' op expects a moment of 64 channels, but got 'tensor<32xf32>'}}
+  %2 = deepseek.quantize_scales %0 moment %1 : tensor<32xf32> bits 8 : tensor<4x64xf32> -> tensor<4x1xf16>
+  deepseek.yield %2 : tensor<4x1xf16>
+}
+
+// -----
+
+deepseek.weight @quantize_scales_c3_group : tensor<4x1xf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x65536xf32>
+  %1 = deepseek.source "s" in [] at [] : tensor<65536xf32>
+  // expected-error @below {{'deepseek.quantize_scales' op expects a group of at most 32768 with a moment, but got 65536}}
+  %2 = deepseek.quantize_scales %0 moment %1 : tensor<65536xf32> bits 8 : tensor<4x65536xf32> -> tensor<4x1xf16>
+  deepseek.yield %2 : tensor<4x1xf16>
+}
+
+// -----
+
+func.func @probe_c1(%x: tensor<?x16xf32>, %layer: index) {
+  // expected-error @below {{'deepseek.probe' op expects experts with inner_moment, inner_gram and mass and none with state, but got none with inner_gram}}
+  deepseek.probe inner_gram 0 of %x count 0 layer %layer : tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @probe_c2(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %layer: index) {
+  // expected-error @below {{'deepseek.probe' op expects the result of deepseek.experts}}
+  deepseek.probe inner_gram 0 of %x experts %e : tensor<?x2xi32> count 4 layer %layer : tensor<?x16xf32>
+  return
+}
+
+// -----
+
 func.func @experts_c4(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x16xf16>, %d: tensor<8x16x4xf16>) {
   // expected-error @below {{'deepseek.experts' op expects activation_group and zeros only with an integer weight, but got some with 'tensor<8x4x16xf16>'}}
   %0 = deepseek.experts %x, %e, %w gate %g up %g down %d activation_group 32 : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf16>, tensor<8x4x16xf16>, tensor<8x16x4xf16> -> tensor<?x16xf32>

@@ -182,6 +182,18 @@ deepseek.weight @quantized_scales : tensor<24x2xf16> {
   deepseek.yield %1 : tensor<24x2xf16>
 }
 
+// CHECK: deepseek.weight @calibrated
+deepseek.weight @calibrated : tensor<3x24x64xi8> {
+  %0 = deepseek.source "w" in [] at [] : tensor<3x24x64xbf16>
+  %m = deepseek.source "m" in [] at [] : tensor<3x64xf32>
+  %g = deepseek.source "g" in [] at [] : tensor<64x64xf32>
+  // CHECK: deepseek.quantize_scales %{{.+}} moment %[[M:.+]] : tensor<3x64xf32> bits 8 : tensor<3x24x64xbf16> -> tensor<3x24x1xf16>
+  %1 = deepseek.quantize_scales %0 moment %m : tensor<3x64xf32> bits 8 : tensor<3x24x64xbf16> -> tensor<3x24x1xf16>
+  // CHECK: deepseek.quantize %{{.+}} moment %[[M]] : tensor<3x64xf32> gram %{{.+}} : tensor<64x64xf32> group 64 damping 1.000000e-02 : tensor<3x24x64xbf16> -> tensor<3x24x64xi8>
+  %2 = deepseek.quantize %0 moment %m : tensor<3x64xf32> gram %g : tensor<64x64xf32> group 64 damping 0.01 : tensor<3x24x64xbf16> -> tensor<3x24x64xi8>
+  deepseek.yield %2 : tensor<3x24x64xi8>
+}
+
 // CHECK: deepseek.weight @packed
 deepseek.weight @packed : tensor<16x64xf32> {
   %0 = deepseek.source "w.qweight" in [] at [] : tensor<16x32xi8>

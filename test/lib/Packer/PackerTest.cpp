@@ -4,6 +4,7 @@
 // byte; and holds the packer to its memory bound.
 
 #include "lib/Packer/Packer.h"
+#include "dialects/DeepSeek/IR/Rounding.h"
 
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 #include "dialects/DeepSeek/IR/GGUFBlocks.h"
@@ -775,6 +776,106 @@ TEST_F(QuantizeTest, StacksOfExperts) {
   for (int bits : {8, 4})
     for (int64_t chunk : {4096, 4 << 20})
       check(randomNumbers(3 * 20 * 96), "3x20x96", 20, 96, 32, bits, chunk);
+}
+
+// By moments and grams of each matrix of a stack, or of one for all, as a whole
+// and in pieces.
+TEST_F(QuantizeTest, ByStatistics) {
+  constexpr int64_t e = 3, n = 20, k = 64, group = 32;
+  std::vector<float> numbers = randomNumbers(e * n * k);
+  std::vector<float> moments = randomNumbers(e * k), grams(e * k * k);
+  for (float &moment : moments)
+    moment *= moment;
+  for (int64_t i = 0; i < e * k; ++i)
+    for (int64_t j = 0; j < k; ++j)
+      grams[size_t(i * k + j)] =
+          moments[size_t(i)] * 0.5f * moments[size_t(i - i % k + j)] +
+          (i % k == j ? 1.0f : 0.0f);
+  std::vector<float> all = numbers;
+  all.insert(all.end(), moments.begin(), moments.end());
+  all.insert(all.end(), grams.begin(), grams.end());
+  writeNumbers(all);
+  for (bool isStack : {true, false})
+    for (bool hasGram : {true, false})
+      for (int bits : {8, 4})
+        for (int64_t chunk : {4096, 4 << 20}) {
+          std::vector<int> integers;
+          std::vector<uint16_t> halves;
+          for (int64_t of = 0; of < e; ++of) {
+            int64_t statistic = isStack ? of : 0;
+            const float *w = numbers.data() + of * n * k;
+            std::vector<float> scales;
+            for (int64_t i = 0; i < n * k; i += group) {
+              float largest = 0;
+              for (int64_t j = i; j < i + group; ++j)
+                if (std::fabs(w[j]) > std::fabs(largest))
+                  largest = w[j];
+              float scale = deepseek::findScale(
+                  w + i, moments.data() + statistic * k + i % k, group,
+                  unsigned(bits),
+                  bits == 8 ? std::fabs(largest) / 127 : largest / -8);
+              uint16_t rounded;
+              narrow(ElementKind::F16, &scale, 1, &rounded);
+              widen(ElementKind::F16, &rounded, 1, &scale);
+              halves.push_back(rounded);
+              scales.push_back(scale);
+            }
+            std::vector<int8_t> rounded(n * k);
+            if (hasGram)
+              deepseek::ErrorFeedback(grams.data() + statistic * k * k, k, 0.25)
+                  .round(w, scales.data(), n, group, unsigned(bits),
+                         rounded.data());
+            else
+              for (int64_t i = 0; i < n * k; ++i) {
+                float value = std::nearbyint(w[i] / scales[size_t(i / group)]);
+                float most = bits == 8 ? 127 : 7, least = bits == 8 ? -127 : -8;
+                rounded[size_t(i)] =
+                    int8_t(std::fmin(std::fmax(value, least), most));
+              }
+            integers.insert(integers.end(), rounded.begin(), rounded.end());
+          }
+          std::string stack = isStack ? "3x" : "", b = std::to_string(bits);
+          std::string recipe = R"(
+    %0 = deepseek.source "t" in ["m"] at [0] : tensor<3x20x64xf32>
+    %1 = deepseek.source "moment" in ["m"] at [15360] : tensor<)" +
+                               stack + "64xf32>\n";
+          std::string moment = " moment %1 : tensor<" + stack + "64xf32>";
+          std::string integer = "tensor<3x20x64xi" + b;
+          std::string tiled = integer +
+                              ", #deepseek.tiled<rows = 16, columns = " +
+                              (bits == 8 ? "4" : "8") + ">>";
+          std::string gram;
+          if (hasGram) {
+            recipe += "%2 = deepseek.source \"gram\" in [\"m\"] at [16128] : "
+                      "tensor<" +
+                      stack + "64x64xf32>\n";
+            gram = " gram %2 : tensor<" + stack + "64x64xf32>";
+          }
+          PackOptions options;
+          options.chunkBytes = chunk;
+          Bytes expected = tileIntegers(integers, e, n, k, bits);
+          EXPECT_EQ(packed(weight(recipe + "%3 = deepseek.quantize %0" +
+                                      moment + gram + " group 32" +
+                                      (hasGram ? " damping 2.5e-1" : "") +
+                                      " : tensor<3x20x64xf32> -> " + integer +
+                                      ">\n%r = deepseek.pack %3 : " + integer +
+                                      "> to " + tiled,
+                                  tiled),
+                           int64_t(expected.size()), options),
+                    expected)
+              << isStack << hasGram << bits << " " << chunk;
+          if (hasGram)
+            continue;
+          Bytes plain(halves.size() * 2);
+          std::memcpy(plain.data(), halves.data(), plain.size());
+          EXPECT_EQ(packed(weight(recipe + "%r = deepseek.quantize_scales %0" +
+                                      moment + " bits " + b +
+                                      " : tensor<3x20x64xf32> -> "
+                                      "tensor<3x20x2xf16>",
+                                  "tensor<3x20x2xf16>"),
+                           int64_t(plain.size()), options),
+                    plain);
+        }
 }
 
 // More than is held at a time: of groups, and in a group.

@@ -9,3 +9,6 @@
 // EMPTY: error: expects a scheme like {{.*}}, but got ''
 // CLASS: error: expects a class of weights, experts, attention, ffn, shared, head, but got 'norms'
 // TYPE: error: expects int8, int8-g32, {{.*}} or none for experts, but got 'int4'
+
+// RUN: not hadal-opt %s -deepseek-quantize="method=best" 2>&1 | FileCheck %s --check-prefix=METHOD
+// METHOD: error: expects a method of rtn, imatrix or gptq, but got 'best'
