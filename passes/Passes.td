@@ -446,6 +446,84 @@ def Quantize : Pass<"deepseek-quantize", "::mlir::ModuleOp"> {
   let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
 }
 
+def KeepStored : Pass<"deepseek-keep-stored", "::mlir::ModuleOp"> {
+  let summary = "Keeps integers of a checkpoint as they are stored";
+  let description = [{
+    Importers make f32 of weights that a checkpoint stores as integers. Where a
+    product reads such a weight, this keeps the integers, their scales and what
+    is subtracted: an eighth or a quarter of the bytes, which is what a decoded
+    token takes. Exact: the numbers are the same, to the last bit, and so are
+    those that they are multiplied by.
+
+    ```mlir
+    deepseek.weight @w : tensor<64x256xf32> {
+      ..
+      %1 = deepseek.dequantize_gguf q4_1 %0 : tensor<64x160xi8> -> tensor<64x256xf32>
+      deepseek.yield %1 : tensor<64x256xf32>
+    }
+    %w = deepseek.use_weight @w : tensor<64x256xf32>
+    %y = deepseek.linear %x, %w : ..
+    // becomes
+    deepseek.weight @w : tensor<64x256xui4> {
+      ..
+      %1 = deepseek.gguf_part codes of q4_1 %0 : tensor<64x160xi8> -> tensor<64x256xui4>
+      deepseek.yield %1 : tensor<64x256xui4>
+    }
+    deepseek.weight @w.scales : tensor<64x8xf16> { .. }
+    deepseek.weight @w.offsets : tensor<64x8xf16> { .. }
+    %w = deepseek.use_weight @w : tensor<64x256xui4>
+    ..
+    %y = deepseek.linear %x, %w scales %s : tensor<64x8xf16> offsets %o : tensor<64x8xf16> : ..
+    ```
+
+    Recipes that end in `deepseek.dequantize_gguf` are kept, and those that end
+    in `deepseek.dequantize` of integers in groups of a row; a zero point times
+    its scale is an offset, which is exact for scales of 16 bits. An argument of
+    a function becomes two or three. A function that is called with weights of
+    several kinds becomes one for each. What else reads a weight, as the
+    embedding does of tied ones, has its f32 form beside.
+
+    Never fails. Left as they are: what is integers already, weights whose
+    groups are in no order, and, with a remark, experts whose three matrices are
+    not alike, and zero points with scales in f32.
+  }];
+  let statistics = [
+    Statistic<"numKept", "num-kept", "Number of weights that stay integers">,
+    Statistic<"numSpecialized", "num-specialized",
+        "Number of functions made for weights of another kind">,
+    Statistic<"numDeclined", "num-declined",
+        "Number of weights and experts that become f32">];
+  let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
+}
+
+def RoundActivations : Pass<"deepseek-round-activations", "::mlir::ModuleOp"> {
+  let summary = "Decides whether inputs of integer weights are rounded";
+  let description = [{
+    With `type=int8` the inputs of every product with integer weights are
+    rounded to 8 bits and a scale a group, so that integers are multiplied by
+    integers: lossy. With `type=f32` none are, and weights become the f32
+    numbers that they stand for as they are read.
+
+    ```mlir
+    %y = deepseek.linear %x, %w scales %s : tensor<64x2xf16> : ..
+    // becomes, for type=int8
+    %y = deepseek.linear %x, %w scales %s : tensor<64x2xf16> activation_group 128 : ..
+    ```
+
+    The group is the largest of 128, 64, 32 and 16 that divides those of the
+    op's weights. Fails only if `type` is another. Left as they are: inputs that
+    are rounded already, for int8; and, with a remark, those of weights with
+    groups of no multiple of 16.
+  }];
+  let options = [Option<"type", "type", "std::string", /*default=*/"\"int8\"",
+      "int8 or f32">];
+  let statistics = [
+    Statistic<"numChanged", "num-changed", "Number of products that changed">,
+    Statistic<"numDeclined", "num-declined",
+        "Number of products whose inputs stay f32">];
+  let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
+}
+
 def QuantizeCache : Pass<"deepseek-quantize-cache", "::mlir::ModuleOp"> {
   let summary = "Keeps keys and values, or latents, in fewer bits";
   let description = [{

@@ -20,8 +20,8 @@ namespace hadal {
 
 namespace {
 
-/// True if \p weight is integers: their scales are read with them, tile by
-/// tile.
+/// True if \p weight is integers: their scales and offsets are read with them,
+/// tile by tile.
 bool isInteger(Value weight) {
   return getElementTypeOrSelf(weight).isInteger();
 }
@@ -31,15 +31,17 @@ bool isMatrixOperand(OpOperand &operand) {
   Operation *op = operand.getOwner();
   Value value = operand.get();
   if (auto linear = dyn_cast<LinearOp>(op))
-    return linear.getWeight() == value ||
+    return linear.getWeight() == value || linear.getOffsets() == value ||
            (linear.getScales() == value && isInteger(linear.getWeight()));
   if (auto linear = dyn_cast<HeadLinearOp>(op))
     return linear.getWeight() == value;
   if (auto head = dyn_cast<LMHeadOp>(op))
-    return head.getWeight() == value || head.getScales() == value;
+    return head.getWeight() == value || head.getScales() == value ||
+           head.getOffsets() == value;
   if (auto experts = dyn_cast<ExpertsOp>(op))
     return experts.getGate() == value || experts.getUp() == value ||
            experts.getDown() == value ||
+           llvm::is_contained(experts.getOffsets(), value) ||
            (llvm::is_contained(experts.getScales(), value) &&
             isInteger(experts.getGate()));
   return false;

@@ -382,10 +382,15 @@ absl::Status Compilation::runGraphPasses() {
               createQuantize({options.quantize, options.getRounding()}));
         },
         absl::StatusCode::kInvalidArgument);
-  if (status.ok() && options.cacheElement != "f32")
+  if (status.ok())
     status = runPasses(
         [&](PassManager &passes) {
-          passes.addPass(createQuantizeCache({options.cacheElement}));
+          passes.addPass(createKeepStored());
+          if (options.activations)
+            passes.addPass(createRoundActivations(
+                {*options.activations == Activations::F32 ? "f32" : "int8"}));
+          if (options.cacheElement != "f32")
+            passes.addPass(createQuantizeCache({options.cacheElement}));
         },
         absl::StatusCode::kInternal);
   result.fallbacks = capture.takeRemarks();
@@ -430,10 +435,6 @@ absl::Status Compilation::checkActivations() {
   });
   if (!options.activations)
     return absl::OkStatus();
-  if (roundsActivations && *options.activations == Activations::F32)
-    return absl::UnimplementedError(
-        "activations in f32 are not supported yet with integer weights, only "
-        "int8 is");
   if (!roundsActivations && *options.activations == Activations::Int8)
     return absl::InvalidArgumentError(
         "activations in int8 need integer weights, and the model has none; "

@@ -215,22 +215,27 @@ private:
     int64_t elements = elementsOf(value), bytes = bytesOf(value);
     int64_t activeElements = elements, activeBytes = bytes;
     bool isScale = true;
-    Value scales;
+    Value scales, offsets;
     for (OpOperand &use : value.getUses()) {
       Operation *owner = use.getOwner();
       if (auto linear = dyn_cast<LinearOp>(owner)) {
-        isScale &= linear.getScales() == value;
+        isScale &= linear.getScales() == value || linear.getOffsets() == value;
         scales = linear.getScales();
+        offsets = linear.getOffsets();
       } else if (auto head = dyn_cast<LMHeadOp>(owner)) {
-        isScale &= head.getScales() == value;
+        isScale &= head.getScales() == value || head.getOffsets() == value;
         scales = head.getScales();
+        offsets = head.getOffsets();
       } else if (auto experts = dyn_cast<ExpertsOp>(owner)) {
-        bool isUsedAsScale = llvm::is_contained(experts.getScales(), value);
+        bool isUsedAsScale = llvm::is_contained(experts.getScales(), value) ||
+                             llvm::is_contained(experts.getOffsets(), value);
         isScale &= isUsedAsScale;
         unsigned matrix = use.getOperandNumber() -
                           experts.getGateMutable().getOperandNumber();
         if (matrix < experts.getScales().size())
           scales = experts.getScales()[matrix];
+        if (matrix < experts.getOffsets().size())
+          offsets = experts.getOffsets()[matrix];
         int64_t of = type.getDimSize(0);
         int64_t used = std::min(of, columnsOf(experts.getExperts()));
         activeElements = elements / of * used;
@@ -253,7 +258,8 @@ private:
     StorageReport &storage = storageOf[name];
     storage.type = name;
     storage.parameters += layer.count * elements;
-    storage.bytes += layer.count * (bytes + (scales ? bytesOf(scales) : 0));
+    storage.bytes += layer.count * (bytes + (scales ? bytesOf(scales) : 0) +
+                                    (offsets ? bytesOf(offsets) : 0));
   }
 
   /// The name of \p type with \p scales, if it has any, as --quantize has it.

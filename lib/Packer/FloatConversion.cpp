@@ -31,6 +31,8 @@ std::optional<ElementKind> hadal::getElementKind(mlir::Type type) {
     return ElementKind::I8;
   if (type.isSignlessInteger(4))
     return ElementKind::I4;
+  if (type.isUnsignedInteger(4))
+    return ElementKind::UI4;
   return std::nullopt;
 }
 
@@ -54,6 +56,8 @@ const char *hadal::getName(ElementKind kind) {
     return "i8";
   case ElementKind::I4:
     return "i4";
+  case ElementKind::UI4:
+    return "ui4";
   }
   llvm_unreachable("unknown element kind");
 }
@@ -178,6 +182,7 @@ void hadal::widen(ElementKind kind, const void *from, int64_t count,
     return;
   case ElementKind::I8:
   case ElementKind::I4:
+  case ElementKind::UI4:
     for (int64_t i = 0; i < count; ++i)
       to[i] = static_cast<const int8_t *>(from)[i];
     return;
@@ -209,6 +214,7 @@ void hadal::narrow(ElementKind kind, const float *from, int64_t count,
     llvm_unreachable("no weight is rounded to powers of two");
   case ElementKind::I8:
   case ElementKind::I4:
+  case ElementKind::UI4:
   case ElementKind::I32:
   case ElementKind::I64:
     llvm_unreachable("integers have scales; see Quantization.h");
@@ -251,6 +257,7 @@ int64_t hadal::findNonFinite(ElementKind kind, const void *data,
     return findMasked<uint8_t>(static_cast<const uint8_t *>(data), count, 0xff);
   case ElementKind::I8:
   case ElementKind::I4:
+  case ElementKind::UI4:
   case ElementKind::I32:
   case ElementKind::I64:
     return -1;

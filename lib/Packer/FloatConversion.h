@@ -23,6 +23,7 @@ enum class ElementKind {
   F8E8M0FNU,
   I8,
   I4,
+  UI4,
   I32,
   I64
 };
@@ -32,7 +33,8 @@ std::optional<ElementKind> getElementKind(mlir::Type type);
 
 constexpr bool isInteger(ElementKind kind) {
   return kind == ElementKind::I8 || kind == ElementKind::I4 ||
-         kind == ElementKind::I32 || kind == ElementKind::I64;
+         kind == ElementKind::UI4 || kind == ElementKind::I32 ||
+         kind == ElementKind::I64;
 }
 
 /// Bytes of one element. One of four bits has a byte, until it is packed.

@@ -33,7 +33,7 @@ absl::StatusOr<int64_t> hadal::getStoredBytes(Operation *op) {
       rows = *sum / tiled.getRows() * tiled.getRows();
   }
   std::optional<ElementKind> kind = getElementKind(type.getElementType());
-  if (kind == ElementKind::I4) {
+  if (kind == ElementKind::I4 || kind == ElementKind::UI4) {
     // Only tiles have two of them in a byte, and those have whole words.
     if (type.getEncoding())
       factors.back() /= 2;

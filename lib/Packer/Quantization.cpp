@@ -65,13 +65,15 @@ void hadal::quantize(const float *from, int64_t count, float scale,
   }
 }
 
-void hadal::packNibbles(const int8_t *from, int64_t count, uint8_t *to) {
+void hadal::packNibbles(const int8_t *from, int64_t count, bool isSigned,
+                        uint8_t *to) {
+  const uint32_t flipped = isSigned ? 0x88888888 : 0;
   for (int64_t i = 0; i < count; ++i) {
     uint64_t elements;
     std::memcpy(&elements, from + i * 8, sizeof(elements));
     elements &= 0x0f0f0f0f0f0f0f0f;
     // Adding 8 flips the highest of four bits.
-    auto word = uint32_t(elements | elements >> 28) ^ 0x88888888;
+    auto word = uint32_t(elements | elements >> 28) ^ flipped;
     std::memcpy(to + i * 4, &word, sizeof(word));
   }
 }

@@ -25,8 +25,8 @@ void quantize(const float *from, int64_t count, float scale, unsigned bits,
 
 /// Packs 8 * \p count integers of four bits, each in a byte, into \p count
 /// words of 4 bytes: byte j of a word has element j in its low and element 4 +
-/// j in its high nibble, each plus 8.
-void packNibbles(const int8_t *from, int64_t count, uint8_t *to);
+/// j in its high nibble, each plus 8 if they are signed.
+void packNibbles(const int8_t *from, int64_t count, bool isSigned, uint8_t *to);
 
 } // namespace hadal
 

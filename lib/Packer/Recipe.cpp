@@ -1099,22 +1099,26 @@ private:
   int64_t heldRow = -1;
 };
 
+/// "'FILE': " for messages, of the tensor whose bytes \p value has, which may
+/// have been moved around since they were read; empty if it is not one file.
+static std::string fileBehind(Value value) {
+  Operation *source = value.getDefiningOp();
+  while (source && !isa<SourceOp>(source) && source->getNumOperands() == 1)
+    source = source->getOperand(0).getDefiningOp();
+  auto read = dyn_cast_if_present<SourceOp>(source);
+  if (!read || read.getFiles().size() != 1)
+    return "";
+  return absl::StrCat("'", cast<StringAttr>(read.getFiles()[0]).str(), "': ");
+}
+
 class DequantizeGGUFNode : public RecipeNode {
 public:
   DequantizeGGUFNode(DequantizeGGUFOp op, int64_t count, RecipeNode *input,
                      StringRef name)
       : RecipeNode(ElementKind::F32, count), input(input), name(name),
         shape(cast<RankedTensorType>(op.getResult().getType()).getShape()),
-        format(op.getFormat()), block(getGGUFBlock(format)) {
-    // The bytes may have been moved around since they were read.
-    Operation *source = op.getInput().getDefiningOp();
-    while (source && !isa<SourceOp>(source) && source->getNumOperands() == 1)
-      source = source->getOperand(0).getDefiningOp();
-    if (auto read = dyn_cast_if_present<SourceOp>(source))
-      if (read.getFiles().size() == 1)
-        file = absl::StrCat("'", cast<StringAttr>(read.getFiles()[0]).str(),
-                            "': ");
-  }
+        format(op.getFormat()), block(getGGUFBlock(format)),
+        file(fileBehind(op.getInput())) {}
 
   absl::Status evaluate(int64_t first, int64_t count, void *out) override {
     // Rows are whole blocks, so that blocks follow each other without a gap.
@@ -1160,6 +1164,76 @@ private:
   std::string file; ///< For messages: where the blocks come from.
   std::vector<uint8_t> bytes;
   std::vector<float> numbers;
+};
+
+class GGUFPartNode : public RecipeNode {
+public:
+  GGUFPartNode(GGUFPartOp op, ElementKind kind, int64_t count,
+               RecipeNode *input, StringRef name)
+      : RecipeNode(kind, count), input(input), name(name),
+        shape(cast<RankedTensorType>(op.getResult().getType()).getShape()),
+        format(op.getFormat()), part(op.getPart()), block(getGGUFBlock(format)),
+        file(fileBehind(op.getInput())), codes(size_t(block.elements)) {
+    groups = block.elements / getGGUFParts(format).group;
+    scales.resize(size_t(groups));
+    offsets.resize(size_t(groups));
+  }
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    // Rows are whole blocks, so that blocks follow each other without a gap.
+    const int64_t each = part == GGUFPart::Codes ? block.elements : groups;
+    const int64_t maxBlocks = blockElements / block.elements;
+    while (count > 0) {
+      int64_t index = first / each, skip = first % each;
+      int64_t blocks = std::min(ceilDiv(skip + count, each), maxBlocks);
+      int64_t now = std::min(count, blocks * each - skip);
+      bytes.resize(size_t(blocks * block.bytes));
+      absl::Status status = input->evaluate(index * block.bytes,
+                                            blocks * block.bytes, bytes.data());
+      if (!status.ok())
+        return status;
+      numbers.clear();
+      integers.clear();
+      for (int64_t i = 0; i < blocks; ++i) {
+        splitGGUF(format, bytes.data() + i * block.bytes, codes.data(),
+                  scales.data(), offsets.data());
+        if (part == GGUFPart::Codes)
+          llvm::append_range(integers, codes);
+        else
+          llvm::append_range(numbers,
+                             part == GGUFPart::Scales ? scales : offsets);
+      }
+      if (part == GGUFPart::Codes)
+        std::memcpy(out, integers.data() + skip, size_t(now));
+      else
+        narrow(kind, numbers.data() + skip, now, out);
+      int64_t bad = findNonFinite(kind, out, now);
+      if (bad >= 0)
+        return absl::InvalidArgumentError(absl::StrCat(
+            file, "tensor '", name.str(), "' has ",
+            std::isnan(numbers[size_t(skip + bad)]) ? "NaN" : "an infinity",
+            " at ", formatIndex(first + bad, shape), " of its ",
+            stringifyGGUFPart(part).str(), " in ",
+            stringifyGGUFFormat(format).str()));
+      out = advance(out, now, getElementBytes());
+      first += now;
+      count -= now;
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  RecipeNode *input;
+  StringRef name;
+  ArrayRef<int64_t> shape;
+  GGUFFormat format;
+  GGUFPart part;
+  GGUFBlock block;
+  int64_t groups;
+  std::string file;
+  std::vector<int8_t> codes, integers;
+  std::vector<float> scales, offsets, numbers;
+  std::vector<uint8_t> bytes;
 };
 
 class DequantizeMXFP4Node : public RecipeNode {
@@ -1352,7 +1426,9 @@ public:
     wordSize = isInteger(input->getKind()) ? 4 : 1;
     wordBytes = wordSize * getElementBytes();
     // Zeros, which four bits hold as 8.
-    missing = input->getKind() == ElementKind::I4 ? 0x88888888 : 0;
+    isSigned = input->getKind() == ElementKind::I4;
+    isNibbles = isSigned || input->getKind() == ElementKind::UI4;
+    missing = isSigned ? 0x88888888 : 0;
     if (input->getCount() > 0)
       count = input->getCount() / (matrixRows * words * wordElements) *
               ceilDiv(matrixRows, tileRows) * getGranule();
@@ -1407,7 +1483,7 @@ private:
 
   /// Computes words [first, first + count) of the input.
   absl::Status readWords(int64_t first, int64_t count, void *out) {
-    if (input->getKind() != ElementKind::I4)
+    if (!isNibbles)
       return input->evaluate(first * wordElements, count * wordElements, out);
     integers.resize(size_t(blockElements));
     while (count > 0) {
@@ -1416,7 +1492,7 @@ private:
           first * wordElements, now * wordElements, integers.data());
       if (!status.ok())
         return status;
-      packNibbles(integers.data(), now, static_cast<uint8_t *>(out));
+      packNibbles(integers.data(), now, isSigned, static_cast<uint8_t *>(out));
       out = advance(out, now, wordBytes);
       first += now;
       count -= now;
@@ -1478,6 +1554,7 @@ private:
   int64_t wordElements; ///< Elements of the input in a word.
   int64_t wordSize;     ///< Elements as stored in a word.
   int64_t wordBytes;
+  bool isNibbles, isSigned;
   uint32_t missing; ///< A word of a row past the last.
   std::vector<char> rows, column;
   std::vector<int8_t> integers;
@@ -1551,7 +1628,7 @@ private:
       return isInteger(node->getKind());
     };
     if (isa<SourceOp>(op)
-            ? kind == ElementKind::I4
+            ? kind == ElementKind::I4 || kind == ElementKind::UI4
             : isa<ConvertOp>(op) &&
                   (isInteger(kind) || llvm::any_of(inputs, isIntegerNode)))
       return absl::UnimplementedError(
@@ -1600,6 +1677,10 @@ private:
         .Case([&](DequantizeGGUFOp op) -> Result {
           return std::make_unique<DequantizeGGUFNode>(op, count, inputs[0],
                                                       name);
+        })
+        .Case([&](GGUFPartOp op) -> Result {
+          return std::make_unique<GGUFPartNode>(op, kind, count, inputs[0],
+                                                name);
         })
         .Case([&](DequantizeMXFP4Op op) -> Result {
           return std::make_unique<DequantizeMXFP4Node>(

@@ -178,10 +178,13 @@ private:
   };
   Quantized quantize(Value input, int64_t columns, int64_t group,
                      int64_t offset, Value rows, int64_t rowsPerToken = 1);
+  /// The sums of the groups of \p input, `[rows, columns]`, likewise.
+  Value sumGroups(Value input, int64_t columns, int64_t group, Value rows,
+                  int64_t rowsPerToken = 1);
   LogicalResult convertIntegerLinear(Operation *op, Value oldInput,
                                      Value oldWeight, Value oldBias,
-                                     Value oldScales, Value oldResult,
-                                     int64_t activationGroup);
+                                     Value oldScales, Value oldOffsets,
+                                     Value oldResult, int64_t activationGroup);
 
   Value at(Value old) { return mapping.lookup(old); }
   /// Rows of \p old: the step's tokens, or its outputs.
@@ -215,6 +218,8 @@ private:
   /// Rounded inputs that are there already, by buffer, group and offset.
   llvm::DenseMap<std::pair<Value, std::pair<int64_t, int64_t>>, Quantized>
       quantized;
+  /// Sums that are there already, by buffer and group.
+  llvm::DenseMap<std::pair<Value, int64_t>, Value> groupSums;
 };
 
 } // namespace
@@ -478,61 +483,102 @@ FunctionConverter::quantize(Value input, int64_t columns, int64_t group,
   return result;
 }
 
-/// Bits of an integer weight, and the elements that share a scale.
-static IntegerShape integerShape(Value weight, Value scales,
+Value FunctionConverter::sumGroups(Value input, int64_t columns, int64_t group,
+                                   Value rows, int64_t rowsPerToken) {
+  Value &sums = groupSums[{input, group}];
+  if (sums)
+    return sums;
+  int64_t groups = paddedColumns(columns / group);
+  sums = alloc(rowsPerToken * groups * 4, 0,
+               rowsType(b.getContext(), groups, groups));
+  SmallVector<Value> arguments = {input, sums};
+  dispatch(program.kernels.sumGroups(TypeRange(arguments), columns, group),
+           rows, arguments);
+  return sums;
+}
+
+/// Bits of an integer weight, and the elements that share a scale. \p offsets
+/// may be null.
+static IntegerShape integerShape(Value weight, Value scales, Value offsets,
                                  int64_t activationGroup) {
   auto type = cast<RankedTensorType>(weight.getType());
   int64_t inner = type.getShape().back();
-  return {type.getShape()[type.getRank() - 2], inner,
-          int64_t(type.getElementTypeBitWidth()), inner / columnsOf(scales),
-          activationGroup};
+  return {type.getShape()[type.getRank() - 2],
+          inner,
+          int64_t(type.getElementTypeBitWidth()),
+          inner / columnsOf(scales),
+          activationGroup,
+          type.getElementType().isUnsignedInteger(),
+          bool(offsets),
+          getElementTypeOrSelf(scales),
+          offsets ? getElementTypeOrSelf(offsets) : Type()};
+}
+
+/// What \p shape needs to have kernels read of the sums of inputs: with
+/// offsets, the sums themselves, else what is to be added to products.
+static int64_t offsetOf(const IntegerShape &shape, DotProductKind dotProduct) {
+  return shape.hasOffsets
+             ? 1
+             : integerOffset(shape.bits, shape.isUnsigned, dotProduct);
+}
+
+/// Refuses integers that are not packed, or of whose groups some share a word
+/// of a tile.
+static LogicalResult expectTiles(Operation *op, const IntegerShape &shape,
+                                 ArrayRef<Value> weights) {
+  for (Value weight : weights)
+    if (weight && !isa_and_nonnull<TiledAttr>(
+                      cast<RankedTensorType>(weight.getType()).getEncoding()))
+      return op->emitOpError("expects a packed weight to lower, but got ")
+             << weight.getType();
+  int64_t columns = 32 / shape.bits;
+  if (shape.group % columns != 0)
+    return op->emitOpError("expects groups of a multiple of ")
+           << columns << " columns to lower, but got " << shape.group << " of "
+           << weights.front().getType();
+  return success();
 }
 
 LogicalResult FunctionConverter::convertIntegerLinear(
     Operation *op, Value oldInput, Value oldWeight, Value oldBias,
-    Value oldScales, Value oldResult, int64_t activationGroup) {
-  for (Value weight : {oldWeight, oldScales})
-    if (!isa_and_nonnull<TiledAttr>(
-            cast<RankedTensorType>(weight.getType()).getEncoding()))
-      return op->emitOpError("expects a packed weight to lower, but got ")
-             << weight.getType();
-  IntegerShape shape = integerShape(oldWeight, oldScales, activationGroup);
+    Value oldScales, Value oldOffsets, Value oldResult,
+    int64_t activationGroup) {
+  IntegerShape shape =
+      integerShape(oldWeight, oldScales, oldOffsets, activationGroup);
+  if (failed(expectTiles(op, shape, {oldWeight, oldScales, oldOffsets})))
+    return failure();
   Value rows = rowsOf(oldInput);
-  Quantized input =
-      quantize(at(oldInput), shape.inner, activationGroup,
-               integerOffset(shape.bits, program.kernels.dotProduct()), rows);
-  Value out = bufferFor(oldResult, oldInput);
-  SmallVector<Value> arguments = {input.values, input.scales, input.offsets,
-                                  at(oldWeight), at(oldScales)};
+  SmallVector<Value> arguments;
+  if (activationGroup) {
+    Quantized input =
+        quantize(at(oldInput), shape.inner, activationGroup,
+                 offsetOf(shape, program.kernels.dotProduct()), rows);
+    arguments = {input.values, input.scales, input.offsets};
+  } else {
+    arguments = {at(oldInput)};
+  }
+  arguments.append({at(oldWeight), at(oldScales)});
+  if (oldOffsets)
+    arguments.push_back(at(oldOffsets));
+  if (oldOffsets && !activationGroup)
+    arguments.push_back(
+        sumGroups(at(oldInput), shape.inner, shape.group, rows));
   if (oldBias)
     arguments.push_back(at(oldBias));
-  arguments.append({out, rows});
-  dispatch(
-      program.kernels.integerLinear(TypeRange(arguments), shape, bool(oldBias)),
-      b.index(program.kernels.linearItems(shape.columns)), arguments);
-  return success();
-}
-
-/// Refuses what no kernel multiplies by: integers whose input is not rounded,
-/// and zero points.
-static LogicalResult expectKernel(Operation *op, Value weight, bool hasZeros,
-                                  bool isRounded) {
-  auto type = cast<RankedTensorType>(weight.getType());
-  if (hasZeros || (type.getElementType().isInteger() && !isRounded))
-    return op->emitOpError("expects activation_group and no zeros to lower, "
-                           "but got an integer weight ")
-           << type << (hasZeros ? " with zeros" : " without activation_group");
+  arguments.append({bufferFor(oldResult, oldInput), rows});
+  TypeRange types(arguments);
+  dispatch(activationGroup
+               ? program.kernels.integerLinear(types, shape, bool(oldBias))
+               : program.kernels.storedLinear(types, shape, bool(oldBias)),
+           b.index(program.kernels.linearItems(shape.columns)), arguments);
   return success();
 }
 
 LogicalResult FunctionConverter::convert(LinearOp op) {
-  if (failed(expectKernel(op, op.getWeight(), bool(op.getZeros()),
-                          op.getActivationGroup().has_value())))
-    return failure();
-  if (op.getActivationGroup())
+  if (getElementTypeOrSelf(op.getWeight()).isInteger())
     return convertIntegerLinear(op, op.getInput(), op.getWeight(), op.getBias(),
-                                op.getScales(), op.getResult(),
-                                *op.getActivationGroup());
+                                op.getScales(), op.getOffsets(), op.getResult(),
+                                int64_t(op.getActivationGroup().value_or(0)));
   int64_t columns = columnsOf(op.getResult());
   Value out = bufferFor(op.getResult(), op.getInput());
   SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight())};
@@ -553,13 +599,10 @@ LogicalResult FunctionConverter::convert(LinearOp op) {
 }
 
 LogicalResult FunctionConverter::convert(LMHeadOp op) {
-  if (failed(expectKernel(op, op.getWeight(), bool(op.getZeros()),
-                          op.getActivationGroup().has_value())))
-    return failure();
-  if (op.getActivationGroup())
+  if (getElementTypeOrSelf(op.getWeight()).isInteger())
     return convertIntegerLinear(op, op.getInput(), op.getWeight(), Value(),
-                                op.getScales(), op.getResult(),
-                                *op.getActivationGroup());
+                                op.getScales(), op.getOffsets(), op.getResult(),
+                                int64_t(op.getActivationGroup().value_or(0)));
   int64_t columns = columnsOf(op.getResult());
   Value out = bufferFor(op.getResult(), op.getInput());
   SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight()), out,
@@ -819,9 +862,6 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
       cast<RankedTensorType>(op.getGate().getType()).getShape();
   int64_t experts = gate[0], inner = gate[1], hidden = gate[2];
   int64_t topK = columnsOf(op.getExperts());
-  if (failed(expectKernel(op, op.getGate(), !op.getZeros().empty(),
-                          op.getActivationGroup().has_value())))
-    return failure();
   bool hasScales = !op.getScales().empty();
   Value rows = rowsOf(op.getInput());
   auto i32Array = [&](int64_t size) {
@@ -851,20 +891,38 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
   };
   Value between = slotRows(inner), perSlot = slotRows(hidden);
   insideExperts[op.getResult()] = between;
-  if (std::optional<uint64_t> activationGroup = op.getActivationGroup()) {
-    auto shapeOf = [&](Value weight, size_t scales) {
-      return integerShape(weight, op.getScales()[scales],
-                          int64_t(*activationGroup));
-    };
-    IntegerShape up = shapeOf(op.getUp(), 1), down = shapeOf(op.getDown(), 2);
-    IntegerShape gate = shapeOf(op.getGate(), 0);
-    if (gate.group != up.group)
+  bool isInteger = getElementTypeOrSelf(op.getGate()).isInteger();
+  bool hasOffsets = !op.getOffsets().empty();
+  IntegerShape upShape, downShape;
+  if (isInteger) {
+    Value weights[] = {op.getGate(), op.getUp(), op.getDown()};
+    IntegerShape shapes[3];
+    for (size_t i = 0; i < 3; ++i) {
+      Value offsets = hasOffsets ? op.getOffsets()[i] : Value();
+      shapes[i] = integerShape(weights[i], op.getScales()[i], offsets,
+                               int64_t(op.getActivationGroup().value_or(0)));
+      if (failed(expectTiles(op, shapes[i],
+                             {weights[i], op.getScales()[i], offsets})))
+        return failure();
+    }
+    upShape = shapes[1];
+    downShape = shapes[2];
+    if (shapes[0].group != upShape.group)
       return op.emitOpError("expects gate and up of one group to lower, but "
                             "got ")
-             << gate.group << " and " << up.group;
-    int64_t offset = integerOffset(up.bits, program.kernels.dotProduct());
-    Quantized input =
-        quantize(at(op.getInput()), hidden, up.activationGroup, offset, rows);
+             << shapes[0].group << " and " << upShape.group;
+    if (shapes[0].scaleElement != upShape.scaleElement ||
+        shapes[0].offsetElement != upShape.offsetElement)
+      return op.emitOpError("expects gate and up with scales and offsets of "
+                            "one type to lower, but got ")
+             << op.getScales()[0].getType() << " and "
+             << op.getScales()[1].getType();
+  }
+  if (isInteger && op.getActivationGroup()) {
+    const IntegerShape &up = upShape, &down = downShape;
+    DotProductKind dotProduct = program.kernels.dotProduct();
+    Quantized input = quantize(at(op.getInput()), hidden, up.activationGroup,
+                               offsetOf(up, dotProduct), rows);
     SmallVector<Value> upArguments = {input.values,
                                       input.scales,
                                       input.offsets,
@@ -874,17 +932,23 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
                                       at(op.getGate()),
                                       at(op.getScales()[0]),
                                       at(op.getUp()),
-                                      at(op.getScales()[1]),
-                                      between};
+                                      at(op.getScales()[1])};
+    if (hasOffsets)
+      upArguments.append({at(op.getOffsets()[0]), at(op.getOffsets()[1])});
+    upArguments.push_back(between);
     dispatch(program.kernels.integerExpertsUp(TypeRange(upArguments), up,
                                               experts, topK,
                                               limitOf(op.getLimit())),
              items(inner), upArguments);
-    Quantized middle = quantize(between, inner, down.activationGroup, offset,
-                                slots, /*rowsPerToken=*/topK);
+    Quantized middle =
+        quantize(between, inner, down.activationGroup,
+                 offsetOf(down, dotProduct), slots, /*rowsPerToken=*/topK);
     SmallVector<Value> downArguments = {
-        middle.values, middle.scales,    middle.offsets,        offsets, list,
-        active,        at(op.getDown()), at(op.getScales()[2]), perSlot};
+        middle.values, middle.scales, middle.offsets,   offsets,
+        list,          active,        at(op.getDown()), at(op.getScales()[2])};
+    if (hasOffsets)
+      downArguments.push_back(at(op.getOffsets()[2]));
+    downArguments.push_back(perSlot);
     dispatch(program.kernels.integerExpertsDown(TypeRange(downArguments), down,
                                                 experts),
              items(hidden), downArguments);
@@ -893,18 +957,26 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
                              at(op.getGate()),  at(op.getUp())};
     if (hasScales)
       up.append({at(op.getScales()[0]), at(op.getScales()[1])});
+    if (hasOffsets)
+      up.append({at(op.getOffsets()[0]), at(op.getOffsets()[1]),
+                 sumGroups(at(op.getInput()), hidden, upShape.group, rows)});
     up.push_back(between);
     dispatch(program.kernels.expertsUp(TypeRange(up), experts, topK, hidden,
-                                       inner, hasScales,
-                                       limitOf(op.getLimit())),
+                                       inner, hasScales, limitOf(op.getLimit()),
+                                       isInteger ? &upShape : nullptr),
              items(inner), up);
     SmallVector<Value> down = {between, offsets, list, active,
                                at(op.getDown())};
     if (hasScales)
       down.push_back(at(op.getScales()[2]));
+    if (hasOffsets)
+      down.append({at(op.getOffsets()[2]),
+                   sumGroups(between, inner, downShape.group, slots,
+                             /*rowsPerToken=*/topK)});
     down.push_back(perSlot);
     dispatch(program.kernels.expertsDown(TypeRange(down), experts, inner,
-                                         hidden, hasScales),
+                                         hidden, hasScales,
+                                         isInteger ? &downShape : nullptr),
              items(hidden), down);
   }
 

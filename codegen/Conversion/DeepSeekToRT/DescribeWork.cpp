@@ -22,14 +22,14 @@ static int64_t bytesOf(ShapedType type) {
 
 /// Whether \p operand of \p op is what integers are scaled or shifted by, not
 /// a matrix.
-static bool isScaleOrZero(Operation *op, Value operand) {
+static bool isScaleOrOffset(Operation *op, Value operand) {
   return TypeSwitch<Operation *, bool>(op)
       .Case<LinearOp, LMHeadOp>([&](auto op) {
-        return operand == op.getScales() || operand == op.getZeros();
+        return operand == op.getScales() || operand == op.getOffsets();
       })
       .Case([&](ExpertsOp op) {
         return llvm::is_contained(op.getScales(), operand) ||
-               llvm::is_contained(op.getZeros(), operand);
+               llvm::is_contained(op.getOffsets(), operand);
       })
       .Default(false);
 }
@@ -132,7 +132,7 @@ static Work getWork(Operation *op, rt::DispatchOp dispatch,
     if (!type || !isa_and_nonnull<TiledAttr>(type.getEncoding()) ||
         !takes(operand) || readsRowsOfTables(op))
       continue;
-    if (!isScaleOrZero(op, operand)) {
+    if (!isScaleOrOffset(op, operand)) {
       addProduct(op, operand, work);
       work.read.push_back(operand);
     }

@@ -294,28 +294,50 @@ static void forSlotBlocks(KernelBuilder &b, Value list, Value begin, Value end,
                [&](ValueList entries) { body(slotsOf(b, list, entries)); });
 }
 
+/// How kernels are named after stacks of type \p type and sizes \p dims, which
+/// may be \p integers.
+static std::string storedName(Type type, const std::string &dims,
+                              const IntegerShape *integers) {
+  return integers ? "stored_" + integers->getName(dims)
+                  : weightName(type) + "_" + dims;
+}
+
+static std::optional<StoredIntegers> storedIntegers(const IntegerShape *shape,
+                                                    Value offsets,
+                                                    DotProductKind dotProduct) {
+  if (!shape)
+    return std::nullopt;
+  return StoredIntegers{shape->bits, shape->isUnsigned, shape->group, offsets,
+                        dotProduct};
+}
+
 KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
                               int64_t inner, int64_t columns, bool hasScales,
-                              std::optional<double> limit) {
+                              std::optional<double> limit,
+                              const IntegerShape *integers) {
   int64_t tiles = ceilDiv(columns, tileRows);
   int64_t perItem = tilesPerItem(tiles);
-  auto name =
-      llvm::formatv("experts_up_{0}_{1}x{2}x{3}_{4}{5}", weightName(types[4]),
-                    experts, columns, inner, topK, limitName(limit))
-          .str();
+  std::string dims = llvm::formatv("{0}x{1}x{2}", experts, columns, inner);
+  std::string name = "experts_up_" + storedName(types[4], dims, integers) +
+                     "_" + std::to_string(topK) + limitName(limit);
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    Value out = arguments[hasScales ? 8 : 6];
+    Value out = arguments.back();
     Value gateScales = hasScales ? arguments[6] : Value();
     Value upScales = hasScales ? arguments[7] : Value();
-    Rows input = {arguments[0], Value()};
+    bool hasOffsets = integers && integers->hasOffsets;
+    auto stored = [&](size_t offsets) {
+      return storedIntegers(integers, hasOffsets ? arguments[offsets] : Value(),
+                            options.dotProduct);
+    };
+    Rows input = {arguments[0], Value(), hasOffsets ? arguments[10] : Value()};
     SlotGroups groups = {arguments[1], arguments[2], arguments[3], experts};
     forExpertItems(
         b, kernel, groups, ceilDiv(tiles, perItem),
         [&](const ExpertItem &item) {
           TiledWeight weights[] = {
-              {arguments[4], item.expert, gateScales, inner},
-              {arguments[5], item.expert, upScales, inner}};
+              {arguments[4], item.expert, gateScales, inner, stored(8)},
+              {arguments[5], item.expert, upScales, inner, stored(9)}};
           forTilesOfItem(b, item.group, tiles, perItem, [&](ValueList tile) {
             auto sizes = rowBlocks(options.registers, int64_t(tile.size()) * 2);
             forSlotBlocks(b, groups.list, item.begin, item.end, sizes,
@@ -341,22 +363,26 @@ KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
 }
 
 KernelOp KernelSet::expertsDown(TypeRange types, int64_t experts, int64_t inner,
-                                int64_t columns, bool hasScales) {
+                                int64_t columns, bool hasScales,
+                                const IntegerShape *integers) {
   int64_t tiles = ceilDiv(columns, tileRows);
   int64_t perItem = tilesPerItem(tiles);
-  auto name = llvm::formatv("experts_down_{0}_{1}x{2}x{3}",
-                            weightName(types[4]), experts, columns, inner)
-                  .str();
+  std::string dims = llvm::formatv("{0}x{1}x{2}", experts, columns, inner);
+  std::string name = "experts_down_" + storedName(types[4], dims, integers);
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    Value out = arguments[hasScales ? 6 : 5];
+    Value out = arguments.back();
     Value scales = hasScales ? arguments[5] : Value();
-    Rows input = {arguments[0], Value()};
+    bool hasOffsets = integers && integers->hasOffsets;
+    std::optional<StoredIntegers> stored = storedIntegers(
+        integers, hasOffsets ? arguments[6] : Value(), options.dotProduct);
+    Rows input = {arguments[0], Value(), hasOffsets ? arguments[7] : Value()};
     SlotGroups groups = {arguments[1], arguments[2], arguments[3], experts};
     forExpertItems(
         b, kernel, groups, ceilDiv(tiles, perItem),
         [&](const ExpertItem &item) {
-          TiledWeight weight = {arguments[4], item.expert, scales, inner};
+          TiledWeight weight = {arguments[4], item.expert, scales, inner,
+                                stored};
           forTilesOfItem(b, item.group, tiles, perItem, [&](ValueList tile) {
             auto sizes = rowBlocks(options.registers, int64_t(tile.size()));
             forSlotBlocks(
@@ -375,22 +401,15 @@ KernelOp KernelSet::expertsDown(TypeRange types, int64_t experts, int64_t inner,
 }
 
 static std::string integerName(const IntegerShape &shape, int64_t experts) {
-  return llvm::formatv("int{0}_{1}x{2}x{3}_{4}_{5}", shape.bits, experts,
-                       shape.columns, shape.inner, shape.group,
-                       shape.activationGroup)
-      .str();
+  return shape.getName(shape.getDims(experts));
 }
 
 static IntegerWeight integerWeight(const IntegerShape &shape, Value memref,
-                                   Value scales, Value expert, Value tilesEnd) {
-  return {memref,
-          scales,
-          expert,
-          shape.inner,
-          shape.bits,
-          shape.group,
-          shape.activationGroup,
-          tilesEnd};
+                                   Value scales, Value offsets, Value expert,
+                                   Value tilesEnd) {
+  return {memref,     scales,           expert,      shape.inner,
+          shape.bits, shape.isUnsigned, shape.group, shape.activationGroup,
+          tilesEnd,   offsets};
 }
 
 KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
@@ -404,16 +423,18 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
     auto arguments = kernel.getKernelArguments();
     IntegerRows input = {arguments[0], arguments[1], arguments[2]};
     SlotGroups groups = {arguments[3], arguments[4], arguments[5], experts};
+    Value gateOffsets = shape.hasOffsets ? arguments[10] : Value();
+    Value upOffsets = shape.hasOffsets ? arguments[11] : Value();
     forExpertItems(
         b, kernel, groups, ceilDiv(tiles, perItem),
         [&](const ExpertItem &item) {
           Value tilesEnd =
               b.min(b.mul(item.groupsEnd, perItem), b.index(tiles));
           IntegerWeight weights[] = {
-              integerWeight(shape, arguments[6], arguments[7], item.expert,
-                            tilesEnd),
-              integerWeight(shape, arguments[8], arguments[9], item.expert,
-                            tilesEnd)};
+              integerWeight(shape, arguments[6], arguments[7], gateOffsets,
+                            item.expert, tilesEnd),
+              integerWeight(shape, arguments[8], arguments[9], upOffsets,
+                            item.expert, tilesEnd)};
           forIntegerBlocks(
               b, options.registers, /*weights=*/2, item.group, tiles, perItem,
               item.begin, item.end, [&](ValueList block, ValueList entries) {
@@ -434,8 +455,9 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
                   for (Value slot : slots) {
                     Value gate = sums[next], up = sums[half + next];
                     ++next;
-                    storeTile(b, b.gated(gate, up, limit), arguments[10], slot,
-                              Value(), tile, shape.columns, /*isPadded=*/true);
+                    storeTile(b, b.gated(gate, up, limit), arguments.back(),
+                              slot, Value(), tile, shape.columns,
+                              /*isPadded=*/true);
                   }
               });
         });
@@ -458,7 +480,8 @@ KernelOp KernelSet::integerExpertsDown(TypeRange types,
           Value tilesEnd =
               b.min(b.mul(item.groupsEnd, perItem), b.index(tiles));
           IntegerWeight weight = integerWeight(
-              shape, arguments[6], arguments[7], item.expert, tilesEnd);
+              shape, arguments[6], arguments[7],
+              shape.hasOffsets ? arguments[8] : Value(), item.expert, tilesEnd);
           forIntegerBlocks(
               b, options.registers, /*weights=*/1, item.group, tiles, perItem,
               item.begin, item.end, [&](ValueList block, ValueList entries) {
@@ -468,7 +491,7 @@ KernelOp KernelSet::integerExpertsDown(TypeRange types,
                 size_t next = 0;
                 for (Value tile : block)
                   for (Value slot : slots)
-                    storeTile(b, sums[next++], arguments[8], slot, Value(),
+                    storeTile(b, sums[next++], arguments.back(), slot, Value(),
                               tile, shape.columns, /*isPadded=*/true);
               });
         });

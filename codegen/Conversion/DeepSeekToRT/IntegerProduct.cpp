@@ -17,8 +17,11 @@ using Values = KernelBuilder::Values;
 /// Bytes that one vector of a tile has: 16 rows of 4 columns.
 constexpr int64_t vectorBytes = 64;
 
-int64_t hadal::integerOffset(int64_t bits, DotProductKind dotProduct) {
-  return bits == 4 ? -8 : -weightOffset(dotProduct);
+int64_t hadal::integerOffset(int64_t bits, bool isUnsigned,
+                             DotProductKind dotProduct) {
+  if (bits == 8)
+    return -weightOffset(dotProduct);
+  return isUnsigned ? 0 : -8;
 }
 
 static Value byteVector(KernelBuilder &b, int32_t value) {
@@ -55,6 +58,8 @@ struct GroupLoop {
     return list;
   }
   Values scales(Value group) const;
+  Values offsets(Value group) const;
+  Values inputSums(Value part) const;
   Values sums(Value group) const;
 
 private:
@@ -71,14 +76,45 @@ private:
 
 } // namespace
 
+/// A vector of 16 at \p indices, widened to f32.
+static Value loadWide(KernelBuilder &b, Value memref, ValueRange indices) {
+  Value stored = b.loadVector(memref, indices, tileRows);
+  VectorType wide = b.vectorType(tileRows);
+  if (stored.getType() == wide)
+    return stored;
+  return arith::ExtFOp::create(b, wide, stored);
+}
+
 /// Scales of \p group, for each weight and tile.
 Values GroupLoop::scales(Value group) const {
   Values result;
   for (const IntegerWeight &weight : weights)
     for (Value tile : tiles)
-      result.push_back(arith::ExtFOp::create(
-          b, b.vectorType(tileRows),
-          b.loadVector(weight.scales, indices(weight, tile, group), tileRows)));
+      result.push_back(
+          loadWide(b, weight.scales, indices(weight, tile, group)));
+  return result;
+}
+
+/// Offsets of \p group, likewise; none if the weights have none.
+Values GroupLoop::offsets(Value group) const {
+  Values result;
+  for (const IntegerWeight &weight : weights)
+    for (Value tile : tiles)
+      if (weight.offsets)
+        result.push_back(
+            loadWide(b, weight.offsets, indices(weight, tile, group)));
+  return result;
+}
+
+/// The sum of group \p part of each row of the inputs, as rounded, negated.
+Values GroupLoop::inputSums(Value part) const {
+  Values result;
+  for (Value row : rows) {
+    Value sum = arith::SIToFPOp::create(b, b.getF32Type(),
+                                        b.load(input.offsets, {row, part}));
+    result.push_back(b.mulf(arith::NegFOp::create(b, sum),
+                            b.load(input.scales, {row, part})));
+  }
   return result;
 }
 
@@ -171,9 +207,17 @@ Values GroupLoop::sums(Value group) const {
   Value zero = arith::ConstantOp::create(
       b, DenseElementsAttr::get(type, b.getI32IntegerAttr(0)));
   Values sums, starts;
-  for (Value row : rows)
-    starts.push_back(
-        b.broadcast(b.load(input.offsets, {row, group}), tileRows));
+  int64_t offset = integerOffset(shape().bits, shape().isUnsigned, dotProduct);
+  for (Value row : rows) {
+    if (shape().offsets && offset == 0) {
+      starts.push_back(zero);
+      continue;
+    }
+    Value start = b.load(input.offsets, {row, group});
+    if (shape().offsets)
+      start = b.mul(start, b.i32(int32_t(offset)));
+    starts.push_back(b.broadcast(start, tileRows));
+  }
   for (size_t i = 0; i < chains(); ++i)
     sums.append(starts);
   // Sums of integers are exact in any order: a few of them have two chains
@@ -227,6 +271,16 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b, DotProductKind dotProduct,
       b.index(0), b.index(shape.inner / shape.group), 1, zeros,
       [&](Value group, ValueRange carried) {
         Values next, scales = loop.scales(group);
+        // Subtracts the offsets times \p sums of the inputs of this group.
+        auto subtract = [&](Values totals, ValueRange sums) {
+          Values offsets = loop.offsets(group);
+          for (auto [i, offset] : llvm::enumerate(offsets))
+            for (auto [m, sum] : llvm::enumerate(sums)) {
+              Value &total = totals[i * rows.size() + m];
+              total = b.fma(offset, b.broadcast(sum, tileRows), total);
+            }
+          return totals;
+        };
         if (ratio == 1) {
           Values sums = loop.sums(group), inputs = inputScales(group);
           for (auto [i, sum] : llvm::enumerate(sums)) {
@@ -234,22 +288,29 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b, DotProductKind dotProduct,
                 b.mulf(scales[i / rows.size()], inputs[i % rows.size()]);
             next.push_back(b.fma(sum, scale, carried[i]));
           }
-          return next;
+          return shape.offsets ? subtract(next, loop.inputSums(group)) : next;
         }
         Value first = b.mul(group, ratio);
-        Values inner =
-            b.loop(first, b.add(first, ratio), 1, zeros,
-                   [&](Value part, ValueRange partial) {
-                     Values sums = loop.sums(part), inputs = inputScales(part),
-                            result;
-                     for (auto [i, sum] : llvm::enumerate(sums))
-                       result.push_back(
-                           b.fma(sum, inputs[i % rows.size()], partial[i]));
-                     return result;
-                   });
+        Values start = zeros;
+        if (shape.offsets)
+          start.append(rows.size(), b.f32(0));
+        Values inner = b.loop(
+            first, b.add(first, ratio), 1, start,
+            [&](Value part, ValueRange partial) {
+              Values sums = loop.sums(part), inputs = inputScales(part), result;
+              for (auto [i, sum] : llvm::enumerate(sums))
+                result.push_back(
+                    b.fma(sum, inputs[i % rows.size()], partial[i]));
+              if (shape.offsets)
+                for (auto [m, sum] : llvm::enumerate(loop.inputSums(part)))
+                  result.push_back(b.addf(partial[zeros.size() + m], sum));
+              return result;
+            });
+        Values inputSums(ArrayRef(inner).drop_front(zeros.size()));
+        inner.truncate(zeros.size());
         for (auto [i, sum] : llvm::enumerate(inner))
           next.push_back(b.fma(sum, scales[i / rows.size()], carried[i]));
-        return next;
+        return subtract(next, inputSums);
       });
 }
 

@@ -12,29 +12,34 @@
 namespace hadal {
 
 /// A packed integer weight in a kernel: bytes `[.., tiles, k / columns, 64]`
-/// and scales `[.., tiles, groups, 16]` in f16.
+/// and scales `[.., tiles, groups, 16]`.
 struct IntegerWeight {
   mlir::Value memref, scales;
   mlir::Value leading; ///< Expert; null without.
   int64_t inner;
   int64_t bits; ///< 4 or 8.
+  /// What its bits count from: see `integerOffset`.
+  bool isUnsigned;
   /// Elements of a row that share a scale of the weight, and of the input.
   int64_t group, activationGroup;
   /// Where the tiles end that this call of the kernel reads; none past them is
   /// asked for beforehand.
   mlir::Value tilesEnd;
+  /// Of the shape of the scales; null without.
+  mlir::Value offsets = {};
 };
 
 /// Rows of activations that `KernelSet::quantizeRows` has rounded.
 struct IntegerRows {
   mlir::Value values;  ///< `[rows, k / 4]` in i32: four bytes each.
   mlir::Value scales;  ///< `[rows, groups]` in f32.
-  mlir::Value offsets; ///< `[rows, groups]` in i32: where sums start.
+  mlir::Value offsets; ///< `[rows, groups]` in i32: where sums start; for
+                       ///< weights with offsets, the sum of each group.
 };
 
 /// What a group's sum of products starts with, per unit of the sum of its
 /// inputs: it undoes that the weights are stored, or read, as unsigned.
-int64_t integerOffset(int64_t bits, DotProductKind dotProduct);
+int64_t integerOffset(int64_t bits, bool isUnsigned, DotProductKind dotProduct);
 
 /// Products of \p rows with the tiles of \p weights, which are alike: vectors
 /// of 16, in the order of `multiplyTiles`.

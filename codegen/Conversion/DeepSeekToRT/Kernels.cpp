@@ -71,7 +71,7 @@ MemRefType hadal::rowsType(MLIRContext *context, int64_t columns,
 }
 
 /// A short text for a type in a kernel's name: bf16, f8E4M3FN, ..
-static std::string shortName(Type type) {
+std::string hadal::shortName(Type type) {
   std::string text;
   llvm::raw_string_ostream(text) << type;
   return text == "i8" ? "fp8" : text;

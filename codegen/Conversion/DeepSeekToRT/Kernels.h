@@ -100,6 +100,9 @@ struct AttentionPlan {
 mlir::MemRefType rowsType(mlir::MLIRContext *context, int64_t columns,
                           int64_t stride, mlir::Type element = {});
 
+/// How kernels are named after the element type \p type.
+std::string shortName(mlir::Type type);
+
 /// How kernels are named after the element type of a weight, \p type.
 std::string weightName(mlir::Type type);
 
@@ -109,9 +112,19 @@ std::string limitName(std::optional<double> limit);
 /// Rows that a tile of a packed weight interleaves.
 constexpr int64_t tileRows = 16;
 
-/// An integer weight `[columns, inner]`; see `IntegerWeight`.
+/// An integer weight `[columns, inner]`; see `IntegerWeight`, and
+/// `StoredIntegers` for inputs that are not rounded.
 struct IntegerShape {
-  int64_t columns, inner, bits, group, activationGroup;
+  int64_t columns, inner, bits, group;
+  int64_t activationGroup; ///< 0: inputs are not rounded.
+  bool isUnsigned, hasOffsets;
+  /// Of scales and of offsets.
+  mlir::Type scaleElement, offsetElement;
+
+  /// What the names of kernels say of it, beside its sizes \p dims.
+  std::string getName(const llvm::Twine &dims) const;
+  /// Its sizes, of one matrix or of that of each expert.
+  std::string getDims(int64_t experts = 0) const;
 };
 
 class KernelSet {
@@ -138,12 +151,18 @@ public:
   /// (in, weight, [bias], [scales], out, rows); items are groups of tiles.
   rt::KernelOp linear(TypeRange types, int64_t inner, int64_t columns,
                       bool hasBias, bool hasScales);
+  /// (in, weight, scales, [offsets, sums], [bias], out, rows), likewise, with
+  /// inputs that are not rounded.
+  rt::KernelOp storedLinear(TypeRange types, const IntegerShape &shape,
+                            bool hasBias);
+  /// (in, sums): of groups of columns; items are rows.
+  rt::KernelOp sumGroups(TypeRange types, int64_t columns, int64_t group);
   /// (in, values, scales, offsets); items are rows. Rounds groups of \p group
   /// elements to bytes; the sum of each, times \p offset, goes to offsets.
   rt::KernelOp quantizeRows(TypeRange types, int64_t columns, int64_t group,
                             int64_t offset);
-  /// (values, scales, offsets, weight, weight scales, [bias], out, rows);
-  /// items are groups of tiles.
+  /// (values, scales, offsets, weight, weight scales, [weight offsets], [bias],
+  /// out, rows); items are groups of tiles.
   rt::KernelOp integerLinear(TypeRange types, const IntegerShape &shape,
                              bool hasBias);
   /// (in, weight, out, rows); items are heads * groups of tiles.
@@ -199,20 +218,23 @@ public:
   /// active[experts] their number.
   rt::KernelOp groupSlots(TypeRange types, int64_t experts, int64_t topK);
   /// (in, offsets, list, active, gate, up, [gate scales, up scales], out);
-  /// items are active experts * groups of tiles.
+  /// items are active experts * groups of tiles. Of integers with offsets,
+  /// these and the sums of inputs come after the scales.
   rt::KernelOp expertsUp(TypeRange types, int64_t experts, int64_t topK,
                          int64_t inner, int64_t columns, bool hasScales,
-                         std::optional<double> limit);
+                         std::optional<double> limit,
+                         const IntegerShape *integers = nullptr);
   /// (in, offsets, list, active, down, [scales], out), likewise.
   rt::KernelOp expertsDown(TypeRange types, int64_t experts, int64_t inner,
-                           int64_t columns, bool hasScales);
+                           int64_t columns, bool hasScales,
+                           const IntegerShape *integers = nullptr);
   /// (values, scales, offsets, slot offsets, list, active, gate, gate scales,
-  /// up, up scales, out); items as for expertsUp.
+  /// up, up scales, [gate offsets, up offsets], out); items as for expertsUp.
   rt::KernelOp integerExpertsUp(TypeRange types, const IntegerShape &shape,
                                 int64_t experts, int64_t topK,
                                 std::optional<double> limit);
   /// (values, scales, offsets, slot offsets, list, active, down, down scales,
-  /// out), likewise.
+  /// [down offsets], out), likewise.
   rt::KernelOp integerExpertsDown(TypeRange types, const IntegerShape &shape,
                                   int64_t experts);
   /// (slots, weights, out); items are rows.

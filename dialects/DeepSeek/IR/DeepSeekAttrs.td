@@ -175,7 +175,8 @@ def DeepSeek_TiledAttr : DeepSeek_Attr<"Tiled", "tiled",
 
     `columns` is 1 for floating point, 4 for i8 (what one lane of a dot-product
     instruction takes) and 8 for i4, where byte `[row, j]` of 64 holds column j
-    in its low and column j + 4 in its high nibble, each plus 8.
+    in its low and column j + 4 in its high nibble, each plus 8. The same is
+    ui4, as it is.
   }];
   let parameters = (ins "int64_t":$rows,
                         DefaultValuedParameter<"int64_t", "1">:$columns);

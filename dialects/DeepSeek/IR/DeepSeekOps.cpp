@@ -347,11 +347,11 @@ static SmallVector<int64_t> scaleShape(ArrayRef<int64_t> weight, int64_t rows,
   return shape;
 }
 
-/// Requires the scales, the zero points and the rounding of inputs that a
+/// Requires the scales, the offsets and the rounding of inputs that a
 /// weight of the type of \p weight may have: of FP8 blocks, of integer groups,
 /// or none.
 static LogicalResult verifyScales(Operation *op, StringRef name, Value weight,
-                                  Value scales, Value zeros,
+                                  Value scales, Value offsets,
                                   std::optional<int64_t> activationGroup) {
   Type element = elementOf(weight);
   bool isFP8 = isa<Float8E4M3FNType>(element), isInteger = element.isInteger();
@@ -359,8 +359,8 @@ static LogicalResult verifyScales(Operation *op, StringRef name, Value weight,
     return op->emitOpError("expects ")
            << name << " with an FP8 or integer weight and only then, but got "
            << (scales ? "some" : "none") << " with " << weight.getType();
-  if (!isInteger && (activationGroup || zeros))
-    return op->emitOpError("expects activation_group and zeros only with an "
+  if (!isInteger && (activationGroup || offsets))
+    return op->emitOpError("expects activation_group and offsets only with an "
                            "integer weight, but got some with ")
            << weight.getType();
   if (!scales)
@@ -380,12 +380,12 @@ static LogicalResult verifyScales(Operation *op, StringRef name, Value weight,
     return op->emitOpError("expects ")
            << name << " of groups that divide " << columns
            << " columns, but got " << scales.getType();
-  if (zeros && failed(expectShape(op, "zeros", zeros, shape)))
+  if (offsets && failed(expectShape(op, "offsets", offsets, shape)))
     return failure();
   int64_t group = columns / groups;
-  if (activationGroup && (*activationGroup <= 0 || *activationGroup % 32 != 0 ||
+  if (activationGroup && (*activationGroup <= 0 || *activationGroup % 16 != 0 ||
                           group % *activationGroup != 0))
-    return op->emitOpError("expects activation_group to be a multiple of 32 "
+    return op->emitOpError("expects activation_group to be a multiple of 16 "
                            "that divides the weight's group, ")
            << group << ", but got " << *activationGroup;
   return success();
@@ -578,6 +578,37 @@ LogicalResult DequantizeGGUFOp::verify() {
   return expectShape(*this, "a result", getResult(), shape); // C1, C2
 }
 
+LogicalResult GGUFPartOp::verify() {
+  GGUFBlock block = getGGUFBlock(getFormat());
+  GGUFParts parts = getGGUFParts(getFormat());
+  SmallVector<int64_t> shape(shapeOf(getInput()));
+  if (shape.empty() || shape.back() % block.bytes != 0) // C1
+    return emitOpError("expects rows of a multiple of ")
+           << block.bytes << " bytes for " << stringifyGGUFFormat(getFormat())
+           << ", but got " << getInput().getType();
+  int64_t each = getPart() == GGUFPart::Codes ? block.elements
+                                              : block.elements / parts.group;
+  std::optional<int64_t> columns =
+      checkedProduct({shape.back() / block.bytes, each});
+  if (!columns) // C1
+    return emitOpError("expects rows of fewer bytes, but got ")
+           << getInput().getType();
+  shape.back() = *columns;
+  if (failed(expectShape(*this, "a result", getResult(), shape))) // C1, C2
+    return failure();
+  Type type = parts.getType(getContext(), getPart());
+  if (!type) // C3
+    return emitOpError("expects a format with ")
+           << stringifyGGUFPart(getPart()) << ", but got "
+           << stringifyGGUFFormat(getFormat());
+  if (elementOf(getResult()) != type) // C3
+    return emitOpError("expects a result of ")
+           << type << " for " << stringifyGGUFPart(getPart()) << " of "
+           << stringifyGGUFFormat(getFormat()) << ", but got "
+           << getResult().getType();
+  return success();
+}
+
 LogicalResult DequantizeMXFP4Op::verify() {
   SmallVector<int64_t> shape(shapeOf(getResult()));
   if (shape.size() < 2 || shape.back() % 32 != 0) // C1
@@ -662,7 +693,7 @@ LogicalResult LinearOp::verify() {
   if (getBias() &&
       failed(expectShape(*this, "bias", getBias(), {weight[0]}))) // C2
     return failure();
-  return verifyScales(*this, "scales", getWeight(), getScales(), getZeros(),
+  return verifyScales(*this, "scales", getWeight(), getScales(), getOffsets(),
                       getActivationGroup()); // C3, C4, C5
 }
 
@@ -905,16 +936,16 @@ LogicalResult ExpertsOp::verify() {
                        "is FP8 or integer, but got ")
            << getScales().size() << " with " << getGate().getType() << ", "
            << getUp().getType() << " and " << getDown().getType();
-  if (!getZeros().empty() && (!hasScales || getZeros().size() != 3)) // C5
-    return emitOpError("expects three zeros with integer weights, or none, but "
-                       "got ")
-           << getZeros().size() << " with " << getGate().getType();
+  if (!getOffsets().empty() && (!hasScales || getOffsets().size() != 3)) // C5
+    return emitOpError("expects three offsets with integer weights, or none, "
+                       "but got ")
+           << getOffsets().size() << " with " << getGate().getType();
   const StringRef names[] = {"gate scales", "up scales", "down scales"};
   const Value weights[] = {getGate(), getUp(), getDown()};
   for (auto [i, weight] : llvm::enumerate(weights))
     if (failed(verifyScales(*this, names[i], weight,
                             hasScales ? getScales()[i] : Value(),
-                            getZeros().empty() ? Value() : getZeros()[i],
+                            getOffsets().empty() ? Value() : getOffsets()[i],
                             getActivationGroup()))) // C3, C4, C5
       return failure();
   return getLimit() ? expectPositive(*this, "limit", getLimitAttr()) // C6
@@ -934,7 +965,7 @@ LogicalResult LMHeadOp::verify() {
   if (failed(expectShape(*this, "a result", getResult(),
                          {anySize, weight[0]}))) // C1
     return failure();
-  return verifyScales(*this, "scales", getWeight(), getScales(), getZeros(),
+  return verifyScales(*this, "scales", getWeight(), getScales(), getOffsets(),
                       getActivationGroup()); // C2, C3, C4
 }
 

@@ -19,10 +19,10 @@ def Activations : 2DTensorOf<[F32]>;
 /// [tokens] in i32.
 def PerToken : 1DTensorOf<[I32]>;
 /// What matrices of a model may be stored in.
-def MatrixElement : AnyTypeOf<[F32, F16, BF16, F8E4M3FN, I8, I<4>]>;
+def MatrixElement : AnyTypeOf<[F32, F16, BF16, F8E4M3FN, I8, I<4>, UI<4>]>;
 /// The same, and what else a checkpoint has: scales, and tables of integers.
 def WeightElement : AnyTypeOf<[F32, F16, BF16, F8E4M3FN, F8E8M0FNU, I8, I<4>,
-                               I32, I64]>;
+                               UI<4>, I32, I64]>;
 def WeightTensor : RankedTensorOf<[WeightElement]>;
 def WeightMatrix : 2DTensorOf<[MatrixElement]>;
 def WeightVector : 1DTensorOf<[F32, F16, BF16]>;
@@ -512,6 +512,61 @@ def DeepSeek_DequantizeGGUFOp : DeepSeek_RecipeOp<"dequantize_gguf"> {
   let hasVerifier = 1;
 }
 
+def DeepSeek_GGUFPart : DeepSeek_Enum<"GGUFPart",
+    "What blocks of a GGUF file are made of", [
+  I32EnumAttrCase<"Codes", 0, "codes">,
+  I32EnumAttrCase<"Scales", 1, "scales">,
+  I32EnumAttrCase<"Offsets", 2, "offsets">]>;
+
+def DeepSeek_GGUFPartOp : DeepSeek_RecipeOp<"gguf_part"> {
+  let summary = "The integers, scales or offsets of the blocks of a GGUF file";
+  let description = [{
+    Every format is integers in groups of a row: number j is
+
+        codes[j] * scales[j / group] - offsets[j / group]
+
+    rounded to f32 once, which are the very numbers of
+    `deepseek.dequantize_gguf`. Where a block has a scale of scales, its
+    products are here; they are exact.
+
+    | Formats | Group | Codes | Scales | Offsets |
+    |---|---|---|---|---|
+    | `q4_0` | 32 | i4 | f16 | |
+    | `q4_1` | 32 | ui4 | f16 | f16 |
+    | `q5_0`, `q8_0`, `iq4_nl` | 32 | i8 | f16 | |
+    | `q5_1` | 32 | i8 | f16 | f16 |
+    | `q2_k` | 16 | ui4 | f32 | f32 |
+    | `q3_k` | 16 | i4 | f32 | |
+    | `q4_k` | 32 | ui4 | f32 | f32 |
+    | `q5_k` | 32 | i8 | f32 | f32 |
+    | `q6_k` | 16 | i8 | f32 | |
+    | `iq4_xs`, `mxfp4` | 32 | i8 | f32 | |
+
+    - (C1) the last dimension of `input` is a multiple of the bytes of a block;
+      that of the result has as many codes, scales or offsets as these blocks.
+    - (C2) the other dimensions are equal.
+    - (C3) the format has that part, and the result is of its type.
+
+    ```mlir
+    %0 = deepseek.source "blk.0.attn_q.weight" in ["model.gguf"] at [4096]
+        : tensor<64x40xi8>
+    %1 = deepseek.gguf_part codes of q4_1 %0
+        : tensor<64x40xi8> -> tensor<64x64xui4>
+    %2 = deepseek.gguf_part scales of q4_1 %0
+        : tensor<64x40xi8> -> tensor<64x2xf16>
+    ```
+  }];
+  let arguments = (ins
+      EnumAttr<DeepSeek_Dialect, DeepSeek_GGUFPart, "gguf_part">:$part,
+      EnumAttr<DeepSeek_Dialect, DeepSeek_GGUFFormat, "gguf_format">:$format,
+      RankedTensorOf<[I8]>:$input);
+  let results = (outs RankedTensorOf<[I8, I<4>, UI<4>, F32, F16]>:$result);
+  let assemblyFormat = [{
+    $part `of` $format $input attr-dict `:` type($input) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
 def DeepSeek_DequantizeMXFP4Op : DeepSeek_RecipeOp<"dequantize_mxfp4"> {
   let summary = "Multiplies groups of 32 FP4 numbers by their scales";
   let description = [{
@@ -722,7 +777,8 @@ def DeepSeek_LinearOp : DeepSeek_Op<"linear", [Pure, AttrSizedOperandSegments]> 
   let summary = "Multiplies each row by a weight matrix";
   let description = [{
     result[t, n] = sum_k input[t, k] * W[n, k] + bias[n], where W is `weight`,
-    times its scales if they are given.
+    times its scales, less its offsets, if they are given. A zero point z of a
+    group with scale s is an offset of s * z.
 
     With `activation_group`, each group of that many elements of a row of
     `input` is first rounded to 8-bit integers of one scale, max |x| / 127: a
@@ -734,19 +790,19 @@ def DeepSeek_LinearOp : DeepSeek_Op<"linear", [Pure, AttrSizedOperandSegments]> 
       are f32 `[ceil(n / 128), ceil(k / 128)]` (see `deepseek.dequantize`), for
       integers f16, bf16 or f32 `[n, k / group]` (see `deepseek.quantize`).
     - (C4) `activation_group` may be given if the weight is integer; it is a
-      multiple of 32 that divides the weight's group.
-    - (C5) `zeros`, which are subtracted from the weight's integers before they
+      multiple of 16 that divides the weight's group.
+    - (C5) `offsets`, which are subtracted from the weight's integers once they
       are scaled, may be given if the weight is integer; they have the shape of
       `scales`.
   }];
   let arguments = (ins Activations:$input, WeightMatrix:$weight,
                        Optional<WeightVector>:$bias,
                        Optional<2DTensorOf<[F32, F16, BF16]>>:$scales,
-                       Optional<2DTensorOf<[I8]>>:$zeros,
+                       Optional<2DTensorOf<[F32, F16, BF16]>>:$offsets,
                        OptionalAttr<I64Attr>:$activation_group);
   let results = (outs Activations:$result);
   let builders = [
-    // Without zero points.
+    // Without offsets.
     OpBuilder<(ins "::mlir::Type":$result, "::mlir::Value":$input,
                    "::mlir::Value":$weight, "::mlir::Value":$bias,
                    "::mlir::Value":$scales,
@@ -756,7 +812,8 @@ def DeepSeek_LinearOp : DeepSeek_Op<"linear", [Pure, AttrSizedOperandSegments]> 
     }]>];
   let assemblyFormat = [{
     $input `,` $weight (`bias` $bias^ `:` type($bias))?
-    (`scales` $scales^ `:` type($scales))? (`zeros` $zeros^ `:` type($zeros))?
+    (`scales` $scales^ `:` type($scales))?
+    (`offsets` $offsets^ `:` type($offsets))?
     (`activation_group` $activation_group^)? attr-dict
     `:` type($input) `,` type($weight) `->` type($result)
   }];
@@ -1072,7 +1129,7 @@ def DeepSeek_ExpertsOp : DeepSeek_Op<"experts", [
     - (C3) the three scales are given iff the weights are FP8 or integer, which
       all three are then, with shapes and types as for `deepseek.linear`.
     - (C4) `activation_group` likewise.
-    - (C5) `zeros` likewise; all three weights have them, or none.
+    - (C5) `offsets` likewise; all three weights have them, or none.
     - (C6) `limit > 0`.
   }];
   let arguments = (ins Activations:$input, 2DTensorOf<[I32]>:$experts,
@@ -1080,12 +1137,12 @@ def DeepSeek_ExpertsOp : DeepSeek_Op<"experts", [
                        3DTensorOf<[MatrixElement]>:$up,
                        3DTensorOf<[MatrixElement]>:$down,
                        Variadic<3DTensorOf<[F32, F16, BF16]>>:$scales,
-                       Variadic<3DTensorOf<[I8]>>:$zeros,
+                       Variadic<3DTensorOf<[F32, F16, BF16]>>:$offsets,
                        OptionalAttr<I64Attr>:$activation_group,
                        OptionalAttr<F64Attr>:$limit);
   let results = (outs Activations:$result);
   let builders = [
-    // Without zero points.
+    // Without offsets.
     OpBuilder<(ins "::mlir::Type":$result, "::mlir::Value":$input,
                    "::mlir::Value":$experts, "::mlir::Value":$weights,
                    "::mlir::Value":$gate, "::mlir::Value":$up,
@@ -1097,7 +1154,8 @@ def DeepSeek_ExpertsOp : DeepSeek_Op<"experts", [
     }]>];
   let assemblyFormat = [{
     $input `,` $experts `,` $weights `gate` $gate `up` $up `down` $down
-    (`scales` $scales^ `:` type($scales))? (`zeros` $zeros^ `:` type($zeros))?
+    (`scales` $scales^ `:` type($scales))?
+    (`offsets` $offsets^ `:` type($offsets))?
     (`activation_group` $activation_group^)? (`limit` $limit^)? attr-dict `:`
     type($input) `,`
     type($experts) `,` type($weights) `,` type($gate) `,` type($up) `,`
@@ -1131,16 +1189,16 @@ def DeepSeek_LMHeadOp : DeepSeek_Op<"lm_head", [
     - (C2) `scales` are given iff the weight is integer, as for
       `deepseek.linear`.
     - (C3) `activation_group` likewise.
-    - (C4) `zeros` likewise.
+    - (C4) `offsets` likewise.
   }];
   let arguments = (ins Activations:$input,
-                       2DTensorOf<[F32, F16, BF16, I8, I<4>]>:$weight,
+                       2DTensorOf<[F32, F16, BF16, I8, I<4>, UI<4>]>:$weight,
                        Optional<2DTensorOf<[F32, F16, BF16]>>:$scales,
-                       Optional<2DTensorOf<[I8]>>:$zeros,
+                       Optional<2DTensorOf<[F32, F16, BF16]>>:$offsets,
                        OptionalAttr<I64Attr>:$activation_group);
   let results = (outs Activations:$result);
   let builders = [
-    // Without zero points.
+    // Without offsets.
     OpBuilder<(ins "::mlir::Type":$result, "::mlir::Value":$input,
                    "::mlir::Value":$weight, "::mlir::Value":$scales,
                    "::mlir::IntegerAttr":$activation_group), [{
@@ -1149,7 +1207,7 @@ def DeepSeek_LMHeadOp : DeepSeek_Op<"lm_head", [
     }]>];
   let assemblyFormat = [{
     $input `,` $weight (`scales` $scales^ `:` type($scales))?
-    (`zeros` $zeros^ `:` type($zeros))?
+    (`offsets` $offsets^ `:` type($offsets))?
     (`activation_group` $activation_group^)? attr-dict `:` type($input) `,`
     type($weight) `->` type($result)
   }];

@@ -22,6 +22,26 @@ GGUFBlock getGGUFBlock(GGUFFormat format);
 void dequantizeGGUF(GGUFFormat format, const uint8_t *bytes, int64_t blocks,
                     float *out);
 
+/// What the blocks of a format are as integers of groups of a row: see
+/// `deepseek.gguf_part`.
+struct GGUFParts {
+  int64_t group; ///< Codes that share a scale.
+  int64_t bits;  ///< 4 or 8.
+  bool isUnsigned, hasOffsets;
+  bool areF16; ///< Scales and offsets; else f32.
+
+  /// The element type of \p part; null if there is none.
+  mlir::Type getType(mlir::MLIRContext *context, GGUFPart part) const;
+};
+
+GGUFParts getGGUFParts(GGUFFormat format);
+
+/// Splits one block at \p bytes: integers to \p codes, and a scale and an
+/// offset a group, in f32, to \p scales and \p offsets. Each has room for all
+/// of them; offsets are not written if the format has none.
+void splitGGUF(GGUFFormat format, const uint8_t *bytes, int8_t *codes,
+               float *scales, float *offsets);
+
 } // namespace hadal::deepseek
 
 #endif // HADAL_DEEPSEEK_GGUFBLOCKS_H

@@ -486,6 +486,27 @@ static Tensor dequantizeBlocks(DequantizeGGUFOp op, const Tensor &input) {
   return result;
 }
 
+static Tensor partOfBlocks(GGUFPartOp op, const Tensor &input) {
+  Tensor result(shapeOf(op.getResult()));
+  GGUFBlock block = getGGUFBlock(op.getFormat());
+  std::vector<uint8_t> bytes(size_t(block.bytes));
+  std::vector<int8_t> codes(size_t(block.elements));
+  auto groups = size_t(block.elements / getGGUFParts(op.getFormat()).group);
+  std::vector<float> scales(groups), offsets(groups);
+  const double *from = input.values.data();
+  for (auto to = result.values.begin(); to != result.values.end();) {
+    for (uint8_t &byte : bytes)
+      byte = uint8_t(int8_t(*from++));
+    splitGGUF(op.getFormat(), bytes.data(), codes.data(), scales.data(),
+              offsets.data());
+    if (op.getPart() == GGUFPart::Codes)
+      to = llvm::copy(codes, to);
+    else
+      to = llvm::copy(op.getPart() == GGUFPart::Scales ? scales : offsets, to);
+  }
+  return result;
+}
+
 static Tensor rotaryTable(RotaryTableOp op) {
   Tensor result(shapeOf(op.getResult()));
   FloatType type = elementType(op.getResult());
@@ -604,6 +625,9 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
             .Case([&](DequantizeGGUFOp dequantizeOp) {
               return dequantizeBlocks(dequantizeOp,
                                       take(dequantizeOp.getInput()));
+            })
+            .Case([&](GGUFPartOp partOp) {
+              return partOfBlocks(partOp, take(partOp.getInput()));
             })
             .Case([&](DequantizeMXFP4Op dequantizeOp) {
               Tensor scales = take(dequantizeOp.getScales());

@@ -90,7 +90,7 @@ namespace {
 /// single one, stand for; without scales themselves.
 struct BlockScales {
   const Tensor *scales;
-  const Tensor *zeros = nullptr;
+  const Tensor *offsets = nullptr;
   int64_t blockRows = 1, blockColumns = 1;
   int64_t m = 0;
 
@@ -99,9 +99,8 @@ struct BlockScales {
       return element;
     int64_t rows = scales->shape[size_t(scales->rank() - 2)];
     int64_t row = m * rows + i / blockRows, column = j / blockColumns;
-    if (zeros)
-      element -= zeros->row(row)[column];
-    return element * scales->row(row)[column];
+    double product = element * scales->row(row)[column];
+    return offsets ? product - offsets->row(row)[column] : product;
   }
 };
 } // namespace
@@ -109,13 +108,13 @@ struct BlockScales {
 /// The multipliers of \p weight, a value of FP8 or integers, if \p scales has
 /// any.
 static BlockScales scalesOf(Value weight, const Tensor *scales,
-                            const Tensor *zeros, int64_t m = 0) {
+                            const Tensor *offsets, int64_t m = 0) {
   auto type = cast<RankedTensorType>(weight.getType());
   if (!scales)
     return {nullptr};
   if (isa<FloatType>(type.getElementType()))
     return {scales, nullptr, fp8BlockSize, fp8BlockSize, m};
-  return {scales, zeros, 1, type.getShape().back() / scales->columns(), m};
+  return {scales, offsets, 1, type.getShape().back() / scales->columns(), m};
 }
 
 /// Rounds \p values to 8-bit integers of one scale. In f32 and with a
@@ -259,7 +258,7 @@ static LogicalResult expectSupported(Operation *op, Type type) {
     return success();
   Type element = tensor.getElementType();
   if (!isa<FloatType>(element) && !element.isSignlessInteger(32) &&
-      !element.isSignlessInteger(8) && !element.isSignlessInteger(4))
+      !element.isSignlessInteger(8) && !element.isInteger(4))
     return op->emitError("expects floating point, i32, i8 or i4 in the "
                          "reference, but got ")
            << tensor;
@@ -426,7 +425,7 @@ LogicalResult Interpreter::Frame::visit(LinearOp op) {
   const Tensor &input = at(op.getInput()), &weight = at(op.getWeight());
   BlockScales scales =
       scalesOf(op.getWeight(), op.getScales() ? &at(op.getScales()) : nullptr,
-               op.getZeros() ? &at(op.getZeros()) : nullptr);
+               op.getOffsets() ? &at(op.getOffsets()) : nullptr);
   Tensor result({input.rows(), weight.rows()});
   for (int64_t t = 0; t < input.rows(); ++t) {
     std::vector<double> x =
@@ -445,7 +444,7 @@ LogicalResult Interpreter::Frame::visit(LMHeadOp op) {
   const Tensor &input = at(op.getInput()), &weight = at(op.getWeight());
   BlockScales scales =
       scalesOf(op.getWeight(), op.getScales() ? &at(op.getScales()) : nullptr,
-               op.getZeros() ? &at(op.getZeros()) : nullptr);
+               op.getOffsets() ? &at(op.getOffsets()) : nullptr);
   Tensor result({input.rows(), weight.rows()});
   for (int64_t r = 0; r < input.rows(); ++r) {
     std::vector<double> x =
@@ -878,7 +877,7 @@ LogicalResult Interpreter::Frame::visit(ExpertsOp op) {
     const Tensor &matrices = at(value);
     BlockScales blocks = scalesOf(
         value, op.getScales().empty() ? nullptr : &at(op.getScales()[scales]),
-        op.getZeros().empty() ? nullptr : &at(op.getZeros()[scales]), e);
+        op.getOffsets().empty() ? nullptr : &at(op.getOffsets()[scales]), e);
     int64_t n = matrices.shape[1], k = matrices.shape[2];
     std::vector<double> x = roundInput(input, k, op.getActivationGroup());
     return multiply(matrices.row(e * n), blocks, x.data(), n, k);

@@ -354,8 +354,7 @@ absl::Status GGUFStore::checkUnused(const Config &config,
     types += (types.empty() ? "" : ", ") + type.str();
     bytes += typeBytes;
   }
-  notes.push_back("tensors in " + types + " become f32, of the same values: " +
-                  toBytes(blockElements * 4) + " in place of " +
-                  toBytes(bytes));
+  notes.push_back("tensors in " + types + " have " + toBytes(bytes) +
+                  " of blocks, " + toBytes(blockElements * 4) + " as f32");
   return absl::OkStatus();
 }

@@ -17,7 +17,7 @@ namespace hadal::gguf {
 
 /// Undoes in recipes what the converter to GGUF did to the tensors: other
 /// names, experts in stacks, rows of q and k in another order, kv_b in two
-/// halves. Blocks become f32.
+/// halves. Blocks become f32, in recipes that say so.
 class GGUFStore : public huggingface::TensorStore {
 public:
   /// \p model and \p config outlive the store. Without \p hasPlaces, recipes do

@@ -84,6 +84,10 @@ static constexpr StringRef llama3Expression =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|)"
     R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
+static constexpr StringRef gpt2Expression =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|)"
+    R"(\s+(?!\S)|\s+)";
+
 static constexpr Splitter splitters[] = {
     {"deepseek-llm",
      {R"([\r\n])", R"(\s?LETTERS+)", R"(\s?[!-/:-~！-／：-～‘-‟　-。]+)",
@@ -108,9 +112,8 @@ static constexpr Splitter splitters[] = {
      /*normalizesNFC=*/false,
      /*ignoresMerges=*/true,
      /*addsBos=*/true},
-    {"gpt-2",
-     {R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|)"
-      R"(\s+(?!\S)|\s+)"}},
+    {"gpt-2", {gpt2Expression}},
+    {"smollm", {R"(\p{N})", gpt2Expression}},
 };
 
 /// Other names that llama.cpp has for the same.

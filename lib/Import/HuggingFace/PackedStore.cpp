@@ -536,8 +536,8 @@ absl::StatusOr<StoredTensor> PackedStore::takeStack(StringRef name,
 absl::Status PackedStore::checkUnused(const Config &config,
                                       std::vector<std::string> &notes) {
   notes.push_back(("quantization_config: " + Twine(packed) +
-                   " matrices, or stacks of them, become f32, of the same "
-                   "values")
+                   " matrices, or stacks of them, are stored as integers or "
+                   "FP8 with scales")
                       .str());
   return base.checkUnused(config, notes);
 }

@@ -68,7 +68,7 @@ public:
   }
   std::string sourcePath() const override { return options.path; }
 
-  /// Bytes of packed tensors that become f32, and their elements.
+  /// Bytes of packed tensors, and their elements.
   int64_t packedBytes = 0, packedElements = 0;
 
 private:
@@ -513,10 +513,10 @@ onnx::raiseToDeepSeek(ModuleOp module, const RaiseOptions &options,
   absl::StatusOr<OwningOpRef<ModuleOp>> built = huggingface::buildModel(
       context, *config, &store, options.name, contextTokens, notes);
   if (built.ok() && store.packedElements)
-    notes.push_back("weights of MatMulNBits become f32, of the same values: " +
-                    std::to_string((store.packedElements * 4) >> 10) +
-                    " KiB in place of " +
-                    std::to_string(store.packedBytes >> 10) + " KiB");
+    notes.push_back(
+        "weights of MatMulNBits have " +
+        std::to_string(store.packedBytes >> 10) + " KiB of integers, " +
+        std::to_string((store.packedElements * 4) >> 10) + " KiB as f32");
   return built;
 }
 

@@ -964,7 +964,7 @@ func.func @linear_c3_groups(%x: tensor<?x64xf32>, %w: tensor<16x64xi8>, %s: tens
 // -----
 
 func.func @linear_c4(%x: tensor<?x64xf32>, %w: tensor<16x64xf16>) {
-  // expected-error @below {{'deepseek.linear' op expects activation_group and zeros only with an integer weight, but got some with 'tensor<16x64xf16>'}}
+  // expected-error @below {{'deepseek.linear' op expects activation_group and offsets only with an integer weight, but got some with 'tensor<16x64xf16>'}}
   %0 = deepseek.linear %x, %w activation_group 32 : tensor<?x64xf32>, tensor<16x64xf16> -> tensor<?x16xf32>
   return
 }
@@ -972,7 +972,7 @@ func.func @linear_c4(%x: tensor<?x64xf32>, %w: tensor<16x64xf16>) {
 // -----
 
 func.func @linear_c4_divides(%x: tensor<?x64xf32>, %w: tensor<16x64xi4>, %s: tensor<16x2xf16>) {
-  // expected-error @below {{'deepseek.linear' op expects activation_group to be a multiple of 32 that divides the weight's group, 32, but got 64}}
+  // expected-error @below {{'deepseek.linear' op expects activation_group to be a multiple of 16 that divides the weight's group, 32, but got 64}}
   %0 = deepseek.linear %x, %w scales %s : tensor<16x2xf16> activation_group 64 : tensor<?x64xf32>, tensor<16x64xi4> -> tensor<?x16xf32>
   return
 }
@@ -1110,32 +1110,32 @@ func.func @probe_c2(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %layer: index) {
 // -----
 
 func.func @experts_c4(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x16xf16>, %d: tensor<8x16x4xf16>) {
-  // expected-error @below {{'deepseek.experts' op expects activation_group and zeros only with an integer weight, but got some with 'tensor<8x4x16xf16>'}}
+  // expected-error @below {{'deepseek.experts' op expects activation_group and offsets only with an integer weight, but got some with 'tensor<8x4x16xf16>'}}
   %0 = deepseek.experts %x, %e, %w gate %g up %g down %d activation_group 32 : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf16>, tensor<8x4x16xf16>, tensor<8x16x4xf16> -> tensor<?x16xf32>
   return
 }
 
 // -----
 
-func.func @experts_c5(%x: tensor<?x64xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %up: tensor<8x32x64xi8>, %us: tensor<8x32x2xf16>, %uz: tensor<8x32x2xi8>, %down: tensor<8x64x32xi8>, %ds: tensor<8x64x1xf16>) {
-  // expected-error @below {{'deepseek.experts' op expects three zeros with integer weights, or none, but got 2 with 'tensor<8x32x64xi8>'}}
-  %0 = deepseek.experts %x, %e, %w gate %up up %up down %down scales %us, %us, %ds : tensor<8x32x2xf16>, tensor<8x32x2xf16>, tensor<8x64x1xf16> zeros %uz, %uz : tensor<8x32x2xi8>, tensor<8x32x2xi8> : tensor<?x64xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x32x64xi8>, tensor<8x32x64xi8>, tensor<8x64x32xi8> -> tensor<?x64xf32>
+func.func @experts_c5(%x: tensor<?x64xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %up: tensor<8x32x64xi8>, %us: tensor<8x32x2xf16>, %uz: tensor<8x32x2xf32>, %down: tensor<8x64x32xi8>, %ds: tensor<8x64x1xf16>) {
+  // expected-error @below {{'deepseek.experts' op expects three offsets with integer weights, or none, but got 2 with 'tensor<8x32x64xi8>'}}
+  %0 = deepseek.experts %x, %e, %w gate %up up %up down %down scales %us, %us, %ds : tensor<8x32x2xf16>, tensor<8x32x2xf16>, tensor<8x64x1xf16> offsets %uz, %uz : tensor<8x32x2xf32>, tensor<8x32x2xf32> : tensor<?x64xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x32x64xi8>, tensor<8x32x64xi8>, tensor<8x64x32xi8> -> tensor<?x64xf32>
   return
 }
 
 // -----
 
-func.func @linear_c5(%x: tensor<?x64xf32>, %w: tensor<16x64xi4>, %s: tensor<16x2xf16>, %z: tensor<16x1xi8>) {
-  // expected-error @below {{'deepseek.linear' op expects zeros of shape 16x2, but got 'tensor<16x1xi8>'}}
-  %0 = deepseek.linear %x, %w scales %s : tensor<16x2xf16> zeros %z : tensor<16x1xi8> : tensor<?x64xf32>, tensor<16x64xi4> -> tensor<?x16xf32>
+func.func @linear_c5(%x: tensor<?x64xf32>, %w: tensor<16x64xi4>, %s: tensor<16x2xf16>, %z: tensor<16x1xf32>) {
+  // expected-error @below {{'deepseek.linear' op expects offsets of shape 16x2, but got 'tensor<16x1xf32>'}}
+  %0 = deepseek.linear %x, %w scales %s : tensor<16x2xf16> offsets %z : tensor<16x1xf32> : tensor<?x64xf32>, tensor<16x64xi4> -> tensor<?x16xf32>
   return
 }
 
 // -----
 
-func.func @lm_head_c4(%x: tensor<?x64xf32>, %w: tensor<16x64xf16>, %z: tensor<16x1xi8>) {
-  // expected-error @below {{'deepseek.lm_head' op expects activation_group and zeros only with an integer weight, but got some with 'tensor<16x64xf16>'}}
-  %0 = deepseek.lm_head %x, %w zeros %z : tensor<16x1xi8> : tensor<?x64xf32>, tensor<16x64xf16> -> tensor<?x16xf32>
+func.func @lm_head_c4(%x: tensor<?x64xf32>, %w: tensor<16x64xf16>, %z: tensor<16x1xf32>) {
+  // expected-error @below {{'deepseek.lm_head' op expects activation_group and offsets only with an integer weight, but got some with 'tensor<16x64xf16>'}}
+  %0 = deepseek.lm_head %x, %w offsets %z : tensor<16x1xf32> : tensor<?x64xf32>, tensor<16x64xf16> -> tensor<?x16xf32>
   return
 }
 
@@ -1159,6 +1159,42 @@ deepseek.weight @dequantize_c4_fp8 : tensor<4x64xf32> {
   // expected-error @below {{'deepseek.dequantize' op expects an integer input with zeros, but got 'tensor<4x64xf8E4M3FN>'}}
   %3 = deepseek.dequantize %0, %1 zeros %2 : tensor<1x1xi8> block 128 x 128 : tensor<4x64xf8E4M3FN>, tensor<1x1xf32> -> tensor<4x64xf32>
   deepseek.yield %3 : tensor<4x64xf32>
+}
+
+// -----
+
+deepseek.weight @gguf_part_c1 : tensor<4x64xi8> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x66xi8>
+  // expected-error @below {{'deepseek.gguf_part' op expects rows of a multiple of 34 bytes for q8_0, but got 'tensor<4x66xi8>'}}
+  %1 = deepseek.gguf_part codes of q8_0 %0 : tensor<4x66xi8> -> tensor<4x64xi8>
+  deepseek.yield %1 : tensor<4x64xi8>
+}
+
+// -----
+
+deepseek.weight @gguf_part_c2 : tensor<4x4xf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x68xi8>
+  // expected-error @below {{'deepseek.gguf_part' op expects a result of shape 4x2, but got 'tensor<4x4xf16>'}}
+  %1 = deepseek.gguf_part scales of q8_0 %0 : tensor<4x68xi8> -> tensor<4x4xf16>
+  deepseek.yield %1 : tensor<4x4xf16>
+}
+
+// -----
+
+deepseek.weight @gguf_part_c3 : tensor<4x2xf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x68xi8>
+  // expected-error @below {{'deepseek.gguf_part' op expects a format with offsets, but got q8_0}}
+  %1 = deepseek.gguf_part offsets of q8_0 %0 : tensor<4x68xi8> -> tensor<4x2xf16>
+  deepseek.yield %1 : tensor<4x2xf16>
+}
+
+// -----
+
+deepseek.weight @gguf_part_c3_type : tensor<4x64xi4> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x40xi8>
+  // expected-error @below {{'deepseek.gguf_part' op expects a result of 'ui4' for codes of q4_1, but got 'tensor<4x64xi4>'}}
+  %1 = deepseek.gguf_part codes of q4_1 %0 : tensor<4x40xi8> -> tensor<4x64xi4>
+  deepseek.yield %1 : tensor<4x64xi4>
 }
 
 // -----

@@ -213,12 +213,23 @@ deepseek.weight @packed : tensor<16x64xf32> {
   deepseek.yield %8 : tensor<16x64xf32>
 }
 
-// CHECK-LABEL: func.func @zero_points
-func.func @zero_points(%x: tensor<?x64xf32>, %w: tensor<24x64xi4>, %s: tensor<24x2xbf16>, %z: tensor<24x2xi8>) -> (tensor<?x24xf32>, tensor<?x24xf32>) {
-  // CHECK: deepseek.linear %{{.+}}, %{{.+}} scales %{{.+}} : tensor<24x2xbf16> zeros %{{.+}} : tensor<24x2xi8> :
-  %0 = deepseek.linear %x, %w scales %s : tensor<24x2xbf16> zeros %z : tensor<24x2xi8> : tensor<?x64xf32>, tensor<24x64xi4> -> tensor<?x24xf32>
-  // CHECK: deepseek.lm_head %{{.+}}, %{{.+}} scales %{{.+}} : tensor<24x2xbf16> zeros %{{.+}} : tensor<24x2xi8> activation_group 32 :
-  %1 = deepseek.lm_head %x, %w scales %s : tensor<24x2xbf16> zeros %z : tensor<24x2xi8> activation_group 32 : tensor<?x64xf32>, tensor<24x64xi4> -> tensor<?x24xf32>
+// CHECK: deepseek.weight @parts
+deepseek.weight @parts : tensor<24x64xui4, #deepseek.tiled<rows = 16, columns = 8>> {
+  %0 = deepseek.source "w" in [] at [] : tensor<24x40xi8>
+  // CHECK: deepseek.gguf_part codes of q4_1 %{{.+}} : tensor<24x40xi8> -> tensor<24x64xui4>
+  %1 = deepseek.gguf_part codes of q4_1 %0 : tensor<24x40xi8> -> tensor<24x64xui4>
+  // CHECK: deepseek.gguf_part offsets of q4_1 %{{.+}} : tensor<24x40xi8> -> tensor<24x2xf16>
+  %2 = deepseek.gguf_part offsets of q4_1 %0 : tensor<24x40xi8> -> tensor<24x2xf16>
+  %3 = deepseek.pack %1 : tensor<24x64xui4> to tensor<24x64xui4, #deepseek.tiled<rows = 16, columns = 8>>
+  deepseek.yield %3 : tensor<24x64xui4, #deepseek.tiled<rows = 16, columns = 8>>
+}
+
+// CHECK-LABEL: func.func @offsets
+func.func @offsets(%x: tensor<?x64xf32>, %w: tensor<24x64xui4>, %s: tensor<24x2xbf16>, %z: tensor<24x2xf32>) -> (tensor<?x24xf32>, tensor<?x24xf32>) {
+  // CHECK: deepseek.linear %{{.+}}, %{{.+}} scales %{{.+}} : tensor<24x2xbf16> offsets %{{.+}} : tensor<24x2xf32> :
+  %0 = deepseek.linear %x, %w scales %s : tensor<24x2xbf16> offsets %z : tensor<24x2xf32> : tensor<?x64xf32>, tensor<24x64xui4> -> tensor<?x24xf32>
+  // CHECK: deepseek.lm_head %{{.+}}, %{{.+}} scales %{{.+}} : tensor<24x2xbf16> offsets %{{.+}} : tensor<24x2xf32> activation_group 32 :
+  %1 = deepseek.lm_head %x, %w scales %s : tensor<24x2xbf16> offsets %z : tensor<24x2xf32> activation_group 32 : tensor<?x64xf32>, tensor<24x64xui4> -> tensor<?x24xf32>
   return %0, %1 : tensor<?x24xf32>, tensor<?x24xf32>
 }
 

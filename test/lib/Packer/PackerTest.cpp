@@ -419,6 +419,115 @@ TEST_F(PackerTest, TransposesRowsOfBlocks) {
   EXPECT_EQ(packed(weight(recipe, "tensor<2x3x64xf32>"), 6 * 64 * 4), expected);
 }
 
+// codes * scale - offset, rounded once, is the number of `dequantizeGGUF`, bit
+// for bit, in every format. Blocks are random but for scales that are finite.
+TEST_F(PackerTest, SplitsGGUFBlocks) {
+  using deepseek::GGUFFormat, deepseek::GGUFPart;
+  for (uint32_t f = 0; f <= deepseek::getMaxEnumValForGGUFFormat(); ++f) {
+    auto format = *deepseek::symbolizeGGUFFormat(f);
+    deepseek::GGUFBlock block = deepseek::getGGUFBlock(format);
+    deepseek::GGUFParts parts = deepseek::getGGUFParts(format);
+    const int64_t blocks = 45, count = blocks * block.elements;
+    Bytes bytes(size_t(blocks * block.bytes));
+    std::vector<float> expected(static_cast<size_t>(count));
+    auto dequantize = [&](int64_t i) {
+      deepseek::dequantizeGGUF(
+          format, reinterpret_cast<uint8_t *>(bytes.data()) + i * block.bytes,
+          1, expected.data() + i * block.elements);
+      return llvm::all_of(
+          llvm::ArrayRef(expected).slice(size_t(i * block.elements),
+                                         size_t(block.elements)),
+          [](float value) { return std::isfinite(value); });
+    };
+    for (int64_t i = 0; i < blocks; ++i)
+      do
+        for (int64_t j = 0; j < block.bytes; ++j)
+          bytes[size_t(i * block.bytes + j)] = char(random());
+      while (!dequantize(i));
+    write("m", bytes);
+
+    std::string name = deepseek::stringifyGGUFFormat(format).str();
+    std::string input = "tensor<5x" + std::to_string(9 * block.bytes) + "xi8>";
+    auto part = [&](GGUFPart which, int64_t columns, int64_t width) {
+      std::string element;
+      llvm::raw_string_ostream(element) << parts.getType(&context, which);
+      std::string type =
+          "tensor<5x" + std::to_string(columns) + "x" + element + ">";
+      // As f32, to be read with ease.
+      return packed(weight("%0 = deepseek.source \"t\" in [\"m\"] at [0] : " +
+                               input + "\n%r = deepseek.gguf_part " +
+                               deepseek::stringifyGGUFPart(which).str() +
+                               " of " + name + " %0 : " + input + " -> " + type,
+                           type),
+                    5 * columns * width);
+    };
+    int64_t columns = 9 * block.elements, groups = columns / parts.group;
+    std::vector<int8_t> codes;
+    if (parts.bits == 8) {
+      Bytes stored = part(GGUFPart::Codes, columns, 1);
+      codes.assign(stored.begin(), stored.end());
+    } else {
+      // Integers of four bits are stored in tiles only.
+      codes.resize(size_t(count));
+      std::vector<float> scales(size_t(block.elements / parts.group)),
+          offsets(scales);
+      for (int64_t i = 0; i < blocks; ++i)
+        deepseek::splitGGUF(
+            format, reinterpret_cast<uint8_t *>(bytes.data()) + i * block.bytes,
+            codes.data() + i * block.elements, scales.data(), offsets.data());
+    }
+    auto numbersOf = [&](GGUFPart which) {
+      ElementKind kind = parts.areF16 ? ElementKind::F16 : ElementKind::F32;
+      std::vector<float> numbers(size_t(5 * groups));
+      widen(kind, part(which, groups, parts.areF16 ? 2 : 4).data(), 5 * groups,
+            numbers.data());
+      return numbers;
+    };
+    std::vector<float> scales = numbersOf(GGUFPart::Scales);
+    std::vector<float> offsets(scales.size());
+    if (parts.hasOffsets)
+      offsets = numbersOf(GGUFPart::Offsets);
+    for (size_t i = 0; i < size_t(count); ++i) {
+      size_t group = i / size_t(parts.group);
+      ASSERT_TRUE(parts.bits == 8 ||
+                  (parts.isUnsigned ? codes[i] >= 0 && codes[i] < 16
+                                    : codes[i] >= -8 && codes[i] < 8))
+          << name << " " << i;
+      double number =
+          double(codes[i]) * double(scales[group]) - double(offsets[group]);
+      ASSERT_EQ(float(number), expected[i]) << name << " " << i;
+    }
+  }
+}
+
+// Codes from 0 are packed as they are.
+TEST_F(PackerTest, PacksUnsignedNibbles) {
+  Bytes bytes(16 * 20);
+  for (size_t i = 0; i < bytes.size(); ++i)
+    bytes[i] = char(i % 20 < 4 ? 0 : 0x10 * (i % 16) + i / 20 % 16);
+  write("m", bytes);
+  std::string tiled =
+      "tensor<16x32xui4, #deepseek.tiled<rows = 16, columns = 8>>";
+  Bytes result = packed(
+      weight("%0 = deepseek.source \"t\" in [\"m\"] at [0] : tensor<16x20xi8>\n"
+             "%1 = deepseek.gguf_part codes of q4_1 %0 : tensor<16x20xi8> -> "
+             "tensor<16x32xui4>\n"
+             "%r = deepseek.pack %1 : tensor<16x32xui4> to " +
+                 tiled,
+             tiled),
+      256);
+  // Elements 0 to 15 of a row are the low halves, 16 to 31 the high ones.
+  for (int64_t row = 0; row < 16; ++row)
+    for (int64_t column = 0; column < 32; ++column) {
+      auto byte =
+          uint8_t(result[size_t(column / 8 * 64 + row * 4 + column % 4)]);
+      int64_t at = row * 20 + 4 + column % 16;
+      EXPECT_EQ(column % 8 < 4 ? byte & 15 : byte >> 4,
+                column < 16 ? row : at % 16)
+          << row << " " << column;
+    }
+}
+
 TEST_F(PackerTest, RefusesBlocksThatAreNotFinite) {
   auto [bytes, numbers] = makeQ8Blocks(random, 3);
   bytes[2 * 34 + 1] = 0x7c;
@@ -433,6 +542,13 @@ TEST_F(PackerTest, RefusesBlocksThatAreNotFinite) {
   EXPECT_EQ(status.message(),
             "weight 'w': 'm': tensor 't' has NaN at [2, 0] once "
             "dequantized from q8_0");
+  status = pack(weight(R"(
+    %0 = deepseek.source "t" in ["m"] at [0] : tensor<3x34xi8>
+    %r = deepseek.gguf_part scales of q8_0 %0 : tensor<3x34xi8> -> tensor<3x1xf16>)",
+                       "tensor<3x1xf16>"),
+                6);
+  EXPECT_EQ(status.message(), "weight 'w': 'm': tensor 't' has NaN at [2, 0] "
+                              "of its scales in q8_0");
 }
 
 TEST_F(PackerTest, InterleavesRows) {

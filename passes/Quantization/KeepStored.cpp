@@ -1,0 +1,496 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Keeps weights as the integers that a checkpoint stores, in their recipes, in
+// what passes them on and in the ops that read them.
+
+#include "passes/Passes.h"
+
+#include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "dialects/DeepSeek/IR/GGUFBlocks.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/IRMapping.h"
+#include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/SetVector.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+namespace hadal {
+#define GEN_PASS_DEF_KEEPSTORED
+#include "passes/Passes.h.inc"
+} // namespace hadal
+
+using namespace mlir;
+using namespace hadal;
+using namespace hadal::deepseek;
+
+namespace {
+
+/// A weight as integers, scales and, if the type is not null, offsets; without
+/// codes it is stored in no such form.
+struct Form {
+  Type codes, scales, offsets;
+  int64_t group = 0;
+
+  explicit operator bool() const { return bool(codes); }
+  bool operator==(const Form &other) const {
+    return codes == other.codes && scales == other.scales &&
+           offsets == other.offsets && group == other.group;
+  }
+  bool operator!=(const Form &other) const { return !(*this == other); }
+};
+
+/// What stands for a weight, or the weights themselves.
+template <typename T> struct Parts {
+  T codes, scales, offsets;
+};
+
+struct KeepStored : public hadal::impl::KeepStoredBase<KeepStored> {
+  using KeepStoredBase::KeepStoredBase;
+
+  void runOnOperation() override;
+
+private:
+  Form findForm(WeightOp weight);
+  Form formOf(Value value);
+  void visit(func::FuncOp function);
+  bool isKept(Operation *reader);
+  void addParts(UseWeightOp use);
+  void addArguments();
+  void rewrite(Operation *reader);
+  void eraseUnused();
+
+  SymbolTable *symbols = nullptr;
+  llvm::MapVector<Operation *, SmallVector<func::CallOp>> callsOf;
+  llvm::SmallPtrSet<Operation *, 8> visited, isOpen;
+  DenseMap<Operation *, Form> forms; ///< Of weights.
+  DenseMap<Value, Form> argumentForms;
+  llvm::SetVector<Value> wanted;
+  llvm::MapVector<Operation *, Parts<WeightOp>> weightParts;
+  DenseMap<Value, Parts<Value>> partsOf;
+};
+
+} // namespace
+
+/// The matrices that \p op multiplies by, if it has no scales for them.
+static SmallVector<Value> getMatrices(Operation *op) {
+  return llvm::TypeSwitch<Operation *, SmallVector<Value>>(op)
+      .Case<LinearOp, LMHeadOp>([](auto op) {
+        return op.getScales() ? SmallVector<Value>()
+                              : SmallVector<Value>{op.getWeight()};
+      })
+      .Case([](ExpertsOp op) {
+        return op.getScales().empty()
+                   ? SmallVector<Value>{op.getGate(), op.getUp(), op.getDown()}
+                   : SmallVector<Value>();
+      })
+      .Default([](auto) { return SmallVector<Value>(); });
+}
+
+/// The form of a recipe that ends in \p op.
+static Form formOf(DequantizeGGUFOp op) {
+  GGUFParts parts = getGGUFParts(op.getFormat());
+  auto type = [&](GGUFPart part) {
+    return parts.getType(op.getContext(), part);
+  };
+  return {type(GGUFPart::Codes), type(GGUFPart::Scales),
+          type(GGUFPart::Offsets), parts.group};
+}
+
+static Form formOf(DequantizeOp op) {
+  Type codes = getElementTypeOrSelf(op.getInput());
+  Type scales = getElementTypeOrSelf(op.getScales());
+  int64_t columns =
+      cast<RankedTensorType>(op.getInput().getType()).getShape().back();
+  int64_t group = op.getColumns();
+  // Groups of a row, of whole words of a tile. A product of a zero point with a
+  // scale of f32 would have to be rounded.
+  if (!codes.isInteger() || op.getRows() != 1 || columns % group != 0 ||
+      group % (32 / int64_t(codes.getIntOrFloatBitWidth())) != 0 ||
+      (op.getZeros() && scales.isF32()))
+    return {};
+  Type offsets;
+  if (op.getZeros())
+    offsets = Float32Type::get(op.getContext());
+  return {codes, scales, offsets, group};
+}
+
+/// The form of \p weight. Remarks on integers that have none.
+Form KeepStored::findForm(WeightOp weight) {
+  Form form;
+  RankedTensorType type = weight.getWeightType();
+  Operation *last = weight.getResult().getDefiningOp();
+  if (!last || type.getEncoding() || type.getRank() < 2)
+    return form;
+  if (auto blocks = dyn_cast<DequantizeGGUFOp>(last))
+    form = ::formOf(blocks);
+  auto matrix = dyn_cast<DequantizeOp>(last);
+  if (!matrix || !getElementTypeOrSelf(matrix.getInput()).isInteger())
+    return form;
+  form = ::formOf(matrix);
+  if (form)
+    return form;
+  emitRemark(weight.getLoc())
+      << "'" << weight.getSymName() << "' becomes " << type.getElementType()
+      << ": its integers have "
+      << (matrix.getZeros() &&
+                  getElementTypeOrSelf(matrix.getScales()).isF32()
+              ? "zero points and scales in f32"
+              : "groups in no order, or of no whole words");
+  ++numDeclined;
+  return form;
+}
+
+Form KeepStored::formOf(Value value) {
+  if (auto use = value.getDefiningOp<UseWeightOp>())
+    return forms.lookup(symbols->lookup(use.getName()));
+  return argumentForms.lookup(value);
+}
+
+/// Finds the forms of the arguments of \p function, after those of its callers.
+/// Where calls differ in them, each gets a function of its own: layers whose
+/// weights are stored differently are not alike.
+void KeepStored::visit(func::FuncOp function) {
+  if (!visited.insert(function).second || isOpen.contains(function))
+    return;
+  // A caller may be copied meanwhile, with its calls.
+  for (func::CallOp call : SmallVector<func::CallOp>(callsOf[function]))
+    visit(call->getParentOfType<func::FuncOp>());
+  SmallVector<std::pair<SmallVector<Form>, func::FuncOp>> kinds;
+  SmallVector<func::CallOp> calls = std::move(callsOf[function]);
+  callsOf[function].clear();
+  for (func::CallOp call : calls) {
+    SmallVector<Form> passed;
+    for (Value operand : call.getOperands())
+      passed.push_back(formOf(operand));
+    auto *kind = llvm::find_if(
+        kinds, [&](auto &known) { return known.first == passed; });
+    func::FuncOp callee = function;
+    if (kind != kinds.end()) {
+      callee = kind->second;
+    } else if (!kinds.empty()) {
+      callee = function.clone();
+      symbols->insert(callee, std::next(function->getIterator()));
+      visited.insert(callee);
+      callee.walk([&](func::CallOp inner) {
+        if (auto other = symbols->lookup<func::FuncOp>(inner.getCallee()))
+          if (callsOf.contains(other))
+            callsOf[other].push_back(inner);
+      });
+      ++numSpecialized;
+    }
+    if (kind == kinds.end()) {
+      for (auto [argument, form] : llvm::zip(callee.getArguments(), passed))
+        argumentForms[argument] = form;
+      kinds.push_back({passed, callee});
+    }
+    call.setCallee(callee.getSymName());
+    callsOf[callee].push_back(call);
+  }
+}
+
+/// True if \p reader can multiply by what its matrices are stored as.
+bool KeepStored::isKept(Operation *reader) {
+  SmallVector<Form> kept;
+  for (Value matrix : getMatrices(reader))
+    kept.push_back(formOf(matrix));
+  if (kept.empty() || !llvm::all_of(kept, [](Form &form) { return bool(form); }))
+    return false;
+  if (kept.size() == 1)
+    return true;
+  // Experts: gate and up are multiplied at once, and all have one type.
+  bool isAlike = kept[0] == kept[1] && kept[1].codes == kept[2].codes &&
+                 bool(kept[1].offsets) == bool(kept[2].offsets);
+  if (!isAlike) {
+    reader->emitRemark() << "experts become f32: their integers are "
+                         << kept[0].codes << ", " << kept[1].codes << " and "
+                         << kept[2].codes
+                         << ", of which not all are alike";
+    ++numDeclined;
+  }
+  return isAlike;
+}
+
+/// Declares a weight of \p type beside \p weight, with the part \p suffix of
+/// its recipe, which ends in what \p build makes of the last op.
+static WeightOp
+declarePart(SymbolTable &symbols, WeightOp weight, StringRef suffix,
+            RankedTensorType type,
+            function_ref<Value(OpBuilder &, Operation *)> build) {
+  OpBuilder builder(weight.getContext());
+  auto part = WeightOp::create(builder, weight.getLoc(),
+                               (weight.getSymName() + "." + suffix).str(), type);
+  part->setDiscardableAttrs(weight->getDiscardableAttrDictionary());
+  IRMapping mapping;
+  weight.getRecipe().cloneInto(&part.getRecipe(), mapping);
+  auto yield = cast<YieldOp>(part.getRecipe().front().back());
+  builder.setInsertionPoint(yield);
+  Operation *last = yield.getValue().getDefiningOp();
+  yield.getValueMutable().assign(build(builder, last));
+  // What only the other parts need.
+  SmallVector<Operation *> steps;
+  for (Operation &op : part.getRecipe().front().without_terminator())
+    steps.push_back(&op);
+  for (Operation *op : llvm::reverse(steps))
+    if (op->use_empty())
+      op->erase();
+  symbols.insert(part, std::next(weight->getIterator()));
+  return part;
+}
+
+/// Gives \p use, of a weight that is kept, its parts.
+void KeepStored::addParts(UseWeightOp use) {
+  auto weight = symbols->lookup<WeightOp>(use.getName());
+  RankedTensorType type = weight.getWeightType();
+  const Form &form = forms[weight];
+  Parts<WeightOp> &parts = weightParts[weight];
+  if (!parts.codes) {
+    SmallVector<int64_t> groups(type.getShape());
+    groups.back() /= form.group;
+    auto part = [&](StringRef suffix, GGUFPart which, Type element) {
+      auto partType = RankedTensorType::get(
+          which == GGUFPart::Codes ? type.getShape() : ArrayRef(groups),
+          element);
+      return declarePart(
+          *symbols, weight, suffix, partType,
+          [&](OpBuilder &builder, Operation *last) -> Value {
+            Location loc = weight.getLoc();
+            if (auto blocks = dyn_cast<DequantizeGGUFOp>(last))
+              return GGUFPartOp::create(builder, loc, partType, which,
+                                        blocks.getFormat(), blocks.getInput());
+            auto matrix = cast<DequantizeOp>(last);
+            if (which == GGUFPart::Codes)
+              return matrix.getInput();
+            if (which == GGUFPart::Scales)
+              return matrix.getScales();
+            // Exact: see `formOf`.
+            return DequantizeOp::create(
+                builder, loc, partType, matrix.getZeros(), matrix.getScales(),
+                /*rows=*/1, /*columns=*/1, /*unchecked=*/false);
+          });
+    };
+    // Each goes right behind the weight: the last comes first.
+    if (form.offsets)
+      parts.offsets = part("offsets", GGUFPart::Offsets, form.offsets);
+    parts.scales = part("scales", GGUFPart::Scales, form.scales);
+    parts.codes = part("codes", GGUFPart::Codes, form.codes);
+    ++numKept;
+  }
+  OpBuilder builder(use->getContext());
+  builder.setInsertionPointAfter(use);
+  auto read = [&](WeightOp part) -> Value {
+    return UseWeightOp::create(builder, use.getLoc(), part.getWeightType(),
+                               part.getSymName());
+  };
+  Parts<Value> &values = partsOf[use.getResult()];
+  values.codes = read(parts.codes);
+  values.scales = read(parts.scales);
+  if (parts.offsets)
+    values.offsets = read(parts.offsets);
+}
+
+/// Gives arguments that are wanted their parts, and calls of their functions.
+void KeepStored::addArguments() {
+  llvm::MapVector<Operation *, SmallVector<BlockArgument>> argumentsOf;
+  for (Value value : wanted)
+    if (auto argument = dyn_cast<BlockArgument>(value))
+      argumentsOf[argument.getOwner()->getParentOp()].push_back(argument);
+  // Where parts of which operands come in calls.
+  llvm::MapVector<Operation *, llvm::SmallBitVector> positions;
+  for (auto &[op, arguments] : argumentsOf) {
+    auto function = cast<func::FuncOp>(op);
+    auto &bits = positions[op];
+    bits.resize(function.getNumArguments());
+    // From the last, so that the indices of those before do not change.
+    llvm::sort(arguments, [](BlockArgument a, BlockArgument b) {
+      return a.getArgNumber() > b.getArgNumber();
+    });
+    for (BlockArgument argument : arguments) {
+      bits.set(argument.getArgNumber());
+      Form form = argumentForms[argument];
+      auto type = cast<RankedTensorType>(argument.getType());
+      SmallVector<int64_t> groups(type.getShape());
+      groups.back() /= form.group;
+      unsigned index = argument.getArgNumber();
+      auto insert = [&](ArrayRef<int64_t> shape, Type element) -> Value {
+        auto partType = RankedTensorType::get(shape, element);
+        if (failed(function.insertArgument(++index, partType, {},
+                                           argument.getLoc())))
+          llvm_unreachable("the type of a func.func can always be replaced");
+        return function.getArgument(index);
+      };
+      Parts<Value> &values = partsOf[argument];
+      values.codes = insert(type.getShape(), form.codes);
+      values.scales = insert(groups, form.scales);
+      if (form.offsets)
+        values.offsets = insert(groups, form.offsets);
+    }
+  }
+  for (auto &[op, bits] : positions)
+    for (func::CallOp call : callsOf[op]) {
+      SmallVector<Value> operands;
+      for (auto [i, operand] : llvm::enumerate(call.getOperands())) {
+        operands.push_back(operand);
+        if (!bits.test(unsigned(i)))
+          continue;
+        const Parts<Value> &values = partsOf[operand];
+        operands.append({values.codes, values.scales});
+        if (values.offsets)
+          operands.push_back(values.offsets);
+      }
+      call->setOperands(operands);
+    }
+}
+
+void KeepStored::rewrite(Operation *reader) {
+  SmallVector<Value> codes, scales, offsets;
+  for (Value matrix : getMatrices(reader)) {
+    const Parts<Value> &parts = partsOf[matrix];
+    codes.push_back(parts.codes);
+    scales.push_back(parts.scales);
+    if (parts.offsets)
+      offsets.push_back(parts.offsets);
+  }
+  llvm::TypeSwitch<Operation *>(reader)
+      .Case<LinearOp, LMHeadOp>(
+          [&](auto op) { op.getWeightMutable().assign(codes[0]); })
+      .Case([&](ExpertsOp op) {
+        op.getGateMutable().assign(codes[0]);
+        op.getUpMutable().assign(codes[1]);
+        op.getDownMutable().assign(codes[2]);
+      });
+  llvm::TypeSwitch<Operation *>(reader).Case<LinearOp, LMHeadOp, ExpertsOp>(
+      [&](auto op) {
+        op.getScalesMutable().assign(scales);
+        op.getOffsetsMutable().assign(offsets);
+      });
+}
+
+/// Erases what nothing reads any more. Codes take the name of their weight.
+void KeepStored::eraseUnused() {
+  SmallVector<Value> values(wanted.begin(), wanted.end());
+  for (bool hasChanged = true; hasChanged;) {
+    hasChanged = false;
+    for (Value &value : values) {
+      if (!value || !value.use_empty())
+        continue;
+      hasChanged = true;
+      if (auto use = value.getDefiningOp<UseWeightOp>()) {
+        use.erase();
+      } else {
+        auto argument = cast<BlockArgument>(value);
+        auto function = cast<func::FuncOp>(argument.getOwner()->getParentOp());
+        unsigned index = argument.getArgNumber();
+        for (func::CallOp call : callsOf[function])
+          call->eraseOperand(index);
+        if (failed(function.eraseArgument(index)))
+          llvm_unreachable("the type of a func.func can always be replaced");
+      }
+      value = nullptr;
+    }
+  }
+  llvm::SmallPtrSet<Operation *, 16> used;
+  llvm::MapVector<Operation *, Operation *> readersOfNumbers;
+  getOperation().walk([&](UseWeightOp use) {
+    Operation *weight = symbols->lookup(use.getName());
+    used.insert(weight);
+    // Experts whose matrices are not alike have their remark already.
+    for (Operation *user : use->getUsers())
+      if (forms.lookup(weight) && !isa<func::CallOp, ExpertsOp>(user))
+        readersOfNumbers.insert({weight, user});
+  });
+  for (auto [op, reader] : readersOfNumbers) {
+    emitRemark(op->getLoc())
+        << "'" << cast<WeightOp>(op).getSymName() << "' is stored in "
+        << getElementTypeOrSelf(cast<WeightOp>(op).getWeightType())
+        << (weightParts.contains(op) ? ", too" : "") << ": '"
+        << reader->getName() << "' reads its numbers";
+    ++numDeclined;
+  }
+  DenseMap<StringAttr, StringAttr> renamed;
+  for (auto &[op, parts] : weightParts) {
+    auto weight = cast<WeightOp>(op);
+    if (used.contains(weight))
+      continue;
+    StringAttr name = weight.getSymNameAttr();
+    symbols->erase(weight);
+    renamed[parts.codes.getSymNameAttr()] = name;
+    symbols->remove(parts.codes);
+    parts.codes.setSymNameAttr(name);
+    symbols->insert(parts.codes);
+  }
+  getOperation().walk([&](UseWeightOp use) {
+    if (StringAttr name = renamed.lookup(use.getNameAttr().getAttr()))
+      use.setNameAttr(FlatSymbolRefAttr::get(name));
+  });
+}
+
+void KeepStored::runOnOperation() {
+  ModuleOp module = getOperation();
+  SymbolTable table(module);
+  symbols = &table;
+  callsOf.clear();
+  visited.clear();
+  isOpen.clear();
+  forms.clear();
+  argumentForms.clear();
+  wanted.clear();
+  weightParts.clear();
+  partsOf.clear();
+
+  // Weights that a product, or a call, reads.
+  module.walk([&](UseWeightOp use) {
+    auto weight = symbols->lookup<WeightOp>(use.getName());
+    if (weight && !forms.contains(weight))
+      forms[weight] = findForm(weight);
+  });
+  if (llvm::none_of(forms, [](auto &entry) { return bool(entry.second); }))
+    return markAllAnalysesPreserved();
+
+  SmallVector<func::FuncOp> functions(module.getOps<func::FuncOp>());
+  for (func::FuncOp function : functions)
+    if (!function.isExternal())
+      callsOf[function];
+  module.walk([&](func::CallOp call) {
+    auto callee = symbols->lookup<func::FuncOp>(call.getCallee());
+    if (callee && !callee.isExternal())
+      callsOf[callee].push_back(call);
+    if (callee && call.getArgAttrsAttr())
+      isOpen.insert(callee);
+  });
+  std::optional<SymbolTable::UseRange> references =
+      SymbolTable::getSymbolUses(&module.getBodyRegion());
+  if (references)
+    for (SymbolTable::SymbolUse reference : *references)
+      if (!isa<func::CallOp>(reference.getUser()))
+        isOpen.insert(
+            symbols->lookup(reference.getSymbolRef().getRootReference()));
+  for (func::FuncOp function : functions)
+    if (function.isPublic() || !references || callsOf.lookup(function).empty())
+      isOpen.insert(function);
+  for (func::FuncOp function : functions)
+    visit(function);
+
+  SmallVector<Operation *> readers;
+  module.walk([&](Operation *op) {
+    if (!isKept(op))
+      return;
+    readers.push_back(op);
+    for (Value matrix : getMatrices(op))
+      wanted.insert(matrix);
+  });
+  // What is wanted of an argument is wanted of what calls pass.
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    auto argument = dyn_cast<BlockArgument>(wanted[i]);
+    if (!argument)
+      continue;
+    for (func::CallOp call : callsOf[argument.getOwner()->getParentOp()])
+      wanted.insert(call.getOperand(argument.getArgNumber()));
+  }
+  for (Value value : wanted)
+    if (auto use = value.getDefiningOp<UseWeightOp>())
+      addParts(use);
+  addArguments();
+  for (Operation *reader : readers)
+    rewrite(reader);
+  eraseUnused();
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Decides whether the inputs of products with integer weights are rounded.
+
+#include "passes/Passes.h"
+
+#include "dialects/DeepSeek/IR/DeepSeekOps.h"
+
+#include "mlir/IR/TypeUtilities.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+namespace hadal {
+#define GEN_PASS_DEF_ROUNDACTIVATIONS
+#include "passes/Passes.h.inc"
+} // namespace hadal
+
+using namespace mlir;
+using namespace hadal;
+using namespace hadal::deepseek;
+
+/// Elements of a row of \p weight that one of \p scales is for.
+static int64_t groupOf(Value weight, Value scales) {
+  return cast<RankedTensorType>(weight.getType()).getShape().back() /
+         cast<RankedTensorType>(scales.getType()).getShape().back();
+}
+
+namespace {
+
+struct RoundActivations
+    : public hadal::impl::RoundActivationsBase<RoundActivations> {
+  using RoundActivationsBase::RoundActivationsBase;
+
+  void runOnOperation() override {
+    if (type != "int8" && type != "f32") {
+      emitError(getOperation().getLoc())
+          << "expects type int8 or f32, but got '" << type << "'";
+      return signalPassFailure();
+    }
+    getOperation().walk([&](Operation *op) {
+      llvm::TypeSwitch<Operation *>(op)
+          .Case<LinearOp, LMHeadOp>([&](auto op) {
+            if (op.getScales())
+              change(op, op.getWeight(),
+                     {groupOf(op.getWeight(), op.getScales())});
+          })
+          .Case([&](ExpertsOp op) {
+            if (op.getScales().empty())
+              return;
+            Value weights[] = {op.getGate(), op.getUp(), op.getDown()};
+            SmallVector<int64_t> groups;
+            for (auto [weight, scales] : llvm::zip(weights, op.getScales()))
+              groups.push_back(groupOf(weight, scales));
+            change(op, op.getGate(), groups);
+          });
+    });
+  }
+
+private:
+  /// Sets or removes the rounding of \p op, whose weights have \p groups.
+  template <typename Op>
+  void change(Op op, Value weight, ArrayRef<int64_t> groups) {
+    if (!getElementTypeOrSelf(weight).isInteger())
+      return;
+    if (type == "f32") {
+      numChanged += op.getActivationGroup().has_value();
+      op.removeActivationGroupAttr();
+      return;
+    }
+    if (op.getActivationGroup())
+      return;
+    int64_t wanted = 128;
+    while (wanted >= 16 && llvm::any_of(groups, [&](int64_t group) {
+             return group % wanted != 0;
+           }))
+      wanted /= 2;
+    if (wanted < 16) {
+      op.emitRemark() << "inputs of '" << op->getName()
+                      << "' stay f32: its weights have groups of no multiple "
+                         "of 16";
+      ++numDeclined;
+      return;
+    }
+    op.setActivationGroup(wanted);
+    ++numChanged;
+  }
+};
+
+} // namespace

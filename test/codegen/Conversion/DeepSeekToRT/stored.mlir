@@ -1,0 +1,105 @@
+// Products of integer weights whose inputs are not rounded: numbers exist in
+// registers only. Offsets need the sums of inputs, once for all readers.
+
+// RUN: hadal-opt %s -split-input-file -verify-diagnostics -deepseek-pack-weights -convert-deepseek-to-rt="dot-product=avx512-vnni" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,TABLE
+// RUN: hadal-opt %s -split-input-file -verify-diagnostics -deepseek-pack-weights -convert-deepseek-to-rt="registers=8 dot-product=avx2" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,PLAIN
+
+!cache = !deepseek.kv_cache<kind = heads, layers = 1, heads = 2, key_dim = 8, value_dim = 8, element = f32>
+
+deepseek.model @m vocab 32 hidden 64 layers 1 context 64 entry @forward {}
+
+deepseek.weight @table : tensor<32x64xf32> {
+  %0 = deepseek.source "table" in [] at [] : tensor<32x64xf32>
+  deepseek.yield %0 : tensor<32x64xf32>
+}
+deepseek.weight @head : tensor<32x64xui4> {
+  %0 = deepseek.source "head" in [] at [] : tensor<32x40xi8>
+  %1 = deepseek.gguf_part codes of q4_1 %0 : tensor<32x40xi8> -> tensor<32x64xui4>
+  deepseek.yield %1 : tensor<32x64xui4>
+}
+deepseek.weight @head.scales : tensor<32x2xf16> {
+  %0 = deepseek.source "head" in [] at [] : tensor<32x40xi8>
+  %1 = deepseek.gguf_part scales of q4_1 %0 : tensor<32x40xi8> -> tensor<32x2xf16>
+  deepseek.yield %1 : tensor<32x2xf16>
+}
+deepseek.weight @head.offsets : tensor<32x2xf16> {
+  %0 = deepseek.source "head" in [] at [] : tensor<32x40xi8>
+  %1 = deepseek.gguf_part offsets of q4_1 %0 : tensor<32x40xi8> -> tensor<32x2xf16>
+  deepseek.yield %1 : tensor<32x2xf16>
+}
+
+// CHECK-LABEL: func.func private @layer
+// CHECK:         rt.dispatch @sum_groups_64_32{{.*}}(%[[X:.+]], %[[SUMS:.+]]) :
+// CHECK:         rt.dispatch @linear_stored_int4_32x64_32_offsets_f32{{.*}}(%[[X]], %{{.+}}, %{{.+}}, %{{.+}}, %[[SUMS]], %[[A:.+]], %{{.+}}) :
+// CHECK-NOT:     sum_groups
+// CHECK:         rt.dispatch @linear_stored_int4_32x64_32_offsets_f32{{.*}}(%[[X]], %{{.+}}, %{{.+}}, %{{.+}}, %[[SUMS]], %[[B:.+]], %{{.+}}) :
+// With int8, the same sums are those of the rounded inputs.
+// CHECK:         rt.dispatch @quantize_rows_64_32_m1
+// CHECK:         rt.dispatch @linear_int4_32x64_32_32_offsets_f32
+func.func private @layer(%x: tensor<?x64xf32>, %w: tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>>, %s: tensor<32x2xf16, #deepseek.tiled<rows = 16>>, %o: tensor<32x2xf32, #deepseek.tiled<rows = 16>>) -> tensor<?x32xf32> {
+  %a = deepseek.linear %x, %w scales %s : tensor<32x2xf16, #deepseek.tiled<rows = 16>> offsets %o : tensor<32x2xf32, #deepseek.tiled<rows = 16>> : tensor<?x64xf32>, tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x32xf32>
+  %b = deepseek.linear %x, %w scales %s : tensor<32x2xf16, #deepseek.tiled<rows = 16>> offsets %o : tensor<32x2xf32, #deepseek.tiled<rows = 16>> : tensor<?x64xf32>, tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x32xf32>
+  %c = deepseek.linear %x, %w scales %s : tensor<32x2xf16, #deepseek.tiled<rows = 16>> offsets %o : tensor<32x2xf32, #deepseek.tiled<rows = 16>> activation_group 32 : tensor<?x64xf32>, tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x32xf32>
+  %d = deepseek.swiglu %a, %b : tensor<?x32xf32>
+  %e = deepseek.add %c, %d : tensor<?x32xf32>
+  return %e : tensor<?x32xf32>
+}
+
+// CHECK-LABEL: func.func private @experts
+// CHECK:         rt.dispatch @experts_up_stored_int8_8x32x64_16_scales_f32_2
+// CHECK:         rt.dispatch @experts_down_stored_int8_8x64x32_16_scales_f32
+func.func private @experts(%x: tensor<?x64xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %up: tensor<8x32x64xi8, #deepseek.tiled<rows = 16, columns = 4>>, %us: tensor<8x32x4xf32, #deepseek.tiled<rows = 16>>, %down: tensor<8x64x32xi8, #deepseek.tiled<rows = 16, columns = 4>>, %ds: tensor<8x64x2xf32, #deepseek.tiled<rows = 16>>) -> tensor<?x64xf32> {
+  %y = deepseek.experts %x, %e, %w gate %up up %up down %down scales %us, %us, %ds : tensor<8x32x4xf32, #deepseek.tiled<rows = 16>>, tensor<8x32x4xf32, #deepseek.tiled<rows = 16>>, tensor<8x64x2xf32, #deepseek.tiled<rows = 16>> : tensor<?x64xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x32x64xi8, #deepseek.tiled<rows = 16, columns = 4>>, tensor<8x32x64xi8, #deepseek.tiled<rows = 16, columns = 4>>, tensor<8x64x32xi8, #deepseek.tiled<rows = 16, columns = 4>> -> tensor<?x64xf32>
+  return %y : tensor<?x64xf32>
+}
+
+func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: tensor<?xi32>, %outputs: tensor<?xi32>, %cache: !cache) -> tensor<?x32xf32> {
+  %table = deepseek.use_weight @table : tensor<32x64xf32>
+  %x = deepseek.embed %ids, %table : tensor<?xi32>, tensor<32x64xf32> -> tensor<?x64xf32>
+  %w = deepseek.use_weight @head : tensor<32x64xui4>
+  %s = deepseek.use_weight @head.scales : tensor<32x2xf16>
+  %o = deepseek.use_weight @head.offsets : tensor<32x2xf16>
+  %l = deepseek.lm_head %x, %w scales %s : tensor<32x2xf16> offsets %o : tensor<32x2xf16> : tensor<?x64xf32>, tensor<32x64xui4> -> tensor<?x32xf32>
+  return %l : tensor<?x32xf32>
+}
+
+// With AVX-512 a table has the numbers of four bits; what is above them in a
+// lane does not matter.
+
+// CHECK-LABEL: rt.kernel @linear_stored_int4_32x64_32_offsets_f32
+// CHECK:         vector.load %{{.+}} : memref<2x8x64xi8>, vector<64xi8>
+// TABLE:         arith.constant dense<[-8.000000e+00, -7.000000e+00,
+// TABLE:         llvm.call_intrinsic "llvm.x86.avx512.permvar.sf.512"
+// PLAIN:         arith.xori
+// PLAIN:         arith.shli
+// PLAIN:         arith.shrsi
+// PLAIN:         arith.sitofp %{{.+}} : vector<16xi32> to vector<16xf32>
+// CHECK:         math.fma
+// CHECK:         arith.negf
+
+// CHECK-LABEL: rt.kernel @linear_stored_uint4_32x64_32_offsets_f16
+// TABLE:         arith.constant dense<[0.000000e+00, 1.000000e+00,
+
+// -----
+
+// A group shares its words with no other.
+
+!cache = !deepseek.kv_cache<kind = heads, layers = 1, heads = 2, key_dim = 8, value_dim = 8, element = f32>
+
+deepseek.model @m vocab 32 hidden 64 layers 1 context 64 entry @forward {}
+
+func.func private @layer(%x: tensor<?x64xf32>, %w: tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>>, %s: tensor<32x16xf16, #deepseek.tiled<rows = 16>>) -> tensor<?x32xf32> {
+  // expected-error @below {{'deepseek.linear' op expects groups of a multiple of 8 columns to lower, but got 4 of 'tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>>'}}
+  %a = deepseek.linear %x, %w scales %s : tensor<32x16xf16, #deepseek.tiled<rows = 16>> : tensor<?x64xf32>, tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x32xf32>
+  return %a : tensor<?x32xf32>
+}
+func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: tensor<?xi32>, %outputs: tensor<?xi32>, %cache: !cache) -> tensor<?x32xf32> {
+  %table = deepseek.use_weight @table : tensor<32x64xf32>
+  %x = deepseek.embed %ids, %table : tensor<?xi32>, tensor<32x64xf32> -> tensor<?x64xf32>
+  %l = deepseek.lm_head %x, %table : tensor<?x64xf32>, tensor<32x64xf32> -> tensor<?x32xf32>
+  return %l : tensor<?x32xf32>
+}
+deepseek.weight @table : tensor<32x64xf32> {
+  %0 = deepseek.source "table" in [] at [] : tensor<32x64xf32>
+  deepseek.yield %0 : tensor<32x64xf32>
+}
