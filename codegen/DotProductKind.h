@@ -10,6 +10,7 @@ enum class DotProductKind {
   Generic,    ///< None: products and sums of 32-bit integers.
   AVX2,       ///< `vpmaddubsw`, `vpmaddwd`
   AVX512VNNI, ///< `vpdpbusd`
+  AMXInt8,    ///< `tdpbssd` for many rows, `vpdpbusd` for few
   Neon,       ///< `sdot` of Armv8.2-A
 };
 

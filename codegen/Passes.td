@@ -108,6 +108,8 @@ def ConvertDeepSeekToRT : Pass<"convert-deepseek-to-rt", "::mlir::ModuleOp"> {
           clEnumValN(::hadal::DotProductKind::AVX2, "avx2", "vpmaddubsw"),
           clEnumValN(::hadal::DotProductKind::AVX512VNNI, "avx512-vnni",
                      "vpdpbusd"),
+          clEnumValN(::hadal::DotProductKind::AMXInt8, "amx-int8",
+                     "tdpbssd for many rows, vpdpbusd for few"),
           clEnumValN(::hadal::DotProductKind::Neon, "neon", "sdot"))}]>,
     Option<"describeWork", "describe-work", "bool", /*default=*/"false",
         "Give dispatches their `work`, for profiles and reports">];

@@ -74,6 +74,7 @@ constexpr CpuFeature x86Features[] = {
     {HADAL_RT_CPU_AVX512_F_BW_DQ_VL, "+avx512f,+avx512bw,+avx512dq,+avx512vl"},
     {HADAL_RT_CPU_AVX512_VNNI, "+avx512vnni"},
     {HADAL_RT_CPU_AVX512_BF16, "+avx512bf16"},
+    {HADAL_RT_CPU_AMX_INT8, "+amx-tile,+amx-int8"},
 };
 constexpr CpuFeature armFeatures[] = {
     {HADAL_RT_CPU_ARM_DOTPROD, "+dotprod"},
@@ -296,7 +297,8 @@ absl::StatusOr<ResolvedTarget> hadal::resolveTarget(const Target &target) {
     resolved.vectorBits = level->vectorBits;
     if (level == x86Levels)
       for (StringLiteral feature :
-           {StringLiteral("+avx512vnni"), StringLiteral("+avx512bf16")})
+           {StringLiteral("+avx512vnni"), StringLiteral("+avx512bf16"),
+            StringLiteral("+amx-tile,+amx-int8")})
         if (info->checkFeatures(feature))
           resolved.features = joinFeatures(resolved.features, feature);
   } else if (triple.isAArch64()) {
@@ -338,7 +340,9 @@ absl::StatusOr<ResolvedTarget> hadal::resolveTarget(const Target &target) {
       resolved.cpuFeatures |= feature.bit;
   if (resolved.vectorBits >= 512 &&
       resolved.cpuFeatures & HADAL_RT_CPU_AVX512_VNNI)
-    resolved.dotProduct = DotProductKind::AVX512VNNI;
+    resolved.dotProduct = resolved.cpuFeatures & HADAL_RT_CPU_AMX_INT8
+                              ? DotProductKind::AMXInt8
+                              : DotProductKind::AVX512VNNI;
   else if (resolved.vectorBits >= 256)
     resolved.dotProduct = DotProductKind::AVX2;
   else if (resolved.cpuFeatures & HADAL_RT_CPU_ARM_DOTPROD)

@@ -12,6 +12,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif (defined(__aarch64__) || defined(__riscv)) && defined(__linux__)
 #include <sys/auxv.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
@@ -35,13 +39,13 @@ static bool systemHas(const char *name) {
 uint32_t hadal_rt::cpuFeatures() {
   uint32_t features = 0;
 #if defined(__x86_64__)
-  uint32_t a, b, c1, d, b7, c7, cx = 0, a71 = 0;
+  uint32_t a, b, c1, d, b7, c7, d7, cx = 0, a71 = 0;
   if (!__get_cpuid(1, &a, &b, &c1, &d) || !(c1 & 1u << 27)) // OSXSAVE
     return 0;
   uint32_t xcr0, high;
   __asm__ __volatile__("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
   uint32_t subleaves;
-  if (!__get_cpuid_count(7, 0, &subleaves, &b7, &c7, &d))
+  if (!__get_cpuid_count(7, 0, &subleaves, &b7, &c7, &d7))
     return 0;
   if (subleaves >= 1)
     __get_cpuid_count(7, 1, &a71, &b, &a, &d);
@@ -60,6 +64,9 @@ uint32_t hadal_rt::cpuFeatures() {
       features |= HADAL_RT_CPU_AVX512_VNNI;
     if (a71 & 1u << 5)
       features |= HADAL_RT_CPU_AVX512_BF16;
+    // XTILECFG and XTILEDATA; AMX-TILE and AMX-INT8.
+    if (hasAll(xcr0, 0x60000) && hasAll(d7, 1u << 24 | 1u << 25))
+      features |= HADAL_RT_CPU_AMX_INT8;
   }
 #elif defined(__aarch64__) && defined(__linux__)
   // HWCAP_ASIMDDP and HWCAP2_I8MM, which older headers lack.
@@ -80,6 +87,20 @@ uint32_t hadal_rt::cpuFeatures() {
   return features;
 }
 
+uint32_t hadal_rt::refusedCpuFeatures(uint32_t needed) {
+  uint32_t refused = 0;
+#if defined(__x86_64__) && defined(__linux__)
+  // ARCH_REQ_XCOMP_PERM and XTILEDATA, which older headers lack: see
+  // Documentation/arch/x86/xstate.rst of Linux.
+  if (needed & HADAL_RT_CPU_AMX_INT8 &&
+      syscall(SYS_arch_prctl, 0x1023, 18) != 0)
+    refused |= HADAL_RT_CPU_AMX_INT8;
+#else
+  (void)needed;
+#endif
+  return refused;
+}
+
 const char *hadal_rt::missingCpuFeature(uint32_t needed, uint32_t available) {
   uint32_t missing = needed & ~available;
   if (missing & HADAL_RT_CPU_AVX2_FMA_F16C)
@@ -90,6 +111,8 @@ const char *hadal_rt::missingCpuFeature(uint32_t needed, uint32_t available) {
     return "AVX-512 VNNI";
   if (missing & HADAL_RT_CPU_AVX512_BF16)
     return "AVX-512 BF16";
+  if (missing & HADAL_RT_CPU_AMX_INT8)
+    return "AMX-INT8, and a system that lets programs use it";
   if (missing & HADAL_RT_CPU_ARM_DOTPROD)
     return "dot products (FEAT_DotProd)";
   if (missing & HADAL_RT_CPU_ARM_I8MM)

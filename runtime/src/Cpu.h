@@ -16,6 +16,11 @@ namespace hadal_rt {
 /// Returns the HADAL_RT_CPU_* bits that processor and system support.
 uint32_t cpuFeatures();
 
+/// Asks the system for the registers of those of \p needed that it hands out on
+/// request only, for all threads of the process; returns what it refuses.
+/// \p needed has nothing that `cpuFeatures` lacks.
+uint32_t refusedCpuFeatures(uint32_t needed);
+
 /// Returns the name of the first feature in \p needed that \p available
 /// lacks, or null when it has them all.
 const char *missingCpuFeature(uint32_t needed, uint32_t available);

@@ -130,8 +130,9 @@ hadal_rt_status_t hadal_rt::checkModel(const hadal_rt_model_t *model) {
 hadal_rt_status_t hadal_rt_model_check(const hadal_rt_model_t *model) {
   if (hadal_rt_status_t status = checkModel(model))
     return status;
-  if (const char *missing =
-          missingCpuFeature(model->cpu_features, cpuFeatures()))
+  uint32_t available = cpuFeatures();
+  available &= ~refusedCpuFeatures(model->cpu_features & available);
+  if (const char *missing = missingCpuFeature(model->cpu_features, available))
     return fail(HADAL_RT_UNSUPPORTED_CPU,
                 "model '%s' was compiled for processors with %s; this one "
                 "does not have that",

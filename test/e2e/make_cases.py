@@ -163,6 +163,7 @@ CASES = {
                            {"tokens": 100, "prompt": 30, "window": (33, 4)}),
     "qwen2": ("biases on q, k and v; a greedy run from one token", qwen2(vocab_size=509, hidden_size=96, num_attention_heads=6),
               {"prompt": 1}),
+    "qwen2_wide": ("rows of more than 1024 elements, no multiple of 64, and biases", qwen2(intermediate_size=1120, num_hidden_layers=2), {}),
     "qwen2_tied": ("biases and tied embeddings, two shards", qwen2(tie_word_embeddings=True), {"shards": 2}),
     "deepseek": ("MoE-16B: first layer dense, shared experts, 12 experts", deepseek(vocab_size=509), {}),
     "deepseek_norm_freq": ("experts in every second layer, weights normalized",

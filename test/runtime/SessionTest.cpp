@@ -598,6 +598,8 @@ TEST(Cpu, NamesTheFirstMissingFeature) {
   EXPECT_EQ(missingCpuFeature(5, 7), nullptr);
   EXPECT_STREQ(missingCpuFeature(HADAL_RT_CPU_AVX512_VNNI, 3), "AVX-512 VNNI");
   EXPECT_STREQ(missingCpuFeature(15, 7), "AVX-512 BF16");
+  EXPECT_STREQ(missingCpuFeature(31, 15),
+               "AMX-INT8, and a system that lets programs use it");
   EXPECT_STREQ(missingCpuFeature(3, 1), "AVX-512 F, BW, DQ and VL (x86-64-v4)");
   EXPECT_STREQ(missingCpuFeature(3, 0), "AVX2, FMA and F16C (x86-64-v3)");
 }

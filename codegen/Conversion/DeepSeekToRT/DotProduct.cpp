@@ -48,7 +48,9 @@ static Value join(KernelBuilder &b, ValueRange parts) {
 }
 
 int64_t hadal::weightOffset(DotProductKind kind) {
-  return kind == DotProductKind::AVX512VNNI ? 128 : 0;
+  bool isVNNI =
+      kind == DotProductKind::AVX512VNNI || kind == DotProductKind::AMXInt8;
+  return isVNNI ? 128 : 0;
 }
 
 static Value addAVX512VNNI(KernelBuilder &b, bool isSigned, Value sums,
@@ -118,6 +120,7 @@ Value hadal::addDotProducts(KernelBuilder &b, DotProductKind kind,
                             Value inputs) {
   switch (kind) {
   case DotProductKind::AVX512VNNI:
+  case DotProductKind::AMXInt8:
     return addAVX512VNNI(b, isSigned, sums, weights, inputs);
   case DotProductKind::AVX2:
     return addAVX2(b, isSigned, sums, weights, inputs);

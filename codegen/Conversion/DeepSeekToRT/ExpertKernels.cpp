@@ -2,7 +2,7 @@
 //
 // Kernels of the router and the experts.
 
-#include "codegen/Conversion/DeepSeekToRT/IntegerProduct.h"
+#include "codegen/Conversion/DeepSeekToRT/AMXProduct.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "llvm/Support/FormatVariadic.h"
@@ -279,10 +279,14 @@ static void forExpertItems(KernelBuilder &b, KernelOp kernel,
   });
 }
 
+static Value slotOf(KernelBuilder &b, Value list, Value entry) {
+  return b.toIndex(b.load(list, entry));
+}
+
 static Values slotsOf(KernelBuilder &b, Value list, ValueList entries) {
   Values slots;
   for (Value entry : entries)
-    slots.push_back(b.toIndex(b.load(list, entry)));
+    slots.push_back(slotOf(b, list, entry));
   return slots;
 }
 
@@ -425,6 +429,8 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
     SlotGroups groups = {arguments[3], arguments[4], arguments[5], experts};
     Value gateOffsets = shape.hasOffsets ? arguments[10] : Value();
     Value upOffsets = shape.hasOffsets ? arguments[11] : Value();
+    std::optional<AMXProduct> amx =
+        AMXProduct::get(b, options.dotProduct, shape, /*weights=*/2, perItem);
     forExpertItems(
         b, kernel, groups, ceilDiv(tiles, perItem),
         [&](const ExpertItem &item) {
@@ -435,9 +441,26 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
                             item.expert, tilesEnd),
               integerWeight(shape, arguments[8], arguments[9], upOffsets,
                             item.expert, tilesEnd)};
+          auto store = [&](Value tile, Value slot, Value gate, Value up) {
+            storeTile(b, b.gated(gate, up, limit), arguments.back(), slot, Value(),
+                      tile, shape.columns, /*isPadded=*/true);
+          };
+          Value first = item.begin;
+          if (amx)
+            first = amx->multiply(
+                b, {weights, AMXProduct::tilesOf(b, item.group, tiles, perItem),
+                    input, first, item.end,
+                    [&](Value entry) {
+                      return b.div(slotOf(b, groups.list, entry), topK);
+                    },
+                    [&](Value tile, Value entry, ValueList sums) {
+                      store(tile, slotOf(b, groups.list, entry), sums[0],
+                            sums[1]);
+                    }});
           forIntegerBlocks(
               b, options.registers, /*weights=*/2, item.group, tiles, perItem,
-              item.begin, item.end, [&](ValueList block, ValueList entries) {
+              first, item.end,
+              [&](ValueList block, ValueList entries) {
                 Values slots = slotsOf(b, groups.list, entries), rows;
                 for (Value slot : slots)
                   rows.push_back(b.div(slot, topK));
@@ -453,13 +476,11 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
                 size_t half = sums.size() / 2, next = 0;
                 for (Value tile : block)
                   for (Value slot : slots) {
-                    Value gate = sums[next], up = sums[half + next];
+                    store(tile, slot, sums[next], sums[half + next]);
                     ++next;
-                    storeTile(b, b.gated(gate, up, limit), arguments.back(),
-                              slot, Value(), tile, shape.columns,
-                              /*isPadded=*/true);
                   }
-              });
+              },
+              /*isRest=*/amx.has_value());
         });
   });
 }
@@ -474,6 +495,8 @@ KernelOp KernelSet::integerExpertsDown(TypeRange types,
     auto arguments = kernel.getKernelArguments();
     IntegerRows input = {arguments[0], arguments[1], arguments[2]};
     SlotGroups groups = {arguments[3], arguments[4], arguments[5], experts};
+    std::optional<AMXProduct> amx =
+        AMXProduct::get(b, options.dotProduct, shape, /*weights=*/1, perItem);
     forExpertItems(
         b, kernel, groups, ceilDiv(tiles, perItem),
         [&](const ExpertItem &item) {
@@ -482,18 +505,34 @@ KernelOp KernelSet::integerExpertsDown(TypeRange types,
           IntegerWeight weight = integerWeight(
               shape, arguments[6], arguments[7],
               shape.hasOffsets ? arguments[8] : Value(), item.expert, tilesEnd);
+          auto store = [&](Value tile, Value slot, Value sum) {
+            storeTile(b, sum, arguments.back(), slot, Value(), tile, shape.columns,
+                      /*isPadded=*/true);
+          };
+          auto slotAt = [&](Value entry) {
+            return slotOf(b, groups.list, entry);
+          };
+          Value first = item.begin;
+          if (amx)
+            first = amx->multiply(
+                b, {weight, AMXProduct::tilesOf(b, item.group, tiles, perItem),
+                    input, first, item.end, slotAt,
+                    [&](Value tile, Value entry, ValueList sums) {
+                      store(tile, slotAt(entry), sums.front());
+                    }});
           forIntegerBlocks(
               b, options.registers, /*weights=*/1, item.group, tiles, perItem,
-              item.begin, item.end, [&](ValueList block, ValueList entries) {
+              first, item.end,
+              [&](ValueList block, ValueList entries) {
                 Values slots = slotsOf(b, groups.list, entries);
                 Values sums = multiplyIntegerTiles(b, options.dotProduct,
                                                    weight, block, input, slots);
                 size_t next = 0;
                 for (Value tile : block)
                   for (Value slot : slots)
-                    storeTile(b, sums[next++], arguments.back(), slot, Value(),
-                              tile, shape.columns, /*isPadded=*/true);
-              });
+                    store(tile, slot, sums[next++]);
+              },
+              /*isRest=*/amx.has_value());
         });
   });
 }

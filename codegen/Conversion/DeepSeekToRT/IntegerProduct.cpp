@@ -317,12 +317,14 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b, DotProductKind dotProduct,
 void hadal::forIntegerBlocks(
     KernelBuilder &b, int64_t registers, int64_t weights, Value group,
     int64_t tiles, int64_t perItem, Value first, Value last,
-    function_ref<void(ValueList tiles, ValueList rows)> body) {
+    function_ref<void(ValueList tiles, ValueList rows)> body, bool isRest) {
   Value begin = b.mul(group, perItem);
   Value end = b.min(b.add(begin, perItem), b.index(tiles));
   // A row has a vector of integer sums and one of f32.
   SmallVector<int64_t> sizes = {2, 1};
-  if (registers >= 32)
+  if (isRest)
+    sizes = {4, 1};
+  else if (registers >= 32)
     sizes = {12, 4, 1};
   forRowBlocks(b, first, last, sizes, [&](ValueList rows) {
     // A single row waits for memory; tiles that are read side by side make up

@@ -51,11 +51,12 @@ multiplyIntegerTiles(KernelBuilder &b, DotProductKind dotProduct,
 /// Calls \p body with every pair of a block of rows of [first, last) and a
 /// block of the tiles of group \p group, of \p weights weights each; blocks
 /// are as large as \p registers allow. All tiles come for the first block of
-/// rows, then for the next.
+/// rows, then for the next. \p isRest: there are fewer than 8 rows.
 void forIntegerBlocks(
     KernelBuilder &b, int64_t registers, int64_t weights, mlir::Value group,
     int64_t tiles, int64_t perItem, mlir::Value first, mlir::Value last,
-    llvm::function_ref<void(ValueList tiles, ValueList rows)> body);
+    llvm::function_ref<void(ValueList tiles, ValueList rows)> body,
+    bool isRest = false);
 
 } // namespace hadal
 

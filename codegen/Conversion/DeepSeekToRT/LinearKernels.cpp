@@ -2,7 +2,7 @@
 //
 // Kernels of linear, head_linear and lm_head.
 
-#include "codegen/Conversion/DeepSeekToRT/IntegerProduct.h"
+#include "codegen/Conversion/DeepSeekToRT/AMXProduct.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "llvm/Support/FormatVariadic.h"
@@ -192,24 +192,33 @@ KernelOp KernelSet::integerLinear(TypeRange types, const IntegerShape &shape,
     Value bias = hasBias ? arguments[next++] : Value();
     Value out = arguments[next++], rowCount = arguments[next];
     bool isPadded = hasPaddedRows(out.getType(), shape.columns);
+    auto store = [&](Value tile, ValueList rows, ValueList sums) {
+      Value added;
+      if (bias)
+        added = b.loadVector(bias, b.mul(tile, tileRows), tileRows);
+      for (auto [row, sum] : llvm::zip_equal(rows, sums))
+        storeTile(b, bias ? b.addf(sum, added) : sum, out, row, Value(), tile,
+                  shape.columns, isPadded);
+    };
+    std::optional<AMXProduct> amx =
+        AMXProduct::get(b, options.dotProduct, shape, /*weights=*/1, perItem);
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+      Value first = b.index(0);
+      if (amx)
+        first = amx->multiply(
+            b, {weight, AMXProduct::tilesOf(b, item, tiles, perItem), input,
+                first, rowCount, [](Value row) { return row; }, store});
       forIntegerBlocks(
-          b, options.registers, /*weights=*/1, item, tiles, perItem, b.index(0),
-          rowCount, [&](ValueList block, ValueList rows) {
+          b, options.registers, /*weights=*/1, item, tiles, perItem, first,
+          rowCount,
+          [&](ValueList block, ValueList rows) {
             Values sums = multiplyIntegerTiles(b, options.dotProduct, weight,
                                                block, input, rows);
-            size_t next = 0;
-            for (Value tile : block) {
-              Value added;
-              if (bias)
-                added = b.loadVector(bias, b.mul(tile, tileRows), tileRows);
-              for (Value row : rows) {
-                Value sum = sums[next++];
-                storeTile(b, bias ? b.addf(sum, added) : sum, out, row, Value(),
-                          tile, shape.columns, isPadded);
-              }
-            }
-          });
+            for (auto [i, tile] : llvm::enumerate(block))
+              store(tile, rows,
+                    ArrayRef(sums).slice(i * rows.size(), rows.size()));
+          },
+          /*isRest=*/amx.has_value());
     });
   });
 }

@@ -63,6 +63,7 @@ enum {
   HADAL_RT_CPU_AVX512_F_BW_DQ_VL = 1u << 1, ///< x86-64-v4
   HADAL_RT_CPU_AVX512_VNNI = 1u << 2,
   HADAL_RT_CPU_AVX512_BF16 = 1u << 3,
+  HADAL_RT_CPU_AMX_INT8 = 1u << 4,     ///< AMX-TILE and AMX-INT8
   HADAL_RT_CPU_ARM_DOTPROD = 1u << 16, ///< FEAT_DotProd
   HADAL_RT_CPU_ARM_I8MM = 1u << 17,    ///< FEAT_I8MM
   HADAL_RT_CPU_RISCV_V = 1u << 24      ///< Vectors, version 1.0.

@@ -40,6 +40,12 @@ TEST(ResolveTarget, NamedProcessors) {
   EXPECT_EQ(zen4.tuneCpu, "znver4");
   EXPECT_EQ(zen4.features, "+avx512vnni,+avx512bf16");
   EXPECT_EQ(zen4.cpuFeatures, 15u);
+  EXPECT_EQ(zen4.dotProduct, DotProductKind::AVX512VNNI);
+  ResolvedTarget sapphireRapids = resolve({linux64, "sapphirerapids", ""});
+  EXPECT_EQ(sapphireRapids.features,
+            "+avx512vnni,+avx512bf16,+amx-tile,+amx-int8");
+  EXPECT_EQ(sapphireRapids.cpuFeatures, 31u);
+  EXPECT_EQ(sapphireRapids.dotProduct, DotProductKind::AMXInt8);
   ResolvedTarget haswell = resolve({linux64, "haswell", ""});
   EXPECT_EQ(haswell.cpu, "x86-64-v3");
   EXPECT_EQ(haswell.cpuFeatures, HADAL_RT_CPU_AVX2_FMA_F16C);

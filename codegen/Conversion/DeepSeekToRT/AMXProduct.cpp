@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Products by the tile registers of Intel AMX. Registers and shapes are chosen
+// here, so that nothing is left to an allocator: 0 has the sums of a group, 1
+// its weights and 2 its rows.
+
+#include "codegen/Conversion/DeepSeekToRT/AMXProduct.h"
+
+#include "lib/Support/CheckedMath.h"
+
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
+using namespace mlir;
+using namespace hadal;
+using Values = KernelBuilder::Values;
+
+/// Rows of a block: those of a tile register.
+constexpr int64_t blockRows = 16;
+/// Bytes of a row of a tile register.
+constexpr int64_t rowBytes = 64;
+/// Tile registers.
+enum : int8_t { Sums = 0, Weights = 1, Inputs = 2 };
+
+/// Elements of k that one product of tiles takes.
+static int64_t elementsAtOnce(const IntegerShape &shape) {
+  return std::min(shape.activationGroup, rowBytes);
+}
+
+/// Elements of k whose rows, 16 KiB, leave room in a first-level cache.
+constexpr int64_t mostPieceElements = 1024;
+
+//===----------------------------------------------------------------------===//
+// Instructions
+//===----------------------------------------------------------------------===//
+
+static void callAMX(KernelBuilder &b, StringRef name, ValueRange operands) {
+  LLVM::CallIntrinsicOp::create(
+      b, b.getStringAttr(("llvm.x86." + name).str()), operands);
+}
+
+static Value tileRegister(KernelBuilder &b, int8_t number) {
+  return LLVM::ConstantOp::create(b, b.getI8IntegerAttr(number));
+}
+
+/// The address of the first element of \p memref, as an index.
+static Value addressOf(KernelBuilder &b, Value memref) {
+  return memref::ExtractAlignedPointerAsIndexOp::create(b, memref);
+}
+
+static Value pointerTo(KernelBuilder &b, Value address) {
+  Value word = arith::IndexCastOp::create(b, b.getI64Type(), address);
+  return LLVM::IntToPtrOp::create(
+      b, LLVM::LLVMPointerType::get(b.getContext()), word);
+}
+
+/// Loads or stores (\p name) a tile register; its rows follow each other.
+static void moveTile(KernelBuilder &b, StringRef name, int8_t number,
+                     Value address) {
+  Value stride = LLVM::ConstantOp::create(b, b.getI64IntegerAttr(rowBytes));
+  callAMX(b, name, {tileRegister(b, number), pointerTo(b, address), stride});
+}
+
+//===----------------------------------------------------------------------===//
+// Stack
+//===----------------------------------------------------------------------===//
+
+std::optional<AMXProduct> AMXProduct::get(KernelBuilder &b,
+                                          DotProductKind dotProduct,
+                                          const IntegerShape &shape,
+                                          int64_t weights, int64_t tiles) {
+  // A group of the weight that is larger than a piece is of all k.
+  bool hasPieces =
+      shape.activationGroup % 32 == 0 &&
+      shape.activationGroup % elementsAtOnce(shape) == 0 &&
+      shape.activationGroup <= mostPieceElements &&
+      (shape.group <= mostPieceElements || shape.group == shape.inner);
+  if (dotProduct != DotProductKind::AMXInt8 || !hasPieces ||
+      shape.isUnsigned || shape.hasOffsets)
+    return std::nullopt;
+  return AMXProduct(b, shape, weights, tiles);
+}
+
+int64_t AMXProduct::pieceElements() const {
+  int64_t unit = isPerChannel() ? shape.activationGroup : shape.group;
+  // Rows are copied by 64 elements.
+  unit = std::lcm(unit, rowBytes);
+  int64_t most = std::max(mostPieceElements / unit, int64_t(1)) * unit;
+  return std::min(most, int64_t(roundUp(shape.inner, unit)));
+}
+
+AMXProduct::AMXProduct(KernelBuilder &b, const IntegerShape &shape,
+                       int64_t weights, int64_t tiles)
+    : shape(shape), weights(weights), tiles(tiles) {
+  int64_t piece = pieceElements();
+  if (shape.bits == 4)
+    bytes = b.stack({weights * tiles, piece / 4, rowBytes}, b.getI8Type());
+  rows = b.stack({piece / rowBytes, blockRows, rowBytes / 4}, b.getI32Type());
+  rowScales =
+      b.stack({blockRows, piece / shape.activationGroup}, b.getF32Type());
+  groupSums = b.stack({blockRows, tileRows}, b.getI32Type());
+  state = b.stack(
+      {stateRows() / blockRows, weights * tiles, blockRows, tileRows},
+      b.getF32Type());
+  tileConfig = b.stack(rowBytes, b.getI8Type());
+}
+
+/// Palette 1 with the shapes of the three registers: Intel SDM, volume 2A,
+/// LDTILECFG.
+void AMXProduct::configure(KernelBuilder &b) const {
+  SmallVector<int8_t> config(rowBytes, 0);
+  config[0] = 1;
+  auto setShape = [&](int8_t number, int64_t rows, int64_t bytes) {
+    config[16 + 2 * number] = int8_t(bytes);
+    config[48 + number] = int8_t(rows);
+  };
+  int64_t atOnce = elementsAtOnce(shape);
+  setShape(Sums, blockRows, rowBytes);
+  setShape(Weights, atOnce / 4, rowBytes);
+  setShape(Inputs, blockRows, atOnce);
+  auto type = VectorType::get({rowBytes}, b.getI8Type());
+  Value vector = arith::ConstantOp::create(
+      b, DenseElementsAttr::get(type, ArrayRef(config)));
+  b.storeVector(vector, tileConfig, b.index(0));
+  callAMX(b, "ldtilecfg", pointerTo(b, addressOf(b, tileConfig)));
+}
+
+//===----------------------------------------------------------------------===//
+// Loops
+//===----------------------------------------------------------------------===//
+
+AMXProduct::TileRange AMXProduct::tilesOf(KernelBuilder &b, Value group,
+                                          int64_t tiles, int64_t perItem) {
+  Value begin = b.mul(group, perItem);
+  return {begin, b.min(b.add(begin, perItem), b.index(tiles))};
+}
+
+Value AMXProduct::multiply(KernelBuilder &b, const Item &item) const {
+  // A block that is half full costs less than its rows would, a few at a time.
+  Value count = b.sub(item.last, item.first);
+  Value blocks = b.div(b.add(count, blockRows / 2), blockRows);
+  Value blockEnd = b.add(item.first, b.mul(blocks, blockRows));
+  b.when(b.less(b.index(0), blocks), [&] {
+    configure(b);
+    Value zero = b.f32(0, b.vectorType(tileRows));
+    b.loop(item.first, blockEnd, stateRows(), [&](Value begin) {
+      // Blocks from begin on, up to what the state has.
+      Value size = b.min(b.sub(blockEnd, begin), b.index(stateRows()));
+      Value count = b.div(size, blockRows);
+      auto forBlocks = [&](function_ref<void(Value block)> body) {
+        b.loop(b.index(0), count, 1, body);
+      };
+      auto forTiles = [&](function_ref<void(Value tile)> body) {
+        b.loop(b.index(0), b.sub(item.tiles.end, item.tiles.begin), 1, body);
+      };
+      forBlocks([&](Value block) {
+        b.loop(b.index(0), b.index(weights * tiles), 1, [&](Value chain) {
+          b.loop(b.index(0), b.index(blockRows), 1, [&](Value row) {
+            b.storeVector(zero, state, {block, chain, row, b.index(0)});
+          });
+        });
+      });
+      int64_t most = pieceElements();
+      b.loop(b.index(0), b.index(shape.inner), most, [&](Value k) {
+        Piece piece = {k, b.min(b.sub(b.index(shape.inner), k), b.index(most))};
+        if (shape.bits == 4)
+          unpack(b, item, piece);
+        forBlocks([&](Value block) {
+          copyRows(b, item, b.add(begin, b.mul(block, blockRows)), piece);
+          forTiles([&](Value tile) {
+            for (size_t i = 0; i < item.weights.size(); ++i)
+              multiplyPiece(b, item, int64_t(i), tile, block, piece);
+          });
+        });
+      });
+      forBlocks([&](Value block) {
+        store(b, item, block, b.add(begin, b.mul(block, blockRows)));
+      });
+    });
+    callAMX(b, "tilerelease", {});
+  });
+  return b.min(blockEnd, item.last);
+}
+
+/// Makes bytes of a piece of all tiles.
+void AMXProduct::unpack(KernelBuilder &b, const Item &item,
+                        Piece piece) const {
+  auto byteType = VectorType::get({rowBytes}, b.getI8Type());
+  auto wordType = VectorType::get({rowBytes / 2}, b.getI16Type());
+  auto bytesOf = [&](int8_t value) -> Value {
+    return arith::ConstantOp::create(
+        b, DenseElementsAttr::get(byteType, b.getI8IntegerAttr(value)));
+  };
+  Value low = bytesOf(0x0f), eight = bytesOf(8);
+  Value four = arith::ConstantOp::create(
+      b, DenseElementsAttr::get(wordType, b.getI16IntegerAttr(4)));
+  b.loop(b.index(0), b.sub(item.tiles.end, item.tiles.begin), 1, [&](Value t) {
+    for (size_t w = 0; w < item.weights.size(); ++w) {
+      const IntegerWeight &weight = item.weights[w];
+      Value chain = b.add(b.mul(t, weights), int64_t(w));
+      // A vector has the low halves of four columns, then the high ones of four
+      // more.
+      b.loop(b.index(0), b.div(piece.size, 8), 1, [&](Value index) {
+        Values at;
+        if (weight.leading)
+          at.push_back(weight.leading);
+        at.append({b.add(item.tiles.begin, t),
+                   b.add(b.div(piece.begin, 8), index), b.index(0)});
+        Value stored = b.loadVector(weight.memref, at, rowBytes);
+        // Bits that come from the neighbor are masked away.
+        Value shifted = vector::BitCastOp::create(
+            b, byteType,
+            arith::ShRUIOp::create(
+                b, vector::BitCastOp::create(b, wordType, stored), four));
+        int64_t next = 0;
+        for (Value half : {stored, shifted}) {
+          Value nibbles = arith::AndIOp::create(b, half, low);
+          b.storeVector(b.sub(nibbles, eight), bytes,
+                        {chain, b.add(b.mul(index, 2), next++), b.index(0)});
+        }
+      });
+    }
+  });
+}
+
+/// Copies a piece of 16 entries from \p begin on. Past the last entry, the last
+/// stands for those that are not there.
+void AMXProduct::copyRows(KernelBuilder &b, const Item &item, Value begin,
+                          Piece piece) const {
+  int64_t groups = pieceElements() / shape.activationGroup;
+  int64_t scaleLanes = KernelBuilder::lanesFor(groups);
+  Value firstGroup = b.div(piece.begin, shape.activationGroup);
+  Value groupCount = b.div(piece.size, shape.activationGroup);
+  b.loop(b.index(0), b.index(blockRows), 1, [&](Value m) {
+    Value entry = b.min(b.add(begin, m), b.sub(item.last, b.index(1)));
+    Value row = item.rowOf(entry);
+    // Rows are padded to 64 bytes, and to 16 groups.
+    Value vectors = b.div(b.add(piece.size, rowBytes - 1), rowBytes);
+    b.loop(b.index(0), vectors, 1, [&](Value i) {
+      Value from = b.add(b.div(piece.begin, 4), b.mul(i, rowBytes / 4));
+      Value values =
+          b.loadVector(item.input.values, {row, from}, rowBytes / 4);
+      b.storeVector(values, rows, {i, m, b.index(0)});
+    });
+    b.loop(b.index(0), groupCount, scaleLanes, [&](Value group) {
+      Value scales = b.loadVector(item.input.scales,
+                                  {row, b.add(firstGroup, group)}, scaleLanes);
+      b.storeVector(scales, rowScales, {m, group});
+    });
+  });
+}
+
+/// Leaves the exact sums of \p group, counted within the piece, in their
+/// register.
+void AMXProduct::sumGroup(KernelBuilder &b, Value weightAddress,
+                          Value group) const {
+  int64_t atOnce = elementsAtOnce(shape);
+  callAMX(b, "tilezero", tileRegister(b, Sums));
+  Value rowsAddress = addressOf(b, rows);
+  for (int64_t i = 0; i < shape.activationGroup / atOnce; ++i) {
+    Value k = b.add(b.mul(group, shape.activationGroup), i * atOnce);
+    // Four elements of k are a row of the weights' register.
+    moveTile(b, "tileloadd64", Weights,
+             b.add(weightAddress, b.mul(k, rowBytes / 4)));
+    Value block = b.mul(b.div(k, rowBytes), blockRows * rowBytes);
+    moveTile(b, "tileloadd64", Inputs,
+             b.add(rowsAddress, b.add(block, b.rem(k, rowBytes))));
+    callAMX(b, "tdpbssd",
+            {tileRegister(b, Sums), tileRegister(b, Inputs),
+             tileRegister(b, Weights)});
+  }
+}
+
+/// Calls \p post for groups [first, first + count) of the inputs, in order,
+/// when `groupSums` has the sums of each. Those of the next are under way
+/// meanwhile.
+Values AMXProduct::chain(KernelBuilder &b, Value weightAddress, Value first,
+                         Value count, ValueList carried, Post post) const {
+  Value sums = addressOf(b, groupSums);
+  sumGroup(b, weightAddress, first);
+  Value end = b.add(first, count);
+  Values results = b.loop(b.add(first, 1), end, 1, carried,
+                          [&](Value group, ValueRange carried) {
+                            moveTile(b, "tilestored64", Sums, sums);
+                            sumGroup(b, weightAddress, group);
+                            return post(b.sub(group, b.index(1)),
+                                        Values(carried));
+                          });
+  moveTile(b, "tilestored64", Sums, sums);
+  return post(b.sub(end, b.index(1)), results);
+}
+
+/// Adds a piece to the sums of a tile and a block of rows.
+void AMXProduct::multiplyPiece(KernelBuilder &b, const Item &item,
+                               int64_t weight, Value tile, Value block,
+                               Piece piece) const {
+  const IntegerWeight &from = item.weights[weight];
+  Value chainIndex = b.add(b.mul(tile, weights), weight);
+  Value stored = b.add(item.tiles.begin, tile);
+  // Bytes of a tile of 8 bits, before and in this piece.
+  Value address;
+  if (shape.bits == 4) {
+    address = b.add(addressOf(b, bytes),
+                    b.mul(chainIndex, pieceElements() * tileRows));
+  } else {
+    Value index = stored;
+    if (from.leading) {
+      int64_t tilesOfOne =
+          cast<MemRefType>(from.memref.getType()).getDimSize(1);
+      index = b.add(b.mul(from.leading, tilesOfOne), stored);
+    }
+    Value element = b.add(b.mul(index, shape.inner), piece.begin);
+    address = b.add(addressOf(b, from.memref), b.mul(element, tileRows));
+  }
+
+  auto sumsOf = [&](int64_t m) -> Value {
+    Value integers =
+        b.loadVector(groupSums, {b.index(m), b.index(0)}, tileRows);
+    return arith::SIToFPOp::create(b, b.vectorType(tileRows), integers);
+  };
+  auto inputScale = [&](int64_t m, Value group) {
+    return b.broadcast(b.load(rowScales, {b.index(m), group}), tileRows);
+  };
+  auto weightScales = [&](Value group) -> Value {
+    Values at;
+    if (from.leading)
+      at.push_back(from.leading);
+    at.append({stored, b.add(b.div(piece.begin, shape.group), group),
+               b.index(0)});
+    return arith::ExtFOp::create(b, b.vectorType(tileRows),
+                                 b.loadVector(from.scales, at, tileRows));
+  };
+  auto addGroup = [&](Value group, ValueList carried) {
+    Value scales = weightScales(group);
+    Values next;
+    for (int64_t m = 0; m < blockRows; ++m)
+      next.push_back(
+          b.fma(sumsOf(m), b.mulf(scales, inputScale(m, group)), carried[m]));
+    return next;
+  };
+  auto addPart = [&](Value part, ValueList carried) {
+    Values next;
+    for (int64_t m = 0; m < blockRows; ++m)
+      next.push_back(b.fma(sumsOf(m), inputScale(m, part), carried[m]));
+    return next;
+  };
+
+  auto stateAt = [&](int64_t m) {
+    return Values{block, chainIndex, b.index(m), b.index(0)};
+  };
+  Values sums;
+  for (int64_t m = 0; m < blockRows; ++m)
+    sums.push_back(b.loadVector(state, stateAt(m), tileRows));
+  Value parts = b.div(piece.size, shape.activationGroup);
+  if (ratio() == 1) {
+    sums = chain(b, address, b.index(0), parts, sums, addGroup);
+  } else if (isPerChannel()) {
+    sums = chain(b, address, b.index(0), parts, sums, addPart);
+  } else {
+    Values zeros(blockRows, b.f32(0, b.vectorType(tileRows)));
+    sums = b.loop(
+        b.index(0), b.div(piece.size, shape.group), 1, sums,
+        [&](Value group, ValueRange carried) {
+          Values inner = chain(b, address, b.mul(group, ratio()),
+                               b.index(ratio()), zeros, addPart);
+          Value scales = weightScales(group);
+          Values next;
+          for (auto [sum, before] : llvm::zip_equal(inner, carried))
+            next.push_back(b.fma(sum, scales, before));
+          return next;
+        });
+  }
+  for (int64_t m = 0; m < blockRows; ++m)
+    b.storeVector(sums[m], state, stateAt(m));
+}
+
+/// Gives the sums of entries from \p begin on to the item's `store`.
+void AMXProduct::store(KernelBuilder &b, const Item &item, Value block,
+                       Value begin) const {
+  Value count = b.min(b.sub(item.last, begin), b.index(blockRows));
+  Value tileCount = b.sub(item.tiles.end, item.tiles.begin);
+  b.loop(b.index(0), count, 1, [&](Value m) {
+    b.loop(b.index(0), tileCount, 1, [&](Value t) {
+      Value tile = b.add(item.tiles.begin, t);
+      Values sums;
+      for (auto [w, weight] : llvm::enumerate(item.weights)) {
+        Value chainIndex = b.add(b.mul(t, weights), int64_t(w));
+        Value sum = b.loadVector(state, {block, chainIndex, m, b.index(0)},
+                                 tileRows);
+        if (isPerChannel()) {
+          Values at;
+          if (weight.leading)
+            at.push_back(weight.leading);
+          at.append({tile, b.index(0), b.index(0)});
+          Value scales =
+              arith::ExtFOp::create(b, b.vectorType(tileRows),
+                                    b.loadVector(weight.scales, at, tileRows));
+          sum = b.fma(sum, scales, b.f32(0, b.vectorType(tileRows)));
+        }
+        sums.push_back(sum);
+      }
+      item.store(tile, b.add(begin, m), sums);
+    });
+  });
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Products of many rows of 8-bit activations with 4- and 8-bit weights by the
+// tile registers of Intel AMX: Intel SDM, volume 1, chapter 18.
+
+#ifndef HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_AMXPRODUCT_H
+#define HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_AMXPRODUCT_H
+
+#include "codegen/Conversion/DeepSeekToRT/IntegerProduct.h"
+
+namespace hadal {
+
+/// Multiplies 16 rows at a time by tiles of one weight, or of a gate and an up.
+/// The bits are those of `multiplyIntegerTiles`: sums of a group are exact, and
+/// what follows in f32 is the same in the same order.
+///
+/// Per item, as many rows as `stateRows` go through all of k in pieces of
+/// `pieceElements`. For each piece, weights of 4 bits become bytes once, in the
+/// first- or second-level cache, and then blocks of 16 rows are copied side by
+/// side, each for all tiles of the item.
+class AMXProduct {
+public:
+  using Value = mlir::Value;
+
+  /// Makes what the product keeps on the stack: to be called where the kernel
+  /// begins. An item has at most \p tiles tiles of each of \p weights weights,
+  /// which are of \p shape. None if \p dotProduct has no tile registers, or
+  /// pieces of k are not whole groups.
+  static std::optional<AMXProduct> get(KernelBuilder &b,
+                                       DotProductKind dotProduct,
+                                       const IntegerShape &shape,
+                                       int64_t weights, int64_t tiles);
+
+  /// Tiles [begin, end) of each weight.
+  struct TileRange {
+    Value begin, end;
+  };
+  /// Those of group \p group of \p perItem out of \p tiles.
+  static TileRange tilesOf(KernelBuilder &b, Value group, int64_t tiles,
+                           int64_t perItem);
+
+  /// What products are for.
+  struct Item {
+    llvm::ArrayRef<IntegerWeight> weights;
+    TileRange tiles;
+    const IntegerRows &input;
+    /// Entries [first, last), and which row of the input each is.
+    Value first, last;
+    llvm::function_ref<Value(Value entry)> rowOf;
+    /// Takes the product of a tile of each weight with an entry.
+    llvm::function_ref<void(Value tile, Value entry, ValueList sums)> store;
+  };
+
+  /// Multiplies as many of the first entries as fill blocks, the last at least
+  /// by half; returns the first entry that is left.
+  Value multiply(KernelBuilder &b, const Item &item) const;
+
+private:
+  AMXProduct(KernelBuilder &b, const IntegerShape &shape, int64_t weights,
+             int64_t tiles);
+
+  /// A piece of k, [begin, begin + size) in elements.
+  struct Piece {
+    Value begin, size;
+  };
+  using Post =
+      llvm::function_ref<KernelBuilder::Values(Value group, ValueList carried)>;
+
+  int64_t ratio() const { return shape.group / shape.activationGroup; }
+  /// True if a weight's scales come once, after all of k.
+  bool isPerChannel() const {
+    return shape.group == shape.inner && ratio() > 1;
+  }
+  int64_t pieceElements() const;
+  /// Rows whose sums are kept from piece to piece.
+  int64_t stateRows() const { return 256 / weights; }
+
+  void configure(KernelBuilder &b) const;
+  void unpack(KernelBuilder &b, const Item &item, Piece piece) const;
+  void copyRows(KernelBuilder &b, const Item &item, Value begin,
+                Piece piece) const;
+  void multiplyPiece(KernelBuilder &b, const Item &item, int64_t weight,
+                     Value tile, Value block, Piece piece) const;
+  void store(KernelBuilder &b, const Item &item, Value block,
+             Value begin) const;
+  KernelBuilder::Values chain(KernelBuilder &b, Value weightAddress,
+                              Value first, Value count, ValueList carried,
+                              Post post) const;
+  void sumGroup(KernelBuilder &b, Value weightAddress, Value group) const;
+
+  IntegerShape shape;
+  int64_t weights, tiles;
+  /// `[weights * tiles, k / 4, 64]` in i8: weights of 4 bits as bytes. Null for
+  /// those of 8.
+  Value bytes;
+  Value rows;       ///< `[k / 64, 16, 16]` in i32: 64 bytes of each row.
+  Value rowScales;  ///< `[16, groups]` in f32.
+  Value groupSums;  ///< `[16, 16]` in i32: of one group, tile by row.
+  Value state;      ///< `[blocks, weights * tiles, 16, 16]` in f32.
+  Value tileConfig; ///< `[64]` in i8.
+};
+
+} // namespace hadal
+
+#endif // HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_AMXPRODUCT_H
