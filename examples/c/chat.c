@@ -7,7 +7,9 @@
 #include "hadal_text/hadal_text.h"
 #include <stdio.h>
 
-static int fail(const char *error) { return fprintf(stderr, "error: %s\n", error), 1; }
+static int fail(const char *error) {
+  return fprintf(stderr, "error: %s\n", error), 1;
+}
 
 int main(int argc, char **argv) {
   hadal_rt_weights_t *weights;
@@ -19,16 +21,21 @@ int main(int argc, char **argv) {
   int32_t sequence, sequences[512], token;
   static float logits[ABYSS_VOCAB];
   if (hadal_rt_weights_open(&abyss_model, "abyss.weights", &weights) ||
-      hadal_rt_session_create(&abyss_model, weights, NULL, &session) || hadal_rt_sequence_create(session, &sequence))
+      hadal_rt_session_create(&abyss_model, weights, NULL, &session) ||
+      hadal_rt_sequence_create(session, &sequence))
     return fail(hadal_rt_last_error());
   hadal_text_message_t message = {"user", argc > 1 ? argv[1] : "Hello"};
-  if (hadal_text_open(weights, &text) || hadal_text_chat(text, &message, 1, "deepseek-v3", 0, &prompt, &count) ||
-      hadal_text_sampler_create(&(hadal_text_sampling_t){.temperature = 0.6f, .top_p = 0.95f}, &sampler))
+  if (hadal_text_open(weights, &text) ||
+      hadal_text_chat(text, &message, 1, "deepseek-v3", 0, &prompt, &count) ||
+      hadal_text_sampler_create(
+          &(hadal_text_sampling_t){.temperature = 0.6f, .top_p = 0.95f},
+          &sampler))
     return fail(hadal_text_last_error());
   for (int i = 0; i < 512; ++i)
     sequences[i] = sequence;
   for (int i = 0; i < 200; ++i, prompt = &token, count = 1) {
-    if (hadal_rt_session_step(session, prompt, sequences, count, &(int32_t){(int32_t)count - 1}, 1, logits))
+    if (hadal_rt_session_step(session, prompt, sequences, count,
+                              &(int32_t){(int32_t)count - 1}, 1, logits))
       return fail(hadal_rt_last_error());
     token = hadal_text_sample(sampler, logits, ABYSS_VOCAB);
     if (token < 0 || hadal_text_is_end(text, token))

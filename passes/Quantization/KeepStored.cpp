@@ -132,8 +132,7 @@ Form KeepStored::findForm(WeightOp weight) {
   emitRemark(weight.getLoc())
       << "'" << weight.getSymName() << "' becomes " << type.getElementType()
       << ": its integers have "
-      << (matrix.getZeros() &&
-                  getElementTypeOrSelf(matrix.getScales()).isF32()
+      << (matrix.getZeros() && getElementTypeOrSelf(matrix.getScales()).isF32()
               ? "zero points and scales in f32"
               : "groups in no order, or of no whole words");
   ++numDeclined;
@@ -193,7 +192,8 @@ bool KeepStored::isKept(Operation *reader) {
   SmallVector<Form> kept;
   for (Value matrix : getMatrices(reader))
     kept.push_back(formOf(matrix));
-  if (kept.empty() || !llvm::all_of(kept, [](Form &form) { return bool(form); }))
+  if (kept.empty() ||
+      !llvm::all_of(kept, [](Form &form) { return bool(form); }))
     return false;
   if (kept.size() == 1)
     return true;
@@ -203,8 +203,7 @@ bool KeepStored::isKept(Operation *reader) {
   if (!isAlike) {
     reader->emitRemark() << "experts become f32: their integers are "
                          << kept[0].codes << ", " << kept[1].codes << " and "
-                         << kept[2].codes
-                         << ", of which not all are alike";
+                         << kept[2].codes << ", of which not all are alike";
     ++numDeclined;
   }
   return isAlike;
@@ -217,8 +216,9 @@ declarePart(SymbolTable &symbols, WeightOp weight, StringRef suffix,
             RankedTensorType type,
             function_ref<Value(OpBuilder &, Operation *)> build) {
   OpBuilder builder(weight.getContext());
-  auto part = WeightOp::create(builder, weight.getLoc(),
-                               (weight.getSymName() + "." + suffix).str(), type);
+  auto part =
+      WeightOp::create(builder, weight.getLoc(),
+                       (weight.getSymName() + "." + suffix).str(), type);
   part->setDiscardableAttrs(weight->getDiscardableAttrDictionary());
   IRMapping mapping;
   weight.getRecipe().cloneInto(&part.getRecipe(), mapping);

@@ -36,8 +36,8 @@ constexpr int64_t mostPieceElements = 1024;
 //===----------------------------------------------------------------------===//
 
 static void callAMX(KernelBuilder &b, StringRef name, ValueRange operands) {
-  LLVM::CallIntrinsicOp::create(
-      b, b.getStringAttr(("llvm.x86." + name).str()), operands);
+  LLVM::CallIntrinsicOp::create(b, b.getStringAttr(("llvm.x86." + name).str()),
+                                operands);
 }
 
 static Value tileRegister(KernelBuilder &b, int8_t number) {
@@ -51,8 +51,8 @@ static Value addressOf(KernelBuilder &b, Value memref) {
 
 static Value pointerTo(KernelBuilder &b, Value address) {
   Value word = arith::IndexCastOp::create(b, b.getI64Type(), address);
-  return LLVM::IntToPtrOp::create(
-      b, LLVM::LLVMPointerType::get(b.getContext()), word);
+  return LLVM::IntToPtrOp::create(b, LLVM::LLVMPointerType::get(b.getContext()),
+                                  word);
 }
 
 /// Loads or stores (\p name) a tile register; its rows follow each other.
@@ -76,8 +76,8 @@ std::optional<AMXProduct> AMXProduct::get(KernelBuilder &b,
       shape.activationGroup % elementsAtOnce(shape) == 0 &&
       shape.activationGroup <= mostPieceElements &&
       (shape.group <= mostPieceElements || shape.group == shape.inner);
-  if (dotProduct != DotProductKind::AMXInt8 || !hasPieces ||
-      shape.isUnsigned || shape.hasOffsets)
+  if (dotProduct != DotProductKind::AMXInt8 || !hasPieces || shape.isUnsigned ||
+      shape.hasOffsets)
     return std::nullopt;
   return AMXProduct(b, shape, weights, tiles);
 }
@@ -100,9 +100,9 @@ AMXProduct::AMXProduct(KernelBuilder &b, const IntegerShape &shape,
   rowScales =
       b.stack({blockRows, piece / shape.activationGroup}, b.getF32Type());
   groupSums = b.stack({blockRows, tileRows}, b.getI32Type());
-  state = b.stack(
-      {stateRows() / blockRows, weights * tiles, blockRows, tileRows},
-      b.getF32Type());
+  state =
+      b.stack({stateRows() / blockRows, weights * tiles, blockRows, tileRows},
+              b.getF32Type());
   tileConfig = b.stack(rowBytes, b.getI8Type());
 }
 
@@ -184,8 +184,7 @@ Value AMXProduct::multiply(KernelBuilder &b, const Item &item) const {
 }
 
 /// Makes bytes of a piece of all tiles.
-void AMXProduct::unpack(KernelBuilder &b, const Item &item,
-                        Piece piece) const {
+void AMXProduct::unpack(KernelBuilder &b, const Item &item, Piece piece) const {
   auto byteType = VectorType::get({rowBytes}, b.getI8Type());
   auto wordType = VectorType::get({rowBytes / 2}, b.getI16Type());
   auto bytesOf = [&](int8_t value) -> Value {
@@ -239,8 +238,7 @@ void AMXProduct::copyRows(KernelBuilder &b, const Item &item, Value begin,
     Value vectors = b.div(b.add(piece.size, rowBytes - 1), rowBytes);
     b.loop(b.index(0), vectors, 1, [&](Value i) {
       Value from = b.add(b.div(piece.begin, 4), b.mul(i, rowBytes / 4));
-      Value values =
-          b.loadVector(item.input.values, {row, from}, rowBytes / 4);
+      Value values = b.loadVector(item.input.values, {row, from}, rowBytes / 4);
       b.storeVector(values, rows, {i, m, b.index(0)});
     });
     b.loop(b.index(0), groupCount, scaleLanes, [&](Value group) {
@@ -280,13 +278,12 @@ Values AMXProduct::chain(KernelBuilder &b, Value weightAddress, Value first,
   Value sums = addressOf(b, groupSums);
   sumGroup(b, weightAddress, first);
   Value end = b.add(first, count);
-  Values results = b.loop(b.add(first, 1), end, 1, carried,
-                          [&](Value group, ValueRange carried) {
-                            moveTile(b, "tilestored64", Sums, sums);
-                            sumGroup(b, weightAddress, group);
-                            return post(b.sub(group, b.index(1)),
-                                        Values(carried));
-                          });
+  Values results = b.loop(
+      b.add(first, 1), end, 1, carried, [&](Value group, ValueRange carried) {
+        moveTile(b, "tilestored64", Sums, sums);
+        sumGroup(b, weightAddress, group);
+        return post(b.sub(group, b.index(1)), Values(carried));
+      });
   moveTile(b, "tilestored64", Sums, sums);
   return post(b.sub(end, b.index(1)), results);
 }
@@ -326,8 +323,8 @@ void AMXProduct::multiplyPiece(KernelBuilder &b, const Item &item,
     Values at;
     if (from.leading)
       at.push_back(from.leading);
-    at.append({stored, b.add(b.div(piece.begin, shape.group), group),
-               b.index(0)});
+    at.append(
+        {stored, b.add(b.div(piece.begin, shape.group), group), b.index(0)});
     return arith::ExtFOp::create(b, b.vectorType(tileRows),
                                  b.loadVector(from.scales, at, tileRows));
   };
@@ -359,17 +356,16 @@ void AMXProduct::multiplyPiece(KernelBuilder &b, const Item &item,
     sums = chain(b, address, b.index(0), parts, sums, addPart);
   } else {
     Values zeros(blockRows, b.f32(0, b.vectorType(tileRows)));
-    sums = b.loop(
-        b.index(0), b.div(piece.size, shape.group), 1, sums,
-        [&](Value group, ValueRange carried) {
-          Values inner = chain(b, address, b.mul(group, ratio()),
-                               b.index(ratio()), zeros, addPart);
-          Value scales = weightScales(group);
-          Values next;
-          for (auto [sum, before] : llvm::zip_equal(inner, carried))
-            next.push_back(b.fma(sum, scales, before));
-          return next;
-        });
+    sums = b.loop(b.index(0), b.div(piece.size, shape.group), 1, sums,
+                  [&](Value group, ValueRange carried) {
+                    Values inner = chain(b, address, b.mul(group, ratio()),
+                                         b.index(ratio()), zeros, addPart);
+                    Value scales = weightScales(group);
+                    Values next;
+                    for (auto [sum, before] : llvm::zip_equal(inner, carried))
+                      next.push_back(b.fma(sum, scales, before));
+                    return next;
+                  });
   }
   for (int64_t m = 0; m < blockRows; ++m)
     b.storeVector(sums[m], state, stateAt(m));
@@ -386,8 +382,8 @@ void AMXProduct::store(KernelBuilder &b, const Item &item, Value block,
       Values sums;
       for (auto [w, weight] : llvm::enumerate(item.weights)) {
         Value chainIndex = b.add(b.mul(t, weights), int64_t(w));
-        Value sum = b.loadVector(state, {block, chainIndex, m, b.index(0)},
-                                 tileRows);
+        Value sum =
+            b.loadVector(state, {block, chainIndex, m, b.index(0)}, tileRows);
         if (isPerChannel()) {
           Values at;
           if (weight.leading)

@@ -133,7 +133,7 @@ Value hadal::addDotProducts(KernelBuilder &b, DotProductKind kind,
 }
 
 bool hadal::hasTableLookup(DotProductKind kind) {
-  return kind == DotProductKind::AVX512VNNI;
+  return kind == DotProductKind::AVX512VNNI || kind == DotProductKind::AMXInt8;
 }
 
 Value hadal::lookUp(KernelBuilder &b, Value table, Value indices) {

@@ -442,8 +442,8 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
               integerWeight(shape, arguments[8], arguments[9], upOffsets,
                             item.expert, tilesEnd)};
           auto store = [&](Value tile, Value slot, Value gate, Value up) {
-            storeTile(b, b.gated(gate, up, limit), arguments.back(), slot, Value(),
-                      tile, shape.columns, /*isPadded=*/true);
+            storeTile(b, b.gated(gate, up, limit), arguments.back(), slot,
+                      Value(), tile, shape.columns, /*isPadded=*/true);
           };
           Value first = item.begin;
           if (amx)
@@ -506,7 +506,8 @@ KernelOp KernelSet::integerExpertsDown(TypeRange types,
               shape, arguments[6], arguments[7],
               shape.hasOffsets ? arguments[8] : Value(), item.expert, tilesEnd);
           auto store = [&](Value tile, Value slot, Value sum) {
-            storeTile(b, sum, arguments.back(), slot, Value(), tile, shape.columns,
+            storeTile(b, sum, arguments.back(), slot, Value(), tile,
+                      shape.columns,
                       /*isPadded=*/true);
           };
           auto slotAt = [&](Value entry) {

@@ -51,10 +51,11 @@ static Value elementOf(KernelBuilder &b, const StoredIntegers &integers,
                   low);
   }
   if (integers.isUnsigned)
-    return arith::SIToFPOp::create(
-        b, floats, arith::AndIOp::create(b, low, constant(15)));
+    return arith::SIToFPOp::create(b, floats,
+                                   arith::AndIOp::create(b, low, constant(15)));
   // Flipping the highest of four bits subtracts 8.
-  Value flipped = arith::XOrIOp::create(b, words, constant(int32_t(0x88888888)));
+  Value flipped =
+      arith::XOrIOp::create(b, words, constant(int32_t(0x88888888)));
   return arith::SIToFPOp::create(b, floats, shifted(flipped, 28 - first, 28));
 }
 
@@ -89,8 +90,8 @@ Values hadal::multiplyStoredTiles(KernelBuilder &b,
     Values next(carried), packed;
     for (const TiledWeight &weight : weights)
       for (Value tile : tiles) {
-        Value bytes =
-            b.loadVector(weight.memref, indices(weight, tile, word), vectorBytes);
+        Value bytes = b.loadVector(weight.memref, indices(weight, tile, word),
+                                   vectorBytes);
         packed.push_back(vector::BitCastOp::create(
             b, VectorType::get({tileRows}, b.getI32Type()), bytes));
         if (!ahead.empty())
@@ -102,8 +103,8 @@ Values hadal::multiplyStoredTiles(KernelBuilder &b,
     for (int64_t j = 0; j < perWord; ++j) {
       Values inputs;
       for (Value row : rows)
-        inputs.push_back(b.broadcast(
-            input.element(b, row, b.add(column, j)), tileRows));
+        inputs.push_back(
+            b.broadcast(input.element(b, row, b.add(column, j)), tileRows));
       size_t sum = 0;
       for (Value words : packed) {
         Value element = elementOf(b, shape, words, j);
@@ -128,8 +129,8 @@ Values hadal::multiplyStoredTiles(KernelBuilder &b,
         if (rows.size() == 1) {
           Value wanted = b.add(first, prefetchBytes / vectorBytes);
           Value isHere = b.less(wanted, b.index(allWords));
-          Value step = b.select(isHere, b.index(0),
-                                b.index(int64_t(tiles.size())));
+          Value step =
+              b.select(isHere, b.index(0), b.index(int64_t(tiles.size())));
           for (Value tile : tiles)
             ahead.push_back(b.add(tile, step));
           shift = b.select(isHere, b.index(prefetchBytes / vectorBytes),
@@ -153,7 +154,8 @@ Values hadal::multiplyStoredTiles(KernelBuilder &b,
         if (offsets.empty())
           return totals;
         for (auto [m, row] : llvm::enumerate(rows)) {
-          Value sum = arith::NegFOp::create(b, b.load(input.sums, {row, group}));
+          Value sum =
+              arith::NegFOp::create(b, b.load(input.sums, {row, group}));
           Value all = b.broadcast(sum, tileRows);
           for (size_t i = 0; i < offsets.size(); ++i) {
             Value &total = totals[i * rows.size() + m];
@@ -164,8 +166,7 @@ Values hadal::multiplyStoredTiles(KernelBuilder &b,
       });
 }
 
-KernelOp KernelSet::sumGroups(TypeRange types, int64_t columns,
-                              int64_t group) {
+KernelOp KernelSet::sumGroups(TypeRange types, int64_t columns, int64_t group) {
   auto name = llvm::formatv("sum_groups_{0}_{1}", columns, group).str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
@@ -173,13 +174,12 @@ KernelOp KernelSet::sumGroups(TypeRange types, int64_t columns,
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       b.loop(b.index(0), b.index(columns / group), 1, [&](Value g) {
         Value begin = b.mul(g, group);
-        Value sum = b.loop(begin, b.add(begin, group), lanes,
-                           b.f32(0, b.vectorType(lanes)),
-                           [&](Value k, ValueRange carried) {
-                             return Values{b.addf(
-                                 carried[0],
-                                 b.loadVector(arguments[0], {row, k}, lanes))};
-                           })[0];
+        Value sum = b.loop(
+            begin, b.add(begin, group), lanes, b.f32(0, b.vectorType(lanes)),
+            [&](Value k, ValueRange carried) {
+              return Values{b.addf(
+                  carried[0], b.loadVector(arguments[0], {row, k}, lanes))};
+            })[0];
         b.store(b.sumLanes(sum), arguments[1], {row, g});
       });
     });

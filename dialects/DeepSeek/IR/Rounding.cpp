@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Rounds weights by what their inputs are on a text. Sums have a fixed order and
-// no fused operations, so that every machine rounds alike.
+// Rounds weights by what their inputs are on a text. Sums have a fixed order
+// and no fused operations, so that every machine rounds alike.
 
 #include "dialects/DeepSeek/IR/Rounding.h"
 
@@ -144,8 +144,7 @@ float deepseek::findScale(const float *weights, const float *moments,
 
 /// row -= factor * other, for \p count elements.
 [[gnu::always_inline]] static inline void
-subtractScaled(double *row, const double *other, double factor,
-               int64_t count) {
+subtractScaled(double *row, const double *other, double factor, int64_t count) {
   for (int64_t i = 0; i < count; ++i)
     row[i] -= factor * other[i];
 }
@@ -176,9 +175,10 @@ subtractScaled(double *row, const double *other, double factor,
 }
 
 /// sums[row] += errors[i][row] * column[i], in the order of i.
-[[gnu::always_inline]] static inline void
-addErrorsBody(const double *errors, const double *column, int64_t count,
-              double *sums) {
+[[gnu::always_inline]] static inline void addErrorsBody(const double *errors,
+                                                        const double *column,
+                                                        int64_t count,
+                                                        double *sums) {
   constexpr int64_t rows = ErrorFeedback::blockRows;
   double local[rows] = {};
   for (int64_t i = 0; i < count; ++i)
@@ -207,8 +207,8 @@ addErrorsBody(const double *errors, const double *column, int64_t count,
 }
 #endif
 
-static void addErrors(const double *errors, const double *column,
-                      int64_t count, double *sums) {
+static void addErrors(const double *errors, const double *column, int64_t count,
+                      double *sums) {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512f"))
     return addErrorsAVX512(errors, column, count, sums);
@@ -228,8 +228,7 @@ void ErrorFeedback::factorize() {
   factorizeBody(factor.data(), columns);
 }
 
-ErrorFeedback::ErrorFeedback(const float *gram, int64_t columns,
-                             double damping)
+ErrorFeedback::ErrorFeedback(const float *gram, int64_t columns, double damping)
     : columns(columns), order(static_cast<size_t>(columns)),
       factor(static_cast<size_t>(columns * columns)) {
   std::iota(order.begin(), order.end(), 0);
@@ -245,9 +244,9 @@ ErrorFeedback::ErrorFeedback(const float *gram, int64_t columns,
     for (int64_t j = i; j < columns; ++j) {
       double value = i == j ? 1 : 0;
       if (mean > 0)
-        value = double(gram[order[size_t(j)] * columns + order[size_t(i)]]) /
-                    mean +
-                (i == j ? damping : 0);
+        value =
+            double(gram[order[size_t(j)] * columns + order[size_t(i)]]) / mean +
+            (i == j ? damping : 0);
       factor[size_t(i * columns + j)] = value;
     }
   factorize();
@@ -274,8 +273,8 @@ void ErrorFeedback::round(const float *weights, const float *scales,
         double wanted = weight + sums[row] / column[place];
         double integer = 0;
         if (scale != 0)
-          integer = std::clamp(std::nearbyint(wanted / scale), smallest,
-                               largest);
+          integer =
+              std::clamp(std::nearbyint(wanted / scale), smallest, largest);
         to[index] = int8_t(integer);
         errors[size_t(place * blockRows + row)] = weight - scale * integer;
       }

@@ -36,10 +36,10 @@ protected:
 
   double roundTo(float weight, float scale) const {
     double least = bits() == 8 ? -127 : -8, most = bits() == 8 ? 127 : 7;
-    return scale == 0 ? 0
-                      : std::fmin(std::fmax(std::nearbyint(weight / scale),
-                                            least),
-                                  most);
+    return scale == 0
+               ? 0
+               : std::fmin(std::fmax(std::nearbyint(weight / scale), least),
+                           most);
   }
 
   double errorOf(const float *weights, const float *moments, int64_t count,
