@@ -440,17 +440,18 @@ void ConfigReader::readCompressedAttention() {
     compressed.indexTopK = dimension("index_topk");
     checkProduct("index_n_heads x index_head_dim", compressed.indexHeads,
                  compressed.indexDim);
-    if (ok() && compressed.indexDim < compressed.ropeDim)
+    if (ok() && compressed.indexDim <= compressed.ropeDim)
       fail("index_head_dim", Twine(compressed.indexDim),
-           "at least 'qk_rope_head_dim', " + Twine(compressed.ropeDim));
+           "more than 'qk_rope_head_dim', " + Twine(compressed.ropeDim));
   } else {
     for (StringRef key : {"index_n_heads", "index_head_dim", "index_topk"})
       ignore(key);
     compressed.indexDim = 1;
   }
-  if (ok() && config.headDim < compressed.ropeDim)
+  // No model rotates whole heads by neighbors.
+  if (ok() && config.headDim <= compressed.ropeDim)
     fail("head_dim", Twine(config.headDim),
-         "at least 'qk_rope_head_dim', " + Twine(compressed.ropeDim));
+         "more than 'qk_rope_head_dim', " + Twine(compressed.ropeDim));
   if (const llvm::json::Value *value = get("partial_rotary_factor"))
     if (double share = number("partial_rotary_factor", *value, 0, 1);
         ok() && share * double(config.headDim) != double(compressed.ropeDim))
@@ -507,9 +508,11 @@ void ConfigReader::readIndexer() {
     indexer.isInterleaved = boolean("indexer_rope_interleave", *value);
   if (!ok())
     return;
-  if (indexer.dim < config.latent->ropeDim)
+  int64_t least = config.latent->ropeDim + indexer.isInterleaved;
+  if (indexer.dim < least)
     fail("index_head_dim", Twine(indexer.dim),
-         "at least 'qk_rope_head_dim', " + Twine(config.latent->ropeDim));
+         (indexer.isInterleaved ? "more than" : "at least") +
+             Twine(" 'qk_rope_head_dim', ") + Twine(config.latent->ropeDim));
   if (!config.latent->queryRank)
     fail("q_lora_rank", "null", "a number, since the indexer reads the latent");
 }

@@ -82,9 +82,9 @@ CONFIGS = [
     (V4, dict(qk_rope_head_dim=3),
      "'qk_rope_head_dim' is 3, expected an even number"),
     (V4, dict(head_dim=2),
-     "'head_dim' is 2, expected at least 'qk_rope_head_dim', 4"),
+     "'head_dim' is 2, expected more than 'qk_rope_head_dim', 4"),
     (V4, dict(index_head_dim=2),
-     "'index_head_dim' is 2, expected at least 'qk_rope_head_dim', 4"),
+     "'index_head_dim' is 2, expected more than 'qk_rope_head_dim', 4"),
     (V4, dict(index_topk=...), "has no key 'index_topk'"),
     (V4, dict(partial_rotary_factor=0.25),
      "'partial_rotary_factor' is 0.25, expected 'qk_rope_head_dim' / "
