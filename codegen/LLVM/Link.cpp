@@ -141,6 +141,9 @@ static absl::Status runDriver(const Driver &driver,
   if (code > 0) {
     auto output = MemoryBuffer::getFile(log);
     message = output ? firstError((*output)->getBuffer()) : "no message";
+    // lld maps what it writes: a full disk is a signal to it.
+    if (StringRef(message).contains("Bus error"))
+      message = "cannot write the output: No space left on device";
   }
   return absl::InvalidArgumentError(
       concat({sys::path::filename(driver.path), ": ", message}));
@@ -241,10 +244,19 @@ absl::Status hadal::archive(ArrayRef<std::string> inputs, StringRef output) {
           concat({path, ": expected an object or an archive"}));
     }
   }
-  if (Error error =
-          writeArchive(output, members, SymtabWritingMode::NormalSymtab,
-                       object::Archive::K_GNU, /*Deterministic=*/true,
-                       /*Thin=*/false))
-    return toStatus(std::move(error), output);
-  return absl::OkStatus();
+  // writeArchive ends the process where the disk is full.
+  auto written = writeArchiveToBuffer(members, SymtabWritingMode::NormalSymtab,
+                                      object::Archive::K_GNU,
+                                      /*Deterministic=*/true, /*Thin=*/false);
+  if (!written)
+    return toStatus(written.takeError(), output);
+  std::error_code code;
+  raw_fd_ostream os(output, code);
+  if (!code) {
+    os << (*written)->getBuffer();
+    os.close();
+    code = os.error();
+    os.clear_error();
+  }
+  return code ? toStatus(errorCodeToError(code), output) : absl::OkStatus();
 }

@@ -4,18 +4,20 @@
 // is in the executable itself; this finds it and asks for it.
 
 #include "../hadal-run/ElfFile.h"
+#include "../hadal-run/Help.h"
+
+#include <string>
 
 using namespace hadal::run;
 
-static const char help[] =
-    "usage: hadal-bench OUT -p 512 -n 128 -d 0,4096 -t 8\n"
-    "\n"
-    "Measures OUT, an executable made by hadalc --emit=exe: prefill and "
-    "decode\n"
-    "in tokens/s, bytes read a token, and their share of what the machine can\n"
-    "read, measured in the same run. `hadal-bench OUT --help` lists the "
-    "options.\n";
-
 int main(int argc, char **argv) {
-  return runProductTool(argc, argv, help, /*mode=*/"--bench");
+  std::string help =
+      "usage: hadal-bench OUT -p 512 -n 128 -d 0,4096 -t 8\n\n"
+      "Measures OUT, an executable made by hadalc --emit=exe: prefill and "
+      "decode\n"
+      "in tokens/s, bytes read a token, and their share of what the machine "
+      "can read,\n"
+      "measured in the same run. Defaults in parentheses.\n";
+  help += benchHelp;
+  return runProductTool(argc, argv, help.c_str(), /*mode=*/"--bench");
 }

@@ -350,8 +350,7 @@ int main(int argc, char **argv) {
       arguments.insert(arguments.end(), {"--text", optarg});
       break;
     case 'h':
-      fputs(help, stdout);
-      return Done;
+      return printHelp(help);
     case 'i':
       arguments.insert(arguments.end(), {"--tokens", optarg});
       break;

@@ -6,6 +6,8 @@
 
 #include "Bench.h"
 
+#include "Help.h"
+
 #include "Options.h"
 #include "Probes.h"
 #include "Product.h"
@@ -335,25 +337,15 @@ ExitCode Bench::run() {
   return print();
 }
 
-static const char benchHelp[] =
-    "usage: hadal-bench OUT -p 512 -n 128 -d 0,4096 -t 8\n"
-    "\n"
-    "Measures the model that is compiled into OUT, and on the same threads "
-    "what\n"
-    "the machine can read and compute. Defaults in parentheses.\n"
-    "  -p N    tokens of a prefill; 0: none (512)\n"
-    "  -n N    tokens of a decode, one a step; 0: none (128)\n"
-    "  -d LIST tokens that come before either (0)\n"
-    "  -t N    threads; 0: all cores (0)\n"
-    "  -r N    repeats; their median is printed (3)\n"
-    "  --json  print one JSON object\n"
-    "  --profile     time, bytes and operations of each kernel, from a run "
-    "more\n"
-    "  --trace FILE  the same as a trace for Perfetto, with every thread\n"
-    "  --weights FILE (in OUT, or beside it with .weights)\n"
-    "bandwidth: share of it that weights and cache take; peak: share of the "
-    "time\n"
-    "that the products would take at the peaks of int8 and f32.\n";
+static std::string makeHelp() {
+  return std::string("usage: ") + programName() +
+         " --bench -p 512 -n 128 -d 0,4096 -t 8\n\n"
+         "Measures the model that is compiled into this program, and on the "
+         "same\n"
+         "threads what the machine can read and compute. Defaults in "
+         "parentheses.\n" +
+         benchHelp;
+}
 
 ExitCode run::runBench(int argc, char **argv) {
   BenchOptions options;
@@ -373,8 +365,7 @@ ExitCode run::runBench(int argc, char **argv) {
     bool good = true;
     switch (id) {
     case 'h':
-      fputs(benchHelp, stdout);
-      return Done;
+      return printHelp(makeHelp());
     case 'j':
       options.json = true;
       break;

@@ -122,10 +122,8 @@ std::optional<ExitCode> run::checkProductArgument(int argc, char **argv,
   setProgramName(argc ? argv[0] : nullptr);
   if (argc < 2)
     return reportUsage("expected an executable made by hadalc");
-  if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
-    fputs(help, stdout);
-    return Done;
-  }
+  if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+    return printHelp(help);
   if (argv[1][0] == '-')
     return reportUsage("expected the executable first, but got '%.60s'",
                        argv[1]);

@@ -4,6 +4,8 @@
 
 #include "Options.h"
 
+#include "Help.h"
+
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
@@ -14,33 +16,11 @@
 using namespace hadal;
 using namespace hadal::run;
 
-void run::printHelp() {
-  // Fits a screen of 24 lines, 80 columns. --chunk N (tokens a step) is for
-  // tests, and --bench and --eval are what hadal-bench and hadal-eval call.
-  printf("usage: %s --chat \"Why is the sky blue?\" -n 200\n", programName());
-  fputs("\n"
-        "Runs the model that is compiled into this program. One of:\n"
-        "  --chat TEXT        answer TEXT as a chat model; with --system TEXT\n"
-        "  --prompt TEXT      continue TEXT\n"
-        "  --tokens 1,2,3     continue token ids; @FILE reads them from FILE\n"
-        "How much, and how to choose (defaults in parentheses):\n"
-        "  -n N               tokens to generate (256; 0 with --logits)\n"
-        "  --temperature T    0 takes the likeliest token (0)\n"
-        "  --top-k K          choose among the K likeliest; 0: all (0)\n"
-        "  --top-p P          ... that together have probability P (1)\n"
-        "  --min-p P          ... at least P times as likely as the first (0)\n"
-        "  --repetition-penalty R   weaken tokens seen before (1)    "
-        "--seed S (0)\n"
-        "Input, output and resources:\n"
-        "  --chat-format F    deepseek-v3, ... (what the model says)  "
-        "--thinking\n"
-        "  --logits FILE.npy  write float32 [tokens, vocab] of the prompt\n"
-        "  --json             print one JSON object\n"
-        "  --profile          time of each kernel; --trace FILE: for Perfetto\n"
-        "  --threads N        (all cores)\n"
-        "  --context N        KV memory in tokens (what the run needs)\n"
-        "  --weights FILE     (in this program, or beside it with .weights)\n",
-        stdout);
+std::string run::makeHelp() {
+  return std::string("usage: ") + programName() +
+         " --chat \"Why is the sky blue?\" -n 200\n\n"
+         "Runs the model that is compiled into this program. One of:\n" +
+         runHelp;
 }
 
 bool run::parseInteger(const char *text, int64_t min, int64_t max,

@@ -38,8 +38,8 @@ struct RunOptions {
 /// Reads the command line into \p options; reports what is wrong with it.
 ExitCode parseOptions(int argc, char **argv, RunOptions &options);
 
-/// Prints what --help prints.
-void printHelp();
+/// Returns what --help prints.
+std::string makeHelp();
 
 /// Reads a number that is all of \p text. \returns False if it is none or not
 /// in [\p min, \p max].

@@ -4,6 +4,7 @@
 
 #include "Report.h"
 
+#include <cerrno>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
@@ -89,4 +90,10 @@ void run::appendFormat(std::string &out, const char *format, ...) {
 bool run::printText(std::string_view text) {
   return fwrite(text.data(), 1, text.size(), stdout) == text.size() &&
          !fflush(stdout);
+}
+
+ExitCode run::printHelp(std::string_view text) {
+  return printText(text) ? Done
+                         : reportError(BadInput, "cannot write to stdout: %s",
+                                       strerror(errno));
 }

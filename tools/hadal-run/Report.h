@@ -44,6 +44,9 @@ appendFormat(std::string &out, const char *format, ...);
 /// Writes \p text to stdout. \returns False if it cannot be written.
 bool printText(std::string_view text);
 
+/// Writes \p text, what --help prints, to stdout, and reports if it cannot.
+ExitCode printHelp(std::string_view text);
+
 } // namespace hadal::run
 
 #endif // HADAL_TOOLS_HADAL_RUN_REPORT_H

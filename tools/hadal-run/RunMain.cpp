@@ -440,9 +440,7 @@ int main(int argc, char **argv) {
   RunOptions options;
   if (ExitCode code = parseOptions(argc, argv, options))
     return code;
-  if (options.mode == RunOptions::Mode::Help) {
-    printHelp();
-    return Done;
-  }
+  if (options.mode == RunOptions::Mode::Help)
+    return printHelp(makeHelp());
   return Runner(options, startSeconds).run();
 }

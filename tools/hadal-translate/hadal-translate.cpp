@@ -125,7 +125,15 @@ int main(int argc, char **argv) {
     llvm::WithColor::error(llvm::errs(), "hadal-translate") << error << '\n';
     return 1;
   }
-  (*module)->print(file->os(), mlir::OpPrintingFlags().printNameLocAsPrefix());
+  llvm::raw_fd_ostream &os = file->os();
+  (*module)->print(os, mlir::OpPrintingFlags().printNameLocAsPrefix());
+  os.flush();
+  if (os.has_error()) {
+    llvm::WithColor::error(llvm::errs(), "hadal-translate")
+        << "cannot write '" << output << "': " << os.error().message() << '\n';
+    os.clear_error();
+    return 1;
+  }
   file->keep();
   return 0;
 }
