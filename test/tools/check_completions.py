@@ -65,7 +65,7 @@ def main():
             err = run([args.hadalc, word + ("x" if word.endswith("=") else "")]).stderr
             if "unknown flag" in err:
                 failures.append(f"hadalc does not know {word}")
-    for page in sorted((args.share / "man").glob("*.1")):
+    for page in sorted((args.share / "man").glob("*.1.gz")):
         if shutil.which("mandoc"):
             done = run(["mandoc", "-T", "lint", "-W", "warning", page])
             problems = done.stdout

@@ -7,7 +7,6 @@
 #include "Bench.h"
 
 #include "Help.h"
-
 #include "Options.h"
 #include "Probes.h"
 #include "Product.h"
@@ -337,7 +336,7 @@ ExitCode Bench::run() {
   return print();
 }
 
-static std::string makeHelp() {
+static std::string makeBenchHelp() {
   return std::string("usage: ") + programName() +
          " --bench -p 512 -n 128 -d 0,4096 -t 8\n\n"
          "Measures the model that is compiled into this program, and on the "
@@ -365,7 +364,7 @@ ExitCode run::runBench(int argc, char **argv) {
     bool good = true;
     switch (id) {
     case 'h':
-      return printHelp(makeHelp());
+      return printHelp(makeBenchHelp());
     case 'j':
       options.json = true;
       break;
