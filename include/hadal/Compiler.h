@@ -13,6 +13,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace hadal {
@@ -113,6 +114,8 @@ struct CompileOptions {
   /// If not empty, gets a rule for make and ninja: what is written needs the
   /// files that were read.
   std::string depfile;
+  /// Whether the result has the IR.
+  bool listIR = false;
   /// If not empty, gets a numbered file of the IR after each pass.
   std::string dumpFolder;
   /// Folder of libhadal_rt.a, libhadal_text.a and libhadal_run_main.a.
@@ -181,6 +184,13 @@ struct Machine {
   double dispatchSeconds = 0; ///< Start and end of one dispatch.
 };
 
+/// The optimized model in words.
+struct IRListing {
+  /// Name and text of each function, in the deepseek dialect.
+  std::vector<std::pair<std::string, std::string>> functions;
+  std::vector<std::string> passes; ///< In order, as hadal-opt takes them.
+};
+
 /// What a model needs and does. Bytes are those of stored weights without the
 /// padding of tiles, and of the cache.
 struct ModelReport {
@@ -223,10 +233,13 @@ struct ModelReport {
   /// A table that fits 80 columns, and one JSON object on one line.
   std::string toText() const;
   std::string toJSON() const;
+  /// A page for a browser, with \p ir, that needs no other file.
+  std::string toHTML(const IRListing &ir) const;
 };
 
 struct CompileResult {
   ModelReport report;
+  IRListing ir;                   ///< If `CompileOptions::listIR`.
   std::vector<std::string> notes; ///< What the importer assumed.
   /// Of a program with probes, what each is of.
   std::vector<std::string> probes;

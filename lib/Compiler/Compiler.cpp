@@ -92,6 +92,7 @@ private:
   absl::Status runGraphPasses();
   absl::Status checkWindow();
   absl::Status checkActivations();
+  void listIR();
   absl::Status convertToRT();
   absl::Status planMemory();
   absl::Status setManifest();
@@ -265,6 +266,8 @@ Compilation::runPasses(llvm::function_ref<void(PassManager &)> build,
   StringRef list = text;
   if (list.consume_front("builtin.module(") && list.consume_back(")"))
     pipeline += list;
+  if (options.listIR)
+    result.ir.passes.push_back(list.str());
   if (dumper.isEnabled())
     passes.addInstrumentation(dumper.getInstrumentation());
   if (failed(passes.run(*module)))
@@ -442,8 +445,21 @@ absl::Status Compilation::checkActivations() {
   return absl::OkStatus();
 }
 
+/// Keeps the functions of the optimized model for the report.
+void Compilation::listIR() {
+  for (auto function : module->getOps<func::FuncOp>()) {
+    std::string text;
+    llvm::raw_string_ostream os(text);
+    function.print(os);
+    result.ir.functions.emplace_back(function.getSymName().str(),
+                                     std::move(text));
+  }
+}
+
 absl::Status Compilation::convertToRT() {
   report("lower");
+  if (options.listIR)
+    listIR();
   sources = getSourceFiles(*module);
   ConvertDeepSeekToRTOptions convert;
   convert.registers = target.vectorBits >= 512 ? 32 : 8;

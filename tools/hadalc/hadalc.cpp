@@ -51,8 +51,9 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
                         says: in most, all before it); lossy
   --kv=f32|bf16|f16|int8  what the KV cache is rounded to (f32: lossless)
   --embed-weights       the program carries its weights (a file beside it)
-  --report[=FILE]       parameters, FLOPs, bytes and memory (no report);
-                        without -o nothing else is made; --json: as JSON
+  --report[=FILE]       parameters, FLOPs, bytes and memory (no report); as a
+                        page if FILE ends in .html; --json: as JSON; without -o
+                        nothing else is made
   --machine=FILE|bandwidth=37GB/s,int8=2TOPS,f32=485GFLOPS,dispatch=3us
                         --report predicts its speed; FILE: hadal-bench --json
   --compile-to=PHASE    print the module after import, graph, rt, planned,
@@ -442,11 +443,17 @@ static int makeOptions(const char *argv0, const Flags &flags,
   return Done;
 }
 
-static int writeReport(const Flags &flags, ModelReport &model,
+static bool wantsPage(const Flags &flags) {
+  return llvm::StringRef(flags.report.value).ends_with(".html");
+}
+
+static int writeReport(const Flags &flags, CompileResult &result,
                        const std::optional<Machine> &machine) {
+  ModelReport &model = result.report;
   model.machine = machine;
-  std::string text =
-      flags.json.isGiven ? model.toJSON() + "\n" : model.toText();
+  std::string text = flags.json.isGiven ? model.toJSON() + "\n"
+                     : wantsPage(flags) ? model.toHTML(result.ir)
+                                        : model.toText();
   const std::string &path = flags.report.value;
   if (path.empty() || path == "-") {
     llvm::outs() << text;
@@ -497,6 +504,7 @@ static int run(const char *argv0, const Flags &flags) {
   }
   ProgressLine progress(!flags.quiet.isGiven && ::isatty(STDERR_FILENO));
   options.progress = [&](const Progress &p) { progress.show(p); };
+  options.listIR = wantsPage(flags);
   CompileResult result;
   absl::Status status = compile(options, &result);
   progress.clear();
@@ -508,8 +516,7 @@ static int run(const char *argv0, const Flags &flags) {
   if (flags.verbose.isGiven)
     for (const std::string &fallback : result.fallbacks)
       llvm::errs() << "hadalc: note: " << fallback << '\n';
-  return flags.report.isGiven ? writeReport(flags, result.report, machine)
-                              : Done;
+  return flags.report.isGiven ? writeReport(flags, result, machine) : Done;
 }
 
 int main(int argc, char **argv) {
