@@ -174,9 +174,9 @@ static void insertJson(std::string &text, llvm::StringRef key,
 std::string ModelReport::toHTML(const IRListing &ir) const {
   llvm::json::Array functions, passes;
   for (const auto &[name, text] : ir.functions)
-    functions.push_back(llvm::json::Object{
-        {"name", llvm::json::fixUTF8(name)},
-        {"text", llvm::json::fixUTF8(text)}});
+    functions.push_back(
+        llvm::json::Object{{"name", llvm::json::fixUTF8(name)},
+                           {"text", llvm::json::fixUTF8(text)}});
   for (const std::string &pass : ir.passes)
     passes.push_back(llvm::json::fixUTF8(pass));
   std::string text = page;

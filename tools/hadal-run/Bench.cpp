@@ -315,13 +315,10 @@ ExitCode Bench::run() {
   sizes.threads = options.threads;
   sizes.max_step_tokens = stepTokens;
   sizes.kv_tokens = deepest + std::max<int64_t>(mostTokens, 1);
-  hadal_rt_session_t *created = nullptr;
   hadal_rt_status_t status =
-      hadal_rt_session_create(profile ? profile->model() : &hadal_model,
-                              weights.get(), &sizes, &created);
-  session.reset(created);
+      session.create(profile ? *profile->model() : hadal_model, weights, sizes);
   if (!status)
-    status = hadal_rt_sequence_create(created, &sequence);
+    status = hadal_rt_sequence_create(session.get(), &sequence);
   if (status)
     return reportStatus(status);
   sequenceIds.assign(size_t(stepTokens), sequence);

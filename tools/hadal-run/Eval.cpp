@@ -8,8 +8,7 @@
 #include "Options.h"
 #include "Product.h"
 #include "Statistics.h"
-
-#include "hadal_text/tokenizer.h"
+#include "TextSections.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -81,26 +80,18 @@ private:
 
 ExitCode Eval::encode(const std::string &text) {
   std::string error;
-  auto refuse = [&](const char *file) {
-    return reportError(BadInput, "%s: %s", file, error.c_str());
-  };
-  std::string_view json = sectionText(weights, "tokenizer.json");
-  if (json.empty())
-    return reportError(BadInput, "the model has no tokenizer.json; give token "
-                                 "ids with --tokens");
-  auto tokenizer = text::Tokenizer::fromJson(json, error);
+  auto tokenizer = loadTokenizer(weights, error);
   if (!tokenizer)
-    return refuse("tokenizer.json");
-  std::string_view config = sectionText(weights, "tokenizer_config.json");
-  if (!config.empty() && !tokenizer->applyTokenizerConfig(config, error))
-    return refuse("tokenizer_config.json");
+    return reportError(BadInput, "%s; give token ids with --tokens",
+                       error.c_str());
   // Text of a special token in a file is text.
   auto ids = tokenizer->encode(text, /*addSpecial=*/false,
                                /*parseSpecial=*/false, error);
   auto special = tokenizer->encode("", /*addSpecial=*/true,
                                    /*parseSpecial=*/false, error);
   if (!ids || !special)
-    return refuse(options.textPath.c_str());
+    return reportError(BadInput, "%s: %s", options.textPath.c_str(),
+                       error.c_str());
   tokens = std::move(*ids);
   if (!special->empty() && special->front() == tokenizer->bosId())
     prefix = {tokenizer->bosId()};
@@ -162,12 +153,9 @@ ExitCode Eval::makeSession() {
   sizes.threads = options.threads;
   sizes.max_step_tokens = stepTokens;
   sizes.kv_tokens = windowTokens;
-  hadal_rt_session_t *created = nullptr;
-  hadal_rt_status_t status =
-      hadal_rt_session_create(&hadal_model, weights.get(), &sizes, &created);
-  session.reset(created);
+  hadal_rt_status_t status = session.create(hadal_model, weights, sizes);
   if (!status)
-    status = hadal_rt_sequence_create(created, &sequence);
+    status = hadal_rt_sequence_create(session.get(), &sequence);
   if (status)
     return reportStatus(status);
   sequenceIds.assign(size_t(stepTokens), sequence);

@@ -306,25 +306,23 @@ static ExitCode probe(const Weights &weights, int64_t threads,
   hadal_rt_session_options_t sizes = {};
   sizes.threads = threads;
   sizes.max_step_tokens = 1;
-  hadal_rt_session_t *created = nullptr;
-  hadal_rt_status_t status =
-      hadal_rt_session_create(&model, weights.get(), &sizes, &created);
-  Session session(created);
+  Session session;
+  hadal_rt_status_t status = session.create(model, weights, sizes);
   int32_t sequence = 0, token = 0, row = 0;
   std::vector<float> logits(size_t(model.vocab));
   if (!status)
-    status = hadal_rt_sequence_create(created, &sequence);
+    status = hadal_rt_sequence_create(session.get(), &sequence);
   for (int64_t i = -1; !status && i < repeats; ++i) {
     // The first step touches the memory.
     int64_t outputs = i < 0;
     double start = nowSeconds();
-    status = hadal_rt_session_step(created, &token, &sequence, 1, &row, outputs,
-                                   logits.data());
+    status = hadal_rt_session_step(session.get(), &token, &sequence, 1, &row,
+                                   outputs, logits.data());
     double seconds = nowSeconds() - start;
     if (!status && i >= 0)
       samples.add(amount / seconds);
     if (!status)
-      status = hadal_rt_sequence_truncate(created, sequence, 0);
+      status = hadal_rt_sequence_truncate(session.get(), sequence, 0);
   }
   return status ? reportStatus(status) : Done;
 }

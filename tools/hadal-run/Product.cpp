@@ -21,10 +21,9 @@ ExitCode run::reportStatus(hadal_rt_status_t status) {
 ExitCode run::openProduct(const std::string &path, Weights &weights) {
   if (hadal_rt_status_t status = hadal_rt_model_check(&hadal_model))
     return reportStatus(status);
-  hadal_rt_weights_t *opened = nullptr;
   hadal_rt_status_t status;
   if (!path.empty()) {
-    status = hadal_rt_weights_open(&hadal_model, path.c_str(), &opened);
+    status = weights.open(hadal_model, path.c_str());
   } else {
     char self[PATH_MAX];
     ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
@@ -34,21 +33,12 @@ ExitCode run::openProduct(const std::string &path, Weights &weights) {
                          "%s; name its weights with --weights",
                          strerror(errno));
     self[length] = 0;
-    status = hadal_rt_weights_open_embedded(&hadal_model, self, &opened);
+    status = weights.openEmbedded(hadal_model, self);
     if (status == HADAL_RT_NOT_FOUND)
-      status = hadal_rt_weights_open(
-          &hadal_model, (std::string(self) + ".weights").c_str(), &opened);
+      status =
+          weights.open(hadal_model, (std::string(self) + ".weights").c_str());
   }
-  weights.reset(opened);
   return status ? reportStatus(status) : Done;
-}
-
-std::string_view run::sectionText(const Weights &weights, const char *name) {
-  const void *data;
-  uint64_t bytes;
-  if (hadal_rt_weights_section(weights.get(), name, &data, &bytes))
-    return {};
-  return {static_cast<const char *>(data), size_t(bytes)};
 }
 
 double run::nowSeconds() {

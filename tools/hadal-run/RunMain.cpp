@@ -9,8 +9,8 @@
 #include "Probes.h"
 #include "Product.h"
 #include "Profile.h"
+#include "TextSections.h"
 
-#include "hadal_text/chat.h"
 #include "hadal_text/sampler.h"
 #include "hadal_text/tokenizer.h"
 
@@ -93,44 +93,25 @@ private:
 /// Makes the tokenizer. Token ids need none, so that with --tokens one that is
 /// missing or not supported only means that there is no text.
 ExitCode Runner::loadTokenizer() {
-  bool isNeeded = options.mode != RunOptions::Mode::Tokens;
   std::string error;
-  auto refuse = [&](const char *file) {
-    tokenizer.reset();
-    return isNeeded ? reportError(BadInput, "%s: %s", file, error.c_str())
-                    : Done;
-  };
-  std::string_view json = sectionText(weights, "tokenizer.json");
-  if (json.empty()) {
-    error = "the model has none; give token ids with --tokens";
-    return refuse("tokenizer.json");
-  }
-  tokenizer = text::Tokenizer::fromJson(json, error);
-  if (!tokenizer)
-    return refuse("tokenizer.json");
-  std::string_view config = sectionText(weights, "tokenizer_config.json");
-  if (!config.empty() && !tokenizer->applyTokenizerConfig(config, error))
-    return refuse("tokenizer_config.json");
-  config = sectionText(weights, "generation_config.json");
-  if (!config.empty() && !tokenizer->applyGenerationConfig(config, error))
-    return refuse("generation_config.json");
-  detokenizer.emplace(*tokenizer, /*skipSpecial=*/true);
+  tokenizer = run::loadTokenizer(weights, error);
+  if (tokenizer)
+    detokenizer.emplace(*tokenizer, /*skipSpecial=*/true);
+  else if (options.mode != RunOptions::Mode::Tokens)
+    return reportError(BadInput, "%s; give token ids with --tokens",
+                       error.c_str());
   return Done;
 }
 
 ExitCode Runner::encodeChat() {
   std::string error;
   std::optional<text::ChatFormat> format;
-  std::string_view chatTemplate = sectionText(weights, "chat_template.jinja");
-  if (!options.chatFormat.empty()) {
+  if (options.chatFormat.empty()) {
+    format = findChatFormat(weights, *tokenizer, error);
+  } else {
     format = text::parseChatFormat(options.chatFormat, error);
     if (!format)
       return reportUsage("%s", error.c_str());
-  } else if (!chatTemplate.empty()) {
-    format = text::detectChatTemplate(chatTemplate, *tokenizer, error);
-  } else {
-    format = text::detectChatFormat(
-        sectionText(weights, "tokenizer_config.json"), *tokenizer, error);
   }
   if (!format)
     return reportError(BadInput, "%s", error.c_str());
@@ -221,13 +202,10 @@ ExitCode Runner::makeSession() {
   sizes.kv_tokens = options.contextTokens
                         ? options.contextTokens
                         : promptTokens + std::max<int64_t>(generateTokens, 1);
-  hadal_rt_session_t *created = nullptr;
   hadal_rt_status_t status =
-      hadal_rt_session_create(profile ? profile->model() : &hadal_model,
-                              weights.get(), &sizes, &created);
-  session.reset(created);
+      session.create(profile ? *profile->model() : hadal_model, weights, sizes);
   if (!status)
-    status = hadal_rt_sequence_create(created, &sequence);
+    status = hadal_rt_sequence_create(session.get(), &sequence);
   if (status)
     return reportStatus(status);
   sequenceIds.assign(size_t(chunkTokens), sequence);

@@ -113,18 +113,18 @@ public:
   }
   Sequence &operator=(Sequence &&other) noexcept {
     if (this != &other) {
-      free();
+      reset();
       session = other.session;
       number = other.number;
       other.session = nullptr;
     }
     return *this;
   }
-  ~Sequence() { free(); }
+  ~Sequence() { reset(); }
 
   /// See hadal_rt_sequence_create(). Gives up what was there before.
   hadal_rt_status_t create(Session &in) {
-    free();
+    reset();
     return take(in.get(), hadal_rt_sequence_create(in.get(), &number));
   }
 
@@ -134,7 +134,7 @@ public:
     std::int32_t of = source.number;
     if (this == &source)
       return HADAL_RT_OK;
-    free();
+    reset();
     return take(in, hadal_rt_sequence_fork(in, of, &number));
   }
 
@@ -172,6 +172,14 @@ public:
     return hadal_rt_sequence_truncate(session, number, tokens);
   }
 
+  /// Gives back what it has.
+  void reset() {
+    if (session)
+      hadal_rt_sequence_free(session, number);
+    session = nullptr;
+    number = -1;
+  }
+
   /// How many tokens it has; 0 if it is empty.
   std::int64_t length() const {
     std::int64_t tokens = 0;
@@ -180,7 +188,7 @@ public:
     return tokens;
   }
 
-  /// What steps call it.
+  /// What steps call it; -1 if it is empty.
   std::int32_t id() const { return number; }
   explicit operator bool() const { return session != nullptr; }
 
@@ -189,13 +197,6 @@ private:
     if (status == HADAL_RT_OK)
       session = in;
     return status;
-  }
-
-  void free() {
-    if (session)
-      hadal_rt_sequence_free(session, number);
-    session = nullptr;
-    number = -1;
   }
 
   hadal_rt_session_t *session = nullptr;
