@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Recognizes the executables that hadalc makes, without running them.
+// Recognizes the executables and libraries that hadalc makes, without running
+// them.
 
 #include "ElfFile.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <elf.h>
 #include <fcntl.h>
+#include <string_view>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <vector>
@@ -48,54 +51,130 @@ static bool readAt(int descriptor, void *buffer, size_t bytes,
   return true;
 }
 
-std::string run::checkProduct(int descriptor) {
+namespace {
+/// An ELF file that is not trusted. Each member returns what is wrong; empty if
+/// nothing is.
+class ElfFile {
+public:
+  explicit ElfFile(int descriptor) : descriptor(descriptor) {}
+
+  /// Reads the header. \p product is what hadalc makes instead.
+  std::string open(const char *product);
+  std::string findManifest() const;
+  /// Finds the model that a library exports.
+  std::string findModel(std::string &symbol) const;
+  /// A shared library has no entry point, a relocatable object neither.
+  bool isExecutable() const {
+    return (header.e_type == ET_EXEC || header.e_type == ET_DYN) &&
+           header.e_entry;
+  }
+  bool isLibrary() const { return header.e_type == ET_DYN && !header.e_entry; }
+
+private:
+  bool readSection(unsigned index, Elf64_Shdr &section) const;
+  bool readName(const Elf64_Shdr &names, uint64_t at, std::string &name) const;
+
+  int descriptor;
+  Elf64_Ehdr header = {};
+};
+} // namespace
+
+std::string ElfFile::open(const char *product) {
   struct stat info;
   if (fstat(descriptor, &info))
     return std::string("cannot stat: ") + strerror(errno);
   if (!S_ISREG(info.st_mode))
     return "not a regular file";
-  Elf64_Ehdr header;
   if (!readAt(descriptor, &header, sizeof(header), 0) ||
       memcmp(header.e_ident, ELFMAG, SELFMAG))
-    return "not an ELF file; expected an executable made by hadalc";
+    return std::string("not an ELF file; expected ") + product +
+           " made by hadalc";
   if (header.e_ident[EI_CLASS] != ELFCLASS64 ||
       header.e_ident[EI_DATA] != ELFDATA2LSB || header.e_machine != hostMachine)
     return "made for another machine: ELF machine " +
            std::to_string(header.e_machine) + ", this is " +
            std::to_string(hostMachine);
-  // A shared library has no entry point, a relocatable object neither.
-  if ((header.e_type != ET_EXEC && header.e_type != ET_DYN) || !header.e_entry)
-    return "an ELF file, but not an executable; compile with --emit=exe";
+  return "";
+}
 
-  std::string noManifest =
-      std::string("not made by hadalc: it has no section ") + manifestSection;
-  if (!header.e_shoff || header.e_shentsize != sizeof(Elf64_Shdr) ||
-      header.e_shstrndx >= header.e_shnum)
-    return noManifest;
-  Elf64_Shdr names;
-  uint64_t namesOffset;
-  if (__builtin_add_overflow(header.e_shoff,
-                             uint64_t(header.e_shstrndx) * sizeof(names),
-                             &namesOffset) ||
-      !readAt(descriptor, &names, sizeof(names), namesOffset))
-    return noManifest;
-  for (unsigned i = 0; i < header.e_shnum; ++i) {
-    Elf64_Shdr section;
-    uint64_t offset;
-    if (__builtin_add_overflow(header.e_shoff, uint64_t(i) * sizeof(section),
-                               &offset) ||
-        !readAt(descriptor, &section, sizeof(section), offset))
-      return noManifest;
-    char name[sizeof(manifestSection)];
-    if (section.sh_name < names.sh_size &&
-        names.sh_size - section.sh_name >= sizeof(name) &&
-        !__builtin_add_overflow(names.sh_offset, uint64_t(section.sh_name),
-                                &offset) &&
-        readAt(descriptor, name, sizeof(name), offset) &&
-        !memcmp(name, manifestSection, sizeof(name)))
-      return "";
+bool ElfFile::readSection(unsigned index, Elf64_Shdr &section) const {
+  uint64_t offset;
+  return header.e_shoff && header.e_shentsize == sizeof(Elf64_Shdr) &&
+         index < header.e_shnum &&
+         !__builtin_add_overflow(header.e_shoff,
+                                 uint64_t(index) * sizeof(section), &offset) &&
+         readAt(descriptor, &section, sizeof(section), offset);
+}
+
+/// Reads the string at \p at of the section \p names; those that are longer
+/// than any of ours are cut.
+bool ElfFile::readName(const Elf64_Shdr &names, uint64_t at,
+                       std::string &name) const {
+  char buffer[256];
+  uint64_t offset;
+  if (at >= names.sh_size ||
+      __builtin_add_overflow(names.sh_offset, at, &offset))
+    return false;
+  size_t bytes = size_t(std::min<uint64_t>(names.sh_size - at, sizeof(buffer)));
+  if (!readAt(descriptor, buffer, bytes, offset))
+    return false;
+  name.assign(buffer, strnlen(buffer, bytes));
+  return true;
+}
+
+std::string ElfFile::findManifest() const {
+  Elf64_Shdr names, section;
+  std::string name;
+  if (readSection(header.e_shstrndx, names))
+    for (unsigned i = 0; readSection(i, section); ++i)
+      if (readName(names, section.sh_name, name) && name == manifestSection)
+        return "";
+  return std::string("not made by hadalc: it has no section ") +
+         manifestSection;
+}
+
+std::string ElfFile::findModel(std::string &symbol) const {
+  static constexpr std::string_view suffix = "_model";
+  Elf64_Shdr section, names;
+  for (unsigned i = 0; readSection(i, section); ++i) {
+    if (section.sh_type != SHT_DYNSYM || !readSection(section.sh_link, names))
+      continue;
+    Elf64_Sym entry;
+    // A file cannot have more than it has bytes, so this ends.
+    for (uint64_t at = 0; at < section.sh_size; at += sizeof(entry)) {
+      uint64_t offset;
+      if (__builtin_add_overflow(section.sh_offset, at, &offset) ||
+          !readAt(descriptor, &entry, sizeof(entry), offset))
+        break;
+      if (ELF64_ST_TYPE(entry.st_info) == STT_OBJECT &&
+          entry.st_shndx != SHN_UNDEF &&
+          readName(names, entry.st_name, symbol) &&
+          symbol.size() > suffix.size() &&
+          !symbol.compare(symbol.size() - suffix.size(), suffix.size(), suffix))
+        return "";
+    }
   }
-  return noManifest;
+  return "a library of hadalc, but it exports no symbol that ends in _model";
+}
+
+std::string run::checkProduct(int descriptor) {
+  ElfFile file(descriptor);
+  if (std::string error = file.open("an executable"); !error.empty())
+    return error;
+  if (!file.isExecutable())
+    return "an ELF file, but not an executable; compile with --emit=exe";
+  return file.findManifest();
+}
+
+std::string run::checkLibrary(int descriptor, std::string &symbol) {
+  ElfFile file(descriptor);
+  if (std::string error = file.open("a library"); !error.empty())
+    return error;
+  if (!file.isLibrary())
+    return "an ELF file, but not a shared library; compile with --emit=lib";
+  if (std::string error = file.findManifest(); !error.empty())
+    return error;
+  return file.findModel(symbol);
 }
 
 int run::executeProduct(char *const *argv) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Recognizes the executables that hadalc makes, without running them.
+// Recognizes the executables and libraries that hadalc makes, without running
+// them.
 
 #ifndef HADAL_TOOLS_HADAL_RUN_ELFFILE_H
 #define HADAL_TOOLS_HADAL_RUN_ELFFILE_H
@@ -18,6 +19,10 @@ namespace hadal::run {
 ///
 /// \returns What is wrong with it; empty if nothing is.
 std::string checkProduct(int descriptor);
+
+/// As checkProduct(), for a shared library. \p symbol receives the name of the
+/// model that it exports.
+std::string checkLibrary(int descriptor, std::string &symbol);
 
 /// Replaces this process by the product at \p argv[0] with the arguments
 /// \p argv, which end with null, after checkProduct().

@@ -1,0 +1,483 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#
+# Runs hadal-serve on a small model and holds it to what docs/serving.md promises.
+"""Compiles a model as a library, serves it, and checks answers, errors and load.
+
+    check_serve.py --hadalc build/bin/hadalc --hadal-serve build/bin/hadal-serve --model models/abyss-tiny
+"""
+import argparse
+import contextlib
+import http.client
+import json
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+import harness
+from harness import Failure, must_run
+
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+WORDS = "once upon a time the little fox saw moon and river then ran home with bread for every friend".split()
+
+
+def expect(condition, message):
+    if not condition:
+        raise Failure(message)
+
+
+class Server:
+    """hadal-serve in a process of its own, on a port of its own."""
+
+    def __init__(self, program, product, *options):
+        self.process = subprocess.Popen([program, product, "--port", "0", "--quiet", *map(str, options)],
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
+        if not found:
+            self.process.kill()
+            raise Failure(f"hadal-serve did not start: {line}{self.process.communicate()[1]}")
+        self.port = int(found[1])
+
+    def connect(self):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+
+    def raw(self):
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+
+    def ask(self, method, path, body=None, headers=None):
+        """Returns (status, headers, body)."""
+        with contextlib.closing(self.connect()) as connection:
+            if isinstance(body, dict):
+                body = json.dumps(body)
+            headers = {"Content-Type": "application/json"} | (headers or {})
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            return response.status, response.headers, response.read()
+
+    def post(self, path, **body):
+        status, _, answer = self.ask("POST", path, body)
+        expect(status == 200, f"{path}: expected status 200, got {status}: {answer[:200]}")
+        return json.loads(answer)
+
+    def text(self, path, **body):
+        choice = self.post(path, **body)["choices"][0]
+        return choice["message"]["content"] if path == CHAT else choice["text"]
+
+    def stream(self, path, **body):
+        """Returns the events of a stream, each a JSON object."""
+        status, headers, answer = self.ask("POST", path, body | {"stream": True})
+        expect(status == 200 and headers["Content-Type"].startswith("text/event-stream"),
+               f"{path}: expected a stream, got {status}: {answer[:200]}")
+        events = answer.decode().split("\n\n")  # Raises for a character that was cut.
+        expect(events[-1] == "" and events[-2] == "data: [DONE]", f"the stream ends with {events[-2:]}")
+        return [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
+
+    def metric(self, name):
+        return int(re.search(rf"^{name} (\d+)$", self.ask("GET", "/metrics")[2].decode(), re.M)[1])
+
+    def wait_for(self, name, value):
+        for _ in range(200):
+            if self.metric(name) == value:
+                return
+            time.sleep(0.02)
+        raise Failure(f"{name} is {self.metric(name)}, expected {value}")
+
+    def resident_bytes(self):
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * 4096
+
+    def stop(self):
+        """Returns the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            _, err = self.process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise Failure("hadal-serve did not stop within 60 s of SIGTERM")
+        expect(not err, f"stderr: {err[:2000]}")
+        return self.process.returncode
+
+
+def pieces(events):
+    """The joined text of a stream's events."""
+    return "".join(choice.get("text") or choice.get("delta", {}).get("content") or ""
+                   for event in events for choice in event["choices"])
+
+
+def check_answers(server, hadal_run, product):
+    prompt = "Once upon a time"
+    body = dict(prompt=prompt, max_tokens=30, temperature=0)
+    expected = json.loads(must_run([hadal_run, product, "--prompt", prompt, "-n", "30", "--json"], 60))
+    answer = server.post(COMPLETIONS, **body)
+    expect(answer["choices"][0]["text"] == expected["text"], f"text is {answer}, expected {expected['text']!r}")
+    expect(answer["usage"]["prompt_tokens"] == len(expected["prompt_tokens"])
+           and answer["usage"]["completion_tokens"] == len(expected["tokens"]), f"usage is {answer['usage']}")
+    # The same prompt as ids.
+    expect(server.text(COMPLETIONS, **body | {"prompt": expected["prompt_tokens"]}) == expected["text"], "ids differ from text")
+
+    expected = json.loads(must_run([hadal_run, product, "--chat", "Hello", "--system", "Be kind.", "-n", "40", "--json"], 60))
+    messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": [{"type": "text", "text": "Hello"}]}]
+    body = dict(messages=messages, max_completion_tokens=40, temperature=0)
+    answer = server.post(CHAT, **body)
+    expect(answer["choices"][0]["message"] == {"role": "assistant", "content": expected["text"], "refusal": None},
+           f"message is {answer['choices'][0]['message']}, expected {expected['text']!r}")
+    reason = "stop" if expected["stop"] == "eos" else "length"
+    expect(answer["choices"][0]["finish_reason"] == reason, f"finish_reason is {answer['choices'][0]['finish_reason']}")
+    events = server.stream(CHAT, **body, stream_options={"include_usage": True})
+    expect(pieces(events) == expected["text"], "the stream has another text")
+    expect(events[0]["choices"][0]["delta"]["role"] == "assistant", f"the first event is {events[0]}")
+    expect(events[-2]["choices"][0]["finish_reason"] == reason, f"the last event but one is {events[-2]}")
+    usage = events[-1]["usage"]
+    expect(not events[-1]["choices"] and usage["completion_tokens"] == answer["usage"]["completion_tokens"], f"usage: {usage}")
+    expect("usage" not in server.stream(CHAT, **body)[-1], "usage was not asked for")
+
+    status, headers, page = server.ask("GET", "/")
+    expect(status == 200 and b"<textarea" in page and headers["Content-Type"].startswith("text/html"), f"/: {status}")
+    expect(not re.search(rb"(src|href)=|https?://|@import|url\(", page), "the page loads something")
+    name = json.loads(server.ask("GET", "/v1/models")[2])["data"][0]["id"]
+    expect(json.loads(server.ask("GET", f"/v1/models/{name}")[2])["id"] == name == product.name, f"the model is {name}")
+    expect(server.ask("GET", "/health")[0] == 200 and server.ask("HEAD", "/health")[2] == b"", "/health")
+    return "completions, chat, streams, models, health, page"
+
+
+def check_options(server):
+    story = dict(prompt="Once upon a time", max_tokens=40, temperature=0)
+    whole = server.text(COMPLETIONS, **story)
+    # A stop string that spans tokens, alone and among others, with and without a stream.
+    stop = whole[17:26]
+    cut = whole[:whole.index(stop)]
+    for stops in (stop, ["#####", stop], [stop + "x", stop]):
+        answer = server.post(COMPLETIONS, **story, stop=stops)["choices"][0]
+        expect((answer["text"], answer["finish_reason"]) == (cut, "stop"), f"with stop {stops}: {answer}")
+        expect(pieces(server.stream(COMPLETIONS, **story, stop=stops)) == cut, f"the stream with stop {stops} differs")
+    # What looks like the start of a stop string comes in the end.
+    expect(server.text(COMPLETIONS, **story, stop=whole[-6:] + "\0") == whole, "text that was held back is lost")
+
+    wild = dict(prompt="Once", max_tokens=200, temperature=2, ignore_eos=True)
+    texts = [server.text(COMPLETIONS, **wild, seed=seed) for seed in (1, 2, 1)]
+    expect(texts[0] == texts[2] != texts[1], "the seed does not decide the text")
+    without = [server.text(COMPLETIONS, **wild) for _ in range(2)]
+    expect(without[0] != without[1], "without a seed, the text is the same")
+    expect(pieces(server.stream(COMPLETIONS, **wild, seed=1)) == texts[0], "the stream differs")
+    expect(server.text(COMPLETIONS, **wild, seed=5, top_k=1) == server.text(COMPLETIONS, **wild, seed=6, top_p=1e-6), "top_k, top_p")
+
+    tokens = server.post(COMPLETIONS, **story, logprobs=3)["choices"][0]["logprobs"]
+    expect("".join(tokens["tokens"]) == whole and len(tokens["top_logprobs"][0]) == 3, f"logprobs: {tokens}")
+    expect(all(value <= 0 and value == max(top.values()) for value, top in zip(tokens["token_logprobs"], tokens["top_logprobs"])),
+           "a greedy token is not the likeliest")
+    chat = dict(messages=[{"role": "user", "content": "Hi"}], max_tokens=5, temperature=0, logprobs=True, top_logprobs=2)
+    content = server.post(CHAT, **chat)["choices"][0]["logprobs"]["content"]
+    expect(len(content) == 5 and all(len(token["top_logprobs"]) == 2 for token in content), f"logprobs: {content}")
+    streamed = [token for event in server.stream(CHAT, **chat)
+                for choice in event["choices"] for token in (choice["logprobs"] or {"content": []})["content"]]
+    expect(streamed == content, "the stream has other logprobs")
+    return "stop, seed, top_k, top_p, logprobs"
+
+
+USER = [{"role": "user", "content": "Hi"}]
+# Path, body or its fields, status, what the message says.
+REFUSED = [
+    (COMPLETIONS, "{", 400, "wrong at byte"), (COMPLETIONS, b'{"prompt":"\xff"}', 400, "UTF-8"),
+    (COMPLETIONS, '{"prompt":"\\ud800"}', 400, "wrong at byte"), (COMPLETIONS, "[" * 100000, 400, "wrong at byte"),
+    (COMPLETIONS, "[" * 100000 + "]" * 100000, 400, "array, expected an object"),
+    (COMPLETIONS, '{"prompt":"x","temperature":1e999}', 400, "out of range"), (COMPLETIONS, "", 400, "wrong at byte"),
+    (COMPLETIONS, {}, 400, "prompt is null"), (COMPLETIONS, {"prompt": 5}, 400, "prompt is 5"),
+    (COMPLETIONS, {"prompt": ["a", "b"]}, 400, "several prompts"), (COMPLETIONS, {"prompt": [-1]}, 400, "-1, expected a token id"),
+    (COMPLETIONS, {"prompt": [2048]}, 400, "prompt[0] is 2048"), (COMPLETIONS, {"prompt": [1.5]}, 400, "1.5"),
+    (COMPLETIONS, {"prompt": []}, 400, "prompt is array"),
+    (COMPLETIONS, {"prompt": [1] * 2049}, 400, "has 2049 tokens, but the context has 2048"),
+    (COMPLETIONS, {"prompt": "x", "max_tokens": 0}, 400, "max_tokens is 0, expected an integer, 1 .."),
+    (COMPLETIONS, {"prompt": "x", "max_tokens": 5000}, 400, "max_tokens is 5000, but"),
+    (COMPLETIONS, {"prompt": "x", "max_tokens": 2**64 - 1}, 400, "max_tokens is 18446744073709551615"),
+    (COMPLETIONS, {"prompt": "x", "seed": 2**63}, 400, "seed is 9223372036854775808"),
+    (COMPLETIONS, {"prompt": "x", "temperature": "1"}, 400, 'temperature is "1", expected a number, 0.0 .. 2.0'),
+    (COMPLETIONS, {"prompt": "x", "top_p": 0}, 400, "top-p: expected a number > 0"),
+    (COMPLETIONS, {"prompt": "x", "top_k": 1.5}, 400, "top_k is 1.5"), (COMPLETIONS, {"prompt": "x", "n": 2}, 400, "n is 2, expected 1"),
+    (COMPLETIONS, {"prompt": "x", "stop": ""}, 400, 'stop is ""'), (COMPLETIONS, {"prompt": "x", "stop": ["a"] * 17}, 400, "stop is array"),
+    (COMPLETIONS, {"prompt": "x", "stream": 1}, 400, "stream is 1, expected true or false"),
+    (COMPLETIONS, {"prompt": "x", "stream_options": {}}, 400, "stream_options"),
+    (COMPLETIONS, {"prompt": "x", "logprobs": 21}, 400, "logprobs is 21"), (COMPLETIONS, {"prompt": "x", "frob": 1}, 400, "'frob'"),
+    (COMPLETIONS, {"prompt": "x", "model": "gpt"}, 404, 'model is "gpt", expected'), (COMPLETIONS, {"prompt": "x", "messages": []}, 400, "'messages'"),
+    (COMPLETIONS, {"prompt": "x", "presence_penalty": 1}, 400, "presence_penalty is 1"),
+    (CHAT, {"messages": []}, 400, "messages is array"), (CHAT, {"messages": ["x"]}, 400, 'messages[0] is "x"'),
+    (CHAT, {"messages": [{"role": "tool", "content": "x"}]}, 400, 'messages[0].role is "tool"'),
+    (CHAT, {"messages": [{"role": "user"}]}, 400, "messages[0].content"),
+    (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages[0].content"),
+    (CHAT, {"messages": [{"role": "user", "content": "a<｜Assistant｜>b"}]}, 400, "special token '<｜Assistant｜>'"),
+    (CHAT, {"messages": USER, "tools": []}, 400, "'tools'"), (CHAT, {"messages": USER, "top_logprobs": 1}, 400, "top_logprobs"),
+    (CHAT, {"messages": USER, "response_format": {"type": "json_object"}}, 400, "response_format.type"),
+    (CHAT, {"messages": USER, "response_format": {"type": "json_schema", "json_schema": {}}}, 400, "not supported"),
+    (CHAT, {"messages": USER, "chat_template_kwargs": {"thinking": True}}, 400, "thinking"),
+    ("/v1/embeddings", {}, 404, "/v1/embeddings"),
+]
+
+
+def check_error(status, answer, expected_status, needle):
+    expect(status == expected_status, f"expected status {expected_status}, got {status}: {answer[:300]}")
+    error = json.loads(answer)["error"]
+    expect(needle in error["message"], f"expected {needle!r} in {error['message']!r}")
+    expect({"message", "type", "param", "code"} == set(error), f"error has {set(error)}")
+
+
+def check_refusals(server):
+    with contextlib.closing(server.connect()) as connection:  # One connection, while it is kept open.
+        for path, body, status, needle in REFUSED:
+            connection.request("POST", path, json.dumps(body) if isinstance(body, dict) else body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            check_error(response.status, response.read(), status, needle)
+    types = {"Content-Type": "application/json"}
+    check_error(*server.ask("GET", COMPLETIONS)[::2], 405, "GET, expected POST")
+    check_error(*server.ask("DELETE", "/health")[::2], 405, "DELETE")
+    check_error(*server.ask("GET", "/v1/models/other")[::2], 404, "'other'")
+    check_error(*server.ask("POST", COMPLETIONS, "x=1", {"Content-Type": "text/plain"})[::2], 415, "'text/plain'")
+    check_error(*server.ask("POST", COMPLETIONS, "{}", types | {"Content-Encoding": "gzip"})[::2], 415, "gzip")
+    large = "x" * (1 << 21)
+    check_error(*server.ask("POST", COMPLETIONS, large)[::2], 413, "2097152 bytes, expected at most 1048576")
+    check_error(*server.ask("POST", COMPLETIONS, iter([large.encode()]), types | {"Transfer-Encoding": "chunked"})[::2], 413, "1048576")
+    for request, status in ((b"hello\r\n\r\n", 400), (b"GET / HTTP/9\r\n\r\n", 400), (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
+                            (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 6000 + b"\r\n", 431), (b"GET / HTTP/1.1\r\n" + b"z" * 90000, 431),
+                            (b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n\r\n", 411)):
+        with contextlib.closing(server.raw()) as client:
+            client.sendall(request)
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+            expect(answer.startswith(b"HTTP/1.1 %d " % status), f"{request[:30]}: expected {status}, got {answer[:60]}")
+    # A body that nobody reads is not taken for a request.
+    with contextlib.closing(server.raw()) as client:
+        hidden = b"GET /health HTTP/1.1\r\n\r\n"
+        client.sendall(b"GET /health HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(hidden) + hidden)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+        expect(answer.count(b"HTTP/1.1 200") == 1, f"expected one answer, got {answer}")
+    return f"{len(REFUSED)} bodies, and what is not HTTP"
+
+
+def check_bad_requests(server, count):
+    """No leak: after some, more of them take no more memory."""
+    random.seed(1)
+    kinds = [(path, body) for path, body, *_ in REFUSED if len(str(body)) < 3000]
+
+    def run(number):
+        with contextlib.closing(server.connect()) as connection:
+            for _ in range(number):
+                path, body = random.choice(kinds)
+                data = json.dumps(body).encode() if isinstance(body, dict) else body if isinstance(body, bytes) else body.encode()
+                if random.random() < 0.5:  # Broken somewhere.
+                    data = data[:random.randrange(len(data) + 1)] + bytes(random.randrange(256) for _ in range(3))
+                connection.request("POST", path, data, {"Content-Type": "application/json"})
+                response = connection.getresponse()
+                status, _ = response.status, response.read()
+                expect(400 <= status < 500 or b'"n"' not in data, f"status {status} for {data[:200]}")
+    run(count // 4)
+    before = server.resident_bytes()
+    run(count - count // 4)
+    after = server.resident_bytes()
+    expect(after < before + (4 << 20), f"{before >> 10} KiB resident became {after >> 10} KiB")
+    expect(server.ask("GET", "/health")[0] == 200, "/health")
+    return f"{count}, {(after - before) >> 10} KiB more resident after the last three quarters"
+
+
+def make_requests(count):
+    """Requests of mixed kinds and lengths; each says what decides its answer."""
+    random.seed(7)
+    requests = []
+    for i in range(count):
+        words = " ".join(random.choice(WORDS) for _ in range(random.choice((3, 20, 60, 150))))
+        body = {"max_tokens": random.choice((4, 20, 60, 120)), "temperature": random.choice((0, 0.7, 1.5)), "seed": i, "ignore_eos": i % 3 == 0}
+        body |= {"messages": [{"role": "user", "content": words}]} if i % 2 else {"prompt": words}
+        requests.append((CHAT if i % 2 else COMPLETIONS, body, i % 4 < 2))
+    return requests
+
+
+def check_load(server, alone, clients):
+    """Many at once, with too few pages for them: none is lost, each is as it is alone."""
+    requests = make_requests(clients)
+    expected = [alone.text(path, **body) for path, body, _ in requests]
+    found = [None] * clients
+
+    def client(i):
+        path, body, streams = requests[i]
+        try:
+            found[i] = pieces(server.stream(path, **body)) if streams else server.text(path, **body)
+        except (Failure, OSError, ValueError) as error:
+            found[i] = error
+
+    threads = [threading.Thread(target=client, args=(i,)) for i in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i in range(clients):
+        expect(found[i] == expected[i], f"request {i} {requests[i]}: expected {expected[i]!r}, got {found[i]!r}")
+    preemptions = server.metric("hadal_preemptions_total")
+    expect(preemptions > 0, "there were pages enough for all: nothing was preempted")
+    expect(server.metric("hadal_running") == server.metric("hadal_queue_length") == 0, "something still runs")
+    return f"{clients} clients, {server.metric('hadal_steps_total')} steps, {preemptions} preemptions"
+
+
+def check_prefix(server, alone):
+    shared = " ".join(WORDS[i % len(WORDS)] for i in range(200))
+    answers = [server.post(COMPLETIONS, prompt=shared + end, max_tokens=20, temperature=0) for end in ("", " fox", " moon", " fox")]
+    cached = [answer["usage"]["prompt_tokens_details"]["cached_tokens"] for answer in answers]
+    expect(cached[0] == 0 and min(cached[1:]) > 150 and cached[3] >= cached[1], f"cached tokens: {cached}")
+    for answer, end in zip(answers, ("", " fox", " moon", " fox")):
+        expect(answer["choices"][0]["text"] == alone.text(COMPLETIONS, prompt=shared + end, max_tokens=20, temperature=0), f"after '{end}'")
+    return f"cached {cached[1:]} of {answers[1]['usage']['prompt_tokens']} tokens"
+
+
+LONG = dict(prompt="Once", max_tokens=2000, ignore_eos=True)
+
+
+def start_stream(server, **body):
+    """Returns a socket whose stream has begun."""
+    client = server.raw()
+    data = json.dumps(body | {"stream": True}).encode()
+    client.sendall(b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+    got = b""
+    while b"data: " not in got:
+        chunk = client.recv(4096)
+        expect(chunk, f"the stream ended: {got}")
+        got += chunk
+    return client
+
+
+def check_clients(server):
+    """Clients that hang up, and such as neither read nor send."""
+    before = server.metric("hadal_generated_tokens_total")
+    for _ in range(3):
+        start_stream(server, **LONG).close()
+    server.wait_for("hadal_cancellations_total", 3)
+    client = server.raw()  # One that waits for the whole answer.
+    data = json.dumps(LONG).encode()
+    client.sendall(b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+    server.wait_for("hadal_running", 1)
+    client.close()
+    server.wait_for("hadal_cancellations_total", 4)
+    server.wait_for("hadal_running", 0)
+    generated = server.metric("hadal_generated_tokens_total") - before
+    expect(generated < 6000, f"{generated} tokens were generated for nobody")
+
+    # Those that send a part and wait hold nobody up, and are told so in the end.
+    idle = [server.raw() for _ in range(30)]
+    for i, client in enumerate(idle):
+        client.sendall((b"P", b"POST /v1/completions HTTP/1.1\r\nX: ", b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n"
+                        b"Content-Length: 100\r\n\r\n{")[i % 3])
+    start = time.monotonic()
+    server.text(COMPLETIONS, prompt="x", max_tokens=4)
+    expect(time.monotonic() - start < 1, "slow clients hold others up")
+    answers = [b"".join(iter(lambda: client.recv(4096), b"")) for client in idle]
+    expect(all(answer.startswith(b"HTTP/1.1 408") for answer in answers[2::3]), f"expected 408, got {answers[2][:60]}")
+    expect(time.monotonic() - start < 10, "slow clients are kept too long")
+    server.wait_for("hadal_connections", 1)
+    return f"{generated} tokens until 4 generations were cancelled"
+
+
+def check_full(server):
+    """One runs, one waits, and the third is told to come back."""
+    running = start_stream(server, **LONG)
+    waiting = server.connect()
+    waiting.request("POST", COMPLETIONS, json.dumps({"prompt": "x", "max_tokens": 3}), {"Content-Type": "application/json"})
+    server.wait_for("hadal_queue_length", 1)
+    status, headers, answer = server.ask("POST", COMPLETIONS, {"prompt": "x"})
+    check_error(status, answer, 429, "1 requests wait already")
+    expect(headers["Retry-After"] == "1", f"Retry-After is {headers['Retry-After']}")
+    # Nobody ends by itself here within the time allowed.
+    running.close()
+    response = waiting.getresponse()
+    expect(response.status == 200, f"the one that waited got {response.status}")
+    waiting.close()
+    status, _, answer = server.ask("POST", COMPLETIONS, LONG | {"max_tokens": 2040, "prompt": "Twice"})
+    return f"429, then 200; over time: {status}"
+
+
+def check_drain(start):
+    server = start("--drain-timeout", 20)
+    client = start_stream(server, **LONG | {"max_tokens": 400})
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    check_error(*server.ask("POST", COMPLETIONS, {"prompt": "x"})[::2], 503, "shutting down")
+    expect(server.ask("GET", "/health")[0] == 503, "/health of a server that shuts down")
+    rest = b"".join(iter(lambda: client.recv(65536), b""))
+    expect(b"data: [DONE]" in rest, f"the stream was cut: {rest[-100:]}")
+    server.process.wait(timeout=30)
+    expect(server.process.returncode == 0, f"exit status {server.process.returncode}")
+    server.process.communicate()
+    # A second signal does not wait.
+    server = start("--drain-timeout", 60)
+    client = start_stream(server, **LONG)
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    expect(server.stop() == 0, f"exit status {server.process.returncode}")
+    client.close()
+    return "a stream ends, others get 503; a second signal ends all"
+
+
+def check_usage(program, product, hadalc, model, folder):
+    def refuse(status, needle, *arguments):
+        code, out, err = harness.run([program, *arguments], 60)
+        expect(code == status and needle in err and len(err.strip().splitlines()) == 1, f"{arguments}: {code}, {err}")
+    refuse(2, "expected a library")
+    refuse(2, "--port is '70000', expected a number, 0 .. 65535", product, "--port", "70000")
+    refuse(2, "unknown or ambiguous option '--frob'", product, "--frob")
+    refuse(1, "cannot open: No such file", folder / "none.so")
+    (folder / "text.so").write_text("no library")
+    refuse(1, "not an ELF file", folder / "text.so")
+    refuse(1, "compile with --emit=lib", hadalc)
+    refuse(1, "none.weights", f"{product}.so", "--weights", folder / "none.weights")
+    refuse(1, "cannot listen on", product, "--host", "203.0.113.1")
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        refuse(1, "Address already in use", product, "--port", str(taken.getsockname()[1]))
+    help_text = must_run([program, "--help"], 60)
+    lines = help_text.splitlines()
+    expect(len(lines) <= 24 and max(map(len, lines)) <= 80 and lines[0].startswith("usage: "), "--help does not fit a screen")
+    return "exit status 1 and 2"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--hadalc", required=True, type=harness.existing_file)
+    parser.add_argument("--hadal-run", required=True, type=harness.existing_file)
+    parser.add_argument("--hadal-serve", required=True, type=harness.existing_file)
+    parser.add_argument("--model", required=True, type=Path)
+    parser.add_argument("--clients", type=int, default=64, help="of the load test (default: 64)")
+    parser.add_argument("--bad-requests", type=int, default=2000, help="default: 2000")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="hadal-e2e-") as folder, contextlib.ExitStack() as stack:
+        folder = Path(folder)
+        product = folder / "model"
+        for emit in ("lib", "exe"):
+            must_run([args.hadalc, args.model, "-o", product, f"--emit={emit}"], 120)
+
+        def start(*options):
+            server = Server(args.hadal_serve, product, *options)
+            stack.callback(server.process.kill)
+            return server
+        server = start("--receive-timeout", 2)
+        # Too little memory, and prompts in pieces, for the load test.
+        crowded = start("--kv-tokens", 768, "--max-running", 12, "--step-tokens", 48, "--prefix-cache", 8, "--max-connections", 80)
+        full = start("--max-running", 1, "--max-queue", 1, "--timeout", 1, "--threads", 1)
+        bare = start("--prefix-cache", 0)
+        code = harness.run_checks([
+            ("answers", lambda: check_answers(server, args.hadal_run, product)),
+            ("options", lambda: check_options(server)),
+            ("refusals", lambda: check_refusals(server)),
+            ("bad requests", lambda: check_bad_requests(server, args.bad_requests)),
+            ("clients", lambda: check_clients(server)),
+            ("load", lambda: check_load(crowded, bare, args.clients)),
+            ("prefix", lambda: check_prefix(server, bare)),
+            ("full", lambda: check_full(full)),
+            ("drain", lambda: check_drain(start)),
+            ("usage", lambda: check_usage(args.hadal_serve, product, args.hadalc, args.model, folder)),
+            ("exit", lambda: f"exit statuses {[expect(s.stop() == 0, 'exit status') or 0 for s in (server, crowded, full, bare)]}"),
+        ])
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

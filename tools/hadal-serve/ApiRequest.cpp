@@ -1,0 +1,478 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What a body of /v1/completions or /v1/chat/completions asks for. A field that
+// is not known, or asks for what is not done here, is refused by name: an
+// answer that silently leaves it out would be wrong.
+
+#include "ApiRequest.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <set>
+
+using namespace hadal;
+using namespace hadal::serve;
+using nlohmann::json;
+
+/// Tokens of a completion that says nothing of it, as in OpenAI's API.
+static constexpr int64_t defaultCompletionTokens = 16;
+
+static constexpr int64_t maxTopLogprobs = 20;
+static constexpr size_t maxStops = 16;
+static constexpr size_t maxStopBytes = 1024;
+
+static const char *typeOf(int status) {
+  if (status == 429)
+    return "rate_limit_error";
+  if (status >= 500)
+    return status == 503 ? "unavailable_error" : "server_error";
+  return "invalid_request_error";
+}
+
+static std::string dump(const json &value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::string ApiError::toJson() const {
+  auto orNull = [](const std::string &text) {
+    return text.empty() ? json(nullptr) : json(text);
+  };
+  return dump({{"error",
+                {{"message", message},
+                 {"type", typeOf(status)},
+                 {"param", orNull(param)},
+                 {"code", orNull(code)}}}});
+}
+
+namespace {
+
+/// Reads the fields of an object one by one. After the first error, nothing.
+class Fields {
+public:
+  Fields(const json &object, ApiError &error) : object(object), error(error) {}
+
+  /// The field \p name; null if it is missing, null, or an error came before.
+  const json *find(const char *name) {
+    known.insert(name);
+    auto it = object.find(name);
+    return error.status || it == object.end() || it->is_null() ? nullptr : &*it;
+  }
+
+  /// Refuses \p value of the field \p name.
+  void refuse(const std::string &name, const json &value,
+              const std::string &expected) {
+    if (error.status)
+      return;
+    std::string shown = value.is_structured() ? value.type_name() : dump(value);
+    if (shown.size() > 60) {
+      // Not within a character.
+      size_t end = 57;
+      while (end && (uint8_t(shown[end]) & 0xc0) == 0x80)
+        --end;
+      shown = shown.substr(0, end) + "...";
+    }
+    error = {400, name + " is " + shown + ", expected " + expected, name};
+  }
+
+  void read(const char *name, bool &value) {
+    const json *field = find(name);
+    if (field && field->is_boolean())
+      value = field->get<bool>();
+    else if (field)
+      refuse(name, *field, "true or false");
+  }
+
+  void read(const char *name, int64_t min, int64_t max, int64_t &value) {
+    const json *field = find(name);
+    if (!field)
+      return;
+    // An unsigned number beyond int64 would become a negative one.
+    bool fits = field->is_number_integer() &&
+                (!field->is_number_unsigned() ||
+                 field->get<uint64_t>() <= uint64_t(INT64_MAX));
+    if (fits && field->get<int64_t>() >= min && field->get<int64_t>() <= max)
+      value = field->get<int64_t>();
+    else
+      refuse(name, *field,
+             "an integer, " + std::to_string(min) + " .. " +
+                 std::to_string(max));
+  }
+
+  void read(const char *name, double min, double max, float &value) {
+    const json *field = find(name);
+    if (!field)
+      return;
+    if (field->is_number() && field->get<double>() >= min &&
+        field->get<double>() <= max)
+      value = field->get<float>();
+    else
+      refuse(name, *field,
+             "a number, " + dump(json(min)) + " .. " + dump(json(max)));
+  }
+
+  /// A field that may only say what happens anyway.
+  void expect(const char *name, const json &only) {
+    const json *field = find(name);
+    if (field && *field != only)
+      refuse(name, *field, dump(only) + "; anything else is not supported");
+  }
+
+  /// Refuses what has not been asked for, but for \p ignored.
+  void refuseOthers(const std::set<std::string> &ignored) {
+    for (const auto &[name, value] : object.items())
+      if (!error.status && !value.is_null() && !known.count(name) &&
+          !ignored.count(name))
+        error = {400,
+                 "unknown or unsupported field '" + name.substr(0, 60) + "'",
+                 name.substr(0, 60)};
+  }
+
+private:
+  const json &object;
+  ApiError &error;
+  std::set<std::string> known;
+};
+
+class Parser {
+public:
+  Parser(const Product &product, int64_t contextTokens, ApiRequest &request,
+         ApiError &error)
+      : product(product), contextTokens(contextTokens), request(request),
+        generation(request.generation), error(error) {}
+  void parse(const json &body, const std::string &model);
+
+private:
+  void readModel(Fields &fields, const std::string &model);
+  void readSampling(Fields &fields);
+  void readStops(Fields &fields);
+  void readStream(Fields &fields);
+  void readLogprobs(Fields &fields);
+  void readResponseFormat(Fields &fields);
+  void readMessages(Fields &fields);
+  bool readContent(const std::string &where, const json &value,
+                   std::string &content);
+  void readPrompt(Fields &fields);
+  void readLength(Fields &fields);
+  void encode(const std::string &text, bool addSpecial, const char *param);
+
+  const Product &product;
+  const int64_t contextTokens;
+  ApiRequest &request;
+  GenerationOptions &generation;
+  ApiError &error;
+};
+
+} // namespace
+
+void Parser::readModel(Fields &fields, const std::string &model) {
+  const json *field = fields.find("model");
+  if (!field)
+    return;
+  if (!field->is_string())
+    return fields.refuse("model", *field, "a string");
+  if (*field == model)
+    return;
+  fields.refuse("model", *field, "'" + model + "', which is served here");
+  error.status = 404;
+  error.code = "model_not_found";
+}
+
+void Parser::readSampling(Fields &fields) {
+  text::SamplerOptions &sampler = generation.sampler;
+  fields.read("temperature", 0, 2, sampler.temperature);
+  fields.read("top_p", 0, 1, sampler.topP);
+  fields.read("min_p", 0, 1, sampler.minP);
+  fields.read("repetition_penalty", 0.01, 100, sampler.repetitionPenalty);
+  int64_t topK = 0;
+  // vLLM's way to say all is -1.
+  fields.read("top_k", -1, INT32_MAX, topK);
+  sampler.topK = int32_t(std::max<int64_t>(topK, 0));
+  int64_t seed = -1;
+  if (!fields.find("seed"))
+    sampler.seed = std::random_device()() * 0x100000001ull;
+  fields.read("seed", INT64_MIN, INT64_MAX, seed);
+  if (fields.find("seed"))
+    sampler.seed = uint64_t(seed);
+  fields.expect("n", 1);
+  fields.expect("frequency_penalty", 0);
+  fields.expect("presence_penalty", 0);
+  fields.expect("logit_bias", json::object());
+  fields.read("ignore_eos", generation.ignoresEos);
+  std::string reason;
+  if (!error.status && !text::Sampler::validate(sampler, reason))
+    error = {400, reason};
+}
+
+void Parser::readStops(Fields &fields) {
+  const json *field = fields.find("stop");
+  if (!field)
+    return;
+  const std::string expected = "a string or up to " + std::to_string(maxStops) +
+                               " of them, of 1 .. " +
+                               std::to_string(maxStopBytes) + " bytes each";
+  json list = field->is_array() ? *field : json::array({*field});
+  if (list.size() > maxStops)
+    return fields.refuse("stop", *field, expected);
+  for (const json &stop : list) {
+    if (!stop.is_string() || stop.get_ref<const std::string &>().empty() ||
+        stop.get_ref<const std::string &>().size() > maxStopBytes)
+      return fields.refuse("stop", stop, expected);
+    generation.stops.push_back(stop);
+  }
+}
+
+void Parser::readStream(Fields &fields) {
+  fields.read("stream", request.streams);
+  const json *field = fields.find("stream_options");
+  if (!field)
+    return;
+  if (!field->is_object() || !request.streams)
+    return fields.refuse("stream_options", *field,
+                         "an object, and only with \"stream\": true");
+  Fields options(*field, error);
+  options.read("include_usage", request.includesUsage);
+  options.refuseOthers({"include_obfuscation"});
+}
+
+void Parser::readLogprobs(Fields &fields) {
+  int64_t top = -1;
+  if (!request.isChat) {
+    fields.read("logprobs", 0, maxTopLogprobs, top);
+  } else {
+    bool wanted = false;
+    fields.read("logprobs", wanted);
+    fields.read("top_logprobs", 0, maxTopLogprobs, top);
+    if (const json *field = fields.find("top_logprobs"); field && !wanted)
+      fields.refuse("top_logprobs", *field, "it only with \"logprobs\": true");
+    if (wanted)
+      top = std::max<int64_t>(top, 0);
+  }
+  generation.topLogprobs = int32_t(top);
+}
+
+void Parser::readResponseFormat(Fields &fields) {
+  const json *field = fields.find("response_format");
+  if (!field)
+    return;
+  if (!field->is_object())
+    return fields.refuse("response_format", *field, "an object");
+  Fields format(*field, error);
+  const json *type = format.find("type");
+  if (!type || *type != "text")
+    fields.refuse("response_format.type", type ? *type : json(nullptr),
+                  "\"text\": output that follows a grammar or schema is not "
+                  "supported");
+}
+
+/// Reads the content of a message: a string, or a list of parts of text.
+bool Parser::readContent(const std::string &where, const json &value,
+                         std::string &content) {
+  auto refuse = [&](const std::string &name, const std::string &expected) {
+    if (!error.status)
+      error = {400, name + ": expected " + expected, "messages"};
+    return false;
+  };
+  if (value.is_string()) {
+    content = value.get_ref<const std::string &>();
+    return true;
+  }
+  if (!value.is_array())
+    return refuse(where, "a string or a list of parts");
+  for (const json &part : value) {
+    if (!part.is_object() || part.value("type", json()) != "text" ||
+        !part.value("text", json()).is_string())
+      return refuse(where, "parts with type \"text\" and a string in text; "
+                           "others are not supported");
+    content += part["text"].get_ref<const std::string &>();
+  }
+  return true;
+}
+
+void Parser::readMessages(Fields &fields) {
+  const json *field = fields.find("messages");
+  if (!product.chatFormat && !error.status)
+    error = {400, "this model does not chat: " + product.chatError, "messages"};
+  if (!field || !field->is_array() || field->empty())
+    return fields.refuse("messages", field ? *field : json(nullptr),
+                         "a list of at least one message");
+  std::vector<text::ChatMessage> messages;
+  for (const json &message : *field) {
+    std::string where = "messages[" + std::to_string(messages.size()) + "]";
+    if (!message.is_object())
+      return fields.refuse(where, message, "an object");
+    Fields parts(message, error);
+    const json *role = parts.find("role");
+    if (!role || !role->is_string() ||
+        (*role != "system" && *role != "developer" && *role != "user" &&
+         *role != "assistant"))
+      return fields.refuse(where + ".role", role ? *role : json(nullptr),
+                           "\"system\", \"user\" or \"assistant\"");
+    text::ChatMessage &added = messages.emplace_back();
+    added.role = *role == "developer" ? "system" : role->get<std::string>();
+    const json *content = parts.find("content");
+    if (!readContent(where + ".content", content ? *content : json(nullptr),
+                     added.content))
+      return;
+    parts.refuseOthers({"name", "refusal", "annotations"});
+    if (error.status)
+      return;
+    // It would become the token, and end the message where it stands.
+    std::string reason;
+    auto ids = product.tokenizer->encode(added.content, /*addSpecial=*/false,
+                                         /*parseSpecial=*/true, reason);
+    if (!ids) {
+      error = {400, where + ".content: " + reason, "messages"};
+      return;
+    }
+    for (int32_t id : *ids)
+      if (product.tokenizer->isSpecial(id)) {
+        error = {400,
+                 where + ".content has the special token '" +
+                     std::string(product.tokenizer->tokenBytes(id)) +
+                     "', expected plain text",
+                 "messages"};
+        return;
+      }
+  }
+  text::ChatOptions options;
+  std::string reason;
+  if (const json *kwargs = fields.find("chat_template_kwargs")) {
+    if (!kwargs->is_object())
+      return fields.refuse("chat_template_kwargs", *kwargs, "an object");
+    Fields chat(*kwargs, error);
+    chat.read("thinking", options.thinking);
+    chat.refuseOthers({});
+  }
+  if (error.status)
+    return;
+  auto rendered =
+      text::renderChat(*product.chatFormat, messages, options, reason);
+  if (!rendered)
+    error = {400, reason, "messages"};
+  else
+    encode(*rendered, /*addSpecial=*/false, "messages");
+}
+
+void Parser::readPrompt(Fields &fields) {
+  const json *field = fields.find("prompt");
+  fields.expect("best_of", 1);
+  fields.expect("echo", false);
+  fields.expect("suffix", "");
+  if (error.status)
+    return;
+  // A list of one prompt is that prompt.
+  if (field && field->is_array() && field->size() == 1 &&
+      !field->front().is_number())
+    field = &field->front();
+  if (field && field->is_string())
+    return encode(field->get_ref<const std::string &>(), /*addSpecial=*/true,
+                  "prompt");
+  if (!field || !field->is_array() || field->empty())
+    return fields.refuse("prompt", field ? *field : json(nullptr),
+                         "a string, or a list of token ids");
+  for (const json &id : *field) {
+    if (!id.is_number_unsigned() ||
+        id.get<uint64_t>() >= uint64_t(product.model->vocab))
+      return fields.refuse(
+          "prompt[" + std::to_string(generation.prompt.size()) + "]", id,
+          "a token id, 0 .. " + std::to_string(product.model->vocab - 1) +
+              "; several prompts in one request are not supported");
+    generation.prompt.push_back(id.get<int32_t>());
+  }
+}
+
+void Parser::encode(const std::string &text, bool addSpecial,
+                    const char *param) {
+  std::string reason;
+  auto ids = product.tokenizer->encode(text, addSpecial, /*parseSpecial=*/true,
+                                       reason);
+  if (!ids)
+    error = {400, std::string(param) + ": " + reason, param};
+  else
+    generation.prompt = std::move(*ids);
+}
+
+/// Fits prompt and answer into the context.
+void Parser::readLength(Fields &fields) {
+  int64_t asked = -1;
+  fields.read("max_tokens", 1, INT32_MAX, asked);
+  const char *name = "max_tokens";
+  if (request.isChat && fields.find("max_completion_tokens")) {
+    name = "max_completion_tokens";
+    fields.read(name, 1, INT32_MAX, asked);
+  }
+  if (error.status)
+    return;
+  auto prompt = int64_t(generation.prompt.size());
+  const char *param = request.isChat ? "messages" : "prompt";
+  if (!prompt) {
+    error = {400, "the prompt has no tokens", param};
+    return;
+  }
+  if (prompt > contextTokens) {
+    error = {400,
+             "the prompt has " + std::to_string(prompt) +
+                 " tokens, but the context has " +
+                 std::to_string(contextTokens),
+             param, "context_length_exceeded"};
+    return;
+  }
+  // The last token that is generated is not fed back.
+  int64_t room = contextTokens - prompt + 1;
+  if (asked > room) {
+    error = {400,
+             std::string(name) + " is " + std::to_string(asked) +
+                 ", but after " + std::to_string(prompt) +
+                 " prompt tokens the context of " +
+                 std::to_string(contextTokens) + " has room for " +
+                 std::to_string(room),
+             name, "context_length_exceeded"};
+    return;
+  }
+  if (asked < 0)
+    asked = request.isChat ? room : std::min(room, defaultCompletionTokens);
+  generation.maxTokens = asked;
+}
+
+void Parser::parse(const json &body, const std::string &model) {
+  Fields fields(body, error);
+  readModel(fields, model);
+  readSampling(fields);
+  readStops(fields);
+  readStream(fields);
+  readLogprobs(fields);
+  readResponseFormat(fields);
+  if (request.isChat)
+    readMessages(fields);
+  else
+    readPrompt(fields);
+  readLength(fields);
+  // What says nothing of the answer's text.
+  fields.refuseOthers({"metadata", "parallel_tool_calls", "prompt_cache_key",
+                       "prompt_cache_retention", "safety_identifier",
+                       "service_tier", "store", "user"});
+}
+
+ApiError serve::parseRequest(const std::string &body, bool isChat,
+                             const std::string &model, const Product &product,
+                             int64_t contextTokens, ApiRequest &request) {
+  ApiError error;
+  request.isChat = isChat;
+  json parsed;
+  // A reader that throws is the only one that says where.
+  try {
+    parsed = json::parse(body);
+  } catch (const json::parse_error &fault) {
+    return {400, "the body is not JSON in UTF-8: wrong at byte " +
+                     std::to_string(fault.byte)};
+  } catch (const json::exception &) {
+    return {400, "the body has a number that is out of range"};
+  }
+  if (!parsed.is_object())
+    return {400, std::string("the body is ") + parsed.type_name() +
+                     ", expected an object"};
+  Parser(product, contextTokens, request, error).parse(parsed, model);
+  return error;
+}

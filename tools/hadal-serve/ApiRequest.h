@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What a body of /v1/completions or /v1/chat/completions asks for.
+
+#ifndef HADAL_TOOLS_HADAL_SERVE_APIREQUEST_H
+#define HADAL_TOOLS_HADAL_SERVE_APIREQUEST_H
+
+#include "Generation.h"
+#include "Product.h"
+
+#include <string>
+
+namespace hadal::serve {
+
+/// An answer that is an error, in the form of OpenAI's API.
+struct ApiError {
+  int status = 0; ///< Of HTTP; 0: no error.
+  std::string message;
+  std::string param = {}; ///< The field at fault; empty: none.
+  std::string code = {};  ///< For programs; empty: none.
+
+  std::string toJson() const;
+};
+
+struct ApiRequest {
+  bool isChat = false;
+  bool streams = false;
+  bool includesUsage = false; ///< In a stream.
+  GenerationOptions generation;
+};
+
+/// Reads \p body, which is not trusted.
+///
+/// \param isChat        Whether it has messages, not a prompt.
+/// \param model         The name of the model that is served.
+/// \param contextTokens Most tokens that prompt and answer may have.
+/// \returns The error that is its answer, with status 0 if there is none.
+ApiError parseRequest(const std::string &body, bool isChat,
+                      const std::string &model, const Product &product,
+                      int64_t contextTokens, ApiRequest &request);
+
+} // namespace hadal::serve
+
+#endif // HADAL_TOOLS_HADAL_SERVE_APIREQUEST_H

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// One answer in the making: what was asked, and the text as it comes.
+
+#include "Generation.h"
+
+#include "../hadal-run/LogProbabilities.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+using namespace hadal;
+using namespace hadal::serve;
+
+static double secondsBetween(Clock::time_point first, Clock::time_point last) {
+  return std::chrono::duration<double>(last - first).count();
+}
+
+Generation::Generation(GenerationOptions asked,
+                       const text::Tokenizer &tokenizer)
+    : options(std::move(asked)), tokenizer(tokenizer), sampler(options.sampler),
+      detokenizer(tokenizer, /*skipSpecial=*/true), stopFilter(options.stops) {
+  for (int32_t token : options.prompt)
+    sampler.accept(token);
+}
+
+bool Generation::wait(Delta &delta, std::chrono::milliseconds timeout) {
+  std::unique_lock lock(mutex);
+  auto hasAny = [&] {
+    return !pending.text.empty() || !pending.logprobs.empty() ||
+           pending.finish.has_value();
+  };
+  if (!changed.wait_for(lock, timeout, hasAny))
+    return false;
+  delta = std::exchange(pending, {});
+  return true;
+}
+
+double Generation::seconds() const {
+  return secondsBetween(created, Clock::now());
+}
+
+Generation::Latency Generation::takeLatency() {
+  Clock::time_point now = Clock::now();
+  Latency latency = {generated == 1, secondsBetween(lastToken, now)};
+  lastToken = now;
+  return latency;
+}
+
+TokenLogprobs Generation::computeLogprobs(int32_t token, const float *logits,
+                                          int64_t vocab) const {
+  double sum = run::logSumExp(logits, vocab);
+  TokenLogprobs result = {token, double(logits[token]) - sum, {}};
+  auto count = size_t(std::min<int64_t>(options.topLogprobs, vocab));
+  if (!count)
+    return result;
+  std::vector<int32_t> ids(static_cast<size_t>(vocab));
+  std::iota(ids.begin(), ids.end(), 0);
+  // NaN, which compares with nothing, must not break the order.
+  auto valueOf = [&](int32_t id) {
+    return logits[id] == logits[id] ? logits[id] : -INFINITY;
+  };
+  std::partial_sort(ids.begin(), ids.begin() + ptrdiff_t(count), ids.end(),
+                    [&](int32_t a, int32_t b) {
+                      float x = valueOf(a), y = valueOf(b);
+                      return x != y ? x > y : a < b;
+                    });
+  for (size_t i = 0; i < count; ++i)
+    result.top.emplace_back(ids[i], double(logits[ids[i]]) - sum);
+  return result;
+}
+
+std::optional<int32_t> Generation::accept(const float *logits, int64_t vocab) {
+  int32_t token = sampler.sample(logits, size_t(vocab));
+  if (token < 0) {
+    finish(Finish::Failed, "no logit of generated token " +
+                               std::to_string(generated) + " is finite");
+    return std::nullopt;
+  }
+  sampler.accept(token);
+  int64_t count = ++generated;
+  const std::vector<int32_t> &ends = tokenizer.eosIds();
+  bool isEnd = !options.ignoresEos &&
+               std::binary_search(ends.begin(), ends.end(), token);
+  std::optional<TokenLogprobs> logprobs;
+  if (options.topLogprobs >= 0 && !isEnd)
+    logprobs = computeLogprobs(token, logits, vocab);
+  std::string text;
+  if (!isEnd)
+    text = stopFilter.push(detokenizer.push(token));
+  bool stops = isEnd || stopFilter.hasStopped();
+  bool isLast = stops || count == options.maxTokens;
+  if (isLast && !stopFilter.hasStopped()) {
+    text += stopFilter.push(detokenizer.flush());
+    stops |= stopFilter.hasStopped();
+    text += stopFilter.flush();
+  }
+  std::optional<Finish> finish;
+  if (isLast)
+    finish = stops ? Finish::Stop : Finish::Length;
+  publish(std::move(text), std::move(logprobs), finish);
+  if (isLast)
+    return std::nullopt;
+  return token;
+}
+
+void Generation::finish(Finish finish, const std::string &error) {
+  std::string text = stopFilter.push(detokenizer.flush());
+  text += stopFilter.flush();
+  publish(std::move(text), std::nullopt, finish, error);
+}
+
+void Generation::publish(std::string text,
+                         std::optional<TokenLogprobs> logprobs,
+                         std::optional<Finish> finish,
+                         const std::string &error) {
+  {
+    std::lock_guard lock(mutex);
+    pending.text += text;
+    if (logprobs)
+      pending.logprobs.push_back(std::move(*logprobs));
+    pending.finish = finish;
+    pending.error = error;
+  }
+  changed.notify_one();
+}
