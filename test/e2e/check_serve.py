@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import http.client
 import json
+import os
 import random
 import re
 import signal
@@ -37,9 +38,11 @@ def expect(condition, message):
 class Server:
     """hadal-serve in a process of its own, on a port of its own."""
 
-    def __init__(self, program, product, *options):
-        self.process = subprocess.Popen([program, product, "--port", "0", "--quiet", *map(str, options)],
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def __init__(self, program, product, *options, log="--quiet"):
+        # What a sanitizer keeps to catch later use is no leak.
+        environment = os.environ | {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1"}
+        self.process = subprocess.Popen([program, product, "--port", "0", log, *map(str, options)],
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         line = self.process.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
         if not found:
@@ -317,7 +320,8 @@ def check_load(server, alone, clients):
         expect(found[i] == expected[i], f"request {i} {requests[i]}: expected {expected[i]!r}, got {found[i]!r}")
     preemptions = server.metric("hadal_preemptions_total")
     expect(preemptions > 0, "there were pages enough for all: nothing was preempted")
-    expect(server.metric("hadal_running") == server.metric("hadal_queue_length") == 0, "something still runs")
+    server.wait_for("hadal_running", 0)
+    server.wait_for("hadal_queue_length", 0)
     return f"{clients} clients, {server.metric('hadal_steps_total')} steps, {preemptions} preemptions"
 
 
@@ -418,6 +422,21 @@ def check_drain(start):
     return "a stream ends, others get 503; a second signal ends all"
 
 
+def check_log(start):
+    server = start(log="--json")
+    server.text(COMPLETIONS, prompt="secret", max_tokens=3)
+    server.ask("GET", "/%22%7f%00%ff?secret")
+    metrics = server.ask("GET", "/metrics")[2].decode()
+    for line in ('hadal_requests_total{route="/v1/completions",status="200"} 1', 'hadal_requests_total{route="none",status="404"} 1',
+                 "hadal_time_to_first_token_seconds_count 1", 'hadal_inter_token_seconds_bucket{le="+Inf"} 2', "hadal_generated_tokens_total 3"):
+        expect(f"{line}\n" in metrics, f"no '{line}' in {metrics}")
+    server.process.send_signal(signal.SIGTERM)
+    lines = [json.loads(line) for line in server.process.communicate(timeout=60)[1].splitlines()]
+    expect([(line["route"], line["status"]) for line in lines] == [("/v1/completions", 200), ("none", 404), ("/metrics", 200)], f"log: {lines}")
+    expect(lines[0]["generated_tokens"] == 3 and "secret" not in str(lines), f"log: {lines[0]}")
+    return f"{len(lines)} lines, {metrics.count(chr(10))} lines of metrics"
+
+
 def check_usage(program, product, hadalc, model, folder):
     def refuse(status, needle, *arguments):
         code, out, err = harness.run([program, *arguments], 60)
@@ -454,8 +473,8 @@ def main():
         for emit in ("lib", "exe"):
             must_run([args.hadalc, args.model, "-o", product, f"--emit={emit}"], 120)
 
-        def start(*options):
-            server = Server(args.hadal_serve, product, *options)
+        def start(*options, **how):
+            server = Server(args.hadal_serve, product, *options, **how)
             stack.callback(server.process.kill)
             return server
         server = start("--receive-timeout", 2)
@@ -473,6 +492,7 @@ def main():
             ("prefix", lambda: check_prefix(server, bare)),
             ("full", lambda: check_full(full)),
             ("drain", lambda: check_drain(start)),
+            ("log", lambda: check_log(start)),
             ("usage", lambda: check_usage(args.hadal_serve, product, args.hadalc, args.model, folder)),
             ("exit", lambda: f"exit statuses {[expect(s.stop() == 0, 'exit status') or 0 for s in (server, crowded, full, bare)]}"),
         ])

@@ -248,10 +248,11 @@ void HttpServer::serve() {
     setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
     startWorker(socket);
   }
-  close(svr_sock_.exchange(INVALID_SOCKET));
+  // cpp-httplib cuts streams once it has no socket to listen on.
   for (Worker &worker : workers)
     worker.thread.join();
   workers.clear();
+  close(svr_sock_.exchange(INVALID_SOCKET));
 }
 
 void HttpServer::startWorker(int socket) {

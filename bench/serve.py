@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Measures hadal-serve: clients that come one at a time, and many at once.
+
+    bench/make_random_model.py --shape DeepSeek-V2-Lite --layers 4 --out /tmp/lite
+    cp models/abyss-tiny/tokenizer*.json /tmp/lite
+    build/bin/hadalc /tmp/lite -o /tmp/lite/model --emit=lib --quantize=int8 --cpu=native
+    bench/serve.py --hadal-serve build/bin/hadal-serve /tmp/lite/model --clients 1,8
+
+Each client asks for a completion of ids, waits for all of it and leaves; prompts differ. With --mixed, lengths do, too. Prints
+tokens/s and latencies as the server's clients see them, and how each count of clients compares with the first.
+"""
+import argparse
+import http.client
+import json
+import random
+import re
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+
+def make_request(i, args):
+    random.seed(i)
+    scale = random.choice((0.25, 0.5, 1, 1.5)) if args.mixed else 1
+    return {"prompt": [random.randrange(10, args.vocab) for _ in range(max(1, int(args.prompt * scale)))],
+            "max_tokens": max(2, int(args.tokens * scale)), "temperature": 0, "ignore_eos": True, "stream": True}
+
+
+def ask(port, request):
+    """Returns (text and log-probabilities, seconds to the first token, seconds in all)."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+    start = time.monotonic()
+    connection.request("POST", "/v1/completions", json.dumps(request | {"logprobs": 0}), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    if response.status != 200:
+        raise SystemExit(f"serve.py: status {response.status}: {response.read()[:200]}")
+    first, lines = None, []
+    while line := response.readline():
+        if first is None and b"token_logprobs" in line:
+            first = time.monotonic() - start
+        lines.append(line)
+    seconds = time.monotonic() - start
+    connection.close()
+    choices = [choice for line in lines if line.startswith(b"data: {") for choice in json.loads(line[6:])["choices"]]
+    # Every token's probability, so that not only the text has to be equal.
+    answer = ("".join(choice["text"] for choice in choices),
+              [value for choice in choices for value in (choice["logprobs"] or {"token_logprobs": []})["token_logprobs"]])
+    return answer, first, seconds
+
+
+def measure(port, clients, args):
+    """Answers of all requests, with at most `clients` at a time, and what it took."""
+    requests = [make_request(i, args) for i in range(max(args.requests, clients))]
+    results, lock, next_one = [None] * len(requests), threading.Lock(), iter(range(len(requests)))
+
+    def client():
+        while True:
+            with lock:
+                i = next(next_one, None)
+            if i is None:
+                return
+            results[i] = ask(port, requests[i])
+
+    start = time.monotonic()
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds = time.monotonic() - start
+    generated = sum(request["max_tokens"] for request in requests)
+    first = sorted(result[1] for result in results)
+    return results, {"clients": clients, "requests": len(requests), "seconds": round(seconds, 3),
+                     "tokens_per_s": round(generated / seconds, 2), "first_token_s_median": round(first[len(first) // 2], 4),
+                     "first_token_s_max": round(first[-1], 4)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("product", type=Path, help="what hadalc --emit=lib made")
+    parser.add_argument("--hadal-serve", required=True, type=Path)
+    parser.add_argument("--clients", default="1,8", help="numbers at once (%(default)s)")
+    parser.add_argument("--requests", type=int, default=8, help="for each number of clients, or one a client (%(default)s)")
+    parser.add_argument("--prompt", type=int, default=16, help="tokens of a prompt (%(default)s)")
+    parser.add_argument("--tokens", type=int, default=32, help="to generate (%(default)s)")
+    parser.add_argument("--vocab", type=int, default=2000, help="ids of prompts are below (%(default)s)")
+    parser.add_argument("--mixed", action="store_true", help="lengths from a quarter of these to one and a half")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    args, options = parser.parse_known_args()
+    # The rest goes to the server. No prefix is reused, or the second run would be another.
+    server = subprocess.Popen([args.hadal_serve, args.product, "--port", "0", "--quiet", "--prefix-cache", "0", *options],
+                              stdout=subprocess.PIPE, text=True)
+    try:
+        port = int(re.search(r":(\d+):", server.stdout.readline())[1])
+        ask(port, make_request(0, args) | {"max_tokens": 2})  # Reads the weights.
+        base = None
+        for clients in map(int, args.clients.split(",")):
+            answers, result = measure(port, clients, args)
+            if base is None:
+                base = answers, result["tokens_per_s"]
+            result["speedup"] = round(result["tokens_per_s"] / base[1], 2)
+            # Only those requests that both had.
+            result["equal"] = all(a[0] == b[0] for a, b in zip(answers, base[0]))
+            print(json.dumps(result) if args.json else
+                  ", ".join(f"{key} {value}" for key, value in result.items()), flush=True)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+if __name__ == "__main__":
+    main()
