@@ -24,6 +24,11 @@ constexpr const char *coderSystemText =
     "privacy issues, and other non-computer science questions, you will refuse "
     "to answer\n";
 
+constexpr const char *turnText = "<|im_start|>";
+constexpr const char *endTurnText = "<|im_end|>";
+constexpr const char *smolSystemText =
+    "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
+
 constexpr std::pair<ChatFormat, const char *> formatNames[] = {
     {ChatFormat::Plain, "plain"},
     {ChatFormat::LLM, "deepseek-llm"},
@@ -32,6 +37,7 @@ constexpr std::pair<ChatFormat, const char *> formatNames[] = {
     {ChatFormat::R1, "deepseek-r1"},
     {ChatFormat::R1NoPrefill, "deepseek-r1-0528"},
     {ChatFormat::V31, "deepseek-v3.1"},
+    {ChatFormat::SmolLM2, "smollm2"},
 };
 
 static std::string listFormatNames() {
@@ -77,6 +83,21 @@ static std::string renderCoder(const std::vector<ChatMessage> &messages,
   }
   if (options.addGenerationPrompt)
     text += "### Response:\n";
+  return text;
+}
+
+static std::string renderSmolLM2(const std::vector<ChatMessage> &messages,
+                                 const ChatOptions &options) {
+  std::string text;
+  auto add = [&](const std::string &role, const std::string &content) {
+    text += turnText + role + "\n" + content + endTurnText + "\n";
+  };
+  if (!messages.empty() && messages.front().role != "system")
+    add("system", smolSystemText);
+  for (const ChatMessage &message : messages)
+    add(message.role, message.content);
+  if (options.addGenerationPrompt)
+    text += std::string(turnText) + "assistant\n";
   return text;
 }
 
@@ -147,6 +168,9 @@ static std::optional<std::string> findTemplate(const Json &config) {
 }
 
 static std::optional<ChatFormat> classify(std::string_view text) {
+  if (contains(text, turnText) && contains(text, endTurnText) &&
+      contains(text, smolSystemText))
+    return ChatFormat::SmolLM2;
   if (contains(text, "### Instruction:") && contains(text, "### Response:") &&
       contains(text, endOfTurnText))
     return ChatFormat::Coder;
@@ -215,7 +239,10 @@ std::optional<std::string> renderChat(ChatFormat format,
     return std::nullopt;
   }
   std::string text =
-      options.addBos && format != ChatFormat::Plain ? bosText : "";
+      options.addBos && format != ChatFormat::Plain &&
+              format != ChatFormat::SmolLM2
+          ? bosText
+          : "";
   switch (format) {
   case ChatFormat::Plain:
     for (const ChatMessage &message : messages)
@@ -230,6 +257,8 @@ std::optional<std::string> renderChat(ChatFormat format,
   case ChatFormat::R1NoPrefill:
   case ChatFormat::V31:
     return text + renderTagged(format, messages, options);
+  case ChatFormat::SmolLM2:
+    return text + renderSmolLM2(messages, options);
   }
   error = "unknown chat format";
   return std::nullopt;
@@ -262,15 +291,15 @@ std::optional<ChatFormat> detectChatTemplate(std::string_view chatTemplate,
     error = "chat_template: of no known format" + advice;
     return std::nullopt;
   }
-  std::vector<std::string_view> needed = {bosText};
-  if (*format == ChatFormat::Coder)
-    needed.emplace_back(endOfTurnText);
+  std::vector<std::string_view> needed;
+  if (*format == ChatFormat::SmolLM2)
+    needed = {turnText, endTurnText};
+  else if (*format == ChatFormat::Coder)
+    needed = {bosText, endOfTurnText};
+  else if (*format == ChatFormat::LLM)
+    needed = {bosText, eosText};
   else
-    needed.emplace_back(eosText);
-  if (*format != ChatFormat::Coder && *format != ChatFormat::LLM) {
-    needed.emplace_back(userText);
-    needed.emplace_back(assistantText);
-  }
+    needed = {bosText, eosText, userText, assistantText};
   for (std::string_view token : needed) {
     if (tokenizer.idOf(token) >= 0)
       continue;

@@ -59,6 +59,33 @@ TEST(Chat, CoderHasItsOwnSystemText) {
       "### Response:\n");
 }
 
+TEST(Chat, SmolLM2) {
+  EXPECT_EQ(render(ChatFormat::SmolLM2, {{"system", "Be brief."},
+                                         {"user", "Hi"},
+                                         {"assistant", "Hello"}}),
+            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi"
+            "<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
+            "<|im_start|>assistant\n");
+  EXPECT_EQ(render(ChatFormat::SmolLM2, {{"user", "Hi"}}),
+            "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, "
+            "trained by Hugging Face<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+            "<|im_start|>assistant\n");
+}
+
+// Its tokens are not those of the family.
+TEST(ChatDetection, SmolLM2) {
+  auto tokenizer = loadTokenizer("deepseek-v3");
+  ASSERT_NE(tokenizer, nullptr);
+  std::string error;
+  EXPECT_FALSE(detectChatTemplate(
+      "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, "
+      "trained by Hugging Face<|im_end|>\n' }}",
+      *tokenizer, error));
+  EXPECT_EQ(error.substr(0, error.find(';')),
+            "chat_template: looks like smollm2, but the tokenizer has no token "
+            "'<|im_start|>'");
+}
+
 TEST(Chat, V3) {
   EXPECT_EQ(render(ChatFormat::V3, {{"system", "Be brief."},
                                     {"user", "Hi"},
@@ -132,13 +159,14 @@ TEST(Chat, Names) {
   std::string error;
   for (ChatFormat format :
        {ChatFormat::Plain, ChatFormat::LLM, ChatFormat::Coder, ChatFormat::V3,
-        ChatFormat::R1, ChatFormat::R1NoPrefill, ChatFormat::V31})
+        ChatFormat::R1, ChatFormat::R1NoPrefill, ChatFormat::V31,
+        ChatFormat::SmolLM2})
     EXPECT_EQ(parseChatFormat(chatFormatName(format), error), format);
   EXPECT_FALSE(parseChatFormat("v9", error));
   EXPECT_EQ(error,
             "--chat-format: expected one of plain, deepseek-llm, "
             "deepseek-coder, deepseek-v3, deepseek-r1, deepseek-r1-0528, "
-            "deepseek-v3.1, but got 'v9'");
+            "deepseek-v3.1, smollm2, but got 'v9'");
 }
 
 // The parts of the published templates that tell them apart.

@@ -32,6 +32,9 @@ enum class ChatFormat {
   R1NoPrefill,
   /// DeepSeek V3.1 and, without tools, V3.2.
   V31,
+  /// SmolLM2 instruct: `<|im_start|>` and `<|im_end|>`, with no bos token and a
+  /// system text of its own where there is none.
+  SmolLM2,
 };
 
 struct ChatMessage {
