@@ -81,6 +81,10 @@ def cases(args, folder):
     # A rule that does not normalize, and one with groups.
     for name in ("deepseek", "deepseek_v2"):
         yield args.cases / name, ["--top-k=1"]
+    # Integers of a checkpoint, with zero points, times inputs of 8 bits; and integers times inputs that are not rounded.
+    for name in ("awq_v2_lite", "gptq_8bit_moe", "compressed_w4_asym"):
+        yield args.cases / name, ["--activations=int8"]
+    yield abyss, ["--quantize=int4-g32", "--activations=f32"]
 
 
 def main():
