@@ -501,8 +501,7 @@ def RoundActivations : Pass<"deepseek-round-activations", "::mlir::ModuleOp"> {
   let description = [{
     With `type=int8` the inputs of every product with integer weights are
     rounded to 8 bits and a scale a group, so that integers are multiplied by
-    integers: lossy. With `type=f32` none are, and weights become the f32
-    numbers that they stand for as they are read.
+    integers: lossy. With `type=f32` none are.
 
     ```mlir
     %y = deepseek.linear %x, %w scales %s : tensor<64x2xf16> : ..

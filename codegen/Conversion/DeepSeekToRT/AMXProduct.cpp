@@ -77,7 +77,7 @@ std::optional<AMXProduct> AMXProduct::get(KernelBuilder &b,
       shape.activationGroup <= mostPieceElements &&
       (shape.group <= mostPieceElements || shape.group == shape.inner);
   if (dotProduct != DotProductKind::AMXInt8 || !hasPieces || shape.isUnsigned ||
-      shape.hasOffsets)
+      shape.hasOffsets || shape.digits != 1)
     return std::nullopt;
   return AMXProduct(b, shape, weights, tiles);
 }

@@ -171,20 +171,19 @@ private:
   LogicalResult convert(func::CallOp op);
   LogicalResult convert(func::ReturnOp op);
 
-  /// What integer products read of \p input, `[rows, columns]`: bytes, scales
-  /// and offsets of its groups. Made once for all ops that read it alike.
+  /// What products with integers of \p shape read of \p input, `[rows, inner]`:
+  /// bytes, scales and offsets of its groups. Made once for all ops that read
+  /// it alike.
   struct Quantized {
     Value values, scales, offsets;
   };
-  Quantized quantize(Value input, int64_t columns, int64_t group,
-                     int64_t offset, Value rows, int64_t rowsPerToken = 1);
-  /// The sums of the groups of \p input, `[rows, columns]`, likewise.
-  Value sumGroups(Value input, int64_t columns, int64_t group, Value rows,
-                  int64_t rowsPerToken = 1);
+  Quantized quantize(Value input, const IntegerShape &shape, Value rows,
+                     int64_t rowsPerToken = 1);
   LogicalResult convertIntegerLinear(Operation *op, Value oldInput,
                                      Value oldWeight, Value oldBias,
                                      Value oldScales, Value oldOffsets,
-                                     Value oldResult, int64_t activationGroup);
+                                     Value oldResult,
+                                     std::optional<uint64_t> activationGroup);
 
   Value at(Value old) { return mapping.lookup(old); }
   /// Rows of \p old: the step's tokens, or its outputs.
@@ -215,11 +214,10 @@ private:
   llvm::DenseMap<Value, Value> returned;
   /// What experts have inside, a row a slot, by their results.
   llvm::DenseMap<Value, Value> insideExperts;
-  /// Rounded inputs that are there already, by buffer, group and offset.
-  llvm::DenseMap<std::pair<Value, std::pair<int64_t, int64_t>>, Quantized>
+  /// Rounded inputs that are there already, by buffer, group, offset and
+  /// digits.
+  llvm::DenseMap<std::tuple<Value, int64_t, int64_t, int64_t>, Quantized>
       quantized;
-  /// Sums that are there already, by buffer and group.
-  llvm::DenseMap<std::pair<Value, int64_t>, Value> groupSums;
 };
 
 } // namespace
@@ -459,55 +457,21 @@ LogicalResult FunctionConverter::convert(LayerNormOp op) {
   return success();
 }
 
-FunctionConverter::Quantized
-FunctionConverter::quantize(Value input, int64_t columns, int64_t group,
-                            int64_t offset, Value rows, int64_t rowsPerToken) {
-  Quantized &result = quantized[{input, {group, offset}}];
-  if (result.values)
-    return result;
-  int64_t bytes = roundUp(columns, rt::alignmentBytes);
-  int64_t groups = paddedColumns(columns / group);
-  MLIRContext *context = b.getContext();
-  Type i32 = b.getI32Type();
-  result.values = alloc(rowsPerToken * bytes, 0,
-                        rowsType(context, bytes / 4, bytes / 4, i32));
-  result.scales =
-      alloc(rowsPerToken * groups * 4, 0, rowsType(context, groups, groups));
-  result.offsets = alloc(rowsPerToken * groups * 4, 0,
-                         rowsType(context, groups, groups, i32));
-  SmallVector<Value> arguments = {input, result.values, result.scales,
-                                  result.offsets};
-  dispatch(program.kernels.quantizeRows(TypeRange(arguments), columns, group,
-                                        offset),
-           rows, arguments);
-  return result;
-}
-
-Value FunctionConverter::sumGroups(Value input, int64_t columns, int64_t group,
-                                   Value rows, int64_t rowsPerToken) {
-  Value &sums = groupSums[{input, group}];
-  if (sums)
-    return sums;
-  int64_t groups = paddedColumns(columns / group);
-  sums = alloc(rowsPerToken * groups * 4, 0,
-               rowsType(b.getContext(), groups, groups));
-  SmallVector<Value> arguments = {input, sums};
-  dispatch(program.kernels.sumGroups(TypeRange(arguments), columns, group),
-           rows, arguments);
-  return sums;
-}
-
-/// Bits of an integer weight, and the elements that share a scale. \p offsets
-/// may be null.
+/// Bits of an integer weight, the elements that share a scale, and how inputs
+/// are read, which are not rounded without \p activationGroup. \p offsets may
+/// be null.
 static IntegerShape integerShape(Value weight, Value scales, Value offsets,
-                                 int64_t activationGroup) {
+                                 std::optional<uint64_t> activationGroup) {
   auto type = cast<RankedTensorType>(weight.getType());
-  int64_t inner = type.getShape().back();
+  int64_t inner = type.getShape().back(), group = inner / columnsOf(scales);
+  // The largest power of two of which a sum of products is exact in f32.
+  int64_t part = std::min<int64_t>(group & -group, 128);
   return {type.getShape()[type.getRank() - 2],
           inner,
           int64_t(type.getElementTypeBitWidth()),
-          inner / columnsOf(scales),
-          activationGroup,
+          group,
+          activationGroup ? int64_t(*activationGroup) : part,
+          activationGroup ? 1 : inputDigits,
           type.getElementType().isUnsignedInteger(),
           bool(offsets),
           getElementTypeOrSelf(scales),
@@ -522,6 +486,35 @@ static int64_t offsetOf(const IntegerShape &shape, DotProductKind dotProduct) {
              : integerOffset(shape.bits, shape.isUnsigned, dotProduct);
 }
 
+FunctionConverter::Quantized
+FunctionConverter::quantize(Value input, const IntegerShape &shape, Value rows,
+                            int64_t rowsPerToken) {
+  int64_t columns = shape.inner, group = shape.activationGroup;
+  int64_t offset = offsetOf(shape, program.kernels.dotProduct());
+  Quantized &result = quantized[{input, group, offset, shape.digits}];
+  if (result.values)
+    return result;
+  int64_t bytes = roundUp(columns, rt::alignmentBytes);
+  int64_t groups = paddedColumns(columns / group);
+  MLIRContext *context = b.getContext();
+  Type i32 = b.getI32Type();
+  int64_t perToken = rowsPerToken * shape.digits;
+  result.values =
+      alloc(perToken * bytes, 0, rowsType(context, bytes / 4, bytes / 4, i32));
+  result.scales =
+      alloc(rowsPerToken * groups * 4, 0, rowsType(context, groups, groups));
+  result.offsets =
+      alloc(perToken * groups * 4, 0, rowsType(context, groups, groups, i32));
+  SmallVector<Value> arguments = {input, result.values, result.scales,
+                                  result.offsets};
+  TypeRange types(arguments);
+  dispatch(shape.digits > 1
+               ? program.kernels.splitRows(types, columns, group, offset)
+               : program.kernels.quantizeRows(types, columns, group, offset),
+           rows, arguments);
+  return result;
+}
+
 /// Refuses integers that are not packed, or of whose groups some share a word
 /// of a tile.
 static LogicalResult expectTiles(Operation *op, const IntegerShape &shape,
@@ -532,7 +525,7 @@ static LogicalResult expectTiles(Operation *op, const IntegerShape &shape,
       return op->emitOpError("expects a packed weight to lower, but got ")
              << weight.getType();
   int64_t columns = 32 / shape.bits;
-  if (shape.group % columns != 0)
+  if (shape.activationGroup % columns != 0)
     return op->emitOpError("expects groups of a multiple of ")
            << columns << " columns to lower, but got " << shape.group << " of "
            << weights.front().getType();
@@ -542,35 +535,23 @@ static LogicalResult expectTiles(Operation *op, const IntegerShape &shape,
 LogicalResult FunctionConverter::convertIntegerLinear(
     Operation *op, Value oldInput, Value oldWeight, Value oldBias,
     Value oldScales, Value oldOffsets, Value oldResult,
-    int64_t activationGroup) {
+    std::optional<uint64_t> activationGroup) {
   IntegerShape shape =
       integerShape(oldWeight, oldScales, oldOffsets, activationGroup);
   if (failed(expectTiles(op, shape, {oldWeight, oldScales, oldOffsets})))
     return failure();
   Value rows = rowsOf(oldInput);
-  SmallVector<Value> arguments;
-  if (activationGroup) {
-    Quantized input =
-        quantize(at(oldInput), shape.inner, activationGroup,
-                 offsetOf(shape, program.kernels.dotProduct()), rows);
-    arguments = {input.values, input.scales, input.offsets};
-  } else {
-    arguments = {at(oldInput)};
-  }
-  arguments.append({at(oldWeight), at(oldScales)});
+  Quantized input = quantize(at(oldInput), shape, rows);
+  SmallVector<Value> arguments = {input.values, input.scales, input.offsets,
+                                  at(oldWeight), at(oldScales)};
   if (oldOffsets)
     arguments.push_back(at(oldOffsets));
-  if (oldOffsets && !activationGroup)
-    arguments.push_back(
-        sumGroups(at(oldInput), shape.inner, shape.group, rows));
   if (oldBias)
     arguments.push_back(at(oldBias));
   arguments.append({bufferFor(oldResult, oldInput), rows});
-  TypeRange types(arguments);
-  dispatch(activationGroup
-               ? program.kernels.integerLinear(types, shape, bool(oldBias))
-               : program.kernels.storedLinear(types, shape, bool(oldBias)),
-           b.index(program.kernels.linearItems(shape.columns)), arguments);
+  dispatch(
+      program.kernels.integerLinear(TypeRange(arguments), shape, bool(oldBias)),
+      b.index(program.kernels.linearItems(shape.columns)), arguments);
   return success();
 }
 
@@ -578,7 +559,7 @@ LogicalResult FunctionConverter::convert(LinearOp op) {
   if (getElementTypeOrSelf(op.getWeight()).isInteger())
     return convertIntegerLinear(op, op.getInput(), op.getWeight(), op.getBias(),
                                 op.getScales(), op.getOffsets(), op.getResult(),
-                                int64_t(op.getActivationGroup().value_or(0)));
+                                op.getActivationGroup());
   int64_t columns = columnsOf(op.getResult());
   Value out = bufferFor(op.getResult(), op.getInput());
   SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight())};
@@ -602,7 +583,7 @@ LogicalResult FunctionConverter::convert(LMHeadOp op) {
   if (getElementTypeOrSelf(op.getWeight()).isInteger())
     return convertIntegerLinear(op, op.getInput(), op.getWeight(), Value(),
                                 op.getScales(), op.getOffsets(), op.getResult(),
-                                int64_t(op.getActivationGroup().value_or(0)));
+                                op.getActivationGroup());
   int64_t columns = columnsOf(op.getResult());
   Value out = bufferFor(op.getResult(), op.getInput());
   SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight()), out,
@@ -900,7 +881,7 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
     for (size_t i = 0; i < 3; ++i) {
       Value offsets = hasOffsets ? op.getOffsets()[i] : Value();
       shapes[i] = integerShape(weights[i], op.getScales()[i], offsets,
-                               int64_t(op.getActivationGroup().value_or(0)));
+                               op.getActivationGroup());
       if (failed(expectTiles(op, shapes[i],
                              {weights[i], op.getScales()[i], offsets})))
         return failure();
@@ -918,11 +899,9 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
              << op.getScales()[0].getType() << " and "
              << op.getScales()[1].getType();
   }
-  if (isInteger && op.getActivationGroup()) {
+  if (isInteger) {
     const IntegerShape &up = upShape, &down = downShape;
-    DotProductKind dotProduct = program.kernels.dotProduct();
-    Quantized input = quantize(at(op.getInput()), hidden, up.activationGroup,
-                               offsetOf(up, dotProduct), rows);
+    Quantized input = quantize(at(op.getInput()), up, rows);
     SmallVector<Value> upArguments = {input.values,
                                       input.scales,
                                       input.offsets,
@@ -940,9 +919,7 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
                                               experts, topK,
                                               limitOf(op.getLimit())),
              items(inner), upArguments);
-    Quantized middle =
-        quantize(between, inner, down.activationGroup,
-                 offsetOf(down, dotProduct), slots, /*rowsPerToken=*/topK);
+    Quantized middle = quantize(between, down, slots, /*rowsPerToken=*/topK);
     SmallVector<Value> downArguments = {
         middle.values, middle.scales, middle.offsets,   offsets,
         list,          active,        at(op.getDown()), at(op.getScales()[2])};
@@ -957,26 +934,18 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
                              at(op.getGate()),  at(op.getUp())};
     if (hasScales)
       up.append({at(op.getScales()[0]), at(op.getScales()[1])});
-    if (hasOffsets)
-      up.append({at(op.getOffsets()[0]), at(op.getOffsets()[1]),
-                 sumGroups(at(op.getInput()), hidden, upShape.group, rows)});
     up.push_back(between);
     dispatch(program.kernels.expertsUp(TypeRange(up), experts, topK, hidden,
-                                       inner, hasScales, limitOf(op.getLimit()),
-                                       isInteger ? &upShape : nullptr),
+                                       inner, hasScales,
+                                       limitOf(op.getLimit())),
              items(inner), up);
     SmallVector<Value> down = {between, offsets, list, active,
                                at(op.getDown())};
     if (hasScales)
       down.push_back(at(op.getScales()[2]));
-    if (hasOffsets)
-      down.append({at(op.getOffsets()[2]),
-                   sumGroups(between, inner, downShape.group, slots,
-                             /*rowsPerToken=*/topK)});
     down.push_back(perSlot);
     dispatch(program.kernels.expertsDown(TypeRange(down), experts, inner,
-                                         hidden, hasScales,
-                                         isInteger ? &downShape : nullptr),
+                                         hidden, hasScales),
              items(hidden), down);
   }
 

@@ -131,12 +131,3 @@ Value hadal::addDotProducts(KernelBuilder &b, DotProductKind kind,
   }
   llvm_unreachable("every kind is above");
 }
-
-bool hadal::hasTableLookup(DotProductKind kind) {
-  return kind == DotProductKind::AVX512VNNI || kind == DotProductKind::AMXInt8;
-}
-
-Value hadal::lookUp(KernelBuilder &b, Value table, Value indices) {
-  return callIntrinsic(b, "llvm.x86.avx512.permvar.sf.512", table.getType(),
-                       {table, indices});
-}

@@ -23,13 +23,6 @@ mlir::Value addDotProducts(KernelBuilder &b, DotProductKind kind, bool isSigned,
                            mlir::Value sums, mlir::Value weights,
                            mlir::Value inputs);
 
-/// Whether \p kind has `lookUp`.
-bool hasTableLookup(DotProductKind kind);
-
-/// Elements of \p table (`vector<16xf32>`) by the lowest four bits of each of
-/// \p indices (`vector<16xi32>`).
-mlir::Value lookUp(KernelBuilder &b, mlir::Value table, mlir::Value indices);
-
 } // namespace hadal
 
 #endif // HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_DOTPRODUCT_H

@@ -298,50 +298,28 @@ static void forSlotBlocks(KernelBuilder &b, Value list, Value begin, Value end,
                [&](ValueList entries) { body(slotsOf(b, list, entries)); });
 }
 
-/// How kernels are named after stacks of type \p type and sizes \p dims, which
-/// may be \p integers.
-static std::string storedName(Type type, const std::string &dims,
-                              const IntegerShape *integers) {
-  return integers ? "stored_" + integers->getName(dims)
-                  : weightName(type) + "_" + dims;
-}
-
-static std::optional<StoredIntegers> storedIntegers(const IntegerShape *shape,
-                                                    Value offsets,
-                                                    DotProductKind dotProduct) {
-  if (!shape)
-    return std::nullopt;
-  return StoredIntegers{shape->bits, shape->isUnsigned, shape->group, offsets,
-                        dotProduct};
-}
-
 KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
                               int64_t inner, int64_t columns, bool hasScales,
-                              std::optional<double> limit,
-                              const IntegerShape *integers) {
+                              std::optional<double> limit) {
   int64_t tiles = ceilDiv(columns, tileRows);
   int64_t perItem = tilesPerItem(tiles);
-  std::string dims = llvm::formatv("{0}x{1}x{2}", experts, columns, inner);
-  std::string name = "experts_up_" + storedName(types[4], dims, integers) +
-                     "_" + std::to_string(topK) + limitName(limit);
+  auto name =
+      llvm::formatv("experts_up_{0}_{1}x{2}x{3}_{4}{5}", weightName(types[4]),
+                    experts, columns, inner, topK, limitName(limit))
+          .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    Value out = arguments.back();
+    Value out = arguments[hasScales ? 8 : 6];
     Value gateScales = hasScales ? arguments[6] : Value();
     Value upScales = hasScales ? arguments[7] : Value();
-    bool hasOffsets = integers && integers->hasOffsets;
-    auto stored = [&](size_t offsets) {
-      return storedIntegers(integers, hasOffsets ? arguments[offsets] : Value(),
-                            options.dotProduct);
-    };
-    Rows input = {arguments[0], Value(), hasOffsets ? arguments[10] : Value()};
+    Rows input = {arguments[0], Value()};
     SlotGroups groups = {arguments[1], arguments[2], arguments[3], experts};
     forExpertItems(
         b, kernel, groups, ceilDiv(tiles, perItem),
         [&](const ExpertItem &item) {
           TiledWeight weights[] = {
-              {arguments[4], item.expert, gateScales, inner, stored(8)},
-              {arguments[5], item.expert, upScales, inner, stored(9)}};
+              {arguments[4], item.expert, gateScales, inner},
+              {arguments[5], item.expert, upScales, inner}};
           forTilesOfItem(b, item.group, tiles, perItem, [&](ValueList tile) {
             auto sizes = rowBlocks(options.registers, int64_t(tile.size()) * 2);
             forSlotBlocks(b, groups.list, item.begin, item.end, sizes,
@@ -367,26 +345,22 @@ KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
 }
 
 KernelOp KernelSet::expertsDown(TypeRange types, int64_t experts, int64_t inner,
-                                int64_t columns, bool hasScales,
-                                const IntegerShape *integers) {
+                                int64_t columns, bool hasScales) {
   int64_t tiles = ceilDiv(columns, tileRows);
   int64_t perItem = tilesPerItem(tiles);
-  std::string dims = llvm::formatv("{0}x{1}x{2}", experts, columns, inner);
-  std::string name = "experts_down_" + storedName(types[4], dims, integers);
+  auto name = llvm::formatv("experts_down_{0}_{1}x{2}x{3}",
+                            weightName(types[4]), experts, columns, inner)
+                  .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    Value out = arguments.back();
+    Value out = arguments[hasScales ? 6 : 5];
     Value scales = hasScales ? arguments[5] : Value();
-    bool hasOffsets = integers && integers->hasOffsets;
-    std::optional<StoredIntegers> stored = storedIntegers(
-        integers, hasOffsets ? arguments[6] : Value(), options.dotProduct);
-    Rows input = {arguments[0], Value(), hasOffsets ? arguments[7] : Value()};
+    Rows input = {arguments[0], Value()};
     SlotGroups groups = {arguments[1], arguments[2], arguments[3], experts};
     forExpertItems(
         b, kernel, groups, ceilDiv(tiles, perItem),
         [&](const ExpertItem &item) {
-          TiledWeight weight = {arguments[4], item.expert, scales, inner,
-                                stored};
+          TiledWeight weight = {arguments[4], item.expert, scales, inner};
           forTilesOfItem(b, item.group, tiles, perItem, [&](ValueList tile) {
             auto sizes = rowBlocks(options.registers, int64_t(tile.size()));
             forSlotBlocks(
@@ -425,7 +399,8 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
                      std::to_string(topK) + limitName(limit);
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    IntegerRows input = {arguments[0], arguments[1], arguments[2]};
+    IntegerRows input = {arguments[0], arguments[1], arguments[2],
+                         shape.digits};
     SlotGroups groups = {arguments[3], arguments[4], arguments[5], experts};
     Value gateOffsets = shape.hasOffsets ? arguments[10] : Value();
     Value upOffsets = shape.hasOffsets ? arguments[11] : Value();
@@ -458,8 +433,8 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
                             sums[1]);
                     }});
           forIntegerBlocks(
-              b, options.registers, /*weights=*/2, item.group, tiles, perItem,
-              first, item.end,
+              b, options.registers, /*weights=*/2, shape.digits, item.group,
+              tiles, perItem, first, item.end,
               [&](ValueList block, ValueList entries) {
                 Values slots = slotsOf(b, groups.list, entries), rows;
                 for (Value slot : slots)
@@ -493,7 +468,8 @@ KernelOp KernelSet::integerExpertsDown(TypeRange types,
   std::string name = "experts_down_" + integerName(shape, experts);
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    IntegerRows input = {arguments[0], arguments[1], arguments[2]};
+    IntegerRows input = {arguments[0], arguments[1], arguments[2],
+                         shape.digits};
     SlotGroups groups = {arguments[3], arguments[4], arguments[5], experts};
     std::optional<AMXProduct> amx =
         AMXProduct::get(b, options.dotProduct, shape, /*weights=*/1, perItem);
@@ -522,8 +498,8 @@ KernelOp KernelSet::integerExpertsDown(TypeRange types,
                       store(tile, slotAt(entry), sums.front());
                     }});
           forIntegerBlocks(
-              b, options.registers, /*weights=*/1, item.group, tiles, perItem,
-              first, item.end,
+              b, options.registers, /*weights=*/1, shape.digits, item.group,
+              tiles, perItem, first, item.end,
               [&](ValueList block, ValueList entries) {
                 Values slots = slotsOf(b, groups.list, entries);
                 Values sums = multiplyIntegerTiles(b, options.dotProduct,

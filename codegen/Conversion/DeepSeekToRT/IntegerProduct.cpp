@@ -39,7 +39,8 @@ struct GroupLoop {
   ArrayRef<IntegerWeight> weights;
   ValueList tiles;
   const IntegerRows &input;
-  ValueList rows;
+  /// Of the inputs, and of values: as many for each as there are digits.
+  ValueList inputRows, rows;
 
   const IntegerWeight &shape() const { return weights.front(); }
   size_t chains() const { return weights.size() * tiles.size(); }
@@ -106,16 +107,30 @@ Values GroupLoop::offsets(Value group) const {
   return result;
 }
 
-/// The sum of group \p part of each row of the inputs, as rounded, negated.
-Values GroupLoop::inputSums(Value part) const {
+/// Numbers of \p digits, which are f32: those of each, the lowest first, follow
+/// each other.
+static Values joinDigits(KernelBuilder &b, ValueRange digits, int64_t count) {
   Values result;
-  for (Value row : rows) {
-    Value sum = arith::SIToFPOp::create(b, b.getF32Type(),
-                                        b.load(input.offsets, {row, part}));
-    result.push_back(b.mulf(arith::NegFOp::create(b, sum),
-                            b.load(input.scales, {row, part})));
+  for (size_t i = 0; i < digits.size(); i += size_t(count)) {
+    Value number = digits[i + size_t(count) - 1];
+    for (size_t d = size_t(count) - 1; d-- > 0;)
+      number = b.fma(number, b.f32(128, number.getType()), digits[i + d]);
+    result.push_back(number);
   }
   return result;
+}
+
+/// The sum of group \p part of each row of the inputs, as rounded, negated.
+Values GroupLoop::inputSums(Value part) const {
+  Values digits;
+  for (Value row : rows)
+    digits.push_back(arith::SIToFPOp::create(
+        b, b.getF32Type(), b.load(input.offsets, {row, part})));
+  Values sums = joinDigits(b, digits, input.digits);
+  for (auto [sum, row] : llvm::zip(sums, inputRows))
+    sum = b.mulf(arith::NegFOp::create(b, sum),
+                 b.load(input.scales, {row, part}));
+  return sums;
 }
 
 /// Where the weights are that come `prefetchBytes` after those of \p group;
@@ -227,7 +242,7 @@ Values GroupLoop::sums(Value group) const {
     sums.append(count, zero);
   // More rows than one keep a processor busy for as long as memory takes.
   Ahead ahead;
-  if (rows.size() == 1)
+  if (inputRows.size() == 1)
     ahead = prefetch(group);
   Value first = b.mul(group, vectors());
   int64_t unroll = std::min<int64_t>(vectors(), 8);
@@ -248,14 +263,18 @@ Values GroupLoop::sums(Value group) const {
   sums.truncate(count);
   for (Value &sum : sums)
     sum = arith::SIToFPOp::create(b, b.vectorType(tileRows), sum);
-  return sums;
+  return joinDigits(b, sums, input.digits);
 }
 
 Values hadal::multiplyIntegerTiles(KernelBuilder &b, DotProductKind dotProduct,
                                    ArrayRef<IntegerWeight> weights,
                                    ValueList tiles, const IntegerRows &input,
                                    ValueList rows) {
-  GroupLoop loop = {b, dotProduct, weights, tiles, input, rows};
+  Values digits;
+  for (Value row : rows)
+    for (int64_t i = 0; i < input.digits; ++i)
+      digits.push_back(b.add(b.mul(row, input.digits), i));
+  GroupLoop loop = {b, dotProduct, weights, tiles, input, rows, digits};
   const IntegerWeight &shape = weights.front();
   int64_t ratio = shape.group / shape.activationGroup;
   auto inputScales = [&](Value group) {
@@ -315,8 +334,8 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b, DotProductKind dotProduct,
 }
 
 void hadal::forIntegerBlocks(
-    KernelBuilder &b, int64_t registers, int64_t weights, Value group,
-    int64_t tiles, int64_t perItem, Value first, Value last,
+    KernelBuilder &b, int64_t registers, int64_t weights, int64_t digits,
+    Value group, int64_t tiles, int64_t perItem, Value first, Value last,
     function_ref<void(ValueList tiles, ValueList rows)> body, bool isRest) {
   Value begin = b.mul(group, perItem);
   Value end = b.min(b.add(begin, perItem), b.index(tiles));
@@ -326,6 +345,10 @@ void hadal::forIntegerBlocks(
     sizes = {4, 1};
   else if (registers >= 32)
     sizes = {12, 4, 1};
+  // A row of several digits is as many.
+  for (int64_t &size : sizes)
+    size = std::max<int64_t>(size / digits, 1);
+  sizes.erase(llvm::unique(sizes), sizes.end());
   forRowBlocks(b, first, last, sizes, [&](ValueList rows) {
     // A single row waits for memory; tiles that are read side by side make up
     // for it.

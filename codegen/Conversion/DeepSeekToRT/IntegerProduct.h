@@ -29,12 +29,15 @@ struct IntegerWeight {
   mlir::Value offsets = {};
 };
 
-/// Rows of activations that `KernelSet::quantizeRows` has rounded.
+/// Rows of activations that `KernelSet::quantizeRows` has rounded, or that
+/// `KernelSet::splitRows` has cut into digits, each a row of values and
+/// offsets.
 struct IntegerRows {
   mlir::Value values;  ///< `[rows, k / 4]` in i32: four bytes each.
   mlir::Value scales;  ///< `[rows, groups]` in f32.
   mlir::Value offsets; ///< `[rows, groups]` in i32: where sums start; for
                        ///< weights with offsets, the sum of each group.
+  int64_t digits = 1;
 };
 
 /// What a group's sum of products starts with, per unit of the sum of its
@@ -49,12 +52,14 @@ multiplyIntegerTiles(KernelBuilder &b, DotProductKind dotProduct,
                      const IntegerRows &input, ValueList rows);
 
 /// Calls \p body with every pair of a block of rows of [first, last) and a
-/// block of the tiles of group \p group, of \p weights weights each; blocks
+/// block of the tiles of group \p group, of \p weights weights each, for inputs
+/// of \p digits digits; blocks
 /// are as large as \p registers allow. All tiles come for the first block of
 /// rows, then for the next. \p isRest: there are fewer than 8 rows.
 void forIntegerBlocks(
-    KernelBuilder &b, int64_t registers, int64_t weights, mlir::Value group,
-    int64_t tiles, int64_t perItem, mlir::Value first, mlir::Value last,
+    KernelBuilder &b, int64_t registers, int64_t weights, int64_t digits,
+    mlir::Value group, int64_t tiles, int64_t perItem, mlir::Value first,
+    mlir::Value last,
     llvm::function_ref<void(ValueList tiles, ValueList rows)> body,
     bool isRest = false);
 

@@ -112,11 +112,13 @@ std::string limitName(std::optional<double> limit);
 /// Rows that a tile of a packed weight interleaves.
 constexpr int64_t tileRows = 16;
 
-/// An integer weight `[columns, inner]`; see `IntegerWeight`, and
-/// `StoredIntegers` for inputs that are not rounded.
+/// Digits of seven bits that a number of an input is where it is not rounded.
+constexpr int64_t inputDigits = 4;
+
+/// An integer weight `[columns, inner]`; see `IntegerWeight`.
 struct IntegerShape {
-  int64_t columns, inner, bits, group;
-  int64_t activationGroup; ///< 0: inputs are not rounded.
+  int64_t columns, inner, bits, group, activationGroup;
+  int64_t digits; ///< Of the inputs: 1, or `inputDigits`.
   bool isUnsigned, hasOffsets;
   /// Of scales and of offsets.
   mlir::Type scaleElement, offsetElement;
@@ -151,16 +153,15 @@ public:
   /// (in, weight, [bias], [scales], out, rows); items are groups of tiles.
   rt::KernelOp linear(TypeRange types, int64_t inner, int64_t columns,
                       bool hasBias, bool hasScales);
-  /// (in, weight, scales, [offsets, sums], [bias], out, rows), likewise, with
-  /// inputs that are not rounded.
-  rt::KernelOp storedLinear(TypeRange types, const IntegerShape &shape,
-                            bool hasBias);
-  /// (in, sums): of groups of columns; items are rows.
-  rt::KernelOp sumGroups(TypeRange types, int64_t columns, int64_t group);
   /// (in, values, scales, offsets); items are rows. Rounds groups of \p group
   /// elements to bytes; the sum of each, times \p offset, goes to offsets.
   rt::KernelOp quantizeRows(TypeRange types, int64_t columns, int64_t group,
                             int64_t offset);
+  /// (in, digits, scales, offsets); items are rows. Cuts each number into
+  /// digits, of which the lowest comes first: row r is rows r * 4 .. r * 4 + 3
+  /// of digits and offsets. Scales are powers of two.
+  rt::KernelOp splitRows(TypeRange types, int64_t columns, int64_t group,
+                         int64_t offset);
   /// (values, scales, offsets, weight, weight scales, [weight offsets], [bias],
   /// out, rows); items are groups of tiles.
   rt::KernelOp integerLinear(TypeRange types, const IntegerShape &shape,
@@ -218,16 +219,13 @@ public:
   /// active[experts] their number.
   rt::KernelOp groupSlots(TypeRange types, int64_t experts, int64_t topK);
   /// (in, offsets, list, active, gate, up, [gate scales, up scales], out);
-  /// items are active experts * groups of tiles. Of integers with offsets,
-  /// these and the sums of inputs come after the scales.
+  /// items are active experts * groups of tiles.
   rt::KernelOp expertsUp(TypeRange types, int64_t experts, int64_t topK,
                          int64_t inner, int64_t columns, bool hasScales,
-                         std::optional<double> limit,
-                         const IntegerShape *integers = nullptr);
+                         std::optional<double> limit);
   /// (in, offsets, list, active, down, [scales], out), likewise.
   rt::KernelOp expertsDown(TypeRange types, int64_t experts, int64_t inner,
-                           int64_t columns, bool hasScales,
-                           const IntegerShape *integers = nullptr);
+                           int64_t columns, bool hasScales);
   /// (values, scales, offsets, slot offsets, list, active, gate, gate scales,
   /// up, up scales, [gate offsets, up offsets], out); items as for expertsUp.
   rt::KernelOp integerExpertsUp(TypeRange types, const IntegerShape &shape,

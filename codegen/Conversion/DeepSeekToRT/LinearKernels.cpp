@@ -73,10 +73,11 @@ KernelOp KernelSet::linear(TypeRange types, int64_t inner, int64_t columns,
 }
 
 std::string IntegerShape::getName(const Twine &dims) const {
-  std::string name = llvm::formatv("{0}int{1}_{2}_{3}", isUnsigned ? "u" : "",
-                                   bits, dims.str(), group);
-  if (activationGroup)
-    name += "_" + std::to_string(activationGroup);
+  std::string name =
+      llvm::formatv("{0}int{1}_{2}_{3}_{4}", isUnsigned ? "u" : "", bits,
+                    dims.str(), group, activationGroup);
+  if (digits > 1)
+    name += "_f32";
   if (!scaleElement.isF16())
     name += "_scales_" + shortName(scaleElement);
   if (hasOffsets)
@@ -87,50 +88,6 @@ std::string IntegerShape::getName(const Twine &dims) const {
 std::string IntegerShape::getDims(int64_t experts) const {
   std::string dims = llvm::formatv("{0}x{1}", columns, inner);
   return experts ? std::to_string(experts) + "x" + dims : dims;
-}
-
-KernelOp KernelSet::storedLinear(TypeRange types, const IntegerShape &shape,
-                                 bool hasBias) {
-  int64_t tiles = ceilDiv(shape.columns, tileRows);
-  int64_t perItem = tilesPerItem(tiles);
-  std::string name = "linear_stored_" + shape.getName(shape.getDims()) +
-                     (hasBias ? "_bias" : "");
-  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
-    auto arguments = kernel.getKernelArguments();
-    size_t next = 3;
-    Value offsets = shape.hasOffsets ? arguments[next++] : Value();
-    Value sums = shape.hasOffsets ? arguments[next++] : Value();
-    Value bias = hasBias ? arguments[next++] : Value();
-    Value out = arguments[next++], rowCount = arguments[next];
-    TiledWeight weight = {arguments[1], Value(), arguments[2], shape.inner,
-                          StoredIntegers{shape.bits, shape.isUnsigned,
-                                         shape.group, offsets,
-                                         options.dotProduct}};
-    Rows input = {arguments[0], Value(), sums};
-    bool isPadded = hasPaddedRows(out.getType(), shape.columns);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
-      forTilesOfItem(b, item, tiles, perItem, [&](ValueList tile) {
-        forRowBlocks(b, b.index(0), rowCount,
-                     rowBlocks(options.registers, int64_t(tile.size())),
-                     [&](ValueList rows) {
-                       Values sums =
-                           multiplyTiles(b, weight, tile, input, rows);
-                       size_t next = 0;
-                       for (Value t : tile) {
-                         Value added;
-                         if (bias)
-                           added =
-                               b.loadVector(bias, b.mul(t, tileRows), tileRows);
-                         for (Value row : rows) {
-                           Value sum = sums[next++];
-                           storeTile(b, bias ? b.addf(sum, added) : sum, out,
-                                     row, Value(), t, shape.columns, isPadded);
-                         }
-                       }
-                     });
-      });
-    });
-  });
 }
 
 KernelOp KernelSet::headLinear(TypeRange types, int64_t heads, int64_t stride,
@@ -175,7 +132,8 @@ KernelOp KernelSet::integerLinear(TypeRange types, const IntegerShape &shape,
       "linear_" + shape.getName(shape.getDims()) + (hasBias ? "_bias" : "");
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    IntegerRows input = {arguments[0], arguments[1], arguments[2]};
+    IntegerRows input = {arguments[0], arguments[1], arguments[2],
+                         shape.digits};
     IntegerWeight weight = {
         arguments[3],
         arguments[4],
@@ -209,8 +167,8 @@ KernelOp KernelSet::integerLinear(TypeRange types, const IntegerShape &shape,
             b, {weight, AMXProduct::tilesOf(b, item, tiles, perItem), input,
                 first, rowCount, [](Value row) { return row; }, store});
       forIntegerBlocks(
-          b, options.registers, /*weights=*/1, item, tiles, perItem, first,
-          rowCount,
+          b, options.registers, /*weights=*/1, shape.digits, item, tiles,
+          perItem, first, rowCount,
           [&](ValueList block, ValueList rows) {
             Values sums = multiplyIntegerTiles(b, options.dotProduct, weight,
                                                block, input, rows);

@@ -74,8 +74,6 @@ void TiledWeight::prefetch(KernelBuilder &b, Value tile, Value k, int64_t bytes,
 Values hadal::multiplyTiles(KernelBuilder &b, ArrayRef<TiledWeight> weights,
                             ArrayRef<Value> tiles, const Rows &input,
                             ArrayRef<Value> rows) {
-  if (weights.front().integers)
-    return multiplyStoredTiles(b, weights, tiles, input, rows);
   int64_t inner = weights.front().inner;
   auto step = [&](Value k, ValueRange accumulators, ArrayRef<Value> scales) {
     Values inputs, results;

@@ -10,17 +10,6 @@
 
 namespace hadal {
 
-/// What a packed weight of integers has beside its bytes `[.., tiles, k /
-/// columns, 64]` and its scales `[.., tiles, groups, 16]`: see
-/// `deepseek.linear`.
-struct StoredIntegers {
-  int64_t bits; ///< 4 or 8.
-  bool isUnsigned;
-  int64_t group;       ///< Elements of a row that share a scale.
-  mlir::Value offsets; ///< Of the shape of the scales; null without.
-  DotProductKind dotProduct;
-};
-
 /// A packed weight in a kernel: `[.., tiles, k, 16]`, with the index of the
 /// leading dimension (expert or head) if it has one.
 struct TiledWeight {
@@ -30,8 +19,6 @@ struct TiledWeight {
   Value leading;
   Value scales;
   int64_t inner;
-  /// Of integers, which are numbers in registers only.
-  std::optional<StoredIntegers> integers = std::nullopt;
 
   /// Sixteen rows of column \p k of a tile, widened to f32. For FP8, \p scale
   /// carries the block scale.
@@ -59,8 +46,6 @@ struct Rows {
   Value memref;
   /// Column of \p memref at which the inner dimension starts; may be null.
   Value columnOffset;
-  /// `[rows, groups]`: sums of the groups of integers that have offsets.
-  Value sums = {};
 
   Value element(KernelBuilder &b, Value row, Value k) const {
     Value column = columnOffset ? b.add(columnOffset, k) : k;
@@ -77,13 +62,6 @@ KernelBuilder::Values multiplyTiles(KernelBuilder &b,
                                     llvm::ArrayRef<TiledWeight> weights,
                                     ValueList tiles, const Rows &input,
                                     ValueList rows);
-
-/// The same for weights of integers: the products of a group are one chain over
-/// k, scaled groups another, in order.
-KernelBuilder::Values multiplyStoredTiles(KernelBuilder &b,
-                                          llvm::ArrayRef<TiledWeight> weights,
-                                          ValueList tiles, const Rows &input,
-                                          ValueList rows);
 
 /// Calls \p body with blocks of rows [first, last): as many of the first of
 /// \p sizes as there are, then of the next, down to single ones. It runs once

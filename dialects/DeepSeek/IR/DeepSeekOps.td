@@ -782,8 +782,7 @@ def DeepSeek_LinearOp : DeepSeek_Op<"linear", [Pure, AttrSizedOperandSegments]> 
 
     With `activation_group`, each group of that many elements of a row of
     `input` is first rounded to 8-bit integers of one scale, max |x| / 127: a
-    lossy choice, which lets integers be multiplied by integers. Without, the
-    weight's integers become the f32 numbers that they stand for.
+    lossy choice. Without, inputs are what they are.
     - (C1) `input` is `[tokens, k]`, `weight` `[n, k]`, result `[tokens, n]`.
     - (C2) `bias`, if any, is `[n]`.
     - (C3) `scales` are given iff the weight is FP8 or integer. For FP8 they

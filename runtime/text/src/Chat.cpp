@@ -238,11 +238,10 @@ std::optional<std::string> renderChat(ChatFormat format,
             " has no thinking mode";
     return std::nullopt;
   }
-  std::string text =
-      options.addBos && format != ChatFormat::Plain &&
-              format != ChatFormat::SmolLM2
-          ? bosText
-          : "";
+  std::string text = options.addBos && format != ChatFormat::Plain &&
+                             format != ChatFormat::SmolLM2
+                         ? bosText
+                         : "";
   switch (format) {
   case ChatFormat::Plain:
     for (const ChatMessage &message : messages)

@@ -60,16 +60,17 @@ TEST(Chat, CoderHasItsOwnSystemText) {
 }
 
 TEST(Chat, SmolLM2) {
-  EXPECT_EQ(render(ChatFormat::SmolLM2, {{"system", "Be brief."},
-                                         {"user", "Hi"},
-                                         {"assistant", "Hello"}}),
-            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi"
-            "<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
-            "<|im_start|>assistant\n");
-  EXPECT_EQ(render(ChatFormat::SmolLM2, {{"user", "Hi"}}),
-            "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, "
-            "trained by Hugging Face<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
-            "<|im_start|>assistant\n");
+  EXPECT_EQ(
+      render(ChatFormat::SmolLM2,
+             {{"system", "Be brief."}, {"user", "Hi"}, {"assistant", "Hello"}}),
+      "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi"
+      "<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
+      "<|im_start|>assistant\n");
+  EXPECT_EQ(
+      render(ChatFormat::SmolLM2, {{"user", "Hi"}}),
+      "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, "
+      "trained by Hugging Face<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+      "<|im_start|>assistant\n");
 }
 
 // Its tokens are not those of the family.

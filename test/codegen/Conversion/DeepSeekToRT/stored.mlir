@@ -1,8 +1,8 @@
-// Products of integer weights whose inputs are not rounded: numbers exist in
-// registers only. Offsets need the sums of inputs, once for all readers.
+// Products of integer weights whose inputs are not rounded: each is four digits,
+// so that integers are multiplied by integers. Offsets need the sums of inputs.
 
-// RUN: hadal-opt %s -split-input-file -verify-diagnostics -deepseek-pack-weights -convert-deepseek-to-rt="dot-product=avx512-vnni" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,TABLE
-// RUN: hadal-opt %s -split-input-file -verify-diagnostics -deepseek-pack-weights -convert-deepseek-to-rt="registers=8 dot-product=avx2" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,PLAIN
+// RUN: hadal-opt %s -split-input-file -verify-diagnostics -deepseek-pack-weights -convert-deepseek-to-rt="dot-product=avx512-vnni" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,VNNI
+// RUN: hadal-opt %s -split-input-file -verify-diagnostics -deepseek-pack-weights -convert-deepseek-to-rt="registers=8 dot-product=avx2" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,AVX2
 
 !cache = !deepseek.kv_cache<kind = heads, layers = 1, heads = 2, key_dim = 8, value_dim = 8, element = f32>
 
@@ -29,11 +29,11 @@ deepseek.weight @head.offsets : tensor<32x2xf16> {
 }
 
 // CHECK-LABEL: func.func private @layer
-// CHECK:         rt.dispatch @sum_groups_64_32{{.*}}(%[[X:.+]], %[[SUMS:.+]]) :
-// CHECK:         rt.dispatch @linear_stored_int4_32x64_32_offsets_f32{{.*}}(%[[X]], %{{.+}}, %{{.+}}, %{{.+}}, %[[SUMS]], %[[A:.+]], %{{.+}}) :
-// CHECK-NOT:     sum_groups
-// CHECK:         rt.dispatch @linear_stored_int4_32x64_32_offsets_f32{{.*}}(%[[X]], %{{.+}}, %{{.+}}, %{{.+}}, %[[SUMS]], %[[B:.+]], %{{.+}}) :
-// With int8, the same sums are those of the rounded inputs.
+// CHECK:         rt.dispatch @split_rows_64_32_m1{{.*}}(%[[X:.+]], %[[D:.+]], %[[S:.+]], %[[O:.+]]) :
+// CHECK:         rt.dispatch @linear_int4_32x64_32_32_f32_offsets_f32{{.*}}(%[[D]], %[[S]], %[[O]], %{{.+}}, %{{.+}}, %{{.+}}, %[[A:.+]], %{{.+}}) :
+// CHECK-NOT:     split_rows
+// CHECK:         rt.dispatch @linear_int4_32x64_32_32_f32_offsets_f32{{.*}}(%[[D]], %[[S]], %[[O]], %{{.+}}, %{{.+}}, %{{.+}}, %[[B:.+]], %{{.+}}) :
+// Rounded inputs of such weights have their sums, too.
 // CHECK:         rt.dispatch @quantize_rows_64_32_m1
 // CHECK:         rt.dispatch @linear_int4_32x64_32_32_offsets_f32
 func.func private @layer(%x: tensor<?x64xf32>, %w: tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>>, %s: tensor<32x2xf16, #deepseek.tiled<rows = 16>>, %o: tensor<32x2xf32, #deepseek.tiled<rows = 16>>) -> tensor<?x32xf32> {
@@ -46,8 +46,10 @@ func.func private @layer(%x: tensor<?x64xf32>, %w: tensor<32x64xi4, #deepseek.ti
 }
 
 // CHECK-LABEL: func.func private @experts
-// CHECK:         rt.dispatch @experts_up_stored_int8_8x32x64_16_scales_f32_2
-// CHECK:         rt.dispatch @experts_down_stored_int8_8x64x32_16_scales_f32
+// CHECK:         rt.dispatch @split_rows_64_16
+// CHECK:         rt.dispatch @experts_up_int8_8x32x64_16_16_f32_scales_f32_2
+// CHECK:         rt.dispatch @split_rows_32_16
+// CHECK:         rt.dispatch @experts_down_int8_8x64x32_16_16_f32_scales_f32
 func.func private @experts(%x: tensor<?x64xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %up: tensor<8x32x64xi8, #deepseek.tiled<rows = 16, columns = 4>>, %us: tensor<8x32x4xf32, #deepseek.tiled<rows = 16>>, %down: tensor<8x64x32xi8, #deepseek.tiled<rows = 16, columns = 4>>, %ds: tensor<8x64x2xf32, #deepseek.tiled<rows = 16>>) -> tensor<?x64xf32> {
   %y = deepseek.experts %x, %e, %w gate %up up %up down %down scales %us, %us, %ds : tensor<8x32x4xf32, #deepseek.tiled<rows = 16>>, tensor<8x32x4xf32, #deepseek.tiled<rows = 16>>, tensor<8x64x2xf32, #deepseek.tiled<rows = 16>> : tensor<?x64xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x32x64xi8, #deepseek.tiled<rows = 16, columns = 4>>, tensor<8x32x64xi8, #deepseek.tiled<rows = 16, columns = 4>>, tensor<8x64x32xi8, #deepseek.tiled<rows = 16, columns = 4>> -> tensor<?x64xf32>
   return %y : tensor<?x64xf32>
@@ -63,22 +65,26 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
   return %l : tensor<?x32xf32>
 }
 
-// With AVX-512 a table has the numbers of four bits; what is above them in a
-// lane does not matter.
+// A number is its integer part in units of a power of two, cut into digits of
+// seven bits; of each, the group's sum is kept.
 
-// CHECK-LABEL: rt.kernel @linear_stored_int4_32x64_32_offsets_f32
+// CHECK-LABEL: rt.kernel @split_rows_64_32_m1
+// CHECK:         arith.shrui
+// CHECK:         math.roundeven
+// CHECK:         arith.fptosi %{{.+}} : vector<16xf32> to vector<16xi32>
+// CHECK-COUNT-3: arith.shrsi
+// CHECK-COUNT-4: memref.store %{{.+}}, %{{.+}} : memref<?x16xi32
+
+// One row is four of digits: their sums are joined before they are scaled. The
+// sum of the inputs is that of its digits, too.
+
+// CHECK-LABEL: rt.kernel @linear_int4_32x64_32_32_f32_offsets_f32
 // CHECK:         vector.load %{{.+}} : memref<2x8x64xi8>, vector<64xi8>
-// TABLE:         arith.constant dense<[-8.000000e+00, -7.000000e+00,
-// TABLE:         llvm.call_intrinsic "llvm.x86.avx512.permvar.sf.512"
-// PLAIN:         arith.xori
-// PLAIN:         arith.shli
-// PLAIN:         arith.shrsi
-// PLAIN:         arith.sitofp %{{.+}} : vector<16xi32> to vector<16xf32>
-// CHECK:         math.fma
+// VNNI:          llvm.call_intrinsic "llvm.x86.avx512.vpdpbusd.512"
+// AVX2:          llvm.call_intrinsic "llvm.x86.avx2.pmadd.ub.sw"
+// CHECK:         arith.sitofp %{{.+}} : vector<16xi32> to vector<16xf32>
+// CHECK:         arith.sitofp %{{.+}} : i32 to f32
 // CHECK:         arith.negf
-
-// CHECK-LABEL: rt.kernel @linear_stored_uint4_32x64_32_offsets_f16
-// TABLE:         arith.constant dense<[0.000000e+00, 1.000000e+00,
 
 // -----
 
