@@ -148,6 +148,8 @@ private:
                        ArrayRef<Value> inputs, Value positions,
                        AttentionKernel kernel);
   LogicalResult convert(SwiGLUOp op);
+  /// The product of gate and up in one pass over their input.
+  LogicalResult convertGated(SwiGLUOp op, LinearOp gate, LinearOp up);
   LogicalResult convert(AddOp op);
   LogicalResult convert(GatherRowsOp op);
   LogicalResult convert(RouterOp op);
@@ -555,7 +557,40 @@ LogicalResult FunctionConverter::convertIntegerLinear(
   return success();
 }
 
+/// The products that \p op gates, if one kernel can make both and nothing else
+/// reads them; else none.
+static std::optional<std::pair<LinearOp, LinearOp>> gatedProducts(SwiGLUOp op) {
+  auto haveOneType = [](Value a, Value b) {
+    return bool(a) == bool(b) && (!a || a.getType() == b.getType());
+  };
+  auto gate = op.getGate().getDefiningOp<LinearOp>();
+  auto up = op.getUp().getDefiningOp<LinearOp>();
+  if (!gate || !up || gate == up || !gate->hasOneUse() || !up->hasOneUse() ||
+      gate.getInput() != up.getInput() || gate.getBias() || up.getBias() ||
+      gate.getWeight().getType() != up.getWeight().getType() ||
+      gate.getActivationGroup() != up.getActivationGroup() ||
+      !haveOneType(gate.getScales(), up.getScales()) ||
+      !haveOneType(gate.getOffsets(), up.getOffsets()))
+    return std::nullopt;
+  // What is not packed, or has no kernel, is for the products to refuse.
+  auto isPacked = [](Value weight) {
+    return isa_and_nonnull<TiledAttr>(
+        cast<RankedTensorType>(weight.getType()).getEncoding());
+  };
+  bool isInteger = getElementTypeOrSelf(gate.getWeight()).isInteger();
+  if (!isPacked(gate.getWeight()) ||
+      (isInteger && !isPacked(gate.getScales())) ||
+      (gate.getOffsets() && !isPacked(gate.getOffsets())))
+    return std::nullopt;
+  return std::pair(gate, up);
+}
+
 LogicalResult FunctionConverter::convert(LinearOp op) {
+  // The gated product comes where both factors are there.
+  if (op->hasOneUse())
+    if (auto gated = dyn_cast<SwiGLUOp>(*op->user_begin()))
+      if (gatedProducts(gated))
+        return success();
   if (getElementTypeOrSelf(op.getWeight()).isInteger())
     return convertIntegerLinear(op, op.getInput(), op.getWeight(), op.getBias(),
                                 op.getScales(), op.getOffsets(), op.getResult(),
@@ -781,7 +816,49 @@ LogicalResult FunctionConverter::convert(AbsorbedAttentionOp op) {
                 });
 }
 
+LogicalResult FunctionConverter::convertGated(SwiGLUOp op, LinearOp gate,
+                                              LinearOp up) {
+  Value rows = rowsOf(gate.getInput());
+  int64_t columns = columnsOf(op.getResult());
+  Value items = b.index(program.kernels.linearItems(columns));
+  if (!getElementTypeOrSelf(gate.getWeight()).isInteger()) {
+    Value out = bufferFor(op.getResult(), gate.getInput());
+    SmallVector<Value> arguments = {at(gate.getInput()), at(gate.getWeight()),
+                                    at(up.getWeight())};
+    if (gate.getScales())
+      arguments.append({at(gate.getScales()), at(up.getScales())});
+    arguments.append({out, rows});
+    dispatch(program.kernels.gatedLinear(
+                 TypeRange(arguments), columnsOf(gate.getInput()), columns,
+                 bool(gate.getScales()), limitOf(op.getLimit())),
+             items, arguments);
+    return success();
+  }
+  IntegerShape shape =
+      integerShape(gate.getWeight(), gate.getScales(), gate.getOffsets(),
+                   gate.getActivationGroup());
+  for (LinearOp product : {gate, up})
+    if (failed(expectTiles(
+            product, shape,
+            {product.getWeight(), product.getScales(), product.getOffsets()})))
+      return failure();
+  Quantized input = quantize(at(gate.getInput()), shape, rows);
+  SmallVector<Value> arguments = {input.values,         input.scales,
+                                  input.offsets,        at(gate.getWeight()),
+                                  at(gate.getScales()), at(up.getWeight()),
+                                  at(up.getScales())};
+  if (shape.hasOffsets)
+    arguments.append({at(gate.getOffsets()), at(up.getOffsets())});
+  arguments.append({bufferFor(op.getResult(), gate.getInput()), rows});
+  dispatch(program.kernels.integerGatedLinear(TypeRange(arguments), shape,
+                                              limitOf(op.getLimit())),
+           items, arguments);
+  return success();
+}
+
 LogicalResult FunctionConverter::convert(SwiGLUOp op) {
+  if (auto products = gatedProducts(op))
+    return convertGated(op, products->first, products->second);
   Value out = bufferFor(op.getResult(), op.getGate());
   SmallVector<Value> arguments = {at(op.getGate()), at(op.getUp()), out};
   dispatch(program.kernels.swiglu(TypeRange(arguments),

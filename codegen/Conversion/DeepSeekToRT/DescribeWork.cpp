@@ -127,13 +127,22 @@ static Work getWork(Operation *op, rt::DispatchOp dispatch,
     else
       work.weights += bytesOf(type);
   }
+  // A gated product reads the weights of the two that it gates.
+  SmallVector<std::pair<Operation *, Value>> operands;
   for (Value operand : op->getOperands()) {
+    operands.emplace_back(op, operand);
+    if (auto product = operand.getDefiningOp<LinearOp>();
+        product && isa<SwiGLUOp>(op))
+      for (Value inner : product->getOperands())
+        operands.emplace_back(product, inner);
+  }
+  for (auto [reader, operand] : operands) {
     auto type = dyn_cast<RankedTensorType>(operand.getType());
     if (!type || !isa_and_nonnull<TiledAttr>(type.getEncoding()) ||
         !takes(operand) || readsRowsOfTables(op))
       continue;
-    if (!isScaleOrOffset(op, operand)) {
-      addProduct(op, operand, work);
+    if (!isScaleOrOffset(reader, operand)) {
+      addProduct(reader, operand, work);
       work.read.push_back(operand);
     }
     if (auto experts = dyn_cast<ExpertsOp>(op)) {

@@ -321,24 +321,20 @@ KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
               {arguments[4], item.expert, gateScales, inner},
               {arguments[5], item.expert, upScales, inner}};
           forTilesOfItem(b, item.group, tiles, perItem, [&](ValueList tile) {
-            auto sizes = rowBlocks(options.registers, int64_t(tile.size()) * 2);
-            forSlotBlocks(b, groups.list, item.begin, item.end, sizes,
-                          [&](ValueList slots) {
-                            Values rows;
-                            for (Value slot : slots)
-                              rows.push_back(b.div(slot, topK));
-                            Values sums =
-                                multiplyTiles(b, weights, tile, input, rows);
-                            size_t half = sums.size() / 2, next = 0;
-                            for (Value t : tile)
-                              for (Value slot : slots) {
-                                Value gate = sums[next], up = sums[half + next];
-                                ++next;
-                                storeTile(b, b.gated(gate, up, limit), out,
-                                          slot, Value(), t, columns,
-                                          /*isPadded=*/true);
-                              }
-                          });
+            forSlotBlocks(
+                b, groups.list, item.begin, item.end,
+                rowBlocks(options.registers, int64_t(tile.size())),
+                [&](ValueList slots) {
+                  Values rows;
+                  for (Value slot : slots)
+                    rows.push_back(b.div(slot, topK));
+                  Values sums = multiplyGateAndUp<TiledWeight>(
+                      weights, rows.size(), [&](ArrayRef<TiledWeight> some) {
+                        return multiplyTiles(b, some, tile, input, rows);
+                      });
+                  storeGated(b, sums, tile, slots, out, columns,
+                             /*isPadded=*/true, limit);
+                });
           });
         });
   });
@@ -416,10 +412,6 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
                             item.expert, tilesEnd),
               integerWeight(shape, arguments[8], arguments[9], upOffsets,
                             item.expert, tilesEnd)};
-          auto store = [&](Value tile, Value slot, Value gate, Value up) {
-            storeTile(b, b.gated(gate, up, limit), arguments.back(), slot,
-                      Value(), tile, shape.columns, /*isPadded=*/true);
-          };
           Value first = item.begin;
           if (amx)
             first = amx->multiply(
@@ -429,8 +421,9 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
                       return b.div(slotOf(b, groups.list, entry), topK);
                     },
                     [&](Value tile, Value entry, ValueList sums) {
-                      store(tile, slotOf(b, groups.list, entry), sums[0],
-                            sums[1]);
+                      storeGated(b, sums, tile, slotOf(b, groups.list, entry),
+                                 arguments.back(), shape.columns,
+                                 /*isPadded=*/true, limit);
                     }});
           forIntegerBlocks(
               b, options.registers, /*weights=*/2, shape.digits, item.group,
@@ -439,21 +432,14 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
                 Values slots = slotsOf(b, groups.list, entries), rows;
                 for (Value slot : slots)
                   rows.push_back(b.div(slot, topK));
-                // Both at once for one row; else the registers are for rows.
-                Values sums;
-                if (rows.size() == 1)
-                  sums = multiplyIntegerTiles(b, options.dotProduct, weights,
-                                              block, input, rows);
-                else
-                  for (const IntegerWeight &weight : weights)
-                    sums.append(multiplyIntegerTiles(
-                        b, options.dotProduct, weight, block, input, rows));
-                size_t half = sums.size() / 2, next = 0;
-                for (Value tile : block)
-                  for (Value slot : slots) {
-                    store(tile, slot, sums[next], sums[half + next]);
-                    ++next;
-                  }
+                Values sums = multiplyGateAndUp<IntegerWeight>(
+                    weights, rows.size(), [&](ArrayRef<IntegerWeight> some) {
+                      return multiplyIntegerTiles(b, options.dotProduct, some,
+                                                  block, input, rows);
+                    });
+                storeGated(b, sums, block, slots, arguments.back(),
+                           shape.columns,
+                           /*isPadded=*/true, limit);
               },
               /*isRest=*/amx.has_value());
         });

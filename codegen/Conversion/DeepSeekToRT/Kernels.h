@@ -166,6 +166,14 @@ public:
   /// out, rows); items are groups of tiles.
   rt::KernelOp integerLinear(TypeRange types, const IntegerShape &shape,
                              bool hasBias);
+  /// (in, gate, up, [gate scales, up scales], out, rows); items are groups of
+  /// tiles. Stores silu(gate) * up.
+  rt::KernelOp gatedLinear(TypeRange types, int64_t inner, int64_t columns,
+                           bool hasScales, std::optional<double> limit);
+  /// (values, scales, offsets, gate, gate scales, up, up scales, [gate offsets,
+  /// up offsets], out, rows), likewise.
+  rt::KernelOp integerGatedLinear(TypeRange types, const IntegerShape &shape,
+                                  std::optional<double> limit);
   /// (in, weight, out, rows); items are heads * groups of tiles.
   rt::KernelOp headLinear(TypeRange types, int64_t heads, int64_t stride,
                           int64_t inner, int64_t columns);

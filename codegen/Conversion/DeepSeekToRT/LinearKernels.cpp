@@ -25,12 +25,6 @@ int64_t KernelSet::linearItems(int64_t columns) const {
   return ceilDiv(tiles, tilesPerItem(tiles));
 }
 
-/// True if rows of \p type hold a whole last tile.
-static bool hasPaddedRows(Type type, int64_t columns) {
-  auto memref = cast<MemRefType>(type);
-  return memref.getDimSize(1) >= roundUp(columns, tileRows);
-}
-
 KernelOp KernelSet::linear(TypeRange types, int64_t inner, int64_t columns,
                            bool hasBias, bool hasScales) {
   int64_t tiles = ceilDiv(columns, tileRows);
@@ -88,6 +82,41 @@ std::string IntegerShape::getName(const Twine &dims) const {
 std::string IntegerShape::getDims(int64_t experts) const {
   std::string dims = llvm::formatv("{0}x{1}", columns, inner);
   return experts ? std::to_string(experts) + "x" + dims : dims;
+}
+
+KernelOp KernelSet::gatedLinear(TypeRange types, int64_t inner, int64_t columns,
+                                bool hasScales, std::optional<double> limit) {
+  int64_t tiles = ceilDiv(columns, tileRows);
+  int64_t perItem = tilesPerItem(tiles);
+  auto name =
+      llvm::formatv("linear_swiglu_{0}_{1}x{2}{3}", weightName(types[1]),
+                    columns, inner, limitName(limit))
+          .str();
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    Value gateScales = hasScales ? arguments[3] : Value();
+    Value upScales = hasScales ? arguments[4] : Value();
+    Value out = arguments[hasScales ? 5 : 3];
+    Value rowCount = arguments[hasScales ? 6 : 4];
+    TiledWeight weights[] = {{arguments[1], Value(), gateScales, inner},
+                             {arguments[2], Value(), upScales, inner}};
+    Rows input = {arguments[0], Value()};
+    bool isPadded = hasPaddedRows(out.getType(), columns);
+    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+      forTilesOfItem(b, item, tiles, perItem, [&](ValueList tile) {
+        forRowBlocks(
+            b, b.index(0), rowCount,
+            rowBlocks(options.registers, int64_t(tile.size())),
+            [&](ValueList rows) {
+              Values sums = multiplyGateAndUp<TiledWeight>(
+                  weights, rows.size(), [&](ArrayRef<TiledWeight> some) {
+                    return multiplyTiles(b, some, tile, input, rows);
+                  });
+              storeGated(b, sums, tile, rows, out, columns, isPadded, limit);
+            });
+      });
+    });
+  });
 }
 
 KernelOp KernelSet::headLinear(TypeRange types, int64_t heads, int64_t stride,
@@ -175,6 +204,57 @@ KernelOp KernelSet::integerLinear(TypeRange types, const IntegerShape &shape,
             for (auto [i, tile] : llvm::enumerate(block))
               store(tile, rows,
                     ArrayRef(sums).slice(i * rows.size(), rows.size()));
+          },
+          /*isRest=*/amx.has_value());
+    });
+  });
+}
+
+KernelOp KernelSet::integerGatedLinear(TypeRange types,
+                                       const IntegerShape &shape,
+                                       std::optional<double> limit) {
+  int64_t tiles = ceilDiv(shape.columns, tileRows);
+  int64_t perItem = tilesPerItem(tiles);
+  std::string name =
+      "linear_swiglu_" + shape.getName(shape.getDims()) + limitName(limit);
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    IntegerRows input = {arguments[0], arguments[1], arguments[2],
+                         shape.digits};
+    Value tilesEnd = b.min(b.mul(kernel.getLast(), perItem), b.index(tiles));
+    auto weight = [&](int64_t at, int64_t offsets) {
+      return IntegerWeight{
+          arguments[at], arguments[at + 1],
+          Value(),       shape.inner,
+          shape.bits,    shape.isUnsigned,
+          shape.group,   shape.activationGroup,
+          tilesEnd,      shape.hasOffsets ? arguments[offsets] : Value()};
+    };
+    IntegerWeight weights[] = {weight(3, 7), weight(5, 8)};
+    size_t next = shape.hasOffsets ? 9 : 7;
+    Value out = arguments[next], rowCount = arguments[next + 1];
+    bool isPadded = hasPaddedRows(out.getType(), shape.columns);
+    auto store = [&](ValueList tile, ValueList rows, ValueList sums) {
+      storeGated(b, sums, tile, rows, out, shape.columns, isPadded, limit);
+    };
+    std::optional<AMXProduct> amx =
+        AMXProduct::get(b, options.dotProduct, shape, /*weights=*/2, perItem);
+    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+      Value first = b.index(0);
+      if (amx)
+        first = amx->multiply(
+            b, {weights, AMXProduct::tilesOf(b, item, tiles, perItem), input,
+                first, rowCount, [](Value row) { return row; }, store});
+      forIntegerBlocks(
+          b, options.registers, /*weights=*/2, shape.digits, item, tiles,
+          perItem, first, rowCount,
+          [&](ValueList block, ValueList rows) {
+            Values sums = multiplyGateAndUp<IntegerWeight>(
+                weights, rows.size(), [&](ArrayRef<IntegerWeight> some) {
+                  return multiplyIntegerTiles(b, options.dotProduct, some,
+                                              block, input, rows);
+                });
+            store(block, rows, sums);
           },
           /*isRest=*/amx.has_value());
     });

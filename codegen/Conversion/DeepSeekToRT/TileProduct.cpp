@@ -4,6 +4,8 @@
 
 #include "codegen/Conversion/DeepSeekToRT/TileProduct.h"
 
+#include "lib/Support/CheckedMath.h"
+
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
@@ -182,6 +184,24 @@ void hadal::storeTile(KernelBuilder &b, Value vector, Value out, Value row,
   Value mask = vector::CreateMaskOp::create(
       b, VectorType::get({tileRows}, b.getI1Type()), ValueRange{left});
   vector::MaskedStoreOp::create(b, out, ValueRange{row, at}, mask, vector);
+}
+
+bool hadal::hasPaddedRows(Type type, int64_t columns) {
+  auto memref = cast<MemRefType>(type);
+  return memref.getDimSize(1) >= roundUp(columns, tileRows);
+}
+
+void hadal::storeGated(KernelBuilder &b, ValueList sums, ValueList tiles,
+                       ValueList rows, Value out, int64_t columns,
+                       bool isPadded, std::optional<double> limit) {
+  size_t half = sums.size() / 2, next = 0;
+  for (Value tile : tiles)
+    for (Value row : rows) {
+      Value gate = sums[next], up = sums[half + next];
+      ++next;
+      storeTile(b, b.gated(gate, up, limit), out, row, Value(), tile, columns,
+                isPadded);
+    }
 }
 
 SmallVector<int64_t> hadal::rowBlocks(int64_t registers, int64_t chains) {

@@ -63,6 +63,28 @@ KernelBuilder::Values multiplyTiles(KernelBuilder &b,
                                     ValueList tiles, const Rows &input,
                                     ValueList rows);
 
+/// Products of \p rows with tiles of gate and of up, \p weights, made by
+/// \p multiply of one or both of them: at once for a single row, which waits
+/// for memory; one after the other for more, whose sums take all registers.
+template <typename Weight>
+KernelBuilder::Values multiplyGateAndUp(
+    llvm::ArrayRef<Weight> weights, size_t rows,
+    llvm::function_ref<KernelBuilder::Values(llvm::ArrayRef<Weight>)>
+        multiply) {
+  if (rows == 1)
+    return multiply(weights);
+  KernelBuilder::Values sums;
+  for (const Weight &weight : weights)
+    sums.append(multiply(weight));
+  return sums;
+}
+
+/// Stores `KernelBuilder::gated` for the tiles and rows of \p sums, gates
+/// before ups.
+void storeGated(KernelBuilder &b, ValueList sums, ValueList tiles,
+                ValueList rows, mlir::Value out, int64_t columns, bool isPadded,
+                std::optional<double> limit);
+
 /// Calls \p body with blocks of rows [first, last): as many of the first of
 /// \p sizes as there are, then of the next, down to single ones. It runs once
 /// per size at compile time, many times at run time.
@@ -83,6 +105,9 @@ void storeTile(KernelBuilder &b, mlir::Value vector, mlir::Value out,
 /// Sizes of row blocks whose accumulators \p registers hold, \p chains tiles to
 /// a row; largest first, down to 1.
 llvm::SmallVector<int64_t> rowBlocks(int64_t registers, int64_t chains);
+
+/// True if rows of \p type hold a whole last tile.
+bool hasPaddedRows(mlir::Type type, int64_t columns);
 
 } // namespace hadal
 

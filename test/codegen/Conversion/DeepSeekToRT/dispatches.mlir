@@ -45,6 +45,35 @@ func.func private @fp8(%x: tensor<?x32xf32>, %w: tensor<16x32xf8E4M3FN, #deepsee
   return %y : tensor<?x16xf32>
 }
 
+// Gate and up are one product with what they share.
+
+// CHECK-LABEL: func.func private @gated
+// CHECK-SAME:    %[[X:[^:]+]]: memref<?x32xf32{{[^:]*}}>, %[[G:[^:]+]]: memref<1x32x16xbf16>, %[[U:[^:]+]]: memref<1x32x16xbf16>, %[[OUT:[^:]+]]: memref<?x16xf32
+// CHECK:         rt.dispatch @linear_swiglu_bf16_16x32{{.*}}(%[[X]], %[[G]], %[[U]], %[[OUT]], %{{.+}}) :
+// CHECK-NOT:     rt.dispatch
+// CHECK:         return
+func.func private @gated(%x: tensor<?x32xf32>, %g: tensor<16x32xbf16, #deepseek.tiled<rows = 16>>, %u: tensor<16x32xbf16, #deepseek.tiled<rows = 16>>) -> tensor<?x16xf32> {
+  %a = deepseek.linear %x, %g : tensor<?x32xf32>, tensor<16x32xbf16, #deepseek.tiled<rows = 16>> -> tensor<?x16xf32>
+  %b = deepseek.linear %x, %u : tensor<?x32xf32>, tensor<16x32xbf16, #deepseek.tiled<rows = 16>> -> tensor<?x16xf32>
+  %c = deepseek.swiglu %a, %b : tensor<?x16xf32>
+  return %c : tensor<?x16xf32>
+}
+
+// They are two if something else reads one.
+
+// CHECK-LABEL: func.func private @read_again
+// CHECK:         rt.dispatch @linear_bf16_16x32
+// CHECK:         rt.dispatch @linear_bf16_16x32
+// CHECK:         rt.dispatch @swiglu_16
+// CHECK:         rt.dispatch @add_16
+func.func private @read_again(%x: tensor<?x32xf32>, %g: tensor<16x32xbf16, #deepseek.tiled<rows = 16>>, %u: tensor<16x32xbf16, #deepseek.tiled<rows = 16>>) -> tensor<?x16xf32> {
+  %a = deepseek.linear %x, %g : tensor<?x32xf32>, tensor<16x32xbf16, #deepseek.tiled<rows = 16>> -> tensor<?x16xf32>
+  %b = deepseek.linear %x, %u : tensor<?x32xf32>, tensor<16x32xbf16, #deepseek.tiled<rows = 16>> -> tensor<?x16xf32>
+  %c = deepseek.swiglu %a, %b : tensor<?x16xf32>
+  %d = deepseek.add %c, %b : tensor<?x16xf32>
+  return %d : tensor<?x16xf32>
+}
+
 // Ops of one shape share a kernel, and what is returned is written in place.
 
 // CHECK-LABEL: func.func private @elementwise

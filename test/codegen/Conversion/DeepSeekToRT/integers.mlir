@@ -36,6 +36,21 @@ deepseek.weight @head.scales : tensor<32x1xf16, #deepseek.tiled<rows = 16>> {
 func.func private @layer(%x: tensor<?x64xf32>, %w: tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>>, %s: tensor<32x2xf16, #deepseek.tiled<rows = 16>>) -> tensor<?x32xf32> {
   %a = deepseek.linear %x, %w scales %s : tensor<32x2xf16, #deepseek.tiled<rows = 16>> activation_group 32 : tensor<?x64xf32>, tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x32xf32>
   %b = deepseek.linear %x, %w scales %s : tensor<32x2xf16, #deepseek.tiled<rows = 16>> activation_group 32 : tensor<?x64xf32>, tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x32xf32>
+  %c = deepseek.add %a, %b : tensor<?x32xf32>
+  return %c : tensor<?x32xf32>
+}
+
+// Gate and up of a dense layer are one product with its input.
+
+// CHECK-LABEL: func.func private @gated
+// CHECK-SAME:    %[[IN:[^:]+]]: memref<?x64xf32{{[^:]*}}>, %[[G:[^:]+]]: memref<2x8x64xi8>, %[[GS:[^:]+]]: memref<2x2x16xf16>, %[[U:[^:]+]]: memref<2x8x64xi8>, %[[US:[^:]+]]: memref<2x2x16xf16>, %[[OUT:[^:]+]]: memref<?x32xf32
+// CHECK:         rt.dispatch @quantize_rows_64_32_8{{.*}}(%[[IN]], %[[Q:.+]], %[[S:.+]], %[[O:.+]]) :
+// CHECK:         rt.dispatch @linear_swiglu_int4_32x64_32_32{{.*}}(%[[Q]], %[[S]], %[[O]], %[[G]], %[[GS]], %[[U]], %[[US]], %[[OUT]], %{{.+}}) :
+// CHECK-NOT:     rt.dispatch
+// CHECK:         return
+func.func private @gated(%x: tensor<?x64xf32>, %g: tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>>, %gs: tensor<32x2xf16, #deepseek.tiled<rows = 16>>, %u: tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>>, %us: tensor<32x2xf16, #deepseek.tiled<rows = 16>>) -> tensor<?x32xf32> {
+  %a = deepseek.linear %x, %g scales %gs : tensor<32x2xf16, #deepseek.tiled<rows = 16>> activation_group 32 : tensor<?x64xf32>, tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x32xf32>
+  %b = deepseek.linear %x, %u scales %us : tensor<32x2xf16, #deepseek.tiled<rows = 16>> activation_group 32 : tensor<?x64xf32>, tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x32xf32>
   %c = deepseek.swiglu %a, %b : tensor<?x32xf32>
   return %c : tensor<?x32xf32>
 }
