@@ -74,7 +74,8 @@ struct CompileOptions {
   /// What is taken away: items like layers:2, experts:25%, channels:10% and
   /// heads:1, with commas between them; lossy. Empty: nothing.
   std::string prune;
-  /// A text that says what matters, UTF-8, or statistics of one, if it ends in
+  /// A text that says what matters, UTF-8; or ids of its tokens, with commas
+  /// between them, if it ends in .tokens; or statistics of one, if it ends in
   /// .safetensors. Empty: weights alone do.
   std::string calibration;
   /// Where statistics of that text are kept. Empty: nowhere.
@@ -106,6 +107,9 @@ struct CompileOptions {
   std::string cacheElement = "f32";
   /// Nothing: Int8 with integer weights, F32 without.
   std::optional<Activations> activations;
+  /// Hold passes and kernels to the reference interpreter, on a tiny model of
+  /// the same architecture, before anything else.
+  bool verify = false;
   /// Sequences that the memory formula is worked out for. 0: one.
   int64_t maxBatch = 0;
   /// Of an object: its header, NAME.h, which names the model NAME_model. Empty:
@@ -237,7 +241,24 @@ struct ModelReport {
   std::string toHTML(const IRListing &ir) const;
 };
 
+/// What `CompileOptions::verify` found on a tiny model.
+struct Verification {
+  /// Errors are those of a logit, of the largest |logit|.
+  struct Step {
+    std::string name;     ///< Of the pass, or "program".
+    double error = 0;     ///< To what was before it.
+    double tolerance = 0; ///< 0: it is lossy, and changes what it is to change.
+  };
+  std::string model; ///< What the tiny model is.
+  int64_t tokens = 0;
+  std::vector<Step> steps;
+
+  /// One line a step.
+  std::string toText() const;
+};
+
 struct CompileResult {
+  std::optional<Verification> verification;
   ModelReport report;
   IRListing ir;                   ///< If `CompileOptions::listIR`.
   std::vector<std::string> notes; ///< What the importer assumed.
@@ -256,7 +277,8 @@ struct CompileResult {
 ///
 /// \param result If not null, filled as far as the compilation comes.
 ///
-/// - kInvalidArgument, kNotFound: the model, an option or a file is wrong.
+/// - kInvalidArgument, kNotFound: the model, an option or a file is wrong, or a
+///   step of the verification is out of tolerance.
 /// - kUnimplemented: Hadal does not support what is asked.
 /// - kInternal: a bug in Hadal.
 absl::Status compile(const CompileOptions &options,

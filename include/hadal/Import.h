@@ -31,6 +31,9 @@ struct ImportOptions {
   /// the weights do not say where their bytes are. Of GGUF files the headers
   /// are read, and tables that are part of the configuration.
   bool weights = true;
+  /// A model of the same architecture, of a few layers and small sizes, in
+  /// place of the model; needs that there are no `weights`. Not for ONNX files.
+  bool tiny = false;
   /// Folder of a LoRA adapter as PEFT saves it, with adapter_config.json and
   /// adapter_model.safetensors; needs `weights`. What it adds is declared by
   /// `deepseek.lora`, and the weights that it changes become f32. Its files

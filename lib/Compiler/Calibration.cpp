@@ -152,8 +152,11 @@ absl::Status hadal::gatherStatistics(const CompileOptions &options, bool grams,
   CompileResult result;
   if (absl::Status status = compile(plain, &result); !status.ok())
     return status;
+  bool isTokens = StringRef(options.calibration).ends_with(".tokens");
+  std::string text = (isTokens ? "@" : "") + options.calibration;
   SmallVector<StringRef> arguments = {
-      program, "--eval", "--text", options.calibration, "--statistics", seen};
+      program, "--eval",       isTokens ? "--tokens" : "--text",
+      text,    "--statistics", seen};
   std::string message;
   int code = outputs.run(program, arguments, errors, message);
   if (code != 0) {

@@ -16,6 +16,7 @@
 #include "lib/Compiler/Manifest.h"
 #include "lib/Compiler/Outputs.h"
 #include "lib/Compiler/Report.h"
+#include "lib/Compiler/Verify.h"
 #include "lib/Compiler/WorkTable.h"
 #include "lib/Packer/Packer.h"
 #include "lib/Packer/Recipe.h"
@@ -67,9 +68,11 @@ namespace {
 
 class Compilation {
 public:
-  Compilation(const CompileOptions &options, CompileResult &result)
-      : options(options), result(result), context(makeRegistry()),
-        capture(context), dumper(options.dumpFolder) {}
+  /// \param verifier Shown what each pass makes; null: nothing is.
+  Compilation(const CompileOptions &options, CompileResult &result,
+              Verifier *verifier = nullptr)
+      : options(options), result(result), verifier(verifier),
+        context(makeRegistry()), capture(context), dumper(options.dumpFolder) {}
 
   absl::Status run();
 
@@ -115,6 +118,7 @@ private:
 
   const CompileOptions &options;
   CompileResult &result;
+  Verifier *verifier;
   MLIRContext context;
   DiagnosticCapture capture;
   IRDumper dumper;
@@ -249,6 +253,8 @@ absl::Status Compilation::import() {
     module = std::move(*imported);
   }
   dumper.dump(*module, "import");
+  if (verifier)
+    verifier->begin(*module);
   return absl::OkStatus();
 }
 
@@ -270,6 +276,8 @@ Compilation::runPasses(llvm::function_ref<void(PassManager &)> build,
     result.ir.passes.push_back(list.str());
   if (dumper.isEnabled())
     passes.addInstrumentation(dumper.getInstrumentation());
+  if (verifier)
+    passes.addInstrumentation(verifier->getInstrumentation());
   if (failed(passes.run(*module)))
     return capture.toStatus(code, "a pass failed without saying why");
   return absl::OkStatus();
@@ -498,6 +506,7 @@ absl::Status Compilation::setManifest() {
                       result.notes,
                       result.fallbacks,
                       lossy,
+                      result.verification,
                       roundsWeights,
                       roundsActivations};
   absl::StatusOr<std::string> text = makeManifest(*module, sources, input);
@@ -862,6 +871,13 @@ absl::Status Compilation::run() {
                      {Phase::LLVMDialect, &Compilation::convertToLLVM}};
   if (absl::Status status = checkOptions(); !status.ok())
     return status;
+  if (options.verify) {
+    report("verify");
+    result.verification.emplace();
+    if (absl::Status status = verify(options, outputs, *result.verification);
+        !status.ok())
+      return status;
+  }
   for (auto [phase, step] : steps) {
     if (stopAfter && phase > *stopAfter)
       break;
@@ -910,4 +926,9 @@ absl::Status hadal::compile(const CompileOptions &options,
                             CompileResult *result) {
   CompileResult ignored;
   return Compilation(options, result ? *result : ignored).run();
+}
+
+absl::Status hadal::compileWith(const CompileOptions &options,
+                                CompileResult &result, Verifier &verifier) {
+  return Compilation(options, result, &verifier).run();
 }

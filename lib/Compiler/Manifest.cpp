@@ -163,6 +163,22 @@ static llvm::json::Array makeStorage(const ModelReport &report) {
   return storage;
 }
 
+static llvm::json::Value
+makeVerification(const std::optional<Verification> &verification) {
+  if (!verification)
+    return nullptr;
+  llvm::json::Array steps;
+  for (const Verification::Step &step : verification->steps)
+    steps.push_back(llvm::json::Object{
+        {"step", step.name},
+        {"max_error", step.error},
+        {"tolerance", step.tolerance > 0 ? llvm::json::Value(step.tolerance)
+                                         : llvm::json::Value(nullptr)}});
+  return llvm::json::Object{{"model", verification->model},
+                            {"tokens", verification->tokens},
+                            {"steps", std::move(steps)}};
+}
+
 absl::StatusOr<std::string>
 hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
                     const ManifestInput &input) {
@@ -226,6 +242,7 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
                                     {"cpu", input.cpu},
                                     {"features", input.features}}},
       {"tolerance", makeTolerance(input)},
+      {"verification", makeVerification(input.verification)},
       {"storage", makeStorage(report)},
       {"quantization_fallbacks", std::move(fallbacks)},
       {"memory",

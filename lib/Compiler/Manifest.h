@@ -22,6 +22,7 @@ struct ManifestInput {
   std::vector<std::string> notes;
   std::vector<std::string> fallbacks; ///< Of the quantization.
   std::vector<std::string> lossy;     ///< What was taken away.
+  const std::optional<Verification> &verification;
   bool roundsWeights, roundsActivations;
 };
 

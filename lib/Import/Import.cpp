@@ -12,6 +12,7 @@
 #include "lib/Import/HuggingFace/ModelBuilder.h"
 #include "lib/Import/HuggingFace/PackedStore.h"
 #include "lib/Import/HuggingFace/SafetensorsStore.h"
+#include "lib/Import/HuggingFace/Shrink.h"
 #include "lib/Import/JSON.h"
 #include "lib/Import/LoRA/AdaptedStore.h"
 #include "lib/Import/ONNX/GraphImporter.h"
@@ -64,6 +65,16 @@ buildAdapted(mlir::MLIRContext &context, const huggingface::Config &config,
                                  notes);
 }
 
+/// Builds a tiny model like that of \p config.
+static absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>
+buildTiny(mlir::MLIRContext &context, const huggingface::Config &config,
+          std::vector<std::string> &notes) {
+  huggingface::Config tiny = huggingface::shrink(config);
+  return huggingface::buildModel(
+      context, tiny, nullptr, "tiny",
+      std::min(tiny.maxPositions, huggingface::tinyContextTokens), notes);
+}
+
 static absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>
 importHuggingFace(mlir::MLIRContext &context, StringRef folder,
                   const ImportOptions &options,
@@ -83,6 +94,8 @@ importHuggingFace(mlir::MLIRContext &context, StringRef folder,
   if (!config.ok())
     return config.status();
 
+  if (options.tiny)
+    return buildTiny(context, *config, notes);
   int64_t contextTokens = chooseContext(options, config->maxPositions,
                                         "max_position_embeddings", notes);
   // The name as the file system has it, also for `.` and `models/../x`.
@@ -120,6 +133,8 @@ importGGUF(mlir::MLIRContext &context, StringRef path,
   absl::StatusOr<huggingface::Config> config = gguf::readKeys(*model, notes);
   if (!config.ok())
     return config.status();
+  if (options.tiny)
+    return buildTiny(context, *config, notes);
   int64_t contextTokens =
       chooseContext(options, config->maxPositions, "context_length", notes);
   absl::StatusOr<std::vector<TextFile>> textFiles =
@@ -179,6 +194,8 @@ hadal::importModel(mlir::MLIRContext &context, StringRef path,
   if (!options.weights && !options.lora.empty())
     return invalid("an adapter, " + quote(options.lora) +
                    ", needs the weights of the model");
+  if (options.tiny && options.weights)
+    return absl::InternalError("a tiny model has no weights");
   llvm::sys::fs::file_status status;
   if (std::error_code error = llvm::sys::fs::status(path, status))
     return error == std::errc::no_such_file_or_directory
@@ -201,6 +218,9 @@ hadal::importModel(mlir::MLIRContext &context, StringRef path,
   std::vector<std::string> &notes = options.notes ? *options.notes : ignored;
   if (isFolder)
     return importHuggingFace(context, path, options, notes);
+  if (options.tiny && isONNX)
+    return absl::UnimplementedError(
+        quote(path) + " is an ONNX file, of which no tiny model can be made");
   return isONNX ? importONNX(context, path, options, notes)
                 : importGGUF(context, path, options, notes);
 }

@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Makes a tiny model, and runs it pass by pass and as a program.
+
+#include "lib/Compiler/Verify.h"
+
+#include "codegen/LLVM/Link.h"
+#include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "dialects/DeepSeek/Reference/Reference.h"
+#include "hadal/Import.h"
+#include "lib/Compiler/Calibration.h"
+#include "lib/Packer/FloatConversion.h"
+
+#include "absl/strings/str_cat.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Pass/Pass.h"
+#include "llvm/ADT/Sequence.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/Endian.h"
+#include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Path.h"
+#include "llvm/TargetParser/Host.h"
+#include "llvm/TargetParser/Triple.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace hadal;
+
+/// Tokens that are run: more than the windows and the selections of a tiny
+/// model, and more than a kernel takes at a time.
+static constexpr int64_t verifiedTokens = 24;
+
+/// What an exact pass may change: roundings in f64, which add up.
+static constexpr double passTolerance = 1e-9;
+
+/// What a program may differ from the interpreter: as logits from those of the
+/// reference implementation; where a cache is rounded, or inputs to 8 bits, a
+/// number between two may go to either.
+static constexpr double programTolerance = 1e-4;
+static constexpr double roundedCacheTolerance = 1e-2;
+static constexpr double roundedInputTolerance = 5e-2;
+
+static constexpr StringLiteral lossyPasses[] = {
+    "deepseek-quantize",         "deepseek-quantize-cache",
+    "deepseek-prune-layers",     "deepseek-prune-experts",
+    "deepseek-prune-channels",   "deepseek-prune-heads",
+    "deepseek-window-attention", "deepseek-reduce-active-experts"};
+
+//===----------------------------------------------------------------------===//
+// Steps
+//===----------------------------------------------------------------------===//
+
+bool Verifier::run(ModuleOp module, std::vector<double> &result) {
+  auto models = module.getOps<deepseek::ModelOp>();
+  if (models.empty())
+    return false;
+  deepseek::Interpreter interpreter(module, {folder});
+  auto count = int32_t(tokens.size());
+  auto positions = llvm::to_vector(llvm::seq<int32_t>(0, count));
+  SmallVector<int32_t> sequences(tokens.size(), 0);
+  FailureOr<deepseek::Tensor> tensor = interpreter.run(
+      (*models.begin()).getEntry(), tokens, positions, sequences, positions);
+  if (failed(tensor))
+    return false;
+  result = std::move(tensor->values);
+  return true;
+}
+
+void Verifier::begin(ModuleOp module) {
+  if (!run(module, logits))
+    failure = "the model, as it was imported";
+}
+
+void Verifier::add(const std::string &name, std::vector<double> after,
+                   double tolerance) {
+  double largest = 0, worst = 0;
+  for (double value : logits)
+    largest = std::max(largest, std::fabs(value));
+  for (size_t i = 0; i < std::max(logits.size(), after.size()); ++i) {
+    double difference = logits.size() != after.size()
+                            ? INFINITY
+                            : std::fabs(logits[i] - after[i]);
+    // A NaN is out of every tolerance.
+    if (!(difference <= worst))
+      worst = std::isnan(difference) ? INFINITY : difference;
+  }
+  steps.push_back({name, largest > 0 ? worst / largest : worst, tolerance});
+  logits = std::move(after);
+}
+
+void Verifier::afterPass(StringRef pass, ModuleOp module) {
+  isDone |= pass == "convert-deepseek-to-rt";
+  if (isDone || !failure.empty())
+    return;
+  std::vector<double> after;
+  if (!run(module, after))
+    failure = "the model after " + pass.str();
+  else
+    add(pass.str(), std::move(after),
+        llvm::is_contained(lossyPasses, pass) ? 0 : passTolerance);
+}
+
+namespace {
+
+class VerifyInstrumentation : public PassInstrumentation {
+public:
+  explicit VerifyInstrumentation(Verifier &verifier) : verifier(verifier) {}
+
+  void runAfterPass(Pass *pass, Operation *op) override {
+    if (auto module = dyn_cast<ModuleOp>(op))
+      verifier.afterPass(pass->getArgument(), module);
+  }
+
+private:
+  Verifier &verifier;
+};
+
+} // namespace
+
+std::unique_ptr<PassInstrumentation> Verifier::getInstrumentation() {
+  return std::make_unique<VerifyInstrumentation>(*this);
+}
+
+std::string Verification::toText() const {
+  std::string text =
+      llvm::formatv("verified on {0}, {1} tokens\n", model, tokens);
+  for (const Step &step : steps)
+    text += llvm::formatv(
+        "  {0,-32} max |error| {1:e2} of the largest |logit|, {2}\n", step.name,
+        step.error,
+        step.tolerance > 0
+            ? llvm::formatv("at most {0:e0}", step.tolerance).str()
+            : "lossy");
+  return text;
+}
+
+//===----------------------------------------------------------------------===//
+// A tiny model
+//===----------------------------------------------------------------------===//
+
+/// Appends the values of \p source, which the interpreter makes up, to
+/// \p bytes, and says there where they are, in \p file.
+static absl::Status makeUp(deepseek::SourceOp source, const std::string &file,
+                           std::string &bytes) {
+  RankedTensorType type = source.getType();
+  std::optional<ElementKind> kind = getElementKind(type.getElementType());
+  if (!kind || *kind == ElementKind::I4)
+    return absl::InternalError("a tiny model has a source of unknown type");
+  // A weight of its own, so that the interpreter evaluates it alone.
+  Location loc = source.getLoc();
+  OwningOpRef<ModuleOp> scratch = ModuleOp::create(loc);
+  OpBuilder builder = OpBuilder::atBlockEnd(scratch->getBody());
+  auto weight = deepseek::WeightOp::create(builder, loc, "made_up", type);
+  builder.setInsertionPointToStart(&weight.getRecipe().emplaceBlock());
+  auto copy = cast<deepseek::SourceOp>(builder.clone(*source));
+  deepseek::YieldOp::create(builder, loc, copy.getResult());
+  FailureOr<deepseek::Tensor> tensor =
+      deepseek::RecipeEvaluator("", int64_t(1) << 28).evaluate(weight);
+  if (failed(tensor))
+    return absl::InternalError("a source of a tiny model has no values");
+
+  bytes.append((64 - bytes.size() % 64) % 64, '\0');
+  size_t begin = bytes.size();
+  size_t count = tensor->values.size(), width = size_t(sizeBytes(*kind));
+  bytes.resize(begin + count * width);
+  char *to = bytes.data() + begin;
+  for (size_t i = 0; i < count; ++i, to += width) {
+    double value = tensor->values[i];
+    auto number = float(value);
+    if (*kind == ElementKind::F8E8M0FNU)
+      *to = char(127 + std::ilogb(value)); // A power of two, by its exponent.
+    else if (isInteger(*kind))
+      for (size_t j = 0; j < width; ++j)
+        to[j] = char(uint64_t(int64_t(value)) >> (8 * j));
+    else
+      narrow(*kind, &number, 1, to);
+  }
+  SmallVector<int64_t> offsets;
+  int64_t tensors = source.getTensorCount();
+  for (int64_t i = 0; i < tensors; ++i)
+    offsets.push_back(
+        int64_t(begin + count * width / size_t(tensors) * size_t(i)));
+  Builder attributes(source.getContext());
+  source.setFilesAttr(attributes.getStrArrayAttr({file}));
+  source.setOffsets(offsets);
+  return absl::OkStatus();
+}
+
+/// \p options for the tiny \p module. Amounts that are taken away are small.
+static CompileOptions shrinkOptions(const CompileOptions &options,
+                                    ModuleOp module) {
+  CompileOptions tiny = options;
+  tiny.emit = Emit::Executable;
+  tiny.stopAfter = std::nullopt;
+  tiny.packWeights = true;
+  tiny.embedWeights = tiny.verify = false;
+  tiny.contextTokens = tiny.maxBatch = 0;
+  tiny.lora.clear();
+  tiny.dumpFolder.clear();
+  tiny.progress = nullptr;
+  module.walk([&](deepseek::RouterOp router) {
+    tiny.topK =
+        std::min<int64_t>(tiny.topK, int64_t(router.getRouting().getTopK()));
+  });
+  if (tiny.window)
+    *tiny.window = {std::min<int64_t>(tiny.window->tokens, 9),
+                    std::min<int64_t>(tiny.window->sink, 2)};
+  SmallVector<std::string> prune;
+  for (StringRef item : llvm::split(options.prune, ','))
+    if (!item.empty())
+      prune.push_back(
+          (item.split(':').first +
+           (item.starts_with("channels") || item.starts_with("experts") ? ":25%"
+                                                                        : ":1"))
+              .str());
+  tiny.prune = llvm::join(prune, ",");
+  return tiny;
+}
+
+//===----------------------------------------------------------------------===//
+// The program
+//===----------------------------------------------------------------------===//
+
+/// Reads the \p count numbers of an .npy file of f32.
+static absl::Status readLogits(const std::string &path, size_t count,
+                               std::vector<double> &logits) {
+  auto buffer = llvm::MemoryBuffer::getFile(path, /*IsText=*/false,
+                                            /*RequiresNullTerminator=*/false);
+  if (!buffer || (*buffer)->getBufferSize() < 10)
+    return absl::InternalError("the tiny program wrote no logits");
+  StringRef bytes = (*buffer)->getBuffer();
+  size_t begin = 10 + llvm::support::endian::read16le(bytes.data() + 8);
+  if (bytes.size() < begin || bytes.size() - begin != count * sizeof(float))
+    return absl::InternalError("the tiny program wrote other logits");
+  logits.resize(count);
+  for (size_t i = 0; i < count; ++i) {
+    float value;
+    std::memcpy(&value, bytes.data() + begin + i * sizeof(float),
+                sizeof(value));
+    logits[i] = double(value);
+  }
+  return absl::OkStatus();
+}
+
+static absl::Status writeScratch(Outputs &outputs, const std::string &name,
+                                 StringRef contents, std::string &path) {
+  absl::StatusOr<std::string> scratch = outputs.getScratchPath(name);
+  if (!scratch.ok())
+    return scratch.status();
+  path = *scratch;
+  AtomicFile file;
+  std::string error;
+  if (!file.open(path, error) ||
+      !file.write(contents.data(), contents.size(), error) ||
+      !file.commit(error))
+    return absl::InvalidArgumentError(error);
+  return absl::OkStatus();
+}
+
+absl::Status hadal::verify(const CompileOptions &options, Outputs &outputs,
+                           Verification &result) {
+  if (StringRef(options.model).ends_with(".mlir"))
+    return absl::UnimplementedError(absl::StrCat(
+        "'", options.model,
+        "' is a module, of which no tiny model can be made to verify"));
+  MLIRContext context;
+  ImportOptions import;
+  import.weights = false;
+  import.tiny = true;
+  absl::StatusOr<OwningOpRef<ModuleOp>> module =
+      importModel(context, options.model, import);
+  if (!module.ok())
+    return module.status();
+  deepseek::ModelOp model = *(*module)->getOps<deepseek::ModelOp>().begin();
+  auto type = model.getInfo().getAs<StringAttr>("model_type");
+  result.model = llvm::formatv(
+      "a tiny {0}: {1} layers, hidden {2}, vocabulary {3}",
+      type ? type.getValue() : StringRef("model"), int64_t(model.getLayers()),
+      int64_t(model.getHidden()), int64_t(model.getVocab()));
+  if (!options.lora.empty())
+    result.model += ", without the adapter";
+  CompileOptions tiny = shrinkOptions(options, **module);
+
+  std::string bytes, path;
+  absl::Status status;
+  (*module)->walk([&](deepseek::SourceOp source) {
+    if (status.ok())
+      status = makeUp(source, "tiny.bin", bytes);
+  });
+  if (status.ok())
+    status = writeScratch(outputs, "tiny.bin", bytes, path);
+  std::string text;
+  llvm::raw_string_ostream(text) << **module;
+  if (status.ok())
+    status = writeScratch(outputs, "tiny.mlir", text, tiny.model);
+
+  std::vector<int32_t> tokens;
+  std::string list;
+  for (int64_t i = 0; i < verifiedTokens; ++i) {
+    tokens.push_back(
+        int32_t((i * i * 7 + i * 3 + 1) % int64_t(model.getVocab())));
+    list += (i ? "," : "") + std::to_string(tokens.back());
+  }
+  result.tokens = verifiedTokens;
+  if (status.ok() && !options.calibration.empty()) {
+    // Recipes find statistics under this name, beside the model.
+    absl::StatusOr<std::string> statistics =
+        outputs.getScratchPath(statisticsFileName);
+    if (!statistics.ok())
+      return statistics.status();
+    tiny.saveStatistics = *statistics;
+    status =
+        writeScratch(outputs, "calibration.tokens", list, tiny.calibration);
+  }
+  absl::StatusOr<std::string> program = outputs.getScratchPath("tiny");
+  absl::StatusOr<std::string> weights = outputs.getScratchPath("tiny.weights");
+  absl::StatusOr<std::string> logits = outputs.getScratchPath("logits.npy");
+  absl::StatusOr<std::string> errors = outputs.getScratchPath("tiny.errors");
+  for (const auto *scratch : {&program, &weights, &logits, &errors})
+    if (status.ok())
+      status = scratch->status();
+  if (!status.ok())
+    return status;
+  tiny.output = *program;
+
+  std::string triple = llvm::Triple::normalize(
+      options.target.empty() ? llvm::sys::getDefaultTargetTriple()
+                             : options.target);
+  // What another machine's program computes cannot be seen here.
+  bool isRun = isForThisMachine(triple);
+  if (!isRun)
+    tiny.emit = Emit::Object;
+  Verifier verifier(llvm::sys::path::parent_path(tiny.model).str(), tokens);
+  CompileResult compiled;
+  status = compileWith(tiny, compiled, verifier);
+  if (!verifier.getFailure().empty())
+    return absl::InternalError(absl::StrCat(
+        "the reference interpreter cannot run ", verifier.getFailure()));
+  if (!status.ok())
+    return absl::Status(status.code(),
+                        absl::StrCat("in verifying a tiny model: ",
+                                     std::string(status.message())));
+  if (isRun) {
+    std::string message;
+    int code =
+        outputs.run(*program, {*program, "--tokens", list, "--logits", *logits},
+                    *errors, message);
+    if (code != 0)
+      return absl::InternalError(absl::StrCat(
+          "the tiny program failed: ",
+          message.empty() ? absl::StrCat("status ", code) : message));
+    std::vector<double> found;
+    status = readLogits(*logits, size_t(verifiedTokens * verifier.getVocab()),
+                        found);
+    if (!status.ok())
+      return status;
+    double tolerance = programTolerance;
+    if (options.cacheElement != "f32")
+      tolerance = roundedCacheTolerance;
+    if (!options.quantize.empty() && options.activations != Activations::F32)
+      tolerance = roundedInputTolerance;
+    verifier.add("program", std::move(found), tolerance);
+  }
+  result.steps = verifier.getSteps();
+  for (const Verification::Step &step : result.steps)
+    if (step.tolerance > 0 && !(step.error <= step.tolerance))
+      return absl::InvalidArgumentError(
+          llvm::formatv("verification failed: on {0}, '{1}' changes logits by "
+                        "{2:e2} of the largest, at most {3:e0} is allowed",
+                        result.model, step.name, step.error, step.tolerance)
+              .str());
+  return absl::OkStatus();
+}
