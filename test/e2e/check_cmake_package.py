@@ -30,6 +30,16 @@ INSTALLED = ["bin/hadalc", "bin/hadal-run", "bin/hadal-bench", "bin/hadal-eval",
              "lib/cmake/Hadal/HadalConfig.cmake", "lib/pkgconfig/hadal_rt.pc"]
 
 
+def read_greedy(args):
+    return json.loads((args.source / "models" / "abyss-tiny" / "golden" / "greedy.json").read_text())
+
+
+def check_tokens(out, args):
+    expected = read_greedy(args)["tokens"][:32]
+    if [int(token) for token in out.split()] != expected:
+        raise Failure(f"continue printed {','.join(out.split())}, expected {harness.ids(expected)}")
+
+
 class Project:
     """A build of examples/cmake in a folder of its own."""
 
@@ -42,10 +52,7 @@ class Project:
         return must_run(["cmake", "--build", self.folder, "--target", target], 240, env=ENVIRONMENT)
 
     def check_output(self, program=None, runner=()):
-        greedy = json.loads((self.args.source / "models" / "abyss-tiny" / "golden" / "greedy.json").read_text())
-        out = must_run([*runner, program or self.folder / "continue", *greedy["prompt"]], 60)
-        if [int(token) for token in out.split()] != greedy["tokens"][:32]:
-            raise Failure(f"continue printed {','.join(out.split())}, expected {harness.ids(greedy['tokens'][:32])}")
+        check_tokens(must_run([*runner, program or self.folder / "continue", *read_greedy(self.args)["prompt"]], 60), self.args)
 
 
 def check_install(prefix, args):
@@ -127,6 +134,19 @@ def check_cross(work, prefix, args):
     return "runs under the emulator"
 
 
+def check_meson(work, prefix, args):
+    if not shutil.which("meson") or not shutil.which("pkg-config"):
+        return "skipped: there is no meson or no pkg-config"
+    environment = {**ENVIRONMENT, "PKG_CONFIG_PATH": str(prefix / "lib" / "pkgconfig"), "PATH": f"{prefix / 'bin'}:{os.environ['PATH']}"}
+    build = work / "meson"
+    must_run(["meson", "setup", build, args.source / "examples" / "meson"], 120, env=environment)
+    must_run(["ninja", "-C", build], 120, env=environment)
+    check_tokens(must_run([build / "continue", *read_greedy(args)["prompt"]], 60), args)
+    if "no work to do" not in must_run(["ninja", "-C", build], 120, env=environment):
+        raise Failure("ninja compiled again, though nothing was changed")
+    return "runs"
+
+
 def check_pkg_config(work, prefix, args):
     if not shutil.which("pkg-config"):
         return "skipped: there is no pkg-config"
@@ -156,7 +176,7 @@ def main():
 
         checks = [("install", lambda: check_install(prefix, args)), check("static library, ninja", check_static),
                   check("shared library, make", check_shared), check("subdirectory", check_subdirectory),
-                  check("pkg-config", check_pkg_config)]
+                  check("pkg-config", check_pkg_config), check("meson", check_meson)]
         if args.emulator:
             checks.append(check("aarch64-linux-gnu", check_cross))
         return harness.run_checks(checks)
