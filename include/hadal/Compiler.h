@@ -19,7 +19,7 @@
 namespace hadal {
 
 /// What a compilation produces.
-enum class Emit { Executable, Library, Object, MLIR, LLVMIR, Assembly };
+enum class Emit { Executable, Library, Object, Cpp, MLIR, LLVMIR, Assembly };
 
 /// Where a compilation can stop, in order.
 enum class Phase {
@@ -48,9 +48,9 @@ struct Progress {
 struct CompileOptions {
   /// A Hugging Face folder, or a .mlir file in the deepseek dialect.
   std::string model;
-  /// What is written: itself, or with .a, .so, .h and .weights after it, where
-  /// the .o of an object is left out. Empty with `stopAfter`, or "-": the
-  /// standard output. Empty without: nothing is written.
+  /// What is written: itself, or with .a, .so, .cpp, .h and .weights after
+  /// it, where the .o of an object is left out. Empty with `stopAfter`, or "-":
+  /// the standard output. Empty without: nothing is written.
   std::string output;
   Emit emit = Emit::Executable;
   /// Print the module after this phase to `output`, and stop.

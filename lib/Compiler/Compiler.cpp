@@ -4,6 +4,7 @@
 
 #include "hadal/Compiler.h"
 
+#include "codegen/Cpp/EmitCpp.h"
 #include "codegen/LLVM/EmitObject.h"
 #include "codegen/LLVM/Link.h"
 #include "codegen/Passes.h"
@@ -104,8 +105,10 @@ private:
   /// Writes the module, or what LLVM makes of it, where the user wants it.
   absl::Status print(Phase phase);
   absl::StatusOr<std::string> emitText(EmitKind kind);
+  absl::Status writeCode();
   absl::Status writeProducts();
   absl::Status writeHeader(const std::string &path);
+  absl::Status writeSource();
   absl::Status link(const std::string &object);
   absl::Status pack(AtomicFile &file);
   absl::StatusOr<std::string> findLibrary(const char *name);
@@ -197,6 +200,13 @@ absl::Status Compilation::checkOptions() {
   if (!resolved.ok())
     return resolved.status();
   target = *resolved;
+  if (options.emit == Emit::Cpp) {
+    // Source does not know what it is compiled for; `kernels.h` chooses then.
+    target.dotProduct = DotProductKind::Generic;
+    // Small blocks read better and suit any processor.
+    if (options.cpu.empty())
+      target.vectorBits = 128;
+  }
   symbol = defaultSymbol;
   if (options.emit == Emit::Library)
     symbol = toIdentifier(llvm::sys::path::filename(options.output)) + "_model";
@@ -499,7 +509,10 @@ absl::Status Compilation::setManifest() {
                       result.report,
                       modelFolder,
                       modelFile,
-                      pipeline + ",hadal-lower-to-llvm",
+                      pipeline +
+                          (options.emit == Emit::Cpp && !options.stopAfter
+                               ? ",canonicalize,cse"
+                               : ",hadal-lower-to-llvm"),
                       target.triple,
                       target.cpu,
                       target.features,
@@ -626,8 +639,9 @@ absl::Status Compilation::writeHeader(const std::string &path) {
   std::string text;
   llvm::raw_string_ostream os(text);
   os << "/* The model '" << r.name << "', compiled by hadalc " << HADAL_VERSION
-     << ".\n * Link it and map its weights file; see hadal_rt/hadal_rt.h. "
-        "*/\n\n"
+     << ".\n * "
+     << (options.emit == Emit::Cpp ? "Compile " + name + ".cpp" : "Link it")
+     << " and map its weights file; see hadal_rt/hadal_rt.h. */\n\n"
      << "#ifndef " << macro << "_H\n#define " << macro << "_H\n\n"
      << "#include \"hadal_rt/abi.h\"\n\n"
      << "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n";
@@ -659,6 +673,27 @@ absl::Status Compilation::writeHeader(const std::string &path) {
      << "#ifdef __cplusplus\n} /* extern \"C\" */\n#endif\n\n"
      << "#endif /* " << macro << "_H */\n";
   return writeFile(outputs, path, text);
+}
+
+absl::Status Compilation::writeSource() {
+  report("emit");
+  EmitCppOptions emitOptions;
+  std::string name = llvm::sys::path::filename(options.output).str();
+  emitOptions.header = name + ".h";
+  emitOptions.symbol = symbol;
+  emitOptions.preamble =
+      absl::StrCat("The model '", result.report.name, "', compiled by hadalc ",
+                   HADAL_VERSION, " for g++ 12, clang 22 or later.");
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  if (failed(prepareForCpp(*module)) ||
+      failed(emitCpp(*module, emitOptions, os)))
+    return capture.toStatus(absl::StatusCode::kUnimplemented,
+                            "the module has no form in C++");
+  if (absl::Status status = writeFile(outputs, options.output + ".cpp", text);
+      !status.ok())
+    return status;
+  return writeHeader(options.output + ".h");
 }
 
 absl::Status Compilation::link(const std::string &object) {
@@ -788,7 +823,9 @@ absl::Status Compilation::pack(AtomicFile &file) {
   return packWeights(*recipes, modelFolder, file, packOptions);
 }
 
-absl::Status Compilation::writeProducts() {
+absl::Status Compilation::writeCode() {
+  if (options.emit == Emit::Cpp)
+    return writeSource();
   absl::StatusOr<std::string> object = emitText(EmitKind::Object);
   if (!object.ok())
     return object.status();
@@ -796,27 +833,29 @@ absl::Status Compilation::writeProducts() {
     if (absl::Status status = writeFile(outputs, options.output, *object);
         !status.ok())
       return status;
-    if (!options.header.empty())
-      if (absl::Status status = writeHeader(options.header); !status.ok())
-        return status;
-  } else {
-    absl::StatusOr<std::string> path = outputs.getScratchPath(
-        toIdentifier(llvm::sys::path::filename(options.output)) + ".o");
-    if (!path.ok())
-      return path.status();
-    std::error_code code;
-    llvm::raw_fd_ostream os(*path, code);
-    os << *object;
-    os.close();
-    if (code || os.has_error()) {
-      code = code ? code : os.error();
-      os.clear_error();
-      return absl::InvalidArgumentError(absl::StrCat(
-          "cannot write a temporary file '", *path, "': ", code.message()));
-    }
-    if (absl::Status status = link(*path); !status.ok())
-      return status;
+    return options.header.empty() ? absl::OkStatus()
+                                  : writeHeader(options.header);
   }
+  absl::StatusOr<std::string> path = outputs.getScratchPath(
+      toIdentifier(llvm::sys::path::filename(options.output)) + ".o");
+  if (!path.ok())
+    return path.status();
+  std::error_code code;
+  llvm::raw_fd_ostream os(*path, code);
+  os << *object;
+  os.close();
+  if (code || os.has_error()) {
+    code = code ? code : os.error();
+    os.clear_error();
+    return absl::InvalidArgumentError(absl::StrCat(
+        "cannot write a temporary file '", *path, "': ", code.message()));
+  }
+  return link(*path);
+}
+
+absl::Status Compilation::writeProducts() {
+  if (absl::Status status = writeCode(); !status.ok())
+    return status;
   if (options.packWeights && !options.embedWeights) {
     // Beside model.o, the weights of the model are no weights of the object.
     StringRef stem = options.output;
@@ -884,6 +923,9 @@ absl::Status Compilation::run() {
     // Nothing to write: a report needs no code.
     if (!stopAfter && options.output.empty() && phase > Phase::Planned)
       return dumper.getStatus();
+    if (!stopAfter && options.emit == Emit::Cpp &&
+        step == &Compilation::convertToLLVM)
+      break;
     absl::Status status = (this->*step)();
     if (status.ok())
       status = dumper.getStatus();

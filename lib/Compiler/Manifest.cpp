@@ -100,6 +100,8 @@ static const char *getEmitName(Emit emit) {
     return "lib";
   case Emit::Object:
     return "obj";
+  case Emit::Cpp:
+    return "cpp";
   case Emit::MLIR:
     return "mlir";
   case Emit::LLVMIR:

@@ -128,7 +128,7 @@ def main():
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--cases", type=Path, help="folder of cases")
     what.add_argument("--model", type=Path, help="a model whose folder golden/ has what it computes")
-    parser.add_argument("--only", help="cases (llama,bad/config_empty), or 'good' or 'bad' for all of one kind")
+    parser.add_argument("--only", help="cases, with commas (llama,bad/config_empty), or 'good' or 'bad' for all of one kind")
     parser.add_argument("--jobs", type=int, default=1, help="cases at a time (default: 1)")
     parser.add_argument("--hadalc-flag", action="append", default=[], help="passed on to hadalc, e.g. --hadalc-flag=--cpu=x")
     parser.add_argument("--emulator", help="command that runs a product of another machine, in place of hadal-run")

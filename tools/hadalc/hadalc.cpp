@@ -28,8 +28,8 @@ static const char helpText[] =
 
   hadalc models/abyss-tiny -o abyss && ./abyss --prompt "Once upon a time"
 MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
-  --emit=exe|lib|obj|mlir|llvm|asm   what OUT is (exe, beside OUT.weights;
-                                     lib: OUT.a, OUT.so, OUT.h, OUT.weights)
+  --emit=exe|lib|obj|cpp|mlir|llvm|asm   what OUT is (exe, and OUT.weights;
+                        lib: OUT.a, OUT.so and OUT.h; cpp: OUT.cpp and OUT.h)
   --target=TRIPLE       machine of the product, as aarch64-linux-gnu (this one)
   --cpu=NAME            x86-64-v3, cortex-a76, native, ... (this machine's; for
                         another target, what all of its processors have)
@@ -273,6 +273,7 @@ static std::optional<Emit> parseEmit(llvm::StringRef name) {
       .Case("exe", Emit::Executable)
       .Case("lib", Emit::Library)
       .Case("obj", Emit::Object)
+      .Case("cpp", Emit::Cpp)
       .Case("mlir", Emit::MLIR)
       .Case("llvm", Emit::LLVMIR)
       .Case("asm", Emit::Assembly)
@@ -370,12 +371,12 @@ static int makeOptions(const char *argv0, const Flags &flags,
     return failUsage(llvm::formatv("--{0} is '{1}', expected {2}", flag.name,
                                    flag.value, expected));
   };
-  if (flags.emit.value == "cpp" || flags.emit.value == "cuda")
+  if (flags.emit.value == "cuda")
     return fail(BadInput,
                 "--emit=" + flags.emit.value + " is not supported yet");
   std::optional<Emit> emit = parseEmit(flags.emit.value);
   if (!emit)
-    return refuse(flags.emit, "exe, lib, obj, mlir, llvm or asm");
+    return refuse(flags.emit, "exe, lib, obj, cpp, mlir, llvm or asm");
   options.emit = *emit;
   if (flags.compileTo.isGiven) {
     options.stopAfter = parsePhase(flags.compileTo.value);

@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Statements: what is declared, what is folded into what uses it, and in which
+// order. Expressions are in Expressions.cpp.
+
+#include "codegen/Cpp/BodyEmitter.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/Matchers.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+
+using namespace mlir;
+using namespace hadal;
+
+/// An expression that is longer gets a name.
+constexpr size_t maxExpressionLength = 64;
+
+static bool isStore(Operation *op) {
+  return isa<memref::StoreOp, vector::StoreOp, vector::MaskedStoreOp>(op);
+}
+
+/// True if \p op, or an op in it, may change memory that a load reads.
+static bool writesMemory(Operation *op) {
+  WalkResult result = op->walk([](Operation *inner) {
+    if (isStore(inner))
+      return WalkResult::interrupt();
+    bool isHarmless =
+        isMemoryEffectFree(inner) || inner->hasTrait<OpTrait::IsTerminator>() ||
+        isa<memref::PrefetchOp, memref::AllocaOp, memref::LoadOp,
+            vector::LoadOp, vector::MaskedLoadOp, scf::ForOp, scf::IfOp>(inner);
+    return isHarmless ? WalkResult::advance() : WalkResult::interrupt();
+  });
+  return result.wasInterrupted();
+}
+
+static bool readsMemory(Operation *op) {
+  return isa<memref::LoadOp, vector::LoadOp, vector::MaskedLoadOp>(op);
+}
+
+bool BodyEmitter::isWritten(Value memref) {
+  return llvm::any_of(memref.getUsers(), [&](Operation *user) {
+    if (auto store = dyn_cast<memref::StoreOp>(user))
+      return store.getMemRef() == memref;
+    if (auto store = dyn_cast<vector::StoreOp>(user))
+      return store.getBase() == memref;
+    if (auto store = dyn_cast<vector::MaskedStoreOp>(user))
+      return store.getBase() == memref;
+    return false;
+  });
+}
+
+//===----------------------------------------------------------------------===//
+// What becomes part of what
+//===----------------------------------------------------------------------===//
+
+SmallVector<Value> BodyEmitter::operandsOf(Operation *op) const {
+  auto idiom = idioms.find(op);
+  if (idiom != idioms.end())
+    return idiom->second.operands;
+  return SmallVector<Value>(op->getOperands());
+}
+
+void BodyEmitter::analyze(Region &region) {
+  // From the outside in: a tree that ends in another is part of that one.
+  SmallVector<Operation *> ops;
+  region.walk([&](Operation *op) { ops.push_back(op); });
+  for (Operation *op : llvm::reverse(ops)) {
+    if (absorbed.contains(op))
+      continue;
+    if (auto idiom = findIdiom(op)) {
+      absorbed.insert(idiom->parts.begin(), idiom->parts.end());
+      idioms[op] = std::move(*idiom);
+    }
+  }
+  // What only absorbed ops use is gone as well.
+  for (Operation *op : llvm::reverse(ops)) {
+    if (absorbed.contains(op))
+      continue;
+    bool isDead =
+        op->getNumResults() != 0 && isMemoryEffectFree(op) &&
+        llvm::none_of(op->getResults(), [&](Value v) { return isUsed(v); });
+    if (isDead) {
+      absorbed.insert(op);
+      continue;
+    }
+    for (Value operand : operandsOf(op))
+      ++useCounts[operand];
+  }
+  for (Block &block : region)
+    analyzeBlock(block);
+  region.walk([&](Operation *op) {
+    for (Region &inner : op->getRegions())
+      for (Block &block : inner)
+        analyzeBlock(block);
+  });
+}
+
+void BodyEmitter::analyzeBlock(Block &block) {
+  unsigned position = 0;
+  for (Operation &op : block) {
+    positions[&op] = position++;
+    if (writesMemory(&op))
+      writes[&block].push_back(positions[&op]);
+  }
+  // Users first, so that it is known which statement they are part of.
+  llvm::DenseMap<Value, Operation *> users;
+  for (Operation &op : llvm::reverse(block)) {
+    if (absorbed.contains(&op))
+      continue;
+    if (op.getNumResults() == 1 && useCounts.lookup(op.getResult(0)) == 1)
+      if (Operation *user = users.lookup(op.getResult(0)))
+        if (canMove(&op, user)) {
+          auto root = roots.find(user);
+          roots[&op] = root == roots.end() ? user : root->second;
+        }
+    for (Value operand : operandsOf(&op))
+      users[operand] = &op;
+  }
+}
+
+/// True if \p op, which \p user alone uses, may be computed where that is.
+bool BodyEmitter::canMove(Operation *op, Operation *user) const {
+  if (op->getNumRegions() != 0 ||
+      (user->getNumResults() > 1 && !isa<scf::ForOp, scf::IfOp>(user)))
+    return false;
+  // Bounds are computed again in each round.
+  Value value = op->getResult(0);
+  if (auto loop = dyn_cast<scf::ForOp>(user))
+    if (value == loop.getUpperBound() || value == loop.getStep())
+      return false;
+  if (isMemoryEffectFree(op))
+    return true;
+  if (!readsMemory(op))
+    return false;
+  auto found = roots.find(user);
+  unsigned end = positions.lookup(found == roots.end() ? user : found->second);
+  auto list = writes.find(op->getBlock());
+  if (list == writes.end())
+    return true;
+  return llvm::none_of(list->second, [&](unsigned write) {
+    return write > positions.lookup(op) && write < end;
+  });
+}
+
+void BodyEmitter::define(Value value, CppExpression expression) {
+  if (!isUsed(value))
+    return;
+  Operation *op = value.getDefiningOp();
+  if (op && roots.count(op) && expression.text.size() <= maxExpressionLength) {
+    inlined.insert(op);
+    return bind(value, std::move(expression));
+  }
+  std::string name = names.get(hint(value));
+  writer.line("const " + getCppType(value.getType()) + " " + name + " = " +
+              expression.text + ";");
+  bind(value, {name});
+}
+
+//===----------------------------------------------------------------------===//
+// Statements
+//===----------------------------------------------------------------------===//
+
+LogicalResult BodyEmitter::emitBlock(Block &block) {
+  for (Operation &op : block.without_terminator())
+    if (!absorbed.contains(&op) && failed(emitOp(&op)))
+      return failure();
+  return success();
+}
+
+LogicalResult BodyEmitter::emitOp(Operation *op) {
+  if (isa<scf::ForOp>(op))
+    return emitFor(op);
+  if (isa<scf::IfOp>(op))
+    return emitIf(op);
+  if (isStore(op))
+    return emitStore(op);
+  if (isa<memref::PrefetchOp>(op)) {
+    auto prefetch = cast<memref::PrefetchOp>(op);
+    writer.line("prefetch(" +
+                address(prefetch.getMemref(), prefetch.getIndices()) + ");");
+    return success();
+  }
+  if (auto alloca = dyn_cast<memref::AllocaOp>(op)) {
+    MemRefType type = alloca.getType();
+    std::string element = getCppElement(type.getElementType());
+    if (!type.hasStaticShape() || !type.getLayout().isIdentity() ||
+        element.empty())
+      return op->emitOpError("has no form in C++: ") << type;
+    std::string name = names.get(hint(alloca)), size;
+    for (int64_t dim : type.getShape())
+      size += (size.empty() ? "" : " * ") + std::to_string(dim);
+    writer.line("alignas(64) " + element + " " + name + "[" +
+                (size.empty() ? "1" : size) + "];");
+    bind(alloca, {name});
+    return success();
+  }
+  if (!isa<arith::ArithDialect, math::MathDialect, vector::VectorDialect,
+           memref::MemRefDialect>(op->getDialect()))
+    return emitOther(op);
+  // Written by the stores that it is for.
+  if (isa<vector::CreateMaskOp, vector::ConstantMaskOp>(op) &&
+      llvm::all_of(op->getUsers(), [](Operation *user) {
+        return isa<vector::MaskedStoreOp>(user);
+      }))
+    return success();
+  for (Type type : op->getResultTypes())
+    if (getCppType(type).empty())
+      return op->emitOpError("has no form in C++: it has a result of type ")
+             << type;
+  if (auto halves = dyn_cast<vector::DeinterleaveOp>(op)) {
+    for (auto [i, result] : llvm::enumerate(op->getResults()))
+      define(result, {"every<2, " + std::to_string(i) + ">(" +
+                      text(halves.getSource()) + ")"});
+    return success();
+  }
+  if (op->getNumResults() == 1)
+    if (auto expression = express(op)) {
+      // Small enough to be written wherever they are used.
+      bool isSmall = isa<arith::ConstantOp>(op);
+      if (auto add = dyn_cast<arith::AddIOp>(op))
+        isSmall = isa<IndexType>(add.getType()) &&
+                  matchPattern(add.getRhs(), m_Constant()) &&
+                  get(add.getLhs()).binding == CppExpression::Primary;
+      if (isSmall) {
+        inlined.insert(op);
+        bind(op->getResult(0), *expression);
+      } else {
+        define(op->getResult(0), *expression);
+      }
+      return success();
+    }
+  return op->emitOpError("has no form in C++");
+}
+
+LogicalResult BodyEmitter::emitStore(Operation *op) {
+  if (auto store = dyn_cast<memref::StoreOp>(op)) {
+    writer.line(subscript(store.getMemRef(), store.getIndices()) + " = " +
+                text(store.getValueToStore()) + ";");
+    return success();
+  }
+  if (auto store = dyn_cast<vector::StoreOp>(op)) {
+    writer.line("store(" + address(store.getBase(), store.getIndices()) + ", " +
+                text(store.getValueToStore()) + ");");
+    return success();
+  }
+  auto store = cast<vector::MaskedStoreOp>(op);
+  Value mask = store.getMask();
+  std::string count;
+  if (auto some = mask.getDefiningOp<vector::CreateMaskOp>())
+    count = text(some.getOperand(0));
+  else if (auto some = mask.getDefiningOp<vector::ConstantMaskOp>())
+    count = std::to_string(some.getMaskDimSizes()[0]);
+  else
+    return op->emitOpError("has no form in C++: the mask is not one of the "
+                           "first lanes");
+  writer.line("store_first(" + address(store.getBase(), store.getIndices()) +
+              ", " + text(store.getValueToStore()) + ", " + count + ");");
+  return success();
+}
+
+void BodyEmitter::addVariables(Value value, llvm::StringSet<> &into) {
+  Operation *op = value.getDefiningOp();
+  if (variables.contains(value))
+    into.insert(get(value).text);
+  else if (op && inlined.contains(op))
+    for (Value operand : operandsOf(op))
+      addVariables(operand, into);
+}
+
+/// Gives all \p targets their \p values at once: none sees another's new one.
+void BodyEmitter::assign(ArrayRef<std::string> targets, ValueRange values) {
+  SmallVector<std::string> texts;
+  llvm::StringSet<> assigned;
+  for (auto [target, value] : llvm::zip_equal(targets, values)) {
+    std::string expression = text(value);
+    llvm::StringSet<> used;
+    addVariables(value, used);
+    bool isLate = llvm::any_of(
+        used, [&](auto &name) { return assigned.contains(name.getKey()); });
+    if (isLate) {
+      std::string name = names.get("next");
+      writer.line("const " + getCppType(value.getType()) + " " + name + " = " +
+                  expression + ";");
+      expression = name;
+    }
+    texts.push_back(expression);
+    if (expression != target)
+      assigned.insert(target);
+  }
+  for (auto [target, expression] : llvm::zip_equal(targets, texts))
+    if (target != expression)
+      writer.line(target + " = " + expression + ";");
+}
+
+LogicalResult BodyEmitter::emitFor(Operation *op) {
+  auto loop = cast<scf::ForOp>(op);
+  if (!isa<IndexType>(loop.getInductionVar().getType()))
+    return op->emitOpError("has no form in C++: it does not count in index");
+  SmallVector<std::string> carried;
+  for (auto [init, argument, result] : llvm::zip_equal(
+           loop.getInitArgs(), loop.getRegionIterArgs(), loop.getResults())) {
+    std::string type = getCppType(argument.getType());
+    if (type.empty())
+      return op->emitOpError("has no form in C++: it carries ")
+             << argument.getType();
+    // A variable that ends here goes on as this one.
+    bool isVariable = variables.contains(init) && useCounts.lookup(init) == 1 &&
+                      init.getParentBlock() == op->getBlock();
+    std::string name = isVariable ? text(init) : names.get(hint(argument));
+    if (!isVariable) {
+      bool isZero = isa<VectorType>(argument.getType()) &&
+                    (matchPattern(init, m_PosZeroFloat()) ||
+                     matchPattern(init, m_Zero()));
+      writer.line(type + " " + name +
+                  (isZero ? " = {};" : " = " + text(init) + ";"));
+    }
+    carried.push_back(name);
+    for (Value value : {Value(argument), Value(result)}) {
+      bind(value, {name});
+      variables.insert(value);
+    }
+  }
+  Value iv = loop.getInductionVar();
+  std::string name = names.get(hint(iv));
+  bind(iv, {name});
+  std::string step = matchPattern(loop.getStep(), m_One())
+                         ? "++" + name
+                         : name + " += " + text(loop.getStep());
+  writer.open("for (int64_t " + name + " = " + text(loop.getLowerBound()) +
+              "; " + name + " < " +
+              text(loop.getUpperBound(), CppExpression::Sum) + "; " + step +
+              ")");
+  if (failed(emitBlock(*loop.getBody())))
+    return failure();
+  assign(carried, loop.getBody()->getTerminator()->getOperands());
+  writer.close();
+  return success();
+}
+
+LogicalResult BodyEmitter::emitIf(Operation *op) {
+  auto choice = cast<scf::IfOp>(op);
+  SmallVector<std::string> targets;
+  for (Value result : choice.getResults()) {
+    std::string type = getCppType(result.getType());
+    if (type.empty())
+      return op->emitOpError("has no form in C++: it gives ")
+             << result.getType();
+    targets.push_back(names.get(hint(result)));
+    writer.line(type + " " + targets.back() + ";");
+    bind(result, {targets.back()});
+    variables.insert(result);
+  }
+  writer.open("if (" + text(choice.getCondition()) + ")");
+  for (Block *block : {choice.thenBlock(), choice.elseBlock()}) {
+    if (!block)
+      continue;
+    if (block == choice.elseBlock()) {
+      if (block->without_terminator().empty() && targets.empty())
+        continue;
+      writer.reopen("else");
+    }
+    if (failed(emitBlock(*block)))
+      return failure();
+    assign(targets, block->getTerminator()->getOperands());
+  }
+  writer.close();
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Names
+//===----------------------------------------------------------------------===//
+
+std::string BodyEmitter::hint(Value value) {
+  Operation *op = value.getDefiningOp();
+  if (!op) {
+    auto argument = cast<BlockArgument>(value);
+    auto loop = dyn_cast<scf::ForOp>(argument.getOwner()->getParentOp());
+    if (loop && argument.getArgNumber() > 0) {
+      Value next = loop.getYieldedValues()[argument.getArgNumber() - 1];
+      std::string name = hint(next);
+      return name == "t" ? "carried" : name;
+    }
+    if (loop) {
+      unsigned depth = 0;
+      for (Operation *outer = loop->getParentOp();
+           isa<scf::ForOp, scf::IfOp>(outer); outer = outer->getParentOp())
+        depth += isa<scf::ForOp>(outer);
+      constexpr StringLiteral letters[] = {"item", "i", "j", "k",
+                                           "l",    "m", "n"};
+      return letters[std::min<size_t>(depth, std::size(letters) - 1)].str();
+    }
+    return "t";
+  }
+  auto idiom = idioms.find(op);
+  if (idiom != idioms.end()) {
+    StringRef callee = idiom->second.callee;
+    return callee == "max" || callee == "max_lane" ? "largest"
+           : callee == "min"                       ? "smallest"
+                                                   : "sum";
+  }
+  // A thing read from a table of things.
+  auto one = [&](Value memref) {
+    std::string name = get(memref).text;
+    StringRef base = StringRef(name).rtrim("0123456789");
+    base.consume_back("s");
+    if (base == "params" || base.empty())
+      return std::string("v");
+    return base == name ? base.str() + "_at" : base.str();
+  };
+  if (auto load = dyn_cast<memref::LoadOp>(op))
+    return one(load.getMemRef());
+  if (auto load = dyn_cast<vector::LoadOp>(op))
+    return one(load.getBase());
+  if (isa<arith::ExtFOp, arith::TruncFOp, arith::IndexCastUIOp,
+          arith::IndexCastOp, vector::BroadcastOp, arith::BitcastOp,
+          vector::BitCastOp, arith::SIToFPOp, arith::FPToSIOp, arith::ExtUIOp,
+          arith::ExtSIOp, arith::TruncIOp>(op)) {
+    std::string name = hint(op->getOperand(0));
+    return name;
+  }
+  if (isa<math::FmaOp, arith::AddFOp>(op))
+    return "sum";
+  if (isa<arith::MulFOp>(op))
+    return "product";
+  if (isa<arith::DivFOp>(op))
+    return "ratio";
+  if (isa<arith::SubFOp>(op))
+    return "difference";
+  if (isa<arith::CmpIOp, arith::CmpFOp>(op))
+    return "is_less";
+  if (isa<arith::SelectOp>(op))
+    return "chosen";
+  if (isa<memref::AllocaOp>(op))
+    return "scratch";
+  if (isa<arith::MinUIOp>(op))
+    return "end";
+  if (isa<IndexType>(value.getType()))
+    return "n";
+  if (auto loop = dyn_cast<scf::ForOp>(op))
+    return hint(
+        loop.getRegionIterArgs()[cast<OpResult>(value).getResultNumber()]);
+  return "t";
+}
