@@ -118,6 +118,10 @@ struct CompileOptions {
   /// If not empty, gets a rule for make and ninja: what is written needs the
   /// files that were read.
   std::string depfile;
+  /// Write the IR of host program and kernels beside the product, to `output`
+  /// with .mlir after it, and give the code line numbers of that, for debuggers
+  /// and profilers.
+  bool debugInfo = false;
   /// Whether the result has the IR.
   bool listIR = false;
   /// If not empty, gets a numbered file of the IR after each pass.

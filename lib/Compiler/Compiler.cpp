@@ -30,8 +30,10 @@
 #include "absl/strings/str_cat.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/LLVMIR/Transforms/Passes.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
+#include "mlir/Transforms/LocationSnapshot.h"
 #include "llvm/ADT/ScopeExit.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
@@ -113,6 +115,15 @@ private:
   absl::Status pack(AtomicFile &file);
   absl::StatusOr<std::string> findLibrary(const char *name);
   absl::Status commit();
+
+  /// What the names of files beside the product begin with: beside model.o, the
+  /// weights of the model are no weights of the object.
+  std::string getStem() const {
+    StringRef stem = options.output;
+    if (options.emit == Emit::Object)
+      stem.consume_back(".o");
+    return stem.str();
+  }
 
   void report(const char *phase, uint64_t done = 0, uint64_t total = 0) {
     if (options.progress)
@@ -539,11 +550,33 @@ absl::Status Compilation::setManifest() {
   return absl::OkStatus();
 }
 
+static absl::Status writeFile(Outputs &outputs, const std::string &path,
+                              StringRef contents) {
+  absl::StatusOr<AtomicFile *> file = outputs.add(path);
+  if (!file.ok())
+    return file.status();
+  std::string error;
+  if (!(*file)->write(contents.data(), contents.size(), error))
+    return absl::InvalidArgumentError(error);
+  return absl::OkStatus();
+}
+
 absl::Status Compilation::convertToLLVM() {
+  if (options.debugInfo) {
+    std::string path = getStem() + ".mlir", text;
+    llvm::raw_string_ostream os(text);
+    generateLocationsFromIR(os, path, *module, OpPrintingFlags());
+    if (absl::Status status = writeFile(outputs, path, text); !status.ok())
+      return status;
+  }
   LowerToLLVMOptions lower;
   lower.symbol = symbol;
   return runPasses(
-      [&](PassManager &passes) { buildLowerToLLVMPipeline(passes, lower); },
+      [&](PassManager &passes) {
+        buildLowerToLLVMPipeline(passes, lower);
+        if (options.debugInfo)
+          passes.addPass(LLVM::createDIScopeForLLVMFuncOpPass());
+      },
       absl::StatusCode::kInternal);
 }
 
@@ -561,17 +594,6 @@ absl::StatusOr<std::string> Compilation::emitText(EmitKind kind) {
   if (!status.ok())
     return status;
   return std::string(text.str());
-}
-
-static absl::Status writeFile(Outputs &outputs, const std::string &path,
-                              StringRef contents) {
-  absl::StatusOr<AtomicFile *> file = outputs.add(path);
-  if (!file.ok())
-    return file.status();
-  std::string error;
-  if (!(*file)->write(contents.data(), contents.size(), error))
-    return absl::InvalidArgumentError(error);
-  return absl::OkStatus();
 }
 
 static absl::Status writeStandardOutput(StringRef text) {
@@ -857,11 +879,7 @@ absl::Status Compilation::writeProducts() {
   if (absl::Status status = writeCode(); !status.ok())
     return status;
   if (options.packWeights && !options.embedWeights) {
-    // Beside model.o, the weights of the model are no weights of the object.
-    StringRef stem = options.output;
-    if (options.emit == Emit::Object)
-      stem.consume_back(".o");
-    absl::StatusOr<AtomicFile *> file = outputs.add((stem + ".weights").str());
+    absl::StatusOr<AtomicFile *> file = outputs.add(getStem() + ".weights");
     if (!file.ok())
       return file.status();
     if (absl::Status status = pack(**file); !status.ok())

@@ -60,6 +60,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
                         a tiny model of this architecture (no check)
   --compile-to=PHASE    print the module after import, graph, rt, planned,
                         llvm-dialect, llvm or obj, to OUT or stdout, and stop
+  -g                    line numbers of OUT.mlir, for gdb and perf (none)
   --depfile=FILE        for make and ninja: the files that OUT was made from
   --header=FILE         C header of --emit=obj, which gets that name (none)
   --dump-ir=DIR         a numbered file of the IR after each pass (none)
@@ -100,6 +101,7 @@ struct Flags {
   Flag compileTo{"compile-to"};
   Flag dumpIR{"dump-ir"};
   Flag depfile{"depfile"};
+  Flag debugInfo{"g", Flag::Switch};
   Flag header{"header"};
   Flag libraryDir{"library-dir"};
   Flag manifest{"manifest", Flag::Switch};
@@ -137,7 +139,7 @@ Flag *Flags::find(llvm::StringRef name) {
         &quiet,        &help,        &version,        &quantize, &prune,
         &window,       &lora,        &activations,    &verify,   &topK,
         &machine,      &calibration, &saveStatistics, &kv,       &depfile,
-        &header})
+        &header,       &debugInfo})
     if (name == flag->name)
       return flag;
   return name == "h" ? &help : nullptr;
@@ -436,6 +438,9 @@ static int makeOptions(const char *argv0, const Flags &flags,
       return refuse(*flag, "a file name");
     *value = flag->value;
   }
+  options.debugInfo = flags.debugInfo.isGiven;
+  if (options.debugInfo && (isText || options.output.empty()))
+    return failUsage("-g needs -o OUT and --emit=exe, lib or obj");
   if (flags.depfile.isGiven &&
       (options.output.empty() || options.output == "-"))
     return failUsage("--depfile needs -o OUT");
