@@ -76,8 +76,10 @@ std::optional<AMXProduct> AMXProduct::get(KernelBuilder &b,
       shape.activationGroup % elementsAtOnce(shape) == 0 &&
       shape.activationGroup <= mostPieceElements &&
       (shape.group <= mostPieceElements || shape.group == shape.inner);
-  if (dotProduct != DotProductKind::AMXInt8 || !hasPieces || shape.isUnsigned ||
-      shape.hasOffsets || shape.digits != 1)
+  // Nibbles that count from 0, offsets and digits of the inputs are for VNNI.
+  bool isPlain = !shape.isUnsigned && !shape.hasOffsets && shape.digits == 1 &&
+                 shape.scaleElement.isF16();
+  if (dotProduct != DotProductKind::AMXInt8 || !hasPieces || !isPlain)
     return std::nullopt;
   return AMXProduct(b, shape, weights, tiles);
 }
