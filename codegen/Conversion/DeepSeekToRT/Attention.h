@@ -276,7 +276,7 @@ public:
       : Attention(b, kernel, page, plan, registers, scale),
         heads(plan.groupHeads), ropeStride(ropeStride) {
     query = b.stack({plan.blockRows, page.keyDim, heads}, b.getF32Type());
-    scores = b.stack({page.pageTokens, heads}, b.getF32Type());
+    scores = b.stack({plan.blockRows, page.pageTokens, heads}, b.getF32Type());
     totals = b.stack(paddedSlots(), b.getF32Type());
     if (!page.isF32() || plan.selectedTokens)
       wide = b.stack({page.pageTokens, page.keyDim}, b.getF32Type());
@@ -297,10 +297,16 @@ private:
   struct Place {
     Value latents, scales, token;
   };
-  /// Writes the latents of tokens [0, \p count) to `wide`, in f32.
-  void widenTokens(Value count, llvm::function_ref<Place(Value)> placeOf);
-  void attendRow(Value rowInBlock, Value latents, Value nextLatents, Value seen,
-                 Value count);
+  /// Columns that are scored at a time: a divisor of all, and whole groups.
+  static constexpr int64_t mostBlockColumns = 64;
+  int64_t blockColumns() const;
+  /// Writes a block of columns of tokens [0, \p count) to `wide`, in f32.
+  void widenBlock(Value count, Value firstColumn,
+                  llvm::function_ref<Place(Value)> placeOf);
+  /// Adds the products of a block of columns to the scores of \p size rows.
+  void scoreBlock(Value latents, Value tokens, Value firstColumn,
+                  Value rowInBlock, int64_t size);
+  void attendRow(Value rowInBlock, Value latents, Value seen, Value count);
 
   int64_t heads, ropeStride;
   Value query, scores, totals, wide;

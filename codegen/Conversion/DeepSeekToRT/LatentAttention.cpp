@@ -28,14 +28,23 @@ void LatentAttention::readQueries() {
 
 void LatentAttention::beginSegment() { fill(totals, paddedSlots(), 0); }
 
-void LatentAttention::widenTokens(Value count,
-                                  function_ref<Place(Value)> placeOf) {
-  int64_t group = page.isInteger() ? page.group : page.keyDim;
+int64_t LatentAttention::blockColumns() const {
+  // Each selected token would be looked up again for each block.
+  if (plan.selectedTokens)
+    return page.keyDim;
+  int64_t unit = page.isInteger() ? page.group : 1;
+  return unit * largestDivisor(page.keyDim / unit,
+                               std::max<int64_t>(1, mostBlockColumns / unit));
+}
+
+void LatentAttention::widenBlock(Value count, Value firstColumn,
+                                 function_ref<Place(Value)> placeOf) {
+  int64_t group = page.isInteger() ? page.group : blockColumns();
   int64_t width = KernelBuilder::lanesFor(group);
   b.loop(b.index(0), count, 1, [&](Value i) {
     Place place = placeOf(i);
-    b.loop(b.index(0), b.index(page.keyDim), group, [&](Value first) {
-      Value scale;
+    b.loop(b.index(0), b.index(blockColumns()), group, [&](Value inBlock) {
+      Value first = b.add(firstColumn, inBlock), scale;
       if (place.scales)
         scale = b.broadcast(
             b.load(place.scales, {place.token, b.div(first, group)}), width);
@@ -53,23 +62,40 @@ void LatentAttention::attendPage(Value pageIndex, Value nextPage) {
   Value seen = b.mul(pageIndex, page.pageTokens);
   Value latents = partOf(pageIndex, PageLayout::Keys);
   Value nextLatents = partOf(nextPage, PageLayout::Keys);
-  if (wide) {
-    Value scales;
-    if (page.isInteger())
-      scales = partOf(pageIndex, PageLayout::KeyScales);
-    widenTokens(validIn(mostSeen, seen), [&](Value i) {
-      if (!selected)
-        return Place{latents, scales, i};
-      // Selected tokens [seen, seen + count), as if they were a page.
-      Value position = b.toIndex(b.load(selected, {row, b.add(seen, i)}));
-      Value index = b.div(position, page.pageTokens);
-      return Place{partOf(index, PageLayout::Keys),
-                   page.isInteger() ? partOf(index, PageLayout::KeyScales)
-                                    : Value(),
-                   b.rem(position, page.pageTokens)};
+  Value scales;
+  if (page.isInteger())
+    scales = partOf(pageIndex, PageLayout::KeyScales);
+  auto placeOf = [&](Value i) {
+    if (!selected)
+      return Place{latents, scales, i};
+    // Selected tokens [seen, seen + count), as if they were a page.
+    Value position = b.toIndex(b.load(selected, {row, b.add(seen, i)}));
+    Value index = b.div(position, page.pageTokens);
+    return Place{partOf(index, PageLayout::Keys),
+                 page.isInteger() ? partOf(index, PageLayout::KeyScales)
+                                  : Value(),
+                 b.rem(position, page.pageTokens)};
+  };
+  Value source = wide ? wide : latents;
+  Value tokens = validIn(mostSeen, seen);
+  // Some columns at a time, so that what all rows need of the page and of their
+  // queries is in the first-level cache.
+  b.loop(b.index(0), b.index(page.keyDim), blockColumns(), [&](Value column) {
+    // What comes next, as fast as this is read.
+    b.loop(b.index(0), tokens, 1, [&](Value token) {
+      Value linear = b.add(b.mul(token, page.keyDim), column);
+      for (int64_t i = 0; i < blockColumns();
+           i += lineBytes / page.elementBytes())
+        prefetch(b, nextLatents, Value(), b.add(linear, i));
     });
-    latents = wide;
-  }
+    if (wide)
+      widenBlock(tokens, column, placeOf);
+    static constexpr int64_t sizes[] = {2, 1};
+    tiled(rows, ArrayRef(sizes).drop_front(plan.blockRows < 2),
+          [&](Value rowInBlock, int64_t size) {
+            scoreBlock(source, tokens, column, rowInBlock, size);
+          });
+  });
   b.loop(b.index(0), rows, 1, [&](Value rowInBlock) {
     Value count = countOf(b.mul(rowInBlock, heads));
     Value isSeen = b.less(seen, count);
@@ -78,58 +104,73 @@ void LatentAttention::attendPage(Value pageIndex, Value nextPage) {
       Value inSink = b.less(pageIndex, b.index(plan.sinkPages));
       isSeen = b.select(inSink, isSeen, b.select(inWindow, isSeen, inWindow));
     }
-    b.when(isSeen,
-           [&] { attendRow(rowInBlock, latents, nextLatents, seen, count); });
+    b.when(isSeen, [&] { attendRow(rowInBlock, source, seen, count); });
   });
 }
 
-void LatentAttention::attendRow(Value rowInBlock, Value latents,
-                                Value nextLatents, Value seen, Value count) {
+void LatentAttention::scoreBlock(Value latents, Value tokens, Value firstColumn,
+                                 Value rowInBlock, int64_t size) {
+  VectorType vector = b.vectorType(heads);
+  int64_t some = (isWide() ? 16 : 4) / size;
+  Value isFirst = b.equal(firstColumn, b.index(0));
+  // What lies past the last token is read, and not used.
+  b.loop(b.index(0), tokens, some, [&](Value first) {
+    auto at = [&](int64_t r, int64_t t) {
+      return Values{b.add(rowInBlock, r), b.add(first, t), b.index(0)};
+    };
+    Values dots;
+    for (int64_t r = 0; r < size; ++r)
+      for (int64_t t = 0; t < some; ++t)
+        dots.push_back(b.select(isFirst, b.f32(0, vector),
+                                b.loadVector(scores, at(r, t), heads)));
+    dots = b.loop(
+        firstColumn, b.add(firstColumn, blockColumns()), 1, dots,
+        [&](Value column, ValueRange carried) {
+          Values next(carried), q;
+          for (int64_t r = 0; r < size; ++r)
+            q.push_back(b.loadVector(
+                query, {b.add(rowInBlock, r), column, b.index(0)}, heads));
+          for (int64_t t = 0; t < some; ++t) {
+            Value k =
+                b.broadcast(b.load(latents, {b.add(first, t), column}), heads);
+            for (int64_t r = 0; r < size; ++r) {
+              Value &dot = next[r * some + t];
+              dot = b.fma(k, q[r], dot);
+            }
+          }
+          return next;
+        });
+    for (int64_t r = 0; r < size; ++r)
+      for (int64_t t = 0; t < some; ++t)
+        b.storeVector(dots[r * some + t], scores, at(r, t));
+  });
+}
+
+void LatentAttention::attendRow(Value rowInBlock, Value latents, Value seen,
+                                Value count) {
   Value valid = validIn(count, seen);
   Value firstSlot = b.mul(rowInBlock, heads);
   VectorType vector = b.vectorType(heads);
+  auto scoresOf = [&](Value token) {
+    return Values{rowInBlock, token, b.index(0)};
+  };
 
-  // Scores, several tokens at a time; what lies past the last token is read,
-  // and not used.
-  int64_t some = isWide() ? 16 : 4;
   Value old = b.loadVector(maxima, firstSlot, heads);
   Value maximum =
-      b.loop(b.index(0), valid, some, old, [&](Value first, ValueRange best) {
-        Values dots(some, b.f32(0, vector));
-        dots = b.loop(
-            b.index(0), b.index(page.keyDim), 1, dots,
-            [&](Value column, ValueRange carried) {
-              Value q =
-                  b.loadVector(query, {rowInBlock, column, b.index(0)}, heads);
-              // What comes next, as fast as this is read.
-              prefetch(b, nextLatents, Value(),
-                       b.add(b.mul(first, page.keyDim), b.mul(column, some)));
-              Values next;
-              for (int64_t t = 0; t < some; ++t) {
-                Value k = b.load(latents, {b.add(first, t), column});
-                next.push_back(b.fma(b.broadcast(k, heads), q, carried[t]));
-              }
-              return next;
-            });
-        Value most = best[0];
-        for (int64_t t = 0; t < some; ++t) {
-          Value token = b.add(first, t);
-          Value score = b.mulf(dots[t], b.f32(scale, vector));
-          score =
-              b.select(b.less(token, valid), score, b.f32(lowestScore, vector));
-          if (plan.isWindowed())
-            score = maskWindow(score, b.add(seen, token), startOf(count));
-          b.storeVector(score, scores, {token, b.index(0)});
-          most = b.maxf(most, score);
-        }
-        return Values{most};
+      b.loop(b.index(0), valid, 1, old, [&](Value token, ValueRange best) {
+        Value score = b.mulf(b.loadVector(scores, scoresOf(token), heads),
+                             b.f32(scale, vector));
+        if (plan.isWindowed())
+          score = maskWindow(score, b.add(seen, token), startOf(count));
+        b.storeVector(score, scores, scoresOf(token));
+        return Values{b.maxf(best[0], score)};
       })[0];
   Value correction = b.exp(b.subf(old, maximum));
   b.storeVector(maximum, maxima, firstSlot);
   b.storeVector(correction, corrections, firstSlot);
   Value total = b.mulf(b.loadVector(totals, firstSlot, heads), correction);
   total = b.loop(b.index(0), valid, 1, total, [&](Value token, ValueRange sum) {
-    Values at = {token, b.index(0)};
+    Values at = scoresOf(token);
     Value x = b.loadVector(scores, at, heads);
     x = b.exp(b.subf(x, maximum));
     b.storeVector(x, scores, at);
@@ -159,8 +200,8 @@ void LatentAttention::attendRow(Value rowInBlock, Value latents,
               loaded.push_back(b.loadVector(
                   latents, {token, b.add(column, v * lanes)}, lanes));
             for (int64_t h = 0; h < headsAtOnce; ++h) {
-              Value p =
-                  b.broadcast(b.load(scores, {token, b.add(head, h)}), lanes);
+              Value p = b.broadcast(
+                  b.load(scores, {rowInBlock, token, b.add(head, h)}), lanes);
               for (int64_t v = 0; v < vectors; ++v)
                 next.push_back(b.fma(p, loaded[v], carried[h * vectors + v]));
             }

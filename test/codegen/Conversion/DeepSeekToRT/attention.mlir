@@ -104,8 +104,8 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
   return %l : tensor<?x64xf32>
 }
 
-// Heads are lanes. A latent is loaded element by element for its scores, and by
-// vectors as a value. The context is one segment, which is never split.
+// Heads are lanes. A latent is loaded element by element for its scores, of two
+// rows at a time, and by vectors as a value. The context is one segment, which is never split.
 
 // CHECK-LABEL: func.func private @latent
 // CHECK-NOT:     split
@@ -115,6 +115,7 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 // WIDE:          %{{.+}}:16 = scf.for %[[COLUMN:[^ ]+]] =
 // NARROW:        %{{.+}}:4 = scf.for %[[COLUMN:[^ ]+]] =
 // CHECK:           %[[Q:.+]] = vector.load %{{.+}}[%{{.+}}, %[[COLUMN]], %{{.+}}] : memref<4x48x16xf32>, vector<16xf32>
+// CHECK:           vector.load %{{.+}}[%{{.+}}, %[[COLUMN]], %{{.+}}] : memref<4x48x16xf32>, vector<16xf32>
 // CHECK:           memref.load %[[PAGE]][%{{.+}}, %[[COLUMN]]]
 // CHECK:           %[[K:.+]] = vector.broadcast %{{.+}} : f32 to vector<16xf32>
 // CHECK:           math.fma %[[K]], %[[Q]],
