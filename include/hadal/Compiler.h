@@ -80,11 +80,18 @@ struct CompileOptions {
   std::string calibration;
   /// Where statistics of that text are kept. Empty: nowhere.
   std::string saveStatistics;
+  /// The path of hadal-eval. Empty: nothing is measured.
+  std::string evaluator;
+  /// Say in the report what is lost, if an executable is made for this machine,
+  /// with a text to calibrate on.
+  bool measuresLoss = false;
   /// Compile a program that can gather statistics: `hadal-run --eval` with
   /// --statistics=FILE; and second moments, for `rounding` "gptq".
   bool hasProbes = false, hasGramProbes = false;
   /// Which weights are stored as which integers, as -deepseek-quantize takes
-  /// it; lossy. Empty: as the model has them.
+  /// it, or `auto:4.5bpw`, with a text to calibrate on and an `evaluator`, for
+  /// the mix that loses least with so many bits a weight; lossy. Empty: as the
+  /// model has them.
   std::string quantize;
   /// How they are rounded: "rtn", to nearest, or by a calibration, "imatrix" or
   /// "gptq"; see -deepseek-quantize. Empty: "imatrix" with a calibration, "rtn"
@@ -199,6 +206,16 @@ struct IRListing {
   std::vector<std::string> passes; ///< In order, as hadal-opt takes them.
 };
 
+/// What lossy options cost and save, on the text of the calibration.
+struct LossReport {
+  int64_t tokens = 0; ///< Of the text.
+  double perplexity = 0, basePerplexity = 0;
+  double klDivergence = 0; ///< To the model without them, in nats a token.
+  double topAgreement = 0; ///< Share of tokens with the same first choice.
+  /// Of the model without them.
+  int64_t baseParameters = 0, baseFlops = 0, baseWeightBytes = 0;
+};
+
 /// What a model needs and does. Bytes are those of stored weights without the
 /// padding of tiles, and of the cache.
 struct ModelReport {
@@ -218,6 +235,8 @@ struct ModelReport {
   int64_t pageTokens = 0, pageBytes = 0;
   int64_t arenaPerToken = 0, arenaFixed = 0;
   std::vector<DispatchReport> dispatches;
+  /// Known if `CompileOptions::evaluator` has measured it.
+  std::optional<LossReport> loss;
   /// If it is set, the report predicts the speed of this machine.
   std::optional<Machine> machine;
   /// Where every layer has a window: tokens that a token sees, itself included,

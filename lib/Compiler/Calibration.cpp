@@ -127,9 +127,24 @@ static absl::Status renameStatistics(const std::string &from,
   return absl::OkStatus();
 }
 
+/// What a program that ended with \p code said last in the file \p errors, or
+/// \p message, if it did not run.
+static std::string findMessage(int code, const std::string &errors,
+                               std::string message) {
+  if (auto text = llvm::MemoryBuffer::getFile(errors); text && code > 0) {
+    StringRef line = (*text)->getBuffer().rtrim().rsplit('\n').second;
+    if (line.empty())
+      line = (*text)->getBuffer().rtrim();
+    // "PROGRAM: error: MESSAGE".
+    size_t at = line.find("error: ");
+    message = line.substr(at == StringRef::npos ? 0 : at + 7).str();
+  }
+  return message.empty() ? "the model failed" : message;
+}
+
 absl::Status hadal::gatherStatistics(const CompileOptions &options, bool grams,
-                                     Outputs &outputs,
-                                     const std::string &path) {
+                                     Outputs &outputs, const std::string &path,
+                                     Observed &base) {
   std::string program, weights, seen, errors;
   for (auto [of, name] : {std::pair(&program, "observed"),
                           {&weights, "observed.weights"},
@@ -152,6 +167,7 @@ absl::Status hadal::gatherStatistics(const CompileOptions &options, bool grams,
   CompileResult result;
   if (absl::Status status = compile(plain, &result); !status.ok())
     return status;
+  base = {program, result.report};
   bool isTokens = StringRef(options.calibration).ends_with(".tokens");
   std::string text = (isTokens ? "@" : "") + options.calibration;
   SmallVector<StringRef> arguments = {
@@ -159,20 +175,57 @@ absl::Status hadal::gatherStatistics(const CompileOptions &options, bool grams,
       text,    "--statistics", seen};
   std::string message;
   int code = outputs.run(program, arguments, errors, message);
-  if (code != 0) {
-    if (auto text = llvm::MemoryBuffer::getFile(errors); text && code > 0) {
-      StringRef line = (*text)->getBuffer().rtrim().rsplit('\n').second;
-      if (line.empty())
-        line = (*text)->getBuffer().rtrim();
-      // "PROGRAM: error: MESSAGE".
-      size_t at = line.find("error: ");
-      message = line.substr(at == StringRef::npos ? 0 : at + 7).str();
-    }
+  if (code != 0)
     return absl::InvalidArgumentError(
         absl::StrCat("cannot calibrate on '", options.calibration,
-                     "': ", message.empty() ? "the model failed" : message));
-  }
+                     "': ", findMessage(code, errors, message)));
   return renameStatistics(seen, path, result.probes);
+}
+
+absl::StatusOr<LossReport> hadal::measureLoss(const CompileOptions &options,
+                                              Outputs &outputs,
+                                              const Observed &base) {
+  absl::StatusOr<std::string> found = outputs.getScratchPath("loss.json");
+  absl::StatusOr<std::string> errors = outputs.getScratchPath("loss.errors");
+  for (const auto *scratch : {&found, &errors})
+    if (!scratch->ok())
+      return scratch->status();
+  bool isTokens = StringRef(options.calibration).ends_with(".tokens");
+  std::string text = (isTokens ? "@" : "") + options.calibration, message;
+  int code =
+      outputs.run(options.evaluator,
+                  {options.evaluator, options.output, "--against", base.program,
+                   isTokens ? "--tokens" : "--text", text, "--json"},
+                  *errors, message, *found);
+  auto refuse = [&](const std::string &why) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "cannot measure what is lost on '", options.calibration, "': ", why));
+  };
+  if (code != 0)
+    return refuse(findMessage(code, *errors, message));
+  auto buffer = llvm::MemoryBuffer::getFile(*found);
+  llvm::Expected<llvm::json::Value> json =
+      llvm::json::parse(buffer ? (*buffer)->getBuffer() : "");
+  if (!json) {
+    llvm::consumeError(json.takeError());
+    return refuse("the evaluator printed no JSON");
+  }
+  const llvm::json::Object *object = json->getAsObject();
+  const llvm::json::Object *of = object ? object->getObject("base") : nullptr;
+  const llvm::json::Object *divergence =
+      object ? object->getObject("kl_divergence") : nullptr;
+  if (!of || !divergence)
+    return refuse("the evaluator printed other JSON");
+  LossReport loss;
+  loss.tokens = object->getInteger("scored_tokens").value_or(0);
+  loss.perplexity = object->getNumber("perplexity").value_or(NAN);
+  loss.basePerplexity = of->getNumber("perplexity").value_or(NAN);
+  loss.klDivergence = divergence->getNumber("mean").value_or(NAN);
+  loss.topAgreement = object->getNumber("top_1_agreement").value_or(NAN);
+  loss.baseParameters = base.report.total.parameters;
+  loss.baseFlops = base.report.decodeFlops(0);
+  loss.baseWeightBytes = base.report.total.weightBytes;
+  return loss;
 }
 
 absl::Status hadal::attachStatistics(ModuleOp module, const std::string &path,

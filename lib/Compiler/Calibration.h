@@ -9,6 +9,7 @@
 #include "hadal/Compiler.h"
 #include "lib/Compiler/Outputs.h"
 
+#include "absl/status/statusor.h"
 #include "mlir/IR/BuiltinOps.h"
 
 namespace hadal {
@@ -16,17 +17,32 @@ namespace hadal {
 /// Name by which recipes read the statistics' file.
 inline constexpr char statisticsFileName[] = "@statistics";
 
+/// A program without anything lossy.
+struct Observed {
+  std::string program; ///< Its path.
+  ModelReport report;
+};
+
 /// True if \p path is of statistics, not of a text: it ends in `.safetensors`.
 bool isStatisticsFile(llvm::StringRef path);
 
 /// Compiles the model of \p options with probes, without anything lossy, runs
 /// it over the text `options.calibration`, and writes what it saw to \p path:
-/// with \p grams, second moments, too. \p outputs has its temporary files.
+/// with \p grams, second moments, too. \p outputs has its temporary files, and
+/// \p base gets what it is, which runs as long as \p outputs lives.
 ///
 /// kInvalidArgument: the text cannot be read or scored; the message is that of
 /// the program.
 absl::Status gatherStatistics(const CompileOptions &options, bool grams,
-                              Outputs &outputs, const std::string &path);
+                              Outputs &outputs, const std::string &path,
+                              Observed &base);
+
+/// Runs what was compiled with \p options, and is in its place, and \p base
+/// over the text, by `options.evaluator`.
+///
+/// kInvalidArgument: the evaluator fails; the message is its.
+absl::StatusOr<LossReport> measureLoss(const CompileOptions &options,
+                                       Outputs &outputs, const Observed &base);
 
 /// Declares each tensor of the file \p path as `@statistics.NAME`, a weight
 /// whose recipe reads it from the file `statisticsFileName`, and gives the

@@ -12,6 +12,7 @@
 #include "dialects/RT/IR/RTOps.h"
 #include "hadal/Import.h"
 #include "lib/Compiler/Calibration.h"
+#include "lib/Compiler/ChooseScheme.h"
 #include "lib/Compiler/DepFile.h"
 #include "lib/Compiler/Diagnostics.h"
 #include "lib/Compiler/Manifest.h"
@@ -141,6 +142,8 @@ private:
   bool roundsWeights = false, roundsActivations = false;
   std::vector<std::string> lossy; ///< What else changes the numbers.
   std::string statisticsPath;     ///< Empty: there are none.
+  Observed observed;              ///< What they were gathered with.
+  std::string scheme;             ///< Of -deepseek-quantize.
   std::vector<std::string> sources;
   /// In place of the files that a folder has.
   std::vector<TextFile> importedTextFiles;
@@ -198,6 +201,14 @@ absl::Status Compilation::checkOptions() {
   if (options.calibration.empty() && options.getRounding() != "rtn")
     return absl::InvalidArgumentError(absl::StrCat(
         "to round by ", options.getRounding(), " takes a calibration"));
+  if (parseAutoBits(options.quantize) &&
+      (options.calibration.empty() || options.evaluator.empty() ||
+       isStatisticsFile(options.calibration)))
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--quantize=", options.quantize, " measures what is lost: it takes ",
+        options.calibration.empty() || isStatisticsFile(options.calibration)
+            ? "a text, calibration=FILE"
+            : "hadal-eval, which is not beside hadalc"));
   std::string cpu = options.cpu;
   if (cpu.empty() && isForThisMachine(triple.str()))
     cpu = "native";
@@ -326,7 +337,7 @@ absl::Status Compilation::calibrate() {
     if (absl::Status status = gatherStatistics(
             options,
             options.getRounding() == "gptq" && !options.quantize.empty(),
-            outputs, statisticsPath);
+            outputs, statisticsPath, observed);
         !status.ok())
       return status;
   }
@@ -406,12 +417,20 @@ absl::Status Compilation::runGraphPasses() {
         passes.addPass(createAbsorbLatentAttention());
       },
       absl::StatusCode::kInternal);
+  scheme = options.quantize;
+  if (status.ok() && parseAutoBits(scheme)) {
+    report("choose");
+    absl::StatusOr<std::string> chosen =
+        chooseScheme(options, statisticsPath, observed, outputs, result.notes);
+    if (!chosen.ok())
+      return chosen.status();
+    scheme = *chosen;
+  }
   // Statistics may be of another model, which is the user's mistake.
-  if (status.ok() && !options.quantize.empty())
+  if (status.ok() && !scheme.empty())
     status = runPasses(
         [&](PassManager &passes) {
-          passes.addPass(
-              createQuantize({options.quantize, options.getRounding()}));
+          passes.addPass(createQuantize({scheme, options.getRounding()}));
         },
         absl::StatusCode::kInvalidArgument);
   if (status.ok())
@@ -950,7 +969,22 @@ absl::Status Compilation::run() {
     if (!status.ok())
       return status;
   }
-  return stopAfter ? print(*stopAfter) : writeProducts();
+  if (stopAfter)
+    return print(*stopAfter);
+  if (absl::Status status = writeProducts(); !status.ok())
+    return status;
+  bool isLossy = !lossy.empty() || roundsWeights || options.window ||
+                 options.cacheElement != "f32";
+  if (!options.measuresLoss || !isLossy || options.evaluator.empty() ||
+      observed.program.empty() || options.emit != Emit::Executable ||
+      !isForThisMachine(target.triple))
+    return absl::OkStatus();
+  report("measure");
+  absl::StatusOr<LossReport> loss = measureLoss(options, outputs, observed);
+  if (!loss.ok())
+    return loss.status();
+  result.report.loss = *loss;
+  return absl::OkStatus();
 }
 
 absl::Status hadal::checkPruneList(const std::string &list) {
@@ -970,6 +1004,14 @@ absl::Status hadal::checkPruneList(const std::string &list) {
 
 absl::Status hadal::checkQuantizeScheme(const std::string &scheme) {
   std::string error;
+  if (std::optional<double> bits = parseAutoBits(scheme)) {
+    if (*bits > 0)
+      return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(
+        "expects bits a weight of more than 0 and at most 32, like "
+        "auto:4.5bpw, but got '",
+        scheme, "'"));
+  }
   if (parseQuantizeScheme(scheme, error))
     return absl::OkStatus();
   return absl::InvalidArgumentError(error);

@@ -165,9 +165,12 @@ absl::StatusOr<std::string> Outputs::getScratchPath(const std::string &name) {
       return absl::InvalidArgumentError(
           absl::StrCat("cannot create a temporary folder: ", code.message()));
   }
-  scratchFiles.push_back(scratchFolder + "/" + name);
-  removeOnSignal(scratchFiles.back());
-  return scratchFiles.back();
+  std::string path = scratchFolder + "/" + name;
+  if (!llvm::is_contained(scratchFiles, path)) {
+    scratchFiles.push_back(path);
+    removeOnSignal(path);
+  }
+  return path;
 }
 
 bool Outputs::isScratch(const std::string &path) const {
@@ -183,9 +186,12 @@ std::vector<std::string> Outputs::getPaths() const {
 
 int Outputs::run(const std::string &program,
                  llvm::ArrayRef<StringRef> arguments, const std::string &errors,
-                 std::string &message) {
-  std::optional<StringRef> redirects[] = {StringRef(""), StringRef(""),
+                 std::string &message, const std::string &output) {
+  std::optional<StringRef> redirects[] = {StringRef(""), StringRef(output),
                                           StringRef(errors)};
+  // What an earlier run has left there would stay behind what is shorter.
+  for (const std::string &file : {errors, output})
+    (void)llvm::sys::fs::remove(file);
   bool isFailed = false;
   llvm::sys::ProcessInfo started = llvm::sys::ExecuteNoWait(
       program, arguments, std::nullopt, redirects, 0, &message, &isFailed);

@@ -47,7 +47,8 @@ public:
   /// process ends it, too. Returns its exit code; below 0, \p message says why
   /// it has none.
   int run(const std::string &program, llvm::ArrayRef<llvm::StringRef> arguments,
-          const std::string &errors, std::string &message);
+          const std::string &errors, std::string &message,
+          const std::string &output = "");
 
   /// Puts all files in their places. If one cannot be, those before it are
   /// removed again.

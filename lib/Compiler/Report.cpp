@@ -394,6 +394,24 @@ static std::string shorten(double value) {
       .str();
 }
 
+/// What lossy options of \p report save and cost.
+static std::string lossText(const ModelReport &report, const LossReport &loss) {
+  auto share = [](int64_t now, int64_t before) {
+    return llvm::formatv("{0:f1} %", 100 * (double(now) / double(before) - 1))
+        .str();
+  };
+  return llvm::formatv(
+      "\nagainst the model without lossy options, on the calibration's {0} "
+      "tokens:\n  parameters {1}, FLOPs of decode {2}, bytes of weights {3}\n"
+      "  perplexity {4:f3} from {5:f3}, KL divergence {6:f4}, same first "
+      "choice "
+      "{7:f1} %\n",
+      loss.tokens, share(report.total.parameters, loss.baseParameters),
+      share(report.decodeFlops(0), loss.baseFlops),
+      share(report.total.weightBytes, loss.baseWeightBytes), loss.perplexity,
+      loss.basePerplexity, loss.klDivergence, 100 * loss.topAgreement);
+}
+
 std::string ModelReport::toText() const {
   std::string text;
   llvm::raw_string_ostream os(text);
@@ -474,9 +492,22 @@ std::string ModelReport::toText() const {
   for (const LayerReport &layer : layers)
     row(layer);
   row(total);
+  if (loss)
+    os << lossText(*this, *loss);
   if (machine)
     os << predictText(*this);
   return text;
+}
+
+static llvm::json::Object lossJSON(const LossReport &loss) {
+  return llvm::json::Object{{"text_tokens", loss.tokens},
+                            {"perplexity", loss.perplexity},
+                            {"base_perplexity", loss.basePerplexity},
+                            {"kl_divergence", loss.klDivergence},
+                            {"top_1_agreement", loss.topAgreement},
+                            {"base_parameters", loss.baseParameters},
+                            {"base_decode_flops", loss.baseFlops},
+                            {"base_weight_bytes", loss.baseWeightBytes}};
 }
 
 static llvm::json::Object toObject(const LayerReport &layer) {
@@ -536,6 +567,8 @@ std::string ModelReport::toJSON() const {
         {"sink_tokens", sinkTokens},
         {"pages_of_sequence_for_steps_of_512", pagesOfSequence(reportTokens)},
         {"peak_bytes_for_steps_of_512", peakBytes(reportTokens)}};
+  if (loss)
+    object["loss"] = lossJSON(*loss);
   if (machine)
     object["prediction"] = predictJSON(*this);
   return llvm::formatv("{0}", llvm::json::Value(std::move(object))).str();

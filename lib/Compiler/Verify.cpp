@@ -9,6 +9,7 @@
 #include "dialects/DeepSeek/Reference/Reference.h"
 #include "hadal/Import.h"
 #include "lib/Compiler/Calibration.h"
+#include "lib/Compiler/ChooseScheme.h"
 #include "lib/Packer/FloatConversion.h"
 
 #include "absl/strings/str_cat.h"
@@ -200,6 +201,10 @@ static CompileOptions shrinkOptions(const CompileOptions &options,
   tiny.embedWeights = tiny.verify = false;
   tiny.contextTokens = tiny.maxBatch = 0;
   tiny.lora.clear();
+  tiny.evaluator.clear();
+  // What is chosen for the model says nothing of a tiny one.
+  if (parseAutoBits(tiny.quantize))
+    tiny.quantize = "int4-g32";
   tiny.dumpFolder.clear();
   tiny.progress = nullptr;
   module.walk([&](deepseek::RouterOp router) {

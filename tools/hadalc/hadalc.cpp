@@ -43,8 +43,9 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
   --save-statistics=FILE  keep those of the text (they are not)
   --quantize=SCHEME[,calibration=FILE][,method=rtn|imatrix|gptq]
                         store weights as integers: int8, int4-g32, mixed, or
-                        experts=int4-g32,attention=int8-g128,... (as they are),
-                        rounded to nearest (rtn) or by a calibration (imatrix)
+                        experts=int4-g32,attention=int8-g128,..., or the best
+                        mix of a size, auto:6.5bpw (as they are); rounded to
+                        nearest (rtn) or by a calibration (imatrix)
   --lora=DIR            add a LoRA adapter, as PEFT saves it, to the weights
   --activations=int8|f32  inputs of integer weights (int8: rounded, lossy)
   --window=N[,sink=K]   a token sees the last N, and the first K (as the model
@@ -354,6 +355,15 @@ static std::string findLibraries(const char *argv0) {
   return bin + "/../lib";
 }
 
+/// Path of hadal-eval beside hadalc; empty if there is none.
+static std::string findEvaluator(const char *argv0) {
+  llvm::SmallString<256> path(
+      llvm::sys::path::parent_path(llvm::sys::fs::getMainExecutable(
+          argv0, reinterpret_cast<void *>(&findEvaluator))));
+  llvm::sys::path::append(path, "hadal-eval");
+  return llvm::sys::fs::can_execute(path) ? path.str().str() : "";
+}
+
 /// Fills \p options; returns an exit code, after an error, or Done.
 static int makeOptions(const char *argv0, const Flags &flags,
                        CompileOptions &options) {
@@ -427,6 +437,8 @@ static int makeOptions(const char *argv0, const Flags &flags,
   }
   bool isText = options.stopAfter || *emit >= Emit::MLIR;
   options.verify = flags.verify.isGiven;
+  options.evaluator = findEvaluator(argv0);
+  options.measuresLoss = flags.report.isGiven;
   if (options.output.empty() && !isText && !flags.report.isGiven &&
       !options.verify)
     return failUsage("expects -o OUT");
