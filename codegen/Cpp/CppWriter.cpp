@@ -18,7 +18,8 @@ constexpr size_t columns = 80;
 static size_t findBreak(StringRef text, size_t width) {
   size_t best = 0;
   int depth = 0, bestDepth = INT_MAX;
-  for (size_t i = 0; i < text.size() && i < width; ++i) {
+  // What does not fit anyway ends as soon as it can.
+  for (size_t i = 0; i < text.size() && (i < width || !best); ++i) {
     char c = text[i];
     if (c == '"')
       return best;
@@ -113,23 +114,59 @@ CppNames::CppNames() {
         "union",     "unsigned",  "using",  "virtual",  "void",     "volatile",
         "while",     "xor"})
     used.try_emplace(word, 0);
-  for (StringRef word : {"abs",         "add_dot4",    "add_dot4_nonnegative",
-                         "arena",       "bf16",        "bit_cast",
-                         "buffer",      "convert",     "dispatch",
-                         "every",       "f16",         "first",
-                         "floor",       "fma",         "high",
-                         "interleave",  "join",        "lane",
-                         "lanes",       "load",        "low",
-                         "manifest",    "max",         "max_lane",
-                         "min",         "page",        "params",
-                         "prefetch",    "last",        "round_even",
-                         "shift_right", "shuffle",     "slice",
-                         "splat",       "sqrt",        "step",
-                         "store",       "store_first", "sum_lanes",
-                         "tokens",      "to_index",    "udiv",
-                         "uless",       "uless_equal", "umax",
-                         "umin",        "urem",        "vector",
-                         "weight",      "word",        "zero_extend"})
+  for (StringRef word : {"dot4",
+                         "dot4_nonnegative",
+                         "abs",
+                         "add_dot4",
+                         "add_dot4_nonnegative",
+                         "arena",
+                         "bf16",
+                         "bit_cast",
+                         "buffer",
+                         "convert",
+                         "dispatch",
+                         "every",
+                         "f16",
+                         "first",
+                         "floor",
+                         "fma",
+                         "high",
+                         "interleave",
+                         "join",
+                         "lane",
+                         "lanes",
+                         "load",
+                         "low",
+                         "manifest",
+                         "max",
+                         "max_lane",
+                         "min",
+                         "page",
+                         "params",
+                         "prefetch",
+                         "last",
+                         "round_even",
+                         "shift_right",
+                         "shuffle",
+                         "slice",
+                         "splat",
+                         "sqrt",
+                         "step",
+                         "store",
+                         "store_first",
+                         "sum_lanes",
+                         "tokens",
+                         "to_index",
+                         "udiv",
+                         "uless",
+                         "uless_equal",
+                         "umax",
+                         "umin",
+                         "urem",
+                         "vector",
+                         "weight",
+                         "word",
+                         "zero_extend"})
     used.try_emplace(word, 0);
 }
 

@@ -453,6 +453,9 @@ LogicalResult HostEmitter::emit(const LayerFunction &layer) {
   analyze(function.getBody());
   emitTable(writer, layer);
   std::string parameters, shapes;
+  bool usesTable = llvm::any_of(layer.weights, [&](const WeightColumn &w) {
+    return isUsed(function.getArgument(w.argument));
+  });
   for (Value argument : function.getArguments()) {
     unsigned index = cast<BlockArgument>(argument).getArgNumber();
     if (isa<rt::StepType>(argument.getType())) {
@@ -465,7 +468,8 @@ LogicalResult HostEmitter::emit(const LayerFunction &layer) {
     });
     if (column != layer.weights.end()) {
       if (column == layer.weights.begin())
-        parameters += ", const " + layer.name + "_weights &w";
+        parameters +=
+            ", const " + layer.name + "_weights &" + (usesTable ? "w" : "");
       bind(argument, {"weight(step, w." + column->name + ")"});
       continue;
     }
@@ -473,17 +477,17 @@ LogicalResult HostEmitter::emit(const LayerFunction &layer) {
     if (!memref && !isa<IndexType>(argument.getType()))
       return function.emitOpError("has no form in C++: it takes ")
              << argument.getType();
-    std::string hint = hintArgument(argument);
-    std::string name = names.get(hint);
+    std::string name = names.get(hintArgument(argument));
     bind(argument, {name});
+    // Without a name, or compilers warn.
+    std::string declared = isUsed(argument) ? name : "";
     if (!memref) {
-      parameters += ", int64_t " + name;
+      parameters += ", int64_t " + declared;
       continue;
     }
     shapes += (shapes.empty() ? "" : ", ") + name + " " + describeShape(memref);
-    bool isConst = hint != "x" && hint != "out";
-    parameters += std::string(isConst ? ", const " : ", ") +
-                  getCppElement(memref.getElementType()) + " *" + name;
+    parameters += std::string(program.isWritten(argument) ? ", " : ", const ") +
+                  getCppElement(memref.getElementType()) + " *" + declared;
   }
   if (!shapes.empty())
     writer.comment(shapes + ".");
@@ -522,7 +526,8 @@ std::string HostEmitter::resultName(Value buffer) {
     if (auto work = dispatch.getWork())
       return toCppIdentifier(work->getOp());
   }
-  return "buffer";
+  // What a layer gives to the next.
+  return "hidden";
 }
 
 std::string HostEmitter::hintArgument(Value argument) {
@@ -601,9 +606,13 @@ LogicalResult HostEmitter::emitOther(Operation *op) {
     if (fixed || place.empty())
       place += (place.empty() ? "" : " + ") + std::to_string(fixed);
     std::string name = names.get(resultName(alloc));
-    writer.line("// " + name + " " + describeShape(type));
-    writer.line(element + " *" + name + " = arena<" + element + ">(step, " +
-                place + ");");
+    std::string line = element + " *" + name + " = arena<" + element +
+                       ">(step, " + place + ");";
+    std::string shape = describeShape(type);
+    bool fits = line.size() + shape.size() < 72;
+    if (!fits)
+      writer.line("// " + name + " " + shape);
+    writer.line(fits ? line + " // " + shape : line);
     bind(alloc, {name});
     return success();
   }
@@ -714,10 +723,16 @@ LogicalResult hadal::emitCpp(ModuleOp module, const EmitCppOptions &options,
   writer.line();
   writer.line("#include \"" + options.header + "\"");
   writer.line();
+  // First, so that words of the kernels do not get in its way.
+  writer.line("#ifdef HADAL_STANDALONE");
+  writer.line("#define HADAL_MODEL " + Twine(options.symbol));
+  writer.line("#include \"hadal_rt/standalone.h\"");
+  writer.line("#endif");
+  writer.line();
   writer.line("#include \"hadal_rt/kernels.h\"");
   writer.line();
   writer.line("namespace {");
-  writer.line("using namespace hadal_rt;");
+  writer.line("using namespace hadal_cpp;");
   writer.line();
   program.emitWeights(writer);
   for (auto kernel : module.getOps<rt::KernelOp>())

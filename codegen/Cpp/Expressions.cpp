@@ -361,8 +361,14 @@ std::optional<CppExpression> BodyEmitter::express(Operation *op) {
           })
       .Case([&](arith::ExtUIOp op) {
         Type from = getElementTypeOrSelf(op.getIn());
+        // A lane of a mask is -1 or 0.
+        if (from.isInteger(1) && isVector)
+          return element.isInteger(32)
+                     ? Result({"-" + text(op.getIn(), Binding::Unary),
+                               Binding::Unary})
+                     : refuse();
         if (from.isInteger(1))
-          return isVector ? refuse() : Result(call(name, op->getOperands()));
+          return Result(call(name, op->getOperands()));
         if (isVector)
           return convert("zero_extend");
         return Result({name + "(u" + getCppElement(from) + "(" +

@@ -109,12 +109,15 @@ static std::optional<CppIdiom> findDotProduct(Operation *op) {
   CppIdiom idiom{"add_dot4", {}, {}};
   Value sums = op->getResult(0), factors[2];
   for (int64_t i = 3; i >= 0; --i) {
+    // A sum that starts from 0 starts with its first product.
+    bool isFirst = i == 0 && sums.getDefiningOp<arith::MulIOp>();
     auto add = sums.getDefiningOp<arith::AddIOp>();
-    auto product = add ? add.getRhs().getDefiningOp<arith::MulIOp>() : nullptr;
+    Value last = isFirst ? sums : add ? add.getRhs() : Value();
+    auto product = last ? last.getDefiningOp<arith::MulIOp>() : nullptr;
     if (!product)
       return std::nullopt;
     SmallVector<Operation *> parts = {product};
-    if (add != op)
+    if (add && add != op)
       parts.push_back(add);
     for (int64_t factor : {0, 1}) {
       auto extend = product->getOperand(factor).getDefiningOp<arith::ExtSIOp>();
@@ -135,7 +138,7 @@ static std::optional<CppIdiom> findDotProduct(Operation *op) {
     // out if nothing is left of them here.
     if (!absorb(op, idiom.parts, parts))
       return std::nullopt;
-    sums = add.getLhs();
+    sums = isFirst ? Value() : add.getLhs();
   }
   // Bits 0 to 3 alone are no sign.
   if (auto mask = factors[0].getDefiningOp<arith::AndIOp>()) {
@@ -144,7 +147,12 @@ static std::optional<CppIdiom> findDotProduct(Operation *op) {
         bits.getSplatValue<APInt>().isNonNegative())
       idiom.callee = "add_dot4_nonnegative";
   }
-  idiom.operands = {sums, factors[0], factors[1]};
+  if (sums)
+    idiom.operands = {sums, factors[0], factors[1]};
+  else
+    idiom = {idiom.callee.drop_front(StringRef("add_").size()),
+             {factors[0], factors[1]},
+             std::move(idiom.parts)};
   return idiom;
 }
 

@@ -58,7 +58,7 @@ enum : uint32_t {
 #endif
 };
 
-namespace hadal_rt {
+namespace hadal_cpp {
 
 //===----------------------------------------------------------------------===//
 // Types
@@ -343,10 +343,19 @@ template <typename V> HADAL_INLINE V fma(V a, V b, V c) {
   }
 }
 
-HADAL_INLINE float sqrt(float a) { return __builtin_sqrtf(a); }
+/// Without errno, and so without the C library.
+HADAL_INLINE float sqrt(float a) {
+#if defined(__x86_64__)
+  return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(a)));
+#elif defined(__aarch64__)
+  return vget_lane_f32(vsqrt_f32(vdup_n_f32(a)), 0);
+#else
+  return __builtin_sqrtf(a);
+#endif
+}
 template <typename V> HADAL_INLINE V sqrt(V a) {
   for (int i = 0; i < lanes<V>; ++i)
-    a[i] = __builtin_sqrtf(a[i]);
+    a[i] = sqrt(float(a[i]));
   return a;
 }
 
@@ -510,6 +519,14 @@ HADAL_INLINE i32x16 add_dot4_nonnegative(i32x16 sums, i8x64 weights,
 #endif
 }
 
-} // namespace hadal_rt
+/// The products alone.
+HADAL_INLINE i32x16 dot4(i8x64 weights, i8x64 inputs) {
+  return add_dot4(i32x16{}, weights, inputs);
+}
+HADAL_INLINE i32x16 dot4_nonnegative(i8x64 weights, i8x64 inputs) {
+  return add_dot4_nonnegative(i32x16{}, weights, inputs);
+}
+
+} // namespace hadal_cpp
 
 #endif // HADAL_RT_KERNELS_H
