@@ -22,8 +22,8 @@ INCLUDE = Path(__file__).resolve().parents[2] / "runtime" / "include"
 
 
 def check(args, folder):
-    must_run([args.hadalc, args.model, "-o", folder / "native", "--quiet"], 300)
-    must_run([args.hadalc, args.model, "-o", folder / "source", "--emit=cpp", "--quiet"], 300)
+    must_run([args.hadalc, args.model, "-o", folder / "native", "--quiet", *args.hadalc_flag], 300)
+    must_run([args.hadalc, args.model, "-o", folder / "source", "--emit=cpp", "--quiet", *args.hadalc_flag], 300)
     out = must_run([folder / "native", "--tokens", TOKENS, "-n", "8", "--temperature", "0", "--json",
                     "--logits", folder / "native.npy"], 300)
     tokens = json.loads(out)["tokens"]
@@ -49,6 +49,7 @@ def main():
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--cxx", action="append", required=True, help="a C++ compiler")
     parser.add_argument("--march", action="append", required=True, help="what it compiles for")
+    parser.add_argument("--hadalc-flag", action="append", default=[], help="passed on to hadalc, e.g. --hadalc-flag=--kv=f16")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hadal-cpp-") as folder:
         try:
