@@ -5,6 +5,7 @@
 #ifndef HADAL_TOOLS_HADAL_RUN_OPTIONS_H
 #define HADAL_TOOLS_HADAL_RUN_OPTIONS_H
 
+#include "Integers.h"
 #include "Report.h"
 
 #include "hadal_text/sampler.h"
@@ -40,15 +41,6 @@ ExitCode parseOptions(int argc, char **argv, RunOptions &options);
 
 /// Returns what --help prints.
 std::string makeHelp();
-
-/// Reads a number that is all of \p text. \returns False if it is none or not
-/// in [\p min, \p max].
-bool parseInteger(const char *text, int64_t min, int64_t max, int64_t &value);
-
-/// Reads numbers in [0, \p max], separated by commas or white space.
-/// \returns False if \p text has anything else, or no number.
-bool parseIntegerList(const std::string &text, int64_t max,
-                      std::vector<int64_t> &values);
 
 /// Reads all of the file at \p path. \returns False, with errno set, if that
 /// is not possible.

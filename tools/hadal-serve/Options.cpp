@@ -4,9 +4,9 @@
 
 #include "Options.h"
 
-#include <cerrno>
+#include "../hadal-run/Integers.h"
+
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <getopt.h>
 
@@ -93,10 +93,8 @@ static const option longOptions[] = {
 template <typename Number>
 static ExitCode readInteger(const char *name, int64_t min, int64_t max,
                             Number &value) {
-  char *end;
-  errno = 0;
-  long long parsed = strtoll(optarg, &end, 10);
-  if (errno || end == optarg || *end || parsed < min || parsed > max)
+  int64_t parsed;
+  if (!run::parseInteger(optarg, min, max, parsed))
     return reportUsage("%s is '%.60s', expected a number, %lld .. %lld", name,
                        optarg, static_cast<long long>(min),
                        static_cast<long long>(max));
