@@ -111,22 +111,21 @@ std::string Answer::event(Parts parts) const {
   return "data: " + dump(event) + "\n\n";
 }
 
-std::string Answer::whole(const std::string &text,
-                          const std::vector<TokenLogprobs> &logprobs,
-                          Finish finish, const Generation &generation) const {
+std::string Answer::whole(const Delta &all,
+                          const Generation &generation) const {
   bool wants = generation.request().topLogprobs >= 0;
   json choice = {{"index", 0}};
   if (isChat) {
     choice["message"] = {
-        {"role", "assistant"}, {"content", text}, {"refusal", nullptr}};
+        {"role", "assistant"}, {"content", all.text}, {"refusal", nullptr}};
     choice["logprobs"] =
-        wants ? chatLogprobs(logprobs, tokenizer) : json(nullptr);
+        wants ? chatLogprobs(all.logprobs, tokenizer) : json(nullptr);
   } else {
-    choice["text"] = text;
+    choice["text"] = all.text;
     choice["logprobs"] =
-        wants ? completionLogprobs(logprobs, tokenizer) : json(nullptr);
+        wants ? completionLogprobs(all.logprobs, tokenizer) : json(nullptr);
   }
-  choice["finish_reason"] = finishReason(finish);
+  choice["finish_reason"] = finishReason(all.finish);
   return dump({{"id", id},
                {"object", isChat ? "chat.completion" : "text_completion"},
                {"created", created},

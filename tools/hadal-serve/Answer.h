@@ -11,7 +11,6 @@
 
 #include <ctime>
 #include <string>
-#include <vector>
 
 namespace hadal::serve {
 
@@ -21,10 +20,8 @@ public:
   Answer(bool isChat, std::string model, std::string fingerprint,
          const text::Tokenizer &tokenizer);
 
-  /// The whole answer.
-  std::string whole(const std::string &text,
-                    const std::vector<TokenLogprobs> &logprobs, Finish finish,
-                    const Generation &generation) const;
+  /// The whole answer; \p all has ended.
+  std::string whole(const Delta &all, const Generation &generation) const;
 
   /// The events of a stream: first one, each piece, the end.
   std::string begin() const;

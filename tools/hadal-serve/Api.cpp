@@ -9,7 +9,6 @@
 
 #include <cstdio>
 #include <cstring>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <strings.h>
 #include <utility>
@@ -248,30 +247,17 @@ static ApiError describeFailure(const Delta &delta,
 
 void Api::answerWhole(Generation &generation, const Answer &answer,
                       Response &response) {
-  std::string text;
-  std::vector<TokenLogprobs> logprobs;
-  for (;;) {
-    Delta delta;
-    bool hasMore = generation.wait(delta, watchInterval);
+  Delta all;
+  while (!generation.wait(all, watchInterval))
     if (Connection::current().isPeerGone()) {
       generation.cancel();
       Connection::current().closeAfterwards();
       return setError(response, {499, "the client is gone"});
     }
-    if (!hasMore)
-      continue;
-    text += delta.text;
-    std::move(delta.logprobs.begin(), delta.logprobs.end(),
-              std::back_inserter(logprobs));
-    if (!delta.finish)
-      continue;
-    ApiError error = describeFailure(delta, generation);
-    if (error.status)
-      return setError(response, error);
-    response.set_content(
-        answer.whole(text, logprobs, *delta.finish, generation), jsonType);
-    return;
-  }
+  ApiError error = describeFailure(all, generation);
+  if (error.status)
+    return setError(response, error);
+  response.set_content(answer.whole(all, generation), jsonType);
 }
 
 void Api::stream(std::shared_ptr<Generation> generation,

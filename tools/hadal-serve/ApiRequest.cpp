@@ -225,6 +225,7 @@ void Parser::readStops(Fields &fields) {
 
 void Parser::readStream(Fields &fields) {
   fields.read("stream", request.streams);
+  generation.inPieces = request.streams;
   const json *field = fields.find("stream_options");
   if (!field)
     return;

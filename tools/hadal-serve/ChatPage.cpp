@@ -11,10 +11,10 @@ const char hadal::serve::chatPage[] = R"html(<!DOCTYPE html>
 <title>Hadal</title>
 <style>
 :root { color-scheme: light dark; --back: #f7f8fa; --card: #fff; --text: #16202c; --dim: #66727f; --line: #dfe4ea;
-  --mine: #0b5cad; --accent: #0b5cad; }
+  --mine: #0b5cad; --accent: #0b5cad; --bad: #c01f1f; }
 @media (prefers-color-scheme: dark) {
   :root { --back: #0e141b; --card: #161f29; --text: #e4eaf0; --dim: #8b98a6; --line: #27323e; --mine: #1b6fc4;
-    --accent: #5aa9f5; } }
+    --accent: #5aa9f5; --bad: #ff7b72; } }
 * { box-sizing: border-box; }
 body { margin: 0; height: 100dvh; display: flex; flex-direction: column; background: var(--back); color: var(--text);
   font: 16px/1.5 system-ui, sans-serif; }
@@ -27,7 +27,7 @@ header b { font-size: 1.05rem; } header span { color: var(--dim); font-size: .85
 .turn p { margin: 0; padding: .55rem .9rem; border-radius: 1rem; white-space: pre-wrap; overflow-wrap: anywhere;
   max-width: 85%; background: var(--card); border: 1px solid var(--line); }
 .turn.user p { background: var(--mine); border-color: var(--mine); color: #fff; }
-.turn.error p { color: #c62f2f; } .empty { color: var(--dim); text-align: center; margin-top: 20vh; }
+.turn.error p { color: var(--bad); } .empty { color: var(--dim); text-align: center; margin-top: 20vh; }
 .wait::after { content: "\258d"; animation: blink 1s steps(2) infinite; } @keyframes blink { to { opacity: 0; } }
 form { display: flex; gap: .5rem; align-items: flex-end; padding: .75rem 1rem 0; }
 textarea { flex: 1; resize: none; max-height: 12rem; font: inherit; color: inherit; background: var(--card);

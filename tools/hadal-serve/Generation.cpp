@@ -28,8 +28,8 @@ Generation::Generation(GenerationOptions asked,
 bool Generation::wait(Delta &delta, std::chrono::milliseconds timeout) {
   std::unique_lock lock(mutex);
   auto hasAny = [&] {
-    return !pending.text.empty() || !pending.logprobs.empty() ||
-           pending.finish.has_value();
+    return pending.finish || (options.inPieces && (!pending.text.empty() ||
+                                                   !pending.logprobs.empty()));
   };
   if (!changed.wait_for(lock, timeout, hasAny))
     return false;
@@ -123,5 +123,7 @@ void Generation::publish(std::string text,
     pending.finish = finish;
     pending.error = error;
   }
-  changed.notify_one();
+  // To wake a thread for nothing would take a core from the model.
+  if (options.inPieces || finish)
+    changed.notify_one();
 }

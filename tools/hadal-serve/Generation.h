@@ -30,6 +30,7 @@ struct GenerationOptions {
   text::SamplerOptions sampler;
   std::vector<std::string> stops; ///< None empty.
   bool ignoresEos = false;
+  bool inPieces = false; ///< Whether wait() is to return before the end.
   /// -1: no log-probabilities; else those of the token and of so many others.
   int32_t topLogprobs = -1;
   Clock::time_point deadline = Clock::time_point::max();
@@ -60,8 +61,8 @@ public:
 
   // For the connection.
 
-  /// Waits for text, or at most \p timeout. \returns Whether \p delta has any
-  /// of its members.
+  /// Waits for text, or for all of it, or at most \p timeout. \returns Whether
+  /// \p delta has any of its members.
   bool wait(Delta &delta, std::chrono::milliseconds timeout);
 
   /// Nobody wants the rest.

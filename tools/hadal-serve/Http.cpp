@@ -52,16 +52,10 @@ Connection &Connection::current() { return *currentConnection; }
 /// Reads what the client still sends: to close now would make the system send
 /// a reset, and the client might lose the answer over it.
 void Connection::linger() {
-  Clock::time_point until = Clock::now() + 1s;
-  size_t most = 64 * sizeof(buffer);
-  for (size_t got = 0; closing && !failed && got < most;) {
-    if (!waitUntil(POLLIN, until))
+  Clock::time_point until = Clock::now() + 2s;
+  while (closing && !failed && waitUntil(POLLIN, until))
+    if (recv(descriptor, buffer, sizeof(buffer), MSG_DONTWAIT) <= 0)
       return;
-    ssize_t bytes = recv(descriptor, buffer, sizeof(buffer), MSG_DONTWAIT);
-    if (bytes <= 0)
-      return;
-    got += size_t(bytes);
-  }
 }
 
 /// Waits for one of \p events, or the end of the connection.

@@ -26,6 +26,7 @@ protected:
         tokenizer->applyGenerationConfig(R"({"eos_token_id": 1})", error));
     options.prompt = {5};
     options.maxTokens = 100;
+    options.inPieces = true;
     options.sampler.temperature = 0;
   }
 
@@ -107,6 +108,20 @@ TEST_F(GenerationTest, FailsWithoutFiniteLogits) {
   ASSERT_TRUE(generation.wait(delta, 0ms));
   EXPECT_EQ(delta.finish, Finish::Failed);
   EXPECT_EQ(delta.error, "no logit of generated token 0 is finite");
+}
+
+TEST_F(GenerationTest, WaitsForAllIfAsked) {
+  options.inPieces = false;
+  options.maxTokens = 2;
+  Generation generation(options, *tokenizer);
+  std::vector<int32_t> tokens = encode("\u65e5!");
+  Delta delta;
+  choose(generation, tokens[3]);
+  EXPECT_FALSE(generation.wait(delta, 0ms));
+  choose(generation, tokens[3]);
+  ASSERT_TRUE(generation.wait(delta, 0ms));
+  EXPECT_EQ(delta.text, "!!");
+  EXPECT_EQ(delta.finish, Finish::Length);
 }
 
 TEST_F(GenerationTest, IgnoresEndsIfAsked) {
