@@ -31,8 +31,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
   --emit=exe|lib|obj|cpp|mlir|llvm|asm   what OUT is (exe, and OUT.weights;
                         lib: OUT.a, OUT.so and OUT.h; cpp: OUT.cpp and OUT.h)
   --target=TRIPLE       machine of the product, as aarch64-linux-gnu (this one)
-  --cpu=NAME            x86-64-v3, cortex-a76, native, ... (this machine's; for
-                        another target, what all of its processors have)
+  --cpu=NAME            x86-64-v3, cortex-a76, native (this one; else oldest)
   --context=N           tokens in a sequence (as many as the model says)
   --max-batch=N         sequences that --report plans memory for (1)
   --weights=pack|none   none: open no tensor, write no weights file (pack)
@@ -42,19 +41,17 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
   --calibration=FILE    a text, or its statistics, .safetensors, to judge by
   --save-statistics=FILE  keep those of the text (they are not)
   --quantize=SCHEME[,calibration=FILE][,method=rtn|imatrix|gptq]
-                        store weights as integers: int8, int4-g32, mixed, or
-                        experts=int4-g32,attention=int8-g128,..., or the best
-                        mix of a size, auto:6.5bpw (as they are); rounded to
-                        nearest (rtn) or by a calibration (imatrix)
+                        weights as integers: int8, int4-g32, mixed, the best
+                        mix of a size, auto:6.5bpw, or experts=int4-g32,... (as
+                        they are); rounded to nearest (rtn) or as loses least
   --lora=DIR            add a LoRA adapter, as PEFT saves it, to the weights
   --activations=int8|f32  inputs of integer weights (int8: rounded, lossy)
   --window=N[,sink=K]   a token sees the last N, and the first K (as the model
                         says: in most, all before it); lossy
   --kv=f32|bf16|f16|int8  what the KV cache is rounded to (f32: lossless)
   --embed-weights       the program carries its weights (a file beside it)
-  --report[=FILE]       parameters, FLOPs, bytes and memory (no report); as a
-                        page if FILE ends in .html; --json: as JSON; without -o
-                        nothing else is made
+  --report[=FILE[.html]]  parameters, FLOPs, bytes, memory; --json: as JSON;
+                        without -o nothing else is made (no report)
   --machine=FILE|bandwidth=37GB/s,int8=2TOPS,f32=485GFLOPS,dispatch=3us
                         --report predicts its speed; FILE: hadal-bench --json
   --verify              hold passes and kernels to the reference interpreter, on

@@ -40,9 +40,19 @@ func.func private @layer(%x: tensor<?x64xf32>, %w: tensor<32x64xi4, #deepseek.ti
   %a = deepseek.linear %x, %w scales %s : tensor<32x2xf16, #deepseek.tiled<rows = 16>> offsets %o : tensor<32x2xf32, #deepseek.tiled<rows = 16>> : tensor<?x64xf32>, tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x32xf32>
   %b = deepseek.linear %x, %w scales %s : tensor<32x2xf16, #deepseek.tiled<rows = 16>> offsets %o : tensor<32x2xf32, #deepseek.tiled<rows = 16>> : tensor<?x64xf32>, tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x32xf32>
   %c = deepseek.linear %x, %w scales %s : tensor<32x2xf16, #deepseek.tiled<rows = 16>> offsets %o : tensor<32x2xf32, #deepseek.tiled<rows = 16>> activation_group 32 : tensor<?x64xf32>, tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x32xf32>
-  %d = deepseek.swiglu %a, %b : tensor<?x32xf32>
+  %d = deepseek.add %a, %b : tensor<?x32xf32>
   %e = deepseek.add %c, %d : tensor<?x32xf32>
   return %e : tensor<?x32xf32>
+}
+
+// Products that are gated are one kernel.
+// CHECK-LABEL: func.func private @gated
+// CHECK:         rt.dispatch @linear_swiglu_int4_32x64_32_32_f32_offsets_f32
+func.func private @gated(%x: tensor<?x64xf32>, %w: tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>>, %s: tensor<32x2xf16, #deepseek.tiled<rows = 16>>, %o: tensor<32x2xf32, #deepseek.tiled<rows = 16>>) -> tensor<?x32xf32> {
+  %a = deepseek.linear %x, %w scales %s : tensor<32x2xf16, #deepseek.tiled<rows = 16>> offsets %o : tensor<32x2xf32, #deepseek.tiled<rows = 16>> : tensor<?x64xf32>, tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x32xf32>
+  %b = deepseek.linear %x, %w scales %s : tensor<32x2xf16, #deepseek.tiled<rows = 16>> offsets %o : tensor<32x2xf32, #deepseek.tiled<rows = 16>> : tensor<?x64xf32>, tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x32xf32>
+  %c = deepseek.swiglu %a, %b : tensor<?x32xf32>
+  return %c : tensor<?x32xf32>
 }
 
 // CHECK-LABEL: func.func private @experts
