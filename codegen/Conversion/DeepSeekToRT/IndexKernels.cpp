@@ -8,6 +8,8 @@
 
 #include "llvm/Support/FormatVariadic.h"
 
+#include <tuple>
+
 using namespace mlir;
 using namespace hadal;
 using rt::KernelOp;
@@ -204,7 +206,8 @@ KernelOp KernelSet::selectTop(TypeRange types, int64_t topK) {
         });
       });
       b.when(b.less(b.index(topK), count), [&] {
-        auto [threshold, ties] =
+        Value threshold, ties;
+        std::tie(threshold, ties) =
             findThreshold(b, scores, row, count, topK, histogram);
         b.loop(b.index(0), count, 1, {b.index(0), ties},
                [&](Value s, ValueRange carried) {

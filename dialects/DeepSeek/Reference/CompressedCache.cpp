@@ -152,8 +152,9 @@ FailureOr<Tensor> CompressedCache::select(SelectEntriesOp op,
             std::max(dot(query.row(t) + h * dim, key->second.data(), dim), 0.0);
       ranking.push_back({score * scale, w});
     }
-    llvm::stable_sort(ranking,
-                      [](auto &a, auto &b) { return a.first > b.first; });
+    llvm::sort(ranking, [](auto &a, auto &b) { // Of equals, the earliest.
+      return a.first != b.first ? a.first > b.first : a.second < b.second;
+    });
     if (int64_t(ranking.size()) > topK)
       ranking.truncate(size_t(topK));
     llvm::sort(ranking, llvm::less_second());

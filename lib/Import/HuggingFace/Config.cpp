@@ -842,8 +842,9 @@ void ConfigReader::checkLayerTypes() {
                   : ratio == 4 ? "\"compressed_sparse_attention\""
                                : "\"heavily_compressed_attention\""};
     }
-    if (llvm::none_of(expected,
-                      [&](StringRef one) { return isValue(type, one); }))
+    if (llvm::none_of(expected, [&, &type = type](StringRef one) {
+          return isValue(type, one);
+        }))
       return fail("layer_types", "a list with " + toText(type),
                   llvm::join(expected, " or ") + " for layer " + Twine(layer));
   }
