@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // hadal-eval OUT ...: measures how well an executable that hadalc made guesses
-// a text, or how far its guesses are from those of another. The executables
-// compute the logits; to compare two, both run at once and their rows are read
-// side by side, so that no more than one of each is held.
+// a text or chooses answers, or how far its guesses are from those of another.
+// The executables compute the logits; to compare two, both run at once and
+// their rows are read side by side, so that no more than one of each is held.
 
 #include "../hadal-run/ElfFile.h"
 #include "../hadal-run/LogProbabilities.h"
@@ -25,8 +25,8 @@
 using namespace hadal::run;
 
 static const char help[] =
-    "usage: hadal-eval OUT --text FILE\n"
-    "       hadal-eval OUT --text FILE --against OUT2\n"
+    "usage: hadal-eval OUT --text FILE [--against OUT2]\n"
+    "       hadal-eval OUT --choices FILE\n"
     "\n"
     "Measures the perplexity of OUT, an executable made by hadalc --emit=exe, "
     "on\n"
@@ -36,6 +36,10 @@ static const char help[] =
     "token likeliest. Defaults in parentheses.\n"
     "  --text FILE     UTF-8; or --tokens 1,2,3 or @FILE with token ids\n"
     "  --against OUT2  another executable with the same tokens (none)\n"
+    "  --choices FILE  how often OUT finds the right choice; a question a "
+    "line:\n"
+    "                  {\"context\": \"..\", \"choices\": [\"..\", \"..\"], "
+    "\"answer\": 0}\n"
     "  --context N     tokens of a window (512, or the model's if fewer)\n"
     "  -t N            threads; 0: all cores (0)\n"
     "  --json          print one JSON object\n"
@@ -44,7 +48,11 @@ static const char help[] =
     "all\n"
     "are, in those after it the second half. Each window begins with the bos "
     "token\n"
-    "of models that have one.\n";
+    "of models that have one. Choices are scored as lm-evaluation-harness "
+    "does:\n"
+    "acc by the sum of log-probabilities, acc_norm and acc_bytes by that sum "
+    "for\n"
+    "each character or byte of the choice.\n";
 
 namespace {
 
@@ -322,6 +330,7 @@ int main(int argc, char **argv) {
   std::vector<std::string> arguments;
   static const option longOptions[] = {
       {"against", required_argument, nullptr, 'a'},
+      {"choices", required_argument, nullptr, 'o'},
       {"context", required_argument, nullptr, 'c'},
       {"help", no_argument, nullptr, 'h'},
       {"json", no_argument, nullptr, 'j'},
@@ -356,6 +365,11 @@ int main(int argc, char **argv) {
       break;
     case 'j':
       json = true;
+      break;
+    case 'o':
+      if (ExitCode code = checkReadable(optarg))
+        return code;
+      arguments.insert(arguments.end(), {"--choices", optarg});
       break;
     case 't':
       arguments.insert(arguments.end(), {"--threads", optarg});

@@ -4,6 +4,7 @@
 
 #include "Eval.h"
 
+#include "Choices.h"
 #include "LogProbabilities.h"
 #include "Options.h"
 #include "Product.h"
@@ -30,11 +31,18 @@ static constexpr int64_t defaultWindowTokens = 512;
 static constexpr int64_t maxStepTokens = 512;
 static constexpr int64_t maxLogitsBytes = 64 << 20;
 
+int64_t run::chooseStepTokens(int64_t tokens) {
+  return std::clamp<int64_t>(maxLogitsBytes / int64_t(sizeof(float)) /
+                                 hadal_model.vocab,
+                             1, std::min(maxStepTokens, tokens));
+}
+
 namespace {
 
 struct EvalOptions {
   std::string textPath;
   std::string tokens; ///< Of --tokens: a list, or @FILE.
+  std::string choicesPath;
   int64_t windowTokens = 0;
   int64_t threads = 0;
   int64_t rowsTo = -1;
@@ -87,14 +95,11 @@ ExitCode Eval::encode(const std::string &text) {
   // Text of a special token in a file is text.
   auto ids = tokenizer->encode(text, /*addSpecial=*/false,
                                /*parseSpecial=*/false, error);
-  auto special = tokenizer->encode("", /*addSpecial=*/true,
-                                   /*parseSpecial=*/false, error);
-  if (!ids || !special)
+  if (!ids)
     return reportError(BadInput, "%s: %s", options.textPath.c_str(),
                        error.c_str());
   tokens = std::move(*ids);
-  if (!special->empty() && special->front() == tokenizer->bosId())
-    prefix = {tokenizer->bosId()};
+  prefix = findTextPrefix(*tokenizer);
   return Done;
 }
 
@@ -146,9 +151,7 @@ ExitCode Eval::makeSession() {
   if (windowTokens < int64_t(prefix.size()) + 2)
     return reportError(BadInput, "--context is %lld, expected %zu or more",
                        static_cast<long long>(windowTokens), prefix.size() + 2);
-  stepTokens = std::clamp<int64_t>(maxLogitsBytes / int64_t(sizeof(float)) /
-                                       hadal_model.vocab,
-                                   1, std::min(maxStepTokens, windowTokens));
+  stepTokens = chooseStepTokens(windowTokens);
   hadal_rt_session_options_t sizes = {};
   sizes.threads = options.threads;
   sizes.max_step_tokens = stepTokens;
@@ -250,6 +253,9 @@ ExitCode Eval::print() const {
 ExitCode Eval::run() {
   if (ExitCode code = openProduct(options.weightsPath, weights))
     return code;
+  if (!options.choicesPath.empty())
+    return runChoices(weights, options.choicesPath, options.threads,
+                      options.json);
   if (ExitCode code = readText())
     return code;
   if (ExitCode code = makeSession())
@@ -289,6 +295,7 @@ ExitCode Eval::run() {
 ExitCode run::runEval(int argc, char **argv) {
   EvalOptions options;
   static const option longOptions[] = {
+      {"choices", required_argument, nullptr, 'o'},
       {"context", required_argument, nullptr, 'c'},
       {"json", no_argument, nullptr, 'j'},
       {"rows-to", required_argument, nullptr, 'r'},
@@ -320,6 +327,10 @@ ExitCode run::runEval(int argc, char **argv) {
     case 'j':
       options.json = true;
       break;
+    case 'o':
+      options.choicesPath = optarg;
+      good = *optarg;
+      break;
     case 'r':
       good = parseInteger(optarg, 0, INT32_MAX, options.rowsTo);
       break;
@@ -344,7 +355,14 @@ ExitCode run::runEval(int argc, char **argv) {
   }
   if (optind < argc)
     return reportUsage("unexpected argument '%.60s'", argv[optind]);
-  if (options.textPath.empty() == options.tokens.empty())
-    return reportUsage("expected one of --text and --tokens");
+  if (!options.textPath.empty() + !options.tokens.empty() +
+          !options.choicesPath.empty() !=
+      1)
+    return reportUsage("expected one of --text, --tokens and --choices");
+  if (!options.choicesPath.empty() &&
+      (options.windowTokens || options.rowsTo >= 0 ||
+       !options.statisticsPath.empty()))
+    return reportUsage("--choices takes no --context, --against or "
+                       "--statistics");
   return Eval(options).run();
 }

@@ -15,6 +15,10 @@ namespace hadal::run {
 /// file; see RowsHeader.
 ExitCode runEval(int argc, char **argv);
 
+/// Returns how many of \p tokens, those of the longest text, a step takes: so
+/// many that the logits of all of them stay small.
+int64_t chooseStepTokens(int64_t tokens);
+
 } // namespace hadal::run
 
 #endif // HADAL_TOOLS_HADAL_RUN_EVAL_H

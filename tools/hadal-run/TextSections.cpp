@@ -30,6 +30,15 @@ std::unique_ptr<text::Tokenizer> run::loadTokenizer(const rt::Weights &weights,
   return tokenizer;
 }
 
+std::vector<int32_t> run::findTextPrefix(const text::Tokenizer &tokenizer) {
+  std::string error;
+  auto special = tokenizer.encode("", /*addSpecial=*/true,
+                                  /*parseSpecial=*/false, error);
+  if (special && !special->empty() && special->front() == tokenizer.bosId())
+    return {tokenizer.bosId()};
+  return {};
+}
+
 std::optional<text::ChatFormat>
 run::findChatFormat(const rt::Weights &weights,
                     const text::Tokenizer &tokenizer, std::string &error) {

@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace hadal::run {
 
@@ -19,6 +20,9 @@ namespace hadal::run {
 /// line that names the section, if there is none or it is not supported.
 std::unique_ptr<text::Tokenizer> loadTokenizer(const rt::Weights &weights,
                                                std::string &error);
+
+/// Returns what \p tokenizer puts before a text: its bos token, or nothing.
+std::vector<int32_t> findTextPrefix(const text::Tokenizer &tokenizer);
 
 /// Finds the chat format of the template that \p weights carry. \returns
 /// Nothing, and one line in \p error, if there is none that is known.
