@@ -19,6 +19,7 @@ from harness import Failure, must_run
 FILES = {"hadal": ["usr/bin/hadalc", "usr/bin/hadal-run", "usr/share/man/man1/hadalc.1.gz",
                    "usr/share/bash-completion/completions/hadalc", "usr/share/doc/hadal/copyright"],
          "libhadal-dev": ["usr/lib/hadal/libhadal_rt.a", "usr/lib/hadal/libhadal_text.a", "usr/include/hadal_rt/hadal_rt.h",
+                          "usr/share/hadal/runtime/src/Session.cpp",
                           "usr/lib/cmake/Hadal/HadalConfig.cmake", "usr/lib/pkgconfig/hadal_rt.pc"]}
 
 

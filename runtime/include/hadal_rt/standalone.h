@@ -17,11 +17,19 @@
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wsubobject-linkage"
 #endif
+#if __has_include("../../src/Session.cpp")
 #include "../../src/Cpu.cpp"
 #include "../../src/Session.cpp"
 #include "../../src/Status.cpp"
 #include "../../src/ThreadPool.cpp"
 #include "../../src/Weights.cpp"
+#else // Installed.
+#include "../../share/hadal/runtime/src/Cpu.cpp"
+#include "../../share/hadal/runtime/src/Session.cpp"
+#include "../../share/hadal/runtime/src/Status.cpp"
+#include "../../share/hadal/runtime/src/ThreadPool.cpp"
+#include "../../share/hadal/runtime/src/Weights.cpp"
+#endif
 #ifndef __clang__
 #pragma GCC diagnostic pop
 #endif
