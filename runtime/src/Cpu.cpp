@@ -4,9 +4,12 @@
 // Bits: Intel SDM, volume 2A, CPUID, and volume 1, section 13.3. On ARM the
 // system says it: Documentation/arch/arm64/elf_hwcaps.rst of Linux (and
 // arch/riscv/include/uapi/asm/hwcap.h for RISC-V); Apple,
-// "Determining instruction set characteristics".
+// "Determining instruction set characteristics". Without a system, ARM's
+// registers do: Arm ARM, ID_AA64ISAR0_EL1 and ID_AA64ISAR1_EL1.
 
 #include "Cpu.h"
+
+#include "Platform.h"
 
 #include "hadal_rt/abi.h"
 
@@ -82,6 +85,14 @@ uint32_t hadal_rt::cpuFeatures() {
   if (systemHas("hw.optional.arm.FEAT_DotProd"))
     features |= HADAL_RT_CPU_ARM_DOTPROD;
   if (systemHas("hw.optional.arm.FEAT_I8MM"))
+    features |= HADAL_RT_CPU_ARM_I8MM;
+#elif defined(__aarch64__) && defined(HADAL_RT_BARE)
+  uint64_t isar0, isar1;
+  __asm__("mrs %0, ID_AA64ISAR0_EL1" : "=r"(isar0));
+  __asm__("mrs %0, ID_AA64ISAR1_EL1" : "=r"(isar1));
+  if (isar0 >> 44 & 15) // DP
+    features |= HADAL_RT_CPU_ARM_DOTPROD;
+  if (isar1 >> 52 & 15) // I8MM
     features |= HADAL_RT_CPU_ARM_I8MM;
 #endif
   return features;

@@ -9,10 +9,14 @@
 #include "ThreadPool.h"
 #include "Weights.h"
 
-#include <errno.h>
 #include <new>
 #include <string.h>
+#ifdef HADAL_RT_BARE
+#include <stdlib.h>
+#else
+#include <errno.h>
 #include <sys/mman.h>
+#endif
 
 using namespace hadal_rt;
 
@@ -54,7 +58,7 @@ struct hadal_rt_session {
   const hadal_rt_model_t *model;
   const uint8_t *weights;
   Plan plan;
-  pthread_t *workers;
+  Worker *workers;
   int64_t *lengths;    ///< [sequences] tokens of each.
   int64_t *heldPages;  ///< [sequences] end of the pages of each; >= those it
                        ///< fills.
@@ -209,7 +213,7 @@ static hadal_rt_status_t makePlan(const hadal_rt_model_t *model,
   auto arrayOf = [](int64_t count, int64_t bytes) {
     return CheckedBytes(count) *= bytes;
   };
-  place(plan->workers, arrayOf(plan->threads - 1, sizeof(pthread_t)), 64);
+  place(plan->workers, arrayOf(plan->threads - 1, sizeof(Worker)), 64);
   place(plan->lengths, arrayOf(plan->maxSequences, 8), 64);
   place(plan->heldPages, arrayOf(plan->maxSequences, 8), 64);
   place(plan->firstPages, arrayOf(plan->maxSequences, 8), 64);
@@ -440,6 +444,38 @@ hadal_rt_session_memory_bytes(const hadal_rt_model_t *model,
   return HADAL_RT_OK;
 }
 
+/// Takes \p bytes of zeros, a multiple of 4096 as is their address.
+static hadal_rt_status_t takeMemory(int64_t bytes, void **memory) {
+#ifdef HADAL_RT_BARE
+  *memory = aligned_alloc(4096, size_t(bytes));
+  if (!*memory)
+    return fail(HADAL_RT_OUT_OF_MEMORY, "no memory for %lld bytes",
+                (long long)bytes);
+  memset(*memory, 0, size_t(bytes));
+#else
+  // Pages are committed when first touched; what a short run never reaches
+  // costs nothing.
+  *memory = mmap(nullptr, size_t(bytes), PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (*memory == MAP_FAILED)
+    return fail(HADAL_RT_OUT_OF_MEMORY, "no memory for %lld bytes: %s",
+                (long long)bytes, strerror(errno));
+#ifdef MADV_HUGEPAGE
+  madvise(*memory, size_t(bytes), MADV_HUGEPAGE);
+#endif
+#endif
+  return HADAL_RT_OK;
+}
+
+static void giveMemory(void *memory, int64_t bytes) {
+#ifdef HADAL_RT_BARE
+  (void)bytes;
+  free(memory);
+#else
+  munmap(memory, size_t(bytes));
+#endif
+}
+
 hadal_rt_status_t hadal_rt_session_create(
     const hadal_rt_model_t *model, const hadal_rt_weights_t *weights,
     const hadal_rt_session_options_t *options, hadal_rt_session_t **out) {
@@ -469,17 +505,9 @@ hadal_rt_status_t hadal_rt_session_create(
                 "the session needs %lld bytes, but the limit is %lld",
                 (long long)plan.totalBytes, (long long)limit);
 
-  // Pages are committed when first touched; what a short run never reaches
-  // costs nothing.
-  void *mapping =
-      mmap(nullptr, size_t(plan.mappingBytes), PROT_READ | PROT_WRITE,
-           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (mapping == MAP_FAILED)
-    return fail(HADAL_RT_OUT_OF_MEMORY, "no memory for %lld bytes: %s",
-                (long long)plan.mappingBytes, strerror(errno));
-#ifdef MADV_HUGEPAGE
-  madvise(mapping, size_t(plan.mappingBytes), MADV_HUGEPAGE);
-#endif
+  void *mapping;
+  if (hadal_rt_status_t status = takeMemory(plan.mappingBytes, &mapping))
+    return status;
 
   // The memory is zero, and so are all fields that are not set here.
   auto *base = static_cast<uint8_t *>(mapping);
@@ -499,9 +527,9 @@ hadal_rt_status_t hadal_rt_session_create(
   session->pageUses = reinterpret_cast<int32_t *>(base + plan.pageUses);
   session->arena = base + plan.arena;
   session->kv = base + plan.kv;
-  if (!session->pool.start(
-          plan.threads, reinterpret_cast<pthread_t *>(base + plan.workers))) {
-    munmap(mapping, size_t(plan.mappingBytes));
+  if (!session->pool.start(plan.threads,
+                           reinterpret_cast<Worker *>(base + plan.workers))) {
+    giveMemory(mapping, plan.mappingBytes);
     return fail(HADAL_RT_OUT_OF_MEMORY, "cannot start %lld threads",
                 (long long)plan.threads);
   }
@@ -513,7 +541,7 @@ void hadal_rt_session_free(hadal_rt_session_t *session) {
   if (!session)
     return;
   session->pool.shutDown();
-  munmap(session, size_t(session->plan.mappingBytes));
+  giveMemory(session, session->plan.mappingBytes);
 }
 
 int64_t hadal_rt_session_threads(const hadal_rt_session_t *session) {

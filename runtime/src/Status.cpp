@@ -4,11 +4,17 @@
 
 #include "Status.h"
 
+#include "Platform.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
 // Room for a path and a sentence. No call may allocate, so it is fixed.
+#ifdef HADAL_RT_BARE
+static char lastError[1024];
+#else
 static thread_local char lastError[1024];
+#endif
 
 hadal_rt_status_t hadal_rt::fail(hadal_rt_status_t status, const char *format,
                                  ...) {

@@ -5,15 +5,19 @@
 
 #include "ThreadPool.h"
 
+#ifndef HADAL_RT_BARE
+
 #include "Checked.h"
 #include "Cpu.h"
 
+#if defined(__linux__)
 #include <linux/futex.h>
 #include <sched.h>
+#include <sys/syscall.h>
+#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,14 +37,36 @@ static int64_t nowNs() {
   return int64_t(time.tv_sec) * 1000000000 + time.tv_nsec;
 }
 
-static void futexWait(std::atomic<uint32_t> &word, uint32_t expected) {
+#if defined(__linux__)
+/// Sleeps while \p word is \p expected, or shorter.
+static void waitOn(std::atomic<uint32_t> &word, uint32_t expected) {
   static_assert(sizeof(word) == sizeof(uint32_t), "a futex is one word");
   syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0);
 }
 
-static void futexWake(std::atomic<uint32_t> &word, uint32_t count) {
+/// Wakes \p count threads that sleep on \p word, or more.
+static void wake(std::atomic<uint32_t> &word, uint32_t count) {
   syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0);
 }
+#else
+// One for all words: who wakes in vain sleeps again, and few come here.
+static pthread_mutex_t sleepLock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t wakening = PTHREAD_COND_INITIALIZER;
+
+static void waitOn(std::atomic<uint32_t> &word, uint32_t expected) {
+  pthread_mutex_lock(&sleepLock);
+  if (word.load() == expected)
+    pthread_cond_wait(&wakening, &sleepLock);
+  pthread_mutex_unlock(&sleepLock);
+}
+
+static void wake(std::atomic<uint32_t> &, uint32_t) {
+  // With the lock: nobody is between looking at the word and sleeping.
+  pthread_mutex_lock(&sleepLock);
+  pthread_cond_broadcast(&wakening);
+  pthread_mutex_unlock(&sleepLock);
+}
+#endif
 
 /// Spins until \p done is true or the time is over; returns what it last was.
 template <typename Predicate> static bool spinUntil(Predicate done) {
@@ -75,7 +101,7 @@ bool ThreadPool::takeItems() {
     int64_t first = int64_t(jobItems) - left;
     jobKernel(jobStep, jobParams, first, first + taken);
     if (done.fetch_add(taken) + taken == jobItems && callerSleeps.load())
-      futexWake(done, 1);
+      wake(done, 1);
     return true;
   }
   return false;
@@ -98,7 +124,7 @@ void ThreadPool::workerLoop() {
     sleepers.fetch_add(1);
     uint32_t seenEpoch = epoch.load();
     if (uint32_t(ticket.load()) == 0 && !stop.load())
-      futexWait(epoch, seenEpoch);
+      waitOn(epoch, seenEpoch);
     sleepers.fetch_sub(1);
   }
 }
@@ -109,7 +135,7 @@ void *ThreadPool::workerMain(void *pool) {
   return nullptr;
 }
 
-bool ThreadPool::start(int64_t threads, pthread_t *workers) {
+bool ThreadPool::start(int64_t threads, Worker *workers) {
   this->threads = threads;
   this->workers = workers;
   pthread_attr_t attributes;
@@ -130,7 +156,7 @@ bool ThreadPool::start(int64_t threads, pthread_t *workers) {
 void ThreadPool::shutDown() {
   stop.store(1);
   epoch.fetch_add(1);
-  futexWake(epoch, INT32_MAX);
+  wake(epoch, INT32_MAX);
   for (int64_t i = 0; i < workersStarted; ++i)
     pthread_join(workers[i], nullptr);
   workersStarted = 0;
@@ -161,7 +187,7 @@ void ThreadPool::run(const hadal_rt_step_t *jobStep,
   ticket.store(uint64_t(generation) << 32 | count);
   epoch.fetch_add(1);
   if (uint32_t asleep = sleepers.load())
-    futexWake(epoch, asleep < count - 1 ? asleep : count - 1);
+    wake(epoch, asleep < count - 1 ? asleep : count - 1);
 
   while (takeItems()) {
   }
@@ -173,13 +199,14 @@ void ThreadPool::run(const hadal_rt_step_t *jobStep,
     uint32_t seen = done.load();
     if (seen == count)
       break;
-    futexWait(done, seen);
+    waitOn(done, seen);
   }
   callerSleeps.store(0);
 }
 
 int64_t hadal_rt::availableProcessors() {
   int64_t processors = sysconf(_SC_NPROCESSORS_ONLN);
+#if defined(__linux__)
   cpu_set_t set;
   // Fails on machines with more processors than a cpu_set_t has bits; the
   // number online is then the best answer at hand.
@@ -200,7 +227,31 @@ int64_t hadal_rt::availableProcessors() {
       processors = allowed < processors ? allowed : processors;
     }
   }
+#endif
   if (processors < 1)
     return 1;
   return processors < maxThreads ? processors : maxThreads;
 }
+
+#else // HADAL_RT_BARE
+
+using namespace hadal_rt;
+
+bool ThreadPool::start(int64_t threads, Worker *workers) {
+  this->threads = threads;
+  this->workers = workers;
+  return true;
+}
+
+void ThreadPool::shutDown() {}
+
+void ThreadPool::run(const hadal_rt_step_t *jobStep,
+                     hadal_rt_kernel_t jobKernel, const int64_t *jobParams,
+                     int64_t jobItems) {
+  if (jobItems > 0)
+    jobKernel(jobStep, jobParams, 0, jobItems);
+}
+
+int64_t hadal_rt::availableProcessors() { return 1; }
+
+#endif

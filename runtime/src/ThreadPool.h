@@ -5,10 +5,14 @@
 #ifndef HADAL_RT_SRC_THREADPOOL_H
 #define HADAL_RT_SRC_THREADPOOL_H
 
+#include "Platform.h"
+
 #include "hadal_rt/abi.h"
 
 #include <atomic>
+#ifndef HADAL_RT_BARE
 #include <pthread.h>
+#endif
 
 namespace hadal_rt {
 
@@ -17,8 +21,15 @@ namespace hadal_rt {
 /// the program.
 constexpr int64_t workerStackBytes = 2 * HADAL_RT_KERNEL_STACK_BYTES;
 
+#ifdef HADAL_RT_BARE
+/// There are no workers.
+using Worker = char;
+constexpr int64_t maxThreads = 1;
+#else
+using Worker = pthread_t;
 /// Most threads of one pool.
 constexpr int64_t maxThreads = 1024;
+#endif
 
 /// Runs dispatches on the caller's thread and on workers.
 ///
@@ -49,11 +60,11 @@ struct ThreadPool {
   alignas(64) uint32_t generation;
   int64_t threads;
   int64_t workersStarted;
-  pthread_t *workers; ///< [threads - 1], not owned.
+  Worker *workers; ///< [threads - 1], not owned.
 
   /// Starts \p threads - 1 workers, whose handles go into \p workers.
   /// Returns false, with none left running, when the system gives no thread.
-  bool start(int64_t threads, pthread_t *workers);
+  bool start(int64_t threads, Worker *workers);
 
   /// Ends and joins the workers.
   void shutDown();

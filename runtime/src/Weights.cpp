@@ -5,20 +5,24 @@
 
 #include "Weights.h"
 
+#include "Platform.h"
 #include "Status.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#ifndef HADAL_RT_BARE
+#include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#endif
 
 using namespace hadal_rt;
 
 namespace {
 
+#ifndef HADAL_RT_BARE
 /// A file descriptor that closes itself.
 struct File {
   explicit File(int descriptor) : descriptor(descriptor) {}
@@ -30,6 +34,7 @@ struct File {
   File &operator=(const File &) = delete;
   const int descriptor;
 };
+#endif
 
 /// Sixteen bytes as hexadecimal text.
 struct HashText {
@@ -44,6 +49,7 @@ struct HashText {
 
 } // namespace
 
+#ifndef HADAL_RT_BARE
 /// Reads \p bytes bytes at \p offset; false at the end of file or an error.
 static bool readAt(int descriptor, void *buffer, size_t bytes,
                    uint64_t offset) {
@@ -83,6 +89,7 @@ static hadal_rt_status_t checkRegular(const char *path, int descriptor,
   *bytes = uint64_t(info.st_size);
   return HADAL_RT_OK;
 }
+#endif
 
 /// Checks \p header alone and against \p fileBytes, the bytes that are there.
 static hadal_rt_status_t checkHeader(const char *path,
@@ -144,22 +151,24 @@ findSection(const hadal_rt_weights_header_t &header, const char *name) {
   return nullptr;
 }
 
-/// Opens the weights file that fills [offset, offset + bytes) of a file. That
-/// range is known to lie within the file.
-static hadal_rt_status_t openRange(const hadal_rt_model_t *model,
-                                   const char *path, int descriptor,
-                                   uint64_t offset, uint64_t bytes,
-                                   hadal_rt_weights_t **out) {
-  hadal_rt_weights_header_t header;
-  static_assert(sizeof(header) <= HADAL_RT_WEIGHTS_ALIGNMENT,
+/// What comes before any header is read.
+static hadal_rt_status_t checkSize(const char *path, uint64_t bytes) {
+  static_assert(sizeof(hadal_rt_weights_header_t) <= HADAL_RT_WEIGHTS_ALIGNMENT,
                 "the header fits before the first section");
   if (bytes < HADAL_RT_WEIGHTS_ALIGNMENT)
     return fail(HADAL_RT_INVALID_WEIGHTS,
                 "%s: has %llu bytes, but a weights file has at least %u", path,
                 (unsigned long long)bytes, HADAL_RT_WEIGHTS_ALIGNMENT);
-  if (!readAt(descriptor, &header, sizeof(header), offset))
-    return fail(HADAL_RT_IO_ERROR, "%s: cannot read: %s", path,
-                readErrorText());
+  return HADAL_RT_OK;
+}
+
+/// Checks \p header of \p bytes bytes against \p model, and finds the section
+/// that the model reads.
+static hadal_rt_status_t checkContents(const hadal_rt_model_t *model,
+                                       const char *path,
+                                       const hadal_rt_weights_header_t &header,
+                                       uint64_t bytes,
+                                       const hadal_rt_section_t **section) {
   if (memcmp(header.magic, HADAL_RT_WEIGHTS_MAGIC, sizeof(header.magic)))
     return fail(HADAL_RT_INVALID_WEIGHTS,
                 "%s: not a weights file (it does not start with %s)", path,
@@ -173,15 +182,56 @@ static hadal_rt_status_t openRange(const hadal_rt_model_t *model,
                 "%s: layout is %s, but model '%s' expects %s", path,
                 HashText(header.layout_hash).text, model->name,
                 HashText(model->layout_hash).text);
-  const hadal_rt_section_t *section = findSection(header, "weights");
-  if (!section)
+  *section = findSection(header, "weights");
+  if (!*section)
     return fail(HADAL_RT_INVALID_WEIGHTS, "%s: has no section 'weights'", path);
-  if (section->bytes != uint64_t(model->weights_bytes))
+  if ((*section)->bytes != uint64_t(model->weights_bytes))
     return fail(HADAL_RT_WEIGHTS_MISMATCH,
                 "%s: section 'weights' has %llu bytes, but model '%s' expects "
                 "%lld",
-                path, (unsigned long long)section->bytes, model->name,
+                path, (unsigned long long)(*section)->bytes, model->name,
                 (long long)model->weights_bytes);
+  return HADAL_RT_OK;
+}
+
+/// Makes the handle of a file that starts at \p file.
+static hadal_rt_status_t makeHandle(const hadal_rt_model_t *model,
+                                    const char *path, const uint8_t *file,
+                                    const hadal_rt_weights_header_t &header,
+                                    const hadal_rt_section_t *section,
+                                    hadal_rt_weights_t **out) {
+  auto *weights =
+      static_cast<hadal_rt_weights_t *>(malloc(sizeof(hadal_rt_weights_t)));
+  if (!weights)
+    return fail(HADAL_RT_OUT_OF_MEMORY, "%s: no memory for %zu bytes", path,
+                sizeof(hadal_rt_weights_t));
+  weights->model = model;
+  weights->mapping = nullptr;
+  weights->mappingBytes = 0;
+  weights->file = file;
+  weights->weights = file + section->offset;
+  weights->header = header;
+  *out = weights;
+  return HADAL_RT_OK;
+}
+
+#ifndef HADAL_RT_BARE
+/// Opens the weights file that fills [offset, offset + bytes) of a file. That
+/// range is known to lie within the file.
+static hadal_rt_status_t openRange(const hadal_rt_model_t *model,
+                                   const char *path, int descriptor,
+                                   uint64_t offset, uint64_t bytes,
+                                   hadal_rt_weights_t **out) {
+  hadal_rt_weights_header_t header;
+  if (hadal_rt_status_t status = checkSize(path, bytes))
+    return status;
+  if (!readAt(descriptor, &header, sizeof(header), offset))
+    return fail(HADAL_RT_IO_ERROR, "%s: cannot read: %s", path,
+                readErrorText());
+  const hadal_rt_section_t *section = nullptr;
+  if (hadal_rt_status_t status =
+          checkContents(model, path, header, bytes, &section))
+    return status;
 
   // A page may be larger than the alignment of an embedded file.
   uint64_t pageBytes = uint64_t(sysconf(_SC_PAGESIZE));
@@ -202,20 +252,14 @@ static hadal_rt_status_t openRange(const hadal_rt_model_t *model,
   if (mappingBytes <= physicalBytes / 2)
     madvise(mapping, mappingBytes, MADV_WILLNEED);
 
-  auto *weights =
-      static_cast<hadal_rt_weights_t *>(malloc(sizeof(hadal_rt_weights_t)));
-  if (!weights) {
+  const auto *file = static_cast<const uint8_t *>(mapping) + (offset - start);
+  if (hadal_rt_status_t status =
+          makeHandle(model, path, file, header, section, out)) {
     munmap(mapping, mappingBytes);
-    return fail(HADAL_RT_OUT_OF_MEMORY, "%s: no memory for %zu bytes", path,
-                sizeof(hadal_rt_weights_t));
+    return status;
   }
-  weights->model = model;
-  weights->mapping = mapping;
-  weights->mappingBytes = mappingBytes;
-  weights->file = static_cast<const uint8_t *>(mapping) + (offset - start);
-  weights->weights = weights->file + section->offset;
-  weights->header = header;
-  *out = weights;
+  (*out)->mapping = mapping;
+  (*out)->mappingBytes = mappingBytes;
   return HADAL_RT_OK;
 }
 
@@ -274,6 +318,36 @@ hadal_rt_status_t hadal_rt_weights_open_embedded(const hadal_rt_model_t *model,
                    out);
 }
 
+#endif // HADAL_RT_BARE
+
+hadal_rt_status_t hadal_rt_weights_open_memory(const hadal_rt_model_t *model,
+                                               const void *data, uint64_t bytes,
+                                               hadal_rt_weights_t **out) {
+  if (!out)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "out is null");
+  *out = nullptr;
+  if (!data)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "data is null");
+  if (hadal_rt_status_t status = checkModel(model))
+    return status;
+  if (uintptr_t(data) % HADAL_RT_WEIGHTS_ALIGNMENT)
+    return fail(HADAL_RT_INVALID_ARGUMENT,
+                "data is at address 0x%llx, expected a multiple of %u",
+                (unsigned long long)uintptr_t(data),
+                HADAL_RT_WEIGHTS_ALIGNMENT);
+  const char *path = "weights in memory";
+  if (hadal_rt_status_t status = checkSize(path, bytes))
+    return status;
+  hadal_rt_weights_header_t header;
+  memcpy(&header, data, sizeof(header));
+  const hadal_rt_section_t *section = nullptr;
+  if (hadal_rt_status_t status =
+          checkContents(model, path, header, bytes, &section))
+    return status;
+  return makeHandle(model, path, static_cast<const uint8_t *>(data), header,
+                    section, out);
+}
+
 hadal_rt_status_t hadal_rt_weights_section(const hadal_rt_weights_t *weights,
                                            const char *name, const void **data,
                                            uint64_t *bytes) {
@@ -292,6 +366,9 @@ hadal_rt_status_t hadal_rt_weights_section(const hadal_rt_weights_t *weights,
 void hadal_rt_weights_close(hadal_rt_weights_t *weights) {
   if (!weights)
     return;
-  munmap(weights->mapping, weights->mappingBytes);
+#ifndef HADAL_RT_BARE
+  if (weights->mapping)
+    munmap(weights->mapping, weights->mappingBytes);
+#endif
   free(weights);
 }

@@ -9,7 +9,7 @@
 
 struct hadal_rt_weights {
   const hadal_rt_model_t *model;
-  void *mapping;
+  void *mapping; ///< Null when the weights were in memory.
   uint64_t mappingBytes;
   const uint8_t *file;    ///< The header, within the mapping.
   const uint8_t *weights; ///< Section "weights".

@@ -7,6 +7,7 @@
 #include "gtest/gtest.h"
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <random>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,13 +15,30 @@
 using namespace fake;
 using testing::TempDir;
 
-/// Opens \p file and closes it again.
+/// Opens \p bytes where they lie and closes them again.
+static hadal_rt_status_t tryOpenMemory(const std::vector<char> &bytes) {
+  size_t room = (bytes.size() + 4096) / 4096 * 4096;
+  std::unique_ptr<void, void (*)(void *)> data(aligned_alloc(4096, room), free);
+  if (!bytes.empty())
+    memcpy(data.get(), bytes.data(), bytes.size());
+  hadal_rt_model_t model = makeModel();
+  hadal_rt_weights_t *weights = nullptr;
+  hadal_rt_status_t status =
+      hadal_rt_weights_open_memory(&model, data.get(), bytes.size(), &weights);
+  EXPECT_EQ(status == HADAL_RT_OK, weights != nullptr);
+  hadal_rt_weights_close(weights);
+  return status;
+}
+
+/// Opens a file of \p bytes and closes it again, after the same in memory.
 static hadal_rt_status_t tryOpen(const std::vector<char> &bytes) {
+  hadal_rt_status_t inMemory = tryOpenMemory(bytes);
   TemporaryFile file(bytes);
   hadal_rt_model_t model = makeModel();
   hadal_rt_weights_t *weights = nullptr;
   hadal_rt_status_t status =
       hadal_rt_weights_open(&model, file.path(), &weights);
+  EXPECT_EQ(status, inMemory);
   EXPECT_EQ(status == HADAL_RT_OK, weights != nullptr);
   if (status)
     EXPECT_NE(strstr(hadal_rt_last_error(), file.path()), nullptr)
@@ -69,6 +87,36 @@ TEST(Weights, RefusesNullArguments) {
   EXPECT_EQ(hadal_rt_weights_open(&model, nullptr, &weights),
             HADAL_RT_INVALID_ARGUMENT);
   EXPECT_EQ(hadal_rt_weights_open(&model, "x", nullptr),
+            HADAL_RT_INVALID_ARGUMENT);
+}
+
+TEST(Weights, OpensMemoryWithoutACopy) {
+  WeightsFile file;
+  alignas(4096) static char data[16384];
+  ASSERT_LT(file.bytes.size(), sizeof(data));
+  memcpy(data, file.bytes.data(), file.bytes.size());
+  hadal_rt_model_t model = makeModel();
+  hadal_rt_weights_t *weights;
+  ASSERT_EQ(
+      hadal_rt_weights_open_memory(&model, data, file.bytes.size(), &weights),
+      HADAL_RT_OK)
+      << hadal_rt_last_error();
+  const void *section;
+  uint64_t bytes;
+  ASSERT_EQ(
+      hadal_rt_weights_section(weights, "tokenizer.json", &section, &bytes),
+      HADAL_RT_OK);
+  EXPECT_EQ(std::string(static_cast<const char *>(section), bytes), "hello");
+  EXPECT_GE(section, data);
+  EXPECT_LT(section, data + file.bytes.size());
+  hadal_rt_weights_close(weights);
+
+  EXPECT_EQ(hadal_rt_weights_open_memory(&model, data + 64, 8192, &weights),
+            HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_NE(strstr(hadal_rt_last_error(), "multiple of 4096"), nullptr);
+  EXPECT_EQ(hadal_rt_weights_open_memory(&model, nullptr, 8192, &weights),
+            HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_EQ(hadal_rt_weights_open_memory(nullptr, data, 8192, &weights),
             HADAL_RT_INVALID_ARGUMENT);
 }
 

@@ -25,6 +25,7 @@ int main(int argc, char **argv) {
   }
   if (hadal_rt_weights_open(&model, argv[1], &weights) ||
       hadal_rt_weights_open_embedded(&model, argv[0], &weights) ||
+      hadal_rt_weights_open_memory(&model, argv[0], 1, &weights) ||
       hadal_rt_weights_section(weights, "weights", &data, &bytes) ||
       hadal_rt_session_memory_bytes(&model, 0, &length) ||
       hadal_rt_session_create(&model, weights, 0, &session) ||

@@ -84,6 +84,16 @@ hadal_rt_status_t hadal_rt_weights_open_embedded(const hadal_rt_model_t *model,
                                                  const char *path,
                                                  hadal_rt_weights_t **out);
 
+/// Opens a weights file whose \p bytes bytes are in memory: linked into the
+/// program, or an asset of it. Copies none of them.
+/// As hadal_rt_weights_open(), and:
+///
+/// \param data  Outlives the weights, and does not change.
+/// \retval HADAL_RT_INVALID_ARGUMENT \p data is null, or no multiple of 4096.
+hadal_rt_status_t hadal_rt_weights_open_memory(const hadal_rt_model_t *model,
+                                               const void *data, uint64_t bytes,
+                                               hadal_rt_weights_t **out);
+
 /// Finds the section called \p name, such as "tokenizer.json".
 ///
 /// \param data  Receives its address, a multiple of 4096; valid until close.

@@ -27,6 +27,16 @@ public:
     return status;
   }
 
+  /// See hadal_rt_weights_open_memory().
+  hadal_rt_status_t openMemory(const hadal_rt_model_t &model, const void *data,
+                               uint64_t bytes) {
+    hadal_rt_weights_t *opened = nullptr;
+    hadal_rt_status_t status =
+        hadal_rt_weights_open_memory(&model, data, bytes, &opened);
+    handle.reset(opened);
+    return status;
+  }
+
   /// See hadal_rt_weights_open_embedded().
   hadal_rt_status_t openEmbedded(const hadal_rt_model_t &model,
                                  const char *path) {
