@@ -5,6 +5,9 @@
 #   include/hadal_rt/, include/hadal_text/
 #   lib/hadal/          archives that products link, where bin/hadalc looks for
 #                       them; those of other machines in lib/hadal/TRIPLE/
+#   share/hadal/runtime/src/
+#                       the runtime, for hadal_rt/standalone.h and what has no
+#                       archive
 #   lib/cmake/Hadal/    for find_package(Hadal CONFIG)
 #   lib/pkgconfig/      hadal_rt.pc, hadal_text.pc
 # All of it can be moved as a whole.

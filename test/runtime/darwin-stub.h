@@ -73,9 +73,13 @@ struct pthread_cond_t {
   char opaque[40];
 };
 #define PTHREAD_MUTEX_INITIALIZER                                              \
-  { 0x32AAABA7, {} }
+  {                                                                            \
+    0x32AAABA7, {}                                                             \
+  }
 #define PTHREAD_COND_INITIALIZER                                               \
-  { 0x3CB0B1BB, {} }
+  {                                                                            \
+    0x3CB0B1BB, {}                                                             \
+  }
 int pthread_attr_init(pthread_attr_t *);
 int pthread_attr_destroy(pthread_attr_t *);
 int pthread_attr_setstacksize(pthread_attr_t *, size_t);
