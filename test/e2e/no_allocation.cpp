@@ -170,8 +170,8 @@ static hadal_rt_weights_t *openWeights(const char *path) {
 int main(int argc, char **argv) {
   if (argc < 3)
     return 2;
-  logits = static_cast<float *>(calloc(size_t(mostTokens * abyss_model.vocab),
-                                       sizeof(float)));
+  logits = static_cast<float *>(
+      calloc(size_t(mostTokens * abyss_model.vocab), sizeof(float)));
   hadal_rt_weights_t *weights = openWeights(argv[1]);
   hadal_rt_session_options_t options = {};
   options.threads = atoi(argv[2]);
