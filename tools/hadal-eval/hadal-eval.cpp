@@ -5,6 +5,8 @@
 // The executables compute the logits; to compare two, both run at once and
 // their rows are read side by side, so that no more than one of each is held.
 
+#include "ParetoTable.h"
+
 #include "../hadal-run/ElfFile.h"
 #include "../hadal-run/LogProbabilities.h"
 #include "../hadal-run/Report.h"
@@ -25,7 +27,7 @@
 using namespace hadal::run;
 
 static const char help[] =
-    "usage: hadal-eval OUT --text FILE [--against OUT2]\n"
+    "usage: hadal-eval OUT... --text FILE [--against OUT2]\n"
     "       hadal-eval OUT --choices FILE\n"
     "\n"
     "Measures the perplexity of OUT, an executable made by hadalc --emit=exe, "
@@ -43,6 +45,9 @@ static const char help[] =
     "  --context N     tokens of a window (512, or the model's if fewer)\n"
     "  -t N            threads; 0: all cores (0)\n"
     "  --json          print one JSON object\n"
+    "Of several OUT, with --against, a table: size, speed of decode, and "
+    "these.\n"
+    "  --svg           print a plot of divergence over size instead\n"
     "\n"
     "Windows overlap by half. Each token is guessed once: in the first window "
     "all\n"
@@ -59,28 +64,24 @@ namespace {
 /// No model has more tokens than that.
 constexpr int64_t maxVocab = 1 << 24;
 
-/// An executable that runs, and the rows that it writes.
-class Rows {
+/// An executable that runs, and what it writes to its stdout.
+class Child {
 public:
-  Rows(const char *path) : path(path) {}
-  ~Rows() { close(); }
-  Rows(const Rows &) = delete;
-  Rows &operator=(const Rows &) = delete;
+  Child(const char *path) : path(path) {}
+  ~Child() { close(); }
+  Child(const Child &) = delete;
+  Child &operator=(const Child &) = delete;
 
-  /// Starts the executable with \p arguments after its name.
-  ExitCode start(const std::vector<std::string> &arguments);
-  ExitCode readHeader();
-  /// Reads the next row.
-  ExitCode next();
   /// Ends the executable. \returns Its exit code, or that of an error.
   ExitCode finish();
 
   const char *path;
-  RowsHeader header = {};
-  int32_t token = 0;
-  std::vector<float> logits; ///< [vocab]
-  double sum = 0;            ///< logSumExp() of the logits.
-  double nll = 0;            ///< Of the token.
+
+protected:
+  /// Starts the executable with \p arguments after its name.
+  ExitCode launch(const std::vector<std::string> &arguments);
+
+  FILE *file = nullptr;
 
 private:
   void close() {
@@ -88,16 +89,43 @@ private:
       fclose(file);
     file = nullptr;
   }
+
+  pid_t process = -1;
+};
+
+/// An executable that runs, and the rows that it writes.
+class Rows : public Child {
+public:
+  using Child::Child;
+
+  /// Starts the executable with \p arguments after its name and its mode.
+  ExitCode start(const std::vector<std::string> &arguments);
+  ExitCode readHeader();
+  /// Reads the next row.
+  ExitCode next();
+
+  RowsHeader header = {};
+  int32_t token = 0;
+  std::vector<float> logits; ///< [vocab]
+  double sum = 0;            ///< logSumExp() of the logits.
+  double nll = 0;            ///< Of the token.
+
+private:
   /// Reports that rows ended too early, unless the executable said why.
   ExitCode fail();
+};
 
-  FILE *file = nullptr;
-  pid_t process = -1;
+/// An executable that measures itself.
+class Bench : public Child {
+public:
+  using Child::Child;
+  /// Measures a decode on \p threads, and reads the speed into \p row.
+  ExitCode run(const std::string &threads, ParetoRow &row);
 };
 
 } // namespace
 
-ExitCode Rows::start(const std::vector<std::string> &arguments) {
+ExitCode Child::launch(const std::vector<std::string> &arguments) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC))
     return reportError(BadInput, "cannot make a pipe: %s", strerror(errno));
@@ -110,16 +138,13 @@ ExitCode Rows::start(const std::vector<std::string> &arguments) {
                        strerror(error));
   }
   if (process == 0) {
-    int to = dup(ends[1]); // Without O_CLOEXEC.
-    std::string number = std::to_string(to);
-    std::string words[] = {path, "--eval", "--rows-to", number};
-    std::vector<char *> argv;
-    for (std::string &word : words)
-      argv.push_back(word.data());
+    std::vector<char *> argv = {const_cast<char *>(path)};
     for (const std::string &argument : arguments)
       argv.push_back(const_cast<char *>(argument.c_str()));
     argv.push_back(nullptr);
-    _exit(to < 0 ? int(BadInput) : executeProduct(argv.data()));
+    // The copy has no O_CLOEXEC.
+    bool good = dup2(ends[1], STDOUT_FILENO) >= 0;
+    _exit(good ? executeProduct(argv.data()) : int(BadInput));
   }
   ::close(ends[1]);
   file = fdopen(ends[0], "r");
@@ -128,7 +153,7 @@ ExitCode Rows::start(const std::vector<std::string> &arguments) {
              : reportError(BadInput, "cannot read a pipe: %s", strerror(errno));
 }
 
-ExitCode Rows::finish() {
+ExitCode Child::finish() {
   close();
   if (process < 0)
     return Done;
@@ -143,6 +168,13 @@ ExitCode Rows::finish() {
     return Done;
   return reportError(InternalError, "'%s' was ended by signal %d", path,
                      WTERMSIG(status));
+}
+
+ExitCode Rows::start(const std::vector<std::string> &arguments) {
+  std::vector<std::string> words = {"--eval", "--rows-to",
+                                    std::to_string(STDOUT_FILENO)};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  return launch(words);
 }
 
 ExitCode Rows::fail() {
@@ -175,6 +207,21 @@ ExitCode Rows::next() {
   return reportError(BadInput, "'%s' gave logits that are not finite", path);
 }
 
+ExitCode Bench::run(const std::string &threads, ParetoRow &row) {
+  if (ExitCode code = launch({"--bench", "-p", "0", "-n", "32", "-r", "3", "-t",
+                              threads, "--json"}))
+    return code;
+  std::string json;
+  char buffer[4096];
+  while (size_t count = fread(buffer, 1, sizeof(buffer), file))
+    json.append(buffer, count);
+  if (ExitCode code = finish())
+    return code;
+  return readBench(json, row)
+             ? Done
+             : reportError(BadInput, "'%s' did not say how fast it is", path);
+}
+
 namespace {
 
 /// How far the guesses of one model are from those of another.
@@ -184,6 +231,12 @@ public:
 
   ExitCode run();
   ExitCode print(bool json);
+  /// Puts the means into \p row.
+  void summarize(ParetoRow &row) const {
+    row.perplexity = std::exp(nll.mean());
+    row.divergence = meanDivergence.mean();
+    row.agreement = agreement.mean();
+  }
 
 private:
   double quantile(double share) const {
@@ -293,10 +346,9 @@ ExitCode Comparison::print(bool json) {
                                       strerror(errno));
 }
 
-static ExitCode compare(const char *model, const char *base,
-                        const std::vector<std::string> &arguments, bool json) {
-  Rows modelRows(model), baseRows(base);
-  Comparison comparison(modelRows, baseRows);
+/// Runs \p comparison of \p modelRows with \p baseRows.
+static ExitCode compare(Comparison &comparison, Rows &modelRows, Rows &baseRows,
+                        const std::vector<std::string> &arguments) {
   ExitCode code = Done;
   // One after the other, so that what is wrong for both is said once.
   for (Rows *rows : {&modelRows, &baseRows}) {
@@ -310,7 +362,36 @@ static ExitCode compare(const char *model, const char *base,
   for (Rows *rows : {&modelRows, &baseRows})
     if (ExitCode its = rows->finish(); its && !code)
       code = its;
-  return code ? code : comparison.print(json);
+  return code;
+}
+
+enum class Output { Text, Json, Svg };
+
+/// Compares each of \p models with \p base, and prints them side by side.
+static ExitCode tabulate(const std::vector<const char *> &models,
+                         const char *base,
+                         const std::vector<std::string> &arguments,
+                         const std::string &threads, Output output) {
+  std::vector<ParetoRow> rows(models.size());
+  for (size_t i = 0; i < models.size(); ++i) {
+    rows[i].path = models[i];
+    Rows modelRows(models[i]), baseRows(base);
+    Comparison comparison(modelRows, baseRows);
+    if (ExitCode code = compare(comparison, modelRows, baseRows, arguments))
+      return code;
+    comparison.summarize(rows[i]);
+  }
+  // One after the other, and nothing else meanwhile.
+  for (size_t i = 0; i < models.size(); ++i)
+    if (ExitCode code = Bench(models[i]).run(threads, rows[i]))
+      return code;
+  markFront(rows);
+  std::string out = output == Output::Text   ? makeParetoText(rows)
+                    : output == Output::Json ? makeParetoJson(rows)
+                                             : makeParetoSvg(rows);
+  return printText(out) ? Done
+                        : reportError(BadInput, "cannot write to stdout: %s",
+                                      strerror(errno));
 }
 
 /// Checks that there is a file at \p path, so that two executables need not say
@@ -324,8 +405,10 @@ static ExitCode checkReadable(const char *path) {
 int main(int argc, char **argv) {
   if (std::optional<ExitCode> code = checkProductArgument(argc, argv, help))
     return *code;
-  const char *model = argv[1], *base = nullptr;
-  bool json = false;
+  const char *base = nullptr;
+  std::vector<const char *> models = {argv[1]};
+  std::string threads = "0";
+  bool json = false, svg = false;
   // What the executables are called with.
   std::vector<std::string> arguments;
   static const option longOptions[] = {
@@ -334,6 +417,7 @@ int main(int argc, char **argv) {
       {"context", required_argument, nullptr, 'c'},
       {"help", no_argument, nullptr, 'h'},
       {"json", no_argument, nullptr, 'j'},
+      {"svg", no_argument, nullptr, 's'},
       {"text", required_argument, nullptr, 'f'},
       {"threads", required_argument, nullptr, 't'},
       {"tokens", required_argument, nullptr, 'i'},
@@ -371,7 +455,11 @@ int main(int argc, char **argv) {
         return code;
       arguments.insert(arguments.end(), {"--choices", optarg});
       break;
+    case 's':
+      svg = true;
+      break;
     case 't':
+      threads = optarg;
       arguments.insert(arguments.end(), {"--threads", optarg});
       break;
     case ':':
@@ -380,14 +468,28 @@ int main(int argc, char **argv) {
       return reportUsage("unknown or ambiguous option '%.60s'", current);
     }
   }
-  if (optind < argc)
-    return reportUsage("unexpected argument '%.60s'", argv[optind]);
-  if (base)
-    return compare(model, base, arguments, json);
+  models.insert(models.end(), argv + optind, argv + argc);
+  bool isTable = models.size() > 1;
+  if (isTable && !base)
+    return reportUsage("several executables are compared with a base: expected "
+                       "--against");
+  if (svg && (!isTable || json))
+    return reportUsage("--svg is for several executables, without --json");
+  if (isTable)
+    return tabulate(models, base, arguments, threads,
+                    svg    ? Output::Svg
+                    : json ? Output::Json
+                           : Output::Text);
+  if (base) {
+    Rows modelRows(models[0]), baseRows(base);
+    Comparison comparison(modelRows, baseRows);
+    ExitCode code = compare(comparison, modelRows, baseRows, arguments);
+    return code ? code : comparison.print(json);
+  }
 
   if (json)
     arguments.emplace_back("--json");
-  std::string name = model, eval = "--eval";
+  std::string name = models[0], eval = "--eval";
   std::vector<char *> words = {name.data(), eval.data()};
   for (std::string &argument : arguments)
     words.push_back(argument.data());
