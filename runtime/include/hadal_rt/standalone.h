@@ -187,7 +187,7 @@ inline int main(const hadal_rt_model_t *model, int argc, char **argv) {
   if (!options.tokens)
     return usage();
 
-  // All memory is taken here; nothing below `run` allocates.
+  // All memory is taken here; below `run` only the buffers of stdio are.
   size_t room = strlen(options.tokens) / 2 + 1;
   auto *ids = static_cast<int32_t *>(calloc(3 * room, sizeof(int32_t)));
   int64_t count = ids ? readTokens(options.tokens, model->vocab, ids) : -1;
