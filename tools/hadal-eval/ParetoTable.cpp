@@ -64,9 +64,10 @@ static bool dominates(const ParetoRow &a, const ParetoRow &b) {
 
 void run::markFront(std::vector<ParetoRow> &rows) {
   for (ParetoRow &row : rows)
-    row.isOnFront = std::none_of(
-        rows.begin(), rows.end(),
-        [&](const ParetoRow &other) { return dominates(other, row); });
+    row.isOnFront =
+        std::none_of(rows.begin(), rows.end(), [&](const ParetoRow &other) {
+          return dominates(other, row);
+        });
 }
 
 static std::string nameOf(const ParetoRow &row) {
@@ -159,10 +160,11 @@ std::string run::makeParetoSvg(const std::vector<ParetoRow> &rows) {
       "<rect width=\"760\" height=\"440\" fill=\"#fff\"/>\n";
   for (int i = 0; i <= x.ticks; ++i) {
     double at = x.at(i * x.step);
-    appendFormat(out,
-                 "<path d=\"M%.1f 30V380\" stroke=\"#ddd\"/>"
-                 "<text x=\"%.1f\" y=\"398\" text-anchor=\"middle\">%g</text>\n",
-                 at, at, i * x.step);
+    appendFormat(
+        out,
+        "<path d=\"M%.1f 30V380\" stroke=\"#ddd\"/>"
+        "<text x=\"%.1f\" y=\"398\" text-anchor=\"middle\">%g</text>\n",
+        at, at, i * x.step);
   }
   for (int i = 0; i <= y.ticks; ++i) {
     double at = y.at(i * y.step);
