@@ -31,6 +31,10 @@ static int64_t elementsAtOnce(const IntegerShape &shape) {
 /// Elements of k whose rows, 16 KiB, leave room in a first-level cache.
 constexpr int64_t mostPieceElements = 1024;
 
+/// Tiles of all weights that an item has: the more, the more products a copied
+/// row serves; their bytes and sums stay in a second-level cache.
+constexpr int64_t mostTiles = 8;
+
 //===----------------------------------------------------------------------===//
 // Instructions
 //===----------------------------------------------------------------------===//
@@ -69,7 +73,8 @@ static void moveTile(KernelBuilder &b, StringRef name, int8_t number,
 std::optional<AMXProduct> AMXProduct::get(KernelBuilder &b,
                                           DotProductKind dotProduct,
                                           const IntegerShape &shape,
-                                          int64_t weights, int64_t tiles) {
+                                          int64_t weights, int64_t tiles,
+                                          int64_t perGroup) {
   // A group of the weight that is larger than a piece is of all k.
   bool hasPieces =
       shape.activationGroup % 32 == 0 &&
@@ -81,7 +86,9 @@ std::optional<AMXProduct> AMXProduct::get(KernelBuilder &b,
                  shape.scaleElement.isF16();
   if (dotProduct != DotProductKind::AMXInt8 || !hasPieces || !isPlain)
     return std::nullopt;
-  return AMXProduct(b, shape, weights, tiles);
+  int64_t most = std::max<int64_t>(mostTiles / (weights * perGroup), 1);
+  int64_t atOnce = std::min<int64_t>(most, ceilDiv(tiles, perGroup));
+  return AMXProduct(b, shape, weights, perGroup, atOnce);
 }
 
 int64_t AMXProduct::pieceElements() const {
@@ -93,8 +100,8 @@ int64_t AMXProduct::pieceElements() const {
 }
 
 AMXProduct::AMXProduct(KernelBuilder &b, const IntegerShape &shape,
-                       int64_t weights, int64_t tiles)
-    : shape(shape), weights(weights), tiles(tiles) {
+                       int64_t weights, int64_t perGroup, int64_t atOnce)
+    : shape(shape), weights(weights), tiles(perGroup * atOnce), atOnce(atOnce) {
   int64_t piece = pieceElements();
   if (shape.bits == 4)
     bytes = b.stack({weights * tiles, piece / 4, rowBytes}, b.getI8Type());
@@ -131,12 +138,6 @@ void AMXProduct::configure(KernelBuilder &b) const {
 //===----------------------------------------------------------------------===//
 // Loops
 //===----------------------------------------------------------------------===//
-
-AMXProduct::TileRange AMXProduct::tilesOf(KernelBuilder &b, Value group,
-                                          int64_t tiles, int64_t perItem) {
-  Value begin = b.mul(group, perItem);
-  return {begin, b.min(b.add(begin, perItem), b.index(tiles))};
-}
 
 Value AMXProduct::multiply(KernelBuilder &b, const Item &item) const {
   // A block that is half full costs less than its rows would, a few at a time.

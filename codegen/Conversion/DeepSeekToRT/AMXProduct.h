@@ -23,26 +23,20 @@ public:
   using Value = mlir::Value;
 
   /// Makes what the product keeps on the stack: to be called where the kernel
-  /// begins. An item has at most \p tiles tiles of each of \p weights weights,
-  /// which are of \p shape. None if \p dotProduct has no tile registers, or
-  /// pieces of k are not whole groups.
-  static std::optional<AMXProduct> get(KernelBuilder &b,
-                                       DotProductKind dotProduct,
-                                       const IntegerShape &shape,
-                                       int64_t weights, int64_t tiles);
+  /// begins. Groups are of \p perGroup out of \p tiles tiles of each of \p
+  /// weights weights, which are of \p shape. None if \p dotProduct has no tile
+  /// registers, or pieces of k are not whole groups.
+  static std::optional<AMXProduct>
+  get(KernelBuilder &b, DotProductKind dotProduct, const IntegerShape &shape,
+      int64_t weights, int64_t tiles, int64_t perGroup);
 
-  /// Tiles [begin, end) of each weight.
-  struct TileRange {
-    Value begin, end;
-  };
-  /// Those of group \p group of \p perItem out of \p tiles.
-  static TileRange tilesOf(KernelBuilder &b, Value group, int64_t tiles,
-                           int64_t perItem);
+  /// Groups of tiles that an item may have.
+  int64_t groupsAtOnce() const { return atOnce; }
 
   /// What products are for.
   struct Item {
     llvm::ArrayRef<IntegerWeight> weights;
-    TileRange tiles;
+    TileRange tiles; ///< Those of `groupsAtOnce` groups, or fewer.
     const IntegerRows &input;
     /// Entries [first, last), and which row of the input each is.
     Value first, last;
@@ -57,7 +51,7 @@ public:
 
 private:
   AMXProduct(KernelBuilder &b, const IntegerShape &shape, int64_t weights,
-             int64_t tiles);
+             int64_t perGroup, int64_t atOnce);
 
   /// A piece of k, [begin, begin + size) in elements.
   struct Piece {
@@ -89,7 +83,7 @@ private:
   void sumGroup(KernelBuilder &b, Value weightAddress, Value group) const;
 
   IntegerShape shape;
-  int64_t weights, tiles;
+  int64_t weights, tiles, atOnce;
   /// `[weights * tiles, k / 4, 64]` in i8: weights of 4 bits as bytes. Null for
   /// those of 8.
   Value bytes;

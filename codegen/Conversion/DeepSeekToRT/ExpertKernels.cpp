@@ -259,23 +259,26 @@ struct ExpertItem {
 
 } // namespace
 
-/// Calls \p body for each item; those past the last active expert have none.
+/// Calls \p body for every \p atOnce items of an expert; those past the last
+/// active expert have none.
 static void forExpertItems(KernelBuilder &b, KernelOp kernel,
                            const SlotGroups &slots, int64_t itemsPerExpert,
+                           int64_t atOnce,
                            function_ref<void(const ExpertItem &)> body) {
-  b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
-    Value nth = b.div(item, itemsPerExpert);
-    Value count = b.toIndex(b.load(slots.active, b.index(slots.experts)));
-    b.when(b.less(nth, count), [&] {
-      Value expert = b.toIndex(b.load(slots.active, nth));
-      Value begin = b.toIndex(b.load(slots.offsets, expert));
-      Value end = b.toIndex(b.load(slots.offsets, b.add(expert, 1)));
-      // Groups of this expert that are left to this call.
-      Value group = b.rem(item, itemsPerExpert);
-      Value left = b.sub(kernel.getLast(), item);
-      Value groupsEnd = b.min(b.add(group, left), b.index(itemsPerExpert));
-      body({expert, begin, end, group, groupsEnd});
-    });
+  Value first = kernel.getFirst(), last = kernel.getLast();
+  Value count = b.toIndex(b.load(slots.active, b.index(slots.experts)));
+  Value nthEnd = b.div(b.add(last, itemsPerExpert - 1), itemsPerExpert);
+  b.loop(b.div(first, itemsPerExpert), b.min(nthEnd, count), 1, [&](Value nth) {
+    Value expert = b.toIndex(b.load(slots.active, nth));
+    Value begin = b.toIndex(b.load(slots.offsets, expert));
+    Value end = b.toIndex(b.load(slots.offsets, b.add(expert, 1)));
+    // Groups of this expert that are of this call.
+    Value items = b.mul(nth, itemsPerExpert);
+    Value isWithin = b.less(items, first);
+    Value groupsBegin = b.select(isWithin, b.sub(first, items), b.index(0));
+    Value groupsEnd = b.min(b.sub(last, items), b.index(itemsPerExpert));
+    b.loop(groupsBegin, groupsEnd, atOnce,
+           [&](Value group) { body({expert, begin, end, group, groupsEnd}); });
   });
 }
 
@@ -315,7 +318,7 @@ KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
     Rows input = {arguments[0], Value()};
     SlotGroups groups = {arguments[1], arguments[2], arguments[3], experts};
     forExpertItems(
-        b, kernel, groups, ceilDiv(tiles, perItem),
+        b, kernel, groups, ceilDiv(tiles, perItem), /*atOnce=*/1,
         [&](const ExpertItem &item) {
           TiledWeight weights[] = {
               {arguments[4], item.expert, gateScales, inner},
@@ -354,7 +357,7 @@ KernelOp KernelSet::expertsDown(TypeRange types, int64_t experts, int64_t inner,
     Rows input = {arguments[0], Value()};
     SlotGroups groups = {arguments[1], arguments[2], arguments[3], experts};
     forExpertItems(
-        b, kernel, groups, ceilDiv(tiles, perItem),
+        b, kernel, groups, ceilDiv(tiles, perItem), /*atOnce=*/1,
         [&](const ExpertItem &item) {
           TiledWeight weight = {arguments[4], item.expert, scales, inner};
           forTilesOfItem(b, item.group, tiles, perItem, [&](ValueList tile) {
@@ -400,10 +403,11 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
     SlotGroups groups = {arguments[3], arguments[4], arguments[5], experts};
     Value gateOffsets = shape.hasOffsets ? arguments[10] : Value();
     Value upOffsets = shape.hasOffsets ? arguments[11] : Value();
-    std::optional<AMXProduct> amx =
-        AMXProduct::get(b, options.dotProduct, shape, /*weights=*/2, perItem);
+    std::optional<AMXProduct> amx = AMXProduct::get(
+        b, options.dotProduct, shape, /*weights=*/2, tiles, perItem);
+    int64_t atOnce = amx ? amx->groupsAtOnce() : 1;
     forExpertItems(
-        b, kernel, groups, ceilDiv(tiles, perItem),
+        b, kernel, groups, ceilDiv(tiles, perItem), atOnce,
         [&](const ExpertItem &item) {
           Value tilesEnd =
               b.min(b.mul(item.groupsEnd, perItem), b.index(tiles));
@@ -412,11 +416,12 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
                             item.expert, tilesEnd),
               integerWeight(shape, arguments[8], arguments[9], upOffsets,
                             item.expert, tilesEnd)};
+          TileRange range =
+              tilesFrom(b, item.group, perItem, perItem * atOnce, tilesEnd);
           Value first = item.begin;
           if (amx)
             first = amx->multiply(
-                b, {weights, AMXProduct::tilesOf(b, item.group, tiles, perItem),
-                    input, first, item.end,
+                b, {weights, range, input, first, item.end,
                     [&](Value entry) {
                       return b.div(slotOf(b, groups.list, entry), topK);
                     },
@@ -426,8 +431,8 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
                                  /*isPadded=*/true, limit);
                     }});
           forIntegerBlocks(
-              b, options.registers, /*weights=*/2, shape.digits, item.group,
-              tiles, perItem, first, item.end,
+              b, options.registers, /*weights=*/2, shape.digits, range, tiles,
+              perItem, first, item.end,
               [&](ValueList block, ValueList entries) {
                 Values slots = slotsOf(b, groups.list, entries), rows;
                 for (Value slot : slots)
@@ -457,10 +462,11 @@ KernelOp KernelSet::integerExpertsDown(TypeRange types,
     IntegerRows input = {arguments[0], arguments[1], arguments[2],
                          shape.digits};
     SlotGroups groups = {arguments[3], arguments[4], arguments[5], experts};
-    std::optional<AMXProduct> amx =
-        AMXProduct::get(b, options.dotProduct, shape, /*weights=*/1, perItem);
+    std::optional<AMXProduct> amx = AMXProduct::get(
+        b, options.dotProduct, shape, /*weights=*/1, tiles, perItem);
+    int64_t atOnce = amx ? amx->groupsAtOnce() : 1;
     forExpertItems(
-        b, kernel, groups, ceilDiv(tiles, perItem),
+        b, kernel, groups, ceilDiv(tiles, perItem), atOnce,
         [&](const ExpertItem &item) {
           Value tilesEnd =
               b.min(b.mul(item.groupsEnd, perItem), b.index(tiles));
@@ -475,17 +481,18 @@ KernelOp KernelSet::integerExpertsDown(TypeRange types,
           auto slotAt = [&](Value entry) {
             return slotOf(b, groups.list, entry);
           };
+          TileRange range =
+              tilesFrom(b, item.group, perItem, perItem * atOnce, tilesEnd);
           Value first = item.begin;
           if (amx)
-            first = amx->multiply(
-                b, {weight, AMXProduct::tilesOf(b, item.group, tiles, perItem),
-                    input, first, item.end, slotAt,
-                    [&](Value tile, Value entry, ValueList sums) {
-                      store(tile, slotAt(entry), sums.front());
-                    }});
+            first =
+                amx->multiply(b, {weight, range, input, first, item.end, slotAt,
+                                  [&](Value tile, Value entry, ValueList sums) {
+                                    store(tile, slotAt(entry), sums.front());
+                                  }});
           forIntegerBlocks(
-              b, options.registers, /*weights=*/1, shape.digits, item.group,
-              tiles, perItem, first, item.end,
+              b, options.registers, /*weights=*/1, shape.digits, range, tiles,
+              perItem, first, item.end,
               [&](ValueList block, ValueList entries) {
                 Values slots = slotsOf(b, groups.list, entries);
                 Values sums = multiplyIntegerTiles(b, options.dotProduct,

@@ -333,12 +333,17 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b, DotProductKind dotProduct,
       });
 }
 
+TileRange hadal::tilesFrom(KernelBuilder &b, Value group, int64_t perGroup,
+                           int64_t count, Value end) {
+  Value begin = b.mul(group, perGroup);
+  return {begin, b.min(b.add(begin, count), end)};
+}
+
 void hadal::forIntegerBlocks(
     KernelBuilder &b, int64_t registers, int64_t weights, int64_t digits,
-    Value group, int64_t tiles, int64_t perItem, Value first, Value last,
+    TileRange range, int64_t tiles, int64_t perGroup, Value first, Value last,
     function_ref<void(ValueList tiles, ValueList rows)> body, bool isRest) {
-  Value begin = b.mul(group, perItem);
-  Value end = b.min(b.add(begin, perItem), b.index(tiles));
+  Value begin = range.begin, end = range.end;
   // A row has a vector of integer sums and one of f32.
   SmallVector<int64_t> sizes = {2, 1};
   if (isRest)
@@ -353,7 +358,7 @@ void hadal::forIntegerBlocks(
     // A single row waits for memory; tiles that are read side by side make up
     // for it.
     int64_t most = rows.size() == 1 && registers >= 32 ? 4 / weights : 1;
-    int64_t size = std::min(most, perItem);
+    int64_t size = std::min(most, perGroup);
     Value whole = end;
     if (tiles % size != 0)
       whole = b.add(begin, b.mul(b.div(b.sub(end, begin), size), size));

@@ -51,14 +51,23 @@ multiplyIntegerTiles(KernelBuilder &b, DotProductKind dotProduct,
                      llvm::ArrayRef<IntegerWeight> weights, ValueList tiles,
                      const IntegerRows &input, ValueList rows);
 
+/// Tiles [begin, end) of a weight.
+struct TileRange {
+  mlir::Value begin, end;
+};
+
+/// \p count tiles from group \p group of \p perGroup on, as far as \p end.
+TileRange tilesFrom(KernelBuilder &b, mlir::Value group, int64_t perGroup,
+                    int64_t count, mlir::Value end);
+
 /// Calls \p body with every pair of a block of rows of [first, last) and a
-/// block of the tiles of group \p group, of \p weights weights each, for inputs
-/// of \p digits digits; blocks
-/// are as large as \p registers allow. All tiles come for the first block of
-/// rows, then for the next. \p isRest: there are fewer than 8 rows.
+/// block of the tiles of \p range, which is of whole groups of \p perGroup out
+/// of \p tiles, of \p weights weights each, for inputs of \p digits digits;
+/// blocks are as large as \p registers allow. All tiles come for the first
+/// block of rows, then for the next. \p isRest: there are fewer than 8 rows.
 void forIntegerBlocks(
     KernelBuilder &b, int64_t registers, int64_t weights, int64_t digits,
-    mlir::Value group, int64_t tiles, int64_t perItem, mlir::Value first,
+    TileRange range, int64_t tiles, int64_t perGroup, mlir::Value first,
     mlir::Value last,
     llvm::function_ref<void(ValueList tiles, ValueList rows)> body,
     bool isRest = false);

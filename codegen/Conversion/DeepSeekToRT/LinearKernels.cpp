@@ -187,16 +187,18 @@ KernelOp KernelSet::integerLinear(TypeRange types, const IntegerShape &shape,
         storeTile(b, bias ? b.addf(sum, added) : sum, out, row, Value(), tile,
                   shape.columns, isPadded);
     };
-    std::optional<AMXProduct> amx =
-        AMXProduct::get(b, options.dotProduct, shape, /*weights=*/1, perItem);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+    std::optional<AMXProduct> amx = AMXProduct::get(
+        b, options.dotProduct, shape, /*weights=*/1, tiles, perItem);
+    int64_t atOnce = amx ? amx->groupsAtOnce() : 1;
+    b.loop(kernel.getFirst(), kernel.getLast(), atOnce, [&](Value item) {
+      TileRange range =
+          tilesFrom(b, item, perItem, perItem * atOnce, weight.tilesEnd);
       Value first = b.index(0);
       if (amx)
-        first = amx->multiply(
-            b, {weight, AMXProduct::tilesOf(b, item, tiles, perItem), input,
-                first, rowCount, [](Value row) { return row; }, store});
+        first = amx->multiply(b, {weight, range, input, first, rowCount,
+                                  [](Value row) { return row; }, store});
       forIntegerBlocks(
-          b, options.registers, /*weights=*/1, shape.digits, item, tiles,
+          b, options.registers, /*weights=*/1, shape.digits, range, tiles,
           perItem, first, rowCount,
           [&](ValueList block, ValueList rows) {
             Values sums = multiplyIntegerTiles(b, options.dotProduct, weight,
@@ -237,16 +239,17 @@ KernelOp KernelSet::integerGatedLinear(TypeRange types,
     auto store = [&](ValueList tile, ValueList rows, ValueList sums) {
       storeGated(b, sums, tile, rows, out, shape.columns, isPadded, limit);
     };
-    std::optional<AMXProduct> amx =
-        AMXProduct::get(b, options.dotProduct, shape, /*weights=*/2, perItem);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+    std::optional<AMXProduct> amx = AMXProduct::get(
+        b, options.dotProduct, shape, /*weights=*/2, tiles, perItem);
+    int64_t atOnce = amx ? amx->groupsAtOnce() : 1;
+    b.loop(kernel.getFirst(), kernel.getLast(), atOnce, [&](Value item) {
+      TileRange range = tilesFrom(b, item, perItem, perItem * atOnce, tilesEnd);
       Value first = b.index(0);
       if (amx)
-        first = amx->multiply(
-            b, {weights, AMXProduct::tilesOf(b, item, tiles, perItem), input,
-                first, rowCount, [](Value row) { return row; }, store});
+        first = amx->multiply(b, {weights, range, input, first, rowCount,
+                                  [](Value row) { return row; }, store});
       forIntegerBlocks(
-          b, options.registers, /*weights=*/2, shape.digits, item, tiles,
+          b, options.registers, /*weights=*/2, shape.digits, range, tiles,
           perItem, first, rowCount,
           [&](ValueList block, ValueList rows) {
             Values sums = multiplyGateAndUp<IntegerWeight>(

@@ -21,6 +21,11 @@ func.func private @int4(%x: tensor<?x64xf32>, %w: tensor<32x64xi4, #deepseek.til
   return %a : tensor<?x32xf32>
 }
 
+func.func private @wide(%x: tensor<?x64xf32>, %w: tensor<208x64xi4, #deepseek.tiled<rows = 16, columns = 8>>, %s: tensor<208x2xf16, #deepseek.tiled<rows = 16>>) -> tensor<?x208xf32> {
+  %a = deepseek.linear %x, %w scales %s : tensor<208x2xf16, #deepseek.tiled<rows = 16>> activation_group 32 : tensor<?x64xf32>, tensor<208x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x208xf32>
+  return %a : tensor<?x208xf32>
+}
+
 func.func private @int8(%x: tensor<?x256xf32>, %w: tensor<32x256xi8, #deepseek.tiled<rows = 16, columns = 4>>, %s: tensor<32x1xf16, #deepseek.tiled<rows = 16>>) -> tensor<?x32xf32> {
   %a = deepseek.linear %x, %w scales %s : tensor<32x1xf16, #deepseek.tiled<rows = 16>> activation_group 128 : tensor<?x256xf32>, tensor<32x256xi8, #deepseek.tiled<rows = 16, columns = 4>> -> tensor<?x32xf32>
   return %a : tensor<?x32xf32>
@@ -77,6 +82,17 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 // CHECK:           llvm.call_intrinsic "llvm.x86.tilestored64"
 // CHECK:           llvm.call_intrinsic "llvm.x86.tilerelease"
 // CHECK:         llvm.call_intrinsic "llvm.x86.avx512.vpdpbusd.512"
+
+// Two items of four tiles that come in one call are multiplied together.
+
+// CHECK-LABEL: rt.kernel @linear_int4_208x64_32_32
+// CHECK-NEXT:    ^bb0(%{{.+}}: !rt.step, %[[FIRST:[^:]+]]: index, %[[LAST:[^:]+]]: index,
+// CHECK-DAG:     memref.alloca() {alignment = 64 : i64} : memref<8x16x64xi8>
+// CHECK-DAG:     memref.alloca() {alignment = 64 : i64} : memref<16x8x16x16xf32>
+// CHECK:         scf.for %[[ITEM:.+]] = %[[FIRST]] to %[[LAST]] step %c2
+// CHECK:           %[[BEGIN:.+]] = arith.muli %[[ITEM]], %c4
+// CHECK:           arith.addi %[[BEGIN]], %c8
+// CHECK:           llvm.call_intrinsic "llvm.x86.tdpbssd"
 
 // Weights of 8 bits are read where they are, 64 elements at a time; their scale
 // comes after all of k.
