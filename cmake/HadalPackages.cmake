@@ -21,13 +21,14 @@ set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 set(CPACK_DEBIAN_COMPRESSION_TYPE zstd)
 
-# The libraries that it is linked with are found by dpkg-shlibdeps. Linking a
-# program takes a compiler driver.
+# The libraries that it is linked with are found by dpkg-shlibdeps, but for
+# libLLVM: by way of LLVM's own folder it is a link of llvm-22-dev's, which says
+# nothing of what has the library. Linking a program takes a compiler driver.
 set(CPACK_DEBIAN_COMPILER_PACKAGE_NAME hadal)
 set(CPACK_DEBIAN_COMPILER_PACKAGE_SECTION devel)
 set(CPACK_DEBIAN_COMPILER_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_COMPILER_PACKAGE_DEPENDS
-  "libhadal-dev (= ${PROJECT_VERSION}), clang-22 | c++-compiler, libc6-dev")
+  "libhadal-dev (= ${PROJECT_VERSION}), clang-22 | c++-compiler, libc6-dev, libllvm22")
 set(CPACK_DEBIAN_COMPILER_PACKAGE_RECOMMENDS "lld-22")
 set(CPACK_COMPONENT_COMPILER_DESCRIPTION
   "ahead-of-time compiler for the DeepSeek family of models
