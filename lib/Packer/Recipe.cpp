@@ -1111,77 +1111,18 @@ static std::string fileBehind(Value value) {
   return absl::StrCat("'", cast<StringAttr>(read.getFiles()[0]).str(), "': ");
 }
 
-class DequantizeGGUFNode : public RecipeNode {
+/// The numbers of blocks of a GGUF file, or one part of what they consist of.
+class GGUFNode : public RecipeNode {
 public:
-  DequantizeGGUFNode(DequantizeGGUFOp op, int64_t count, RecipeNode *input,
-                     StringRef name)
-      : RecipeNode(ElementKind::F32, count), input(input), name(name),
-        shape(cast<RankedTensorType>(op.getResult().getType()).getShape()),
-        format(op.getFormat()), block(getGGUFBlock(format)),
-        file(fileBehind(op.getInput())) {}
+  GGUFNode(DequantizeGGUFOp op, ElementKind kind, int64_t count,
+           RecipeNode *input, StringRef name)
+      : GGUFNode(op, op.getFormat(), std::nullopt, kind, count, input, name) {}
+  GGUFNode(GGUFPartOp op, ElementKind kind, int64_t count, RecipeNode *input,
+           StringRef name)
+      : GGUFNode(op, op.getFormat(), op.getPart(), kind, count, input, name) {}
 
   absl::Status evaluate(int64_t first, int64_t count, void *out) override {
     // Rows are whole blocks, so that blocks follow each other without a gap.
-    const int64_t maxBlocks = blockElements / block.elements;
-    while (count > 0) {
-      int64_t index = first / block.elements, skip = first % block.elements;
-      int64_t blocks =
-          std::min(ceilDiv(skip + count, block.elements), maxBlocks);
-      int64_t now = std::min(count, blocks * block.elements - skip);
-      bytes.resize(size_t(maxBlocks * block.bytes));
-      absl::Status status = input->evaluate(index * block.bytes,
-                                            blocks * block.bytes, bytes.data());
-      if (!status.ok())
-        return status;
-      auto *result = static_cast<float *>(out);
-      if (skip == 0 && now == blocks * block.elements) {
-        dequantizeGGUF(format, bytes.data(), blocks, result);
-      } else {
-        numbers.resize(size_t(maxBlocks * block.elements));
-        dequantizeGGUF(format, bytes.data(), blocks, numbers.data());
-        std::copy_n(numbers.data() + skip, now, result);
-      }
-      int64_t bad = findNonFinite(kind, result, now);
-      if (bad >= 0)
-        return absl::InvalidArgumentError(absl::StrCat(
-            file, "tensor '", name.str(), "' has ",
-            std::isnan(result[bad]) ? "NaN" : "an infinity", " at ",
-            formatIndex(first + bad, shape), " once dequantized from ",
-            stringifyGGUFFormat(format).str()));
-      out = advance(out, now, getElementBytes());
-      first += now;
-      count -= now;
-    }
-    return absl::OkStatus();
-  }
-
-private:
-  RecipeNode *input;
-  StringRef name;
-  ArrayRef<int64_t> shape;
-  GGUFFormat format;
-  GGUFBlock block;
-  std::string file; ///< For messages: where the blocks come from.
-  std::vector<uint8_t> bytes;
-  std::vector<float> numbers;
-};
-
-class GGUFPartNode : public RecipeNode {
-public:
-  GGUFPartNode(GGUFPartOp op, ElementKind kind, int64_t count,
-               RecipeNode *input, StringRef name)
-      : RecipeNode(kind, count), input(input), name(name),
-        shape(cast<RankedTensorType>(op.getResult().getType()).getShape()),
-        format(op.getFormat()), part(op.getPart()), block(getGGUFBlock(format)),
-        file(fileBehind(op.getInput())), codes(size_t(block.elements)) {
-    groups = block.elements / getGGUFParts(format).group;
-    scales.resize(size_t(groups));
-    offsets.resize(size_t(groups));
-  }
-
-  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
-    // Rows are whole blocks, so that blocks follow each other without a gap.
-    const int64_t each = part == GGUFPart::Codes ? block.elements : groups;
     const int64_t maxBlocks = blockElements / block.elements;
     while (count > 0) {
       int64_t index = first / each, skip = first % each;
@@ -1192,19 +1133,9 @@ public:
                                             blocks * block.bytes, bytes.data());
       if (!status.ok())
         return status;
-      numbers.clear();
-      integers.clear();
-      for (int64_t i = 0; i < blocks; ++i) {
-        splitGGUF(format, bytes.data() + i * block.bytes, codes.data(),
-                  scales.data(), offsets.data());
-        if (part == GGUFPart::Codes)
-          llvm::append_range(integers, codes);
-        else
-          llvm::append_range(numbers,
-                             part == GGUFPart::Scales ? scales : offsets);
-      }
+      read(blocks);
       if (part == GGUFPart::Codes)
-        std::memcpy(out, integers.data() + skip, size_t(now));
+        std::memcpy(out, codes.data() + skip, size_t(now));
       else
         narrow(kind, numbers.data() + skip, now, out);
       int64_t bad = findNonFinite(kind, out, now);
@@ -1212,8 +1143,10 @@ public:
         return absl::InvalidArgumentError(absl::StrCat(
             file, "tensor '", name.str(), "' has ",
             std::isnan(numbers[size_t(skip + bad)]) ? "NaN" : "an infinity",
-            " at ", formatIndex(first + bad, shape), " of its ",
-            stringifyGGUFPart(part).str(), " in ",
+            " at ", formatIndex(first + bad, shape),
+            part ? absl::StrCat(" of its ", stringifyGGUFPart(*part).str(),
+                                " in ")
+                 : std::string(" once dequantized from "),
             stringifyGGUFFormat(format).str()));
       out = advance(out, now, getElementBytes());
       first += now;
@@ -1223,17 +1156,45 @@ public:
   }
 
 private:
+  GGUFNode(Operation *op, GGUFFormat format, std::optional<GGUFPart> part,
+           ElementKind kind, int64_t count, RecipeNode *input, StringRef name)
+      : RecipeNode(kind, count), input(input), name(name),
+        shape(cast<RankedTensorType>(op->getResult(0).getType()).getShape()),
+        format(format), part(part), block(getGGUFBlock(format)),
+        groups(block.elements / getGGUFParts(format).group),
+        each(part.value_or(GGUFPart::Codes) == GGUFPart::Codes ? block.elements
+                                                               : groups),
+        file(fileBehind(op->getOperand(0))) {}
+
+  /// Leaves what the first \p blocks blocks of `bytes` have of this part in
+  /// `codes` or in `numbers`.
+  void read(int64_t blocks) {
+    numbers.resize(size_t(blocks * each));
+    if (!part)
+      return dequantizeGGUF(format, bytes.data(), blocks, numbers.data());
+    codes.resize(size_t(blocks * block.elements));
+    scales.resize(size_t(blocks * groups));
+    offsets.resize(scales.size());
+    for (int64_t i = 0; i < blocks; ++i)
+      splitGGUF(format, bytes.data() + i * block.bytes,
+                codes.data() + i * block.elements, scales.data() + i * groups,
+                offsets.data() + i * groups);
+    if (part != GGUFPart::Codes)
+      numbers = part == GGUFPart::Scales ? scales : offsets;
+  }
+
   RecipeNode *input;
   StringRef name;
   ArrayRef<int64_t> shape;
   GGUFFormat format;
-  GGUFPart part;
+  std::optional<GGUFPart> part; ///< None: the numbers.
   GGUFBlock block;
-  int64_t groups;
-  std::string file;
-  std::vector<int8_t> codes, integers;
-  std::vector<float> scales, offsets, numbers;
+  int64_t groups;   ///< Of a block.
+  int64_t each;     ///< Elements of the result that a block has.
+  std::string file; ///< For messages: where the blocks come from.
   std::vector<uint8_t> bytes;
+  std::vector<int8_t> codes;
+  std::vector<float> scales, offsets, numbers;
 };
 
 class DequantizeMXFP4Node : public RecipeNode {
@@ -1674,13 +1635,8 @@ private:
           return std::make_unique<GatherNode>(op, count, inputs[0], inputs[1],
                                               name);
         })
-        .Case([&](DequantizeGGUFOp op) -> Result {
-          return std::make_unique<DequantizeGGUFNode>(op, count, inputs[0],
-                                                      name);
-        })
-        .Case([&](GGUFPartOp op) -> Result {
-          return std::make_unique<GGUFPartNode>(op, kind, count, inputs[0],
-                                                name);
+        .Case<DequantizeGGUFOp, GGUFPartOp>([&](auto op) -> Result {
+          return std::make_unique<GGUFNode>(op, kind, count, inputs[0], name);
         })
         .Case([&](DequantizeMXFP4Op op) -> Result {
           return std::make_unique<DequantizeMXFP4Node>(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The block formats of GGUF files: their sizes, and the numbers they stand for.
-// Each function is `dequantize_row_*` of ggml (src/ggml-quants.c), with the
+// The block formats of GGUF files: their sizes, and the numbers they stand for,
+// which are those of `dequantize_row_*` of ggml (src/ggml-quants.c), with the
 // same products and sums in f32 in the same order.
 
 #include "dialects/DeepSeek/IR/GGUFBlocks.h"
@@ -78,81 +78,6 @@ static float readF16(const uint8_t *bytes) {
 static float low(uint8_t byte) { return float(byte & 15); }
 static float high(uint8_t byte) { return float(byte >> 4); }
 
-static void dequantizeQ40(const uint8_t *block, float *out) {
-  float d = readF16(block);
-  for (int i = 0; i < 16; ++i) {
-    out[i] = (low(block[2 + i]) - 8) * d;
-    out[i + 16] = (high(block[2 + i]) - 8) * d;
-  }
-}
-
-static void dequantizeQ41(const uint8_t *block, float *out) {
-  float d = readF16(block), m = readF16(block + 2);
-  for (int i = 0; i < 16; ++i) {
-    out[i] = low(block[4 + i]) * d + m;
-    out[i + 16] = high(block[4 + i]) * d + m;
-  }
-}
-
-static void dequantizeQ50(const uint8_t *block, float *out) {
-  float d = readF16(block);
-  uint32_t fifth = readU32(block + 2);
-  for (int i = 0; i < 16; ++i) {
-    out[i] = (low(block[6 + i]) + float((fifth >> i & 1) << 4) - 16) * d;
-    out[i + 16] =
-        (high(block[6 + i]) + float((fifth >> (i + 16) & 1) << 4) - 16) * d;
-  }
-}
-
-static void dequantizeQ51(const uint8_t *block, float *out) {
-  float d = readF16(block), m = readF16(block + 2);
-  uint32_t fifth = readU32(block + 4);
-  for (int i = 0; i < 16; ++i) {
-    out[i] = (low(block[8 + i]) + float((fifth >> i & 1) << 4)) * d + m;
-    out[i + 16] =
-        (high(block[8 + i]) + float((fifth >> (i + 16) & 1) << 4)) * d + m;
-  }
-}
-
-static void dequantizeQ80(const uint8_t *block, float *out) {
-  float d = readF16(block);
-  for (int i = 0; i < 32; ++i)
-    out[i] = float(int8_t(block[2 + i])) * d;
-}
-
-static void dequantizeQ2K(const uint8_t *block, float *out) {
-  const uint8_t *scale = block, *q = block + 16;
-  float d = readF16(block + 80), dmin = readF16(block + 82);
-  for (int half = 0; half < 2; ++half, q += 32)
-    for (int shift = 0; shift < 8; shift += 2)
-      for (int run = 0; run < 2; ++run, ++scale, out += 16) {
-        float factor = d * low(*scale), least = dmin * high(*scale);
-        for (int i = 0; i < 16; ++i)
-          out[i] = factor * float(q[run * 16 + i] >> shift & 3) - least;
-      }
-}
-
-static void dequantizeQ3K(const uint8_t *block, float *out) {
-  const uint8_t *mask = block, *q = block + 32, *packed = block + 96;
-  float d = readF16(block + 108);
-  int index = 0;
-  for (int half = 0; half < 2; ++half, q += 32)
-    for (int shift = 0; shift < 8; shift += 2) {
-      int bit = half * 4 + shift / 2;
-      for (int run = 0; run < 2; ++run, ++index, out += 16) {
-        int lowBits = index < 8 ? packed[index] & 15 : packed[index - 8] >> 4;
-        int highBits = packed[8 + index % 4] >> 2 * (index / 4) & 3;
-        float factor = d * float((lowBits | highBits << 4) - 32);
-        for (int i = 0; i < 16; ++i) {
-          int number = q[run * 16 + i] >> shift & 3;
-          if (!(mask[run * 16 + i] >> bit & 1))
-            number -= 4;
-          out[i] = factor * float(number);
-        }
-      }
-    }
-}
-
 /// The scale and the minimum of run \p i of 8, six bits each, of Q4_K and Q5_K.
 static std::pair<float, float> unpackScale(const uint8_t *packed, int i) {
   if (i < 4)
@@ -161,131 +86,13 @@ static std::pair<float, float> unpackScale(const uint8_t *packed, int i) {
           float(packed[i + 4] >> 4 | (packed[i] >> 6) << 4)};
 }
 
-static void dequantizeQ4K(const uint8_t *block, float *out) {
-  float d = readF16(block), dmin = readF16(block + 2);
-  const uint8_t *q = block + 16;
-  for (int run = 0; run < 8; ++run, out += 32) {
-    auto [scale, least] = unpackScale(block + 4, run);
-    float factor = d * scale, offset = dmin * least;
-    const uint8_t *bytes = q + run / 2 * 32;
-    for (int i = 0; i < 32; ++i)
-      out[i] = factor * (run % 2 ? high(bytes[i]) : low(bytes[i])) - offset;
-  }
-}
-
-static void dequantizeQ5K(const uint8_t *block, float *out) {
-  float d = readF16(block), dmin = readF16(block + 2);
-  const uint8_t *fifth = block + 16, *q = block + 48;
-  for (int run = 0; run < 8; ++run, out += 32) {
-    auto [scale, least] = unpackScale(block + 4, run);
-    float factor = d * scale, offset = dmin * least;
-    const uint8_t *bytes = q + run / 2 * 32;
-    for (int i = 0; i < 32; ++i) {
-      float number = run % 2 ? high(bytes[i]) : low(bytes[i]);
-      number += fifth[i] >> run & 1 ? 16 : 0;
-      out[i] = factor * number - offset;
-    }
-  }
-}
-
-static void dequantizeQ6K(const uint8_t *block, float *out) {
-  float d = readF16(block + 208);
-  for (int half = 0; half < 2; ++half, out += 128) {
-    const uint8_t *ql = block + half * 64, *qh = block + 128 + half * 32;
-    const uint8_t *scales = block + 192 + half * 8;
-    for (int run = 0; run < 4; ++run)
-      for (int i = 0; i < 32; ++i) {
-        uint8_t byte = ql[run % 2 * 32 + i];
-        int lowBits = run < 2 ? byte & 15 : byte >> 4;
-        int number = (lowBits | (qh[i] >> 2 * run & 3) << 4) - 32;
-        float scale = float(int8_t(scales[run * 2 + i / 16]));
-        out[run * 32 + i] = d * scale * float(number);
-      }
-  }
-}
-
 /// `kvalues_iq4nl` of ggml.
 static constexpr float nonLinear[16] = {
     -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
-static void dequantizeIQ4NL(const uint8_t *block, float *out) {
-  float d = readF16(block);
-  for (int i = 0; i < 16; ++i) {
-    out[i] = d * nonLinear[block[2 + i] & 15];
-    out[i + 16] = d * nonLinear[block[2 + i] >> 4];
-  }
-}
-
-static void dequantizeIQ4XS(const uint8_t *block, float *out) {
-  float d = readF16(block);
-  uint16_t highBits = readU16(block + 2);
-  const uint8_t *lowBits = block + 4, *q = block + 8;
-  for (int run = 0; run < 8; ++run, q += 16, out += 32) {
-    int scale = (lowBits[run / 2] >> 4 * (run % 2) & 15) |
-                (highBits >> 2 * run & 3) << 4;
-    float factor = d * float(scale - 32);
-    for (int i = 0; i < 16; ++i) {
-      out[i] = factor * nonLinear[q[i] & 15];
-      out[i + 16] = factor * nonLinear[q[i] >> 4];
-    }
-  }
-}
-
 /// Twice the numbers of E2M1, as `kvalues_mxfp4` of ggml has them.
 static constexpr float twiceE2M1[16] = {0, 1,  2,  3,  4,  6,  8,  12,
                                         0, -1, -2, -3, -4, -6, -8, -12};
-
-static void dequantizeMXFP4(const uint8_t *block, float *out) {
-  // Half of 2^(e - 127), which is a subnormal for the two smallest e.
-  uint32_t e = block[0];
-  float half = toFloat(e < 2 ? 0x00200000u << e : (e - 1) << 23);
-  for (int i = 0; i < 16; ++i) {
-    out[i] = twiceE2M1[block[1 + i] & 15] * half;
-    out[i + 16] = twiceE2M1[block[1 + i] >> 4] * half;
-  }
-}
-
-void hadal::deepseek::dequantizeGGUF(GGUFFormat format, const uint8_t *bytes,
-                                     int64_t blocks, float *out) {
-  auto all = [&](void (*dequantize)(const uint8_t *, float *)) {
-    GGUFBlock block = getGGUFBlock(format);
-    for (int64_t i = 0; i < blocks; ++i)
-      dequantize(bytes + i * block.bytes, out + i * block.elements);
-  };
-  switch (format) {
-  case GGUFFormat::Q4_0:
-    return all(dequantizeQ40);
-  case GGUFFormat::Q4_1:
-    return all(dequantizeQ41);
-  case GGUFFormat::Q5_0:
-    return all(dequantizeQ50);
-  case GGUFFormat::Q5_1:
-    return all(dequantizeQ51);
-  case GGUFFormat::Q8_0:
-    return all(dequantizeQ80);
-  case GGUFFormat::Q2_K:
-    return all(dequantizeQ2K);
-  case GGUFFormat::Q3_K:
-    return all(dequantizeQ3K);
-  case GGUFFormat::Q4_K:
-    return all(dequantizeQ4K);
-  case GGUFFormat::Q5_K:
-    return all(dequantizeQ5K);
-  case GGUFFormat::Q6_K:
-    return all(dequantizeQ6K);
-  case GGUFFormat::IQ4_NL:
-    return all(dequantizeIQ4NL);
-  case GGUFFormat::IQ4_XS:
-    return all(dequantizeIQ4XS);
-  case GGUFFormat::MXFP4:
-    return all(dequantizeMXFP4);
-  }
-  llvm_unreachable("unknown format");
-}
-
-//===----------------------------------------------------------------------===//
-// Blocks as integers of groups
-//===----------------------------------------------------------------------===//
 
 GGUFParts hadal::deepseek::getGGUFParts(GGUFFormat format) {
   // Group, bits; whether codes are unsigned, have offsets, and scales are f16.
@@ -460,7 +267,7 @@ void hadal::deepseek::splitGGUF(GGUFFormat format, const uint8_t *bytes,
   case GGUFFormat::IQ4_XS:
     return splitIQ4XS(bytes, codes, scales);
   case GGUFFormat::MXFP4: {
-    // Half of 2^(e - 127), as above.
+    // Half of 2^(e - 127), which is a subnormal for the two smallest e.
     uint32_t e = bytes[0];
     *scales = toFloat(e < 2 ? 0x00200000u << e : (e - 1) << 23);
     return splitHalves(bytes + 1, codes,
@@ -468,4 +275,19 @@ void hadal::deepseek::splitGGUF(GGUFFormat format, const uint8_t *bytes,
   }
   }
   llvm_unreachable("unknown format");
+}
+
+void hadal::deepseek::dequantizeGGUF(GGUFFormat format, const uint8_t *bytes,
+                                     int64_t blocks, float *out) {
+  GGUFBlock block = getGGUFBlock(format);
+  GGUFParts parts = getGGUFParts(format);
+  int8_t codes[256];
+  float scales[16], offsets[16];
+  for (; blocks > 0; --blocks, bytes += block.bytes) {
+    splitGGUF(format, bytes, codes, scales, offsets);
+    for (int64_t i = 0; i < block.elements; ++i) {
+      float product = float(codes[i]) * scales[i / parts.group];
+      *out++ = parts.hasOffsets ? product - offsets[i / parts.group] : product;
+    }
+  }
 }
