@@ -658,18 +658,14 @@ static void emitString(CppWriter &writer, StringRef text) {
 
 static LogicalResult emitModel(CppWriter &writer, rt::ProgramOp program,
                                StringRef symbol, StringRef entry) {
-  std::string hash;
-  if (program.getLayoutHash().size() !=
-          2 * sizeof(hadal_rt_model_t{}.layout_hash) ||
-      !llvm::tryGetFromHex(program.getLayoutHash(), hash))
-    return program.emitOpError(
-               "expects a layout_hash of 32 hexadecimal digits, but got ")
-           << program.getLayoutHashAttr();
+  FailureOr<std::string> hash = program.getLayoutHashBytes();
+  if (failed(hash))
+    return failure();
   StringRef name = program.getSymName();
   if (auto given = program.getInfo().getAs<StringAttr>("name"))
     name = given.getValue();
   std::string bytes;
-  for (unsigned char byte : hash)
+  for (unsigned char byte : *hash)
     bytes += (bytes.empty() ? "" : ", ") + std::to_string(byte);
   writer.comment("How the model was made, which `hadalc --manifest` shows.");
   writer.line("HADAL_MANIFEST const char manifest[] =");

@@ -622,13 +622,9 @@ public:
   }
 
   LogicalResult convert() {
-    std::string hash;
-    if (program.getLayoutHash().size() !=
-            2 * sizeof(hadal_rt_model_t{}.layout_hash) ||
-        !llvm::tryGetFromHex(program.getLayoutHash(), hash))
-      return program.emitOpError(
-                 "expects a layout_hash of 32 hexadecimal digits, but got ")
-             << program.getLayoutHashAttr();
+    FailureOr<std::string> hash = program.getLayoutHashBytes();
+    if (failed(hash))
+      return failure();
     if (!llvm::isUInt<32>(program.getCpuFeatures()))
       return program.emitOpError("expects cpu_features of 32 bits, but got ")
              << program.getCpuFeatures();
@@ -643,7 +639,7 @@ public:
       keepInSection(program.getManifest());
 
     Type pointer = builder.pointer();
-    auto hashType = LLVM::LLVMArrayType::get(builder.getI8Type(), hash.size());
+    auto hashType = LLVM::LLVMArrayType::get(builder.getI8Type(), hash->size());
     auto text = [&](LLVM::GlobalOp global) -> Value {
       return LLVM::AddressOfOp::create(builder, global);
     };
@@ -672,7 +668,7 @@ public:
           text(nameGlobal),
           text(manifestGlobal),
           LLVM::ConstantOp::create(builder, hashType,
-                                   builder.getStringAttr(hash)),
+                                   builder.getStringAttr(*hash)),
           number(i64, program.getWeightsBytes()),
           number(i64, program.getVocab()),
           number(i64, program.getHidden()),

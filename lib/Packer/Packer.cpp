@@ -357,14 +357,11 @@ absl::Status hadal::packWeights(ModuleOp module, StringRef modelFolder,
   hadal_rt_weights_header_t header = {};
   std::memcpy(header.magic, HADAL_RT_WEIGHTS_MAGIC, sizeof(header.magic));
   header.version = HADAL_RT_WEIGHTS_VERSION;
-  std::string hash;
-  if (program.getLayoutHash().size() != 2 * sizeof(header.layout_hash) ||
-      !llvm::tryGetFromHex(program.getLayoutHash(), hash))
-    return absl::InternalError(
-        absl::StrCat("expects a layout hash of 32 hexadecimal digits, but got "
-                     "'",
-                     program.getLayoutHash().str(), "'"));
-  std::memcpy(header.layout_hash, hash.data(), sizeof(header.layout_hash));
+  mlir::FailureOr<std::string> hash = program.getLayoutHashBytes();
+  if (mlir::failed(hash))
+    return absl::InternalError("the program has no layout hash");
+  static_assert(sizeof(header.layout_hash) == 16);
+  std::memcpy(header.layout_hash, hash->data(), sizeof(header.layout_hash));
 
   if (options.sections.size() + 1 > HADAL_RT_MAX_SECTIONS)
     return absl::InternalError("too many sections in the weights file");

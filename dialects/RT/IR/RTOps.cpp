@@ -8,6 +8,7 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
@@ -55,6 +56,15 @@ WorkAttr::verify(llvm::function_ref<InFlightDiagnostic()> emitError,
     return emitError() << "expects experts_per_row <= experts, but got "
                        << expertsPerRow << " and " << experts;
   return success();
+}
+
+FailureOr<std::string> ProgramOp::getLayoutHashBytes() {
+  std::string bytes;
+  if (getLayoutHash().size() == 32 &&
+      llvm::tryGetFromHex(getLayoutHash(), bytes))
+    return bytes;
+  return emitOpError("expects a layout_hash of 32 hexadecimal digits, but got ")
+         << getLayoutHashAttr();
 }
 
 LogicalResult ProgramOp::verify() {

@@ -48,6 +48,11 @@ def RT_ProgramOp : RT_Op<"program",
                        DictionaryAttr:$info);
   let assemblyFormat = "$sym_name `entry` $entry attr-dict";
   let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// The 16 bytes that `layout_hash` stands for. Fails with a diagnostic if
+    /// it is not so many.
+    ::llvm::FailureOr<std::string> getLayoutHashBytes();
+  }];
 }
 
 //===----------------------------------------------------------------------===//
