@@ -315,12 +315,9 @@ ExitCode Bench::run() {
   sizes.threads = options.threads;
   sizes.max_step_tokens = stepTokens;
   sizes.kv_tokens = deepest + std::max<int64_t>(mostTokens, 1);
-  hadal_rt_status_t status =
-      session.create(profile ? *profile->model() : hadal_model, weights, sizes);
-  if (!status)
-    status = hadal_rt_sequence_create(session.get(), &sequence);
-  if (status)
-    return reportStatus(status);
+  if (ExitCode code = startSession(profile ? *profile->model() : hadal_model,
+                                   weights, sizes, session, sequence))
+    return code;
   sequenceIds.assign(size_t(stepTokens), sequence);
   tokens.resize(size_t(stepTokens));
   logits.resize(size_t(hadal_model.vocab));

@@ -268,11 +268,9 @@ ExitCode ChoicesEval::makeSession(int64_t threads) {
   sizes.threads = threads;
   sizes.max_step_tokens = stepTokens;
   sizes.kv_tokens = int64_t(longest);
-  hadal_rt_status_t status = session.create(hadal_model, weights, sizes);
-  if (!status)
-    status = hadal_rt_sequence_create(session.get(), &sequence);
-  if (status)
-    return reportStatus(status);
+  if (ExitCode code =
+          startSession(hadal_model, weights, sizes, session, sequence))
+    return code;
   sequenceIds.assign(size_t(stepTokens), sequence);
   rows.resize(size_t(stepTokens));
   logits.resize(size_t(stepTokens * hadal_model.vocab));

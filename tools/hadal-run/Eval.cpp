@@ -156,11 +156,9 @@ ExitCode Eval::makeSession() {
   sizes.threads = options.threads;
   sizes.max_step_tokens = stepTokens;
   sizes.kv_tokens = windowTokens;
-  hadal_rt_status_t status = session.create(hadal_model, weights, sizes);
-  if (!status)
-    status = hadal_rt_sequence_create(session.get(), &sequence);
-  if (status)
-    return reportStatus(status);
+  if (ExitCode code =
+          startSession(hadal_model, weights, sizes, session, sequence))
+    return code;
   sequenceIds.assign(size_t(stepTokens), sequence);
   rows.resize(size_t(stepTokens));
   logits.resize(size_t(stepTokens * hadal_model.vocab));

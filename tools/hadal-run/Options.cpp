@@ -101,15 +101,6 @@ static const option longOptions[] = {
     {"weights", required_argument, nullptr, Weights},
     {nullptr, 0, nullptr, 0}};
 
-static ExitCode readInteger(const char *name, int64_t min, int64_t max,
-                            int64_t &value) {
-  if (parseInteger(optarg, min, max, value))
-    return Done;
-  return reportUsage("%s is '%.60s', expected a number, %lld .. %lld", name,
-                     optarg, static_cast<long long>(min),
-                     static_cast<long long>(max));
-}
-
 static ExitCode readFloat(const char *name, float &value) {
   char *end;
   errno = 0;
@@ -129,7 +120,6 @@ static ExitCode setMode(RunOptions &options, RunOptions::Mode mode) {
 
 /// Takes one option that getopt_long has found; its value is in `optarg`.
 static ExitCode takeOption(int id, RunOptions &options) {
-  int64_t number = 0;
   switch (id) {
   case Chat:
   case Prompt:
@@ -144,9 +134,10 @@ static ExitCode takeOption(int id, RunOptions &options) {
     options.chatFormat = optarg;
     return Done;
   case Chunk:
-    return readInteger("--chunk", 1, INT32_MAX, options.chunkTokens);
+    return readInteger("--chunk", optarg, 1, INT32_MAX, options.chunkTokens);
   case Context:
-    return readInteger("--context", 1, INT32_MAX, options.contextTokens);
+    return readInteger("--context", optarg, 1, INT32_MAX,
+                       options.contextTokens);
   case Json:
     options.json = true;
     return Done;
@@ -168,10 +159,7 @@ static ExitCode takeOption(int id, RunOptions &options) {
   case RepetitionPenalty:
     return readFloat("--repetition-penalty", options.sampler.repetitionPenalty);
   case Seed:
-    if (ExitCode code = readInteger("--seed", 0, INT64_MAX, number))
-      return code;
-    options.sampler.seed = uint64_t(number);
-    return Done;
+    return readInteger("--seed", optarg, 0, INT64_MAX, options.sampler.seed);
   case System:
     options.system = optarg;
     return Done;
@@ -181,12 +169,9 @@ static ExitCode takeOption(int id, RunOptions &options) {
     options.thinking = true;
     return Done;
   case Threads:
-    return readInteger("--threads", 0, 1024, options.threads);
+    return readInteger("--threads", optarg, 0, 1024, options.threads);
   case TopK:
-    if (ExitCode code = readInteger("--top-k", 0, INT32_MAX, number))
-      return code;
-    options.sampler.topK = int32_t(number);
-    return Done;
+    return readInteger("--top-k", optarg, 0, INT32_MAX, options.sampler.topK);
   case TopP:
     return readFloat("--top-p", options.sampler.topP);
   case Weights:
@@ -195,7 +180,7 @@ static ExitCode takeOption(int id, RunOptions &options) {
       return reportUsage("--weights is empty, expected a file name");
     return Done;
   case 'n':
-    return readInteger("-n", 0, INT32_MAX, options.generate);
+    return readInteger("-n", optarg, 0, INT32_MAX, options.generate);
   default:
     return reportUsage("unknown option");
   }

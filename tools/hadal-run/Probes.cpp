@@ -307,11 +307,11 @@ static ExitCode probe(const Weights &weights, int64_t threads,
   sizes.threads = threads;
   sizes.max_step_tokens = 1;
   Session session;
-  hadal_rt_status_t status = session.create(model, weights, sizes);
   int32_t sequence = 0, token = 0, row = 0;
+  if (ExitCode code = startSession(model, weights, sizes, session, sequence))
+    return code;
   std::vector<float> logits(size_t(model.vocab));
-  if (!status)
-    status = hadal_rt_sequence_create(session.get(), &sequence);
+  hadal_rt_status_t status = HADAL_RT_OK;
   for (int64_t i = -1; !status && i < repeats; ++i) {
     // The first step touches the memory.
     int64_t outputs = i < 0;

@@ -41,6 +41,16 @@ ExitCode run::openProduct(const std::string &path, Weights &weights) {
   return status ? reportStatus(status) : Done;
 }
 
+ExitCode run::startSession(const hadal_rt_model_t &model,
+                           const Weights &weights,
+                           const hadal_rt_session_options_t &sizes,
+                           Session &session, int32_t &sequence) {
+  hadal_rt_status_t status = session.create(model, weights, sizes);
+  if (!status)
+    status = hadal_rt_sequence_create(session.get(), &sequence);
+  return status ? reportStatus(status) : Done;
+}
+
 double run::nowSeconds() {
   timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);

@@ -23,6 +23,11 @@ using rt::Weights;
 /// empty, else those in this program, else those beside it.
 ExitCode openProduct(const std::string &path, Weights &weights);
 
+/// Makes \p session with one sequence, \p sequence, in it.
+ExitCode startSession(const hadal_rt_model_t &model, const Weights &weights,
+                      const hadal_rt_session_options_t &sizes, Session &session,
+                      int32_t &sequence);
+
 /// Reports \p status, which is not HADAL_RT_OK.
 ExitCode reportStatus(hadal_rt_status_t status);
 

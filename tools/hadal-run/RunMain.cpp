@@ -202,12 +202,9 @@ ExitCode Runner::makeSession() {
   sizes.kv_tokens = options.contextTokens
                         ? options.contextTokens
                         : promptTokens + std::max<int64_t>(generateTokens, 1);
-  hadal_rt_status_t status =
-      session.create(profile ? *profile->model() : hadal_model, weights, sizes);
-  if (!status)
-    status = hadal_rt_sequence_create(session.get(), &sequence);
-  if (status)
-    return reportStatus(status);
+  if (ExitCode code = startSession(profile ? *profile->model() : hadal_model,
+                                   weights, sizes, session, sequence))
+    return code;
   sequenceIds.assign(size_t(chunkTokens), sequence);
   outputRows.resize(size_t(chunkTokens));
   logits.resize(size_t((wantsAll ? chunkTokens : 1) * hadal_model.vocab));

@@ -14,6 +14,7 @@ using namespace hadal;
 using namespace hadal::serve;
 using run::Done;
 using run::ExitCode;
+using run::readInteger;
 using run::reportUsage;
 
 void serve::printHelp() {
@@ -89,19 +90,6 @@ static const option longOptions[] = {
     {"weights", required_argument, nullptr, Weights},
     {nullptr, 0, nullptr, 0}};
 
-/// Reads the value of the option \p name, a number in [\p min, \p max].
-template <typename Number>
-static ExitCode readInteger(const char *name, int64_t min, int64_t max,
-                            Number &value) {
-  int64_t parsed;
-  if (!run::parseInteger(optarg, min, max, parsed))
-    return reportUsage("%s is '%.60s', expected a number, %lld .. %lld", name,
-                       optarg, static_cast<long long>(min),
-                       static_cast<long long>(max));
-  value = Number(parsed);
-  return Done;
-}
-
 static ExitCode readText(const char *name, std::string &value) {
   value = optarg;
   return value.empty() ? reportUsage("%s is empty", name) : Done;
@@ -116,39 +104,39 @@ static ExitCode takeOption(int id, ServeOptions &options) {
   case ChatFormat:
     return readText("--chat-format", options.chatFormat);
   case DrainTimeout:
-    return readInteger("--drain-timeout", 0, day, options.drainSeconds);
+    return readInteger("--drain-timeout", optarg, 0, day, options.drainSeconds);
   case Host:
     return readText("--host", options.host);
   case Json:
     options.json = true;
     return Done;
   case KVTokens:
-    return readInteger("--kv-tokens", 1, INT64_MAX, engine.kvTokens);
+    return readInteger("--kv-tokens", optarg, 1, INT64_MAX, engine.kvTokens);
   case MaxBody:
-    return readInteger("--max-body", 1, 1 << 30, http.bodyBytes);
+    return readInteger("--max-body", optarg, 1, 1 << 30, http.bodyBytes);
   case MaxConnections:
-    return readInteger("--max-connections", 1, 10000, http.connections);
+    return readInteger("--max-connections", optarg, 1, 10000, http.connections);
   case MaxQueue:
-    return readInteger("--max-queue", 1, 100000, engine.maxQueue);
+    return readInteger("--max-queue", optarg, 1, 100000, engine.maxQueue);
   case MaxRunning:
-    return readInteger("--max-running", 1, 4096, engine.maxRunning);
+    return readInteger("--max-running", optarg, 1, 4096, engine.maxRunning);
   case Name:
     return readText("--name", options.name);
   case Port:
-    return readInteger("--port", 0, 65535, options.port);
+    return readInteger("--port", optarg, 0, 65535, options.port);
   case PrefixCache:
-    return readInteger("--prefix-cache", 0, 4096, engine.cachedPrompts);
+    return readInteger("--prefix-cache", optarg, 0, 4096, engine.cachedPrompts);
   case Quiet:
     options.quiet = true;
     return Done;
   case ReceiveTimeout:
-    return readInteger("--receive-timeout", 1, day, http.receive);
+    return readInteger("--receive-timeout", optarg, 1, day, http.receive);
   case StepTokens:
-    return readInteger("--step-tokens", 1, 65536, engine.stepTokens);
+    return readInteger("--step-tokens", optarg, 1, 65536, engine.stepTokens);
   case Threads:
-    return readInteger("--threads", 0, 1024, engine.threads);
+    return readInteger("--threads", optarg, 0, 1024, engine.threads);
   case Timeout:
-    return readInteger("--timeout", 0, day, options.timeoutSeconds);
+    return readInteger("--timeout", optarg, 0, day, options.timeoutSeconds);
   case Weights:
     return readText("--weights", options.weightsPath);
   default:
