@@ -694,6 +694,7 @@ static LogicalResult emitModel(CppWriter &writer, rt::ProgramOp program,
   field(program.getWindowTokens(), "latest tokens that a token sees; 0: all");
   field(program.getSinkTokens(), "first tokens that it sees, too");
   writer.line(entry + ",");
+  writer.line("nullptr, // It runs on the processor.");
   writer.close(";");
   return success();
 }

@@ -650,13 +650,13 @@ public:
     Type i32 = builder.getI32Type(), i64 = builder.getI64Type();
     SmallVector<Type> types = {i32, i32, pointer, pointer, hashType};
     types.append(11, i64);
-    types.push_back(pointer);
+    types.append(2, pointer);
     // No padding: LLVM lays this out as C does.
     static_assert(offsetof(hadal_rt_model_t, name) == 8 &&
                   offsetof(hadal_rt_model_t, layout_hash) == 24 &&
                   offsetof(hadal_rt_model_t, weights_bytes) == 40 &&
                   offsetof(hadal_rt_model_t, step) == 40 + 11 * 8 &&
-                  sizeof(hadal_rt_model_t) == 40 + 12 * 8);
+                  sizeof(hadal_rt_model_t) == 40 + 13 * 8);
     auto type = LLVM::LLVMStructType::getLiteral(builder.getContext(), types);
     auto model = LLVM::GlobalOp::create(builder, type, /*isConstant=*/true,
                                         LLVM::Linkage::External, symbol,
@@ -680,7 +680,8 @@ public:
           number(i64, program.getArenaFixed()),
           number(i64, program.getWindowTokens()),
           number(i64, program.getSinkTokens()),
-          LLVM::AddressOfOp::create(builder, pointer, program.getEntry())};
+          LLVM::AddressOfOp::create(builder, pointer, program.getEntry()),
+          LLVM::ZeroOp::create(builder, pointer)};
     });
     program.erase();
     return success();

@@ -32,8 +32,10 @@ struct Plan {
   /// Of a model with a window; else 0 and `pageTableStride`.
   int64_t sinkPages, ringPages;
   int64_t mappingBytes;
-  /// `mappingBytes` and the stacks: what the session can ever use.
+  /// `mappingBytes`, the stacks, and the memory of a device: what the session
+  /// can ever use.
   int64_t totalBytes;
+  hadal_rt_device_sizes_t device;
 
   // Offsets in the mapping.
   int64_t workers;
@@ -73,9 +75,13 @@ struct hadal_rt_session {
   int32_t *pageUses;   ///< [pages] sequences that hold the page.
   int64_t freeCount;   ///< Height of that stack.
   int64_t freshPages;  ///< Pages from here on were never used: still zero.
-  uint8_t *arena;
+  uint8_t *arena;      ///< This and `kv` are null with a device.
   uint8_t *kv;
+  void *device; ///< What the model's device has opened, or null.
 
+  const hadal_rt_device_calls_t &deviceCalls() const {
+    return *model->device->calls;
+  }
   int64_t countFreePages() const {
     return freeCount + (plan.pages - freshPages);
   }
@@ -91,6 +97,7 @@ struct hadal_rt_session {
     first = first < 0 ? 0 : first / model->page_tokens;
     return first < plan.sinkPages ? plan.sinkPages : first;
   }
+  void zeroPage(int32_t page);
   int32_t takePage(bool zero);
   int32_t reusePage(int64_t sequence);
   void dropPage(int32_t &page);
@@ -122,7 +129,8 @@ hadal_rt_status_t hadal_rt::checkModel(const hadal_rt_model_t *model) {
       model->page_bytes < 0 || model->arena_bytes_per_token < 0 ||
       model->arena_bytes_fixed < 0 || model->window_tokens < 0 ||
       model->window_tokens > INT32_MAX || model->sink_tokens < 0 ||
-      model->sink_tokens > INT32_MAX)
+      model->sink_tokens > INT32_MAX ||
+      (model->device && !model->device->calls))
     return fail(HADAL_RT_INVALID_ARGUMENT,
                 "the model description is damaged: vocab %lld, context %lld, "
                 "page_tokens %lld",
@@ -170,6 +178,8 @@ static hadal_rt_status_t makePlan(const hadal_rt_model_t *model,
                      options->threads ? 0 : availableProcessors(), maxThreads,
                      &plan->threads))
     return status;
+  if (model->device) // All it does is to wait.
+    plan->threads = 1;
   if (hadal_rt_status_t status =
           readOption("max_step_tokens", options->max_step_tokens, 512,
                      INT32_MAX, &plan->maxStepTokens))
@@ -225,14 +235,21 @@ static hadal_rt_status_t makePlan(const hadal_rt_model_t *model,
         arrayOf(plan->maxSequences, plan->pageTableStride) *= 4, 64);
   place(plan->freePages, arrayOf(plan->pages, 4), 64);
   place(plan->pageUses, arrayOf(plan->pages, 4), 64);
-  place(plan->arena,
-        arrayOf(plan->maxStepTokens, model->arena_bytes_per_token) +=
-        model->arena_bytes_fixed,
-        4096);
-  place(plan->kv, arrayOf(plan->pages, model->page_bytes), 4096);
+  CheckedBytes arena =
+      arrayOf(plan->maxStepTokens, model->arena_bytes_per_token) +=
+      model->arena_bytes_fixed;
+  CheckedBytes kv = arrayOf(plan->pages, model->page_bytes);
+  plan->device = {plan->maxStepTokens, plan->maxSequences,
+                  plan->pageTableStride, plan->pages, arena.get()};
+  if (!model->device) {
+    place(plan->arena, arena, 4096);
+    place(plan->kv, kv, 4096);
+  }
   total.alignTo(4096);
   plan->mappingBytes = total.get();
   total += arrayOf(plan->threads - 1, workerStackBytes);
+  if (model->device && arena.isValid())
+    total += model->device->calls->memory_bytes(model, &plan->device);
   plan->totalBytes = total.get();
   if (!total.isValid())
     return fail(HADAL_RT_INVALID_ARGUMENT,
@@ -285,6 +302,12 @@ static hadal_rt_status_t checkPages(const hadal_rt_session_t *session,
 // Pages
 //===----------------------------------------------------------------------===//
 
+void hadal_rt_session::zeroPage(int32_t page) {
+  if (device)
+    return deviceCalls().zero_page(device, page);
+  memset(kv + page * model->page_bytes, 0, size_t(model->page_bytes));
+}
+
 /// Takes a free page, of which there must be one. It is zeroed if \p zero:
 /// kernels read whole pages and give what is past the end a weight of zero,
 /// which would not silence a NaN.
@@ -293,7 +316,7 @@ int32_t hadal_rt_session::takePage(bool zero) {
   if (freeCount) {
     page = freePages[--freeCount];
     if (zero)
-      memset(kv + page * model->page_bytes, 0, size_t(model->page_bytes));
+      zeroPage(page);
   } else {
     page = int32_t(freshPages++);
   }
@@ -356,7 +379,7 @@ int32_t hadal_rt_session::reusePage(int64_t sequence) {
       continue;
     }
     entry = 0;
-    memset(kv + page * model->page_bytes, 0, size_t(model->page_bytes));
+    zeroPage(page);
     return page;
   }
   return -1;
@@ -391,8 +414,11 @@ void hadal_rt_session::copySharedPage(int64_t sequence) {
     return;
   int32_t &page = pagesOf(sequence)[lengths[sequence] / model->page_tokens];
   int32_t copy = takePage(/*zero=*/false);
-  memcpy(kv + copy * model->page_bytes, kv + page * model->page_bytes,
-         size_t(model->page_bytes));
+  if (device)
+    deviceCalls().copy_page(device, copy, page);
+  else
+    memcpy(kv + copy * model->page_bytes, kv + page * model->page_bytes,
+           size_t(model->page_bytes));
   --pageUses[page];
   page = copy;
 }
@@ -525,10 +551,18 @@ hadal_rt_status_t hadal_rt_session_create(
   session->pageTable = reinterpret_cast<int32_t *>(base + plan.pageTable);
   session->freePages = reinterpret_cast<int32_t *>(base + plan.freePages);
   session->pageUses = reinterpret_cast<int32_t *>(base + plan.pageUses);
-  session->arena = base + plan.arena;
-  session->kv = base + plan.kv;
+  if (!model->device) {
+    session->arena = base + plan.arena;
+    session->kv = base + plan.kv;
+  } else if (hadal_rt_status_t status = session->deviceCalls().open(
+                 model, session->weights, &plan.device, &session->device)) {
+    giveMemory(mapping, plan.mappingBytes);
+    return status;
+  }
   if (!session->pool.start(plan.threads,
                            reinterpret_cast<Worker *>(base + plan.workers))) {
+    if (session->device)
+      session->deviceCalls().close(session->device);
     giveMemory(mapping, plan.mappingBytes);
     return fail(HADAL_RT_OUT_OF_MEMORY, "cannot start %lld threads",
                 (long long)plan.threads);
@@ -541,6 +575,8 @@ void hadal_rt_session_free(hadal_rt_session_t *session) {
   if (!session)
     return;
   session->pool.shutDown();
+  if (session->device)
+    session->deviceCalls().close(session->device);
   giveMemory(session, session->plan.mappingBytes);
 }
 
@@ -649,11 +685,6 @@ hadal_rt_status_t hadal_rt_session_step(hadal_rt_session_t *session,
       session->takeNeededPages(sequence, session->stepTokens[sequence]);
     }
     hadal_rt_step_t step = {};
-    step.dispatch = dispatch;
-    step.pool = &session->pool;
-    step.weights = session->weights;
-    step.arena = session->arena;
-    step.kv = session->kv;
     step.page_table = session->pageTable;
     step.page_table_stride = session->plan.pageTableStride;
     step.token_ids = token_ids;
@@ -663,8 +694,17 @@ hadal_rt_status_t hadal_rt_session_step(hadal_rt_session_t *session,
     step.logits = logits;
     step.tokens = tokens;
     step.outputs = outputs;
-    DefaultFloatMode mode;
-    session->model->step(&step);
+    if (session->device) {
+      status = session->deviceCalls().step(session->device, &step);
+    } else {
+      step.dispatch = dispatch;
+      step.pool = &session->pool;
+      step.weights = session->weights;
+      step.arena = session->arena;
+      step.kv = session->kv;
+      DefaultFloatMode mode;
+      session->model->step(&step);
+    }
   }
   for (int64_t i = 0; i < touchedCount; ++i) {
     int32_t sequence = session->touched[i];

@@ -53,6 +53,8 @@ const char *hadal_rt_status_text(hadal_rt_status_t status) {
     return "the model needs another runtime version";
   case HADAL_RT_NOT_FOUND:
     return "not found";
+  case HADAL_RT_DEVICE_ERROR:
+    return "there is no device, or it has failed";
   }
   return "unknown status";
 }

@@ -5,6 +5,7 @@
 #include "FakeModel.h"
 
 #include "gtest/gtest.h"
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <unistd.h>
@@ -20,6 +21,10 @@ static bool sees(int64_t position, int64_t other) {
   return other <= position && (!windowTokens || other < sinkTokens ||
                                other > position - windowTokens);
 }
+
+int64_t fake::openDevices = 0;
+bool fake::failsToOpen = false;
+bool fake::failsToStep = false;
 
 static const uint8_t layoutHash[16] = {1, 2, 3, 4, 5, 6, 7, 8};
 
@@ -99,6 +104,73 @@ hadal_rt_model_t fake::makeModel() {
   model.step = runStep;
   return model;
 }
+
+namespace {
+
+struct Device {
+  const hadal_rt_model_t *model;
+  std::vector<uint8_t> weights;
+  std::vector<uint64_t> arena;
+  std::vector<float> kv;
+
+  float *page(int64_t index) { return kv.data() + index * pageTokens; }
+};
+
+} // namespace
+
+static int64_t deviceBytes(const hadal_rt_model_t *model,
+                           const hadal_rt_device_sizes_t *sizes) {
+  return sizes->arena_bytes + sizes->pages * model->page_bytes;
+}
+
+static int32_t openDevice(const hadal_rt_model_t *model, const uint8_t *weights,
+                          const hadal_rt_device_sizes_t *sizes, void **out) {
+  if (failsToOpen)
+    return HADAL_RT_OUT_OF_MEMORY;
+  ++openDevices;
+  *out = new Device{model,
+                    {weights, weights + model->weights_bytes},
+                    std::vector<uint64_t>(size_t(sizes->arena_bytes + 7) / 8),
+                    std::vector<float>(size_t(sizes->pages * pageTokens))};
+  return HADAL_RT_OK;
+}
+
+static void closeDevice(void *device) {
+  --openDevices;
+  delete static_cast<Device *>(device);
+}
+
+static void zeroDevicePage(void *device, int64_t page) {
+  std::fill_n(static_cast<Device *>(device)->page(page), pageTokens, 0.0f);
+}
+
+static void copyDevicePage(void *device, int64_t to, int64_t from) {
+  auto *self = static_cast<Device *>(device);
+  std::copy_n(self->page(from), pageTokens, self->page(to));
+}
+
+static int32_t stepDevice(void *device, const hadal_rt_step_t *given) {
+  if (failsToStep)
+    return HADAL_RT_DEVICE_ERROR;
+  auto *self = static_cast<Device *>(device);
+  EXPECT_EQ(given->kv, nullptr);
+  EXPECT_EQ(given->arena, nullptr);
+  EXPECT_EQ(given->weights, nullptr);
+  hadal_rt_step_t step = *given;
+  step.dispatch = [](void *, const hadal_rt_step_t *of,
+                     hadal_rt_kernel_t kernel, const int64_t *params,
+                     int64_t items) { kernel(of, params, 0, items); };
+  step.weights = self->weights.data();
+  step.arena = reinterpret_cast<uint8_t *>(self->arena.data());
+  step.kv = reinterpret_cast<uint8_t *>(self->kv.data());
+  self->model->step(&step);
+  return HADAL_RT_OK;
+}
+
+static const hadal_rt_device_calls_t deviceCalls = {
+    deviceBytes,    openDevice,     closeDevice,
+    zeroDevicePage, copyDevicePage, stepDevice};
+const hadal_rt_device_t fake::device = {&deviceCalls, nullptr, nullptr, 0};
 
 std::vector<float> fake::expectedLogits(const std::vector<int32_t> &tokens) {
   float sum = 0;

@@ -37,6 +37,16 @@ std::vector<float> expectedLogits(const std::vector<int32_t> &tokens);
 /// overflowed would.
 extern bool poisonPages;
 
+/// A device with memory of its own, for a model's `device`. It runs kernels in
+/// the calling thread.
+extern const hadal_rt_device_t device;
+
+/// Devices that sessions hold.
+extern int64_t openDevices;
+
+/// Make the next session or the next step fail.
+extern bool failsToOpen, failsToStep;
+
 /// A weights file with sections "weights", "manifest" and "tokenizer.json".
 struct WeightsFile {
   WeightsFile();

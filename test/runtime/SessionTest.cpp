@@ -629,8 +629,64 @@ TEST_F(SessionTest, RestoresTheFloatingPointMode) {
   EXPECT_EQ(status, HADAL_RT_OK);
 }
 
+TEST_F(SessionTest, KeepsOnADeviceWhatTheModelSays) {
+  model.device = &device;
+  useRandomly(/*seed=*/3);
+  setWindow(/*tokens=*/6, /*sink=*/2, /*context=*/120);
+  model.device = &device;
+  useRandomly(/*seed=*/4);
+  EXPECT_EQ(openDevices, 0);
+}
+
+TEST_F(SessionTest, CountsTheMemoryOfADevice) {
+  hadal_rt_session_options_t options = {};
+  options.threads = 4;
+  int64_t host, both;
+  model.arena_bytes_fixed = 1 << 20;
+  ASSERT_EQ(hadal_rt_session_memory_bytes(&model, &options, &host),
+            HADAL_RT_OK);
+  model.device = &device;
+  ASSERT_EQ(hadal_rt_session_memory_bytes(&model, &options, &both),
+            HADAL_RT_OK);
+  // No stacks of threads, and the arena elsewhere.
+  EXPECT_LT(both, host);
+  EXPECT_GT(both, 1 << 20);
+  options.memory_limit_bytes = both - 1;
+  EXPECT_EQ(hadal_rt_session_create(&model, weights, &options, &session),
+            HADAL_RT_MEMORY_LIMIT);
+  EXPECT_EQ(openDevices, 0);
+  options.memory_limit_bytes = both;
+  create(options);
+  EXPECT_EQ(openDevices, 1);
+  EXPECT_EQ(hadal_rt_session_threads(session), 1);
+}
+
+TEST_F(SessionTest, PassesOnWhatADeviceFailsWith) {
+  model.device = &device;
+  failsToOpen = true;
+  hadal_rt_session_options_t options = {};
+  EXPECT_EQ(hadal_rt_session_create(&model, weights, &options, &session),
+            HADAL_RT_OUT_OF_MEMORY);
+  EXPECT_EQ(session, nullptr);
+  failsToOpen = false;
+  create(options);
+  int32_t sequence = newSequence();
+  ASSERT_EQ(step({1, 2}, {sequence, sequence}), HADAL_RT_OK);
+  failsToStep = true;
+  EXPECT_EQ(step({3}, {sequence}), HADAL_RT_DEVICE_ERROR);
+  failsToStep = false;
+  // Nothing has changed.
+  EXPECT_EQ(lengthOf(sequence), 2);
+  ASSERT_EQ(step({4}, {sequence}), HADAL_RT_OK);
+  EXPECT_EQ(row(0), expectedLogits({1, 2, 4}));
+  hadal_rt_device_t noCalls = {};
+  hadal_rt_model_t damaged = model;
+  damaged.device = &noCalls;
+  EXPECT_EQ(hadal_rt_model_check(&damaged), HADAL_RT_INVALID_ARGUMENT);
+}
+
 TEST(Status, EveryCodeHasAText) {
-  for (hadal_rt_status_t s = HADAL_RT_OK; s <= HADAL_RT_NOT_FOUND; ++s)
+  for (hadal_rt_status_t s = HADAL_RT_OK; s <= HADAL_RT_DEVICE_ERROR; ++s)
     EXPECT_STRNE(hadal_rt_status_text(s), "unknown status") << s;
   EXPECT_STREQ(hadal_rt_status_text(-1), "unknown status");
   EXPECT_STREQ(hadal_rt_status_text(1000), "unknown status");

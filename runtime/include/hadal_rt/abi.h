@@ -14,7 +14,7 @@ extern "C" {
 #endif
 
 /// Changes when a struct in this file does. A runtime refuses other versions.
-#define HADAL_RT_ABI_VERSION 2u
+#define HADAL_RT_ABI_VERSION 3u
 
 /// Stack that a kernel may count on; buffers beyond that go into the arena.
 #define HADAL_RT_KERNEL_STACK_BYTES (512 * 1024)
@@ -69,9 +69,52 @@ enum {
   HADAL_RT_CPU_RISCV_V = 1u << 24      ///< Vectors, version 1.0.
 };
 
+typedef struct hadal_rt_model hadal_rt_model_t;
+
+/// What a session asks of a device: see hadal_rt_device.
+typedef struct hadal_rt_device_sizes {
+  int64_t max_step_tokens;
+  int64_t max_sequences;
+  int64_t page_table_stride; ///< Entries per sequence.
+  int64_t pages;             ///< Of the KV cache.
+  int64_t arena_bytes;
+} hadal_rt_device_sizes_t;
+
+/// Who keeps what the steps of a model read and write in memory that is not the
+/// processor's. Statuses are hadal_rt_status_t; a call that fails has left its
+/// line for hadal_rt_last_error(). One thread at a time calls for a session.
+typedef struct hadal_rt_device_calls {
+  /// Counts the bytes of the device that open() takes, weights not among them;
+  /// -1: too many to count.
+  int64_t (*memory_bytes)(const hadal_rt_model_t *model,
+                          const hadal_rt_device_sizes_t *sizes);
+  /// Takes the memory of a session, its pages zeroed, and brings the weights
+  /// there, unless another session has. \p weights outlives what \p out
+  /// receives.
+  int32_t (*open)(const hadal_rt_model_t *model, const uint8_t *weights,
+                  const hadal_rt_device_sizes_t *sizes, void **out);
+  void (*close)(void *device);
+  /// Both come before the next step. That fails, if they do.
+  void (*zero_page)(void *device, int64_t page);
+  void (*copy_page)(void *device, int64_t to, int64_t from);
+  /// Runs the model's `step`. Of \p step, `weights`, `arena`, `kv`, `dispatch`
+  /// and `pool` are null; the other pointers are the processor's. After an
+  /// error, there is none but that for all steps that follow.
+  int32_t (*step)(void *device, const hadal_rt_step_t *step);
+} hadal_rt_device_calls_t;
+
+/// Of a model whose kernels do not run on the processor: where they are, for
+/// `calls` alone to read.
+typedef struct hadal_rt_device {
+  const hadal_rt_device_calls_t *calls;
+  const void *program; ///< What there is to launch.
+  const uint8_t *image;
+  int64_t image_bytes;
+} hadal_rt_device_t;
+
 /// What a generated object says of itself. Constant data in the object, under
 /// the symbol that the generated header declares.
-typedef struct hadal_rt_model {
+struct hadal_rt_model {
   uint32_t abi_version;    ///< HADAL_RT_ABI_VERSION of the compiler.
   uint32_t cpu_features;   ///< HADAL_RT_CPU_* bits the code needs.
   const char *name;        ///< Model name, for messages.
@@ -91,7 +134,8 @@ typedef struct hadal_rt_model {
   int64_t sink_tokens;   ///< First tokens that it sees, too.
   /// Runs one step. Arena needed: per_token * tokens + fixed bytes.
   void (*step)(const hadal_rt_step_t *step);
-} hadal_rt_model_t;
+  const hadal_rt_device_t *device; ///< Null: kernels run on the processor.
+};
 
 /// The weights file: this header, zero-padded to 4096 bytes, then sections,
 /// each at a multiple of 4096 bytes. Little-endian. Sections: "weights",

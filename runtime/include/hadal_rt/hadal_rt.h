@@ -30,7 +30,8 @@ enum {
   HADAL_RT_WEIGHTS_MISMATCH = 8, ///< The weights are those of another model.
   HADAL_RT_UNSUPPORTED_CPU = 9,  ///< The machine lacks an instruction set.
   HADAL_RT_UNSUPPORTED_ABI = 10, ///< The object needs another runtime.
-  HADAL_RT_NOT_FOUND = 11        ///< What was asked for by name is not there.
+  HADAL_RT_NOT_FOUND = 11,       ///< What was asked for by name is not there.
+  HADAL_RT_DEVICE_ERROR = 12     ///< There is no device, or it has failed.
 };
 
 /// Returns a short English text for \p status; never null.
@@ -120,20 +121,22 @@ typedef struct hadal_rt_session hadal_rt_session_t;
 
 /// What a session is sized for. All zeros is a good start.
 typedef struct hadal_rt_session_options {
-  int64_t threads;            ///< With the caller's. 0: all cores it may use.
-  int64_t max_step_tokens;    ///< Most tokens in a step. 0: 512.
-  int64_t max_sequences;      ///< Most sequences at once. 0: 1.
-  int64_t kv_tokens;          ///< Tokens that the KV pages hold over all
-                              ///< sequences, rounded up to pages. A sequence
-                              ///< uses whole pages. 0: the model's context.
-                              ///< Of a model with a window, at most what its
-                              ///< sequences can ever hold.
+  int64_t threads;         ///< With the caller's. 0: all cores it may use.
+                           ///< A model on a device takes one, whatever it is.
+  int64_t max_step_tokens; ///< Most tokens in a step. 0: 512.
+  int64_t max_sequences;   ///< Most sequences at once. 0: 1.
+  int64_t kv_tokens;       ///< Tokens that the KV pages hold over all
+                           ///< sequences, rounded up to pages. A sequence
+                           ///< uses whole pages. 0: the model's context.
+                           ///< Of a model with a window, at most what its
+                           ///< sequences can ever hold.
   int64_t memory_limit_bytes; ///< Refuse to use more. 0: no limit.
 } hadal_rt_session_options_t;
 
 /// Computes the most memory that a session of \p model can ever use: stacks,
-/// working memory and all KV pages. The mapped weights come on top; they are
-/// file pages, which the system shares and can drop.
+/// working memory and all KV pages, be they the system's or a device's. The
+/// mapped weights come on top; they are file pages, which the system shares and
+/// can drop. A device has a copy of them, one for all sessions of a process.
 ///
 /// \param options Null means all zeros.
 ///
@@ -159,7 +162,10 @@ hadal_rt_session_memory_bytes(const hadal_rt_model_t *model,
 /// \retval HADAL_RT_UNSUPPORTED_ABI  See hadal_rt_model_check().
 /// \retval HADAL_RT_UNSUPPORTED_CPU  See hadal_rt_model_check().
 /// \retval HADAL_RT_MEMORY_LIMIT     The limit in \p options is too low.
-/// \retval HADAL_RT_OUT_OF_MEMORY    The system gave no memory or thread.
+/// \retval HADAL_RT_OUT_OF_MEMORY    The system, or the device, gave no memory
+///         or thread.
+/// \retval HADAL_RT_DEVICE_ERROR     The model needs a device that is not
+///         there, or cannot run it.
 hadal_rt_status_t hadal_rt_session_create(
     const hadal_rt_model_t *model, const hadal_rt_weights_t *weights,
     const hadal_rt_session_options_t *options, hadal_rt_session_t **out);
@@ -191,6 +197,8 @@ int64_t hadal_rt_session_free_pages(const hadal_rt_session_t *session);
 /// \retval HADAL_RT_INVALID_ARGUMENT An id, row or count is out of range.
 /// \retval HADAL_RT_CONTEXT_FULL A sequence would outgrow the context.
 /// \retval HADAL_RT_EXHAUSTED The KV pages do not suffice.
+/// \retval HADAL_RT_DEVICE_ERROR The device has failed: no step of this session
+///         will succeed.
 /// After an error nothing has changed. Does not allocate.
 hadal_rt_status_t hadal_rt_session_step(hadal_rt_session_t *session,
                                         const int32_t *token_ids,

@@ -173,8 +173,8 @@ func.func private @weight(%step: !rt.step, %w: memref<4xi8>) {
 //       CHECK: llvm.mlir.global appending @llvm.used() {{.+}}section = "llvm.metadata"
 //       CHECK: llvm.mlir.addressof @hadal_model.manifest.section
 //       CHECK: llvm.mlir.global external constant @hadal_model()
-//  CHECK-SAME: !llvm.struct<(i32, i32, ptr, ptr, array<16 x i8>, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, ptr)>
-//       CHECK: llvm.mlir.constant(2 : i32)
+//  CHECK-SAME: !llvm.struct<(i32, i32, ptr, ptr, array<16 x i8>, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, ptr, ptr)>
+//       CHECK: llvm.mlir.constant(3 : i32)
 //       CHECK: llvm.mlir.constant(7 : i32)
 //       CHECK: llvm.mlir.addressof @hadal_model.name
 //       CHECK: llvm.mlir.addressof @hadal_model.manifest
@@ -183,6 +183,7 @@ func.func private @weight(%step: !rt.step, %w: memref<4xi8>) {
 //       CHECK: llvm.mlir.constant(8 : i64) : i64
 //       CHECK: llvm.mlir.constant(2 : i64) : i64
 //       CHECK: llvm.mlir.addressof @model_step
+//       CHECK: llvm.mlir.zero : !llvm.ptr
 // SYMBOL: llvm.mlir.global external constant @other()
 deepseek.weight @w : tensor<4x4xf32> {
   %0 = deepseek.source "w" in ["model.safetensors"] at [0] : tensor<4x4xf32>

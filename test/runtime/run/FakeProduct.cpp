@@ -73,5 +73,6 @@ const hadal_rt_model_t hadal_model = {HADAL_RT_ABI_VERSION,
                                       /*arena_bytes_fixed=*/64,
                                       /*window_tokens=*/0,
                                       /*sink_tokens=*/0,
-                                      runStep};
+                                      runStep,
+                                      /*device=*/nullptr};
 }
