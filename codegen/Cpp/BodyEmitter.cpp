@@ -69,6 +69,9 @@ void BodyEmitter::analyze(Region &region) {
   SmallVector<Operation *> ops;
   region.walk([&](Operation *op) { ops.push_back(op); });
   for (Operation *op : llvm::reverse(ops)) {
+    // Where many threads wait for memory, they hide each other's waits.
+    if (sharesLanes && isa<memref::PrefetchOp>(op))
+      absorbed.insert(op);
     if (absorbed.contains(op))
       continue;
     if (auto idiom = findIdiom(op)) {
@@ -190,11 +193,8 @@ LogicalResult BodyEmitter::emitOp(Operation *op) {
     if (!type.hasStaticShape() || !type.getLayout().isIdentity() ||
         element.empty())
       return op->emitOpError("has no form in C++: ") << type;
-    std::string name = names.get(hint(alloca)), size;
-    for (int64_t dim : type.getShape())
-      size += (size.empty() ? "" : " * ") + std::to_string(dim);
-    writer.line("alignas(64) " + element + " " + name + "[" +
-                (size.empty() ? "1" : size) + "];");
+    std::string name = names.get(hint(alloca));
+    writer.line(declareBuffer(name, type));
     bind(alloca, {name});
     return success();
   }
@@ -236,8 +236,21 @@ LogicalResult BodyEmitter::emitOp(Operation *op) {
   return op->emitOpError("has no form in C++");
 }
 
+std::string BodyEmitter::declareBuffer(StringRef name, MemRefType type) {
+  std::string size;
+  for (int64_t dim : type.getShape())
+    size += (size.empty() ? "" : " * ") + std::to_string(dim);
+  return "alignas(64) " + getCppElement(type.getElementType()) + " " +
+         name.str() + "[" + (size.empty() ? "1" : size) + "];";
+}
+
 LogicalResult BodyEmitter::emitStore(Operation *op) {
   if (auto store = dyn_cast<memref::StoreOp>(op)) {
+    if (sharesLanes) {
+      writer.line("put(" + address(store.getMemRef(), store.getIndices()) +
+                  ", " + text(store.getValueToStore()) + ");");
+      return success();
+    }
     writer.line(subscript(store.getMemRef(), store.getIndices()) + " = " +
                 text(store.getValueToStore()) + ";");
     return success();

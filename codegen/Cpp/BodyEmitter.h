@@ -42,7 +42,10 @@ std::optional<CppIdiom> findIdiom(mlir::Operation *op);
 /// of the expression that uses it, unless that changed what it reads.
 class BodyEmitter {
 public:
-  BodyEmitter(CppWriter &writer) : writer(writer) {}
+  /// With \p sharesLanes the lanes of a vector are those of threads: vectors
+  /// are classes, and what is stored is seen by all.
+  BodyEmitter(CppWriter &writer, bool sharesLanes = false)
+      : writer(writer), sharesLanes(sharesLanes) {}
   virtual ~BodyEmitter() = default;
 
   /// True if something is stored in \p memref.
@@ -57,6 +60,9 @@ protected:
   virtual mlir::LogicalResult emitOther(mlir::Operation *op) = 0;
   /// What \p value should be called: "position", or "" for no opinion.
   virtual std::string hint(mlir::Value value);
+  /// The statement that declares the buffer \p name of \p type.
+  virtual std::string declareBuffer(llvm::StringRef name,
+                                    mlir::MemRefType type);
 
   bool isUsed(mlir::Value value) const { return useCounts.lookup(value) != 0; }
   CppExpression get(mlir::Value value);
@@ -72,6 +78,7 @@ protected:
 
   CppWriter &writer;
   CppNames names;
+  const bool sharesLanes;
 
 private:
   llvm::SmallVector<mlir::Value> operandsOf(mlir::Operation *op) const;

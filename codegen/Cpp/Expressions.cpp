@@ -336,6 +336,9 @@ std::optional<CppExpression> BodyEmitter::express(Operation *op) {
         if (isa<VectorType>(op.getCondition().getType()) &&
             element.getIntOrFloatBitWidth() != 32)
           return refuse();
+        if (isVector && sharesLanes &&
+            isa<VectorType>(op.getCondition().getType()))
+          return Result(call("select", op->getOperands()));
         return Result({text(op.getCondition(), Binding::Comparison) + " ? " +
                            text(op.getTrueValue(), Binding::Sum) + " : " +
                            text(op.getFalseValue(), Binding::Sum),

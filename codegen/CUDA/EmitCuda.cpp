@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The two files: kernels, and the program that launches them.
+
+#include "codegen/CUDA/EmitCuda.h"
+
+#include "codegen/Cpp/HostEmitter.h"
+#include "codegen/Cpp/KernelEmitter.h"
+
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "llvm/Support/MathExtras.h"
+
+using namespace mlir;
+using namespace hadal;
+
+namespace {
+
+/// Threads that have the lanes of a vector; `group_lanes` of kernels.cuh.
+constexpr int64_t groupLanes = 16;
+/// Groups of threads of a block where nothing asks for fewer.
+constexpr int64_t mostGroups = 8;
+/// Shared memory that a block takes without asking, of which several then fit
+/// on one multiprocessor; and what every GPU from sm_80 on gives a block.
+constexpr int64_t smallShared = 48 * 1024, mostShared = 160 * 1024;
+/// The arena's bytes for kernels that need more.
+constexpr int64_t mostScratch = 64 * 1024 * 1024;
+/// A multiple that fits every vector, as buffers of the arena have.
+constexpr int64_t alignment = 64;
+
+/// How a kernel is launched: `hadal_cuda_kernel_t` without its name.
+struct Launch {
+  int64_t params = 0, groups = mostGroups, sharedBytes = 0, mostBlocks = 0;
+  /// Bytes of the arena.
+  int64_t scratchBytes = 0;
+};
+
+class CudaKernelEmitter : public KernelEmitter {
+public:
+  /// \p program has the kernels; \p arena is where the plan of memory ends.
+  CudaKernelEmitter(CppWriter &writer, const CppProgram &names,
+                    rt::ProgramOp program)
+      : KernelEmitter(writer, names, /*sharesLanes=*/true), plan(program) {}
+
+  Launch launch;
+
+protected:
+  LogicalResult open(rt::KernelOp kernel,
+                     ArrayRef<Argument> arguments) override;
+  std::string declareBuffer(StringRef name, MemRefType type) override;
+
+private:
+  rt::ProgramOp plan;
+  int64_t bufferBytes = 0; ///< Of those that are declared.
+};
+
+} // namespace
+
+static int64_t getBytes(MemRefType type) {
+  int64_t bytes = type.getNumElements() *
+                  llvm::divideCeil(type.getElementTypeBitWidth(), 8);
+  return llvm::alignTo(bytes, alignment);
+}
+
+std::string CudaKernelEmitter::declareBuffer(StringRef name, MemRefType type) {
+  std::string element = getCppElement(type.getElementType());
+  std::string line = element + " *const " + name.str() +
+                     " = reinterpret_cast<" + element + " *>(scratch_memory";
+  if (bufferBytes)
+    line += " + " + std::to_string(bufferBytes);
+  bufferBytes += getBytes(type);
+  return line + ");";
+}
+
+LogicalResult CudaKernelEmitter::open(rt::KernelOp kernel,
+                                      ArrayRef<Argument> arguments) {
+  int64_t bytes = 0;
+  kernel.walk([&](memref::AllocaOp alloca) {
+    if (alloca.getType().hasStaticShape())
+      bytes += getBytes(alloca.getType());
+  });
+  launch.params = arguments.size();
+  bool isShared = bytes <= mostShared;
+  if (bytes != 0)
+    launch.groups = std::clamp(smallShared / bytes, int64_t(1), mostGroups);
+  if (isShared) {
+    launch.sharedBytes = bytes * launch.groups;
+  } else {
+    launch.mostBlocks = std::max(mostScratch / bytes, int64_t(1));
+    launch.scratchBytes = launch.mostBlocks * bytes;
+  }
+  bool usesStep = isUsed(kernel.getStep()) || !isShared;
+  std::string parameters = "const __grid_constant__ hadal_rt_step_t";
+  parameters += usesStep ? " state" : "";
+  parameters += ", const int64_t items";
+  for (const Argument &given : arguments) {
+    parameters += ", " + (given.element.empty() ? "const int64_t "
+                                                : given.element + " *");
+    // Without a name, or compilers warn.
+    if (isUsed(given.value))
+      parameters += given.name;
+    parameters = StringRef(parameters).rtrim().str();
+  }
+  writer.line("extern \"C\" __global__ void __launch_bounds__(" +
+              Twine(launch.groups * groupLanes) + ")");
+  writer.open(program.kernelName(kernel.getSymName()) + "(" + parameters + ")");
+  if (usesStep)
+    writer.line("const hadal_rt_step_t *const step = &state;");
+  if (isUsed(kernel.getFirst()))
+    writer.line("const int64_t first = first_item(items);");
+  if (isUsed(kernel.getLast()))
+    writer.line("const int64_t last = last_item(items);");
+  if (bytes == 0)
+    return success();
+  if (isShared)
+    writer.line("uint8_t *const scratch_memory = shared_scratch(" +
+                Twine(bytes) + ");");
+  else
+    writer.line("uint8_t *const scratch_memory = arena_scratch(step, " +
+                Twine(plan.getArenaPerToken()) + ", " +
+                Twine(plan.getArenaFixed()) + ", " + Twine(bytes) + ");");
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// The files
+//===----------------------------------------------------------------------===//
+
+LogicalResult hadal::emitCuda(ModuleOp module, const EmitCudaOptions &options,
+                              llvm::raw_ostream &device,
+                              llvm::raw_ostream &host) {
+  auto programs = llvm::to_vector(module.getOps<rt::ProgramOp>());
+  if (programs.size() != 1)
+    return module.emitError("expects one rt.program in a module, but got ")
+           << programs.size();
+  CppProgram program;
+  if (failed(program.read(module)))
+    return failure();
+
+  CppWriter kernels(device);
+  kernels.raw("// " + options.preamble);
+  kernels.raw("// Kernels: nvcc -std=c++17 -fmad=false -fatbin " +
+              options.deviceFile);
+  kernels.line();
+  kernels.line("#include \"hadal_rt/kernels.cuh\"");
+  kernels.line();
+  // Its words come before those of the CUDA headers.
+  kernels.line("namespace hadal_cuda {");
+  kernels.line();
+  SmallVector<std::pair<std::string, Launch>> launches;
+  HostOptions hostOptions;
+  for (auto kernel : module.getOps<rt::KernelOp>()) {
+    CudaKernelEmitter emitter(kernels, program, programs[0]);
+    if (failed(emitter.emit(kernel)))
+      return failure();
+    launches.push_back(
+        {program.kernelName(kernel.getSymName()), emitter.launch});
+    hostOptions.scratchBytes =
+        std::max(hostOptions.scratchBytes, emitter.launch.scratchBytes);
+  }
+  kernels.line("} // namespace hadal_cuda");
+
+  CppWriter writer(host);
+  writer.raw("// " + options.preamble);
+  writer.raw("// The program that launches the kernels of " +
+             options.deviceFile + ".");
+  writer.line();
+  writer.line("#include \"" + options.header + "\"");
+  writer.line();
+  // First, so that words of the kernels do not get in its way.
+  writer.line("#ifdef HADAL_STANDALONE");
+  writer.line("#define HADAL_MODEL " + Twine(options.symbol));
+  writer.line("#include \"hadal_rt/standalone.h\"");
+  writer.line("#endif");
+  writer.line();
+  writer.line("#ifndef HADAL_CUDA_EMULATE");
+  writer.line("#include \"hadal_rt/cuda_device.h\"");
+  writer.line("#endif");
+  writer.line("#include \"hadal_rt/cuda_program.h\"");
+  writer.line("#ifdef HADAL_CUDA_EMULATE");
+  writer.line("#include \"" + options.deviceFile + "\"");
+  writer.line("#endif");
+  writer.line();
+  writer.comment("Kernels: 64-bit words that they are given, threads and work "
+                 "items of a block, its bytes of shared memory, and the most "
+                 "blocks of a launch, where that matters.");
+  writer.line("namespace launch {");
+  for (auto &[name, launch] : launches)
+    writer.line("constexpr hadal_cuda_kernel_t " + name +
+                " = HADAL_CUDA_KERNEL(" + name + ", " + Twine(launch.params) +
+                ", " + Twine(launch.groups * groupLanes) + ", " +
+                Twine(launch.groups) + ", " + Twine(launch.sharedBytes) + ", " +
+                Twine(launch.mostBlocks) + ");");
+  writer.line("constexpr const hadal_cuda_kernel_t *const all[] = {");
+  for (auto &[name, launch] : launches)
+    writer.line("    &" + name + ",");
+  writer.line("};");
+  writer.line("} // namespace launch");
+  writer.line();
+  writer.line("extern \"C\" const hadal_cuda_program_t " + options.symbol +
+              "_cuda = {");
+  writer.line("    launch::all, " + Twine(launches.size()) + "};");
+  writer.line("HADAL_CUDA_DEVICE(" + options.symbol + "_cuda)");
+  writer.line();
+  writer.line("namespace {");
+  writer.line("using namespace hadal_cuda_host;");
+  writer.line();
+  program.emitWeights(writer);
+  StringRef entry = programs[0].getEntry();
+  hostOptions.kernelScope = "launch::";
+  hostOptions.features = "0";
+  hostOptions.device = "HADAL_CUDA_MODEL_DEVICE,";
+  if (failed(emitHostFunctions(writer, program, entry, hostOptions)))
+    return failure();
+  return emitModel(writer, programs[0], options.symbol,
+                   program.function(entry).name, hostOptions);
+}

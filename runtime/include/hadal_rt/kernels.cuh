@@ -1,0 +1,670 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The words in which `hadalc --emit=cuda` writes kernels: those of kernels.h,
+// for threads that have the lanes of a vector among them. For nvcc 12 or later
+// with -fmad=false, sm_80 and newer; and for what emulates CUDA.
+//
+// A work item is taken by a group of 16 threads, half a warp. Thread t of it
+// has lane t of 16 lanes, lanes [n t, n (t + 1)) of 16 n, and lane t modulo n
+// of n lanes, n < 16. Numbers that are no vectors are the same in all threads
+// of a group, and so is the way that it takes through a kernel. What a thread
+// stores, all of its group see. Operations are those of kernels.h, in the same
+// order, so that numbers are the same.
+
+#ifndef HADAL_RT_KERNELS_CUH
+#define HADAL_RT_KERNELS_CUH
+
+#include "hadal_rt/abi.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <type_traits>
+
+#define HADAL_INLINE __device__ __forceinline__
+
+#ifdef __CUDACC__
+/// Of a block; its size is that of the launch.
+extern __shared__ __align__(128) uint8_t hadal_cuda_shared[];
+#endif
+
+namespace hadal_cuda {
+
+typedef uint16_t bf16; ///< The upper half of an f32.
+typedef uint16_t f16;  ///< IEEE 754 binary16.
+
+//===----------------------------------------------------------------------===//
+// Threads
+//===----------------------------------------------------------------------===//
+
+/// Threads of a group.
+constexpr int group_lanes = 16;
+
+HADAL_INLINE int lane_index() { return int(threadIdx.x) % group_lanes; }
+
+/// The lanes of its warp that are a group.
+HADAL_INLINE unsigned group_mask() {
+  return 0xffffu << (threadIdx.x & unsigned(group_lanes));
+}
+
+/// Waits for all threads of the group; they see what each has stored.
+HADAL_INLINE void sync() { __syncwarp(group_mask()); }
+
+/// The \p value that thread \p from of the group has.
+template <typename T> HADAL_INLINE T from_lane(T value, int from) {
+  if constexpr (sizeof(T) < 4) {
+    return T(__shfl_sync(group_mask(), int(value), from, group_lanes));
+  } else if constexpr (std::is_same<T, int64_t>::value) {
+    return T(__shfl_sync(group_mask(), (long long)(value), from, group_lanes));
+  } else {
+    return __shfl_sync(group_mask(), value, from, group_lanes);
+  }
+}
+
+/// Work items of a group: an equal share, the first ones to the first group.
+HADAL_INLINE int64_t share_begin(int64_t items, int64_t ahead) {
+  int64_t groups = int64_t(gridDim.x) * (blockDim.x / group_lanes);
+  int64_t group = int64_t(blockIdx.x) * (blockDim.x / group_lanes) +
+                  threadIdx.x / group_lanes + ahead;
+  if (items <= groups)
+    return group < items ? group : items;
+  int64_t share = (items + groups - 1) / groups;
+  return share * group < items ? share * group : items;
+}
+HADAL_INLINE int64_t first_item(int64_t items) { return share_begin(items, 0); }
+HADAL_INLINE int64_t last_item(int64_t items) { return share_begin(items, 1); }
+
+//===----------------------------------------------------------------------===//
+// Vectors
+//===----------------------------------------------------------------------===//
+
+/// Integers as they wrap around, others as they are.
+template <typename T, bool = std::is_integral<T>::value> struct wrapping {
+  typedef T type;
+};
+template <typename T> struct wrapping<T, true> {
+  typedef
+      typename std::conditional<sizeof(T) == 8, uint64_t, uint32_t>::type type;
+};
+
+/// \p count lanes, those of a group.
+template <typename T, int count> struct vector {
+  /// Lanes that a thread has.
+  static constexpr int own = count > group_lanes ? count / group_lanes : 1;
+  typedef T element;
+  typedef vector<int32_t, count> mask;
+
+  T e[own];
+
+  HADAL_INLINE vector() {
+    for (int i = 0; i < own; ++i)
+      e[i] = T(0);
+  }
+  /// Each lane is the argument in its place.
+  template <typename... Lanes,
+            typename = std::enable_if_t<sizeof...(Lanes) == count>>
+  HADAL_INLINE explicit vector(Lanes... lanes) {
+    const T all[] = {T(lanes)...};
+    for (int i = 0; i < own; ++i)
+      e[i] = all[index(i)];
+  }
+
+  /// The lane that is \p i of this thread.
+  static HADAL_INLINE int index(int i) {
+    return count < group_lanes ? lane_index() % count : lane_index() * own + i;
+  }
+  /// Lane \p i, for all threads.
+  HADAL_INLINE T operator[](int i) const {
+    return from_lane(e[i % own], i / own);
+  }
+
+  template <typename F> static HADAL_INLINE vector map(vector a, F f) {
+    for (int i = 0; i < own; ++i)
+      a.e[i] = T(f(a.e[i]));
+    return a;
+  }
+  template <typename F>
+  static HADAL_INLINE vector map(vector a, vector b, F f) {
+    for (int i = 0; i < own; ++i)
+      a.e[i] = T(f(a.e[i], b.e[i]));
+    return a;
+  }
+  template <typename F>
+  static HADAL_INLINE mask compare(vector a, vector b, F f) {
+    mask result;
+    for (int i = 0; i < own; ++i)
+      result.e[i] = -int32_t(f(a.e[i], b.e[i]));
+    return result;
+  }
+  static HADAL_INLINE vector splat(T value) {
+    vector result;
+    for (int i = 0; i < own; ++i)
+      result.e[i] = value;
+    return result;
+  }
+
+  typedef typename wrapping<T>::type W;
+#define HADAL_OPERATOR(sign, function, result, expression)                     \
+  friend HADAL_INLINE result operator sign(vector a, vector b) {               \
+    return function(a, b, [](T x, T y) { return expression; });                \
+  }                                                                            \
+  friend HADAL_INLINE result operator sign(vector a, T b) {                    \
+    return a sign splat(b);                                                    \
+  }                                                                            \
+  friend HADAL_INLINE result operator sign(T a, vector b) {                    \
+    return splat(a) sign b;                                                    \
+  }
+  HADAL_OPERATOR(+, map, vector, T(W(x) + W(y)))
+  HADAL_OPERATOR(-, map, vector, T(W(x) - W(y)))
+  HADAL_OPERATOR(*, map, vector, T(W(x) * W(y)))
+  HADAL_OPERATOR(/, map, vector, x / y)
+  HADAL_OPERATOR(&, map, vector, x &y)
+  HADAL_OPERATOR(|, map, vector, x | y)
+  HADAL_OPERATOR(^, map, vector, x ^ y)
+  HADAL_OPERATOR(<<, map, vector, T(W(x) << y))
+  HADAL_OPERATOR(>>, map, vector, x >> y)
+  HADAL_OPERATOR(&&, map, vector, x &y)
+  HADAL_OPERATOR(||, map, vector, x | y)
+  HADAL_OPERATOR(==, compare, mask, x == y)
+  HADAL_OPERATOR(!=, compare, mask, x != y)
+  HADAL_OPERATOR(<, compare, mask, x < y)
+  HADAL_OPERATOR(<=, compare, mask, x <= y)
+  HADAL_OPERATOR(>, compare, mask, x > y)
+  HADAL_OPERATOR(>=, compare, mask, x >= y)
+#undef HADAL_OPERATOR
+  friend HADAL_INLINE vector operator-(vector a) {
+    return map(a, [](T x) { return T(-W(x)); });
+  }
+};
+
+#define HADAL_VECTORS(name, type)                                              \
+  typedef vector<type, 1> name##x1;                                            \
+  typedef vector<type, 2> name##x2;                                            \
+  typedef vector<type, 4> name##x4;                                            \
+  typedef vector<type, 8> name##x8;                                            \
+  typedef vector<type, 16> name##x16;                                          \
+  typedef vector<type, 32> name##x32;                                          \
+  typedef vector<type, 64> name##x64;
+HADAL_VECTORS(f32, float)
+HADAL_VECTORS(bf16, uint16_t)
+HADAL_VECTORS(f16, uint16_t)
+HADAL_VECTORS(i64, int64_t)
+HADAL_VECTORS(i32, int32_t)
+HADAL_VECTORS(i16, int16_t)
+HADAL_VECTORS(i8, int8_t)
+#undef HADAL_VECTORS
+
+template <typename V> struct lanes_of;
+template <typename T, int count> struct lanes_of<vector<T, count>> {
+  static constexpr int value = count;
+};
+template <typename V> constexpr int lanes = lanes_of<V>::value;
+template <typename V> using lane = typename V::element;
+
+//===----------------------------------------------------------------------===//
+// Memory
+//===----------------------------------------------------------------------===//
+
+/// Bytes that one instruction loads or stores.
+template <int bytes> struct chunk;
+template <> struct chunk<1> {
+  typedef uint8_t type;
+};
+template <> struct chunk<2> {
+  typedef uint16_t type;
+};
+template <> struct chunk<4> {
+  typedef uint32_t type;
+};
+template <> struct chunk<8> {
+  typedef uint64_t type;
+};
+template <> struct chunk<16> {
+  struct alignas(16) type {
+    uint32_t words[4];
+  };
+};
+
+template <typename V> HADAL_INLINE V load(const void *from) {
+  typedef lane<V> T;
+  constexpr int bytes = V::own * int(sizeof(T));
+  const T *mine = static_cast<const T *>(from) + V::index(0);
+  V value;
+  if constexpr (V::own == 1) {
+    value.e[0] = *mine;
+  } else {
+    typedef typename chunk<(bytes < 16 ? bytes : 16)>::type Chunk;
+    constexpr int chunks = bytes / int(sizeof(Chunk));
+    if (uintptr_t(mine) % sizeof(Chunk) == 0) {
+      Chunk all[chunks];
+      for (int i = 0; i < chunks; ++i)
+        all[i] = reinterpret_cast<const Chunk *>(mine)[i];
+      memcpy(value.e, all, bytes);
+    } else {
+      for (int i = 0; i < V::own; ++i)
+        value.e[i] = mine[i];
+    }
+  }
+  return value;
+}
+
+/// All threads have read what was there before, and see what is there now.
+template <typename T, int count>
+HADAL_INLINE void store(void *to, vector<T, count> value) {
+  typedef vector<T, count> V;
+  constexpr int bytes = V::own * int(sizeof(T));
+  T *mine = static_cast<T *>(to) + V::index(0);
+  sync();
+  if constexpr (V::own == 1) {
+    if (lane_index() < count)
+      *mine = value.e[0];
+  } else {
+    typedef typename chunk<(bytes < 16 ? bytes : 16)>::type Chunk;
+    constexpr int chunks = bytes / int(sizeof(Chunk));
+    if (uintptr_t(mine) % sizeof(Chunk) == 0) {
+      Chunk all[chunks];
+      memcpy(all, value.e, bytes);
+      for (int i = 0; i < chunks; ++i)
+        reinterpret_cast<Chunk *>(mine)[i] = all[i];
+    } else {
+      for (int i = 0; i < V::own; ++i)
+        mine[i] = value.e[i];
+    }
+  }
+  sync();
+}
+
+/// The first \p many lanes, at most all.
+template <typename T, int count>
+HADAL_INLINE void store_first(T *to, vector<T, count> value, int64_t many) {
+  typedef vector<T, count> V;
+  sync();
+  for (int i = 0; i < V::own; ++i)
+    if (V::index(i) < many && lane_index() < count)
+      to[V::index(i)] = value.e[i];
+  sync();
+}
+
+/// Stores a number.
+template <typename T>
+HADAL_INLINE void put(T *to, std::common_type_t<T> value) {
+  sync();
+  if (lane_index() == 0)
+    *to = value;
+  sync();
+}
+
+/// Page \p index of a sequence; in it, what is \p offset bytes after the start
+/// of what \p layer keeps.
+template <typename T>
+HADAL_INLINE T *page(const hadal_rt_step_t *step, int64_t sequence,
+                     int64_t index, int64_t layer, int64_t page_bytes,
+                     int64_t layer_bytes, int64_t offset) {
+  int64_t number = step->page_table[sequence * step->page_table_stride + index];
+  return reinterpret_cast<T *>(step->kv + number * page_bytes +
+                               layer * layer_bytes + offset);
+}
+
+/// What the group has of its block's shared memory: \p bytes.
+HADAL_INLINE uint8_t *shared_scratch(int64_t bytes) {
+  return hadal_cuda_shared + threadIdx.x / group_lanes * bytes;
+}
+
+/// What the group has of the arena behind the plan of memory, which takes
+/// \p per_token bytes for each token and \p fixed ones besides.
+HADAL_INLINE uint8_t *arena_scratch(const hadal_rt_step_t *step,
+                                    int64_t per_token, int64_t fixed,
+                                    int64_t bytes) {
+  int64_t group = int64_t(blockIdx.x) * (blockDim.x / group_lanes) +
+                  threadIdx.x / group_lanes;
+  return step->arena + per_token * step->tokens + fixed + group * bytes;
+}
+
+//===----------------------------------------------------------------------===//
+// Indices and integers
+//===----------------------------------------------------------------------===//
+
+/// What is read from memory as 32 bits, which are not signed.
+HADAL_INLINE int64_t to_index(int32_t value) { return uint32_t(value); }
+
+HADAL_INLINE int64_t udiv(int64_t a, int64_t b) {
+  return int64_t(uint64_t(a) / uint64_t(b));
+}
+HADAL_INLINE int64_t urem(int64_t a, int64_t b) {
+  return int64_t(uint64_t(a) % uint64_t(b));
+}
+HADAL_INLINE int64_t umin(int64_t a, int64_t b) {
+  return uint64_t(a) < uint64_t(b) ? a : b;
+}
+HADAL_INLINE int64_t umax(int64_t a, int64_t b) {
+  return uint64_t(a) < uint64_t(b) ? b : a;
+}
+
+//===----------------------------------------------------------------------===//
+// Lanes
+//===----------------------------------------------------------------------===//
+
+template <typename V> HADAL_INLINE V splat(lane<V> value) {
+  return V::splat(value);
+}
+
+/// \p a where the lane of \p condition is not 0, else \p b.
+template <typename T, int count>
+HADAL_INLINE vector<T, count> select(vector<int32_t, count> condition,
+                                     vector<T, count> a, vector<T, count> b) {
+  for (int i = 0; i < a.own; ++i)
+    a.e[i] = condition.e[i] ? a.e[i] : b.e[i];
+  return a;
+}
+
+/// Lane i of the result is lane from(i) of \p v.
+template <typename R, typename V, typename F>
+HADAL_INLINE R gather(V v, F from) {
+  R result;
+  for (int i = 0; i < R::own; ++i) {
+    int source = from(R::index(i));
+    for (int j = 0; j < V::own; ++j) {
+      lane<V> value = from_lane(v.e[j], source / V::own);
+      if (source % V::own == j)
+        result.e[i] = value;
+    }
+  }
+  return result;
+}
+
+/// The same of the lanes of \p a and then those of \p b.
+template <typename R, typename V, typename F>
+HADAL_INLINE R gather(V a, V b, F from) {
+  constexpr int count = lanes<V>;
+  R x = gather<R>(a, [&](int i) { return from(i) % count; });
+  R y = gather<R>(b, [&](int i) { return from(i) % count; });
+  for (int i = 0; i < R::own; ++i)
+    if (from(R::index(i)) >= count)
+      x.e[i] = y.e[i];
+  return x;
+}
+
+/// The same bits, read as another type.
+template <typename To, typename From>
+HADAL_INLINE std::enable_if_t<std::is_arithmetic<To>::value, To>
+bit_cast(From value) {
+  static_assert(sizeof(To) == sizeof(From), "expects as many bits");
+  To result;
+  memcpy(&result, &value, sizeof(To));
+  return result;
+}
+template <typename To, typename T, int count>
+HADAL_INLINE std::enable_if_t<!std::is_arithmetic<To>::value, To>
+bit_cast(vector<T, count> value) {
+  typedef lane<To> R;
+  static_assert(lanes<To> * sizeof(R) == count * sizeof(T),
+                "expects as many bits");
+  To result;
+  if constexpr ((count >= group_lanes && lanes<To> >= group_lanes) ||
+                lanes<To> == count) {
+    memcpy(result.e, value.e, sizeof(value.e));
+  } else {
+    // The lanes of one are spread over other threads than those of the other.
+    for (int i = 0; i < To::own; ++i) {
+      uint8_t bytes[sizeof(R)];
+      for (int byte = 0; byte < int(sizeof(R)); ++byte) {
+        int at = To::index(i) * int(sizeof(R)) + byte;
+        vector<T, count> one = gather<vector<T, count>>(
+            value, [&](int) { return at / int(sizeof(T)); });
+        uint8_t all[sizeof(T)];
+        memcpy(all, one.e, sizeof(T));
+        bytes[byte] = all[at % int(sizeof(T))];
+      }
+      memcpy(&result.e[i], bytes, sizeof(R));
+    }
+  }
+  return result;
+}
+
+/// Each lane, converted: truncated toward zero, or to its lowest bits.
+template <typename To, typename T, int count>
+HADAL_INLINE To convert(vector<T, count> value) {
+  static_assert(lanes<To> == count, "expects as many lanes");
+  To result;
+  for (int i = 0; i < To::own; ++i)
+    result.e[i] = lane<To>(value.e[i]);
+  return result;
+}
+
+/// The same with lanes that are not signed.
+template <typename To, typename T, int count>
+HADAL_INLINE To zero_extend(vector<T, count> value) {
+  static_assert(lanes<To> == count, "expects as many lanes");
+  To result;
+  for (int i = 0; i < To::own; ++i)
+    result.e[i] = lane<To>(std::make_unsigned_t<T>(value.e[i]));
+  return result;
+}
+
+/// Each lane of \p value, which is not signed, shifted.
+template <typename T, int count>
+HADAL_INLINE vector<T, count> shift_right(vector<T, count> value,
+                                          vector<T, count> bits) {
+  typedef std::make_unsigned_t<T> U;
+  return value.map(value, bits, [](T x, T y) { return T(U(x) >> y); });
+}
+HADAL_INLINE int32_t shift_right(int32_t value, int32_t bits) {
+  return int32_t(uint32_t(value) >> bits);
+}
+
+/// a < b and a <= b of numbers, or of lanes, that are not signed.
+template <typename T>
+HADAL_INLINE std::enable_if_t<std::is_integral<T>::value, bool> uless(T a,
+                                                                      T b) {
+  return std::make_unsigned_t<T>(a) < std::make_unsigned_t<T>(b);
+}
+template <typename T>
+HADAL_INLINE std::enable_if_t<std::is_integral<T>::value, bool>
+uless_equal(T a, T b) {
+  return std::make_unsigned_t<T>(a) <= std::make_unsigned_t<T>(b);
+}
+template <typename T, int count>
+HADAL_INLINE vector<int32_t, count> uless(vector<T, count> a,
+                                          vector<T, count> b) {
+  return a.compare(a, b, [](T x, T y) { return uless(x, y); });
+}
+template <typename T, int count>
+HADAL_INLINE vector<int32_t, count> uless_equal(vector<T, count> a,
+                                                vector<T, count> b) {
+  return a.compare(a, b, [](T x, T y) { return uless_equal(x, y); });
+}
+
+template <int... from, typename T, int count>
+HADAL_INLINE auto shuffle(vector<T, count> a, vector<T, count> b) {
+  return gather<vector<T, int(sizeof...(from))>>(a, b, [](int i) {
+    const int8_t all[] = {from...};
+    return int(all[i]);
+  });
+}
+/// Lanes [begin, begin + some).
+template <int begin, int some, typename T, int count>
+HADAL_INLINE auto slice(vector<T, count> v) {
+  return gather<vector<T, some>>(v, [](int i) { return begin + i; });
+}
+/// Every \p stride-th lane from \p begin on.
+template <int stride, int begin, typename T, int count>
+HADAL_INLINE auto every(vector<T, count> v) {
+  return gather<vector<T, count / stride>>(
+      v, [](int i) { return begin + stride * i; });
+}
+template <typename T, int count> HADAL_INLINE auto low(vector<T, count> v) {
+  return slice<0, count / 2>(v);
+}
+template <typename T, int count> HADAL_INLINE auto high(vector<T, count> v) {
+  return slice<count / 2, count / 2>(v);
+}
+/// The lanes of \p a, then those of \p b.
+template <typename T, int count>
+HADAL_INLINE auto join(vector<T, count> a, vector<T, count> b) {
+  return gather<vector<T, 2 * count>>(a, b, [](int i) { return i; });
+}
+/// a[0], b[0], a[1], b[1], ..
+template <typename T, int count>
+HADAL_INLINE auto interleave(vector<T, count> a, vector<T, count> b) {
+  return gather<vector<T, 2 * count>>(
+      a, b, [](int i) { return i / 2 + i % 2 * count; });
+}
+
+template <typename T> HADAL_INLINE T min(T a, T b) { return b < a ? b : a; }
+template <typename T> HADAL_INLINE T max(T a, T b) { return a < b ? b : a; }
+template <typename T, int count>
+HADAL_INLINE vector<T, count> min(vector<T, count> a, vector<T, count> b) {
+  return a.map(a, b, [](T x, T y) { return y < x ? y : x; });
+}
+template <typename T, int count>
+HADAL_INLINE vector<T, count> max(vector<T, count> a, vector<T, count> b) {
+  return a.map(a, b, [](T x, T y) { return x < y ? y : x; });
+}
+
+/// Halves are combined until one lane is left.
+template <typename T, int count, typename F>
+HADAL_INLINE T reduce(vector<T, count> v, F f) {
+  for (int distance = (count < group_lanes ? count : group_lanes) / 2;
+       distance > 0; distance /= 2)
+    for (int i = 0; i < v.own; ++i) {
+      T other = from_lane(v.e[i], lane_index() ^ distance);
+      // Both threads of a pair do the same in the same order.
+      bool isFirst = (lane_index() & distance) == 0;
+      v.e[i] = isFirst ? f(v.e[i], other) : f(other, v.e[i]);
+    }
+  for (int some = v.own / 2; some > 0; some /= 2)
+    for (int i = 0; i < some; ++i)
+      v.e[i] = f(v.e[i], v.e[i + some]);
+  return v.e[0];
+}
+template <typename T, int count> HADAL_INLINE T sum_lanes(vector<T, count> v) {
+  typedef typename wrapping<T>::type W;
+  return reduce(v, [](T x, T y) { return T(W(x) + W(y)); });
+}
+template <typename T, int count> HADAL_INLINE T max_lane(vector<T, count> v) {
+  return reduce(v, [](T x, T y) { return x < y ? y : x; });
+}
+
+//===----------------------------------------------------------------------===//
+// Floating point
+//===----------------------------------------------------------------------===//
+
+/// a * b + c, rounded once.
+HADAL_INLINE float fma(float a, float b, float c) { return ::fmaf(a, b, c); }
+HADAL_INLINE float sqrt(float a) { return ::sqrtf(a); }
+HADAL_INLINE float abs(float a) { return ::fabsf(a); }
+HADAL_INLINE float floor(float a) { return ::floorf(a); }
+/// To the nearest integer, or the even one of two.
+HADAL_INLINE float round_even(float a) { return ::rintf(a); }
+
+template <int count>
+HADAL_INLINE vector<float, count>
+fma(vector<float, count> a, vector<float, count> b, vector<float, count> c) {
+  for (int i = 0; i < a.own; ++i)
+    a.e[i] = fma(a.e[i], b.e[i], c.e[i]);
+  return a;
+}
+#define HADAL_FUNCTION(name)                                                   \
+  template <int count>                                                         \
+  HADAL_INLINE vector<float, count> name(vector<float, count> a) {             \
+    return a.map(a, [](float x) { return name(x); });                          \
+  }
+HADAL_FUNCTION(sqrt)
+HADAL_FUNCTION(abs)
+HADAL_FUNCTION(floor)
+HADAL_FUNCTION(round_even)
+#undef HADAL_FUNCTION
+
+//===----------------------------------------------------------------------===//
+// 16-bit floating point
+//===----------------------------------------------------------------------===//
+
+HADAL_INLINE float widen_bf16(bf16 stored) {
+  return bit_cast<float>(uint32_t(stored) << 16);
+}
+
+/// Rounds to nearest, ties to even.
+HADAL_INLINE bf16 narrow_bf16(float value) {
+  uint32_t bits = bit_cast<uint32_t>(value);
+  if ((bits & 0x7fffffff) > 0x7f800000)
+    return bf16(bits >> 16 | 0x40);
+  return bf16((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+HADAL_INLINE float widen_f16(f16 stored) {
+  uint32_t bits = stored;
+  // The exponent is 112 too small, also that of subnormal numbers.
+  uint32_t magnitude = (bits & 0x7fff) << 13;
+  uint32_t scaled = bit_cast<uint32_t>(bit_cast<float>(magnitude) * 0x1p112f);
+  uint32_t result = (bits & 0x7c00) == 0x7c00 ? magnitude | 0x7f800000 : scaled;
+  return bit_cast<float>(result | (bits & 0x8000) << 16);
+}
+
+/// Rounds to nearest, ties to even.
+HADAL_INLINE f16 narrow_f16(float value) {
+  uint32_t bits = bit_cast<uint32_t>(value);
+  uint32_t magnitude = bits & 0x7fffffff;
+  uint32_t normal =
+      (magnitude - (112u << 23) + 0xfff + (magnitude >> 13 & 1)) >> 13;
+  // The sum with 1/2 rounds to the 24 bits after the point that there are.
+  uint32_t small =
+      bit_cast<uint32_t>(bit_cast<float>(magnitude) + 0.5f) - 0x3f000000;
+  uint32_t large = magnitude > 0x7f800000 ? 0x7e00 : 0x7c00;
+  uint32_t result = magnitude < 0x38800000 ? small : normal;
+  result = magnitude >= 0x47800000 ? large : result;
+  return f16(result | (bits >> 16 & 0x8000));
+}
+
+#define HADAL_WIDEN(name)                                                      \
+  template <int count>                                                         \
+  HADAL_INLINE vector<float, count> name(vector<uint16_t, count> stored) {     \
+    vector<float, count> result;                                               \
+    for (int i = 0; i < result.own; ++i)                                       \
+      result.e[i] = name(stored.e[i]);                                         \
+    return result;                                                             \
+  }
+#define HADAL_NARROW(name)                                                     \
+  template <int count>                                                         \
+  HADAL_INLINE vector<uint16_t, count> name(vector<float, count> value) {      \
+    vector<uint16_t, count> result;                                            \
+    for (int i = 0; i < result.own; ++i)                                       \
+      result.e[i] = name(value.e[i]);                                          \
+    return result;                                                             \
+  }
+HADAL_WIDEN(widen_bf16)
+HADAL_WIDEN(widen_f16)
+HADAL_NARROW(narrow_bf16)
+HADAL_NARROW(narrow_f16)
+#undef HADAL_WIDEN
+#undef HADAL_NARROW
+
+//===----------------------------------------------------------------------===//
+// Products of bytes
+//===----------------------------------------------------------------------===//
+
+/// Adds to each lane four products of signed bytes, exactly.
+HADAL_INLINE i32x16 add_dot4(i32x16 sums, i8x64 weights, i8x64 inputs) {
+  int a, b;
+  memcpy(&a, weights.e, 4);
+  memcpy(&b, inputs.e, 4);
+  sums.e[0] = __dp4a(a, b, sums.e[0]);
+  return sums;
+}
+/// The same with weights that are not negative.
+HADAL_INLINE i32x16 add_dot4_nonnegative(i32x16 sums, i8x64 weights,
+                                         i8x64 inputs) {
+  return add_dot4(sums, weights, inputs);
+}
+
+/// The products alone.
+HADAL_INLINE i32x16 dot4(i8x64 weights, i8x64 inputs) {
+  return add_dot4(i32x16(), weights, inputs);
+}
+HADAL_INLINE i32x16 dot4_nonnegative(i8x64 weights, i8x64 inputs) {
+  return add_dot4(i32x16(), weights, inputs);
+}
+
+} // namespace hadal_cuda
+
+#endif // HADAL_RT_KERNELS_CUH
