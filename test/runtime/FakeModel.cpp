@@ -170,7 +170,8 @@ static int32_t stepDevice(void *device, const hadal_rt_step_t *given) {
 static const hadal_rt_device_calls_t deviceCalls = {
     deviceBytes,    openDevice,     closeDevice,
     zeroDevicePage, copyDevicePage, stepDevice};
-const hadal_rt_device_t fake::device = {&deviceCalls, nullptr, nullptr, 0};
+const hadal_rt_device_t fake::device = {&deviceCalls, nullptr, nullptr,
+                                        nullptr};
 
 std::vector<float> fake::expectedLogits(const std::vector<int32_t> &tokens) {
   float sum = 0;

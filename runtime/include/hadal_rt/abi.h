@@ -108,8 +108,7 @@ typedef struct hadal_rt_device_calls {
 typedef struct hadal_rt_device {
   const hadal_rt_device_calls_t *calls;
   const void *program; ///< What there is to launch.
-  const uint8_t *image;
-  int64_t image_bytes;
+  const uint8_t *image, *image_end;
 } hadal_rt_device_t;
 
 /// What a generated object says of itself. Constant data in the object, under
