@@ -217,6 +217,20 @@ absl::Status hadal::linkShared(StringRef object,
   return link({"-shared", "-Wl,-z,defs"}, object, libraries, output, options);
 }
 
+absl::Status hadal::compileSource(StringRef source, StringRef output,
+                                  ArrayRef<std::string> flags,
+                                  const LinkOptions &options) {
+  absl::StatusOr<Driver> driver = findDriver(options);
+  if (!driver.ok())
+    return driver.status();
+  // What chooses a linker is of no use here, and clang says so.
+  llvm::erase(driver->arguments, "-fuse-ld=lld");
+  std::vector<std::string> arguments(flags.begin(), flags.end());
+  arguments.insert(arguments.end(),
+                   {"-c", "-o", asInput(output), asInput(source)});
+  return runDriver(*driver, arguments);
+}
+
 absl::Status hadal::archive(ArrayRef<std::string> inputs, StringRef output) {
   std::vector<NewArchiveMember> members;
   for (const std::string &path : inputs) {

@@ -49,6 +49,12 @@ absl::Status linkShared(llvm::StringRef object,
                         llvm::StringRef output,
                         const LinkOptions &options = {});
 
+/// Compiles \p source, a file of C++, with \p flags to the object \p output, by
+/// the driver that links. Errors are those of `linkExecutable`.
+absl::Status compileSource(llvm::StringRef source, llvm::StringRef output,
+                           llvm::ArrayRef<std::string> flags,
+                           const LinkOptions &options = {});
+
 /// Writes \p members, objects or archives, whose members are then taken, to the
 /// archive \p output, with a symbol table and without dates, owners and paths.
 /// `kInvalidArgument` when one is neither.

@@ -19,7 +19,16 @@
 namespace hadal {
 
 /// What a compilation produces.
-enum class Emit { Executable, Library, Object, Cpp, MLIR, LLVMIR, Assembly };
+enum class Emit {
+  Executable,
+  Library,
+  Object,
+  Cpp,
+  Cuda,
+  MLIR,
+  LLVMIR,
+  Assembly
+};
 
 /// Where a compilation can stop, in order.
 enum class Phase {
@@ -48,7 +57,7 @@ struct Progress {
 struct CompileOptions {
   /// A Hugging Face folder, or a .mlir file in the deepseek dialect.
   std::string model;
-  /// What is written: itself, or with .a, .so, .cpp, .h and .weights after
+  /// What is written: itself, or with .a, .so, .cpp, .cu, .h and .weights after
   /// it, where the .o of an object is left out. Empty with `stopAfter`, or "-":
   /// the standard output. Empty without: nothing is written.
   std::string output;
@@ -135,6 +144,11 @@ struct CompileOptions {
   std::string dumpFolder;
   /// Folder of libhadal_rt.a, libhadal_text.a and libhadal_run_main.a.
   std::string libraryFolder;
+  /// Folder of hadal_rt/abi.h, for source that is compiled.
+  std::string includeFolder;
+  /// The path of nvcc, for Emit::Cuda. "none": only source is made. Empty: that
+  /// in PATH or in /usr/local/cuda, or else none.
+  std::string nvcc;
   /// Called at the start of each phase, and while weights are packed.
   std::function<void(const Progress &)> progress;
 };
@@ -285,6 +299,7 @@ struct CompileResult {
   ModelReport report;
   IRListing ir;                   ///< If `CompileOptions::listIR`.
   std::vector<std::string> notes; ///< What the importer assumed.
+  std::string shortfall; ///< What is not made, and why. Empty: nothing.
   /// Of a program with probes, what each is of.
   std::vector<std::string> probes;
   /// Weights that are not stored as the scheme says, and why.

@@ -4,6 +4,7 @@
 
 #include "hadal/Compiler.h"
 
+#include "codegen/CUDA/EmitCuda.h"
 #include "codegen/Cpp/EmitCpp.h"
 #include "codegen/LLVM/EmitObject.h"
 #include "codegen/LLVM/Link.h"
@@ -13,6 +14,7 @@
 #include "hadal/Import.h"
 #include "lib/Compiler/Calibration.h"
 #include "lib/Compiler/ChooseScheme.h"
+#include "lib/Compiler/CudaToolkit.h"
 #include "lib/Compiler/DepFile.h"
 #include "lib/Compiler/Diagnostics.h"
 #include "lib/Compiler/Manifest.h"
@@ -42,6 +44,7 @@
 #include "llvm/TargetParser/Host.h"
 #include "llvm/TargetParser/Triple.h"
 
+#include <map>
 #include <unistd.h>
 
 using namespace mlir;
@@ -111,10 +114,15 @@ private:
   absl::Status writeCode();
   absl::Status writeProducts();
   absl::Status writeHeader(const std::string &path);
+  std::string makeHeader(const std::string &stem);
   absl::Status writeSource();
+  absl::Status writeCuda();
+  absl::Status
+  buildCuda(llvm::ArrayRef<std::pair<std::string, StringRef>> files);
   absl::Status link(const std::string &object);
   absl::Status pack(AtomicFile &file);
   absl::StatusOr<std::string> findLibrary(const char *name);
+  absl::StatusOr<std::vector<std::string>> findProductLibraries();
   absl::Status commit();
 
   /// What the names of files beside the product begin with: beside model.o, the
@@ -124,6 +132,12 @@ private:
     if (options.emit == Emit::Object)
       stem.consume_back(".o");
     return stem.str();
+  }
+
+  /// Whether C++ or CUDA is made, and not what LLVM makes.
+  bool isSource() const {
+    return (options.emit == Emit::Cpp || options.emit == Emit::Cuda) &&
+           !options.stopAfter;
   }
 
   void report(const char *phase, uint64_t done = 0, uint64_t total = 0) {
@@ -144,6 +158,7 @@ private:
   std::string statisticsPath;     ///< Empty: there are none.
   Observed observed;              ///< What they were gathered with.
   std::string scheme;             ///< Of -deepseek-quantize.
+  std::optional<CudaToolkit> cuda;
   std::vector<std::string> sources;
   /// In place of the files that a folder has.
   std::vector<TextFile> importedTextFiles;
@@ -168,8 +183,8 @@ absl::Status Compilation::checkOptions() {
   llvm::Triple triple(llvm::Triple::normalize(
       options.target.empty() ? llvm::sys::getDefaultTargetTriple()
                              : options.target));
-  bool isLinked =
-      options.emit == Emit::Executable || options.emit == Emit::Library;
+  bool isLinked = options.emit == Emit::Executable ||
+                  options.emit == Emit::Library || options.emit == Emit::Cuda;
   bool isRISCV = triple.getArch() == llvm::Triple::riscv64;
   if ((triple.getArch() != llvm::Triple::x86_64 && !triple.isAArch64() &&
        !isRISCV) ||
@@ -222,12 +237,20 @@ absl::Status Compilation::checkOptions() {
   if (!resolved.ok())
     return resolved.status();
   target = *resolved;
-  if (options.emit == Emit::Cpp) {
+  if (options.emit == Emit::Cpp || options.emit == Emit::Cuda) {
     // Source does not know what it is compiled for; `kernels.h` chooses then.
     target.dotProduct = DotProductKind::Generic;
     // Small blocks read better and suit any processor.
-    if (options.cpu.empty())
+    if (options.cpu.empty() || options.emit == Emit::Cuda)
       target.vectorBits = 128;
+  }
+  if (options.emit == Emit::Cuda && !options.stopAfter &&
+      options.nvcc != "none" && !options.output.empty()) {
+    absl::StatusOr<std::optional<CudaToolkit>> found =
+        findCuda(options.nvcc, outputs);
+    if (!found.ok())
+      return found.status();
+    cuda = *found;
   }
   symbol = defaultSymbol;
   if (options.emit == Emit::Library)
@@ -535,23 +558,22 @@ absl::Status Compilation::planMemory() {
 }
 
 absl::Status Compilation::setManifest() {
-  ManifestInput input{options,
-                      result.report,
-                      modelFolder,
-                      modelFile,
-                      pipeline +
-                          (options.emit == Emit::Cpp && !options.stopAfter
-                               ? ",canonicalize,cse"
-                               : ",hadal-lower-to-llvm"),
-                      target.triple,
-                      target.cpu,
-                      target.features,
-                      result.notes,
-                      result.fallbacks,
-                      lossy,
-                      result.verification,
-                      roundsWeights,
-                      roundsActivations};
+  ManifestInput input{
+      options,
+      result.report,
+      modelFolder,
+      modelFile,
+      pipeline + (isSource() ? ",canonicalize,cse" : ",hadal-lower-to-llvm"),
+      cuda,
+      target.triple,
+      target.cpu,
+      target.features,
+      result.notes,
+      result.fallbacks,
+      lossy,
+      result.verification,
+      roundsWeights,
+      roundsActivations};
   absl::StatusOr<std::string> text = makeManifest(*module, sources, input);
   if (!text.ok())
     return text.status();
@@ -673,15 +695,20 @@ absl::StatusOr<std::string> Compilation::findLibrary(const char *name) {
 }
 
 absl::Status Compilation::writeHeader(const std::string &path) {
-  std::string name = toIdentifier(llvm::sys::path::stem(path));
+  return writeFile(outputs, path,
+                   makeHeader(llvm::sys::path::stem(path).str()));
+}
+
+/// The header \p stem.h.
+std::string Compilation::makeHeader(const std::string &stem) {
+  std::string name = toIdentifier(stem);
   std::string macro = StringRef(name).upper();
   const ModelReport &r = result.report;
   auto program = *recipes->getOps<rt::ProgramOp>().begin();
   std::string text;
   llvm::raw_string_ostream os(text);
   os << "/* The model '" << r.name << "', compiled by hadalc " << HADAL_VERSION
-     << ".\n * "
-     << (options.emit == Emit::Cpp ? "Compile " + name + ".cpp" : "Link it")
+     << ".\n * " << (isSource() ? "Compile " + name + ".cpp" : "Link it")
      << " and map its weights file; see hadal_rt/hadal_rt.h. */\n\n"
      << "#ifndef " << macro << "_H\n#define " << macro << "_H\n\n"
      << "#include \"hadal_rt/abi.h\"\n\n"
@@ -713,7 +740,7 @@ absl::Status Compilation::writeHeader(const std::string &path) {
   os << "\nextern const hadal_rt_model_t " << symbol << ";\n\n"
      << "#ifdef __cplusplus\n} /* extern \"C\" */\n#endif\n\n"
      << "#endif /* " << macro << "_H */\n";
-  return writeFile(outputs, path, text);
+  return text;
 }
 
 absl::Status Compilation::writeSource() {
@@ -737,17 +764,158 @@ absl::Status Compilation::writeSource() {
   return writeHeader(options.output + ".h");
 }
 
-absl::Status Compilation::link(const std::string &object) {
-  report("link");
-  LinkOptions linkOptions;
-  linkOptions.triple = target.triple;
+/// How \p emit is linked for \p triple.
+static LinkOptions getLinkOptions(Emit emit, const std::string &triple) {
+  LinkOptions options;
+  options.triple = triple;
 #ifdef HADAL_SANITIZE
   // The runtime of a sanitized build needs that of the sanitizers, which a
   // shared library finds in the program that loads it.
-  linkOptions.arguments = {"-fsanitize=" HADAL_SANITIZE};
-  if (options.emit == Emit::Library)
-    linkOptions.arguments.push_back("-Wl,-z,undefs");
+  options.arguments = {"-fsanitize=" HADAL_SANITIZE};
+  if (emit == Emit::Library)
+    options.arguments.push_back("-Wl,-z,undefs");
 #endif
+  // Finds its driver when it runs.
+  if (emit == Emit::Cuda)
+    options.arguments.push_back("-ldl");
+  return options;
+}
+
+/// What a program links beside its model.
+absl::StatusOr<std::vector<std::string>> Compilation::findProductLibraries() {
+  std::vector<std::string> libraries;
+  std::vector<const char *> names = {"libhadal_run_main.a", "libhadal_text.a"};
+  if (options.emit == Emit::Cuda)
+    names.push_back("libhadal_rt_cuda.a");
+  names.push_back("libhadal_rt.a");
+  // On RISC-V the text library does without; see cmake/targets.
+  if (llvm::Triple(target.triple).getArch() != llvm::Triple::riscv64)
+    names.push_back("libpcre2-8.a");
+  for (const char *name : names) {
+    absl::StatusOr<std::string> library = findLibrary(name);
+    if (!library.ok())
+      return library.status();
+    libraries.push_back(*library);
+  }
+  return libraries;
+}
+
+absl::Status Compilation::writeCuda() {
+  report("emit");
+  std::string name = llvm::sys::path::filename(options.output).str();
+  EmitCudaOptions emitOptions;
+  emitOptions.header = name + ".h";
+  emitOptions.deviceFile = name + ".cu";
+  emitOptions.symbol = symbol;
+  emitOptions.preamble = absl::StrCat("The model '", result.report.name,
+                                      "', compiled by hadalc ", HADAL_VERSION);
+  std::string device, host;
+  llvm::raw_string_ostream deviceStream(device), hostStream(host);
+  if (failed(prepareForCpp(*module)) ||
+      failed(emitCuda(*module, emitOptions, deviceStream, hostStream)))
+    return capture.toStatus(absl::StatusCode::kUnimplemented,
+                            "the module has no form in CUDA");
+  std::string header = makeHeader(name);
+  const std::pair<std::string, StringRef> files[] = {
+      {".cu", device}, {".cpp", host}, {".h", header}};
+  for (const auto &[suffix, text] : files)
+    if (absl::Status status = writeFile(outputs, options.output + suffix, text);
+        !status.ok())
+      return status;
+  if (cuda)
+    return buildCuda(files);
+  if (options.nvcc != "none")
+    result.shortfall = "there is no nvcc in PATH or /usr/local/cuda: only the "
+                       "source is made, and no program";
+  return absl::OkStatus();
+}
+
+/// Writes \p text where only this compilation reads it.
+static absl::Status writeScratch(const std::string &path, StringRef text) {
+  std::error_code code;
+  llvm::raw_fd_ostream os(path, code);
+  os << text;
+  os.close();
+  if (!code && !os.has_error())
+    return absl::OkStatus();
+  code = code ? code : os.error();
+  os.clear_error();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "cannot write a temporary file '", path, "': ", code.message()));
+}
+
+/// Makes from \p files, suffixes and texts of the source, the device's code, an
+/// archive and a program.
+absl::Status Compilation::buildCuda(
+    llvm::ArrayRef<std::pair<std::string, StringRef>> files) {
+  // As the files include each other, under names that no product depends on.
+  std::string name = llvm::sys::path::filename(options.output).str();
+  std::map<std::string, std::string> paths;
+  for (StringRef suffix : {".cu", ".cpp", ".h", ".fatbin", ".o"}) {
+    absl::StatusOr<std::string> path =
+        outputs.getScratchPath(name + suffix.str());
+    if (!path.ok())
+      return path.status();
+    paths[suffix.str()] = *path;
+  }
+  for (const auto &[suffix, text] : files)
+    if (absl::Status status = writeScratch(paths[suffix], text); !status.ok())
+      return status;
+
+  report("compile kernels");
+  if (absl::Status status =
+          compileCuda(*cuda, paths[".cu"], options.includeFolder,
+                      paths[".fatbin"], outputs);
+      !status.ok())
+    return status;
+  InputFile image;
+  std::string error;
+  if (!image.open(paths[".fatbin"], error))
+    return absl::InvalidArgumentError(error);
+  std::string bytes(image.size(), '\0');
+  if (!image.read(0, bytes.data(), bytes.size(), error))
+    return absl::InvalidArgumentError(error);
+  if (absl::Status status =
+          writeFile(outputs, options.output + ".fatbin", bytes);
+      !status.ok())
+    return status;
+
+  report("link");
+  LinkOptions linkOptions = getLinkOptions(options.emit, target.triple);
+  if (absl::Status status = compileSource(
+          paths[".cpp"], paths[".o"],
+          {"-std=c++17", "-O2", "-fPIC", "-fno-exceptions", "-fno-rtti", "-I",
+           options.includeFolder,
+           absl::StrCat("-DHADAL_CUDA_IMAGE=\"", paths[".fatbin"], "\"")},
+          linkOptions);
+      !status.ok())
+    return status;
+  absl::StatusOr<std::vector<std::string>> libraries = findProductLibraries();
+  if (!libraries.ok())
+    return libraries.status();
+  std::vector<std::string> members = {paths[".o"]};
+  for (const char *runtime : {"libhadal_rt_cuda.a", "libhadal_rt.a"}) {
+    absl::StatusOr<std::string> library = findLibrary(runtime);
+    if (!library.ok())
+      return library.status();
+    members.push_back(*library);
+  }
+  absl::StatusOr<AtomicFile *> file = outputs.add(options.output + ".a");
+  if (!file.ok())
+    return file.status();
+  if (absl::Status status = archive(members, (*file)->temporaryPath());
+      !status.ok())
+    return status;
+  file = outputs.add(options.output, 0755);
+  if (!file.ok())
+    return file.status();
+  return linkExecutable(paths[".o"], *libraries, (*file)->temporaryPath(),
+                        linkOptions);
+}
+
+absl::Status Compilation::link(const std::string &object) {
+  report("link");
+  LinkOptions linkOptions = getLinkOptions(options.emit, target.triple);
   absl::StatusOr<std::string> runtime = findLibrary("libhadal_rt.a");
   if (!runtime.ok())
     return runtime.status();
@@ -775,24 +943,14 @@ absl::Status Compilation::link(const std::string &object) {
     return writeHeader(options.output + ".h");
   }
 
-  std::vector<std::string> libraries;
-  std::vector<const char *> names = {"libhadal_run_main.a", "libhadal_text.a",
-                                     "libhadal_rt.a", "libpcre2-8.a"};
-  // Its text library does without; see cmake/targets.
-  if (llvm::Triple(target.triple).getArch() == llvm::Triple::riscv64)
-    names.pop_back();
-  for (const char *name : names) {
-    absl::StatusOr<std::string> library = findLibrary(name);
-    if (!library.ok())
-      return library.status();
-    libraries.push_back(*library);
-  }
-
+  absl::StatusOr<std::vector<std::string>> libraries = findProductLibraries();
+  if (!libraries.ok())
+    return libraries.status();
   absl::StatusOr<AtomicFile *> file = outputs.add(options.output, 0755);
   if (!file.ok())
     return file.status();
   if (!options.embedWeights)
-    return linkExecutable(object, libraries, (*file)->temporaryPath(),
+    return linkExecutable(object, *libraries, (*file)->temporaryPath(),
                           linkOptions);
 
   // The weights follow the program, and a trailer says where they begin.
@@ -800,7 +958,7 @@ absl::Status Compilation::link(const std::string &object) {
   if (!program.ok())
     return program.status();
   if (absl::Status status =
-          linkExecutable(object, libraries, *program, linkOptions);
+          linkExecutable(object, *libraries, *program, linkOptions);
       !status.ok())
     return status;
   InputFile linked;
@@ -867,6 +1025,8 @@ absl::Status Compilation::pack(AtomicFile &file) {
 absl::Status Compilation::writeCode() {
   if (options.emit == Emit::Cpp)
     return writeSource();
+  if (options.emit == Emit::Cuda)
+    return writeCuda();
   absl::StatusOr<std::string> object = emitText(EmitKind::Object);
   if (!object.ok())
     return object.status();
@@ -881,16 +1041,8 @@ absl::Status Compilation::writeCode() {
       toIdentifier(llvm::sys::path::filename(options.output)) + ".o");
   if (!path.ok())
     return path.status();
-  std::error_code code;
-  llvm::raw_fd_ostream os(*path, code);
-  os << *object;
-  os.close();
-  if (code || os.has_error()) {
-    code = code ? code : os.error();
-    os.clear_error();
-    return absl::InvalidArgumentError(absl::StrCat(
-        "cannot write a temporary file '", *path, "': ", code.message()));
-  }
+  if (absl::Status status = writeScratch(*path, *object); !status.ok())
+    return status;
   return link(*path);
 }
 
@@ -960,8 +1112,7 @@ absl::Status Compilation::run() {
     // Nothing to write: a report needs no code.
     if (!stopAfter && options.output.empty() && phase > Phase::Planned)
       return dumper.getStatus();
-    if (!stopAfter && options.emit == Emit::Cpp &&
-        step == &Compilation::convertToLLVM)
+    if (isSource() && step == &Compilation::convertToLLVM)
       break;
     absl::Status status = (this->*step)();
     if (status.ok())

@@ -102,6 +102,8 @@ static const char *getEmitName(Emit emit) {
     return "obj";
   case Emit::Cpp:
     return "cpp";
+  case Emit::Cuda:
+    return "cuda";
   case Emit::MLIR:
     return "mlir";
   case Emit::LLVMIR:
@@ -181,6 +183,16 @@ makeVerification(const std::optional<Verification> &verification) {
                             {"steps", std::move(steps)}};
 }
 
+static llvm::json::Object
+makeToolchain(const std::optional<CudaToolkit> &cuda) {
+  llvm::json::Object toolchain{{"llvm", LLVM_VERSION_STRING}};
+  if (cuda) {
+    toolchain["nvcc"] = cuda->version;
+    toolchain["gpus"] = llvm::json::Array(cuda->architectures);
+  }
+  return toolchain;
+}
+
 absl::StatusOr<std::string>
 hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
                     const ManifestInput &input) {
@@ -239,7 +251,7 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
            {"kv", report.cacheElement},
            {"activations", input.roundsActivations ? "int8" : "f32"}}},
       {"passes", input.pipeline},
-      {"toolchain", llvm::json::Object{{"llvm", LLVM_VERSION_STRING}}},
+      {"toolchain", makeToolchain(input.cuda)},
       {"target", llvm::json::Object{{"triple", input.triple},
                                     {"cpu", input.cpu},
                                     {"features", input.features}}},

@@ -6,6 +6,7 @@
 #define HADAL_COMPILER_MANIFEST_H
 
 #include "hadal/Compiler.h"
+#include "lib/Compiler/CudaToolkit.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "llvm/ADT/StringRef.h"
@@ -18,6 +19,7 @@ struct ManifestInput {
   std::string modelFolder; ///< Where source files are.
   std::string modelFile;   ///< In that folder, if the model is one file.
   std::string pipeline;    ///< Of passes, as hadal-opt takes it.
+  const std::optional<CudaToolkit> &cuda;
   std::string triple, cpu, features;
   std::vector<std::string> notes;
   std::vector<std::string> fallbacks; ///< Of the quantization.

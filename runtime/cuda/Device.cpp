@@ -148,8 +148,7 @@ static hadal_rt_status_t chooseDevice(const Driver &driver, int *ordinal) {
 static hadal_rt_status_t takeMemory(const Shared &shared, const char *what,
                                     int64_t bytes, Address *address) {
   // Nothing has no address.
-  Result result =
-      shared.driver->memoryTake(address, size_t(bytes ? bytes : 1));
+  Result result = shared.driver->memoryTake(address, size_t(bytes ? bytes : 1));
   if (result != outOfMemory)
     return result ? failOn(shared, result, what) : HADAL_RT_OK;
   size_t free = 0, all = 0;
@@ -251,8 +250,8 @@ static hadal_rt_status_t loadWeights(Shared &shared, int64_t bytes) {
     if (!result)
       result = driver.eventCreate(&event, eventDisableTiming);
   if (!result)
-    result = sendWeights(shared, bytes, stream,
-                         static_cast<uint8_t *>(staging), events);
+    result = sendWeights(shared, bytes, stream, static_cast<uint8_t *>(staging),
+                         events);
   if (result && stream)
     driver.streamSynchronize(stream); // What was sent still reads `staging`.
   for (Event event : events)
@@ -439,8 +438,7 @@ static hadal_rt_status_t makeDevice(Device &self) {
   memset(self.hostInputs, 0, size_t(inputs));
   // Pages that were never used are zero, and entries are those of page 0.
   if (kvBytes)
-    if (Result result =
-            driver.set(self.kv, 0, size_t(kvBytes), self.stream))
+    if (Result result = driver.set(self.kv, 0, size_t(kvBytes), self.stream))
       return failOn(shared, result, "KV pages");
   if (Result result = driver.set(self.table, 0, size_t(table), self.stream))
     return failOn(shared, result, "the page table");
@@ -492,11 +490,10 @@ static void copyPage(void *device, int64_t to, int64_t from) {
   CurrentContext current(*self->driver, self->shared->context);
   int64_t bytes = self->model->page_bytes;
   if (bytes)
-    self->check(
-        self->driver->copyOnDevice(self->kv + Address(to * bytes),
-                                   self->kv + Address(from * bytes),
-                                   size_t(bytes), self->stream),
-        "copying a KV page");
+    self->check(self->driver->copyOnDevice(self->kv + Address(to * bytes),
+                                           self->kv + Address(from * bytes),
+                                           size_t(bytes), self->stream),
+                "copying a KV page");
 }
 
 //===----------------------------------------------------------------------===//
@@ -578,9 +575,9 @@ bool Device::uploadInputs(const hadal_rt_step_t &given, hadal_rt_step_t *step) {
   step->logits = reinterpret_cast<float *>(uintptr_t(logits));
   step->tokens = given.tokens;
   step->outputs = given.outputs;
-  return check(driver->copyToDevice(inputs, hostInputs, size_t(count) * 4,
-                                    stream),
-               "sending inputs");
+  return check(
+      driver->copyToDevice(inputs, hostInputs, size_t(count) * 4, stream),
+      "sending inputs");
 }
 
 /// Launches all kernels of \p step.
@@ -612,10 +609,9 @@ bool Device::capture(const hadal_rt_step_t &step, GraphEntry &entry) {
     return false;
   runOnce(step);
   Graph graph = nullptr;
-  bool isDone = check(driver->captureEnd(stream, &graph), "a graph") &&
-                !failure[0] &&
-                check(driver->graphInstantiate(&entry.exec, graph, 0),
-                      "a graph");
+  bool isDone =
+      check(driver->captureEnd(stream, &graph), "a graph") && !failure[0] &&
+      check(driver->graphInstantiate(&entry.exec, graph, 0), "a graph");
   if (graph)
     driver->graphDestroy(graph);
   return isDone;
@@ -648,8 +644,7 @@ static int32_t runStep(void *device, const hadal_rt_step_t *given) {
                           self->stream),
         "receiving logits");
   // The next step writes where this one's inputs are.
-  if (isDone &&
-      self->check(driver.streamSynchronize(self->stream), "a step"))
+  if (isDone && self->check(driver.streamSynchronize(self->stream), "a step"))
     return HADAL_RT_OK;
   // What may still be on its way to the caller's logits arrives before they go.
   driver.streamSynchronize(self->stream);

@@ -14,8 +14,7 @@ static constexpr char library[] = "libcuda.so.1";
 
 const char *Driver::describe(Result result) const {
   const char *text = nullptr;
-  return errorString(result, &text) == success && text ? text
-                                                       : "unknown error";
+  return errorString(result, &text) == success && text ? text : "unknown error";
 }
 
 static hadal_rt_status_t load(Driver &driver) {
@@ -25,8 +24,8 @@ static hadal_rt_status_t load(Driver &driver) {
                 dlerror());
   const char *missing = nullptr;
 #define HADAL_CUDA_FIND(member, symbol, parameters)                            \
-  driver.member = reinterpret_cast<Result(*) parameters>(                      \
-      dlsym(handle, #symbol));                                                 \
+  driver.member =                                                              \
+      reinterpret_cast<Result(*) parameters>(dlsym(handle, #symbol));          \
   missing = driver.member ? missing : #symbol;
   HADAL_CUDA_DRIVER(HADAL_CUDA_FIND)
 #undef HADAL_CUDA_FIND

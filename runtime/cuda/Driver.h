@@ -2,8 +2,8 @@
 //
 // The functions of CUDA's driver that the runtime calls. They are declared here
 // and found when a session is made, so that neither a build nor a product needs
-// the toolkit or the driver. Names and numbers are those of the CUDA Driver API,
-// https://docs.nvidia.com/cuda/cuda-driver-api/.
+// the toolkit or the driver. Names and numbers are those of the CUDA Driver
+// API, https://docs.nvidia.com/cuda/cuda-driver-api/.
 
 #ifndef HADAL_RT_CUDA_DRIVER_H
 #define HADAL_RT_CUDA_DRIVER_H
@@ -50,7 +50,7 @@ constexpr int captureThreadLocal = 1;
   F(contextRelease, cuDevicePrimaryCtxRelease_v2, (DeviceNumber))              \
   F(contextPush, cuCtxPushCurrent_v2, (Context))                               \
   F(contextPop, cuCtxPopCurrent_v2, (Context *))                               \
-  F(memoryInfo, cuMemGetInfo_v2, (size_t * free, size_t * all))                \
+  F(memoryInfo, cuMemGetInfo_v2, (size_t *free, size_t *all))                  \
   F(moduleLoad, cuModuleLoadData, (Module *, const void *image))               \
   F(moduleUnload, cuModuleUnload, (Module))                                    \
   F(moduleGetFunction, cuModuleGetFunction,                                    \
@@ -86,7 +86,8 @@ constexpr int captureThreadLocal = 1;
   F(graphLaunch, cuGraphLaunch, (GraphExec, Stream))
 
 struct Driver {
-#define HADAL_CUDA_MEMBER(member, symbol, parameters) Result(*member) parameters;
+#define HADAL_CUDA_MEMBER(member, symbol, parameters)                          \
+  Result(*member) parameters;
   HADAL_CUDA_DRIVER(HADAL_CUDA_MEMBER)
 #undef HADAL_CUDA_MEMBER
 
@@ -97,7 +98,8 @@ struct Driver {
 /// Loads libcuda.so.1, once in a process, and starts it. \p out stays valid
 /// until the process ends.
 ///
-/// \retval HADAL_RT_DEVICE_ERROR There is none, it is too old, or does not start.
+/// \retval HADAL_RT_DEVICE_ERROR There is none, it is too old, or does not
+/// start.
 hadal_rt_status_t loadDriver(const Driver **out);
 
 } // namespace cuda

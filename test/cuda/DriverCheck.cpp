@@ -14,8 +14,8 @@ using namespace hadal_rt::cuda;
 /// Whether \p A and \p B are passed alike: as integers or as pointers, and of
 /// the same size.
 template <typename A, typename B>
-constexpr bool isAlike = sizeof(A) == sizeof(B) &&
-                         std::is_pointer_v<A> == std::is_pointer_v<B>;
+constexpr bool isAlike =
+    sizeof(A) == sizeof(B) && std::is_pointer_v<A> == std::is_pointer_v<B>;
 
 template <typename R, typename... A, typename Q, typename... B>
 constexpr bool areAlike(R (*)(A...), Q (*)(B...)) {
@@ -32,7 +32,8 @@ constexpr bool areAlike(R (*)(A...), Q (*)(B...)) {
                 #symbol);
 HADAL_CUDA_DRIVER(HADAL_CUDA_CHECK)
 
-static_assert(success == CUDA_SUCCESS && outOfMemory == CUDA_ERROR_OUT_OF_MEMORY);
+static_assert(success == CUDA_SUCCESS &&
+              outOfMemory == CUDA_ERROR_OUT_OF_MEMORY);
 static_assert(attributeCapabilityMajor ==
                   CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR &&
               attributeCapabilityMinor ==

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// A libcuda.so.1 without a GPU, for tests of what runs on one. Kernels are those
-// of a model's source, compiled for the processor with -DHADAL_CUDA_EMULATE: the
-// image that a module is loaded from is such a shared library, or, where it is a
-// real one, HADAL_EMULATED_CUDA_KERNELS names the library. It is stricter than
-// a driver is:
+// A libcuda.so.1 without a GPU, for tests of what runs on one. Kernels are
+// those of a model's source, compiled for the processor with
+// -DHADAL_CUDA_EMULATE: the image that a module is loaded from is such a shared
+// library, or, where it is a real one, HADAL_EMULATED_CUDA_KERNELS names the
+// library. It is stricter than a driver is:
 //
 // - Memory of the device has no access but while kernels and copies run, ends
 //   at a page without access, is full of NaNs when it is taken, and never has
@@ -79,7 +79,8 @@ struct EmulatedModule {
   std::deque<std::pair<EmulatedModule *, const hadal_cuda_kernel_t *>>
       functions;
 };
-using EmulatedFunction = std::pair<EmulatedModule *, const hadal_cuda_kernel_t *>;
+using EmulatedFunction =
+    std::pair<EmulatedModule *, const hadal_cuda_kernel_t *>;
 
 using Work = std::function<void()>;
 
@@ -198,8 +199,7 @@ void explainFault(int, siginfo_t *info, void *) {
     if (found->second.isFree)
       violation("%s touches memory that was given back", who);
     if (!s.isWorking)
-      violation("%s touches memory of the device, which is the device's",
-                who);
+      violation("%s touches memory of the device, which is the device's", who);
     violation("%s touches byte %llu of an allocation of %zu", who,
               (unsigned long long)offset, found->second.bytes);
   }
@@ -531,7 +531,8 @@ Result cuFuncSetAttribute(Function handle, int attribute, int value) {
 Result cuMemAlloc_v2(Address *out, size_t bytes) {
   ENTER(true);
   State &s = state();
-  size_t all = size_t(readNumber("HADAL_EMULATED_CUDA_BYTES", int64_t(1) << 36));
+  size_t all =
+      size_t(readNumber("HADAL_EMULATED_CUDA_BYTES", int64_t(1) << 36));
   if (!bytes)
     return invalidValue;
   // Its end is that of its last page, but for the alignment of its start.
@@ -732,24 +733,22 @@ Result cuLaunchKernel(Function handle, unsigned gridX, unsigned gridY,
     violation("%s: %u blocks of %u threads for %lld items", kernel->name, gridX,
               blockX, (long long)given.items);
   const hadal_rt_step_t &step = given.step;
-  for (const void *address :
-       {static_cast<const void *>(step.weights),
-        static_cast<const void *>(step.arena),
-        static_cast<const void *>(step.kv),
-        static_cast<const void *>(step.page_table),
-        static_cast<const void *>(step.token_ids),
-        static_cast<const void *>(step.positions),
-        static_cast<const void *>(step.sequences),
-        static_cast<const void *>(step.output_rows),
-        static_cast<const void *>(step.logits)})
+  for (const void *address : {static_cast<const void *>(step.weights),
+                              static_cast<const void *>(step.arena),
+                              static_cast<const void *>(step.kv),
+                              static_cast<const void *>(step.page_table),
+                              static_cast<const void *>(step.token_ids),
+                              static_cast<const void *>(step.positions),
+                              static_cast<const void *>(step.sequences),
+                              static_cast<const void *>(step.output_rows),
+                              static_cast<const void *>(step.logits)})
     if (address)
       checkRange(kernel->name, uint64_t(uintptr_t(address)), 0);
   // The processor's are not for kernels.
   given.step.dispatch = nullptr;
   given.step.pool = nullptr;
-  enqueue(stream, [function, gridX, given] {
-    runKernel(*function, gridX, given);
-  });
+  enqueue(stream,
+          [function, gridX, given] { runKernel(*function, gridX, given); });
   return success;
 }
 

@@ -28,8 +28,8 @@ static const char helpText[] =
 
   hadalc models/abyss-tiny -o abyss && ./abyss --prompt "Once upon a time"
 MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
-  --emit=exe|lib|obj|cpp|mlir|llvm|asm   what OUT is (exe, and OUT.weights;
-                        lib: OUT.a, OUT.so and OUT.h; cpp: OUT.cpp and OUT.h)
+  --emit=exe|lib|obj|cpp|cuda|mlir|llvm|asm  what OUT is (exe, and OUT.weights;
+                        lib: OUT.a, .so, .h; cpp: .cpp, .h; cuda: for GPUs)
   --target=TRIPLE       machine of the product, as aarch64-linux-gnu (this one)
   --cpu=NAME            x86-64-v3, cortex-a76, native (this one; else oldest)
   --context=N           tokens in a sequence (as many as the model says)
@@ -54,8 +54,8 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
                         without -o nothing else is made (no report)
   --machine=FILE|bandwidth=37GB/s,int8=2TOPS,f32=485GFLOPS,dispatch=3us
                         --report predicts its speed; FILE: hadal-bench --json
-  --verify              hold passes and kernels to the reference interpreter, on
-                        a tiny model of this architecture (no check)
+  --nvcc=FILE|none      for --emit=cuda; none: only source (nvcc of PATH)
+  --verify              hold passes and kernels to a reference, on a tiny model
   --compile-to=PHASE    print the module after import, graph, rt, planned,
                         llvm-dialect, llvm or obj, to OUT or stdout, and stop
   -g                    line numbers of OUT.mlir, for gdb and perf (none)
@@ -117,6 +117,7 @@ struct Flags {
   Flag kv{"kv", Flag::Value, "f32"};
   Flag prune{"prune"};
   Flag verify{"verify", Flag::Switch};
+  Flag nvcc{"nvcc"};
 
   std::vector<std::string> models;
 
@@ -130,14 +131,15 @@ private:
 } // namespace
 
 Flag *Flags::find(llvm::StringRef name) {
-  for (Flag *flag :
-       {&output,       &emit,        &target,         &cpu,      &weights,
-        &embedWeights, &context,     &maxBatch,       &report,   &json,
-        &compileTo,    &dumpIR,      &libraryDir,     &manifest, &verbose,
-        &quiet,        &help,        &version,        &quantize, &prune,
-        &window,       &lora,        &activations,    &verify,   &topK,
-        &machine,      &calibration, &saveStatistics, &kv,       &depfile,
-        &header,       &debugInfo})
+  for (Flag *flag : {&output,     &emit,         &target,      &cpu,
+                     &weights,    &embedWeights, &context,     &maxBatch,
+                     &report,     &json,         &compileTo,   &dumpIR,
+                     &libraryDir, &manifest,     &verbose,     &quiet,
+                     &help,       &version,      &quantize,    &prune,
+                     &window,     &lora,         &activations, &verify,
+                     &topK,       &machine,      &calibration, &saveStatistics,
+                     &kv,         &depfile,      &header,      &debugInfo,
+                     &nvcc})
     if (name == flag->name)
       return flag;
   return name == "h" ? &help : nullptr;
@@ -274,6 +276,7 @@ static std::optional<Emit> parseEmit(llvm::StringRef name) {
       .Case("lib", Emit::Library)
       .Case("obj", Emit::Object)
       .Case("cpp", Emit::Cpp)
+      .Case("cuda", Emit::Cuda)
       .Case("mlir", Emit::MLIR)
       .Case("llvm", Emit::LLVMIR)
       .Case("asm", Emit::Assembly)
@@ -352,6 +355,13 @@ static std::string findLibraries(const char *argv0) {
   return bin + "/../lib";
 }
 
+/// Folder of the runtime's headers, beside that of hadalc in both.
+static std::string findHeaders(const char *argv0) {
+  std::string self = llvm::sys::fs::getMainExecutable(
+      argv0, reinterpret_cast<void *>(&findHeaders));
+  return (llvm::sys::path::parent_path(self) + "/../include").str();
+}
+
 /// Path of hadal-eval beside hadalc; empty if there is none.
 static std::string findEvaluator(const char *argv0) {
   llvm::SmallString<256> path(
@@ -375,17 +385,15 @@ static int makeOptions(const char *argv0, const Flags &flags,
   options.dumpFolder = flags.dumpIR.value;
   options.libraryFolder =
       flags.libraryDir.isGiven ? flags.libraryDir.value : findLibraries(argv0);
+  options.includeFolder = findHeaders(argv0);
 
   auto refuse = [](const Flag &flag, const char *expected) {
     return failUsage(llvm::formatv("--{0} is '{1}', expected {2}", flag.name,
                                    flag.value, expected));
   };
-  if (flags.emit.value == "cuda")
-    return fail(BadInput,
-                "--emit=" + flags.emit.value + " is not supported yet");
   std::optional<Emit> emit = parseEmit(flags.emit.value);
   if (!emit)
-    return refuse(flags.emit, "exe, lib, obj, cpp, mlir, llvm or asm");
+    return refuse(flags.emit, "exe, lib, obj, cpp, cuda, mlir, llvm or asm");
   options.emit = *emit;
   if (flags.compileTo.isGiven) {
     options.stopAfter = parsePhase(flags.compileTo.value);
@@ -447,6 +455,9 @@ static int makeOptions(const char *argv0, const Flags &flags,
       return refuse(*flag, "a file name");
     *value = flag->value;
   }
+  if (flags.nvcc.isGiven && (*emit != Emit::Cuda || flags.nvcc.value.empty()))
+    return failUsage("--nvcc=FILE or none needs --emit=cuda");
+  options.nvcc = flags.nvcc.value;
   options.debugInfo = flags.debugInfo.isGiven;
   if (options.debugInfo && (isText || options.output.empty()))
     return failUsage("-g needs -o OUT and --emit=exe, lib or obj");
@@ -528,6 +539,8 @@ static int run(const char *argv0, const Flags &flags) {
   // What the manifest of a product says, for those who make none.
   if (options.verify && options.output.empty() && !flags.report.isGiven)
     llvm::outs() << result.verification->toText();
+  if (!result.shortfall.empty())
+    llvm::errs() << "hadalc: note: " << result.shortfall << '\n';
   if (flags.verbose.isGiven)
     for (const std::string &note : result.notes)
       llvm::errs() << "hadalc: note: " << note << '\n';

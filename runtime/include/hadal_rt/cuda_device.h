@@ -3,8 +3,8 @@
 // Puts what nvcc makes of a model's kernels into the model's host program, and
 // names who launches them: libhadal_rt_cuda.a. Needs no CUDA.
 //
-// The host program is compiled with -DHADAL_CUDA_IMAGE='"FILE.fatbin"', the file
-// that `nvcc -fatbin` has written.
+// The host program is compiled with -DHADAL_CUDA_IMAGE='"FILE.fatbin"', the
+// file that `nvcc -fatbin` has written.
 
 #ifndef HADAL_RT_CUDA_DEVICE_H
 #define HADAL_RT_CUDA_DEVICE_H
