@@ -74,6 +74,8 @@ private:
   Work countWork(const Measurement &run) const;
   void appendJson(std::string &out) const;
   void appendText(std::string &out) const;
+  /// Of a GPU, it is not measured what it can do.
+  static bool isMachineKnown() { return !hadal_model.device; }
   /// Of what memory gives in the time, the bytes of weights and cache.
   double shareOfBandwidth(const Measurement &m) const {
     return m.work.weightBytes /
@@ -215,7 +217,8 @@ void Bench::appendJson(std::string &out) const {
   appendFormat(out, ",\"threads\":%lld,\"weights_bytes\":%lld,",
                static_cast<long long>(hadal_rt_session_threads(session.get())),
                static_cast<long long>(hadal_model.weights_bytes));
-  machine.appendJson(out);
+  if (isMachineKnown())
+    machine.appendJson(out);
   out += "\"runs\":[";
   for (const Measurement &m : measurements) {
     appendFormat(
@@ -226,10 +229,12 @@ void Bench::appendJson(std::string &out) const {
     auto tokens = double(m.tokens);
     appendFormat(out,
                  ",\"bytes_per_token\":%.1f,\"int8_operations_per_token\":%.0f,"
-                 "\"f32_operations_per_token\":%.0f,\"share_of_bandwidth\":"
-                 "%.4f,\"share_of_peak\":%.4f",
+                 "\"f32_operations_per_token\":%.0f",
                  m.work.weightBytes / tokens, m.work.int8Ops / tokens,
-                 m.work.f32Ops / tokens, shareOfBandwidth(m), shareOfPeak(m));
+                 m.work.f32Ops / tokens);
+    if (isMachineKnown())
+      appendFormat(out, ",\"share_of_bandwidth\":%.4f,\"share_of_peak\":%.4f",
+                   shareOfBandwidth(m), shareOfPeak(m));
     if (profile) {
       out += ",\"profile\":";
       appendProfileJson(out, m.profile, machine);
@@ -243,22 +248,29 @@ void Bench::appendText(std::string &out) const {
   appendFormat(out, "%s, %lld threads, %.1f MB of weights\n", hadal_model.name,
                static_cast<long long>(hadal_rt_session_threads(session.get())),
                double(hadal_model.weights_bytes) * 1e-6);
-  machine.appendText(out);
+  if (isMachineKnown())
+    machine.appendText(out);
   appendFormat(out, "\n%-8s %7s %7s %9s %19s %9s %9s %9s %5s\n", "run",
                "tokens", "depth", "tokens/s", "(min .. max)", "MB/token",
-               "MOP/token", "bandwidth", "peak");
+               "MOP/token", isMachineKnown() ? "bandwidth" : "GB/s",
+               isMachineKnown() ? "peak" : "");
   for (const Measurement &m : measurements) {
     std::string range;
     appendFormat(range, "(%.2f .. %.2f)", m.tokensPerSecond.min(),
                  m.tokensPerSecond.max());
     auto tokens = double(m.tokens);
-    appendFormat(
-        out, "%-8s %7lld %7lld %9.2f %19s %9.1f %9.0f %8.0f%% %4.0f%%\n",
-        m.isDecode ? "decode" : "prefill", static_cast<long long>(m.tokens),
-        static_cast<long long>(m.depth), m.tokensPerSecond.median(),
-        range.c_str(), m.work.weightBytes / tokens * 1e-6,
-        (m.work.int8Ops + m.work.f32Ops) / tokens * 1e-6,
-        100 * shareOfBandwidth(m), 100 * shareOfPeak(m));
+    appendFormat(out, "%-8s %7lld %7lld %9.2f %19s %9.1f %9.0f ",
+                 m.isDecode ? "decode" : "prefill",
+                 static_cast<long long>(m.tokens),
+                 static_cast<long long>(m.depth), m.tokensPerSecond.median(),
+                 range.c_str(), m.work.weightBytes / tokens * 1e-6,
+                 (m.work.int8Ops + m.work.f32Ops) / tokens * 1e-6);
+    if (isMachineKnown())
+      appendFormat(out, "%8.0f%% %4.0f%%\n", 100 * shareOfBandwidth(m),
+                   100 * shareOfPeak(m));
+    else
+      appendFormat(out, "%9.1f\n",
+                   m.work.weightBytes / tokens / m.secondsPerToken() * 1e-9);
   }
   for (const Measurement &m : measurements) {
     if (!profile)
@@ -307,8 +319,9 @@ ExitCode Bench::run() {
       return code;
   }
   progress.show("the machine");
-  if (ExitCode code = machine.measure(weights, options.threads))
-    return code;
+  if (isMachineKnown())
+    if (ExitCode code = machine.measure(weights, options.threads))
+      return code;
 
   stepTokens = std::clamp<int64_t>(mostTokens, 1, 512);
   hadal_rt_session_options_t sizes = {};

@@ -35,6 +35,10 @@ struct Pool {
 } // namespace
 
 ExitCode Profile::open(bool keepsTrace) {
+  if (hadal_model.device)
+    return reportError(BadInput,
+                       "--profile times kernels that run on the processor; for "
+                       "those of a GPU there is nsys");
   this->keepsTrace = keepsTrace;
   std::string error;
   if (!hadal_model.manifest || !table.read(hadal_model.manifest, error))
