@@ -103,8 +103,8 @@ absl::Status hadal::compileCuda(const CudaToolkit &toolkit,
                                 const std::string &output, Outputs &outputs) {
   // Nothing is fused: numbers are those of the processor.
   std::vector<std::string> arguments = {
-      "-std=c++17", "-O3", "-fmad=false", "-fatbin", "--threads", "0",
-      "-I",         includeFolder};
+      "-std=c++17", "-O3", "-fmad=false", "-fatbin",
+      "--threads",  "0",   "-I",          includeFolder};
   for (StringRef code : toolkit.architectures) {
     StringRef name = code.split('_').second;
     arguments.push_back("-gencode");

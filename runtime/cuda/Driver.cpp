@@ -35,14 +35,10 @@ static hadal_rt_status_t load(Driver &driver) {
                 "the driver for CUDA, %s, is too old: it has no %s", library,
                 missing);
   }
-  if (Result result = driver.init(0)) {
-    // Says why before it goes.
-    hadal_rt_status_t status =
-        fail(HADAL_RT_DEVICE_ERROR, "the driver for CUDA does not start: %s",
-             driver.describe(result));
-    dlclose(handle);
-    return status;
-  }
+  // It stays loaded if it does not start: threads of it may run.
+  if (Result result = driver.init(0))
+    return fail(HADAL_RT_DEVICE_ERROR, "the driver for CUDA does not start: %s",
+                driver.describe(result));
   return HADAL_RT_OK;
 }
 
