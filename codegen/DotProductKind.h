@@ -12,6 +12,7 @@ enum class DotProductKind {
   AVX512VNNI, ///< `vpdpbusd`
   AMXInt8,    ///< `tdpbssd` for many rows, `vpdpbusd` for few
   Neon,       ///< `sdot` of Armv8.2-A
+  CUDA,       ///< `mma` of 16 x 8 x 32 bytes for many rows, `dp4a` for few
 };
 
 } // namespace hadal

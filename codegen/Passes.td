@@ -110,7 +110,9 @@ def ConvertDeepSeekToRT : Pass<"convert-deepseek-to-rt", "::mlir::ModuleOp"> {
                      "vpdpbusd"),
           clEnumValN(::hadal::DotProductKind::AMXInt8, "amx-int8",
                      "tdpbssd for many rows, vpdpbusd for few"),
-          clEnumValN(::hadal::DotProductKind::Neon, "neon", "sdot"))}]>,
+          clEnumValN(::hadal::DotProductKind::Neon, "neon", "sdot"),
+          clEnumValN(::hadal::DotProductKind::CUDA, "cuda",
+                     "mma for many rows, dp4a for few"))}]>,
     Option<"describeWork", "describe-work", "bool", /*default=*/"false",
         "Give dispatches their `work`, for profiles and reports">];
   let dependentDialects = [

@@ -7,7 +7,9 @@
 #include "codegen/Cpp/HostEmitter.h"
 #include "codegen/Cpp/KernelEmitter.h"
 
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/IR/Matchers.h"
 #include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
@@ -29,7 +31,8 @@ constexpr int64_t alignment = 64;
 
 /// How a kernel is launched: `hadal_cuda_kernel_t` without its name.
 struct Launch {
-  int64_t params = 0, groups = mostGroups, sharedBytes = 0, mostBlocks = 0;
+  int64_t params = 0, threads = 0, groups = mostGroups;
+  int64_t sharedBytes = 0, mostBlocks = 0;
   /// Bytes of the arena.
   int64_t scratchBytes = 0;
 };
@@ -46,9 +49,12 @@ public:
 protected:
   LogicalResult open(rt::KernelOp kernel,
                      ArrayRef<Argument> arguments) override;
+  LogicalResult emitOther(Operation *op) override;
   std::string declareBuffer(StringRef name, MemRefType type) override;
 
 private:
+  std::optional<std::string> expressTiles(LLVM::CallIntrinsicOp call);
+
   rt::ProgramOp plan;
   int64_t bufferBytes = 0; ///< Of those that are declared.
 };
@@ -79,9 +85,17 @@ LogicalResult CudaKernelEmitter::open(rt::KernelOp kernel,
       bytes += getBytes(alloca.getType());
   });
   launch.params = arguments.size();
+  // What tensor cores multiply takes a warp.
+  bool hasTiles =
+      kernel.walk([](LLVM::CallIntrinsicOp) { return WalkResult::interrupt(); })
+          .wasInterrupted();
   bool isShared = bytes <= mostShared;
   if (bytes != 0)
     launch.groups = std::clamp(smallShared / bytes, int64_t(1), mostGroups);
+  // Two would be taken for a warp.
+  if (hasTiles || launch.groups == 2)
+    launch.groups = 1;
+  launch.threads = hasTiles ? 2 * groupLanes : launch.groups * groupLanes;
   if (isShared) {
     launch.sharedBytes = bytes * launch.groups;
   } else {
@@ -101,7 +115,7 @@ LogicalResult CudaKernelEmitter::open(rt::KernelOp kernel,
     parameters = StringRef(parameters).rtrim().str();
   }
   writer.line("extern \"C\" __global__ void __launch_bounds__(" +
-              Twine(launch.groups * groupLanes) + ")");
+              Twine(launch.threads) + ")");
   writer.open(program.kernelName(kernel.getSymName()) + "(" + parameters + ")");
   if (usesStep)
     writer.line("const hadal_rt_step_t *const step = &state;");
@@ -109,6 +123,8 @@ LogicalResult CudaKernelEmitter::open(rt::KernelOp kernel,
     writer.line("const int64_t first = first_item(items);");
   if (isUsed(kernel.getLast()))
     writer.line("const int64_t last = last_item(items);");
+  if (hasTiles)
+    writer.line("warp_tiles tiles;");
   if (bytes == 0)
     return success();
   if (isShared)
@@ -119,6 +135,62 @@ LogicalResult CudaKernelEmitter::open(rt::KernelOp kernel,
                 Twine(plan.getArenaPerToken()) + ", " +
                 Twine(plan.getArenaFixed()) + ", " + Twine(bytes) + ");");
   return success();
+}
+
+/// What an instruction of tile registers is for the tiles of a warp: register 0
+/// has sums, 1 weights and 2 inputs, as `AMXProduct` has it.
+std::optional<std::string>
+CudaKernelEmitter::expressTiles(LLVM::CallIntrinsicOp call) {
+  StringRef name = call.getIntrin();
+  if (!name.consume_front("llvm.x86."))
+    return std::nullopt;
+  ValueRange operands = call.getArgs();
+  auto isNumber = [&](unsigned operand, int64_t expected) {
+    APInt number;
+    return operand < operands.size() &&
+           matchPattern(operands[operand], m_ConstantInt(&number)) &&
+           number.getSExtValue() == expected;
+  };
+  bool hasRows = isNumber(2, 64);
+  if (name == "ldtilecfg")
+    return "configure(" + text(operands[0]) + ")";
+  if (name == "tilezero" && isNumber(0, 0))
+    return "zero()";
+  if (name == "tileloadd64" && isNumber(0, 1) && hasRows)
+    return "load_weights(" + text(operands[1]) + ")";
+  if (name == "tileloadd64" && isNumber(0, 2) && hasRows)
+    return "load_inputs(" + text(operands[1]) + ")";
+  if (name == "tilestored64" && isNumber(0, 0) && hasRows)
+    return "store_sums(" + text(operands[1]) + ")";
+  if (name == "tdpbssd" && isNumber(0, 0) && isNumber(1, 2) && isNumber(2, 1))
+    return "multiply()";
+  return std::nullopt;
+}
+
+LogicalResult CudaKernelEmitter::emitOther(Operation *op) {
+  if (auto constant = dyn_cast<LLVM::ConstantOp>(op)) {
+    // Numbers of tile registers, which have no name.
+    bind(constant, {});
+    return success();
+  }
+  if (auto pointer = dyn_cast<memref::ExtractAlignedPointerAsIndexOp>(op)) {
+    bind(pointer, {"address_of(" + text(pointer.getSource()) + ")"});
+    return success();
+  }
+  if (auto pointer = dyn_cast<LLVM::IntToPtrOp>(op)) {
+    bind(pointer, get(pointer.getArg()));
+    return success();
+  }
+  if (auto call = dyn_cast<LLVM::CallIntrinsicOp>(op)) {
+    // Registers of a warp need no release.
+    if (call.getIntrin() == "llvm.x86.tilerelease")
+      return success();
+    if (std::optional<std::string> tiles = expressTiles(call)) {
+      writer.line("tiles." + *tiles + ";");
+      return success();
+    }
+  }
+  return KernelEmitter::emitOther(op);
 }
 
 //===----------------------------------------------------------------------===//
@@ -187,8 +259,8 @@ LogicalResult hadal::emitCuda(ModuleOp module, const EmitCudaOptions &options,
   for (auto &[name, launch] : launches)
     writer.line("constexpr hadal_cuda_kernel_t " + name +
                 " = HADAL_CUDA_KERNEL(" + name + ", " + Twine(launch.params) +
-                ", " + Twine(launch.groups * groupLanes) + ", " +
-                Twine(launch.groups) + ", " + Twine(launch.sharedBytes) + ", " +
+                ", " + Twine(launch.threads) + ", " + Twine(launch.groups) +
+                ", " + Twine(launch.sharedBytes) + ", " +
                 Twine(launch.mostBlocks) + ");");
   writer.line("constexpr const hadal_cuda_kernel_t *const all[] = {");
   for (auto &[name, launch] : launches)

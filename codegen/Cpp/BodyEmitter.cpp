@@ -233,7 +233,7 @@ LogicalResult BodyEmitter::emitOp(Operation *op) {
       }
       return success();
     }
-  return op->emitOpError("has no form in C++");
+  return emitOther(op);
 }
 
 std::string BodyEmitter::declareBuffer(StringRef name, MemRefType type) {

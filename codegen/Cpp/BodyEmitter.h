@@ -56,7 +56,7 @@ public:
   mlir::LogicalResult emitBlock(mlir::Block &block);
 
 protected:
-  /// Writes \p op, which is none of arith, scf, vector, math and memref.
+  /// Writes \p op, for which there is no expression.
   virtual mlir::LogicalResult emitOther(mlir::Operation *op) = 0;
   /// What \p value should be called: "position", or "" for no opinion.
   virtual std::string hint(mlir::Value value);
@@ -80,6 +80,9 @@ protected:
   CppNames names;
   const bool sharesLanes;
 
+  /// "x + 256 * row + k": where \p indices are in \p memref.
+  std::string address(mlir::Value memref, mlir::ValueRange indices);
+
 private:
   llvm::SmallVector<mlir::Value> operandsOf(mlir::Operation *op) const;
   void analyzeBlock(mlir::Block &block);
@@ -96,8 +99,6 @@ private:
   CppExpression call(llvm::StringRef callee, mlir::ValueRange operands);
   /// An operand beside a vector: a splat of f32 may be the number itself.
   CppExpression lane(mlir::Value value);
-  /// "x + 256 * row + k": where \p indices are in \p memref.
-  std::string address(mlir::Value memref, mlir::ValueRange indices);
   std::string subscript(mlir::Value memref, mlir::ValueRange indices);
   std::string offset(mlir::Value memref, mlir::ValueRange indices);
   void assign(llvm::ArrayRef<std::string> targets, mlir::ValueRange values);

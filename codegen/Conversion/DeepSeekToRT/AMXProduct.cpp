@@ -30,6 +30,8 @@ static int64_t elementsAtOnce(const IntegerShape &shape) {
 
 /// Elements of k whose rows, 16 KiB, leave room in a first-level cache.
 constexpr int64_t mostPieceElements = 1024;
+/// The same where they are in shared memory, beside those of other warps.
+constexpr int64_t mostSharedElements = 512;
 
 /// Tiles of all weights that an item has: the more, the more products a copied
 /// row serves; their bytes and sums stay in a second-level cache.
@@ -84,24 +86,32 @@ std::optional<AMXProduct> AMXProduct::get(KernelBuilder &b,
   // Nibbles that count from 0, offsets and digits of the inputs are for VNNI.
   bool isPlain = !shape.isUnsigned && !shape.hasOffsets && shape.digits == 1 &&
                  shape.scaleElement.isF16();
-  if (dotProduct != DotProductKind::AMXInt8 || !hasPieces || !isPlain)
+  bool hasTiles = dotProduct == DotProductKind::AMXInt8 ||
+                  dotProduct == DotProductKind::CUDA;
+  if (!hasTiles || !hasPieces || !isPlain)
     return std::nullopt;
   int64_t most = std::max<int64_t>(mostTiles / (weights * perGroup), 1);
   int64_t atOnce = std::min<int64_t>(most, ceilDiv(tiles, perGroup));
-  return AMXProduct(b, shape, weights, perGroup, atOnce);
+  // A warp is given one item.
+  if (dotProduct == DotProductKind::CUDA)
+    atOnce = 1;
+  return AMXProduct(b, dotProduct, shape, weights, perGroup, atOnce);
 }
 
 int64_t AMXProduct::pieceElements() const {
   int64_t unit = isPerChannel() ? shape.activationGroup : shape.group;
   // Rows are copied by 64 elements.
   unit = std::lcm(unit, rowBytes);
-  int64_t most = std::max(mostPieceElements / unit, int64_t(1)) * unit;
+  int64_t elements = isShared ? mostSharedElements : mostPieceElements;
+  int64_t most = std::max(elements / unit, int64_t(1)) * unit;
   return std::min(most, int64_t(roundUp(shape.inner, unit)));
 }
 
-AMXProduct::AMXProduct(KernelBuilder &b, const IntegerShape &shape,
-                       int64_t weights, int64_t perGroup, int64_t atOnce)
-    : shape(shape), weights(weights), tiles(perGroup * atOnce), atOnce(atOnce) {
+AMXProduct::AMXProduct(KernelBuilder &b, DotProductKind dotProduct,
+                       const IntegerShape &shape, int64_t weights,
+                       int64_t perGroup, int64_t atOnce)
+    : shape(shape), isShared(dotProduct == DotProductKind::CUDA),
+      weights(weights), tiles(perGroup * atOnce), atOnce(atOnce) {
   int64_t piece = pieceElements();
   if (shape.bits == 4)
     bytes = b.stack({weights * tiles, piece / 4, rowBytes}, b.getI8Type());

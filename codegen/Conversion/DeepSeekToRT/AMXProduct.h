@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Products of many rows of 8-bit activations with 4- and 8-bit weights by the
-// tile registers of Intel AMX: Intel SDM, volume 1, chapter 18.
+// tile registers of Intel AMX: Intel SDM, volume 1, chapter 18. CUDA has none,
+// but a warp that keeps such tiles in its registers multiplies them by `mma`.
 
 #ifndef HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_AMXPRODUCT_H
 #define HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_AMXPRODUCT_H
@@ -50,8 +51,9 @@ public:
   Value multiply(KernelBuilder &b, const Item &item) const;
 
 private:
-  AMXProduct(KernelBuilder &b, const IntegerShape &shape, int64_t weights,
-             int64_t perGroup, int64_t atOnce);
+  AMXProduct(KernelBuilder &b, DotProductKind dotProduct,
+             const IntegerShape &shape, int64_t weights, int64_t perGroup,
+             int64_t atOnce);
 
   /// A piece of k, [begin, begin + size) in elements.
   struct Piece {
@@ -67,7 +69,7 @@ private:
   }
   int64_t pieceElements() const;
   /// Rows whose sums are kept from piece to piece.
-  int64_t stateRows() const { return 256 / weights; }
+  int64_t stateRows() const { return (isShared ? 64 : 256) / weights; }
 
   void configure(KernelBuilder &b) const;
   void unpack(KernelBuilder &b, const Item &item, Piece piece) const;
@@ -83,6 +85,9 @@ private:
   void sumGroup(KernelBuilder &b, Value weightAddress, Value group) const;
 
   IntegerShape shape;
+  /// True if what is kept is in the shared memory of a GPU, which is less than
+  /// a second-level cache.
+  bool isShared;
   int64_t weights, tiles, atOnce;
   /// `[weights * tiles, k / 4, 64]` in i8: weights of 4 bits as bytes. Null for
   /// those of 8.

@@ -127,6 +127,7 @@ Value hadal::addDotProducts(KernelBuilder &b, DotProductKind kind,
   case DotProductKind::Neon:
     return addNeon(b, sums, weights, inputs);
   case DotProductKind::Generic:
+  case DotProductKind::CUDA:
     return addGeneric(b, sums, weights, inputs);
   }
   llvm_unreachable("every kind is above");

@@ -51,6 +51,8 @@ struct Warp {
   Meeting meetings[3];
   /// What lanes show each other, in rounds that are even and odd.
   uint64_t shown[2][32];
+  /// The same of a product of tiles.
+  uint32_t left[2][32][4], right[2][32][2];
 };
 
 struct Fiber {
@@ -316,6 +318,33 @@ inline int __dp4a(int a, int b, int c) {
   for (int i = 0; i < 4; ++i)
     c += int8_t(a >> 8 * i) * int8_t(b >> 8 * i);
   return c;
+}
+
+/// Where PTX ISA has the elements of mma.m16n8k32 for bytes: byte \p column % 4
+/// of a register of a lane. The right matrix is transposed.
+struct Fragment {
+  int lane, part;
+  Fragment(int row, int column, bool isLeft)
+      : lane(row % 8 * 4 + column % 16 / 4),
+        part(isLeft ? row / 8 + column / 16 * 2 : column / 16) {}
+};
+
+inline void multiply_bytes(int32_t (&sums)[4], const uint32_t (&a)[4],
+                           const uint32_t (&b)[2]) {
+  constexpr unsigned all = 0xffffffff;
+  Warp &warp = running->warps[running->current / 32];
+  unsigned lane = running->current % 32, round = warp.meetings[2].round % 2;
+  memcpy(warp.left[round][lane], a, sizeof(a));
+  memcpy(warp.right[round][lane], b, sizeof(b));
+  running->meetLanes(all, "mma.sync");
+  for (unsigned i = 0; i < 4; ++i) {
+    int row = int(lane / 4 + i / 2 * 8), column = int(lane % 4 * 2 + i % 2);
+    for (int k = 0; k < 32; ++k) {
+      Fragment x(row, k, true), y(column, k, false);
+      sums[i] += int8_t(warp.left[round][x.lane][x.part] >> k % 4 * 8) *
+                 int8_t(warp.right[round][y.lane][y.part] >> k % 4 * 8);
+    }
+  }
 }
 
 //===----------------------------------------------------------------------===//

@@ -43,9 +43,21 @@ constexpr int group_lanes = 16;
 
 HADAL_INLINE int lane_index() { return int(threadIdx.x) % group_lanes; }
 
+/// Threads that take an item.
+HADAL_INLINE int group_threads() {
+  return blockDim.x == 2 * group_lanes ? 2 * group_lanes : group_lanes;
+}
+/// Groups of a block; which of those of all blocks this is.
+HADAL_INLINE int64_t block_groups() { return blockDim.x / group_threads(); }
+HADAL_INLINE int64_t group_index() {
+  return blockIdx.x * block_groups() + threadIdx.x / group_threads();
+}
+
 /// The lanes of its warp that are a group.
 HADAL_INLINE unsigned group_mask() {
-  return 0xffffu << (threadIdx.x & unsigned(group_lanes));
+  return group_threads() == 32
+             ? 0xffffffffu
+             : 0xffffu << (threadIdx.x & unsigned(group_lanes));
 }
 
 /// Waits for all threads of the group; they see what each has stored.
@@ -64,9 +76,8 @@ template <typename T> HADAL_INLINE T from_lane(T value, int from) {
 
 /// Work items of a group: an equal share, the first ones to the first group.
 HADAL_INLINE int64_t share_begin(int64_t items, int64_t ahead) {
-  int64_t groups = int64_t(gridDim.x) * (blockDim.x / group_lanes);
-  int64_t group = int64_t(blockIdx.x) * (blockDim.x / group_lanes) +
-                  threadIdx.x / group_lanes + ahead;
+  int64_t groups = gridDim.x * block_groups();
+  int64_t group = group_index() + ahead;
   if (items <= groups)
     return group < items ? group : items;
   int64_t share = (items + groups - 1) / groups;
@@ -308,7 +319,7 @@ HADAL_INLINE T *page(const hadal_rt_step_t *step, int64_t sequence,
 
 /// What the group has of its block's shared memory: \p bytes.
 HADAL_INLINE uint8_t *shared_scratch(int64_t bytes) {
-  return hadal_cuda_shared + threadIdx.x / group_lanes * bytes;
+  return hadal_cuda_shared + threadIdx.x / group_threads() * bytes;
 }
 
 /// What the group has of the arena behind the plan of memory, which takes
@@ -316,9 +327,7 @@ HADAL_INLINE uint8_t *shared_scratch(int64_t bytes) {
 HADAL_INLINE uint8_t *arena_scratch(const hadal_rt_step_t *step,
                                     int64_t per_token, int64_t fixed,
                                     int64_t bytes) {
-  int64_t group = int64_t(blockIdx.x) * (blockDim.x / group_lanes) +
-                  threadIdx.x / group_lanes;
-  return step->arena + per_token * step->tokens + fixed + group * bytes;
+  return step->arena + per_token * step->tokens + fixed + group_index() * bytes;
 }
 
 //===----------------------------------------------------------------------===//
@@ -663,6 +672,84 @@ HADAL_INLINE i32x16 dot4(i8x64 weights, i8x64 inputs) {
 }
 HADAL_INLINE i32x16 dot4_nonnegative(i8x64 weights, i8x64 inputs) {
   return add_dot4(i32x16(), weights, inputs);
+}
+
+//===----------------------------------------------------------------------===//
+// Tiles of bytes
+//===----------------------------------------------------------------------===//
+
+#ifdef __CUDACC__
+/// Adds to \p sums, 16 x 8, the product of \p a, 16 x 32 bytes, and of \p b,
+/// 32 x 8, spread over a warp as PTX ISA has it for mma.m16n8k32.
+HADAL_INLINE void multiply_bytes(int32_t (&sums)[4], const uint32_t (&a)[4],
+                                 const uint32_t (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+#endif
+
+/// Three tiles in the registers of a warp: weights of 16 outputs, [k / 4, 16,
+/// 4] bytes, inputs of 16 rows, [16, k] bytes 64 apart, and the sums of their
+/// products, [16 rows, 16 outputs], which are exact. k is 32 or 64.
+///
+/// Thread 4 g + c of the warp has columns 4 c to 4 c + 3 and 16 more of every
+/// 32 of outputs g and g + 8 and of rows g and g + 8; of the sums, outputs g
+/// and g + 8 of rows 2 c, 2 c + 1 and 8 more.
+struct warp_tiles {
+  int steps = 0; ///< k / 32
+  uint32_t weights[2][4] = {}, inputs[2][2][2] = {};
+  int32_t sums[2][4] = {};
+
+  static HADAL_INLINE int g() { return int(threadIdx.x) % 32 / 4; }
+  static HADAL_INLINE int c() { return int(threadIdx.x) % 4; }
+
+  /// Takes k from \p shapes: byte 20 has that of a row of inputs.
+  HADAL_INLINE void configure(int64_t shapes) {
+    steps = reinterpret_cast<const uint8_t *>(shapes)[20] / 32;
+  }
+  HADAL_INLINE void zero() {
+    for (auto &half : sums)
+      for (int32_t &sum : half)
+        sum = 0;
+  }
+  HADAL_INLINE void load_weights(int64_t address) {
+    auto *words = reinterpret_cast<const uint32_t *>(address) + g();
+    for (int i = 0; i < 2; ++i)
+      if (i < steps)
+        for (int part = 0; part < 4; ++part)
+          weights[i][part] =
+              words[(i * 8 + part / 2 * 4 + c()) * 16 + part % 2 * 8];
+  }
+  HADAL_INLINE void load_inputs(int64_t address) {
+    auto *words = reinterpret_cast<const uint32_t *>(address) + c();
+    for (int i = 0; i < 2; ++i)
+      if (i < steps)
+        for (int half = 0; half < 2; ++half)
+          for (int part = 0; part < 2; ++part)
+            inputs[i][half][part] =
+                words[(half * 8 + g()) * 16 + i * 8 + part * 4];
+  }
+  HADAL_INLINE void multiply() {
+    for (int i = 0; i < 2; ++i)
+      if (i < steps)
+        for (int half = 0; half < 2; ++half)
+          multiply_bytes(sums[half], weights[i], inputs[i][half]);
+  }
+  HADAL_INLINE void store_sums(int64_t address) {
+    auto *words = reinterpret_cast<int32_t *>(address);
+    sync();
+    for (int half = 0; half < 2; ++half)
+      for (int part = 0; part < 4; ++part)
+        words[(half * 8 + 2 * c() + part % 2) * 16 + part / 2 * 8 + g()] =
+            sums[half][part];
+    sync();
+  }
+};
+
+HADAL_INLINE int64_t address_of(const void *memory) {
+  return int64_t(reinterpret_cast<uintptr_t>(memory));
 }
 
 } // namespace hadal_cuda
