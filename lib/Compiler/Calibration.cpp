@@ -127,19 +127,16 @@ static absl::Status renameStatistics(const std::string &from,
   return absl::OkStatus();
 }
 
-/// What a program that ended with \p code said last in the file \p errors, or
-/// \p message, if it did not run.
-static std::string findMessage(int code, const std::string &errors,
-                               std::string message) {
-  if (auto text = llvm::MemoryBuffer::getFile(errors); text && code > 0) {
-    StringRef line = (*text)->getBuffer().rtrim().rsplit('\n').second;
-    if (line.empty())
-      line = (*text)->getBuffer().rtrim();
-    // "PROGRAM: error: MESSAGE".
-    size_t at = line.find("error: ");
-    message = line.substr(at == StringRef::npos ? 0 : at + 7).str();
-  }
-  return message.empty() ? "the model failed" : message;
+CompileOptions hadal::makeLossless(const CompileOptions &options,
+                                   const std::string &output) {
+  CompileOptions lossless;
+  lossless.model = options.model;
+  lossless.output = output;
+  lossless.cpu = "native";
+  lossless.contextTokens = options.contextTokens;
+  lossless.lora = options.lora;
+  lossless.libraryFolder = options.libraryFolder;
+  return lossless;
 }
 
 absl::Status hadal::gatherStatistics(const CompileOptions &options, bool grams,
@@ -155,13 +152,7 @@ absl::Status hadal::gatherStatistics(const CompileOptions &options, bool grams,
       return scratch.status();
     *of = *scratch;
   }
-  CompileOptions plain;
-  plain.model = options.model;
-  plain.output = program;
-  plain.cpu = "native";
-  plain.contextTokens = options.contextTokens;
-  plain.lora = options.lora;
-  plain.libraryFolder = options.libraryFolder;
+  CompileOptions plain = makeLossless(options, program);
   plain.hasProbes = true;
   plain.hasGramProbes = grams;
   CompileResult result;
@@ -178,7 +169,7 @@ absl::Status hadal::gatherStatistics(const CompileOptions &options, bool grams,
   if (code != 0)
     return absl::InvalidArgumentError(
         absl::StrCat("cannot calibrate on '", options.calibration,
-                     "': ", findMessage(code, errors, message)));
+                     "': ", findLastError(code, errors, message)));
   return renameStatistics(seen, path, result.probes);
 }
 
@@ -202,7 +193,7 @@ absl::StatusOr<LossReport> hadal::measureLoss(const CompileOptions &options,
         "cannot measure what is lost on '", options.calibration, "': ", why));
   };
   if (code != 0)
-    return refuse(findMessage(code, *errors, message));
+    return refuse(findLastError(code, *errors, message));
   auto buffer = llvm::MemoryBuffer::getFile(*found);
   llvm::Expected<llvm::json::Value> json =
       llvm::json::parse(buffer ? (*buffer)->getBuffer() : "");

@@ -26,6 +26,11 @@ struct Observed {
 /// True if \p path is of statistics, not of a text: it ends in `.safetensors`.
 bool isStatisticsFile(llvm::StringRef path);
 
+/// What compiles the model of \p options for this machine, without anything
+/// lossy, to \p output.
+CompileOptions makeLossless(const CompileOptions &options,
+                            const std::string &output);
+
 /// Compiles the model of \p options with probes, without anything lossy, runs
 /// it over the text `options.calibration`, and writes what it saw to \p path:
 /// with \p grams, second moments, too. \p outputs has its temporary files, and

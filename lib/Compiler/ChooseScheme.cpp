@@ -41,14 +41,9 @@ hadal::chooseScheme(const CompileOptions &options,
                     const std::string &statistics, const Observed &base,
                     Outputs &outputs, std::vector<std::string> &notes) {
   double bits = *parseAutoBits(options.quantize);
-  CompileOptions tried;
-  tried.model = options.model;
-  tried.lora = options.lora;
-  tried.contextTokens = options.contextTokens;
+  CompileOptions tried = makeLossless(options, "");
   tried.rounding = options.getRounding();
   tried.calibration = statistics;
-  tried.cpu = "native";
-  tried.libraryFolder = options.libraryFolder;
   absl::StatusOr<std::string> program = outputs.getScratchPath("tried");
   absl::StatusOr<std::string> weights = outputs.getScratchPath("tried.weights");
   for (const auto *scratch : {&program, &weights})

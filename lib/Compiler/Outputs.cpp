@@ -9,6 +9,7 @@
 #include "llvm/ADT/ScopeExit.h"
 #include "llvm/ADT/SmallString.h"
 #include "llvm/Support/FileSystem.h"
+#include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Program.h"
 #include "llvm/Support/Signals.h"
@@ -222,4 +223,17 @@ absl::Status Outputs::commit() {
     dontRemoveOnSignal(entry.temporary);
   }
   return absl::OkStatus();
+}
+
+std::string hadal::findLastError(int code, const std::string &errors,
+                                 std::string message) {
+  if (auto text = llvm::MemoryBuffer::getFile(errors); text && code > 0) {
+    StringRef line = (*text)->getBuffer().rtrim().rsplit('\n').second;
+    if (line.empty())
+      line = (*text)->getBuffer().rtrim();
+    // "PROGRAM: error: MESSAGE".
+    size_t at = line.find("error: ");
+    message = line.substr(at == StringRef::npos ? 0 : at + 7).str();
+  }
+  return message.empty() ? "the program failed" : message;
 }

@@ -65,6 +65,11 @@ private:
   std::vector<std::string> scratchFiles;
 };
 
+/// What a program that ended with \p code said last in the file \p errors, or
+/// \p message, if it did not run.
+std::string findLastError(int code, const std::string &errors,
+                          std::string message);
+
 } // namespace hadal
 
 #endif // HADAL_COMPILER_OUTPUTS_H

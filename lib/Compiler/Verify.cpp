@@ -49,7 +49,8 @@ static constexpr StringLiteral lossyPasses[] = {
     "deepseek-quantize",         "deepseek-quantize-cache",
     "deepseek-prune-layers",     "deepseek-prune-experts",
     "deepseek-prune-channels",   "deepseek-prune-heads",
-    "deepseek-window-attention", "deepseek-reduce-active-experts"};
+    "deepseek-window-attention", "deepseek-reduce-active-experts",
+    "deepseek-round-activations"};
 
 //===----------------------------------------------------------------------===//
 // Steps
@@ -194,19 +195,19 @@ static absl::Status makeUp(deepseek::SourceOp source, const std::string &file,
 /// \p options for the tiny \p module. Amounts that are taken away are small.
 static CompileOptions shrinkOptions(const CompileOptions &options,
                                     ModuleOp module) {
-  CompileOptions tiny = options;
-  tiny.emit = Emit::Executable;
-  tiny.stopAfter = std::nullopt;
-  tiny.packWeights = true;
-  tiny.embedWeights = tiny.verify = false;
-  tiny.contextTokens = tiny.maxBatch = 0;
-  tiny.lora.clear();
-  tiny.evaluator.clear();
+  CompileOptions tiny;
+  tiny.target = options.target;
+  tiny.cpu = options.cpu;
+  tiny.libraryFolder = options.libraryFolder;
+  tiny.topK = options.topK;
+  tiny.window = options.window;
+  tiny.quantize = options.quantize;
+  tiny.rounding = options.rounding;
+  tiny.activations = options.activations;
+  tiny.cacheElement = options.cacheElement;
   // What is chosen for the model says nothing of a tiny one.
   if (parseAutoBits(tiny.quantize))
     tiny.quantize = "int4-g32";
-  tiny.dumpFolder.clear();
-  tiny.progress = nullptr;
   module.walk([&](deepseek::RouterOp router) {
     tiny.topK =
         std::min<int64_t>(tiny.topK, int64_t(router.getRouting().getTopK()));
