@@ -341,9 +341,7 @@ ExitCode Comparison::print(bool json) {
     appendFormat(out, "top-1 agreement  %.2f%% +- %.2f%%\n",
                  100 * agreement.mean(), 100 * agreement.standardError());
   }
-  return printText(out) ? Done
-                        : reportError(BadInput, "cannot write to stdout: %s",
-                                      strerror(errno));
+  return printOutput(out);
 }
 
 /// Runs \p comparison of \p modelRows with \p baseRows.
@@ -389,9 +387,7 @@ static ExitCode tabulate(const std::vector<const char *> &models,
   std::string out = output == Output::Text   ? makeParetoText(rows)
                     : output == Output::Json ? makeParetoJson(rows)
                                              : makeParetoSvg(rows);
-  return printText(out) ? Done
-                        : reportError(BadInput, "cannot write to stdout: %s",
-                                      strerror(errno));
+  return printOutput(out);
 }
 
 /// Checks that there is a file at \p path, so that two executables need not say
@@ -443,7 +439,7 @@ int main(int argc, char **argv) {
       arguments.insert(arguments.end(), {"--text", optarg});
       break;
     case 'h':
-      return printHelp(help);
+      return printOutput(help);
     case 'i':
       arguments.insert(arguments.end(), {"--tokens", optarg});
       break;

@@ -289,8 +289,7 @@ ExitCode Bench::print() const {
   else
     appendText(out);
   progress.show("");
-  return printText(out) ? Done
-                        : reportError(BadInput, "cannot write to stdout");
+  return printOutput(out);
 }
 
 ExitCode Bench::run() {
@@ -371,7 +370,7 @@ ExitCode run::runBench(int argc, char **argv) {
     bool good = true;
     switch (id) {
     case 'h':
-      return printHelp(makeBenchHelp());
+      return printOutput(makeBenchHelp());
     case 'j':
       options.json = true;
       break;

@@ -411,9 +411,7 @@ ExitCode ChoicesEval::print(bool json) const {
                    100 * mean->standardError());
     appendFormat(out, "by chance  %.2f%%\n", 100 * chance.mean());
   }
-  return printText(out) ? Done
-                        : reportError(BadInput, "cannot write to stdout: %s",
-                                      strerror(errno));
+  return printOutput(out);
 }
 
 ExitCode run::runChoices(const Weights &weights, const std::string &path,

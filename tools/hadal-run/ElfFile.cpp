@@ -202,7 +202,7 @@ std::optional<ExitCode> run::checkProductArgument(int argc, char **argv,
   if (argc < 2)
     return reportUsage("expected an executable made by hadalc");
   if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
-    return printHelp(help);
+    return printOutput(help);
   if (argv[1][0] == '-')
     return reportUsage("expected the executable first, but got '%.60s'",
                        argv[1]);

@@ -243,9 +243,7 @@ ExitCode Eval::print() const {
                  std::exp(nll.mean()),
                  std::exp(nll.mean()) * nll.standardError(), nll.mean());
   }
-  return printText(out) ? Done
-                        : reportError(BadInput, "cannot write to stdout: %s",
-                                      strerror(errno));
+  return printOutput(out);
 }
 
 ExitCode Eval::run() {

@@ -87,13 +87,9 @@ void run::appendFormat(std::string &out, const char *format, ...) {
   out += buffer;
 }
 
-bool run::printText(std::string_view text) {
-  return fwrite(text.data(), 1, text.size(), stdout) == text.size() &&
-         !fflush(stdout);
-}
-
-ExitCode run::printHelp(std::string_view text) {
-  return printText(text) ? Done
-                         : reportError(BadInput, "cannot write to stdout: %s",
-                                       strerror(errno));
+ExitCode run::printOutput(std::string_view text) {
+  if (fwrite(text.data(), 1, text.size(), stdout) == text.size() &&
+      !fflush(stdout))
+    return Done;
+  return reportError(BadInput, "cannot write to stdout: %s", strerror(errno));
 }

@@ -41,11 +41,8 @@ void appendJsonList(std::string &out, const std::vector<int32_t> &values);
 __attribute__((format(printf, 2, 3))) void
 appendFormat(std::string &out, const char *format, ...);
 
-/// Writes \p text to stdout. \returns False if it cannot be written.
-bool printText(std::string_view text);
-
-/// Writes \p text, what --help prints, to stdout, and reports if it cannot.
-ExitCode printHelp(std::string_view text);
+/// Writes \p text to stdout, and reports if it cannot.
+ExitCode printOutput(std::string_view text);
 
 } // namespace hadal::run
 

@@ -273,9 +273,7 @@ ExitCode Runner::printToken(int32_t token) {
   else if (!options.json)
     piece = (generated.size() > 1 ? "," : "") + std::to_string(token);
   generatedText += piece;
-  if (options.json || piece.empty() || printText(piece))
-    return Done;
-  return reportError(BadInput, "cannot write to stdout: %s", strerror(errno));
+  return options.json || piece.empty() ? Done : printOutput(piece);
 }
 
 ExitCode Runner::generate() {
@@ -347,8 +345,8 @@ ExitCode Runner::finish() {
              (generatedText.empty() || generatedText.back() != '\n')) {
     out += '\n';
   }
-  if (!printText(out))
-    return reportError(BadInput, "cannot write to stdout: %s", strerror(errno));
+  if (ExitCode code = printOutput(out))
+    return code;
   if (!options.json && isatty(STDERR_FILENO))
     fprintf(stderr,
             "prompt: %zu tokens, %.2f tokens/s; generated: %zu tokens, %.2f "
@@ -416,6 +414,6 @@ int main(int argc, char **argv) {
   if (ExitCode code = parseOptions(argc, argv, options))
     return code;
   if (options.mode == RunOptions::Mode::Help)
-    return printHelp(makeHelp());
+    return printOutput(makeHelp());
   return Runner(options, startSeconds).run();
 }

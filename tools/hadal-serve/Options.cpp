@@ -6,7 +6,6 @@
 
 #include "../hadal-run/Integers.h"
 
-#include <cstdio>
 #include <cstring>
 #include <getopt.h>
 
@@ -17,32 +16,29 @@ using run::ExitCode;
 using run::readInteger;
 using run::reportUsage;
 
-void serve::printHelp() {
-  // Fits a screen of 24 lines, 80 columns.
-  fputs(
-      "usage: hadalc MODEL -o model --emit=lib && hadal-serve model.so\n"
-      "\n"
-      "Serves a model over HTTP as OpenAI's API does: /v1/chat/completions,\n"
-      "/v1/completions, /v1/models; a chat page at /, /health, /metrics.\n"
-      "Defaults in parentheses; a --timeout or --drain-timeout of 0 is none.\n"
-      "  --host ADDRESS      (127.0.0.1)      --port N  0: any (8080)\n"
-      "  --name NAME         of the model for clients (that of the file)\n"
-      "  --weights FILE      (beside the library, with .weights)\n"
-      "  --chat-format F     deepseek-v3, ... (what the model says)\n"
-      "  --threads N         (all cores)\n"
-      "  --max-running N     generations at a time (32)\n"
-      "  --max-queue N       that wait; others are told to retry (256)\n"
-      "  --max-connections N (256)            --max-body BYTES (1048576)\n"
-      "  --step-tokens N     most in a step: less, smoother; more, faster "
-      "(256)\n"
-      "  --kv-tokens N       that the KV memory holds (4096 a generation)\n"
-      "  --prefix-cache N    finished sequences to begin others with (32)\n"
-      "  --timeout S         for a generation (600)\n"
-      "  --receive-timeout S for a request to arrive (20)\n"
-      "  --drain-timeout S   after SIGTERM (30)\n"
-      "  --json              log JSON lines   --quiet  log nothing\n",
-      stdout);
-}
+const char serve::help[] =
+    // Fits a screen of 24 lines, 80 columns.
+    "usage: hadalc MODEL -o model --emit=lib && hadal-serve model.so\n"
+    "\n"
+    "Serves a model over HTTP as OpenAI's API does: /v1/chat/completions,\n"
+    "/v1/completions, /v1/models; a chat page at /, /health, /metrics.\n"
+    "Defaults in parentheses; a --timeout or --drain-timeout of 0 is none.\n"
+    "  --host ADDRESS      (127.0.0.1)      --port N  0: any (8080)\n"
+    "  --name NAME         of the model for clients (that of the file)\n"
+    "  --weights FILE      (beside the library, with .weights)\n"
+    "  --chat-format F     deepseek-v3, ... (what the model says)\n"
+    "  --threads N         (all cores)\n"
+    "  --max-running N     generations at a time (32)\n"
+    "  --max-queue N       that wait; others are told to retry (256)\n"
+    "  --max-connections N (256)            --max-body BYTES (1048576)\n"
+    "  --step-tokens N     most in a step: less, smoother; more, faster "
+    "(256)\n"
+    "  --kv-tokens N       that the KV memory holds (4096 a generation)\n"
+    "  --prefix-cache N    finished sequences to begin others with (32)\n"
+    "  --timeout S         for a generation (600)\n"
+    "  --receive-timeout S for a request to arrive (20)\n"
+    "  --drain-timeout S   after SIGTERM (30)\n"
+    "  --json              log JSON lines   --quiet  log nothing\n";
 
 namespace {
 /// Values of options; none has a letter, but for -h.

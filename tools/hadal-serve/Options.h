@@ -32,7 +32,8 @@ struct ServeOptions {
 /// Reads the command line into \p options; reports what is wrong with it.
 run::ExitCode parseOptions(int argc, char **argv, ServeOptions &options);
 
-void printHelp();
+/// What --help prints.
+extern const char help[];
 
 } // namespace hadal::serve
 

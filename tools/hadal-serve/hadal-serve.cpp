@@ -44,10 +44,8 @@ int main(int argc, char **argv) {
   ServeOptions options;
   if (run::ExitCode code = parseOptions(argc, argv, options))
     return code;
-  if (options.help) {
-    printHelp();
-    return Done;
-  }
+  if (options.help)
+    return run::printOutput(help);
   // All threads inherit this: signals come to those that wait for them.
   sigset_t signals;
   sigemptyset(&signals);
