@@ -19,12 +19,14 @@
 #endif
 #if __has_include("../../src/Session.cpp")
 #include "../../src/Cpu.cpp"
+#include "../../src/HalfConversion.cpp"
 #include "../../src/Session.cpp"
 #include "../../src/Status.cpp"
 #include "../../src/ThreadPool.cpp"
 #include "../../src/Weights.cpp"
 #else // Installed.
 #include "../../share/hadal/runtime/src/Cpu.cpp"
+#include "../../share/hadal/runtime/src/HalfConversion.cpp"
 #include "../../share/hadal/runtime/src/Session.cpp"
 #include "../../share/hadal/runtime/src/Status.cpp"
 #include "../../share/hadal/runtime/src/ThreadPool.cpp"
