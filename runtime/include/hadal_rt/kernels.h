@@ -120,7 +120,7 @@ HADAL_INLINE void store_first(T *to, V value, int64_t count) {
 }
 
 HADAL_INLINE void prefetch(const void *address) {
-  __builtin_prefetch(address, 0, 3);
+  __builtin_prefetch(address, 0, 2);
 }
 
 /// Argument \p index of a kernel: an address, or a number.
