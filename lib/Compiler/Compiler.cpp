@@ -787,10 +787,7 @@ absl::StatusOr<std::vector<std::string>> Compilation::findProductLibraries() {
   std::vector<const char *> names = {"libhadal_run_main.a", "libhadal_text.a"};
   if (options.emit == Emit::Cuda)
     names.push_back("libhadal_rt_cuda.a");
-  names.push_back("libhadal_rt.a");
-  // On RISC-V the text library does without; see cmake/targets.
-  if (llvm::Triple(target.triple).getArch() != llvm::Triple::riscv64)
-    names.push_back("libpcre2-8.a");
+  names.insert(names.end(), {"libhadal_rt.a", "libpcre2-8.a"});
   for (const char *name : names) {
     absl::StatusOr<std::string> library = findLibrary(name);
     if (!library.ok())
