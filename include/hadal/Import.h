@@ -32,12 +32,13 @@ struct ImportOptions {
   /// are read, and tables that are part of the configuration.
   bool weights = true;
   /// A model of the same architecture, of a few layers and small sizes, in
-  /// place of the model; needs that there are no `weights`. Not for ONNX files.
+  /// place of the model; needs that there are no `weights`.
   bool tiny = false;
   /// Folder of a LoRA adapter as PEFT saves it, with adapter_config.json and
-  /// adapter_model.safetensors; needs `weights`. What it adds is declared by
-  /// `deepseek.lora`, and the weights that it changes become f32. Its files
-  /// are named `lora/..` in recipes. Empty: none.
+  /// adapter_model.safetensors; needs `weights`, or is for a tiny model, which
+  /// gets one like it: changes of low rank to weights of the same names. What
+  /// it adds is declared by `deepseek.lora`, and the weights that it changes
+  /// become f32. Its files are named `lora/..` in recipes. Empty: none.
   std::string lora = "";
   /// Tokens a sequence may have. 0: as many as the model says.
   int64_t contextTokens = 0;

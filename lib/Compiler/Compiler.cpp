@@ -260,24 +260,35 @@ absl::Status Compilation::checkOptions() {
   return absl::OkStatus();
 }
 
-absl::Status Compilation::parse() {
-  modelFolder = llvm::sys::path::parent_path(options.model).str();
-  modelFile = llvm::sys::path::filename(options.model).str();
+absl::StatusOr<OwningOpRef<ModuleOp>>
+hadal::parseModel(MLIRContext &context, DiagnosticCapture &capture,
+                  const std::string &path) {
   // The parser reports a file that it cannot read in its own words.
   InputFile file;
   std::string error;
-  if (!file.open(options.model, error))
+  if (!file.open(path, error))
     return absl::InvalidArgumentError(error);
-  module = parseSourceFile<ModuleOp>(options.model, &context);
+  OwningOpRef<ModuleOp> module = parseSourceFile<ModuleOp>(path, &context);
   if (!module)
     return capture.toStatus(absl::StatusCode::kInvalidArgument,
                             "the module does not parse");
-  auto models = module->getOps<deepseek::ModelOp>();
-  if (models.empty())
+  if (module->getOps<deepseek::ModelOp>().empty())
     return absl::InvalidArgumentError(
-        absl::StrCat("'", options.model, "' has no deepseek.model operation"));
+        absl::StrCat("'", path, "' has no deepseek.model operation"));
+  return std::move(module);
+}
+
+absl::Status Compilation::parse() {
+  modelFolder = llvm::sys::path::parent_path(options.model).str();
+  modelFile = llvm::sys::path::filename(options.model).str();
+  absl::StatusOr<OwningOpRef<ModuleOp>> parsed =
+      parseModel(context, capture, options.model);
+  if (!parsed.ok())
+    return parsed.status();
+  module = std::move(*parsed);
   if (options.contextTokens)
-    (*models.begin()).setContextLength(options.contextTokens);
+    (*module->getOps<deepseek::ModelOp>().begin())
+        .setContextLength(options.contextTokens);
   return absl::OkStatus();
 }
 
@@ -435,7 +446,7 @@ absl::Status Compilation::runGraphPasses() {
         if (options.window)
           passes.addPass(createWindowAttention(
               {options.window->tokens, options.window->sink}));
-        if (!options.lora.empty())
+        if (!module->getOps<deepseek::LoRAOp>().empty())
           passes.addPass(createMergeLoRA());
         passes.addPass(createAbsorbLatentAttention());
       },

@@ -10,7 +10,8 @@
 #include "hadal/Import.h"
 #include "lib/Compiler/Calibration.h"
 #include "lib/Compiler/ChooseScheme.h"
-#include "lib/Packer/FloatConversion.h"
+#include "lib/Compiler/RecordSource.h"
+#include "lib/Compiler/Report.h"
 
 #include "absl/strings/str_cat.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -41,9 +42,12 @@ static constexpr double passTolerance = 1e-9;
 /// What a program may differ from the interpreter: as logits from those of the
 /// reference implementation; where a cache is rounded, or inputs to 8 bits, a
 /// number between two may go to either.
-static constexpr double programTolerance = 1e-4;
+static constexpr double exactProgramTolerance = 1e-4;
 static constexpr double roundedCacheTolerance = 1e-2;
 static constexpr double roundedInputTolerance = 5e-2;
+
+/// Of a module that the interpreter runs, in seconds.
+static constexpr int64_t maxModuleParameters = 16'000'000;
 
 static constexpr StringLiteral lossyPasses[] = {
     "deepseek-quantize",         "deepseek-quantize-cache",
@@ -69,6 +73,16 @@ bool Verifier::run(ModuleOp module, std::vector<double> &result) {
   if (failed(tensor))
     return false;
   result = std::move(tensor->values);
+  programTolerance = exactProgramTolerance;
+  for (auto function : module.getOps<func::FuncOp>())
+    for (Type type : function.getArgumentTypes())
+      if (auto cache = dyn_cast<deepseek::KVCacheType>(type);
+          cache && !cache.getElement().isF32())
+        programTolerance = std::max(programTolerance, roundedCacheTolerance);
+  module.walk([&](Operation *op) {
+    if (op->hasAttr("activation_group"))
+      programTolerance = roundedInputTolerance;
+  });
   return true;
 }
 
@@ -144,52 +158,36 @@ std::string Verification::toText() const {
 // A tiny model
 //===----------------------------------------------------------------------===//
 
-/// Appends the values of \p source, which the interpreter makes up, to
-/// \p bytes, and says there where they are, in \p file.
-static absl::Status makeUp(deepseek::SourceOp source, const std::string &file,
-                           std::string &bytes) {
-  RankedTensorType type = source.getType();
-  std::optional<ElementKind> kind = getElementKind(type.getElementType());
-  if (!kind || *kind == ElementKind::I4)
-    return absl::InternalError("a tiny model has a source of unknown type");
-  // A weight of its own, so that the interpreter evaluates it alone.
-  Location loc = source.getLoc();
-  OwningOpRef<ModuleOp> scratch = ModuleOp::create(loc);
-  OpBuilder builder = OpBuilder::atBlockEnd(scratch->getBody());
-  auto weight = deepseek::WeightOp::create(builder, loc, "made_up", type);
-  builder.setInsertionPointToStart(&weight.getRecipe().emplaceBlock());
-  auto copy = cast<deepseek::SourceOp>(builder.clone(*source));
-  deepseek::YieldOp::create(builder, loc, copy.getResult());
-  FailureOr<deepseek::Tensor> tensor =
-      deepseek::RecipeEvaluator("", int64_t(1) << 28).evaluate(weight);
-  if (failed(tensor))
-    return absl::InternalError("a source of a tiny model has no values");
+static bool isModule(const CompileOptions &options) {
+  return StringRef(options.model).ends_with(".mlir");
+}
 
-  bytes.append((64 - bytes.size() % 64) % 64, '\0');
-  size_t begin = bytes.size();
-  size_t count = tensor->values.size(), width = size_t(sizeBytes(*kind));
-  bytes.resize(begin + count * width);
-  char *to = bytes.data() + begin;
-  for (size_t i = 0; i < count; ++i, to += width) {
-    double value = tensor->values[i];
-    auto number = float(value);
-    if (*kind == ElementKind::F8E8M0FNU)
-      *to = char(127 + std::ilogb(value)); // A power of two, by its exponent.
-    else if (isInteger(*kind))
-      for (size_t j = 0; j < width; ++j)
-        to[j] = char(uint64_t(int64_t(value)) >> (8 * j));
-    else
-      narrow(*kind, &number, 1, to);
+/// The model that is run: a tiny one like that of \p options, or the module
+/// that they name, if it is not too large.
+static absl::StatusOr<OwningOpRef<ModuleOp>>
+makeTiny(MLIRContext &context, const CompileOptions &options) {
+  if (!isModule(options)) {
+    ImportOptions import;
+    import.weights = false;
+    import.tiny = true;
+    import.lora = options.lora;
+    return importModel(context, options.model, import);
   }
-  SmallVector<int64_t> offsets;
-  int64_t tensors = source.getTensorCount();
-  for (int64_t i = 0; i < tensors; ++i)
-    offsets.push_back(
-        int64_t(begin + count * width / size_t(tensors) * size_t(i)));
-  Builder attributes(source.getContext());
-  source.setFilesAttr(attributes.getStrArrayAttr({file}));
-  source.setOffsets(offsets);
-  return absl::OkStatus();
+  context.loadDialect<deepseek::DeepSeekDialect, func::FuncDialect,
+                      arith::ArithDialect>();
+  DiagnosticCapture capture(context);
+  absl::StatusOr<OwningOpRef<ModuleOp>> module =
+      parseModel(context, capture, options.model);
+  if (!module.ok())
+    return module;
+  ModelReport report;
+  countModel(**module, report);
+  if (report.total.parameters > maxModuleParameters)
+    return absl::UnimplementedError(absl::StrCat(
+        "'", options.model, "' has ", report.total.parameters,
+        " parameters; to verify a module, which is run as it is, it may have ",
+        maxModuleParameters));
+  return module;
 }
 
 /// \p options for the tiny \p module. Amounts that are taken away are small.
@@ -269,33 +267,28 @@ static absl::Status writeScratch(Outputs &outputs, const std::string &name,
 
 absl::Status hadal::verify(const CompileOptions &options, Outputs &outputs,
                            Verification &result) {
-  if (StringRef(options.model).ends_with(".mlir"))
-    return absl::UnimplementedError(absl::StrCat(
-        "'", options.model,
-        "' is a module, of which no tiny model can be made to verify"));
   MLIRContext context;
-  ImportOptions import;
-  import.weights = false;
-  import.tiny = true;
-  absl::StatusOr<OwningOpRef<ModuleOp>> module =
-      importModel(context, options.model, import);
+  absl::StatusOr<OwningOpRef<ModuleOp>> module = makeTiny(context, options);
   if (!module.ok())
     return module.status();
   deepseek::ModelOp model = *(*module)->getOps<deepseek::ModelOp>().begin();
   auto type = model.getInfo().getAs<StringAttr>("model_type");
   result.model = llvm::formatv(
-      "a tiny {0}: {1} layers, hidden {2}, vocabulary {3}",
+      "{0} {1}: {2} layers, hidden {3}, vocabulary {4}",
+      isModule(options) ? "the module of a" : "a tiny",
       type ? type.getValue() : StringRef("model"), int64_t(model.getLayers()),
       int64_t(model.getHidden()), int64_t(model.getVocab()));
   if (!options.lora.empty())
-    result.model += ", without the adapter";
+    result.model += ", with an adapter";
   CompileOptions tiny = shrinkOptions(options, **module);
 
   std::string bytes, path;
   absl::Status status;
   (*module)->walk([&](deepseek::SourceOp source) {
+    source.setFilesAttr(Builder(&context).getArrayAttr({}));
+    source.setOffsets({});
     if (status.ok())
-      status = makeUp(source, "tiny.bin", bytes);
+      status = recordSource(source, "", "tiny.bin", bytes);
   });
   if (status.ok())
     status = writeScratch(outputs, "tiny.bin", bytes, path);
@@ -364,12 +357,7 @@ absl::Status hadal::verify(const CompileOptions &options, Outputs &outputs,
                         found);
     if (!status.ok())
       return status;
-    double tolerance = programTolerance;
-    if (options.cacheElement != "f32")
-      tolerance = roundedCacheTolerance;
-    if (!options.quantize.empty() && options.activations != Activations::F32)
-      tolerance = roundedInputTolerance;
-    verifier.add("program", std::move(found), tolerance);
+    verifier.add("program", std::move(found), verifier.getProgramTolerance());
   }
   result.steps = verifier.getSteps();
   for (const Verification::Step &step : result.steps)

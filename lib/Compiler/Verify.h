@@ -7,9 +7,11 @@
 #define HADAL_COMPILER_VERIFY_H
 
 #include "hadal/Compiler.h"
+#include "lib/Compiler/Diagnostics.h"
 #include "lib/Compiler/Outputs.h"
 
 #include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/OwningOpRef.h"
 #include "mlir/Pass/PassInstrumentation.h"
 
 namespace hadal {
@@ -36,6 +38,8 @@ public:
   const std::vector<Verification::Step> &getSteps() const { return steps; }
   /// The first step that could not be run, or nothing.
   const std::string &getFailure() const { return failure; }
+  /// How far a program may be from the last module that was run.
+  double getProgramTolerance() const { return programTolerance; }
   int64_t getVocab() const {
     return int64_t(logits.size() / std::max<size_t>(tokens.size(), 1));
   }
@@ -47,19 +51,29 @@ private:
   std::vector<int32_t> tokens;
   std::vector<double> logits; ///< Of the last step.
   std::vector<Verification::Step> steps;
+  double programTolerance = 0;
   bool isDone = false;
 };
+
+/// Parses the file \p path, a module with a `deepseek.model`. \p capture is
+/// that of \p context.
+///
+/// kInvalidArgument: the file cannot be read, or is none.
+absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>
+parseModel(mlir::MLIRContext &context, DiagnosticCapture &capture,
+           const std::string &path);
 
 /// Compiles as `compile` does, and shows \p verifier what passes make.
 absl::Status compileWith(const CompileOptions &options, CompileResult &result,
                          Verifier &verifier);
 
-/// Makes a tiny model like that of \p options, compiles it with the same
-/// options, runs the program, and says in \p result how far each step is from
-/// the one before it. \p outputs has temporary files.
+/// Makes a tiny model like that of \p options, or takes a module as it is, with
+/// made-up weights, compiles it with the same options, runs the program, and
+/// says in \p result how far each step is from the one before it. \p outputs
+/// has temporary files.
 ///
 /// kInvalidArgument: a step is out of tolerance. kUnimplemented: the model is
-/// of no format of which a tiny one can be made.
+/// a module that is too large to be interpreted.
 absl::Status verify(const CompileOptions &options, Outputs &outputs,
                     Verification &result);
 

@@ -65,14 +65,19 @@ buildAdapted(mlir::MLIRContext &context, const huggingface::Config &config,
                                  notes);
 }
 
-/// Builds a tiny model like that of \p config.
+/// Builds a tiny model like that of \p config, with an adapter like that of the
+/// options.
 static absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>
 buildTiny(mlir::MLIRContext &context, const huggingface::Config &config,
-          std::vector<std::string> &notes) {
-  huggingface::Config tiny = huggingface::shrink(config);
-  return huggingface::buildModel(
-      context, tiny, nullptr, "tiny",
-      std::min(tiny.maxPositions, huggingface::tinyContextTokens), notes);
+          const ImportOptions &options, std::vector<std::string> &notes) {
+  if (options.lora.empty())
+    return huggingface::buildTiny(context, config, nullptr, notes);
+  absl::StatusOr<lora::Adapter> adapter =
+      lora::Adapter::open(options.lora, notes);
+  if (!adapter.ok())
+    return adapter.status();
+  lora::TinyStore store(context, *adapter);
+  return huggingface::buildTiny(context, config, &store, notes);
 }
 
 static absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>
@@ -95,7 +100,7 @@ importHuggingFace(mlir::MLIRContext &context, StringRef folder,
     return config.status();
 
   if (options.tiny)
-    return buildTiny(context, *config, notes);
+    return buildTiny(context, *config, options, notes);
   int64_t contextTokens = chooseContext(options, config->maxPositions,
                                         "max_position_embeddings", notes);
   // The name as the file system has it, also for `.` and `models/../x`.
@@ -134,7 +139,7 @@ importGGUF(mlir::MLIRContext &context, StringRef path,
   if (!config.ok())
     return config.status();
   if (options.tiny)
-    return buildTiny(context, *config, notes);
+    return buildTiny(context, *config, options, notes);
   int64_t contextTokens =
       chooseContext(options, config->maxPositions, "context_length", notes);
   absl::StatusOr<std::vector<TextFile>> textFiles =
@@ -172,6 +177,7 @@ importONNX(mlir::MLIRContext &context, StringRef path,
       !llvm::sys::fs::real_path(raise.folder, realFolder))
     raise.name = llvm::sys::path::filename(realFolder).str();
   raise.contextTokens = options.contextTokens;
+  raise.tiny = options.tiny;
   return onnx::raiseToDeepSeek(**graph, raise, notes);
 }
 
@@ -191,7 +197,7 @@ hadal::importModel(mlir::MLIRContext &context, StringRef path,
   if (options.contextTokens < 0 || options.contextTokens > maxContextTokens)
     return invalid("context is " + Twine(options.contextTokens) +
                    ", expected 0 to " + Twine(maxContextTokens));
-  if (!options.weights && !options.lora.empty())
+  if (!options.weights && !options.tiny && !options.lora.empty())
     return invalid("an adapter, " + quote(options.lora) +
                    ", needs the weights of the model");
   if (options.tiny && options.weights)
@@ -212,15 +218,15 @@ hadal::importModel(mlir::MLIRContext &context, StringRef path,
     return invalid(quote(path) +
                    " is neither a GGUF or .onnx file nor a folder with "
                    "config.json and *.safetensors");
+  if (!isFolder && isONNX && !options.lora.empty())
+    return unimplemented(quote(path) + ": an ONNX file cannot be changed by "
+                                       "an adapter, a checkpoint can");
   context.loadDialect<deepseek::DeepSeekDialect, mlir::func::FuncDialect,
                       mlir::arith::ArithDialect>();
   std::vector<std::string> ignored;
   std::vector<std::string> &notes = options.notes ? *options.notes : ignored;
   if (isFolder)
     return importHuggingFace(context, path, options, notes);
-  if (options.tiny && isONNX)
-    return absl::UnimplementedError(
-        quote(path) + " is an ONNX file, of which no tiny model can be made");
   return isONNX ? importONNX(context, path, options, notes)
                 : importGGUF(context, path, options, notes);
 }

@@ -212,10 +212,20 @@ static StringRef specialName(Type type) {
 /// declares the change.
 StoredTensor ModelBuilder::take(StringRef name, ArrayRef<int64_t> shape,
                                 Type assumed, bool mayBeFP8, bool mayChange) {
+  auto type = RankedTensorType::get(shape, assumed);
+  auto build = [type, name = name.str()](OpBuilder &recipe) -> Value {
+    return deepseek::SourceOp::create(
+        recipe, recipe.getUnknownLoc(), type, recipe.getStringAttr(name),
+        recipe.getArrayAttr({}), recipe.getDenseI64ArrayAttr({}));
+  };
   if (store && ok()) {
     absl::StatusOr<StoredTensor> tensor = name.contains("{}")
                                               ? store->takeStack(name, shape)
                                               : store->take(name, shape);
+    if (tensor.ok() && !tensor->build) {
+      tensor->element = assumed;
+      tensor->build = build;
+    }
     bool isFP8 = tensor.ok() && tensor->element &&
                  isa<Float8E4M3FNType>(tensor->element);
     // An assumed type that no matrix has is the only one that may be.
@@ -242,12 +252,7 @@ StoredTensor ModelBuilder::take(StringRef name, ArrayRef<int64_t> shape,
   }
   StoredTensor tensor;
   tensor.element = assumed;
-  auto type = RankedTensorType::get(shape, assumed);
-  tensor.build = [type, name = name.str()](OpBuilder &recipe) -> Value {
-    return deepseek::SourceOp::create(
-        recipe, recipe.getUnknownLoc(), type, recipe.getStringAttr(name),
-        recipe.getArrayAttr({}), recipe.getDenseI64ArrayAttr({}));
-  };
+  tensor.build = build;
   return tensor;
 }
 

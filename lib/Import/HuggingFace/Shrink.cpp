@@ -5,6 +5,8 @@
 
 #include "lib/Import/HuggingFace/Shrink.h"
 
+#include "lib/Import/HuggingFace/ModelBuilder.h"
+
 #include "llvm/ADT/STLExtras.h"
 
 #include <algorithm>
@@ -93,4 +95,12 @@ Config huggingface::shrink(Config config) {
     config.layers = int64_t(ratios.size());
   }
   return config;
+}
+
+absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>
+huggingface::buildTiny(mlir::MLIRContext &context, const Config &config,
+                       TensorStore *store, std::vector<std::string> &notes) {
+  Config tiny = shrink(config);
+  return buildModel(context, tiny, store, "tiny",
+                    std::min(tiny.maxPositions, tinyContextTokens), notes);
 }

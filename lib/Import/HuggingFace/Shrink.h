@@ -6,6 +6,10 @@
 #define HADAL_IMPORT_SHRINK_H
 
 #include "lib/Import/HuggingFace/Config.h"
+#include "lib/Import/HuggingFace/TensorStore.h"
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/OwningOpRef.h"
 
 namespace hadal::huggingface {
 
@@ -18,6 +22,12 @@ inline constexpr int64_t tinyContextTokens = 512;
 /// made of stays. It is of no checkpoint: quantized matrices count as plain,
 /// but for FP8, and there are no layers for multi-token prediction.
 Config shrink(Config config);
+
+/// Builds the module of what shrink() makes of \p config. \p store says what an
+/// adapter adds to its weights; null: there is none. Adds to \p notes.
+absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>
+buildTiny(mlir::MLIRContext &context, const Config &config, TensorStore *store,
+          std::vector<std::string> &notes);
 
 } // namespace hadal::huggingface
 

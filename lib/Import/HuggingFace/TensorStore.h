@@ -42,7 +42,7 @@ struct StoredTensor {
   /// Its type as the format spells it: "BF16".
   std::string typeName;
   /// Makes its value, of type `element`, in a recipe. As long as the store
-  /// lives.
+  /// lives. Null: it is of any type, and of no file.
   std::function<mlir::Value(mlir::OpBuilder &)> build;
   /// Whether a tensor that the same op reads is f32, as this one must be then.
   bool mustBeF32 = false;

@@ -204,3 +204,52 @@ absl::Status AdaptedStore::checkUnused(const huggingface::Config &config,
   return adapter.checkUnused("a " + config.modelType + " model with " +
                              Twine(config.layers) + " layers");
 }
+
+//===----------------------------------------------------------------------===//
+// A tiny model
+//===----------------------------------------------------------------------===//
+
+absl::StatusOr<StoredTensor> TinyStore::take(StringRef name,
+                                             ArrayRef<int64_t> shape) {
+  StoredTensor stored;
+  const LowRank *like = adapter.findLike(name);
+  if (!like || shape.size() < 2)
+    return stored;
+  stored.place = adapter.getCheckpoint().pathOf(*like->a) + ": tensor " +
+                 quote(like->aName);
+  SmallVector<int64_t> down(shape), up(shape);
+  down[down.size() - 2] = up.back() = std::min(like->rank, maxRank);
+  auto make = [&](ArrayRef<int64_t> shape, const Tensor &tensor,
+                  StringRef suffix) {
+    auto type = RankedTensorType::get(
+        shape, huggingface::elementOf(context, tensor.dtype));
+    return [type, full = (name + suffix).str()](OpBuilder &recipe) -> Value {
+      return deepseek::SourceOp::create(
+          recipe, recipe.getUnknownLoc(), type, recipe.getStringAttr(full),
+          recipe.getArrayAttr({}), recipe.getDenseI64ArrayAttr({}));
+    };
+  };
+  stored.change = {like->scale, make(down, *like->a, ".lora_a"),
+                   make(up, *like->b, ".lora_b")};
+  return stored;
+}
+
+absl::StatusOr<StoredTensor> TinyStore::takeStack(StringRef name,
+                                                  ArrayRef<int64_t> shape) {
+  absl::StatusOr<StoredTensor> stored = take(name, shape);
+  // One op reads the three stacks of a layer, which are of one type.
+  StringRef network = name.split("{}").first;
+  for (StringRef part : {"gate_proj", "up_proj", "down_proj"})
+    stored->mustBeF32 |=
+        adapter.findLike((network + "{}." + part + ".weight").str()) != nullptr;
+  return stored;
+}
+
+absl::Status TinyStore::checkUnused(const huggingface::Config &config,
+                                    std::vector<std::string> &notes) {
+  return absl::OkStatus();
+}
+
+std::string TinyStore::sourcePath() const {
+  return adapter.getCheckpoint().sourcePath();
+}

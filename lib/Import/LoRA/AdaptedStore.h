@@ -46,6 +46,31 @@ private:
   bool isTied;
 };
 
+/// Says of the weights of a tiny model, which have no tensors, that they are
+/// changed if the adapter changes one like it in some layer: by made-up
+/// matrices, of a rank of up to four. Replacements of tensors do not matter.
+class TinyStore : public huggingface::TensorStore {
+public:
+  /// Most that a rank of the adapter becomes.
+  static constexpr int64_t maxRank = 4;
+
+  /// \p adapter outlives the store.
+  TinyStore(mlir::MLIRContext &context, const Adapter &adapter)
+      : context(context), adapter(adapter) {}
+
+  absl::StatusOr<huggingface::StoredTensor>
+  take(llvm::StringRef name, llvm::ArrayRef<int64_t> shape) override;
+  absl::StatusOr<huggingface::StoredTensor>
+  takeStack(llvm::StringRef name, llvm::ArrayRef<int64_t> shape) override;
+  absl::Status checkUnused(const huggingface::Config &config,
+                           std::vector<std::string> &notes) override;
+  std::string sourcePath() const override;
+
+private:
+  mlir::MLIRContext &context;
+  const Adapter &adapter;
+};
+
 } // namespace hadal::lora
 
 #endif // HADAL_IMPORT_LORA_ADAPTEDSTORE_H

@@ -376,3 +376,18 @@ absl::Status Adapter::checkUnused(const Twine &model) const {
     }
   return absl::OkStatus();
 }
+/// \p name with "{}" in place of each number between dots.
+static std::string dropNumbers(StringRef name) {
+  llvm::SmallVector<StringRef> words;
+  for (StringRef word : llvm::split(name, '.'))
+    words.push_back(llvm::all_of(word, llvm::isDigit) ? "{}" : word);
+  return llvm::join(words, ".");
+}
+
+const LowRank *Adapter::findLike(StringRef name) const {
+  std::string pattern = dropNumbers(name);
+  for (const auto &[changed, change] : lowRanks)
+    if (dropNumbers(changed) == pattern)
+      return &change;
+  return nullptr;
+}

@@ -45,6 +45,9 @@ public:
   bool changes(llvm::StringRef name) const {
     return lowRanks.count(name.str());
   }
+  /// What the adapter adds to some tensor whose name is \p name but for the
+  /// numbers in it, or null.
+  const LowRank *findLike(llvm::StringRef name) const;
 
   /// The tensor that takes the place of \p name, or null; counts it as used.
   const safetensors::Tensor *findReplacement(llvm::StringRef name);

@@ -8,6 +8,7 @@
 
 #include "lib/Import/HuggingFace/Config.h"
 #include "lib/Import/HuggingFace/ModelBuilder.h"
+#include "lib/Import/HuggingFace/Shrink.h"
 #include "lib/Import/HuggingFace/TensorStore.h"
 #include "lib/Import/JSON.h"
 #include "lib/Import/ONNX/Evaluator.h"
@@ -498,6 +499,8 @@ onnx::raiseToDeepSeek(ModuleOp module, const RaiseOptions &options,
   absl::StatusOr<Config> config = makeConfig(*decoder, given, options, notes);
   if (!config.ok())
     return config.status();
+  if (options.tiny)
+    return huggingface::buildTiny(context, *config, nullptr, notes);
 
   int64_t contextTokens = config->maxPositions;
   if (options.contextTokens) {

@@ -25,6 +25,8 @@ struct RaiseOptions {
   std::string name;
   /// 0: as many as the configuration or the graph allows.
   int64_t contextTokens = 0;
+  /// Make a tiny model like that of the graph.
+  bool tiny = false;
 };
 
 /// Returns what -raise-onnx-to-deepseek makes of \p graph, whose idioms it
