@@ -63,6 +63,57 @@ def file_bytes(keys, tensors, version=3, alignment=32):
     return header + bytes(-len(header) % alignment) + bytes(body)
 
 
+class _Reader:
+    def __init__(self, data, at):
+        self.data, self.at = data, at
+
+    def take(self, form):
+        values = struct.unpack_from("<" + form, self.data, self.at)
+        self.at += struct.calcsize("<" + form)
+        return values[0] if len(values) == 1 else values
+
+    def text(self):
+        size = self.take("Q")
+        self.at += size
+        return self.data[self.at - size:self.at].decode()
+
+    def value(self, kind):
+        if kind == ARRAY:
+            inner, count = self.take("IQ")
+            return [self.value(inner) for _ in range(count)]
+        value = self.text() if kind == STRING else self.take(_PACK[kind][1])
+        return bool(value) if kind == BOOL else value
+
+
+def read_file(data, alignment=32):
+    """The keys and tensors of a sound file of version 3, as `file_bytes` takes them."""
+    reader = _Reader(data, 4)
+    version, tensor_count, key_count = reader.take("IQQ")
+    assert data[:4] == b"GGUF" and version == 3, data[:8]
+    keys, entries, tensors = {}, {}, {}
+    for _ in range(key_count):
+        name = reader.text()
+        keys[name] = reader.value(reader.take("I"))
+    kinds = {number: (name, elements, size) for name, (number, elements, size) in TYPES.items()}
+    for _ in range(tensor_count):
+        name = reader.text()
+        shape = tuple(reader.take("Q") for _ in range(reader.take("I")))[::-1]
+        entries[name] = (*kinds[reader.take("I")], shape, reader.take("Q"))
+    begin = reader.at + -reader.at % alignment
+    for name, (kind, elements, size, shape, offset) in entries.items():
+        assert offset % alignment == 0, (name, offset)
+        raw = data[begin + offset:begin + offset + int(np.prod(shape)) // elements * size]
+        tensors[name] = (kind, shape, bytes(raw))
+    return keys, tensors
+
+
+def is_same(found, value):
+    """Whether a key that was read is the one that was to be written; numbers are rounded to f32."""
+    if isinstance(value, float):
+        return found == np.float32(value)
+    return found == (list(value) if isinstance(value, np.ndarray) else value)
+
+
 def encode(values, kind):
     """Rounds to a type: (bytes, what they stand for in float64). Plain code, not the best rounding."""
     values = np.asarray(values, np.float64)

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Imports a model and prints the module it becomes.
+// Imports a model and prints the module it becomes, or writes it in another
+// format.
 
+#include "hadal/Export.h"
 #include "hadal/Import.h"
 
 #include "lib/Import/ONNX/GraphImporter.h"
@@ -17,11 +19,12 @@
 namespace cl = llvm::cl;
 
 static constexpr const char *overview =
-    R"(Imports a model and prints it in the deepseek dialect
+    R"(Imports a model and prints it in the deepseek dialect, or as a GGUF file
 
   hadal-translate --import-hf DeepSeek-V2-Lite --weights=none -o model.mlir
   hadal-translate --import-gguf DeepSeek-V2-Lite.Q4_K_M.gguf
   hadal-translate --import-onnx llama/model.onnx
+  hadal-translate --to-gguf DeepSeek-V2-Lite -o DeepSeek-V2-Lite.gguf
 
 EXIT STATUS: 0 done; 1 the input is at fault; 2 wrong usage; 3 a bug)";
 
@@ -40,6 +43,11 @@ int main(int argc, char **argv) {
                            cl::cat(category));
   cl::opt<bool> importONNX("import-onnx", cl::desc("MODEL is an ONNX file"),
                            cl::cat(category));
+  cl::opt<bool> toGGUF(
+      "to-gguf",
+      cl::desc("MODEL, in any of these formats or a .mlir file, becomes the "
+               "GGUF file -o"),
+      cl::cat(category));
   cl::opt<bool> onnxGraph(
       "onnx-graph",
       cl::desc("Print the graph of an ONNX file as it is, in the onnx dialect"),
@@ -71,10 +79,14 @@ int main(int argc, char **argv) {
     llvm::WithColor::error(llvm::errs(), "hadal-translate") << message << '\n';
     return 2;
   };
-  if (importHF + importGGUF + importONNX != 1)
-    return usage("expected one of --import-hf, --import-gguf and "
-                 "--import-onnx; see --help");
-  if (llvm::sys::fs::exists(input) &&
+  if (importHF + importGGUF + importONNX + toGGUF != 1)
+    return usage("expected one of --import-hf, --import-gguf, --import-onnx "
+                 "and --to-gguf; see --help");
+  if (toGGUF && output == "-")
+    return usage("--to-gguf needs -o FILE");
+  if (toGGUF && (weights == Weights::None || !textFolder.empty()))
+    return usage("--to-gguf goes with neither --weights=none nor --text-files");
+  if (!toGGUF && llvm::sys::fs::exists(input) &&
       importHF != llvm::sys::fs::is_directory(input))
     return usage("'" + input + "' is " +
                  (importHF ? "no folder, expected --import-gguf or "
@@ -88,6 +100,26 @@ int main(int argc, char **argv) {
 
   mlir::MLIRContext mlirContext(mlir::MLIRContext::Threading::DISABLED);
   std::vector<std::string> notes;
+  auto printNotes = [&] {
+    if (verbose)
+      for (const std::string &note : notes)
+        llvm::WithColor::remark(llvm::errs(), "hadal-translate")
+            << note << '\n';
+  };
+  auto report = [](const absl::Status &status) {
+    llvm::WithColor::error(llvm::errs(), "hadal-translate")
+        << std::string(status.message()) << '\n';
+    return absl::IsInternal(status) ? 3 : 1;
+  };
+  if (toGGUF) {
+    hadal::ExportOptions options;
+    options.contextTokens = context;
+    options.notes = &notes;
+    absl::Status status =
+        hadal::exportGGUF(mlirContext, input, output, options);
+    printNotes();
+    return status.ok() ? 0 : report(status);
+  }
   hadal::ImportOptions options;
   options.weights = weights == Weights::Pack;
   options.contextTokens = context;
@@ -97,14 +129,9 @@ int main(int argc, char **argv) {
   absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>> module =
       onnxGraph ? hadal::onnx::importGraph(mlirContext, input, options.weights)
                 : hadal::importModel(mlirContext, input, options);
-  if (verbose)
-    for (const std::string &note : notes)
-      llvm::WithColor::remark(llvm::errs(), "hadal-translate") << note << '\n';
-  if (!module.ok()) {
-    llvm::WithColor::error(llvm::errs(), "hadal-translate")
-        << std::string(module.status().message()) << '\n';
-    return absl::IsInternal(module.status()) ? 3 : 1;
-  }
+  printNotes();
+  if (!module.ok())
+    return report(module.status());
 
   std::string error;
   if (!textFolder.empty())

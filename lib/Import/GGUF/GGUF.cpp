@@ -70,6 +70,12 @@ static constexpr BlockType blockTypes[] = {
     {40, "NVFP4", 64, 36},
 };
 
+const BlockType *gguf::findBlockType(StringRef name) {
+  const auto *it = llvm::find_if(
+      blockTypes, [&](const BlockType &type) { return type.name == name; });
+  return it == std::end(blockTypes) ? nullptr : it;
+}
+
 std::optional<deepseek::GGUFFormat> gguf::getFormat(const BlockType &type) {
   return deepseek::symbolizeGGUFFormat(type.name.lower());
 }

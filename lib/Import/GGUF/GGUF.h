@@ -138,6 +138,9 @@ private:
   llvm::StringMap<Tensor> tensors;
 };
 
+/// The type that ggml calls \p name, such as "Q4_0"; null if there is none.
+const BlockType *findBlockType(llvm::StringRef name);
+
 /// The format of \p type in a recipe, if it is one of blocks that Hadal reads.
 std::optional<deepseek::GGUFFormat> getFormat(const BlockType &type);
 

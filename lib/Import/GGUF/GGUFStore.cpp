@@ -59,8 +59,7 @@ static std::string takeLayer(StringRef &name) {
   return ("blk." + layer + ".").str();
 }
 
-/// The name in a GGUF file of what Hugging Face calls \p name.
-static std::string toGGUFName(StringRef name) {
+std::optional<std::string> gguf::toGGUFName(StringRef name) {
   std::string layer = takeLayer(name);
   if (name == "mlp.gate.e_score_correction_bias")
     return layer + "exp_probs_b.bias";
@@ -71,7 +70,7 @@ static std::string toGGUFName(StringRef name) {
   for (const NamePair &pair : names)
     if (pair.huggingFace == stem)
       return layer + pair.gguf.str() + "." + suffix.str();
-  llvm_unreachable("a tensor that the table does not have");
+  return std::nullopt;
 }
 
 /// The IR's type of \p type, f32 for blocks; null if no weight may have it.
@@ -198,7 +197,7 @@ static Value convertTo(OpBuilder &recipe, Value value, Type element) {
 
 absl::StatusOr<StoredTensor> GGUFStore::take(StringRef name,
                                              ArrayRef<int64_t> shape) {
-  std::string ggufName = toGGUFName(name);
+  std::string ggufName = *toGGUFName(name);
   StringRef stem = ggufName;
   if (stem.consume_back(".attn_kv_b.weight") && !model.find(ggufName) &&
       model.find(stem.str() + ".attn_k_b.weight"))
@@ -229,14 +228,14 @@ absl::StatusOr<StoredTensor> GGUFStore::take(StringRef name,
 /// all.
 absl::StatusOr<StoredTensor> GGUFStore::takeStack(StringRef name,
                                                   ArrayRef<int64_t> shape) {
-  absl::StatusOr<Part> part = find(toGGUFName(name), shape);
+  absl::StatusOr<Part> part = find(*toGGUFName(name), shape);
   if (!part.ok())
     return part.status();
   Type element = part->element;
   for (StringRef other : {"gate_proj", "up_proj", "down_proj"}) {
     std::string sibling =
         (name.split("{}").first + "{}." + other + ".weight").str();
-    const Tensor *tensor = model.find(toGGUFName(sibling));
+    const Tensor *tensor = model.find(*toGGUFName(sibling));
     if (tensor && elementOf(context, *tensor->type) != element)
       element = Float32Type::get(&context);
   }

@@ -12,8 +12,15 @@
 #include "llvm/ADT/StringSet.h"
 
 #include <map>
+#include <optional>
+#include <string>
 
 namespace hadal::gguf {
+
+/// The name in a GGUF file of the tensor that a Hugging Face checkpoint calls
+/// \p name; that of a stack of experts has `{}` for their number. Nothing for a
+/// tensor that models of GGUF files have not.
+std::optional<std::string> toGGUFName(llvm::StringRef name);
 
 /// Undoes in recipes what the converter to GGUF did to the tensors: other
 /// names, experts in stacks, rows of q and k in another order, kv_b in two

@@ -21,9 +21,6 @@ using llvm::StringRef;
 using llvm::Twine;
 
 namespace {
-/// The kinds of `tokenizer.ggml.token_type` that are no ordinary tokens.
-enum TokenKind : int64_t { Control = 3, UserDefined = 4, Unused = 5 };
-
 /// How text is split before the merges.
 struct Splitter {
   StringRef name; ///< `tokenizer.ggml.pre`
@@ -84,7 +81,7 @@ static constexpr StringRef llama3Expression =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|)"
     R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
-static constexpr StringRef gpt2Expression =
+constexpr llvm::StringLiteral Splitting::byteLevel =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|)"
     R"(\s+(?!\S)|\s+)";
 
@@ -112,8 +109,8 @@ static constexpr Splitter splitters[] = {
      /*normalizesNFC=*/false,
      /*ignoresMerges=*/true,
      /*addsBos=*/true},
-    {"gpt-2", {gpt2Expression}},
-    {"smollm", {R"(\p{N})", gpt2Expression}},
+    {"gpt-2", {Splitting::byteLevel}},
+    {"smollm", {Splitting::digits, Splitting::byteLevel}},
 };
 
 /// Other names that llama.cpp has for the same.
@@ -153,6 +150,22 @@ static std::string expand(StringRef expression) {
   return (before + letters + "]" + after).str();
 }
 
+std::optional<StringRef> gguf::findSplitterName(const Splitting &splitting) {
+  for (const Splitter &splitter : splitters) {
+    std::vector<std::string> steps;
+    for (StringRef expression : splitter.expressions)
+      if (!expression.empty())
+        steps.push_back(expand(expression));
+    if (splitter.splitsDigits)
+      steps.push_back(Splitting::digits.str());
+    if (steps == splitting.steps &&
+        splitter.normalizesNFC == splitting.normalizesNFC &&
+        splitter.ignoresMerges == splitting.ignoresMerges)
+      return splitter.name;
+  }
+  return std::nullopt;
+}
+
 namespace {
 class TokenizerWriter {
 public:
@@ -181,7 +194,8 @@ private:
     return value ? value->getBoolean() : std::nullopt;
   }
   TokenKind kindOf(size_t id) const {
-    return kinds ? TokenKind(kinds->getInteger(id).value_or(1)) : TokenKind(1);
+    return kinds ? TokenKind(kinds->getInteger(id).value_or(1))
+                 : TokenKind::Normal;
   }
   absl::Status check();
   std::string writeTokenizer(const Splitter &splitter);
@@ -248,8 +262,8 @@ std::string TokenizerWriter::writeTokenizer(const Splitter &splitter) {
       for (size_t id = 0; id < tokens->strings.size(); ++id) {
         const std::string &content = tokens->strings[id];
         TokenKind kind = kindOf(id);
-        if ((kind != Control && kind != UserDefined) || content.empty() ||
-            !seen.try_emplace(content, id).second)
+        if ((kind != TokenKind::Control && kind != TokenKind::UserDefined) ||
+            content.empty() || !seen.try_emplace(content, id).second)
           continue;
         json.object([&] {
           json.attribute("id", int64_t(id));
@@ -257,7 +271,7 @@ std::string TokenizerWriter::writeTokenizer(const Splitter &splitter) {
           for (const char *key :
                {"single_word", "lstrip", "rstrip", "normalized"})
             json.attribute(key, false);
-          json.attribute("special", kind == Control);
+          json.attribute("special", kind == TokenKind::Control);
         });
       }
     });
@@ -306,7 +320,8 @@ std::string TokenizerWriter::writeTokenizer(const Splitter &splitter) {
         for (auto [id, content] : llvm::enumerate(tokens->strings))
           // Ids that no token has are filled up; a token that is in the list
           // twice has the lower id.
-          if (kindOf(id) != Unused && seen.try_emplace(content, id).second)
+          if (kindOf(id) != TokenKind::Unused &&
+              seen.try_emplace(content, id).second)
             json.attribute(content, int64_t(id));
       });
       json.attributeArray("merges", [&] {

@@ -4,12 +4,15 @@
     gguf_models.py write KIND NAME FOLDER     FOLDER/NAME.gguf, in KIND such as Q8_0
     gguf_models.py same HADAL_TRANSLATE FOLDER
     gguf_models.py errors HADAL_TRANSLATE FOLDER
+    gguf_models.py written HADAL_TRANSLATE FOLDER
 
 `same` imports each model from both and compares all but the recipes; `errors`
 imports files that are wrong in one way each, and checks that each is refused
-with exit status 1 and one line that says what is wrong.
+with exit status 1 and one line that says what is wrong; `written` has folders
+and files written as GGUF files, and compares these with the ones made here.
 """
 
+import itertools
 import os
 import struct
 import sys
@@ -386,6 +389,134 @@ def check_errors(tool, folder):
     return checker.failures
 
 
+def write_folder(path, name, dtype):
+    """A model's folder; returns what is in it, and the same in float64."""
+    config = dict(MODELS[name], torch_dtype={"F32": "float32",
+                                             "BF16": "bfloat16"}[dtype])
+    tensors, values = values_of(config, dtype)
+    path.mkdir(parents=True, exist_ok=True)
+    make_cases.write_model(path, config, tensors)
+    return config, tensors, values
+
+
+def different_tensors(found, expected):
+    """Names of those whose type, shape or bytes are not as expected.
+
+    A table of factors is computed in f32, each time in another order."""
+    def is_same(name):
+        if name == "rope_freqs.weight" and name in found and name in expected:
+            return np.allclose(*(np.frombuffer(t[name][2], "<f4")
+                                 for t in (found, expected)), rtol=1e-6)
+        return found.get(name) == expected.get(name)
+    return sorted(n for n in {*found, *expected} if not is_same(n))
+
+
+def check_written(tool, folder):
+    """Vectors are F32 in a file, and matrices what the checkpoint has."""
+    checker = Checker(tool, folder / "written")
+
+    def export(source, target, *flags):
+        target.unlink(missing_ok=True)
+        return run(tool, "--to-gguf", source, "-o", target, *flags)
+
+    def expect(condition, what):
+        if not condition:
+            checker.failures += 1
+            print(what)
+
+    for name in MODELS:
+        for dtype in ("F32", "BF16"):
+            path = checker.folder / name
+            config, _, values = write_folder(path, name, dtype)
+            is_latent = "kv_lora_rank" in config
+            text = {**gguf.keys_of(config, is_latent),
+                    **gguf.tokenizer_keys(config["vocab_size"])}
+            # The tokenizer's files, as the importer makes them.
+            made = checker.folder / "made.gguf"
+            made.write_bytes(gguf.file_bytes(text, gguf.convert(
+                config, values, lambda *_: "F32", is_latent)[0]))
+            result = run(tool, "--import-gguf", made, "--text-files", path)
+            expect(not result.returncode, f"{name}: {result.stderr}")
+            target = path.with_suffix(".gguf")
+            result = export(path, target)
+            if result.returncode:
+                expect(False, f"{name} in {dtype}: {result.stderr}")
+                continue
+            keys, tensors = gguf.read_file(target.read_bytes())
+            expected, _ = gguf.convert(config, values, lambda *_: dtype,
+                                       is_latent)
+            names = different_tensors(tensors, expected)
+            expect(not names, f"{name} in {dtype}: tensors {names} differ")
+            # Numbers are f32 in a file; the width of a head may be said.
+            wrong = {key: (keys.get(key), value) for key, value in text.items()
+                     if key != "general.name" and not gguf.is_same(
+                         keys.get(key), value)}
+            expect(not wrong, f"{name} in {dtype}: keys differ: {wrong}")
+            texts = [without_recipes(run(tool, flag, model).stdout)
+                     for flag, model in (("--import-hf", path),
+                                         ("--import-gguf", target))]
+            expect(texts[0] and texts[0] == texts[1],
+                   f"{name} in {dtype}: read again, it is another module")
+            # The module as text is the model, too.
+            module = path / "model.mlir"
+            run(tool, "--import-hf", path, "-o", module)
+            again = checker.folder / "again.gguf"
+            result = export(module, again)
+            expect(not result.returncode and
+                   different_tensors(gguf.read_file(again.read_bytes())[1],
+                                     expected) == [],
+                   f"{name} in {dtype}: the .mlir differs: {result.stderr}")
+
+    # Blocks stay what they are, those of kv_b in halves or whole, too.
+    for name in ("llama", "tied", "qwen2", "deepseek", "v2_lite"):
+        for kind, split in itertools.product(("Q4_0", "Q8_0"), (True, False)):
+            config = MODELS[name]
+            if split and name != "v2_lite":
+                continue
+            keys = {**gguf.keys_of(config, split),
+                    **gguf.tokenizer_keys(config["vocab_size"])}
+            tensors, _ = gguf.convert(config, values_of(config)[1],
+                                      lambda *_: kind, split)
+            source = checker.folder / "blocks.gguf"
+            source.write_bytes(gguf.file_bytes(keys, tensors))
+            target = checker.folder / "again.gguf"
+            result = export(source, target)
+            if result.returncode:
+                expect(False, f"{name} in {kind}: {result.stderr}")
+                continue
+            written, found = gguf.read_file(target.read_bytes())
+            expect(written["general.quantization_version"] == 2,
+                   f"{name} in {kind}: does not say which blocks it has")
+            names = different_tensors(found, tensors)
+            expect(not names, f"{name} in {kind}: tensors {names} differ")
+
+    # What the format has no place for.
+    def refuses(message, config):
+        path = checker.folder / "refused"
+        path.mkdir(exist_ok=True)
+        make_cases.write_model(path, config, make_cases.random_tensors(
+            config, "F32", np.random.default_rng(1)))
+        target = checker.folder / "refused.gguf"
+        result = export(path, target)
+        lines = result.stderr.splitlines()
+        expect(result.returncode == 1 and len(lines) == 1 and
+               message in lines[0], f"expected {message}, got {result.stderr}")
+        expect(not list(checker.folder.glob("refused.gguf*")),
+               f"{message}: something is left")
+
+    refuses("has attention over a window", make_cases.qwen2(
+        **SMALL, use_sliding_window=True, sliding_window=64,
+        max_window_layers=0))
+    refuses("'refused' is of the type 'deepseek_v32', which no architecture",
+            make_cases.deepseek_v32())
+    refuses("cannot say all of this model: ", make_cases.llama(
+        **SMALL, rope_scaling=dict(make_cases.LLAMA3, low_freq_factor=1.5)))
+    refuses("has no tensor 'blk.1.ffn_gate_inp.weight'", dict(
+        make_cases.deepseek_v2(**LITE, **SMALL), first_k_dense_replace=0,
+        moe_layer_freq=2))
+    return checker.failures
+
+
 def main():
     what, *arguments = sys.argv[1:]
     if what == "write":
@@ -395,7 +526,8 @@ def main():
             gguf.file_bytes(*make(name, kind)))
         return 0
     tool, folder = arguments[0], Path(arguments[1])
-    return {"same": check_same, "errors": check_errors}[what](tool, folder)
+    return {"same": check_same, "errors": check_errors,
+            "written": check_written}[what](tool, folder)
 
 
 sys.exit(1 if main() else 0)

@@ -12,9 +12,9 @@ import make_cases
 import reference
 
 
-def values_of(config):
+def values_of(config, dtype="F32"):
     rng = np.random.default_rng(1)
-    tensors = make_cases.random_tensors(config, "F32", rng)
+    tensors = make_cases.random_tensors(config, dtype, rng)
     return tensors, {name: reference.decode(raw, dtype, shape)
                      for name, (dtype, shape, raw) in tensors.items()}
 
