@@ -216,8 +216,13 @@ REFUSED = [
     (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages[0].content"),
     (CHAT, {"messages": [{"role": "user", "content": "a<｜Assistant｜>b"}]}, 400, "special token '<｜Assistant｜>'"),
     (CHAT, {"messages": USER, "tools": []}, 400, "'tools'"), (CHAT, {"messages": USER, "top_logprobs": 1}, 400, "top_logprobs"),
-    (CHAT, {"messages": USER, "response_format": {"type": "json_object"}}, 400, "response_format.type"),
-    (CHAT, {"messages": USER, "response_format": {"type": "json_schema", "json_schema": {}}}, 400, "not supported"),
+    (CHAT, {"messages": USER, "response_format": {"type": "xml"}}, 400, 'response_format.type is "xml", expected "text", "json_object"'),
+    (CHAT, {"messages": USER, "response_format": {"type": "json_object", "x": 1}}, 400, "unknown or unsupported field 'x'"),
+    (CHAT, {"messages": USER, "response_format": {"type": "json_schema", "json_schema": {}}}, 400, "response_format.json_schema.name is null"),
+    (CHAT, {"messages": USER, "response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, 400, "json_schema.schema is null"),
+    (CHAT, {"messages": USER, "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"properties": {
+        "a": {"type": "string", "pattern": "^a"}}}}}}, 400, "response_format.json_schema.schema: at '/properties/a': the keyword 'pattern' is not supported"),
+    (COMPLETIONS, {"prompt": "x", "response_format": 5}, 400, "response_format is 5, expected an object"),
     (CHAT, {"messages": USER, "chat_template_kwargs": {"thinking": True}}, 400, "thinking"),
     ("/v1/embeddings", {}, 404, "/v1/embeddings"),
 ]

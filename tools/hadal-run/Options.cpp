@@ -59,6 +59,7 @@ enum OptionId {
   Chunk,
   Context,
   Json,
+  JsonSchema,
   Logits,
   MinP,
   Profile,
@@ -84,6 +85,7 @@ static const option longOptions[] = {
     {"context", required_argument, nullptr, Context},
     {"help", no_argument, nullptr, 'h'},
     {"json", no_argument, nullptr, Json},
+    {"json-schema", required_argument, nullptr, JsonSchema},
     {"logits", required_argument, nullptr, Logits},
     {"min-p", required_argument, nullptr, MinP},
     {"profile", no_argument, nullptr, Profile},
@@ -140,6 +142,11 @@ static ExitCode takeOption(int id, RunOptions &options) {
                        options.contextTokens);
   case Json:
     options.json = true;
+    return Done;
+  case JsonSchema:
+    options.schemaPath = optarg;
+    if (!*optarg)
+      return reportUsage("--json-schema is empty, expected a file name");
     return Done;
   case Profile:
     options.profile = true;
@@ -214,6 +221,10 @@ ExitCode run::parseOptions(int argc, char **argv, RunOptions &options) {
   if (!isChat && (!options.system.empty() || !options.chatFormat.empty() ||
                   options.thinking))
     return reportUsage("--system, --chat-format and --thinking go with --chat");
+  if (!options.schemaPath.empty() &&
+      (options.mode == RunOptions::Mode::Tokens || options.thinking))
+    return reportUsage("--json-schema goes with --chat and --prompt, and not "
+                       "with --thinking");
   std::string error;
   if (!text::Sampler::validate(options.sampler, error))
     return reportUsage("%s", error.c_str());

@@ -11,6 +11,7 @@
 #include "Profile.h"
 #include "TextSections.h"
 
+#include "hadal_text/constraint.h"
 #include "hadal_text/sampler.h"
 #include "hadal_text/tokenizer.h"
 
@@ -46,6 +47,7 @@ public:
 
 private:
   ExitCode loadTokenizer();
+  ExitCode loadSchema();
   ExitCode encodePrompt();
   ExitCode encodeChat();
   ExitCode checkLengths();
@@ -66,13 +68,15 @@ private:
   int32_t sequence = 0;
   std::unique_ptr<text::Tokenizer> tokenizer;
   std::optional<text::Detokenizer> detokenizer;
+  std::optional<text::TokenTrie> trie;        ///< Of the constraint.
+  std::optional<text::Constraint> constraint; ///< Of --json-schema.
 
   std::vector<int32_t> prompt;
   std::vector<int32_t> generated;
   std::string generatedText;
   int64_t generateTokens = 0;
   int64_t chunkTokens = 0;
-  bool foundEos = false;
+  bool foundEos = false; ///< Or the end of what follows the schema.
 
   std::vector<int32_t> sequenceIds; ///< [chunkTokens], all `sequence`.
   std::vector<int32_t> outputRows;  ///< [chunkTokens]
@@ -100,6 +104,19 @@ ExitCode Runner::loadTokenizer() {
   else if (options.mode != RunOptions::Mode::Tokens)
     return reportError(BadInput, "%s; give token ids with --tokens",
                        error.c_str());
+  return Done;
+}
+
+ExitCode Runner::loadSchema() {
+  const char *path = options.schemaPath.c_str();
+  std::string schema, error;
+  if (!readFile(path, schema))
+    return reportError(BadInput, "%s: cannot read: %s", path, strerror(errno));
+  auto grammar = text::Grammar::fromJsonSchema(schema, error);
+  if (!grammar)
+    return reportError(BadInput, "%s: %s", path, error.c_str());
+  trie.emplace(*tokenizer);
+  constraint.emplace(std::move(grammar), *trie);
   return Done;
 }
 
@@ -284,10 +301,15 @@ ExitCode Runner::generate() {
     profile->start("generate", hadal_rt_session_threads(session.get()));
   double start = nowSeconds();
   while (int64_t(generated.size()) < generateTokens) {
-    int32_t token = sampler.sample(logits.data(), size_t(hadal_model.vocab));
+    auto vocab = size_t(hadal_model.vocab);
+    if (constraint)
+      constraint->apply(logits.data(), vocab);
+    int32_t token = sampler.sample(logits.data(), vocab);
     if (token < 0)
-      return reportError(BadInput, "no logit of generated token %zu is finite",
-                         generated.size());
+      return reportError(
+          BadInput, "no logit of generated token %zu is finite%s",
+          generated.size(),
+          constraint ? " among those that follow the schema" : "");
     generated.push_back(token);
     sampler.accept(token);
     if (stopsAtEos() && tokenizer) {
@@ -296,6 +318,10 @@ ExitCode Runner::generate() {
     }
     if (ExitCode code = printToken(token))
       return code;
+    if (constraint && !foundEos) {
+      constraint->accept(tokenizer->tokenBytes(token));
+      foundEos = constraint->isComplete();
+    }
     if (generated.size() == 1)
       firstTokenSeconds = nowSeconds() - startSeconds;
     if (foundEos || int64_t(generated.size()) == generateTokens)
@@ -383,6 +409,9 @@ ExitCode Runner::run() {
     return code;
   if (ExitCode code = loadTokenizer())
     return code;
+  if (!options.schemaPath.empty())
+    if (ExitCode code = loadSchema())
+      return code;
   if (ExitCode code = encodePrompt())
     return code;
   if (ExitCode code = checkLengths())

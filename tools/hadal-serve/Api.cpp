@@ -213,8 +213,8 @@ void Api::complete(const Request &request, Response &response, bool isChat) {
   if (options.timeoutSeconds)
     asked.generation.deadline =
         Clock::now() + std::chrono::seconds(options.timeoutSeconds);
-  auto generation = std::make_shared<Generation>(std::move(asked.generation),
-                                                 *product.tokenizer);
+  auto generation = std::make_shared<Generation>(
+      std::move(asked.generation), *product.tokenizer, *product.trie);
   record.generation = generation;
   if (!engine.submit(generation)) {
     if (draining)

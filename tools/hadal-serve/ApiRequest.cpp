@@ -141,7 +141,7 @@ public:
          ApiError &error)
       : product(product), contextTokens(contextTokens), request(request),
         generation(request.generation), error(error) {}
-  void parse(const json &body, const std::string &model);
+  void parse(const json &body, std::string_view text, const std::string &model);
 
 private:
   void readModel(Fields &fields, const std::string &model);
@@ -149,7 +149,7 @@ private:
   void readStops(Fields &fields);
   void readStream(Fields &fields);
   void readLogprobs(Fields &fields);
-  void readResponseFormat(Fields &fields);
+  void readResponseFormat(Fields &fields, std::string_view body);
   void readMessages(Fields &fields);
   bool readContent(const std::string &where, const json &value,
                    std::string &content);
@@ -253,18 +253,84 @@ void Parser::readLogprobs(Fields &fields) {
   generation.topLogprobs = int32_t(top);
 }
 
-void Parser::readResponseFormat(Fields &fields) {
-  const json *field = fields.find("response_format");
+/// Finds the member \p key of \p object, which is valid JSON. \returns Its
+/// text, in which keys have their order; empty if there is none.
+static std::string_view findText(std::string_view object, const char *key) {
+  size_t at = 0;
+  // To the end of what begins at `at`: a string, or something up to a comma or
+  // bracket that is not its own.
+  auto skip = [&] {
+    for (int depth = 0; at < object.size(); ++at) {
+      char c = object[at];
+      if (c == '"')
+        while (object[++at] != '"')
+          at += object[at] == '\\';
+      else if (c == '{' || c == '[')
+        ++depth;
+      else if (depth && (c == '}' || c == ']'))
+        --depth;
+      else if (!depth && (c == ',' || c == ':' || c == '}' || c == ']'))
+        return;
+    }
+  };
+  std::string_view found;
+  for (at = object.find('{') + 1; at && at < object.size(); ++at) {
+    size_t start = at;
+    skip();
+    json name =
+        json::parse(object.substr(start, at - start), nullptr, false, false);
+    start = ++at;
+    skip();
+    if (name == key) // The last counts, as in nlohmann's objects.
+      found = object.substr(start, std::min(at, object.size()) - start);
+  }
+  return found;
+}
+
+/// Reads `response_format`, of which \p body has the text.
+void Parser::readResponseFormat(Fields &fields, std::string_view body) {
+  static constexpr const char *name = "response_format";
+  const json *field = fields.find(name);
   if (!field)
     return;
   if (!field->is_object())
-    return fields.refuse("response_format", *field, "an object");
+    return fields.refuse(name, *field, "an object");
   Fields format(*field, error);
   const json *type = format.find("type");
-  if (!type || *type != "text")
-    fields.refuse("response_format.type", type ? *type : json(nullptr),
-                  "\"text\": output that follows a grammar or schema is not "
-                  "supported");
+  if (type && *type == "text")
+    return format.refuseOthers({});
+  std::string_view schema = R"({"type": "object"})";
+  std::string param = name;
+  if (type && *type == "json_schema") {
+    const json *wrapper = format.find("json_schema");
+    param += ".json_schema";
+    if (!wrapper || !wrapper->is_object())
+      return fields.refuse(param, wrapper ? *wrapper : json(nullptr),
+                           "an object with name and schema");
+    Fields parts(*wrapper, error);
+    const json *title = parts.find("name");
+    if (!title || !title->is_string())
+      return fields.refuse(param + ".name", title ? *title : json(nullptr),
+                           "a string");
+    bool isStrict = false; // It always is.
+    parts.read("strict", isStrict);
+    const json *given = parts.find("schema");
+    if (!given)
+      return fields.refuse(param + ".schema", json(nullptr), "a JSON schema");
+    parts.refuseOthers({"description"});
+    schema = findText(findText(findText(body, name), "json_schema"), "schema");
+    param += ".schema";
+  } else if (!type || *type != "json_object") {
+    return fields.refuse("response_format.type", type ? *type : json(nullptr),
+                         R"("text", "json_object" or "json_schema")");
+  }
+  format.refuseOthers({});
+  if (error.status)
+    return;
+  std::string reason;
+  generation.grammar = text::Grammar::fromJsonSchema(schema, reason);
+  if (!generation.grammar)
+    error = {400, param + ": " + reason, param};
 }
 
 /// Reads the content of a message: a string, or a list of parts of text.
@@ -345,6 +411,10 @@ void Parser::readMessages(Fields &fields) {
     Fields chat(*kwargs, error);
     chat.read("thinking", options.thinking);
     chat.refuseOthers({});
+    if (options.thinking && generation.grammar)
+      return fields.refuse("response_format", *fields.find("response_format"),
+                           "none with thinking: the reasoning follows no "
+                           "schema");
   }
   if (error.status)
     return;
@@ -437,14 +507,15 @@ void Parser::readLength(Fields &fields) {
   generation.maxTokens = asked;
 }
 
-void Parser::parse(const json &body, const std::string &model) {
+void Parser::parse(const json &body, std::string_view text,
+                   const std::string &model) {
   Fields fields(body, error);
   readModel(fields, model);
   readSampling(fields);
   readStops(fields);
   readStream(fields);
   readLogprobs(fields);
-  readResponseFormat(fields);
+  readResponseFormat(fields, text);
   if (request.isChat)
     readMessages(fields);
   else
@@ -474,6 +545,6 @@ ApiError serve::parseRequest(const std::string &body, bool isChat,
   if (!parsed.is_object())
     return {400, std::string("the body is ") + parsed.type_name() +
                      ", expected an object"};
-  Parser(product, contextTokens, request, error).parse(parsed, model);
+  Parser(product, contextTokens, request, error).parse(parsed, body, model);
   return error;
 }

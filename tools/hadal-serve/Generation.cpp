@@ -18,11 +18,14 @@ static double secondsBetween(Clock::time_point first, Clock::time_point last) {
 }
 
 Generation::Generation(GenerationOptions asked,
-                       const text::Tokenizer &tokenizer)
+                       const text::Tokenizer &tokenizer,
+                       const text::TokenTrie &trie)
     : options(std::move(asked)), tokenizer(tokenizer), sampler(options.sampler),
       detokenizer(tokenizer, /*skipSpecial=*/true), stopFilter(options.stops) {
   for (int32_t token : options.prompt)
     sampler.accept(token);
+  if (options.grammar)
+    constraint.emplace(options.grammar, trie);
 }
 
 bool Generation::wait(Delta &delta, std::chrono::milliseconds timeout) {
@@ -71,17 +74,29 @@ TokenLogprobs Generation::computeLogprobs(int32_t token, const float *logits,
   return result;
 }
 
+/// Chooses a token among those that may come. \returns -1 if there is none.
+int32_t Generation::sample(const float *logits, int64_t vocab) {
+  if (!constraint)
+    return sampler.sample(logits, size_t(vocab));
+  allowedLogits.assign(logits, logits + vocab);
+  constraint->apply(allowedLogits.data(), size_t(vocab));
+  return sampler.sample(allowedLogits.data(), size_t(vocab));
+}
+
 std::optional<int32_t> Generation::accept(const float *logits, int64_t vocab) {
-  int32_t token = sampler.sample(logits, size_t(vocab));
+  int32_t token = sample(logits, vocab);
   if (token < 0) {
-    finish(Finish::Failed, "no logit of generated token " +
-                               std::to_string(generated) + " is finite");
+    finish(Finish::Failed,
+           "no logit of generated token " + std::to_string(generated) +
+               " is finite" +
+               (constraint ? " among those that follow the schema" : ""));
     return std::nullopt;
   }
   sampler.accept(token);
   int64_t count = ++generated;
   const std::vector<int32_t> &ends = tokenizer.eosIds();
-  bool isEnd = !options.ignoresEos &&
+  // A text that follows a grammar ends where it can.
+  bool isEnd = (!options.ignoresEos || constraint) &&
                std::binary_search(ends.begin(), ends.end(), token);
   std::optional<TokenLogprobs> logprobs;
   if (options.topLogprobs >= 0 && !isEnd)
@@ -89,7 +104,12 @@ std::optional<int32_t> Generation::accept(const float *logits, int64_t vocab) {
   std::string text;
   if (!isEnd)
     text = stopFilter.push(detokenizer.push(token));
-  bool stops = isEnd || stopFilter.hasStopped();
+  bool isComplete = false;
+  if (constraint && !isEnd) {
+    constraint->accept(tokenizer.tokenBytes(token));
+    isComplete = constraint->isComplete();
+  }
+  bool stops = isEnd || isComplete || stopFilter.hasStopped();
   bool isLast = stops || count == options.maxTokens;
   if (isLast && !stopFilter.hasStopped()) {
     text += stopFilter.push(detokenizer.flush());

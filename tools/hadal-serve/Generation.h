@@ -7,6 +7,7 @@
 
 #include "StopFilter.h"
 
+#include "hadal_text/constraint.h"
 #include "hadal_text/sampler.h"
 #include "hadal_text/tokenizer.h"
 
@@ -14,6 +15,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -29,6 +31,8 @@ struct GenerationOptions {
   int64_t maxTokens = 0;       ///< At least 1; fits the context.
   text::SamplerOptions sampler;
   std::vector<std::string> stops; ///< None empty.
+  /// What the text must follow; null: anything goes.
+  std::shared_ptr<const text::Grammar> grammar;
   bool ignoresEos = false;
   bool inPieces = false; ///< Whether wait() is to return before the end.
   /// -1: no log-probabilities; else those of the token and of so many others.
@@ -57,7 +61,9 @@ struct Delta {
 /// Shared by the engine, which fills it, and the connection, which waits.
 class Generation {
 public:
-  Generation(GenerationOptions options, const text::Tokenizer &tokenizer);
+  /// \p tokenizer and \p trie, of the same vocabulary, must outlive it.
+  Generation(GenerationOptions options, const text::Tokenizer &tokenizer,
+             const text::TokenTrie &trie);
 
   // For the connection.
 
@@ -103,6 +109,7 @@ public:
   Latency takeLatency();
 
 private:
+  int32_t sample(const float *logits, int64_t vocab);
   TokenLogprobs computeLogprobs(int32_t token, const float *logits,
                                 int64_t vocab) const;
   void publish(std::string text, std::optional<TokenLogprobs> logprobs,
@@ -113,6 +120,8 @@ private:
   const Clock::time_point created = Clock::now();
   Clock::time_point lastToken = created;
   text::Sampler sampler;
+  std::optional<text::Constraint> constraint;
+  std::vector<float> allowedLogits; ///< Of the constraint.
   text::Detokenizer detokenizer;
   StopFilter stopFilter;
   std::vector<int32_t> tokensSoFar; ///< Empty: the prompt.

@@ -67,6 +67,7 @@ bool Product::open(const std::string &path, const std::string &weightsPath,
   tokenizer = run::loadTokenizer(weights, error);
   if (!tokenizer)
     return false;
+  trie = std::make_unique<text::TokenTrie>(*tokenizer);
   chatFormat = format.empty()
                    ? run::findChatFormat(weights, *tokenizer, chatError)
                    : text::parseChatFormat(format, error);

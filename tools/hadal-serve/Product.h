@@ -7,6 +7,7 @@
 
 #include "hadal_rt/hadal_rt.hpp"
 #include "hadal_text/chat.h"
+#include "hadal_text/constraint.h"
 #include "hadal_text/tokenizer.h"
 
 #include <memory>
@@ -29,6 +30,7 @@ struct Product {
   std::string name;                        ///< Of the file.
   rt::Weights weights;
   std::unique_ptr<text::Tokenizer> tokenizer;
+  std::unique_ptr<text::TokenTrie> trie; ///< Of the tokenizer.
   std::optional<text::ChatFormat> chatFormat;
   std::string chatError; ///< Why there is no chat format.
 };

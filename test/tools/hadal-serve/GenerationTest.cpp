@@ -24,6 +24,7 @@ protected:
     EXPECT_TRUE(tokenizer) << error;
     EXPECT_TRUE(
         tokenizer->applyGenerationConfig(R"({"eos_token_id": 1})", error));
+    trie = std::make_unique<text::TokenTrie>(*tokenizer);
     options.prompt = {5};
     options.maxTokens = 100;
     options.inPieces = true;
@@ -60,12 +61,13 @@ protected:
 
   static constexpr int64_t vocab = 2048;
   std::unique_ptr<text::Tokenizer> tokenizer;
+  std::unique_ptr<text::TokenTrie> trie;
   GenerationOptions options;
 };
 
 // Bytes of a character come in tokens of their own; none is shown before all.
 TEST_F(GenerationTest, HoldsBackPartsOfCharacters) {
-  Generation generation(options, *tokenizer);
+  Generation generation(options, *tokenizer, *trie);
   std::vector<int32_t> tokens = encode("\u65e5\U0001f41f");
   ASSERT_EQ(tokens.size(), 7u);
   EXPECT_EQ(
@@ -77,11 +79,11 @@ TEST_F(GenerationTest, ReplacesPartsOfCharactersAtTheEnd) {
   std::vector<int32_t> tokens = encode("\u65e5");
   tokens.pop_back();
   tokens.push_back(1);
-  Generation generation(options, *tokenizer);
+  Generation generation(options, *tokenizer, *trie);
   EXPECT_EQ(feed(generation, tokens),
             (std::vector<std::string>{"", "", "\ufffd", "(stop)"}));
   options.maxTokens = 2;
-  Generation shorter(options, *tokenizer);
+  Generation shorter(options, *tokenizer, *trie);
   tokens.pop_back();
   EXPECT_EQ(feed(shorter, tokens),
             (std::vector<std::string>{"", "\ufffd", "(length)"}));
@@ -89,7 +91,7 @@ TEST_F(GenerationTest, ReplacesPartsOfCharactersAtTheEnd) {
 
 TEST_F(GenerationTest, CutsAtStopStrings) {
   options.stops = {"b\u65e5", "xyz"};
-  Generation generation(options, *tokenizer);
+  Generation generation(options, *tokenizer, *trie);
   std::vector<int32_t> tokens = encode("abab\u65e5");
   std::vector<std::string> shown = feed(generation, tokens);
   ASSERT_EQ(shown.back(), "(stop)");
@@ -101,7 +103,7 @@ TEST_F(GenerationTest, CutsAtStopStrings) {
 }
 
 TEST_F(GenerationTest, FailsWithoutFiniteLogits) {
-  Generation generation(options, *tokenizer);
+  Generation generation(options, *tokenizer, *trie);
   std::vector<float> logits(vocab, -INFINITY);
   EXPECT_FALSE(generation.accept(logits.data(), vocab));
   Delta delta;
@@ -113,7 +115,7 @@ TEST_F(GenerationTest, FailsWithoutFiniteLogits) {
 TEST_F(GenerationTest, WaitsForAllIfAsked) {
   options.inPieces = false;
   options.maxTokens = 2;
-  Generation generation(options, *tokenizer);
+  Generation generation(options, *tokenizer, *trie);
   std::vector<int32_t> tokens = encode("\u65e5!");
   Delta delta;
   choose(generation, tokens[3]);
@@ -126,8 +128,27 @@ TEST_F(GenerationTest, WaitsForAllIfAsked) {
 
 TEST_F(GenerationTest, IgnoresEndsIfAsked) {
   options.ignoresEos = true;
-  Generation generation(options, *tokenizer);
+  Generation generation(options, *tokenizer, *trie);
   EXPECT_EQ(choose(generation, 1), 1);
+}
+
+TEST_F(GenerationTest, FollowsASchema) {
+  std::string error;
+  options.grammar =
+      text::Grammar::fromJsonSchema(R"({"enum": ["yes", "no"]})", error);
+  ASSERT_TRUE(options.grammar) << error;
+  options.ignoresEos = true;
+  Generation generation(options, *tokenizer, *trie);
+  // What is likeliest cannot come; nor can an end, before it is one.
+  std::vector<float> logits(vocab);
+  logits[1] = logits[size_t(encode("!")[0])] = 2;
+  logits[size_t(encode("n")[0])] = 1;
+  while (generation.accept(logits.data(), vocab))
+    EXPECT_LT(generation.generatedTokens(), 5);
+  Delta delta;
+  ASSERT_TRUE(generation.wait(delta, 0ms));
+  EXPECT_EQ(delta.text, "\"no\"");
+  EXPECT_EQ(delta.finish, Finish::Stop);
 }
 
 TEST(StopFilterTest, HoldsBackTheStartOfAStop) {
