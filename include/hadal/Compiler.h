@@ -270,6 +270,8 @@ struct ModelReport {
   /// Most bytes besides the weights that a session of `maxBatch` sequences of
   /// `contextTokens` holds, with steps of \p tokens.
   int64_t peakBytes(int64_t tokens) const;
+  /// How long \p step takes on `machine`, which is set.
+  double predictSeconds(const StepShape &step) const;
 
   /// A table that fits 80 columns, and one JSON object on one line.
   std::string toText() const;

@@ -207,6 +207,10 @@ static Prediction predict(const ModelReport &report, const StepShape &step) {
   return result;
 }
 
+double ModelReport::predictSeconds(const StepShape &step) const {
+  return predict(*this, step).total.seconds;
+}
+
 /// The steps that are predicted: those that fit into the context.
 static std::vector<StepShape> getSteps(const ModelReport &report) {
   std::vector<StepShape> steps;
