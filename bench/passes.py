@@ -23,7 +23,8 @@ sys.dont_write_bytecode = True
 import stories
 
 CASES = [["--top-k=3"], ["--top-k=2"], ["--prune=layers:1"], ["--prune=layers:32%"], ["--prune=experts:25%"],
-         ["--prune=experts:50%", "--top-k=2"], ["--prune=channels:25%"], ["--prune=heads:1"]]
+         ["--prune=experts:50%"], ["--prune=experts:50%", "--top-k=2"], ["--merge-experts=12"], ["--merge-experts=8"],
+         ["--prune=channels:25%"], ["--prune=heads:1"]]
 CASES += [[f"--quantize={scheme},method={method}"] for scheme in ("int4-g32", "int4-g128", "mixed", "int8")
           for method in ("rtn", "imatrix", "gptq")]
 

@@ -230,13 +230,60 @@ def PruneExperts : Pass<"deepseek-prune-experts", "::mlir::ModuleOp"> {
     Fails, and leaves a module that is to be thrown away, if the model has no
     router; if what is left is too little for `top_k`, or for the rule; if a
     number is no multiple of the groups; if there are no statistics, unless
-    `assume`; or if a weight has other readers.
+    `assume`; if experts are merged already; or if a weight has other readers.
   }];
   let options = [Option<"amount", "amount", "std::string", /*default=*/"\"\"",
       "How much goes: a percentage, like 25%, or a number">,
     Option<"assume", "assume", "bool", /*default=*/"false",
         "Make statistics up that are not there: for models without weights">];
   let statistics = [Statistic<"numRemoved", "num-removed",
+      "Number of experts that are gone, of all layers">];
+  let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
+}
+
+def MergeExperts : Pass<"deepseek-merge-experts", "::mlir::ModuleOp"> {
+  let summary = "Makes one expert of several that do much the same";
+  let description = [{
+    Lossy. Of each layer `count` experts are stored in place of all, each the
+    mean of some, whose channels are matched before. Which they are, and how
+    much each counts, `deepseek.merge_experts` says: by what experts make of the
+    same rows, and by how much the text chose them, `@statistics.ROUTER.mass`;
+    without statistics, with a remark, all alike.
+
+    The router's weight and rule stay as they are, and so does each token's
+    choice, among the experts of before; `map` says what they have become. Two
+    that are one add up, so that the layer is the sum that it was, of fewer
+    different terms. Rules with groups and a correction bias need no exception.
+
+    ```mlir
+    deepseek.weight @experts.gate : tensor<16x64x256xbf16> { .. }
+    %e, %w = deepseek.router %l bias %b : tensor<16xf32> by <.. experts = 16, ..> : ..
+    // becomes, for count=8
+    deepseek.weight @experts.gate : tensor<8x64x256xbf16> {
+      ..
+      %3 = deepseek.merge_experts gate of %0, %1, %2 keep 8
+          : tensor<16x64x256xbf16>, tensor<16x64x256xbf16>, tensor<16x256x64xbf16>
+          -> tensor<8x64x256xbf16>
+      deepseek.yield %3 : tensor<8x64x256xbf16>
+    }
+    deepseek.weight @router.map : tensor<16xi32> { .. }
+    %e, %w = deepseek.router %l bias %b : tensor<16xf32> map %m : tensor<16xi32>
+        by <.. experts = 16, ..> : ..
+    ```
+
+    FP8 experts become bf16, with a scale no more: a mean has no blocks of one
+    scale. What is known of the inputs of experts is forgotten, since it is of
+    others; `-deepseek-quantize` rounds them without.
+
+    Fails, and leaves a module that is to be thrown away, if the model has no
+    router; if `count` is not between 1 and one less than the experts; if a
+    router has a map; or if a weight is an integer or has other readers. Left
+    as they are, with a remark: experts that a table chooses
+    (`deepseek.hash_router`).
+  }];
+  let options = [Option<"count", "count", "int64_t", /*default=*/"0",
+      "Experts of a layer that are left">];
+  let statistics = [Statistic<"numMerged", "num-merged",
       "Number of experts that are gone, of all layers">];
   let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
 }

@@ -80,6 +80,9 @@ struct CompileOptions {
   std::string lora;
   /// Experts of a token, fewer than the model has; lossy. 0: as many as it has.
   int64_t topK = 0;
+  /// Experts of a layer that are left when those that do much the same become
+  /// one; lossy. 0: all.
+  int64_t mergeExperts = 0;
   /// What is taken away: items like layers:2, experts:25%, channels:10% and
   /// heads:1, with commas between them; lossy. Empty: nothing.
   std::string prune;

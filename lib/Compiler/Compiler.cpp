@@ -207,6 +207,11 @@ absl::Status Compilation::checkOptions() {
   if (!options.prune.empty())
     if (absl::Status status = checkPruneList(options.prune); !status.ok())
       return status;
+  if (options.mergeExperts &&
+      ("," + options.prune).find(",experts:") != std::string::npos)
+    return absl::InvalidArgumentError(absl::StrCat(
+        "experts are merged into ", options.mergeExperts, " and pruned by '",
+        options.prune, "', of which one is possible"));
   if (!options.quantize.empty())
     if (absl::Status status = checkQuantizeScheme(options.quantize);
         !status.ok())
@@ -414,6 +419,9 @@ absl::Status Compilation::runPruning() {
                     " experts");
   if (!options.prune.empty())
     lossy.push_back("pruned " + options.prune);
+  if (options.mergeExperts)
+    lossy.push_back("experts merged into " +
+                    std::to_string(options.mergeExperts));
   if (lossy.empty() && !options.hasProbes)
     return absl::OkStatus();
   InsertProbesOptions probes;
@@ -424,6 +432,8 @@ absl::Status Compilation::runPruning() {
           passes.addPass(createReduceActiveExperts({options.topK, true}));
         if (!options.prune.empty())
           addPruning(passes, options.prune, !options.packWeights);
+        if (options.mergeExperts)
+          passes.addPass(createMergeExperts({options.mergeExperts}));
         if (options.hasProbes)
           passes.addPass(createInsertProbes(probes));
       },

@@ -54,7 +54,7 @@ static constexpr StringLiteral lossyPasses[] = {
     "deepseek-prune-layers",     "deepseek-prune-experts",
     "deepseek-prune-channels",   "deepseek-prune-heads",
     "deepseek-window-attention", "deepseek-reduce-active-experts",
-    "deepseek-round-activations"};
+    "deepseek-merge-experts",    "deepseek-round-activations"};
 
 //===----------------------------------------------------------------------===//
 // Steps
@@ -198,6 +198,7 @@ static CompileOptions shrinkOptions(const CompileOptions &options,
   tiny.cpu = options.cpu;
   tiny.libraryFolder = options.libraryFolder;
   tiny.topK = options.topK;
+  tiny.mergeExperts = options.mergeExperts;
   tiny.window = options.window;
   tiny.quantize = options.quantize;
   tiny.rounding = options.rounding;
@@ -209,6 +210,8 @@ static CompileOptions shrinkOptions(const CompileOptions &options,
   module.walk([&](deepseek::RouterOp router) {
     tiny.topK =
         std::min<int64_t>(tiny.topK, int64_t(router.getRouting().getTopK()));
+    tiny.mergeExperts = std::min<int64_t>(
+        tiny.mergeExperts, int64_t(router.getRouting().getExperts()) / 2);
   });
   if (tiny.window)
     *tiny.window = {std::min<int64_t>(tiny.window->tokens, 9),

@@ -8,6 +8,7 @@
 #include "dialects/DeepSeek/IR/GGUFBlocks.h"
 #include "dialects/DeepSeek/IR/RotaryTable.h"
 #include "dialects/DeepSeek/IR/Rounding.h"
+#include "lib/Packer/Merging.h"
 #include "lib/Packer/Quantization.h"
 #include "lib/Packer/Selection.h"
 #include "lib/Support/CheckedMath.h"
@@ -1654,6 +1655,12 @@ private:
         })
         .Case([&](SelectOp op) -> Result {
           return makeSelectNode(op, count, inputs[0], inputs[1]);
+        })
+        .Case([&](MergeExpertsOp op) -> Result {
+          RecipeNode *mass = op.getMass() ? inputs[3] : nullptr;
+          RecipeNode *moment = op.getMoment() ? inputs.back() : nullptr;
+          return makeMergeExpertsNode(op, kind, count, inputs[0], inputs[1],
+                                      inputs[2], mass, moment, name);
         })
         .Case([&](QuantizeOp op) -> Result {
           RecipeNode *moment = op.getMoment() ? inputs[1] : nullptr;

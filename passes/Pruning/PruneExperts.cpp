@@ -31,6 +31,9 @@ LogicalResult PruneExperts::prune(Pruner &pruner, RouterOp router,
                                   PruneAmount amount) {
   RoutingAttr routing = router.getRouting();
   int64_t all = routing.getExperts(), groups = routing.getGroups();
+  if (router.getMap())
+    return router.emitOpError("expects experts that are as they were made, but "
+                              "they have a map");
   // As many of each group: a rounded share, or as many as that takes.
   int64_t gone =
       amount.count

@@ -188,10 +188,50 @@ void Pruner::select(PrunedWeight pruned, ArrayRef<int64_t> view, size_t axis,
     cutStatistics(weight, view, axis, dimension, keep, groups, importance[i]);
     cut(weight, view, axis, shape, keep, groups, importance[i]);
   }
-  pruned.value.setType(result);
-  if (auto argument = dyn_cast<BlockArgument>(pruned.value))
+  setType(pruned, result);
+}
+
+void Pruner::setType(const PrunedWeight &pruned, RankedTensorType type) {
+  Value value = pruned.value;
+  value.setType(type);
+  if (auto argument = dyn_cast<BlockArgument>(value))
     for (func::CallOp call : callsOf[argument.getOwner()->getParentOp()])
-      call.getOperand(argument.getArgNumber()).setType(result);
+      call.getOperand(argument.getArgNumber()).setType(type);
+}
+
+Value Pruner::pass(Operation *op, const PrunedWeight &beside,
+                   ArrayRef<WeightOp> weights) {
+  RankedTensorType type = WeightOp(weights.front()).getWeightType();
+  auto use = [&](Operation *before, WeightOp weight) {
+    OpBuilder builder(before);
+    return UseWeightOp::create(builder, before->getLoc(), type,
+                               weight.getSymName());
+  };
+  auto argument = dyn_cast<BlockArgument>(beside.value);
+  if (!argument)
+    return use(op, weights.front());
+  auto function = cast<func::FuncOp>(argument.getOwner()->getParentOp());
+  unsigned index = argument.getArgNumber() + 1;
+  if (failed(function.insertArgument(index, type, {}, op->getLoc())))
+    llvm_unreachable("the type of a func.func can always be replaced");
+  for (auto [call, weight] : llvm::zip_equal(callsOf[function], weights)) {
+    SmallVector<Value> operands(call.getOperands());
+    operands.insert(operands.begin() + index, use(call, weight));
+    call->setOperands(operands);
+  }
+  return function.getArgument(index);
+}
+
+void Pruner::drop(const PrunedWeight &pruned) {
+  auto argument = dyn_cast<BlockArgument>(pruned.value);
+  if (!argument)
+    return;
+  auto function = cast<func::FuncOp>(argument.getOwner()->getParentOp());
+  unsigned index = argument.getArgNumber();
+  for (func::CallOp call : callsOf[function])
+    call->eraseOperand(index);
+  if (failed(function.eraseArgument(index)))
+    llvm_unreachable("the type of a func.func can always be replaced");
 }
 
 void Pruner::setColumns(Value value, int64_t columns) {

@@ -70,6 +70,21 @@ public:
         axis, axis, keep, groups, importance);
   }
 
+  /// Gives the value of \p pruned, and what is passed for it, the type that its
+  /// weights have now.
+  void setType(const PrunedWeight &pruned, mlir::RankedTensorType type);
+
+  /// The value in \p op's function that stands for \p weights, one for each
+  /// weight of \p beside, next to which they are passed.
+  mlir::Value pass(mlir::Operation *op, const PrunedWeight &beside,
+                   llvm::ArrayRef<deepseek::WeightOp> weights);
+  /// Passes \p pruned, which nothing reads any more, to no function.
+  void drop(const PrunedWeight &pruned);
+
+  /// Repeats the recipe of \p of where \p builder is; returns what it yields.
+  static mlir::Value inlineRecipe(mlir::OpBuilder &builder,
+                                  deepseek::WeightOp of);
+
   /// Gives \p value, of activations, \p columns columns.
   static void setColumns(mlir::Value value, int64_t columns);
 
@@ -84,7 +99,6 @@ public:
   mlir::SymbolTable symbols;
 
 private:
-  mlir::Value inlineRecipe(mlir::OpBuilder &builder, deepseek::WeightOp of);
   void cutStatistics(deepseek::WeightOp weight, llvm::ArrayRef<int64_t> view,
                      size_t axis, size_t dimension, int64_t keep,
                      int64_t groups, deepseek::WeightOp importance);

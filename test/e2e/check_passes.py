@@ -75,12 +75,17 @@ def cases(args, folder):
     yield abyss, ["--top-k=2"]
     for prune in ("layers:1", "heads:1", "channels:25%", "channels:50%,heads:25%,layers:40%"):
         yield abyss, [f"--prune={prune}"]
+    # Merged, with the mass of each and without, and rounded after.
+    yield abyss, ["--merge-experts=5", f"--calibration={statistics}"]
+    yield abyss, ["--quantize=int4-g32", "--merge-experts=8", "--top-k=3", "--activations=f32"]
     # Rounded by statistics, of what is left, and with experts that the text never chose.
     yield abyss, [f"--quantize=int4-g32,calibration={statistics}"]
     yield abyss, [f"--quantize=int4-g32,calibration={statistics},method=gptq", "--prune=channels:25%,experts:25%"]
     # A rule that does not normalize, and one with groups.
     for name in ("deepseek", "deepseek_v2"):
         yield args.cases / name, ["--top-k=1"]
+    # FP8 experts become bf16.
+    yield args.cases / "deepseek_v3_fp8", ["--merge-experts=3"]
     # Integers of a checkpoint, with zero points, times inputs of 8 bits; and integers times inputs that are not rounded.
     for name in ("awq_v2_lite", "gptq_8bit_moe", "compressed_w4_asym"):
         yield args.cases / name, ["--activations=int8"]

@@ -30,12 +30,12 @@ static constexpr double hourSeconds = 3600, kilowattHour = 3.6e6;
 static absl::StatusOr<llvm::json::Value> readJSON(const std::string &path) {
   auto buffer = llvm::MemoryBuffer::getFile(path);
   if (!buffer)
-    return absl::NotFoundError(absl::StrCat(
-        path, ": cannot read: ", buffer.getError().message()));
+    return absl::NotFoundError(
+        absl::StrCat(path, ": cannot read: ", buffer.getError().message()));
   auto json = llvm::json::parse((*buffer)->getBuffer());
   if (!json)
-    return absl::InvalidArgumentError(absl::StrCat(
-        path, ": not JSON: ", llvm::toString(json.takeError())));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": not JSON: ", llvm::toString(json.takeError())));
   return std::move(*json);
 }
 
@@ -140,13 +140,14 @@ static void predict(ModelReport &report, const Wishes &wishes,
       {1, wishes.promptTokens + wishes.answerTokens / 2, 1});
   candidate.decodeTokensPerSecond = 1 / tokenSeconds;
   // The first token of the answer comes with the prompt.
-  candidate.requestSeconds = candidate.firstSeconds +
-                             double(wishes.answerTokens - 1) * tokenSeconds;
+  candidate.requestSeconds =
+      candidate.firstSeconds + double(wishes.answerTokens - 1) * tokenSeconds;
   double secondsPerMillion =
       candidate.requestSeconds / double(wishes.answerTokens) * 1e6;
   candidate.usdPerMillion =
       secondsPerMillion / hourSeconds * knowledge.costs.usdPerHour;
-  candidate.kwhPerMillion = secondsPerMillion * knowledge.costs.watts / kilowattHour;
+  candidate.kwhPerMillion =
+      secondsPerMillion * knowledge.costs.watts / kilowattHour;
 }
 
 /// Why \p candidate does not meet \p wishes; empty if it does.
@@ -156,8 +157,7 @@ static std::string findRefusal(const Candidate &candidate,
     return llvm::formatv("needs {0:f1} GB", candidate.memoryBytes * 1e-9);
   if (candidate.decodeTokensPerSecond < wishes.minTokensPerSecond)
     return llvm::formatv("{0:f1} tokens/s", candidate.decodeTokensPerSecond);
-  if (wishes.maxFirstSeconds &&
-      candidate.firstSeconds > wishes.maxFirstSeconds)
+  if (wishes.maxFirstSeconds && candidate.firstSeconds > wishes.maxFirstSeconds)
     return llvm::formatv("first token after {0:f1} s", candidate.firstSeconds);
   if (wishes.maxLoss && candidate.storage->klDivergence > *wishes.maxLoss)
     return absl::StrCat("loses ", candidate.storage->klDivergence, " nats");
@@ -168,8 +168,8 @@ static std::string findRefusal(const Candidate &candidate,
   return "";
 }
 
-absl::StatusOr<std::vector<Candidate>> advise::advise(const Knowledge &knowledge,
-                                                      const Wishes &wishes) {
+absl::StatusOr<std::vector<Candidate>>
+advise::advise(const Knowledge &knowledge, const Wishes &wishes) {
   std::vector<Candidate> candidates;
   for (const FamilyMember &member : knowledge.members)
     for (const Storage &storage : knowledge.storages)
@@ -205,10 +205,10 @@ absl::StatusOr<std::vector<Candidate>> advise::advise(const Knowledge &knowledge
         candidates.push_back(std::move(candidate));
       }
   auto rank = [](const Candidate &candidate) {
-    return std::tuple(!candidate.refusal.empty(),
-                      -candidate.score.value_or(0),
+    return std::tuple(!candidate.refusal.empty(), -candidate.score.value_or(0),
                       candidate.storage->klDivergence,
-                      candidate.windowTokens > 0, -candidate.windowTokens, candidate.usdPerMillion,
+                      candidate.windowTokens > 0, -candidate.windowTokens,
+                      candidate.usdPerMillion,
                       llvm::StringRef(candidate.member->name));
   };
   llvm::sort(candidates, [&](const Candidate &a, const Candidate &b) {
@@ -236,8 +236,8 @@ llvm::json::Object Candidate::toJSON() const {
     object["usd_per_million_tokens"] = usdPerMillion;
     object["kwh_per_million_tokens"] = kwhPerMillion;
   }
-  object["refusal"] = refusal.empty() ? llvm::json::Value(nullptr)
-                                      : llvm::json::Value(refusal);
+  object["refusal"] =
+      refusal.empty() ? llvm::json::Value(nullptr) : llvm::json::Value(refusal);
   return object;
 }
 
@@ -259,8 +259,8 @@ std::string advise::toText(const std::vector<Candidate> &candidates,
     os << llvm::formatv("{0,-30} {1,5} {2,6} {3,7} {4,7} {5,8} {6,8}\n", "",
                         "score", "GB", "first s", "token/s", "USD/Mtok",
                         "kWh/Mtok");
-  for (const Candidate &c : llvm::ArrayRef(candidates).take_front(
-           std::min(good, count))) {
+  for (const Candidate &c :
+       llvm::ArrayRef(candidates).take_front(std::min(good, count))) {
     os << llvm::formatv("{0,-30} {1,5:f1} {2,6:f1} {3,7:f1} {4,7:f1} {5,8:f2} "
                         "{6,8:f2}\n",
                         c.member->name, c.score.value_or(0),
@@ -374,9 +374,8 @@ std::string advise::describeScaling(std::vector<ScalingPoint> points) {
     os << llvm::formatv("{0,10:f2} G  {1,7:f2}%", points[i].parameters * 1e-9,
                         points[i].accuracy);
     if (i) {
-      double gain =
-          (points[i].accuracy - points[i - 1].accuracy) /
-          std::log2(points[i].parameters / points[i - 1].parameters);
+      double gain = (points[i].accuracy - points[i - 1].accuracy) /
+                    std::log2(points[i].parameters / points[i - 1].parameters);
       os << llvm::formatv("  {0}{1:f2} points", gain < 0 ? "" : "+", gain);
       // A later gain says that it was not the end.
       if (gain >= 1)

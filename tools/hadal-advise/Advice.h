@@ -47,7 +47,7 @@ struct Costs {
 struct Knowledge {
   std::vector<FamilyMember> members;
   std::vector<Storage> storages;
-  std::vector<int64_t> windows; ///< 0: none but the model's own.
+  std::vector<int64_t> windows;             ///< 0: none but the model's own.
   std::map<std::string, std::string> tasks; ///< And what their score is.
   Costs costs;
 };
@@ -58,9 +58,9 @@ absl::StatusOr<Knowledge> readKnowledge(const std::string &path);
 /// What is asked for.
 struct Wishes {
   std::string task;
-  Machine machine;       ///< As it was measured, or as its maker says.
+  Machine machine;        ///< As it was measured, or as its maker says.
   double memoryBytes = 0; ///< Where weights and session have to fit.
-  std::string cpu;       ///< As CompileOptions::cpu.
+  std::string cpu;        ///< As CompileOptions::cpu.
   int64_t contextTokens = 4096, promptTokens = 512, answerTokens = 256;
   double minTokensPerSecond = 0, maxFirstSeconds = 0, minScore = 0; ///< 0: any.
   std::optional<double> maxLoss; ///< Of the KL divergence.
@@ -96,7 +96,7 @@ std::string toText(const std::vector<Candidate> &candidates,
 
 /// One run of a benchmark, and what was predicted of it.
 struct Comparison {
-  StepShape step; ///< `tokens` is 1 for a decode.
+  StepShape step;                     ///< `tokens` is 1 for a decode.
   double predicted = 0, measured = 0; ///< Tokens a second.
   double error() const { return predicted / measured - 1; }
 };

@@ -128,7 +128,8 @@ static std::string parseFlags(int argc, char **argv, Flags &flags) {
       return absl::StrCat("--", name.str(), " is '", value.str(),
                           "', expected ", expected);
     };
-    bool isText = llvm::any_of(texts, [&](auto &it) { return name == it.first; });
+    bool isText =
+        llvm::any_of(texts, [&](auto &it) { return name == it.first; });
     bool isNumber =
         llvm::any_of(numbers, [&](auto &it) { return name == it.first; }) ||
         llvm::any_of(counts, [&](auto &it) { return name == it.first; });
@@ -182,13 +183,13 @@ static int runScaling(const Flags &flags) {
     auto [size, path] = StringRef(other).split('=');
     ScalingPoint point{parseSize(size, ""), 0};
     if (!point.parameters || path.empty())
-      return failUsage(absl::StrCat("'", other,
-                                    "' is not PARAMETERS=FILE, as 1.3G=a.json"));
+      return failUsage(
+          absl::StrCat("'", other, "' is not PARAMETERS=FILE, as 1.3G=a.json"));
     if (llvm::any_of(points, [&](const ScalingPoint &known) {
           return known.parameters == point.parameters;
         }))
-      return failUsage(absl::StrCat("two results have ", size.str(),
-                                    " parameters"));
+      return failUsage(
+          absl::StrCat("two results have ", size.str(), " parameters"));
     absl::StatusOr<double> accuracy = readAccuracy(path.str());
     if (!accuracy.ok())
       return fail(accuracy.status());
@@ -226,9 +227,8 @@ static int runCheck(const Flags &flags, const Knowledge &knowledge) {
         isNear ? "" : ": off");
   }
   if (!isGood)
-    return fail(BadInput,
-                absl::StrCat("a prediction is off by more than ",
-                             flags.tolerance, " percent"));
+    return fail(BadInput, absl::StrCat("a prediction is off by more than ",
+                                       flags.tolerance, " percent"));
   return Done;
 }
 
@@ -241,8 +241,8 @@ static int runAdvice(const Flags &flags, Knowledge knowledge) {
     std::string known;
     for (const auto &[task, score] : knowledge.tasks)
       absl::StrAppend(&known, known.empty() ? "" : ", ", task);
-    return failUsage(absl::StrCat("--task is '", flags.task,
-                                  "', expected one of ", known));
+    return failUsage(
+        absl::StrCat("--task is '", flags.task, "', expected one of ", known));
   }
   wishes.memoryBytes = parseSize(flags.memory, "B");
   if (!wishes.memoryBytes)
@@ -250,8 +250,8 @@ static int runAdvice(const Flags &flags, Knowledge knowledge) {
                                   "', expected a size, as 24GB"));
   absl::StatusOr<Machine> machine = parseMachine(flags.machine);
   if (!machine.ok()) {
-    std::string why = absl::StrCat("--machine ",
-                                   std::string(machine.status().message()));
+    std::string why =
+        absl::StrCat("--machine ", std::string(machine.status().message()));
     return absl::IsInvalidArgument(machine.status()) ? failUsage(why)
                                                      : fail(BadInput, why);
   }
@@ -261,9 +261,10 @@ static int runAdvice(const Flags &flags, Knowledge knowledge) {
   wishes.promptTokens = int64_t(flags.prompt);
   wishes.answerTokens = int64_t(flags.answer);
   if (wishes.promptTokens + wishes.answerTokens > wishes.contextTokens)
-    return failUsage(absl::StrCat(
-        "--prompt and --answer have ", wishes.promptTokens + wishes.answerTokens,
-        " tokens, but --context has ", wishes.contextTokens));
+    return failUsage(absl::StrCat("--prompt and --answer have ",
+                                  wishes.promptTokens + wishes.answerTokens,
+                                  " tokens, but --context has ",
+                                  wishes.contextTokens));
   wishes.minTokensPerSecond = flags.minSpeed;
   wishes.maxFirstSeconds = flags.maxFirst;
   wishes.minScore = flags.minScore;
@@ -309,8 +310,8 @@ int main(int argc, char **argv) {
   if (flags.scaling)
     return runScaling(flags);
   if (!flags.others.empty())
-    return failUsage(absl::StrCat("unexpected argument '", flags.others[0],
-                                  "'"));
+    return failUsage(
+        absl::StrCat("unexpected argument '", flags.others[0], "'"));
   std::string data = flags.data;
   if (data.empty()) {
     llvm::SmallString<256> path(llvm::sys::path::parent_path(

@@ -36,6 +36,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
   --max-batch=N         sequences that --report plans memory for (1)
   --weights=pack|none   none: open no tensor, write no weights file (pack)
   --top-k=K             experts of a token, fewer than the model's: lossy (all)
+  --merge-experts=N     N experts a layer, alike ones become one: lossy (all)
   --prune=LIST          take away layers:2, experts:25%, channels:25%, heads:1
                         or several, with commas: lossy (nothing)
   --calibration=FILE    a text, or its statistics, .safetensors, to judge by
@@ -46,8 +47,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
                         they are); rounded to nearest (rtn) or as loses least
   --lora=DIR            add a LoRA adapter, as PEFT saves it, to the weights
   --activations=int8|f32  inputs of integer weights (int8: rounded, lossy)
-  --window=N[,sink=K]   a token sees the last N, and the first K (as the model
-                        says: in most, all before it); lossy
+  --window=N[,sink=K]   a token sees the last N and first K tokens: lossy (all)
   --kv=f32|bf16|f16|int8  what the KV cache is rounded to (f32: lossless)
   --embed-weights       the program carries its weights (a file beside it)
   --report[=FILE[.html]]  parameters, FLOPs, bytes, memory; --json: as JSON;
@@ -108,6 +108,7 @@ struct Flags {
   Flag help{"help", Flag::Switch};
   Flag version{"version", Flag::Switch};
   Flag topK{"top-k"};
+  Flag mergeExperts{"merge-experts"};
   Flag calibration{"calibration"};
   Flag saveStatistics{"save-statistics"};
   Flag quantize{"quantize"};
@@ -131,15 +132,14 @@ private:
 } // namespace
 
 Flag *Flags::find(llvm::StringRef name) {
-  for (Flag *flag : {&output,     &emit,         &target,      &cpu,
-                     &weights,    &embedWeights, &context,     &maxBatch,
-                     &report,     &json,         &compileTo,   &dumpIR,
-                     &libraryDir, &manifest,     &verbose,     &quiet,
-                     &help,       &version,      &quantize,    &prune,
-                     &window,     &lora,         &activations, &verify,
-                     &topK,       &machine,      &calibration, &saveStatistics,
-                     &kv,         &depfile,      &header,      &debugInfo,
-                     &nvcc})
+  for (Flag *flag :
+       {&output,       &emit,        &target,         &cpu,         &weights,
+        &embedWeights, &context,     &maxBatch,       &report,      &json,
+        &compileTo,    &dumpIR,      &libraryDir,     &manifest,    &verbose,
+        &quiet,        &help,        &version,        &quantize,    &prune,
+        &window,       &lora,        &activations,    &verify,      &topK,
+        &machine,      &calibration, &saveStatistics, &kv,          &depfile,
+        &header,       &debugInfo,   &nvcc,           &mergeExperts})
     if (name == flag->name)
       return flag;
   return name == "h" ? &help : nullptr;
@@ -413,6 +413,8 @@ static int makeOptions(const char *argv0, const Flags &flags,
     return failUsage("--embed-weights needs --emit=exe and --weights=pack");
   if (!parseCount(flags.topK, options.topK))
     return refuse(flags.topK, "a number of 1 or more");
+  if (!parseCount(flags.mergeExperts, options.mergeExperts))
+    return refuse(flags.mergeExperts, "a number of 1 or more");
   options.prune = flags.prune.value;
   if (flags.prune.isGiven)
     if (absl::Status status = checkPruneList(options.prune); !status.ok())

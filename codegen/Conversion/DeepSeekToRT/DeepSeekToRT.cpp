@@ -906,12 +906,14 @@ LogicalResult FunctionConverter::convert(RouterOp op) {
   SmallVector<Value> arguments = {at(op.getLogits())};
   if (op.getBias())
     arguments.push_back(at(op.getBias()));
+  if (op.getMap())
+    arguments.push_back(at(op.getMap()));
   arguments.append({experts, weights});
   int64_t topK = op.getRouting().getTopK();
   auto massOf = int64_t(op.getRenormalizeFrom().value_or(uint64_t(topK)));
-  dispatch(
-      program.kernels.router(TypeRange(arguments), op.getRouting(), massOf),
-      rowsOf(op.getLogits()), arguments);
+  dispatch(program.kernels.router(TypeRange(arguments), op.getRouting(), massOf,
+                                  bool(op.getMap())),
+           rowsOf(op.getLogits()), arguments);
   return success();
 }
 

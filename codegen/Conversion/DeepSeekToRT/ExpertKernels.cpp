@@ -76,8 +76,8 @@ static void scaleWeights(KernelBuilder &b, RoutingAttr routing, Value weights,
   });
 }
 
-KernelOp KernelSet::router(TypeRange types, RoutingAttr routing,
-                           int64_t massOf) {
+KernelOp KernelSet::router(TypeRange types, RoutingAttr routing, int64_t massOf,
+                           bool hasMap) {
   int64_t experts = routing.getExperts(), topK = routing.getTopK();
   int64_t groups = routing.getGroups(), perGroup = experts / groups;
   bool hasBias = routing.getMethod() == deepseek::TopKMethod::NoAuxTC;
@@ -90,12 +90,16 @@ KernelOp KernelSet::router(TypeRange types, RoutingAttr routing,
                   .str();
   if (massOf != topK)
     name += llvm::formatv("_mass_of_{0}", massOf).str();
+  if (hasMap)
+    name += "_mapped";
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     Value logits = arguments[0];
-    Value bias = hasBias ? arguments[1] : Value();
-    Value ids = arguments[hasBias ? 2 : 1];
-    Value weights = arguments[hasBias ? 3 : 2];
+    size_t next = 1;
+    Value bias = hasBias ? arguments[next++] : Value();
+    Value map = hasMap ? arguments[next++] : Value();
+    Value ids = arguments[next++];
+    Value weights = arguments[next];
     Value scores = b.stack(experts, b.getF32Type());
     Value ranking = b.stack(experts, b.getF32Type());
     Value groupRanking = b.stack(groups, b.getF32Type());
@@ -144,15 +148,16 @@ KernelOp KernelSet::router(TypeRange types, RoutingAttr routing,
         });
       }
 
-      Value sum = b.loop(b.index(0), b.index(topK), 1, b.f32(0),
-                         [&](Value slot, ValueRange carried) {
-                           Value e = argmax(b, ranking, experts);
-                           Value score = b.load(scores, e);
-                           b.store(b.f32(notChosen), ranking, e);
-                           b.store(b.toI32(e), ids, {row, slot});
-                           b.store(score, weights, {row, slot});
-                           return Values{b.addf(carried[0], score)};
-                         })[0];
+      Value sum =
+          b.loop(b.index(0), b.index(topK), 1, b.f32(0),
+                 [&](Value slot, ValueRange carried) {
+                   Value e = argmax(b, ranking, experts);
+                   Value score = b.load(scores, e);
+                   b.store(b.f32(notChosen), ranking, e);
+                   b.store(map ? b.load(map, e) : b.toI32(e), ids, {row, slot});
+                   b.store(score, weights, {row, slot});
+                   return Values{b.addf(carried[0], score)};
+                 })[0];
       Value scale = b.f32(routing.getScale().getValueAsDouble());
       if (massOf != topK) {
         Value mass =

@@ -215,10 +215,10 @@ public:
   rt::KernelOp add(TypeRange types, int64_t columns);
   /// (in, rows, out); items are outputs.
   rt::KernelOp gatherRows(TypeRange types, int64_t columns);
-  /// (logits, [bias], experts, weights); items are rows. \p massOf: as many
-  /// experts' mass goes to those chosen; top_k if they keep their own.
+  /// (logits, [bias], [map], experts, weights); items are rows. \p massOf: as
+  /// many experts' mass goes to those chosen; top_k if they keep their own.
   rt::KernelOp router(TypeRange types, deepseek::RoutingAttr routing,
-                      int64_t massOf);
+                      int64_t massOf, bool hasMap);
   /// (logits, tokens, table, experts, weights); items are rows.
   rt::KernelOp hashRouter(TypeRange types, deepseek::RoutingAttr routing);
   /// (experts, offsets, list, active, rows); one item. Sorts slots (row *

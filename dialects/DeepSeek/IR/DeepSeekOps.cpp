@@ -413,6 +413,42 @@ LogicalResult ImportanceOp::verify() {
   return expectShape(*this, "a result", getResult(), shape); // C2
 }
 
+LogicalResult MergeExpertsOp::verify() {
+  ArrayRef<int64_t> gate = shapeOf(getGate());
+  if (gate.size() != 3) // C1
+    return emitOpError("expects a stack of matrices, but got ")
+           << getGate().getType();
+  int64_t experts = gate[0], inner = gate[1], hidden = gate[2];
+  if (failed(expectShape(*this, "up", getUp(), gate)) ||
+      failed(expectShape(*this, "down", getDown(), {experts, hidden, inner})))
+    return failure(); // C1
+  Type element = elementOf(getGate());
+  if (elementOf(getUp()) != element || elementOf(getDown()) != element) // C1
+    return emitOpError("expects equal element types, but got ")
+           << getGate().getType() << ", " << getUp().getType() << " and "
+           << getDown().getType();
+  if (getMass() && failed(expectShape(*this, "mass", getMass(), {experts})))
+    return failure(); // C2
+  if (getMoment() &&
+      failed(expectShape(*this, "moment", getMoment(), {experts, hidden})))
+    return failure(); // C2
+  int64_t keep = getKeep();
+  if (keep <= 0 || keep > experts) // C3
+    return emitOpError("expects to keep 1 to ")
+           << experts << " experts, but got " << keep;
+  SmallVector<int64_t> shape = {keep, inner, hidden};
+  if (getPart() == MergedPart::Down)
+    std::swap(shape[1], shape[2]);
+  if (getPart() == MergedPart::Map) {
+    shape = {experts};
+    element = IntegerType::get(getContext(), 32);
+  }
+  if (elementOf(getResult()) != element) // C3
+    return emitOpError("expects elements of ")
+           << element << ", but got " << getResult().getType();
+  return expectShape(*this, "a result", getResult(), shape); // C3
+}
+
 LogicalResult SelectOp::verify() {
   ArrayRef<int64_t> input = shapeOf(getInput());
   int64_t axis = getAxis(), keep = getKeep(), groups = getGroups();
@@ -855,7 +891,9 @@ LogicalResult RouterOp::verify() {
            << (getBias() ? "one" : "none") << " with "
            << stringifyTopKMethod(routing.getMethod());
   if (getBias() && failed(expectShape(*this, "bias", getBias(), {experts})))
-    return failure();                          // C2
+    return failure(); // C2
+  if (getMap() && failed(expectShape(*this, "map", getMap(), {experts})))
+    return failure();                          // C6
   if (routing.getMethod() == TopKMethod::Hash) // C5
     return emitOpError("expects a method that chooses by scores, but got hash");
   bool isSoftmax = routing.getScoring() == Scoring::Softmax;

@@ -409,6 +409,60 @@ def DeepSeek_SelectOp : DeepSeek_RecipeOp<"select"> {
   let hasVerifier = 1;
 }
 
+def DeepSeek_MergedPart : DeepSeek_Enum<"MergedPart",
+    "What merging the experts of a layer makes", [
+  I32EnumAttrCase<"Map", 0, "map">,
+  I32EnumAttrCase<"Gate", 1, "gate">,
+  I32EnumAttrCase<"Up", 2, "up">,
+  I32EnumAttrCase<"Down", 3, "down">]>;
+
+def DeepSeek_MergeExpertsOp : DeepSeek_RecipeOp<"merge_experts", [
+    AttrSizedOperandSegments]> {
+  let summary = "Makes one expert of several that do much the same";
+  let description = [{
+    Experts that make nearly the same of the same rows are joined, the nearest
+    two first, until `keep` are left: hierarchical clustering by the outputs,
+    with average linkage and the Euclidean distance (HC-SMoE, Chen et al. 2024,
+    arXiv:2410.08589, section 3.2). The rows are 64 made-up ones whose channels
+    have the mean squares `moment`, averaged over the experts, so that it takes
+    no text to run experts on.
+
+    A merged expert is the mean of its members, weighted by `mass`: how much
+    each was chosen. Channels between gate, up and down have no order; before,
+    those of a member are matched with those of the one with the most mass, so
+    that the sum of products of gate, up and down is largest (M-SMoE, Li et al.
+    2023, arXiv:2310.01334, section 3.1), estimated by the same rows. Where the
+    mass of all members is zero, or there is none, they count alike.
+
+    `map` is the number of the merged expert for each expert; merged ones are in
+    the order of their first members. Distances and matches in f64, sums
+    rounded once.
+    - (C1) `gate` and `up` are `[e, i, d]`, `down` is `[e, d, i]`, all of one
+      element type.
+    - (C2) `mass` is `[e]` and `moment` `[e, d]`.
+    - (C3) 0 < `keep` <= e; `map` is i32 `[e]`, `gate` and `up` are
+      `[keep, i, d]` and `down` is `[keep, d, i]`, of the weights' type.
+
+    ```mlir
+    %m = deepseek.merge_experts map of %gate, %up, %down keep 8
+        : tensor<16x64x256xbf16>, tensor<16x64x256xbf16>, tensor<16x256x64xbf16>
+        -> tensor<16xi32>
+    ```
+  }];
+  let arguments = (ins
+      EnumAttr<DeepSeek_Dialect, DeepSeek_MergedPart, "merged_part">:$part,
+      QuantizableTensor:$gate, QuantizableTensor:$up, QuantizableTensor:$down,
+      Optional<1DTensorOf<[F32]>>:$mass, Optional<2DTensorOf<[F32]>>:$moment,
+      I64Attr:$keep);
+  let results = (outs RankedTensorOf<[F32, F16, BF16, I32]>:$result);
+  let assemblyFormat = [{
+    $part `of` $gate `,` $up `,` $down (`mass` $mass^ `:` type($mass))?
+    (`moment` $moment^ `:` type($moment))? `keep` $keep attr-dict `:`
+    type($gate) `,` type($up) `,` type($down) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
 def DeepSeek_QuantizeOp : DeepSeek_RecipeOp<"quantize", [
     AttrSizedOperandSegments]> {
   let summary = "Rounds each group of a row to integers of one scale";
@@ -1063,7 +1117,8 @@ def DeepSeek_AddOp : DeepSeek_Op<"add", [
   let assemblyFormat = "$lhs `,` $rhs attr-dict `:` type($result)";
 }
 
-def DeepSeek_RouterOp : DeepSeek_Op<"router", [Pure]> {
+def DeepSeek_RouterOp : DeepSeek_Op<"router", [
+    Pure, AttrSizedOperandSegments]> {
   let summary = "Chooses experts for each token, and their weights";
   let description = [{
     See `#deepseek.routing` for the rules.
@@ -1079,15 +1134,31 @@ def DeepSeek_RouterOp : DeepSeek_Op<"router", [Pure]> {
       `renormalize_from` best over their own + 1e-20: fewer experts with the
       weight of more.
     - (C5) the method is not `hash`, which `deepseek.hash_router` has.
+    - (C6) `map`, if given, is `[experts]`: expert e of the rule is number
+      `map[e]` of those that run, so that several can be one, or all are stored
+      in another order. A token that chooses one twice gets it with both
+      weights.
   }];
   let arguments = (ins Activations:$logits,
                        Optional<1DTensorOf<[F32]>>:$bias,
+                       Optional<1DTensorOf<[I32]>>:$map,
                        DeepSeek_RoutingAttr:$routing,
                        OptionalAttr<I64Attr>:$renormalize_from,
                        UnitAttr:$unchecked);
   let results = (outs 2DTensorOf<[I32]>:$experts, Activations:$weights);
+  let builders = [
+    // Without a map.
+    OpBuilder<(ins "::mlir::Type":$experts, "::mlir::Type":$weights,
+                   "::mlir::Value":$logits, "::mlir::Value":$bias,
+                   "RoutingAttr":$routing,
+                   "::mlir::IntegerAttr":$renormalize_from, "bool":$unchecked),
+    [{
+      build($_builder, $_state, experts, weights, logits, bias,
+            ::mlir::Value(), routing, renormalize_from, unchecked);
+    }]>];
   let assemblyFormat = [{
-    $logits (`bias` $bias^ `:` type($bias))? `by` $routing
+    $logits (`bias` $bias^ `:` type($bias))? (`map` $map^ `:` type($map))?
+    `by` $routing
     (`renormalize_from` $renormalize_from^)? (`unchecked` $unchecked^)? attr-dict `:` type($logits) `->`
     type($experts) `,` type($weights)
   }];

@@ -4,6 +4,7 @@
 
 #include "dialects/DeepSeek/Reference/Recipe.h"
 
+#include "dialects/DeepSeek/IR/ExpertMerging.h"
 #include "dialects/DeepSeek/IR/GGUFBlocks.h"
 #include "dialects/DeepSeek/IR/Importance.h"
 #include "dialects/DeepSeek/IR/RotaryTable.h"
@@ -362,6 +363,53 @@ static Tensor select(SelectOp op, const Tensor &input,
   return result;
 }
 
+static Tensor mergeExperts(MergeExpertsOp op, const Tensor &gate,
+                           const Tensor &up, const Tensor &down,
+                           const Tensor *mass, const Tensor *moment) {
+  int64_t experts = gate.shape[0], inner = gate.shape[1];
+  int64_t hidden = gate.shape[2], size = inner * hidden;
+  auto floats = [](const Tensor *tensor) {
+    return tensor ? std::vector<float>(tensor->values.begin(),
+                                       tensor->values.end())
+                  : std::vector<float>();
+  };
+  std::vector<float> masses = floats(mass);
+  ExpertMerger merger(experts, inner, hidden,
+                      averageMoments(floats(moment), masses, experts));
+  std::vector<float> gates = floats(&gate), ups = floats(&up),
+                     downs = floats(&down);
+  for (int64_t e = 0; e < experts; ++e)
+    merger.add(e, gates.data() + e * size, ups.data() + e * size,
+               downs.data() + e * size);
+  merger.merge(op.getKeep(), masses);
+
+  Tensor result(shapeOf(op.getResult()));
+  if (op.getPart() == MergedPart::Map) {
+    llvm::copy(merger.getMap(), result.values.begin());
+    return result;
+  }
+  bool isDown = op.getPart() == MergedPart::Down;
+  const Tensor &from = isDown                             ? down
+                       : op.getPart() == MergedPart::Gate ? gate
+                                                          : up;
+  FloatType type = elementType(op.getResult());
+  int64_t rows = isDown ? hidden : inner, columns = result.columns();
+  for (int64_t i = 0; i < int64_t(op.getKeep()) * rows; ++i) {
+    int64_t row = i % rows;
+    double *to = result.row(i);
+    for (const ExpertMerger::Member &member : merger.getMembers(i / rows)) {
+      const std::vector<int32_t> &channels = member.channels;
+      const double *values = from.row(member.expert * rows +
+                                      (isDown ? row : channels[size_t(row)]));
+      for (int64_t j = 0; j < columns; ++j)
+        to[j] += member.share * values[isDown ? channels[size_t(j)] : j];
+    }
+    for (int64_t j = 0; j < columns; ++j)
+      to[j] = roundTo(to[j], type);
+  }
+  return result;
+}
+
 static FailureOr<Tensor> expertIds(ExpertIdsOp op, Tensor input) {
   for (double id : input.values)
     if (id < 0 || id >= double(int64_t(op.getExperts())))
@@ -604,6 +652,17 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
             .Case([&](SelectOp selectOp) {
               Tensor importance = take(selectOp.getImportance());
               return select(selectOp, take(selectOp.getInput()), importance);
+            })
+            .Case([&](MergeExpertsOp merge) {
+              Tensor mass, moment;
+              if (merge.getMass())
+                mass = take(merge.getMass());
+              if (merge.getMoment())
+                moment = take(merge.getMoment());
+              Tensor gate = take(merge.getGate()), up = take(merge.getUp());
+              return mergeExperts(merge, gate, up, take(merge.getDown()),
+                                  merge.getMass() ? &mass : nullptr,
+                                  merge.getMoment() ? &moment : nullptr);
             })
             .Case([&](QuantizeOp quantizeOp) {
               Tensor moment, gram;

@@ -830,6 +830,9 @@ LogicalResult Interpreter::Frame::visit(RouterOp op) {
     if (op.getRenormalizeFrom())
       for (int64_t s = 0; s < routing.getTopK(); ++s)
         weights.row(t)[s] *= mass / (sum + 1e-20);
+    if (op.getMap())
+      for (int64_t s = 0; s < routing.getTopK(); ++s)
+        experts.row(t)[s] = at(op.getMap()).values[size_t(experts.row(t)[s])];
   }
   if (failed(set(op, op.getExperts(), std::move(experts))))
     return failure();

@@ -29,7 +29,8 @@ TokenTrie::TokenTrie(const Tokenizer &tokenizer)
   std::vector<std::pair<std::string_view, int32_t>> sorted;
   for (int32_t id = 0; id < tokenizer.vocabSize(); ++id) {
     std::string_view bytes = tokenizer.tokenBytes(id);
-    if (!bytes.empty() && bytes.size() <= std::numeric_limits<uint16_t>::max() &&
+    if (!bytes.empty() &&
+        bytes.size() <= std::numeric_limits<uint16_t>::max() &&
         !tokenizer.isSpecial(id) &&
         !std::binary_search(ends.begin(), ends.end(), id))
       sorted.emplace_back(bytes, id);
@@ -50,8 +51,8 @@ TokenTrie::TokenTrie(const Tokenizer &tokenizer)
     close(same);
     for (size_t i = same; i < bytes.size(); ++i) {
       open.push_back(nodes.size());
-      nodes.push_back({0, int32_t(tokens.size()), uint16_t(i + 1),
-                       uint8_t(bytes[i])});
+      nodes.push_back(
+          {0, int32_t(tokens.size()), uint16_t(i + 1), uint8_t(bytes[i])});
     }
     tokens.push_back(id);
     maxDepth = std::max(maxDepth, bytes.size());

@@ -115,8 +115,8 @@ bool Impl::finish() {
   auto depthOf = [&](const Edge &edge) {
     int32_t depth = nodes[size_t(edge.to)].depth;
     if (edge.kind == Edge::Call)
-      depth = std::max(
-          depth, nodes[size_t(starts[size_t(edge.rule)])].depth + 1);
+      depth =
+          std::max(depth, nodes[size_t(starts[size_t(edge.rule)])].depth + 1);
     return depth;
   };
   // The least fixed point. Backwards, since most edges lead forwards.

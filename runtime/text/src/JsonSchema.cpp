@@ -157,7 +157,8 @@ static std::string writeJson(const Value &value) {
     return "[" + out + "]";
   case Value::Object:
     for (const auto &[key, member] : value.members)
-      out += (out.empty() ? "" : ",") + quoteJson(key) + ":" + writeJson(member);
+      out +=
+          (out.empty() ? "" : ",") + quoteJson(key) + ":" + writeJson(member);
     return "{" + out + "}";
   }
   return out;
@@ -202,8 +203,8 @@ static Decimal readDecimal(std::string_view text) {
   int64_t exponent = 0;
   if (size_t at = text.find_first_of("eE"); at != text.npos) {
     // nlohmann refuses what overflows f64; what underflows is cut off here.
-    exponent = std::clamp<int64_t>(atoll(std::string(text.substr(at + 1)).c_str()),
-                                   -1000, 1000);
+    exponent = std::clamp<int64_t>(
+        atoll(std::string(text.substr(at + 1)).c_str()), -1000, 1000);
     text = text.substr(0, at);
   }
   size_t point = std::min(text.find('.'), text.size());
@@ -218,8 +219,8 @@ static Decimal readDecimal(std::string_view text) {
     digits.resize(size_t(wholeDigits), '0');
   result.whole = digits.substr(0, size_t(wholeDigits));
   result.fraction = digits.substr(size_t(wholeDigits));
-  size_t zeros = std::min(result.whole.find_first_not_of('0'),
-                          result.whole.size());
+  size_t zeros =
+      std::min(result.whole.find_first_not_of('0'), result.whole.size());
   result.whole.erase(0, zeros);
   if (result.whole.empty())
     result.whole = "0";
@@ -304,11 +305,10 @@ private:
 
   /// Whether the number may end at \p key.
   bool canEnd(const Place &key) const {
-    if (key.digits < wholeDigits ||
-        (key.hasPoint && key.digits == wholeDigits))
+    if (key.digits < wholeDigits || (key.hasPoint && key.digits == wholeDigits))
       return false;
-    if (key.atMin && (!isZeroFrom(range.min.at, key.digits) ||
-                      range.min.isExclusive))
+    if (key.atMin &&
+        (!isZeroFrom(range.min.at, key.digits) || range.min.isExclusive))
       return false;
     return !key.atMax || !isZeroFrom(range.max->at, key.digits) ||
            !range.max->isExclusive;
@@ -359,9 +359,9 @@ static void writeMagnitudes(Impl &grammar, int32_t from, int32_t to,
 
 /// Keywords that say nothing of what is valid.
 static constexpr const char *annotations[] = {
-    "$schema",     "$id",     "$comment",   "$defs",    "definitions",
-    "title",       "default", "deprecated", "readOnly", "writeOnly",
-    "description", "examples"};
+    "$schema",     "$id",       "$comment",    "$defs",
+    "definitions", "title",     "default",     "deprecated",
+    "readOnly",    "writeOnly", "description", "examples"};
 
 static bool isAnnotation(const std::string &keyword) {
   return std::find(std::begin(annotations), std::end(annotations), keyword) !=
@@ -552,8 +552,8 @@ int32_t SchemaReader::characterRule() {
   int32_t afterFirst = grammar.addNode(), afterD = grammar.addNode();
   int32_t afterSecond = grammar.addNode();
   addHex(unicode, afterFirst, "0", "9");
-  for (auto [low, high] : {std::pair("A", "C"), {"E", "F"}, {"a", "c"},
-                           {"e", "f"}})
+  for (auto [low, high] :
+       {std::pair("A", "C"), {"E", "F"}, {"a", "c"}, {"e", "f"}})
     addHex(unicode, afterFirst, low, high);
   addHexes(afterFirst, end, 3);
   for (auto byte : {"D", "d"})
@@ -587,14 +587,14 @@ int32_t SchemaReader::digitRule() {
 
 /// Refuses keywords that are not known, or not of the right type.
 bool SchemaReader::checkKeywords(const Value &schema) {
-  static const std::set<std::string> others = {"type",  "enum",  "const",
-                                               "$ref",  "anyOf", "oneOf",
-                                               "allOf"};
+  static const std::set<std::string> others = {
+      "type", "enum", "const", "$ref", "anyOf", "oneOf", "allOf"};
   for (const auto &[keyword, value] : schema.members) {
     bool isKnown =
         others.count(keyword) || isAnnotation(keyword) ||
-        std::any_of(std::begin(typedKeywords), std::end(typedKeywords),
-                    [&, &name = keyword](auto &it) { return it.first == name; });
+        std::any_of(
+            std::begin(typedKeywords), std::end(typedKeywords),
+            [&, &name = keyword](auto &it) { return it.first == name; });
     if (!isKnown)
       return fail("the keyword " + quote(keyword) + " is not supported");
   }
@@ -617,10 +617,9 @@ SchemaReader::typesOf(const Value &schema) {
   std::set<std::string> types;
   const Value *type = schema.find("type");
   auto add = [&](const Value &name) {
-    bool isKnown =
-        name.kind == Value::String &&
-        std::find(std::begin(typeNames), std::end(typeNames), name.text) !=
-            std::end(typeNames);
+    bool isKnown = name.kind == Value::String &&
+                   std::find(std::begin(typeNames), std::end(typeNames),
+                             name.text) != std::end(typeNames);
     if (!isKnown)
       return fail("the type is " + quote(writeJson(name)) +
                   ", expected null, boolean, integer, number, string, array "
@@ -785,9 +784,9 @@ void SchemaReader::readChoices(const Value &schema, const char *keyword,
     return;
   }
   for (size_t i = 0; i < list.items.size(); ++i)
-    grammar.addCall(from, to,
-                    ruleOf(list.items[i],
-                           below(keyword + ("/" + std::to_string(i)))));
+    grammar.addCall(
+        from, to,
+        ruleOf(list.items[i], below(keyword + ("/" + std::to_string(i)))));
 }
 
 /// Reads `enum` or `const`.
@@ -815,9 +814,8 @@ void SchemaReader::readValues(const Value &schema, int32_t from, int32_t to) {
   if (!types)
     return;
   for (const Value &value : values) {
-    static constexpr const char *names[] = {"null",   "boolean", "integer",
-                                            "number", "string",  "array",
-                                            "object"};
+    static constexpr const char *names[] = {
+        "null", "boolean", "integer", "number", "string", "array", "object"};
     std::string type = names[value.kind];
     if (!schema.find("type") || types->count(type) ||
         (type == "integer" && types->count("number")))
@@ -847,8 +845,7 @@ bool SchemaReader::readCounts(const Value &schema, const char *minKeyword,
   if (!readCount(schema, minKeyword, min) ||
       !readCount(schema, maxKeyword, max))
     return false;
-  for (auto [keyword, count] :
-       {std::pair(minKeyword, min), {maxKeyword, max}})
+  for (auto [keyword, count] : {std::pair(minKeyword, min), {maxKeyword, max}})
     if (count > maxCount)
       return fail(std::string(keyword) + " is more than " +
                   std::to_string(maxCount));
@@ -866,12 +863,14 @@ void SchemaReader::readString(const Value &schema, int32_t from, int32_t to) {
   grammar.addByte(last, to, '"', '"');
 }
 
-void SchemaReader::readNumber(const Value &schema, bool isInteger,
-                              int32_t from, int32_t to) {
+void SchemaReader::readNumber(const Value &schema, bool isInteger, int32_t from,
+                              int32_t to) {
   std::optional<Bound> min, max;
   for (auto [keyword, isMin, isExclusive] :
-       {std::tuple("minimum", true, false), {"exclusiveMinimum", true, true},
-        {"maximum", false, false}, {"exclusiveMaximum", false, true}}) {
+       {std::tuple("minimum", true, false),
+        {"exclusiveMinimum", true, true},
+        {"maximum", false, false},
+        {"exclusiveMaximum", false, true}}) {
     const Value *value = schema.find(keyword);
     if (!value)
       continue;
@@ -945,8 +944,8 @@ void SchemaReader::readArray(const Value &schema, int32_t from, int32_t to) {
       return;
     }
     for (size_t i = 0; i < prefix->items.size(); ++i)
-      first.push_back(ruleOf(prefix->items[i],
-                             below("prefixItems/" + std::to_string(i))));
+      first.push_back(
+          ruleOf(prefix->items[i], below("prefixItems/" + std::to_string(i))));
   }
   const Value *items = schema.find("items");
   if (items && items->kind == Value::Array) {
@@ -1232,8 +1231,8 @@ void SchemaReader::readSchema(const Value &schema, int32_t from, int32_t to) {
     readType(type, schema, from, to);
 }
 
-std::shared_ptr<const Grammar>
-Grammar::fromJsonSchema(std::string_view schema, std::string &error) {
+std::shared_ptr<const Grammar> Grammar::fromJsonSchema(std::string_view schema,
+                                                       std::string &error) {
   error.clear();
   if (schema.size() > maxSchemaBytes) {
     error = "the schema has " + std::to_string(schema.size()) +

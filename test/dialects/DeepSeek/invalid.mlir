@@ -655,6 +655,14 @@ func.func @add_types(%x: tensor<?x16xf32>, %y: tensor<?x8xf32>) {
 
 // -----
 
+func.func @router_c6(%l: tensor<?x8xf32>, %m: tensor<4xi32>) {
+  // expected-error @below {{'deepseek.router' op expects map of shape 8, but got 'tensor<4xi32>'}}
+  %0:2 = deepseek.router %l map %m : tensor<4xi32> by <scoring = softmax, method = greedy, experts = 8, top_k = 2, groups = 1, top_groups = 1, normalize = false, scale = 1.0 : f64> : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
 func.func @router_c1(%l: tensor<?x16xf32>) {
   // expected-error @below {{'deepseek.router' op expects logits of shape ?x8, but got 'tensor<?x16xf32>'}}
   %0:2 = deepseek.router %l by <scoring = softmax, method = greedy, experts = 8, top_k = 2, groups = 1, top_groups = 1, normalize = false, scale = 1.0 : f64> : tensor<?x16xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
@@ -779,6 +787,110 @@ deepseek.weight @importance_c2_result : tensor<4xf32> {
   // expected-error @below {{'deepseek.importance' op expects a result of shape 2, but got}}
   %0 = deepseek.importance %w group 2 : tensor<4x4xf32> -> tensor<4xf32>
   deepseek.yield %0 : tensor<4xf32>
+}
+
+// -----
+
+deepseek.weight @merge_experts_rank : tensor<2x8x16xf32> {
+  %g = deepseek.source "g" in [] at [] : tensor<4x8x16xf32>
+  %d = deepseek.source "d" in [] at [] : tensor<4x16x8xf32>
+  %h = deepseek.source "h" in [] at [] : tensor<4x16x8xf16>
+  %m = deepseek.source "m" in [] at [] : tensor<8x4xf32>
+  %v = deepseek.source "v" in [] at [] : tensor<8xf32>
+  // expected-error @below {{'deepseek.merge_experts' op expects a stack of matrices, but got 'tensor<8x4xf32>'}}
+  %0 = deepseek.merge_experts gate of %m, %g, %d keep 2 : tensor<8x4xf32>, tensor<4x8x16xf32>, tensor<4x16x8xf32> -> tensor<2x8x16xf32>
+  deepseek.yield %0 : tensor<2x8x16xf32>
+}
+
+// -----
+
+deepseek.weight @merge_experts_c1 : tensor<2x8x16xf32> {
+  %g = deepseek.source "g" in [] at [] : tensor<4x8x16xf32>
+  %d = deepseek.source "d" in [] at [] : tensor<4x16x8xf32>
+  %h = deepseek.source "h" in [] at [] : tensor<4x16x8xf16>
+  %m = deepseek.source "m" in [] at [] : tensor<8x4xf32>
+  %v = deepseek.source "v" in [] at [] : tensor<8xf32>
+  // expected-error @below {{'deepseek.merge_experts' op expects up of shape 4x8x16, but got 'tensor<4x16x8xf32>'}}
+  %0 = deepseek.merge_experts gate of %g, %d, %d keep 2 : tensor<4x8x16xf32>, tensor<4x16x8xf32>, tensor<4x16x8xf32> -> tensor<2x8x16xf32>
+  deepseek.yield %0 : tensor<2x8x16xf32>
+}
+
+// -----
+
+deepseek.weight @merge_experts_c1_types : tensor<2x8x16xf32> {
+  %g = deepseek.source "g" in [] at [] : tensor<4x8x16xf32>
+  %d = deepseek.source "d" in [] at [] : tensor<4x16x8xf32>
+  %h = deepseek.source "h" in [] at [] : tensor<4x16x8xf16>
+  %m = deepseek.source "m" in [] at [] : tensor<8x4xf32>
+  %v = deepseek.source "v" in [] at [] : tensor<8xf32>
+  // expected-error @below {{'deepseek.merge_experts' op expects equal element types, but got}}
+  %0 = deepseek.merge_experts gate of %g, %g, %h keep 2 : tensor<4x8x16xf32>, tensor<4x8x16xf32>, tensor<4x16x8xf16> -> tensor<2x8x16xf32>
+  deepseek.yield %0 : tensor<2x8x16xf32>
+}
+
+// -----
+
+deepseek.weight @merge_experts_c2_mass : tensor<2x8x16xf32> {
+  %g = deepseek.source "g" in [] at [] : tensor<4x8x16xf32>
+  %d = deepseek.source "d" in [] at [] : tensor<4x16x8xf32>
+  %h = deepseek.source "h" in [] at [] : tensor<4x16x8xf16>
+  %m = deepseek.source "m" in [] at [] : tensor<8x4xf32>
+  %v = deepseek.source "v" in [] at [] : tensor<8xf32>
+  // expected-error @below {{'deepseek.merge_experts' op expects mass of shape 4, but got 'tensor<8xf32>'}}
+  %0 = deepseek.merge_experts gate of %g, %g, %d mass %v : tensor<8xf32> keep 2 : tensor<4x8x16xf32>, tensor<4x8x16xf32>, tensor<4x16x8xf32> -> tensor<2x8x16xf32>
+  deepseek.yield %0 : tensor<2x8x16xf32>
+}
+
+// -----
+
+deepseek.weight @merge_experts_c2_moment : tensor<2x8x16xf32> {
+  %g = deepseek.source "g" in [] at [] : tensor<4x8x16xf32>
+  %d = deepseek.source "d" in [] at [] : tensor<4x16x8xf32>
+  %h = deepseek.source "h" in [] at [] : tensor<4x16x8xf16>
+  %m = deepseek.source "m" in [] at [] : tensor<8x4xf32>
+  %v = deepseek.source "v" in [] at [] : tensor<8xf32>
+  // expected-error @below {{'deepseek.merge_experts' op expects moment of shape 4x16, but got 'tensor<8x4xf32>'}}
+  %0 = deepseek.merge_experts gate of %g, %g, %d moment %m : tensor<8x4xf32> keep 2 : tensor<4x8x16xf32>, tensor<4x8x16xf32>, tensor<4x16x8xf32> -> tensor<2x8x16xf32>
+  deepseek.yield %0 : tensor<2x8x16xf32>
+}
+
+// -----
+
+deepseek.weight @merge_experts_c3 : tensor<5x8x16xf32> {
+  %g = deepseek.source "g" in [] at [] : tensor<4x8x16xf32>
+  %d = deepseek.source "d" in [] at [] : tensor<4x16x8xf32>
+  %h = deepseek.source "h" in [] at [] : tensor<4x16x8xf16>
+  %m = deepseek.source "m" in [] at [] : tensor<8x4xf32>
+  %v = deepseek.source "v" in [] at [] : tensor<8xf32>
+  // expected-error @below {{'deepseek.merge_experts' op expects to keep 1 to 4 experts, but got 5}}
+  %0 = deepseek.merge_experts gate of %g, %g, %d keep 5 : tensor<4x8x16xf32>, tensor<4x8x16xf32>, tensor<4x16x8xf32> -> tensor<5x8x16xf32>
+  deepseek.yield %0 : tensor<5x8x16xf32>
+}
+
+// -----
+
+deepseek.weight @merge_experts_c3_map : tensor<4xf32> {
+  %g = deepseek.source "g" in [] at [] : tensor<4x8x16xf32>
+  %d = deepseek.source "d" in [] at [] : tensor<4x16x8xf32>
+  %h = deepseek.source "h" in [] at [] : tensor<4x16x8xf16>
+  %m = deepseek.source "m" in [] at [] : tensor<8x4xf32>
+  %v = deepseek.source "v" in [] at [] : tensor<8xf32>
+  // expected-error @below {{'deepseek.merge_experts' op expects elements of 'i32', but got 'tensor<4xf32>'}}
+  %0 = deepseek.merge_experts map of %g, %g, %d keep 2 : tensor<4x8x16xf32>, tensor<4x8x16xf32>, tensor<4x16x8xf32> -> tensor<4xf32>
+  deepseek.yield %0 : tensor<4xf32>
+}
+
+// -----
+
+deepseek.weight @merge_experts_c3_result : tensor<2x8x16xf32> {
+  %g = deepseek.source "g" in [] at [] : tensor<4x8x16xf32>
+  %d = deepseek.source "d" in [] at [] : tensor<4x16x8xf32>
+  %h = deepseek.source "h" in [] at [] : tensor<4x16x8xf16>
+  %m = deepseek.source "m" in [] at [] : tensor<8x4xf32>
+  %v = deepseek.source "v" in [] at [] : tensor<8xf32>
+  // expected-error @below {{'deepseek.merge_experts' op expects a result of shape 2x16x8, but got 'tensor<2x8x16xf32>'}}
+  %0 = deepseek.merge_experts down of %g, %g, %d keep 2 : tensor<4x8x16xf32>, tensor<4x8x16xf32>, tensor<4x16x8xf32> -> tensor<2x8x16xf32>
+  deepseek.yield %0 : tensor<2x8x16xf32>
 }
 
 // -----

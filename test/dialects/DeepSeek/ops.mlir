@@ -150,11 +150,13 @@ func.func @latent_attention(%q: tensor<?x20xf32>, %c: tensor<?x8xf32>, %r: tenso
 }
 
 // CHECK-LABEL: func.func @experts
-func.func @experts(%x: tensor<?x16xf32>, %logits: tensor<?x8xf32>, %bias: tensor<8xf32>, %gate: tensor<8x4x16xf16>, %down: tensor<8x16x4xf16>, %gate8: tensor<8x4x16xf8E4M3FN>, %down8: tensor<8x16x4xf8E4M3FN>, %scales: tensor<8x1x1xf32>) -> (tensor<?x16xf32>, tensor<?x16xf32>) {
+func.func @experts(%x: tensor<?x16xf32>, %logits: tensor<?x8xf32>, %bias: tensor<8xf32>, %map: tensor<8xi32>, %gate: tensor<8x4x16xf16>, %down: tensor<8x16x4xf16>, %gate8: tensor<8x4x16xf8E4M3FN>, %down8: tensor<8x16x4xf8E4M3FN>, %scales: tensor<8x1x1xf32>) -> (tensor<?x16xf32>, tensor<?x16xf32>) {
   // CHECK: %[[E:.+]], %[[W:.+]] = deepseek.router %{{.+}} by <scoring = softmax, method = greedy, experts = 8, top_k = 2, groups = 1, top_groups = 1, normalize = false, scale = 1.000000e+00 : f64> : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   %e0, %w0 = deepseek.router %logits by #greedy : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   // CHECK: deepseek.router %{{.+}} bias %{{.+}} : tensor<8xf32> by <scoring = sigmoid, method = noaux_tc, {{.+}}> unchecked : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   %e1, %w1 = deepseek.router %logits bias %bias : tensor<8xf32> by #noaux unchecked : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  // CHECK: deepseek.router %{{.+}} map %{{.+}} : tensor<8xi32> by <{{.+}}> : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  %e3, %w3 = deepseek.router %logits map %map : tensor<8xi32> by #greedy : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   // CHECK: deepseek.router %{{.+}} by <{{.+}}> renormalize_from 4 : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   %e2, %w2 = deepseek.router %logits by #greedy renormalize_from 4 : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   // CHECK: deepseek.experts %{{.+}}, %[[E]], %[[W]] gate %[[GATE:.+]] up %[[GATE]] down %{{.+}} : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf16>, tensor<8x4x16xf16>, tensor<8x16x4xf16> -> tensor<?x16xf32>

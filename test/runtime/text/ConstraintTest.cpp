@@ -190,7 +190,8 @@ TEST_F(ConstraintTest, Refusals) {
            std::string("the keyword '") + keyword + "' is not supported");
   refuse(R"({"type": "integer", "enum": [1], "minimum": 3})",
          "the keyword 'minimum' beside 'enum'");
-  refuse(R"({"$ref": "#", "type": "null"})", "the keyword 'type' beside '$ref'");
+  refuse(R"({"$ref": "#", "type": "null"})",
+         "the keyword 'type' beside '$ref'");
   refuse(R"({"anyOf": [true], "oneOf": [true]})", "'oneOf' beside 'anyOf'");
   refuse(R"({"oneOf": [{"type": "integer"}, {"type": "number"}]})",
          "those of 0 and 1 are not");
@@ -225,10 +226,9 @@ TEST_F(ConstraintTest, MaskIsThatOfEachTokenAlone) {
       "name": {"type": "string", "maxLength": 6}, "n": {"type": "number"},
       "t": {"type": "array", "items": {"enum": ["once", "one", 7]}}},
       "additionalProperties": true})";
-  for (const char *prefix :
-       {"", "{", "{\n ", R"({"na)", R"({"name": "ab)", R"({"n": 1)",
-        R"({"t": [)", R"({"t": ["on)", R"({"x": {"y": "\u00)",
-        "{\"name\": \"\xe5"}) {
+  for (const char *prefix : {"", "{", "{\n ", R"({"na)", R"({"name": "ab)",
+                             R"({"n": 1)", R"({"t": [)", R"({"t": ["on)",
+                             R"({"x": {"y": "\u00)", "{\"name\": \"\xe5"}) {
     Constraint constraint = begin(schema);
     ASSERT_TRUE(constraint.accept(prefix)) << prefix;
     std::vector<float> logits = allowed(constraint);
@@ -237,8 +237,8 @@ TEST_F(ConstraintTest, MaskIsThatOfEachTokenAlone) {
       Constraint alone = begin(schema);
       alone.accept(prefix);
       std::string_view bytes = tokenizer->tokenBytes(id);
-      bool expected = !tokenizer->isSpecial(id) && !bytes.empty() &&
-                      alone.accept(bytes);
+      bool expected =
+          !tokenizer->isSpecial(id) && !bytes.empty() && alone.accept(bytes);
       ASSERT_EQ(std::isfinite(logits[size_t(id)]), expected)
           << prefix << " and " << bytes;
     }
@@ -278,9 +278,9 @@ TEST_F(ConstraintTest, ForgetsWhatIsTooMuch) {
   for (int i = 0; i < 9000; ++i) {
     ASSERT_TRUE(constraint.accept(i ? ",\"a\"" : "\"a\"")) << i;
     if (i % 1000 == 999)
-      EXPECT_EQ(std::isfinite(
-                    allowed(constraint)[size_t(tokenizer->idOf("]"))]),
-                i == 8999);
+      EXPECT_EQ(
+          std::isfinite(allowed(constraint)[size_t(tokenizer->idOf("]"))]),
+          i == 8999);
   }
   EXPECT_TRUE(constraint.accept("]"));
   EXPECT_TRUE(constraint.isComplete());

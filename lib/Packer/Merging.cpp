@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The node of recipes that merge experts.
+
+#include "lib/Packer/Merging.h"
+
+#include "dialects/DeepSeek/IR/ExpertMerging.h"
+
+#include "absl/strings/str_cat.h"
+
+#include <algorithm>
+
+using namespace mlir;
+using namespace hadal;
+using namespace hadal::deepseek;
+
+namespace {
+
+class MergeExpertsNode : public RecipeNode {
+public:
+  MergeExpertsNode(MergeExpertsOp op, ElementKind kind, int64_t count,
+                   ArrayRef<RecipeNode *> parts, RecipeNode *mass,
+                   RecipeNode *moment, StringRef name)
+      : RecipeNode(kind, count), parts(parts), mass(mass), moment(moment),
+        part(op.getPart()), keep(int64_t(op.getKeep())), name(name) {
+    auto shape = cast<RankedTensorType>(op.getGate().getType()).getShape();
+    experts = shape[0];
+    inner = shape[1];
+    hidden = shape[2];
+  }
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    if (!merger)
+      if (absl::Status status = merge(); !status.ok())
+        return status;
+    if (part == MergedPart::Map) {
+      std::copy_n(merger->getMap().begin() + first, count,
+                  static_cast<int32_t *>(out));
+      return absl::OkStatus();
+    }
+    auto columns = int64_t(numbers.size());
+    while (count > 0) {
+      if (absl::Status status = makeRow(first / columns); !status.ok())
+        return status;
+      int64_t column = first % columns;
+      int64_t now = std::min(count, columns - column);
+      narrow(kind, numbers.data() + column, now, out);
+      // A mean of numbers that fit does, too.
+      out = static_cast<char *>(out) + now * getElementBytes();
+      first += now;
+      count -= now;
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  absl::Status read(RecipeNode *node, int64_t first, int64_t count,
+                    std::vector<float> &to) {
+    elements.resize(size_t(count * node->getElementBytes()));
+    to.resize(size_t(count));
+    absl::Status status = node->evaluate(first, count, elements.data());
+    if (status.ok())
+      widen(node->getKind(), elements.data(), count, to.data());
+    return status;
+  }
+
+  absl::Status merge() {
+    std::vector<float> masses, moments, weights[3];
+    absl::Status status;
+    if (mass)
+      status = read(mass, 0, experts, masses);
+    if (status.ok() && moment)
+      status = read(moment, 0, experts * hidden, moments);
+    if (!status.ok())
+      return status;
+    auto made = std::make_unique<ExpertMerger>(
+        experts, inner, hidden, averageMoments(moments, masses, experts));
+    int64_t size = inner * hidden;
+    for (int64_t e = 0; e < experts; ++e) {
+      for (size_t i = 0; status.ok() && i < 3; ++i) {
+        status = read(parts[i], e * size, size, weights[i]);
+        if (status.ok() &&
+            findNonFinite(ElementKind::F32, weights[i].data(), size) >= 0)
+          status = absl::InvalidArgumentError(
+              absl::StrCat("tensor '", name.str(), "': expert ", e,
+                           " has weights that are not finite, and cannot be "
+                           "merged"));
+      }
+      if (!status.ok())
+        return status;
+      made->add(e, weights[0].data(), weights[1].data(), weights[2].data());
+    }
+    made->merge(keep, masses);
+    bool isDown = part == MergedPart::Down;
+    rows = isDown ? hidden : inner;
+    numbers.resize(size_t(isDown ? inner : hidden));
+    merger = std::move(made);
+    return absl::OkStatus();
+  }
+
+  /// Fills `numbers` with row \p index of the merged experts.
+  absl::Status makeRow(int64_t index) {
+    if (index == held)
+      return absl::OkStatus();
+    held = -1;
+    bool isDown = part == MergedPart::Down;
+    auto columns = int64_t(numbers.size());
+    RecipeNode *from = parts[size_t(part) - size_t(MergedPart::Gate)];
+    sums.assign(size_t(columns), 0);
+    for (const ExpertMerger::Member &member :
+         merger->getMembers(index / rows)) {
+      int64_t row = index % rows;
+      if (!isDown)
+        row = member.channels[size_t(row)];
+      absl::Status status =
+          read(from, (member.expert * rows + row) * columns, columns, numbers);
+      if (!status.ok())
+        return status;
+      for (int64_t j = 0; j < columns; ++j)
+        sums[size_t(j)] +=
+            member.share *
+            double(numbers[size_t(isDown ? member.channels[size_t(j)] : j)]);
+    }
+    std::copy(sums.begin(), sums.end(), numbers.begin());
+    held = index;
+    return absl::OkStatus();
+  }
+
+  SmallVector<RecipeNode *> parts; ///< Gate, up and down.
+  RecipeNode *mass, *moment;
+  MergedPart part;
+  int64_t keep;
+  StringRef name;
+  int64_t experts, inner, hidden;
+  int64_t rows = 0; ///< Of one expert of this part.
+  std::unique_ptr<ExpertMerger> merger;
+  int64_t held = -1; ///< The row that `numbers` are.
+  std::vector<float> numbers;
+  std::vector<double> sums;
+  std::vector<char> elements;
+};
+
+} // namespace
+
+std::unique_ptr<RecipeNode>
+hadal::makeMergeExpertsNode(MergeExpertsOp op, ElementKind kind, int64_t count,
+                            RecipeNode *gate, RecipeNode *up, RecipeNode *down,
+                            RecipeNode *mass, RecipeNode *moment,
+                            StringRef name) {
+  RecipeNode *parts[] = {gate, up, down};
+  return std::make_unique<MergeExpertsNode>(op, kind, count, parts, mass,
+                                            moment, name);
+}

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The node of recipes that merge experts.
+
+#ifndef HADAL_PACKER_MERGING_H
+#define HADAL_PACKER_MERGING_H
+
+#include "lib/Packer/Recipe.h"
+
+namespace hadal {
+
+/// Makes the node of `deepseek.merge_experts`. It reads all experts once, one
+/// at a time, to see which become one, and then each row of them when it is
+/// asked for. \p mass and \p moment may be null; \p name is that of a tensor
+/// behind the experts, for messages.
+std::unique_ptr<RecipeNode>
+makeMergeExpertsNode(deepseek::MergeExpertsOp op, ElementKind kind,
+                     int64_t count, RecipeNode *gate, RecipeNode *up,
+                     RecipeNode *down, RecipeNode *mass, RecipeNode *moment,
+                     llvm::StringRef name);
+
+} // namespace hadal
+
+#endif // HADAL_PACKER_MERGING_H
