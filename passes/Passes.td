@@ -327,7 +327,7 @@ def PruneChannels : Pass<"deepseek-prune-channels", "::mlir::ModuleOp"> {
 }
 
 def PruneHeads : Pass<"deepseek-prune-heads", "::mlir::ModuleOp"> {
-  let summary = "Takes heads of latent attention away";
+  let summary = "Takes heads of attention away";
   let description = [{
     Lossy. By what each head adds to the output (see `deepseek.importance`):
     the mean squares of what it makes, `@statistics.OUTPUT.moment`, times the
@@ -344,9 +344,13 @@ def PruneHeads : Pass<"deepseek-prune-heads", "::mlir::ModuleOp"> {
     which all heads share, stays as it is. Runs before
     `-deepseek-absorb-latent-attention`.
 
-    Fails, and leaves a module that is to be thrown away, if there is no latent
-    attention; if no head would go, or none be left; or if the weights around it
-    have scales or biases, or other readers.
+    Of `deepseek.attention`, heads of queries go, as many of each group that
+    reads the same keys, and keys and their cache stay, too.
+
+    Fails, and leaves a module that is to be thrown away, if there is no
+    attention; if no head would go, or none be left; if each head of queries has
+    keys of its own, or a number is no multiple of the heads of keys; or if the
+    weights around it have scales, or other readers.
   }];
   let options = [Option<"amount", "amount", "std::string", /*default=*/"\"\"",
       "How much goes: a percentage, like 25%, or a number">];

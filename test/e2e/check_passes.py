@@ -87,6 +87,8 @@ def cases(args, folder):
     # FP8 experts become bf16.
     yield args.cases / "deepseek_v3_fp8", ["--merge-experts=3"]
     # Integers of a checkpoint, with zero points, times inputs of 8 bits; and integers times inputs that are not rounded.
+    # Heads of queries, with biases, of which two or more share keys.
+    yield args.cases / "qwen2_wide", ["--prune=heads:50%"]
     for name in ("awq_v2_lite", "gptq_8bit_moe", "compressed_w4_asym"):
         yield args.cases / name, ["--activations=int8"]
     yield abyss, ["--quantize=int4-g32", "--activations=f32"]
