@@ -149,7 +149,7 @@ void AMXProduct::configure(KernelBuilder &b) const {
 // Loops
 //===----------------------------------------------------------------------===//
 
-Value AMXProduct::multiply(KernelBuilder &b, const Item &item) const {
+Value AMXProduct::multiply(KernelBuilder &b, const IntegerItem &item) const {
   // A block that is half full costs less than its rows would, a few at a time.
   Value count = b.sub(item.last, item.first);
   Value blocks = b.div(b.add(count, blockRows / 2), blockRows);
@@ -197,7 +197,8 @@ Value AMXProduct::multiply(KernelBuilder &b, const Item &item) const {
 }
 
 /// Makes bytes of a piece of all tiles.
-void AMXProduct::unpack(KernelBuilder &b, const Item &item, Piece piece) const {
+void AMXProduct::unpack(KernelBuilder &b, const IntegerItem &item,
+                        Piece piece) const {
   auto byteType = VectorType::get({rowBytes}, b.getI8Type());
   auto wordType = VectorType::get({rowBytes / 2}, b.getI16Type());
   auto bytesOf = [&](int8_t value) -> Value {
@@ -238,8 +239,8 @@ void AMXProduct::unpack(KernelBuilder &b, const Item &item, Piece piece) const {
 
 /// Copies a piece of 16 entries from \p begin on. Past the last entry, the last
 /// stands for those that are not there.
-void AMXProduct::copyRows(KernelBuilder &b, const Item &item, Value begin,
-                          Piece piece) const {
+void AMXProduct::copyRows(KernelBuilder &b, const IntegerItem &item,
+                          Value begin, Piece piece) const {
   int64_t groups = pieceElements() / shape.activationGroup;
   int64_t scaleLanes = KernelBuilder::lanesFor(groups);
   Value firstGroup = b.div(piece.begin, shape.activationGroup);
@@ -302,7 +303,7 @@ Values AMXProduct::chain(KernelBuilder &b, Value weightAddress, Value first,
 }
 
 /// Adds a piece to the sums of a tile and a block of rows.
-void AMXProduct::multiplyPiece(KernelBuilder &b, const Item &item,
+void AMXProduct::multiplyPiece(KernelBuilder &b, const IntegerItem &item,
                                int64_t weight, Value tile, Value block,
                                Piece piece) const {
   const IntegerWeight &from = item.weights[weight];
@@ -385,7 +386,7 @@ void AMXProduct::multiplyPiece(KernelBuilder &b, const Item &item,
 }
 
 /// Gives the sums of entries from \p begin on to the item's `store`.
-void AMXProduct::store(KernelBuilder &b, const Item &item, Value block,
+void AMXProduct::store(KernelBuilder &b, const IntegerItem &item, Value block,
                        Value begin) const {
   Value count = b.min(b.sub(item.last, begin), b.index(blockRows));
   Value tileCount = b.sub(item.tiles.end, item.tiles.begin);

@@ -15,10 +15,11 @@ namespace hadal {
 /// The bits are those of `multiplyIntegerTiles`: sums of a group are exact, and
 /// what follows in f32 is the same in the same order.
 ///
-/// Per item, as many rows as `stateRows` go through all of k in pieces of
-/// `pieceElements`. For each piece, weights of 4 bits become bytes once, in the
-/// first- or second-level cache, and then blocks of 16 rows are copied side by
-/// side, each for all tiles of the item.
+/// Per item, which has the tiles of `groupsAtOnce` groups at most, as many rows
+/// as `stateRows` go through all of k in pieces of `pieceElements`. For each
+/// piece, weights of 4 bits become bytes once, in the first- or second-level
+/// cache, and then blocks of 16 rows are copied side by side, each for all
+/// tiles of the item.
 class AMXProduct {
 public:
   using Value = mlir::Value;
@@ -34,21 +35,9 @@ public:
   /// Groups of tiles that an item may have.
   int64_t groupsAtOnce() const { return atOnce; }
 
-  /// What products are for.
-  struct Item {
-    llvm::ArrayRef<IntegerWeight> weights;
-    TileRange tiles; ///< Those of `groupsAtOnce` groups, or fewer.
-    const IntegerRows &input;
-    /// Entries [first, last), and which row of the input each is.
-    Value first, last;
-    llvm::function_ref<Value(Value entry)> rowOf;
-    /// Takes the product of a tile of each weight with an entry.
-    llvm::function_ref<void(Value tile, Value entry, ValueList sums)> store;
-  };
-
   /// Multiplies as many of the first entries as fill blocks, the last at least
   /// by half; returns the first entry that is left.
-  Value multiply(KernelBuilder &b, const Item &item) const;
+  Value multiply(KernelBuilder &b, const IntegerItem &item) const;
 
 private:
   AMXProduct(KernelBuilder &b, DotProductKind dotProduct,
@@ -72,12 +61,12 @@ private:
   int64_t stateRows() const { return (isShared ? 64 : 256) / weights; }
 
   void configure(KernelBuilder &b) const;
-  void unpack(KernelBuilder &b, const Item &item, Piece piece) const;
-  void copyRows(KernelBuilder &b, const Item &item, Value begin,
+  void unpack(KernelBuilder &b, const IntegerItem &item, Piece piece) const;
+  void copyRows(KernelBuilder &b, const IntegerItem &item, Value begin,
                 Piece piece) const;
-  void multiplyPiece(KernelBuilder &b, const Item &item, int64_t weight,
+  void multiplyPiece(KernelBuilder &b, const IntegerItem &item, int64_t weight,
                      Value tile, Value block, Piece piece) const;
-  void store(KernelBuilder &b, const Item &item, Value block,
+  void store(KernelBuilder &b, const IntegerItem &item, Value block,
              Value begin) const;
   KernelBuilder::Values chain(KernelBuilder &b, Value weightAddress,
                               Value first, Value count, ValueList carried,

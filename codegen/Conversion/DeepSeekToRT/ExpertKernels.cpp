@@ -2,7 +2,7 @@
 //
 // Kernels of the router and the experts.
 
-#include "codegen/Conversion/DeepSeekToRT/AMXProduct.h"
+#include "codegen/Conversion/DeepSeekToRT/ItemProduct.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "llvm/Support/FormatVariadic.h"
@@ -408,51 +408,28 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
     SlotGroups groups = {arguments[3], arguments[4], arguments[5], experts};
     Value gateOffsets = shape.hasOffsets ? arguments[10] : Value();
     Value upOffsets = shape.hasOffsets ? arguments[11] : Value();
-    std::optional<AMXProduct> amx = AMXProduct::get(
-        b, options.dotProduct, shape, /*weights=*/2, tiles, perItem);
-    int64_t atOnce = amx ? amx->groupsAtOnce() : 1;
-    forExpertItems(
-        b, kernel, groups, ceilDiv(tiles, perItem), atOnce,
-        [&](const ExpertItem &item) {
-          Value tilesEnd =
-              b.min(b.mul(item.groupsEnd, perItem), b.index(tiles));
-          IntegerWeight weights[] = {
-              integerWeight(shape, arguments[6], arguments[7], gateOffsets,
-                            item.expert, tilesEnd),
-              integerWeight(shape, arguments[8], arguments[9], upOffsets,
-                            item.expert, tilesEnd)};
-          TileRange range =
-              tilesFrom(b, item.group, perItem, perItem * atOnce, tilesEnd);
-          Value first = item.begin;
-          if (amx)
-            first = amx->multiply(
-                b, {weights, range, input, first, item.end,
-                    [&](Value entry) {
-                      return b.div(slotOf(b, groups.list, entry), topK);
-                    },
-                    [&](Value tile, Value entry, ValueList sums) {
-                      storeGated(b, sums, tile, slotOf(b, groups.list, entry),
-                                 arguments.back(), shape.columns,
-                                 /*isPadded=*/true, limit);
-                    }});
-          forIntegerBlocks(
-              b, options.registers, /*weights=*/2, shape.digits, range, tiles,
-              perItem, first, item.end,
-              [&](ValueList block, ValueList entries) {
-                Values slots = slotsOf(b, groups.list, entries), rows;
-                for (Value slot : slots)
-                  rows.push_back(b.div(slot, topK));
-                Values sums = multiplyGateAndUp<IntegerWeight>(
-                    weights, rows.size(), [&](ArrayRef<IntegerWeight> some) {
-                      return multiplyIntegerTiles(b, options.dotProduct, some,
-                                                  block, input, rows);
-                    });
-                storeGated(b, sums, block, slots, arguments.back(),
-                           shape.columns,
-                           /*isPadded=*/true, limit);
-              },
-              /*isRest=*/amx.has_value());
-        });
+    ItemProduct product(b, options, shape, /*weights=*/2, perItem);
+    forExpertItems(b, kernel, groups, ceilDiv(tiles, perItem),
+                   product.groupsAtOnce(), [&](const ExpertItem &item) {
+                     Value tilesEnd =
+                         b.min(b.mul(item.groupsEnd, perItem), b.index(tiles));
+                     IntegerWeight weights[] = {
+                         integerWeight(shape, arguments[6], arguments[7],
+                                       gateOffsets, item.expert, tilesEnd),
+                         integerWeight(shape, arguments[8], arguments[9],
+                                       upOffsets, item.expert, tilesEnd)};
+                     auto rowAt = [&](Value entry) {
+                       return b.div(slotOf(b, groups.list, entry), topK);
+                     };
+                     auto store = [&](Value tile, Value entry, ValueList sums) {
+                       storeGated(b, sums, tile, slotOf(b, groups.list, entry),
+                                  arguments.back(), shape.columns,
+                                  /*isPadded=*/true, limit);
+                     };
+                     product.multiply(
+                         b, {weights, product.tiles(b, item.group, weights[0]),
+                             input, item.begin, item.end, rowAt, store});
+                   });
   });
 }
 
@@ -467,47 +444,24 @@ KernelOp KernelSet::integerExpertsDown(TypeRange types,
     IntegerRows input = {arguments[0], arguments[1], arguments[2],
                          shape.digits};
     SlotGroups groups = {arguments[3], arguments[4], arguments[5], experts};
-    std::optional<AMXProduct> amx = AMXProduct::get(
-        b, options.dotProduct, shape, /*weights=*/1, tiles, perItem);
-    int64_t atOnce = amx ? amx->groupsAtOnce() : 1;
+    ItemProduct product(b, options, shape, /*weights=*/1, perItem);
     forExpertItems(
-        b, kernel, groups, ceilDiv(tiles, perItem), atOnce,
+        b, kernel, groups, ceilDiv(tiles, perItem), product.groupsAtOnce(),
         [&](const ExpertItem &item) {
           Value tilesEnd =
               b.min(b.mul(item.groupsEnd, perItem), b.index(tiles));
           IntegerWeight weight = integerWeight(
               shape, arguments[6], arguments[7],
               shape.hasOffsets ? arguments[8] : Value(), item.expert, tilesEnd);
-          auto store = [&](Value tile, Value slot, Value sum) {
-            storeTile(b, sum, arguments.back(), slot, Value(), tile,
-                      shape.columns,
-                      /*isPadded=*/true);
-          };
           auto slotAt = [&](Value entry) {
             return slotOf(b, groups.list, entry);
           };
-          TileRange range =
-              tilesFrom(b, item.group, perItem, perItem * atOnce, tilesEnd);
-          Value first = item.begin;
-          if (amx)
-            first =
-                amx->multiply(b, {weight, range, input, first, item.end, slotAt,
-                                  [&](Value tile, Value entry, ValueList sums) {
-                                    store(tile, slotAt(entry), sums.front());
-                                  }});
-          forIntegerBlocks(
-              b, options.registers, /*weights=*/1, shape.digits, range, tiles,
-              perItem, first, item.end,
-              [&](ValueList block, ValueList entries) {
-                Values slots = slotsOf(b, groups.list, entries);
-                Values sums = multiplyIntegerTiles(b, options.dotProduct,
-                                                   weight, block, input, slots);
-                size_t next = 0;
-                for (Value tile : block)
-                  for (Value slot : slots)
-                    store(tile, slot, sums[next++]);
-              },
-              /*isRest=*/amx.has_value());
+          auto store = [&](Value tile, Value entry, ValueList sums) {
+            storeTile(b, sums.front(), arguments.back(), slotAt(entry), Value(),
+                      tile, shape.columns, /*isPadded=*/true);
+          };
+          product.multiply(b, {weight, product.tiles(b, item.group, weight),
+                               input, item.begin, item.end, slotAt, store});
         });
   });
 }

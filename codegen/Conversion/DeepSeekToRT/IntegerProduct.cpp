@@ -339,40 +339,6 @@ TileRange hadal::tilesFrom(KernelBuilder &b, Value group, int64_t perGroup,
   return {begin, b.min(b.add(begin, count), end)};
 }
 
-void hadal::forIntegerBlocks(
-    KernelBuilder &b, int64_t registers, int64_t weights, int64_t digits,
-    TileRange range, int64_t tiles, int64_t perGroup, Value first, Value last,
-    function_ref<void(ValueList tiles, ValueList rows)> body, bool isRest) {
-  Value begin = range.begin, end = range.end;
-  // A row has a vector of integer sums and one of f32.
-  SmallVector<int64_t> sizes = {2, 1};
-  if (isRest)
-    sizes = {4, 1};
-  else if (registers >= 32)
-    sizes = {12, 4, 1};
-  // A row of several digits is as many.
-  for (int64_t &size : sizes)
-    size = std::max<int64_t>(size / digits, 1);
-  sizes.erase(llvm::unique(sizes), sizes.end());
-  forRowBlocks(b, first, last, sizes, [&](ValueList rows) {
-    // A single row waits for memory; tiles that are read side by side make up
-    // for it.
-    int64_t most = rows.size() == 1 && registers >= 32 ? 4 / weights : 1;
-    int64_t size = std::min(most, perGroup);
-    Value whole = end;
-    if (tiles % size != 0)
-      whole = b.add(begin, b.mul(b.div(b.sub(end, begin), size), size));
-    b.loop(begin, whole, size, [&](Value tile) {
-      Values block;
-      for (int64_t i = 0; i < size; ++i)
-        block.push_back(b.add(tile, i));
-      body(block, rows);
-    });
-    if (tiles % size != 0)
-      b.loop(whole, end, 1, [&](Value tile) { body(tile, rows); });
-  });
-}
-
 KernelOp KernelSet::quantizeRows(TypeRange types, int64_t columns,
                                  int64_t group, int64_t offset) {
   auto name =

@@ -60,17 +60,19 @@ struct TileRange {
 TileRange tilesFrom(KernelBuilder &b, mlir::Value group, int64_t perGroup,
                     int64_t count, mlir::Value end);
 
-/// Calls \p body with every pair of a block of rows of [first, last) and a
-/// block of the tiles of \p range, which is of whole groups of \p perGroup out
-/// of \p tiles, of \p weights weights each, for inputs of \p digits digits;
-/// blocks are as large as \p registers allow. All tiles come for the first
-/// block of rows, then for the next. \p isRest: there are fewer than 8 rows.
-void forIntegerBlocks(
-    KernelBuilder &b, int64_t registers, int64_t weights, int64_t digits,
-    TileRange range, int64_t tiles, int64_t perGroup, mlir::Value first,
-    mlir::Value last,
-    llvm::function_ref<void(ValueList tiles, ValueList rows)> body,
-    bool isRest = false);
+/// Products of tiles with rows of activations: what a kernel has to compute at
+/// once.
+struct IntegerItem {
+  llvm::ArrayRef<IntegerWeight> weights; ///< One, or a gate and an up.
+  TileRange tiles;                       ///< Of each weight.
+  const IntegerRows &input;
+  /// Entries [first, last), and which row of the input each is.
+  mlir::Value first, last;
+  llvm::function_ref<mlir::Value(mlir::Value entry)> rowOf;
+  /// Takes the product of a tile of each weight with an entry.
+  llvm::function_ref<void(mlir::Value tile, mlir::Value entry, ValueList sums)>
+      store;
+};
 
 } // namespace hadal
 

@@ -2,7 +2,7 @@
 //
 // Kernels of linear, head_linear and lm_head.
 
-#include "codegen/Conversion/DeepSeekToRT/AMXProduct.h"
+#include "codegen/Conversion/DeepSeekToRT/ItemProduct.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "llvm/Support/FormatVariadic.h"
@@ -179,36 +179,19 @@ KernelOp KernelSet::integerLinear(TypeRange types, const IntegerShape &shape,
     Value bias = hasBias ? arguments[next++] : Value();
     Value out = arguments[next++], rowCount = arguments[next];
     bool isPadded = hasPaddedRows(out.getType(), shape.columns);
-    auto store = [&](Value tile, ValueList rows, ValueList sums) {
-      Value added;
+    auto store = [&](Value tile, Value row, ValueList sums) {
+      Value sum = sums.front();
       if (bias)
-        added = b.loadVector(bias, b.mul(tile, tileRows), tileRows);
-      for (auto [row, sum] : llvm::zip_equal(rows, sums))
-        storeTile(b, bias ? b.addf(sum, added) : sum, out, row, Value(), tile,
-                  shape.columns, isPadded);
+        sum = b.addf(sum, b.loadVector(bias, b.mul(tile, tileRows), tileRows));
+      storeTile(b, sum, out, row, Value(), tile, shape.columns, isPadded);
     };
-    std::optional<AMXProduct> amx = AMXProduct::get(
-        b, options.dotProduct, shape, /*weights=*/1, tiles, perItem);
-    int64_t atOnce = amx ? amx->groupsAtOnce() : 1;
-    b.loop(kernel.getFirst(), kernel.getLast(), atOnce, [&](Value item) {
-      TileRange range =
-          tilesFrom(b, item, perItem, perItem * atOnce, weight.tilesEnd);
-      Value first = b.index(0);
-      if (amx)
-        first = amx->multiply(b, {weight, range, input, first, rowCount,
+    ItemProduct product(b, options, shape, /*weights=*/1, perItem);
+    b.loop(kernel.getFirst(), kernel.getLast(), product.groupsAtOnce(),
+           [&](Value item) {
+             product.multiply(b, {weight, product.tiles(b, item, weight), input,
+                                  b.index(0), rowCount,
                                   [](Value row) { return row; }, store});
-      forIntegerBlocks(
-          b, options.registers, /*weights=*/1, shape.digits, range, tiles,
-          perItem, first, rowCount,
-          [&](ValueList block, ValueList rows) {
-            Values sums = multiplyIntegerTiles(b, options.dotProduct, weight,
-                                               block, input, rows);
-            for (auto [i, tile] : llvm::enumerate(block))
-              store(tile, rows,
-                    ArrayRef(sums).slice(i * rows.size(), rows.size()));
-          },
-          /*isRest=*/amx.has_value());
-    });
+           });
   });
 }
 
@@ -236,30 +219,15 @@ KernelOp KernelSet::integerGatedLinear(TypeRange types,
     size_t next = shape.hasOffsets ? 9 : 7;
     Value out = arguments[next], rowCount = arguments[next + 1];
     bool isPadded = hasPaddedRows(out.getType(), shape.columns);
-    auto store = [&](ValueList tile, ValueList rows, ValueList sums) {
-      storeGated(b, sums, tile, rows, out, shape.columns, isPadded, limit);
+    auto store = [&](Value tile, Value row, ValueList sums) {
+      storeGated(b, sums, tile, row, out, shape.columns, isPadded, limit);
     };
-    std::optional<AMXProduct> amx = AMXProduct::get(
-        b, options.dotProduct, shape, /*weights=*/2, tiles, perItem);
-    int64_t atOnce = amx ? amx->groupsAtOnce() : 1;
-    b.loop(kernel.getFirst(), kernel.getLast(), atOnce, [&](Value item) {
-      TileRange range = tilesFrom(b, item, perItem, perItem * atOnce, tilesEnd);
-      Value first = b.index(0);
-      if (amx)
-        first = amx->multiply(b, {weights, range, input, first, rowCount,
+    ItemProduct product(b, options, shape, /*weights=*/2, perItem);
+    b.loop(kernel.getFirst(), kernel.getLast(), product.groupsAtOnce(),
+           [&](Value item) {
+             product.multiply(b, {weights, product.tiles(b, item, weights[0]),
+                                  input, b.index(0), rowCount,
                                   [](Value row) { return row; }, store});
-      forIntegerBlocks(
-          b, options.registers, /*weights=*/2, shape.digits, range, tiles,
-          perItem, first, rowCount,
-          [&](ValueList block, ValueList rows) {
-            Values sums = multiplyGateAndUp<IntegerWeight>(
-                weights, rows.size(), [&](ArrayRef<IntegerWeight> some) {
-                  return multiplyIntegerTiles(b, options.dotProduct, some,
-                                              block, input, rows);
-                });
-            store(block, rows, sums);
-          },
-          /*isRest=*/amx.has_value());
-    });
+           });
   });
 }
