@@ -862,8 +862,8 @@ static absl::Status writeScratch(const std::string &path, StringRef text) {
       "cannot write a temporary file '", path, "': ", code.message()));
 }
 
-/// Makes from \p files, suffixes and texts of the source, the device's code, an
-/// archive and a program.
+/// Makes from \p files, suffixes and texts of the source, the device's code,
+/// libraries and a program.
 absl::Status Compilation::buildCuda(
     llvm::ArrayRef<std::pair<std::string, StringRef>> files) {
   // As the files include each other, under names that no product depends on.
@@ -922,6 +922,20 @@ absl::Status Compilation::buildCuda(
   if (!file.ok())
     return file.status();
   if (absl::Status status = archive(members, (*file)->temporaryPath());
+      !status.ok())
+    return status;
+  // Who loads a library looks for a model of its name.
+  file = outputs.add(options.output + ".so", 0755);
+  if (!file.ok())
+    return file.status();
+  LinkOptions sharedOptions = linkOptions;
+  sharedOptions.wholeLibraries = true;
+  sharedOptions.arguments.push_back("-Wl,-soname," + name + ".so");
+  sharedOptions.arguments.push_back("-Wl,--defsym=" + toIdentifier(name) +
+                                    "_model=" + symbol);
+  if (absl::Status status =
+          linkShared(paths[".o"], llvm::ArrayRef(members).drop_front(),
+                     (*file)->temporaryPath(), sharedOptions);
       !status.ok())
     return status;
   file = outputs.add(options.output, 0755);

@@ -10,6 +10,7 @@ is said in one line; and that nothing of the device is left behind.
                   --include runtime/include --model models/abyss-tiny [--hadalc-flag=--quantize=mixed]
 """
 import argparse
+import ctypes
 import json
 import os
 import sys
@@ -52,9 +53,13 @@ class Checks:
 
     def products(self):
         self.compile(self.program, "--emit=cuda", f"--nvcc={self.args.nvcc}")
-        for suffix in ("", ".a", ".cu", ".cpp", ".h", ".fatbin", ".weights"):
+        for suffix in ("", ".a", ".so", ".cu", ".cpp", ".h", ".fatbin", ".weights"):
             if not Path(f"{self.program}{suffix}").is_file():
                 raise Failure(f"there is no {self.program.name}{suffix}")
+        library = ctypes.CDLL(f"{self.program}.so")
+        versions = [ctypes.c_uint32.in_dll(library, name).value for name in ("product_model", "hadal_model")]
+        if versions[0] != versions[1] or versions[0] == 0:
+            raise Failure(f"the models of product.so have ABI versions {versions}")
         manifest = json.loads(must_run([self.args.hadalc, "--manifest", self.program], 60))
         if manifest["toolchain"].get("nvcc") != "13.0.0" or "sm_90a" not in manifest["toolchain"]["gpus"]:
             raise Failure(f"the manifest has the toolchain {manifest['toolchain']}")
@@ -63,7 +68,7 @@ class Checks:
         made = sorted(path.name for path in self.folder.glob("source*"))
         if made != ["source.cpp", "source.cu", "source.h"]:
             raise Failure(f"--nvcc=none makes {made}")
-        return "program, archive, source, fatbin"
+        return "program, libraries, source, fatbin"
 
     def numbers(self):
         self.compile(self.folder / "processor")
