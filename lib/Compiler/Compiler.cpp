@@ -244,7 +244,8 @@ absl::Status Compilation::checkOptions() {
   target = *resolved;
   if (options.emit == Emit::Cpp || options.emit == Emit::Cuda) {
     // Source does not know what it is compiled for; `kernels.h` chooses then.
-    target.dotProduct = DotProductKind::Generic;
+    target.dotProduct = options.emit == Emit::Cuda ? DotProductKind::CUDA
+                                                   : DotProductKind::Generic;
     // Small blocks read better and suit any processor.
     if (options.cpu.empty() || options.emit == Emit::Cuda)
       target.vectorBits = 128;

@@ -22,6 +22,15 @@
 
 #include <type_traits>
 
+#ifndef __CUDACC__
+// As -fmad=false for nvcc: a product and a sum round twice.
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#else
+#pragma GCC optimize("fp-contract=off")
+#endif
+#endif
+
 #define HADAL_INLINE __device__ __forceinline__
 
 #ifdef __CUDACC__

@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Compiles the kernels of models with nvcc, and checks what they need of a GPU.
+
+    check_cuda_resources.py --hadalc build/bin/hadalc --nvcc /usr/local/cuda/bin/nvcc --model DIR [--model DIR ..]
+
+Warnings are errors. No kernel may spill more than SPILLED bytes of registers to memory or need more than REGISTERS, and no
+block more than SHARED bytes of shared memory, what every GPU here has. Prints how many kernels need how many. Exit status: 0
+all within bounds, 1 not, 2 wrong usage.
+"""
+import argparse
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+from harness import Failure, describe, must_run, run
+
+INCLUDE = Path(__file__).resolve().parents[2] / "runtime" / "include"
+MACHINES = ["sm_80", "sm_87", "sm_90a", "sm_100"]
+REGISTERS, SPILLED, SHARED = 192, 64, 160 * 1024
+KERNEL = re.compile(r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers", re.DOTALL)
+LAUNCH = re.compile(r"HADAL_CUDA_KERNEL\(\s*(\w+),\s*(\d+),\s*(\d+),\s*(\d+),\s*(\d+),\s*(\d+)\)")
+
+
+def check(args, model, folder):
+    out = folder / "model"
+    must_run([args.hadalc, model, "-o", out, "--emit=cuda", "--nvcc=none", "--weights=none", "--quiet", *args.hadalc_flag], 300)
+    launches = {name: int(shared) for name, _, _, _, shared, _ in LAUNCH.findall(Path(f"{out}.cpp").read_text())}
+    for name, shared in launches.items():
+        if shared > SHARED:
+            raise Failure(f"{name} takes {shared} bytes of shared memory, at most {SHARED} are there")
+    for machine in args.machine or MACHINES:
+        status, _, log = run([args.nvcc, "-std=c++17", "-fmad=false", "-cubin", f"-arch={machine}", "-Werror", "all-warnings",
+                              "-Xptxas", "-v", f"-I{INCLUDE}", f"{out}.cu", "-o", folder / "model.cubin"], 600)
+        if status:
+            raise Failure(f"{machine}: nvcc: {describe(status, log)}")
+        found = {name: (int(registers), int(spilled)) for name, spilled, registers in KERNEL.findall(log)}
+        if found.keys() != launches.keys():
+            raise Failure(f"{machine}: nvcc compiled {len(found)} kernels, expected the {len(launches)} of the host program")
+        for name, (registers, spilled) in found.items():
+            if registers > REGISTERS or spilled > SPILLED:
+                raise Failure(f"{machine}: {name} needs {registers} registers and spills {spilled} bytes, "
+                              f"at most {REGISTERS} and {SPILLED} are allowed")
+        most = max(found, key=lambda name: found[name])
+        print(f"ok   {model.name} {machine}: {len(found)} kernels, at most {found[most][0]} registers ({most}), "
+              f"{max(s for _, s in found.values())} bytes spilled, {max(launches.values())} bytes of shared memory")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--hadalc", type=Path, required=True)
+    parser.add_argument("--nvcc", type=Path, required=True)
+    parser.add_argument("--model", type=Path, action="append", required=True)
+    parser.add_argument("--machine", action="append", help="compile for it alone: sm_80, ..")
+    parser.add_argument("--hadalc-flag", action="append", default=[], help="passed on to hadalc")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="hadal-cuda-") as folder:
+        try:
+            for model in args.model:
+                check(args, model, Path(folder))
+        except Failure as failure:
+            print(f"FAIL {failure}")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
