@@ -7,8 +7,11 @@
 #include "codegen/Cpp/HostEmitter.h"
 #include "codegen/Cpp/KernelEmitter.h"
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/Matchers.h"
 #include "llvm/Support/MathExtras.h"
 
@@ -26,6 +29,11 @@ constexpr int64_t mostGroups = 8;
 constexpr int64_t smallShared = 48 * 1024, mostShared = 160 * 1024;
 /// The arena's bytes for kernels that need more.
 constexpr int64_t mostScratch = 64 * 1024 * 1024;
+/// Pieces of 1 KiB that the streams of a loop have in shared memory, and of
+/// one stream; `stream` of kernels.cuh has one more that it reads and one that
+/// it has read.
+constexpr int64_t mostPieces = 32, mostStreamPieces = 16, fewestPieces = 4;
+constexpr int64_t pieceBytes = 1024;
 /// A multiple that fits every vector, as buffers of the arena have.
 constexpr int64_t alignment = 64;
 
@@ -35,6 +43,27 @@ struct Launch {
   int64_t sharedBytes = 0, mostBlocks = 0;
   /// Bytes of the arena.
   int64_t scratchBytes = 0;
+};
+
+/// Stretches of weights that a loop reads side by side, from front to back.
+struct Stream {
+  /// A weight and its indices, without those that the loop counts.
+  using Tile = std::pair<Value, SmallVector<Value>>;
+
+  scf::ForOp loop;
+  SmallVector<Tile> tiles;
+  int64_t tileBytes;
+  std::string name;
+
+  /// As `stream` of kernels.cuh has it.
+  int64_t pieces() const {
+    int64_t most =
+        llvm::bit_floor(uint64_t(mostPieces / int64_t(tiles.size())));
+    return std::min(most, mostStreamPieces);
+  }
+  int64_t ringBytes() const {
+    return int64_t(tiles.size()) * pieces() * pieceBytes;
+  }
 };
 
 class CudaKernelEmitter : public KernelEmitter {
@@ -50,13 +79,24 @@ protected:
   LogicalResult open(rt::KernelOp kernel,
                      ArrayRef<Argument> arguments) override;
   LogicalResult emitOther(Operation *op) override;
+  void beforeLoop(Operation *loop) override;
+  std::string loadVector(Operation *load) override;
   std::string declareBuffer(StringRef name, MemRefType type) override;
 
 private:
+  void findStreams(rt::KernelOp kernel);
   std::optional<std::string> expressTiles(LLVM::CallIntrinsicOp call);
 
   rt::ProgramOp plan;
   int64_t bufferBytes = 0; ///< Of those that are declared.
+  SmallVector<Stream> streams;
+  /// Which stream has what a load reads, and the index that its loop counts.
+  struct Place {
+    unsigned stream, tile;
+    Value row;
+    int64_t rowBytes;
+  };
+  llvm::DenseMap<Operation *, Place> streamed;
 };
 
 } // namespace
@@ -77,6 +117,149 @@ std::string CudaKernelEmitter::declareBuffer(StringRef name, MemRefType type) {
   return line + ");";
 }
 
+//===----------------------------------------------------------------------===//
+// Weights that are read ahead
+//===----------------------------------------------------------------------===//
+
+/// \p value as one that \p loop does not change, plus a constant.
+static std::optional<std::pair<Value, int64_t>> getInvariant(Value value,
+                                                             scf::ForOp loop) {
+  auto isOutside = [&](Value value) {
+    return !loop.getRegion().isAncestor(value.getParentRegion());
+  };
+  if (isOutside(value))
+    return std::pair(value, int64_t(0));
+  auto add = value.getDefiningOp<arith::AddIOp>();
+  APInt number;
+  if (add && isOutside(add.getLhs()) &&
+      matchPattern(add.getRhs(), m_ConstantInt(&number)))
+    return std::pair(add.getLhs(), number.getSExtValue());
+  return std::nullopt;
+}
+
+/// Finds weights that innermost loops read: where a load's first indices do not
+/// change, and the next one does.
+void CudaKernelEmitter::findStreams(rt::KernelOp kernel) {
+  kernel.walk([&](vector::LoadOp load) {
+    auto base = dyn_cast<BlockArgument>(load.getBase());
+    MemRefType type = load.getMemRefType();
+    auto inner = dyn_cast<scf::ForOp>(load->getParentOp());
+    if (!base || base.getOwner()->getParentOp() != kernel || isWritten(base) ||
+        !type.hasStaticShape() || !type.getLayout().isIdentity() || !inner)
+      return;
+    ValueRange indices = load.getIndices();
+    unsigned leading = 0;
+    while (leading < indices.size() && getInvariant(indices[leading], inner))
+      ++leading;
+    if (leading == 0 || leading == indices.size() ||
+        !llvm::all_of(indices.drop_front(leading + 1), [](Value index) {
+          return matchPattern(index, m_Zero());
+        }))
+      return;
+    int64_t rowBytes = type.getElementTypeBitWidth() / 8;
+    for (int64_t dim : type.getShape().drop_front(leading + 1))
+      rowBytes *= dim;
+    int64_t tileBytes = rowBytes * type.getDimSize(leading);
+    VectorType vector = load.getVectorType();
+    if (vector.getNumElements() * vector.getElementTypeBitWidth() / 8 !=
+            rowBytes ||
+        rowBytes < 16 || pieceBytes % rowBytes != 0 ||
+        tileBytes < fewestPieces * pieceBytes || tileBytes > INT32_MAX / 2)
+      return;
+    Stream::Tile tile = {base, llvm::to_vector(indices.take_front(leading))};
+    scf::ForOp loop = inner;
+    // What is behind a condition may not be there.
+    for (auto outer = dyn_cast<scf::ForOp>(loop->getParentOp()); outer;
+         outer = dyn_cast<scf::ForOp>(outer->getParentOp())) {
+      if (!llvm::all_of(tile.second, [&](Value index) {
+            return getInvariant(index, outer).has_value();
+          }))
+        break;
+      loop = outer;
+    }
+    auto stream = llvm::find_if(streams, [&](const Stream &known) {
+      return known.loop == loop && known.tileBytes == tileBytes;
+    });
+    if (stream == streams.end())
+      stream = streams.insert(stream, {loop, {}, tileBytes, ""});
+    auto at = llvm::find(stream->tiles, tile);
+    if (at == stream->tiles.end())
+      at = stream->tiles.insert(at, tile);
+    streamed[load] = {unsigned(stream - streams.begin()),
+                      unsigned(at - stream->tiles.begin()), indices[leading],
+                      rowBytes};
+  });
+  // One ring serves loops one after the other, so that a loop has one.
+  llvm::DenseMap<Operation *, unsigned> first;
+  for (auto [i, stream] : llvm::enumerate(streams)) {
+    auto [known, isNew] = first.try_emplace(stream.loop, i);
+    bool isLarger =
+        !isNew && streams[known->second].tileBytes < stream.tileBytes;
+    if (isLarger)
+      known->second = i;
+  }
+  auto isKept = [&](unsigned index) {
+    const Stream &stream = streams[index];
+    auto isInside = [&](const Stream &other) {
+      return other.loop != stream.loop &&
+             other.loop->isProperAncestor(stream.loop);
+    };
+    return first.lookup(stream.loop) == index &&
+           stream.pieces() >= fewestPieces && llvm::none_of(streams, isInside);
+  };
+  SmallVector<Operation *> dropped;
+  for (auto &[load, place] : streamed)
+    if (!isKept(place.stream))
+      dropped.push_back(load);
+  for (Operation *load : dropped)
+    streamed.erase(load);
+}
+
+void CudaKernelEmitter::beforeLoop(Operation *loop) {
+  for (auto [i, stream] : llvm::enumerate(streams)) {
+    if (stream.loop != loop || llvm::none_of(streamed, [&, i = i](auto &entry) {
+          return entry.second.stream == i;
+        }))
+      continue;
+    stream.name = names.get("ahead");
+    std::string line = "stream<" + std::to_string(stream.tiles.size()) + "> " +
+                       stream.name + "(scratch_memory, " +
+                       std::to_string(stream.tileBytes);
+    for (auto &[base, indices] : stream.tiles) {
+      SmallVector<int64_t> strides;
+      int64_t ignored, constant = 0;
+      (void)cast<MemRefType>(base.getType())
+          .getStridesAndOffset(strides, ignored);
+      line += ", " + text(base);
+      for (auto [index, stride] : llvm::zip(indices, strides)) {
+        auto [value, more] = *getInvariant(index, stream.loop);
+        APInt number;
+        constant += more * stride;
+        if (matchPattern(value, m_ConstantInt(&number)))
+          constant += number.getSExtValue() * stride;
+        else
+          line += " + " + text(value, CppExpression::Product) + " * " +
+                  std::to_string(stride);
+      }
+      if (constant)
+        line += " + " + std::to_string(constant);
+    }
+    writer.line(line + ");");
+  }
+}
+
+std::string CudaKernelEmitter::loadVector(Operation *load) {
+  auto found = streamed.find(load);
+  if (found == streamed.end())
+    return KernelEmitter::loadVector(load);
+  const Place &place = found->second;
+  return streams[place.stream].name + ".load<" +
+         getCppType(load->getResult(0).getType()) + ">(" +
+         std::to_string(place.tile) + ", " +
+         text(place.row, CppExpression::Product) + " * " +
+         std::to_string(place.rowBytes) + ")";
+}
+
 LogicalResult CudaKernelEmitter::open(rt::KernelOp kernel,
                                       ArrayRef<Argument> arguments) {
   int64_t bytes = 0;
@@ -84,6 +267,17 @@ LogicalResult CudaKernelEmitter::open(rt::KernelOp kernel,
     if (alloca.getType().hasStaticShape())
       bytes += getBytes(alloca.getType());
   });
+  findStreams(kernel);
+  int64_t ringBytes = 0;
+  for (auto &[load, place] : streamed)
+    ringBytes = std::max(ringBytes, streams[place.stream].ringBytes());
+  // Copies under way end in shared memory only.
+  if (bytes + ringBytes > mostShared) {
+    streamed.clear();
+    ringBytes = 0;
+  }
+  bufferBytes = ringBytes;
+  bytes += ringBytes;
   launch.params = arguments.size();
   // What tensor cores multiply takes a warp.
   bool hasTiles =
@@ -92,8 +286,9 @@ LogicalResult CudaKernelEmitter::open(rt::KernelOp kernel,
   bool isShared = bytes <= mostShared;
   if (bytes != 0)
     launch.groups = std::clamp(smallShared / bytes, int64_t(1), mostGroups);
-  // Two would be taken for a warp.
-  if (hasTiles || launch.groups == 2)
+  // Two would be taken for a warp; and what reads ahead is best spread over
+  // multiprocessors.
+  if (hasTiles || launch.groups == 2 || ringBytes != 0)
     launch.groups = 1;
   launch.threads = hasTiles ? 2 * groupLanes : launch.groups * groupLanes;
   if (isShared) {

@@ -236,6 +236,12 @@ LogicalResult BodyEmitter::emitOp(Operation *op) {
   return emitOther(op);
 }
 
+std::string BodyEmitter::loadVector(Operation *op) {
+  auto load = cast<vector::LoadOp>(op);
+  return "load<" + getCppType(load.getType()) + ">(" +
+         address(load.getBase(), load.getIndices()) + ")";
+}
+
 std::string BodyEmitter::declareBuffer(StringRef name, MemRefType type) {
   std::string size;
   for (int64_t dim : type.getShape())
@@ -313,6 +319,7 @@ LogicalResult BodyEmitter::emitFor(Operation *op) {
   auto loop = cast<scf::ForOp>(op);
   if (!isa<IndexType>(loop.getInductionVar().getType()))
     return op->emitOpError("has no form in C++: it does not count in index");
+  beforeLoop(loop);
   SmallVector<std::string> carried;
   for (auto [init, argument, result] : llvm::zip_equal(
            loop.getInitArgs(), loop.getRegionIterArgs(), loop.getResults())) {

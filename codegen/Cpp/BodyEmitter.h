@@ -60,6 +60,10 @@ protected:
   virtual mlir::LogicalResult emitOther(mlir::Operation *op) = 0;
   /// What \p value should be called: "position", or "" for no opinion.
   virtual std::string hint(mlir::Value value);
+  /// Writes what has to stand before \p loop.
+  virtual void beforeLoop(mlir::Operation *loop) {}
+  /// What \p load, of a vector, is.
+  virtual std::string loadVector(mlir::Operation *load);
   /// The statement that declares the buffer \p name of \p type.
   virtual std::string declareBuffer(llvm::StringRef name,
                                     mlir::MemRefType type);

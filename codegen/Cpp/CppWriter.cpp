@@ -159,6 +159,7 @@ CppNames::CppNames() {
                          "step",
                          "store",
                          "store_first",
+                         "stream",
                          "sum_lanes",
                          "tiles",
                          "tokens",

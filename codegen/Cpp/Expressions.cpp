@@ -453,10 +453,8 @@ std::optional<CppExpression> BodyEmitter::express(Operation *op) {
                    : refuse();
       })
       .Case([&](vector::LoadOp op) {
-        return isStatic(op.getMemRefType())
-                   ? Result({"load<" + name + ">(" +
-                             address(op.getBase(), op.getIndices()) + ")"})
-                   : refuse();
+        return isStatic(op.getMemRefType()) ? Result({loadVector(op)})
+                                            : refuse();
       })
       .Default([&](Operation *) { return refuse(); });
 }

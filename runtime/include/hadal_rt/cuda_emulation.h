@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include <utility>
+#include <vector>
 
 #if !defined(__x86_64__)
 #include <ucontext.h>
@@ -55,6 +56,13 @@ struct Warp {
   uint32_t left[2][32][4], right[2][32][2];
 };
 
+/// 16 bytes that are under way to shared memory.
+struct Copy {
+  void *to;
+  const void *from;
+  unsigned set;
+};
+
 struct Fiber {
 #if defined(__x86_64__)
   void *top; ///< Of its stack, where its registers are while others run.
@@ -63,6 +71,8 @@ struct Fiber {
 #endif
   uint8_t *stack = nullptr;
   bool isDone;
+  std::vector<Copy> copies;
+  unsigned sets; ///< Of copies that have ended.
 };
 
 /// A block that runs, with all that it has of a multiprocessor.
@@ -201,6 +211,8 @@ inline void Block::run() {
     if (!fiber.stack)
       fail("no memory");
     fiber.isDone = false;
+    fiber.copies.clear();
+    fiber.sets = 0;
     start_fiber(fiber);
   }
   for (unsigned i = 0; i < (threads + 31) / 32; ++i)
@@ -318,6 +330,25 @@ inline int __dp4a(int a, int b, int c) {
   for (int i = 0; i < 4; ++i)
     c += int8_t(a >> 8 * i) * int8_t(b >> 8 * i);
   return c;
+}
+
+/// What is copied is not there before it is waited for.
+inline void copy_async(void *to, const void *from) {
+  Fiber &fiber = running->fibers[running->current];
+  if ((uintptr_t(to) | uintptr_t(from)) % 16 != 0)
+    running->fail("copies 16 bytes that are not aligned");
+  fiber.copies.push_back({to, from, fiber.sets});
+}
+inline void commit_copies() { ++running->fibers[running->current].sets; }
+template <int sets> inline void wait_copies() {
+  Fiber &fiber = running->fibers[running->current];
+  size_t left = 0;
+  for (const Copy &copy : fiber.copies)
+    if (copy.set + sets < fiber.sets)
+      memcpy(copy.to, copy.from, 16);
+    else
+      fiber.copies[left++] = copy;
+  fiber.copies.resize(left);
 }
 
 /// Where PTX ISA has the elements of mma.m16n8k32 for bytes: byte \p column % 4

@@ -340,6 +340,88 @@ HADAL_INLINE uint8_t *arena_scratch(const hadal_rt_step_t *step,
 }
 
 //===----------------------------------------------------------------------===//
+// Memory that is read ahead
+//===----------------------------------------------------------------------===//
+
+#ifdef __CUDACC__
+/// Starts to copy 16 bytes to shared memory.
+HADAL_INLINE void copy_async(void *to, const void *from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
+                   unsigned(__cvta_generic_to_shared(to))),
+               "l"(from)
+               : "memory");
+}
+/// Ends a set of copies.
+HADAL_INLINE void commit_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+/// Waits for this thread's copies, but those of the latest \p sets.
+template <int sets> HADAL_INLINE void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(sets) : "memory");
+}
+#endif
+
+/// \p tiles stretches of as many bytes, which are read side by side from front
+/// to back, in shared memory by the time that they are: of each, a piece or two
+/// that are read and those that come next. One load at a time would wait for
+/// memory each time; so all that fits is under way. What is read in another
+/// order is right, too, and slow.
+template <int tiles> struct stream {
+  static_assert(tiles <= 8, "expects room for four pieces of each");
+  static constexpr int pieces = tiles <= 2 ? 16 : tiles <= 4 ? 8 : 4;
+  static constexpr int piece = 1024, ahead = pieces - 2;
+
+  uint8_t *ring; ///< [tiles, pieces, piece]
+  const uint8_t *from[tiles];
+  int bytes;
+  int oldest = 0, ready = -(1 << 30); ///< [oldest, ready) are there.
+
+  template <typename... From>
+  HADAL_INLINE stream(uint8_t *ring, int64_t bytes, const From *...from)
+      : ring(ring), from{reinterpret_cast<const uint8_t *>(from)...},
+        bytes(int(bytes)) {}
+
+  HADAL_INLINE uint8_t *place(int tile, int at) const {
+    return ring + (tile * pieces + at / piece % pieces) * piece + at % piece;
+  }
+  HADAL_INLINE void fetch(int begin) {
+    int first = int(threadIdx.x) % group_threads() * 16;
+    for (int tile = 0; tile < tiles; ++tile)
+      for (int at = begin + first; at < begin + piece;
+           at += group_threads() * 16)
+        if (at < bytes)
+          copy_async(place(tile, at), from[tile] + at);
+    commit_copies();
+  }
+  HADAL_INLINE void restart(int begin) {
+    wait_copies<0>();
+    sync();
+    oldest = ready = begin / piece * piece;
+    for (int i = 0; i < ahead; ++i)
+      fetch(ready + i * piece);
+  }
+  HADAL_INLINE void advance() {
+    wait_copies<ahead - 1>();
+    // All have their part of this piece, and have read the one before the last.
+    sync();
+    fetch(ready + ahead * piece);
+    ready += piece;
+    oldest = oldest > ready - 2 * piece ? oldest : ready - 2 * piece;
+  }
+
+  /// The lanes \p at bytes after the start of \p tile.
+  template <typename V> HADAL_INLINE V load(int tile, int64_t offset) {
+    int at = int(offset);
+    if (at >= ready || at < oldest) {
+      if (at >= ready + piece || at < oldest)
+        restart(at);
+      advance();
+    }
+    return hadal_cuda::load<V>(place(tile, at));
+  }
+};
+
+//===----------------------------------------------------------------------===//
 // Indices and integers
 //===----------------------------------------------------------------------===//
 
