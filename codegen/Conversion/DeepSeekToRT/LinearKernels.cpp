@@ -15,6 +15,9 @@ using Values = KernelBuilder::Values;
 int64_t KernelSet::tilesPerItem(int64_t tiles) const {
   // Two chains per fused multiply-add pipe hide its latency for one token.
   int64_t wanted = options.registers >= 32 ? 4 : 2;
+  // A GPU hides it by other items, of which it takes thousands.
+  if (options.dotProduct == DotProductKind::CUDA)
+    wanted = 1;
   while (wanted > tiles)
     wanted /= 2;
   return wanted;
