@@ -8,6 +8,7 @@
 
 #include "gtest/gtest.h"
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -20,8 +21,7 @@ namespace {
 class EmulatedDriverTest : public testing::Test {
 protected:
   void SetUp() override {
-    ASSERT_EQ(loadDriver(&driver), HADAL_RT_OK)
-        << hadal_rt_last_error();
+    ASSERT_EQ(loadDriver(&driver), HADAL_RT_OK) << hadal_rt_last_error();
     DeviceNumber number;
     ASSERT_EQ(driver->deviceGet(&number, 0), success);
     device = number;
@@ -56,7 +56,9 @@ protected:
   /// Launches a kernel of FaultyKernels.cpp for 16 items.
   void launch(const char *name, int64_t address, int64_t number) {
     if (!module) {
-      std::ifstream file(HADAL_FAULTY_KERNELS, std::ios::binary);
+      const char *path = getenv("HADAL_FAULTY_KERNELS");
+      ASSERT_NE(path, nullptr) << "the file that FaultyKernels.cpp becomes";
+      std::ifstream file(path, std::ios::binary);
       image.assign(std::istreambuf_iterator<char>(file), {});
       ASSERT_EQ(driver->moduleLoad(&module, image.data()), success);
     }
@@ -138,8 +140,7 @@ TEST_F(EmulatedDriverDeathTest, FindsUseOfWhatWasGivenBack) {
   Address other;
   ASSERT_EQ(driver->memoryTake(&other, 16), success);
   ASSERT_EQ(driver->memoryGive(other), success);
-  EXPECT_EXIT(driver->set(other, 0, 1, stream), violation(),
-              "was given back");
+  EXPECT_EXIT(driver->set(other, 0, 1, stream), violation(), "was given back");
   EXPECT_EXIT(driver->memoryGive(other), violation(), "was given back");
   send();
   EXPECT_EXIT(driver->hostGive(pinned), violation(),
