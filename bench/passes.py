@@ -26,7 +26,8 @@ CASES = [["--top-k=3"], ["--top-k=2"], ["--prune=layers:1"], ["--prune=layers:32
          ["--prune=experts:50%"], ["--prune=experts:50%", "--top-k=2"], ["--merge-experts=12"], ["--merge-experts=8"],
          ["--prune=channels:25%"], ["--prune=heads:1"]]
 CASES += [[f"--quantize={scheme},method={method}"] for scheme in ("int4-g32", "int4-g128", "mixed", "int8")
-          for method in ("rtn", "imatrix", "gptq")]
+          for method in ("rtn", "imatrix", "awq", "gptq")]
+CASES += [[f"--quantize=int8,method=smoothquant,alpha={alpha}"] for alpha in (0.5, 0.75)]
 
 
 def write_text(path, seed, characters):

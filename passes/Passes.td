@@ -434,6 +434,7 @@ def Quantize : Pass<"deepseek-quantize", "::mlir::ModuleOp"> {
     - `imatrix`: the scale of a group is the one for which its error, weighted
       by the mean square of each input channel, is smallest; named after what
       llama.cpp calls such mean squares.
+    - `awq`, `smoothquant`: as `imatrix`, after `-deepseek-scale-channels`.
     - `gptq`: so it is, and errors of a row make up for one another, by the
       second moments of the input (Frantar et al. 2023, arXiv:2210.17323).
 
@@ -486,7 +487,7 @@ def Quantize : Pass<"deepseek-quantize", "::mlir::ModuleOp"> {
       "What to store as what: int8, int4-g32, mixed, or a list like "
       "experts=int4-g32,attention=int8-g128">,
     Option<"method", "method", "std::string", /*default=*/"\"rtn\"",
-      "How weights are rounded: rtn, imatrix or gptq">];
+      "How weights are rounded: rtn, imatrix, awq, smoothquant or gptq">];
   let statistics = [
     Statistic<"numQuantized", "num-quantized",
         "Number of weights that became integers">,
@@ -494,6 +495,57 @@ def Quantize : Pass<"deepseek-quantize", "::mlir::ModuleOp"> {
         "Number of those that are rounded by statistics">,
     Statistic<"numDeclined", "num-declined",
         "Number of groups of weights that the scheme names and that stay">];
+  let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
+}
+
+def ScaleChannels : Pass<"deepseek-scale-channels", "::mlir::ModuleOp"> {
+  let summary = "Scales what products read so that rounding loses less";
+  let description = [{
+    Exact, and of no use by itself: a channel is divided by a power of two where
+    it is made, and what reads it is multiplied by that; see
+    `deepseek.channel_scales` for how it is chosen. Before
+    `-deepseek-quantize`, with `bits` and `group-size` of its scheme, weights of
+    channels that carry much then lose less (AWQ); with `strength`, the parts of
+    rounding that inputs and weights have are evened out (SmoothQuant).
+
+    ```mlir
+    %h = deepseek.rms_norm %x, %n epsilon 1.0e-6 : ..
+    %y = deepseek.linear %h, %w : ..
+    // stay; the recipes become
+    deepseek.weight @n : tensor<256xf32> {
+      ..
+      %s = deepseek.channel_scales of %1 by %2 bits 4 group 32 : ..
+      %3 = deepseek.scale_channels %0 by %s axis 0 power -1 : ..
+      deepseek.yield %3 : tensor<256xf32>
+    }
+    deepseek.weight @w : tensor<64x256xbf16> {
+      ..
+      %3 = deepseek.scale_channels %0 by %s axis 1 power 1 : ..
+      deepseek.yield %3 : tensor<64x256xbf16>
+    }
+    ```
+
+    Three places are rewritten: the weight of a norm and all products that read
+    it; `up` and `down` of a gated network; and of experts, each by scales of
+    its own. Statistics of what is read change alike. Weights in f16 become f32.
+
+    Fails only if an option is out of range. Left as they are, with a remark:
+    channels without statistics (`@statistics.WEIGHT.moment`, with `strength`
+    `.moment.max`); those that anything but a product reads; gated networks with
+    a limit; and weights that are integers or FP8 or have other readers.
+  }];
+  let options = [
+    Option<"bits", "bits", "int64_t", /*default=*/"4",
+        "Integers that weights become, by whose error scales are chosen">,
+    Option<"groupSize", "group-size", "int64_t", /*default=*/"0",
+        "Elements of a row with one scale; 0 is all of them">,
+    Option<"strength", "strength", "double", /*default=*/"-1",
+        "From 0 to 1: how much of the range of inputs moves to weights; "
+        "negative: by the error">];
+  let statistics = [
+    Statistic<"numScaled", "num-scaled", "Number of inputs that are scaled">,
+    Statistic<"numDeclined", "num-declined",
+        "Number of inputs that stay as they are">];
   let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
 }
 

@@ -105,11 +105,14 @@ struct CompileOptions {
   /// the mix that loses least with so many bits a weight; lossy. Empty: as the
   /// model has them.
   std::string quantize;
-  /// How they are rounded: "rtn", to nearest, or by a calibration, "imatrix" or
-  /// "gptq"; see -deepseek-quantize. Empty: "imatrix" with a calibration, "rtn"
-  /// without.
+  /// How they are rounded: "rtn", to nearest, or by a calibration, "imatrix",
+  /// "awq", "smoothquant" or "gptq"; see -deepseek-quantize. Empty: "imatrix"
+  /// with a calibration, "rtn" without.
   std::string rounding;
-  /// The same, never empty.
+  /// For "smoothquant": how much of the range of inputs moves to weights, from
+  /// 0 to 1.
+  double smoothing = 0.5;
+  /// `rounding`, never empty.
   std::string getRounding() const {
     if (!rounding.empty())
       return rounding;

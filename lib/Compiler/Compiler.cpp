@@ -218,6 +218,10 @@ absl::Status Compilation::checkOptions() {
       return status;
   if (absl::Status status = checkRounding(options.rounding); !status.ok())
     return status;
+  if (!(options.smoothing >= 0 && options.smoothing <= 1))
+    return absl::InvalidArgumentError(
+        absl::StrCat("expects an alpha of smoothquant of 0 to 1, but got ",
+                     options.smoothing));
   if (options.calibration.empty() && options.getRounding() != "rtn")
     return absl::InvalidArgumentError(absl::StrCat(
         "to round by ", options.getRounding(), " takes a calibration"));
@@ -412,6 +416,29 @@ static void addPruning(PassManager &passes, StringRef list, bool assume) {
   }
 }
 
+/// Adds the pass that scales channels, if that is how weights are rounded.
+static void addScaling(PassManager &passes, StringRef scheme,
+                       const CompileOptions &options) {
+  std::string error;
+  std::optional<RoundingMethod> method =
+      parseRoundingMethod(options.getRounding(), error);
+  ScaleChannelsOptions scaling;
+  if (method == RoundingMethod::Smooth) {
+    scaling.strength = options.smoothing;
+  } else if (method == RoundingMethod::ActivationAware) {
+    // Of several types that with the fewest bits, which loses the most.
+    QuantizedType type{8, 0};
+    for (QuantizedType other : parseQuantizeScheme(scheme, error)->types)
+      if (other.bits && (other.bits < type.bits || !type.group))
+        type = other;
+    scaling.bits = type.bits;
+    scaling.groupSize = type.group;
+  } else {
+    return;
+  }
+  passes.addPass(createScaleChannels(scaling));
+}
+
 /// Takes away what the user asks for; that it cannot be done is the user's
 /// mistake.
 absl::Status Compilation::runPruning() {
@@ -475,6 +502,7 @@ absl::Status Compilation::runGraphPasses() {
   if (status.ok() && !scheme.empty())
     status = runPasses(
         [&](PassManager &passes) {
+          addScaling(passes, scheme, options);
           passes.addPass(createQuantize({scheme, options.getRounding()}));
         },
         absl::StatusCode::kInvalidArgument);

@@ -8,6 +8,7 @@
 #include "dialects/DeepSeek/IR/GGUFBlocks.h"
 #include "dialects/DeepSeek/IR/RotaryTable.h"
 #include "dialects/DeepSeek/IR/Rounding.h"
+#include "lib/Packer/ChannelScaling.h"
 #include "lib/Packer/Merging.h"
 #include "lib/Packer/Quantization.h"
 #include "lib/Packer/Selection.h"
@@ -1661,6 +1662,14 @@ private:
           RecipeNode *moment = op.getMoment() ? inputs.back() : nullptr;
           return makeMergeExpertsNode(op, kind, count, inputs[0], inputs[1],
                                       inputs[2], mass, moment, name);
+        })
+        .Case([&](ChannelScalesOp op) -> Result {
+          return makeChannelScalesNode(op, count, inputs[0],
+                                       inputs.drop_front());
+        })
+        .Case([&](ScaleChannelsOp op) -> Result {
+          return makeScaleChannelsNode(op, kind, count, inputs[0], inputs[1],
+                                       name);
         })
         .Case([&](QuantizeOp op) -> Result {
           RecipeNode *moment = op.getMoment() ? inputs[1] : nullptr;

@@ -39,7 +39,7 @@ Pruner::Pruner(ModuleOp module)
   });
 }
 
-FailureOr<PrunedWeight> Pruner::find(Operation *op, Value value) {
+std::optional<PrunedWeight> Pruner::lookup(Value value) {
   PrunedWeight found{value, {}};
   auto add = [&](Value passed) {
     auto use = passed.getDefiningOp<UseWeightOp>();
@@ -63,8 +63,12 @@ FailureOr<PrunedWeight> Pruner::find(Operation *op, Value value) {
   } else {
     isGood = add(value);
   }
-  if (isGood)
-    return found;
+  return isGood ? std::optional(found) : std::nullopt;
+}
+
+FailureOr<PrunedWeight> Pruner::find(Operation *op, Value value) {
+  if (std::optional<PrunedWeight> found = lookup(value))
+    return *found;
   return op->emitOpError("expects a weight that is read there alone, to take "
                          "a part of it away");
 }

@@ -37,6 +37,8 @@ class Pruner {
 public:
   explicit Pruner(mlir::ModuleOp module);
 
+  /// The weights behind \p value; nothing if there are none that can be cut.
+  std::optional<PrunedWeight> lookup(mlir::Value value);
   /// The weights behind \p value. \p op, which reads them, gets an error if
   /// there are none that can be cut.
   mlir::FailureOr<PrunedWeight> find(mlir::Operation *op, mlir::Value value);

@@ -56,11 +56,13 @@ std::optional<RoundingMethod> hadal::parseRoundingMethod(StringRef text,
   auto method = llvm::StringSwitch<std::optional<RoundingMethod>>(text)
                     .Case("rtn", RoundingMethod::Nearest)
                     .Case("imatrix", RoundingMethod::Importance)
+                    .Case("awq", RoundingMethod::ActivationAware)
+                    .Case("smoothquant", RoundingMethod::Smooth)
                     .Case("gptq", RoundingMethod::ErrorFeedback)
                     .Default(std::nullopt);
   if (!method)
-    error = llvm::formatv("expects a method of rtn, imatrix or gptq, but got "
-                          "'{0}'",
+    error = llvm::formatv("expects a method of rtn, imatrix, awq, smoothquant "
+                          "or gptq, but got '{0}'",
                           text);
   return method;
 }

@@ -38,9 +38,16 @@ struct QuantizeScheme {
 };
 
 /// How weights are rounded; see Passes.td.
-enum class RoundingMethod { Nearest, Importance, ErrorFeedback };
+enum class RoundingMethod {
+  Nearest,
+  Importance,
+  ActivationAware, ///< Importance, after -deepseek-scale-channels.
+  Smooth,          ///< The same, by a strength.
+  ErrorFeedback
+};
 
-/// Reads "rtn", "imatrix" or "gptq". On an error returns nothing and says in
+/// Reads "rtn", "imatrix", "awq", "smoothquant" or "gptq". On an error returns
+/// nothing and says in
 /// \p error what is wrong.
 std::optional<RoundingMethod> parseRoundingMethod(llvm::StringRef text,
                                                   std::string &error);

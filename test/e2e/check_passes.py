@@ -80,15 +80,18 @@ def cases(args, folder):
     yield abyss, ["--quantize=int4-g32", "--merge-experts=8", "--top-k=3", "--activations=f32"]
     # Rounded by statistics, of what is left, and with experts that the text never chose.
     yield abyss, [f"--quantize=int4-g32,calibration={statistics}"]
+    # With scales of channels in the weights of what makes them.
+    yield abyss, [f"--quantize=int4-g128,calibration={statistics},method=awq"]
+    yield abyss, [f"--quantize=int8,calibration={statistics},method=smoothquant,alpha=0.6"]
     yield abyss, [f"--quantize=int4-g32,calibration={statistics},method=gptq", "--prune=channels:25%,experts:25%"]
     # A rule that does not normalize, and one with groups.
     for name in ("deepseek", "deepseek_v2"):
         yield args.cases / name, ["--top-k=1"]
+    # Heads of queries, with biases, of which two or more share keys.
+    yield args.cases / "qwen2_wide", ["--prune=heads:50%"]
     # FP8 experts become bf16.
     yield args.cases / "deepseek_v3_fp8", ["--merge-experts=3"]
     # Integers of a checkpoint, with zero points, times inputs of 8 bits; and integers times inputs that are not rounded.
-    # Heads of queries, with biases, of which two or more share keys.
-    yield args.cases / "qwen2_wide", ["--prune=heads:50%"]
     for name in ("awq_v2_lite", "gptq_8bit_moe", "compressed_w4_asym"):
         yield args.cases / name, ["--activations=int8"]
     yield abyss, ["--quantize=int4-g32", "--activations=f32"]

@@ -27,6 +27,7 @@ struct Sums {
   std::vector<double> values; ///< [columns], or [experts, columns]; of grams
                               ///< [.., columns, columns].
   std::vector<double> counts; ///< [1], or [experts].
+  std::vector<float> largest; ///< Magnitudes, as `values`; of moments alone.
 };
 
 /// All that was seen, by probe and layer.
@@ -45,10 +46,16 @@ void run::startStatistics() {
   seen = new Seen;
 }
 
-/// Adds the squares of \p row to those of the columns.
-static void addSquares(const float *row, int64_t columns, double *sums) {
-  for (int64_t i = 0; i < columns; ++i)
-    sums[i] += double(row[i]) * double(row[i]);
+/// Adds the squares of \p row to those of the columns, and takes note of the
+/// largest.
+static void addSquares(const float *row, int64_t columns, int64_t expert,
+                       Sums &sums) {
+  double *squares = sums.values.data() + expert * columns;
+  float *largest = sums.largest.data() + expert * columns;
+  for (int64_t i = 0; i < columns; ++i) {
+    squares[i] += double(row[i]) * double(row[i]);
+    largest[i] = std::fmax(largest[i], std::fabs(row[i]));
+  }
 }
 
 //===----------------------------------------------------------------------===//
@@ -201,9 +208,11 @@ extern "C" void hadal_rt_probe(const hadal_rt_probe_t *words) {
   sums.columns = columns;
   sums.values.resize(size_t(experts * columns));
   sums.counts.resize(size_t(experts));
+  if (probe.kind != HADAL_RT_PROBE_MASS)
+    sums.largest.resize(sums.values.size());
   for (int64_t row = 0; row < probe.rows; ++row) {
     if (!probe.experts) {
-      addSquares(probe.data + row * probe.stride, columns, sums.values.data());
+      addSquares(probe.data + row * probe.stride, columns, 0, sums);
       sums.counts[0] += 1;
       continue;
     }
@@ -211,15 +220,15 @@ extern "C" void hadal_rt_probe(const hadal_rt_probe_t *words) {
       int64_t expert = probe.experts[row * probe.experts_stride + slot];
       if (expert < 0 || expert >= experts)
         continue;
-      double *to = sums.values.data() + expert * columns;
       sums.counts[size_t(expert)] += 1;
       if (probe.kind == HADAL_RT_PROBE_MASS)
-        *to += double(probe.data[row * probe.stride + slot]);
+        sums.values[size_t(expert)] +=
+            double(probe.data[row * probe.stride + slot]);
       else if (probe.kind == HADAL_RT_PROBE_INNER_MOMENT)
         addSquares(probe.data + (row * probe.top_k + slot) * probe.stride,
-                   columns, to);
+                   columns, expert, sums);
       else
-        addSquares(probe.data + row * probe.stride, columns, to);
+        addSquares(probe.data + row * probe.stride, columns, expert, sums);
     }
   }
 }
@@ -269,6 +278,8 @@ ExitCode run::writeStatistics(const std::string &path) {
       shape = size > 1 ? std::to_string(experts) + "," + shape
                        : std::to_string(experts);
     add(name, shape, values);
+    if (!sums.largest.empty())
+      add(name + ".max", shape, sums.largest);
     add(name + ".count", std::to_string(experts),
         std::vector<float>(sums.counts.begin(), sums.counts.end()));
   }

@@ -41,7 +41,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
                         or several, with commas: lossy (nothing)
   --calibration=FILE    a text, or its statistics, .safetensors, to judge by
   --save-statistics=FILE  keep those of the text (they are not)
-  --quantize=SCHEME[,calibration=FILE][,method=rtn|imatrix|gptq]
+  --quantize=SCHEME[,calibration=FILE][,method=rtn|imatrix|awq|smoothquant|gptq]
                         weights as integers: int8, int4-g32, mixed, the best
                         mix of a size, auto:6.5bpw, or experts=int4-g32,... (as
                         they are); rounded to nearest (rtn) or as loses least
@@ -306,9 +306,18 @@ static std::optional<Activations> parseActivations(llvm::StringRef name) {
 /// an error, or Done.
 static int parseQuantize(const Flag &flag, CompileOptions &options) {
   llvm::SmallVector<llvm::StringRef> scheme;
+  bool hasAlpha = false;
   for (llvm::StringRef item : llvm::split(flag.value, ',')) {
     bool isCalibration = item.consume_front("calibration=");
     bool isMethod = !isCalibration && item.consume_front("method=");
+    if (llvm::StringRef alpha = item; alpha.consume_front("alpha=")) {
+      hasAlpha = true;
+      if (alpha.getAsDouble(options.smoothing) || !(options.smoothing >= 0) ||
+          !(options.smoothing <= 1))
+        return failUsage(llvm::formatv(
+            "--quantize: expects an alpha of 0 to 1, but got '{0}'", alpha));
+      continue;
+    }
     std::string &value = isMethod ? options.rounding : options.calibration;
     if (!isCalibration && !isMethod)
       scheme.push_back(item);
@@ -325,6 +334,8 @@ static int parseQuantize(const Flag &flag, CompileOptions &options) {
     status = checkRounding(options.rounding);
   if (!status.ok())
     return failUsage("--quantize " + std::string(status.message()));
+  if (hasAlpha && options.rounding != "smoothquant")
+    return failUsage("--quantize: alpha is for method=smoothquant");
   if (options.calibration.empty() && !options.rounding.empty() &&
       options.rounding != "rtn")
     return failUsage("--quantize: method=" + options.rounding +

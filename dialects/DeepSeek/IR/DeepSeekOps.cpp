@@ -449,6 +449,58 @@ LogicalResult MergeExpertsOp::verify() {
   return expectShape(*this, "a result", getResult(), shape); // C3
 }
 
+ChannelScaling ChannelScalesOp::getScaling() {
+  ChannelScaling scaling;
+  scaling.bits = unsigned(getBits().value_or(0));
+  scaling.group = int64_t(getGroup().value_or(0));
+  if (getStrength())
+    scaling.strength = getStrength()->convertToDouble();
+  return scaling;
+}
+
+LogicalResult ChannelScalesOp::verify() {
+  ArrayRef<int64_t> statistic = shapeOf(getStatistic());
+  if (statistic.empty() || statistic.size() > 2) // C1
+    return emitOpError("expects a statistic of channels, but got ")
+           << getStatistic().getType();
+  for (Value weight : getWeights()) {
+    ArrayRef<int64_t> shape = shapeOf(weight);
+    SmallVector<int64_t> each = {shape.front(), shape.back()};
+    if (shape.size() < 2 || shape.back() != statistic.back() ||
+        (statistic.size() == 2 &&
+         (shape.size() != 3 || statistic != ArrayRef(each)))) // C1
+      return emitOpError("expects weights that read the channels of ")
+             << getStatistic().getType() << ", but got " << weight.getType();
+  }
+  bool hasBits = getBits() && getGroup() && !getStrength() &&
+                 (*getBits() == 4 || *getBits() == 8) &&
+                 int64_t(*getGroup()) > 0;
+  double strength = getStrength() ? getStrength()->convertToDouble() : -1;
+  if (!hasBits &&
+      (getBits() || getGroup() || !(strength >= 0 && strength <= 1))) // C2
+    return emitOpError("expects bits of 4 or 8 and a group, or a strength of 0 "
+                       "to 1");
+  return expectShape(*this, "a result", getResult(), statistic); // C1
+}
+
+LogicalResult ScaleChannelsOp::verify() {
+  ArrayRef<int64_t> input = shapeOf(getInput());
+  int64_t axis = getAxis(), power = getPower();
+  if (axis < 0 || axis >= int64_t(input.size())) // C1
+    return emitOpError("expects an axis of ")
+           << getInput().getType() << ", but got " << axis;
+  ArrayRef<int64_t> scales = shapeOf(getScales());
+  SmallVector<int64_t> each = {input.front(), input[size_t(axis)]};
+  if (scales != ArrayRef(input[size_t(axis)]) &&
+      (axis == 0 || scales != ArrayRef(each))) // C1
+    return emitOpError("expects scales of ")
+           << input[size_t(axis)] << " indices, but got "
+           << getScales().getType();
+  if (power != 1 && power != -1 && power != -2) // C2
+    return emitOpError("expects a power of 1, -1 or -2, but got ") << power;
+  return expectShape(*this, "a result", getResult(), input); // C3
+}
+
 LogicalResult SelectOp::verify() {
   ArrayRef<int64_t> input = shapeOf(getInput());
   int64_t axis = getAxis(), keep = getKeep(), groups = getGroups();

@@ -5,6 +5,7 @@
 #ifndef HADAL_DIALECTS_DEEPSEEK_DEEPSEEKOPS_H
 #define HADAL_DIALECTS_DEEPSEEK_DEEPSEEKOPS_H
 
+#include "dialects/DeepSeek/IR/ChannelScales.h"
 #include "dialects/DeepSeek/IR/DeepSeekDialect.h"
 
 #include "mlir/Bytecode/BytecodeOpInterface.h"

@@ -463,6 +463,77 @@ def DeepSeek_MergeExpertsOp : DeepSeek_RecipeOp<"merge_experts", [
   let hasVerifier = 1;
 }
 
+def DeepSeek_ChannelScalesOp : DeepSeek_RecipeOp<"channel_scales"> {
+  let summary = "By what the channels that weights read are best scaled";
+  let description = [{
+    A product stays what it is if a channel of its input is divided by a number
+    and what reads it is multiplied by that. Rounding does not. The numbers are
+    powers of two, by which scaling is exact, around the middle of them all.
+
+    With `bits`, `statistic` is the mean square m_j of each channel, and the
+    number for it m_j^(a / 2), for the a of 0, 0.05, .., 0.95 for which the sum
+    over the rows w of `weights` of m_j (w_j - q_j / s_j)^2 is smallest, q being
+    w_j s_j rounded to integers of `bits` with one scale for each `group` (AWQ,
+    Lin et al. 2023, arXiv:2306.00978, eq. 4 and 5; with channels that do not go
+    together). Of a weight of more than 1024 rows, as many evenly spaced ones
+    decide.
+
+    With `strength`, `statistic` is the largest magnitude x_j of each channel,
+    and the number x_j^strength / w_j^(1 - strength), where w_j is the largest
+    magnitude of these rows (SmoothQuant, Xiao et al. 2022, arXiv:2211.10438,
+    eq. 4). A channel that is always zero keeps its scale.
+    - (C1) `weights` are `[.., k]` and `statistic` and the result `[k]`, or
+      `[e, n, k]` and `[e, k]`, where each of e matrices has its own.
+    - (C2) either `bits`, 4 or 8, and a positive `group` are given, or
+      `strength`, from 0 to 1.
+
+    ```mlir
+    %s = deepseek.channel_scales of %w by %m bits 4 group 32
+        : (tensor<256xf32>, tensor<64x256xbf16>) -> tensor<256xf32>
+    ```
+  }];
+  let arguments = (ins RankedTensorOf<[F32]>:$statistic,
+                       Variadic<QuantizableTensor>:$weights,
+                       OptionalAttr<I64Attr>:$bits,
+                       OptionalAttr<I64Attr>:$group,
+                       OptionalAttr<F64Attr>:$strength);
+  let results = (outs RankedTensorOf<[F32]>:$result);
+  let assemblyFormat = [{
+    `of` $weights `by` $statistic (`bits` $bits^)? (`group` $group^)?
+    (`strength` $strength^)? attr-dict `:` functional-type(operands, $result)
+  }];
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    ChannelScaling getScaling();
+  }];
+}
+
+def DeepSeek_ScaleChannelsOp : DeepSeek_RecipeOp<"scale_channels"> {
+  let summary = "Multiplies the channels of a weight by powers of numbers";
+  let description = [{
+    Index j of `axis` is multiplied by s_j to the power of `power`, rounded
+    once.
+    - (C1) `axis` is a dimension, of n indices; `scales` are `[n]` or, for an
+      axis behind dimension 0, `[b, n]` with one row for each of its b indices.
+    - (C2) `power` is 1, -1 or -2.
+    - (C3) the result has the shape of `input`.
+
+    ```mlir
+    %1 = deepseek.scale_channels %0 by %s axis 1 power 1
+        : tensor<64x256xbf16>, tensor<256xf32> -> tensor<64x256xbf16>
+    ```
+  }];
+  let arguments = (ins QuantizableTensor:$input,
+                       RankedTensorOf<[F32]>:$scales, I64Attr:$axis,
+                       I64Attr:$power);
+  let results = (outs QuantizableTensor:$result);
+  let assemblyFormat = [{
+    $input `by` $scales `axis` $axis `power` $power attr-dict `:` type($input)
+    `,` type($scales) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
 def DeepSeek_QuantizeOp : DeepSeek_RecipeOp<"quantize", [
     AttrSizedOperandSegments]> {
   let summary = "Rounds each group of a row to integers of one scale";

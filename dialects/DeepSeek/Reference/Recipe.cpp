@@ -410,6 +410,46 @@ static Tensor mergeExperts(MergeExpertsOp op, const Tensor &gate,
   return result;
 }
 
+static Tensor channelScales(ChannelScalesOp op, const Tensor &statistic,
+                            ArrayRef<Tensor> weights) {
+  Tensor result(shapeOf(op.getResult()));
+  std::vector<float> moments(statistic.values.begin(), statistic.values.end());
+  int64_t columns = result.columns();
+  int64_t stacks = result.rank() == 2 ? result.shape[0] : 1;
+  for (int64_t m = 0; m < stacks; ++m) {
+    ChannelScaler scaler(
+        op.getScaling(),
+        ArrayRef(moments).slice(size_t(m * columns), size_t(columns)));
+    for (const Tensor &weight : weights) {
+      int64_t rows = int64_t(weight.values.size()) / columns / stacks;
+      for (int64_t i = 0; i < rows; i += getRowStep(rows)) {
+        const double *values = weight.row(m * rows + i);
+        std::vector<float> row(values, values + columns);
+        scaler.add(row.data());
+      }
+    }
+    llvm::copy(scaler.choose(), result.row(m));
+  }
+  return result;
+}
+
+static Tensor scaleChannels(ScaleChannelsOp op, Tensor input,
+                            const Tensor &scales) {
+  int64_t axis = op.getAxis(), rank = input.rank();
+  int64_t size = input.shape[size_t(axis)];
+  int64_t unit = sizeOf(input.shape, axis + 1, rank);
+  int64_t perRow =
+      int64_t(input.values.size()) / (scales.rank() == 2 ? scales.shape[0] : 1);
+  FloatType type = elementType(op.getResult());
+  for (auto [i, value] : llvm::enumerate(input.values)) {
+    auto at = int64_t(i);
+    double scale = scales.values[size_t(at / perRow * size + at / unit % size)];
+    value =
+        roundTo(value * std::pow(scale, double(int64_t(op.getPower()))), type);
+  }
+  return input;
+}
+
 static FailureOr<Tensor> expertIds(ExpertIdsOp op, Tensor input) {
   for (double id : input.values)
     if (id < 0 || id >= double(int64_t(op.getExperts())))
@@ -663,6 +703,17 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
               return mergeExperts(merge, gate, up, take(merge.getDown()),
                                   merge.getMass() ? &mass : nullptr,
                                   merge.getMoment() ? &moment : nullptr);
+            })
+            .Case([&](ChannelScalesOp scales) {
+              SmallVector<Tensor> weights;
+              for (Value weight : scales.getWeights())
+                weights.push_back(take(weight));
+              return channelScales(scales, take(scales.getStatistic()),
+                                   weights);
+            })
+            .Case([&](ScaleChannelsOp scaleOp) {
+              Tensor scales = take(scaleOp.getScales());
+              return scaleChannels(scaleOp, take(scaleOp.getInput()), scales);
             })
             .Case([&](QuantizeOp quantizeOp) {
               Tensor moment, gram;

@@ -895,6 +895,94 @@ deepseek.weight @merge_experts_c3_result : tensor<2x8x16xf32> {
 
 // -----
 
+deepseek.weight @channel_scales_c1 : tensor<8xf32> {
+  %m = deepseek.source "m" in [] at [] : tensor<8xf32>
+  %w = deepseek.source "w" in [] at [] : tensor<4x8xf32>
+  %v = deepseek.source "v" in [] at [] : tensor<8x4xf32>
+  // expected-error @below {{'deepseek.channel_scales' op expects weights that read the channels of 'tensor<8xf32>', but got 'tensor<8x4xf32>'}}
+  %0 = deepseek.channel_scales of %v by %m strength 0.5 : (tensor<8xf32>, tensor<8x4xf32>) -> tensor<8xf32>
+  deepseek.yield %m : tensor<8xf32>
+}
+
+// -----
+
+deepseek.weight @channel_scales_c1_result : tensor<8xf32> {
+  %m = deepseek.source "m" in [] at [] : tensor<8xf32>
+  %w = deepseek.source "w" in [] at [] : tensor<4x8xf32>
+  %v = deepseek.source "v" in [] at [] : tensor<8x4xf32>
+  // expected-error @below {{'deepseek.channel_scales' op expects a result of shape 8, but got 'tensor<4xf32>'}}
+  %0 = deepseek.channel_scales of %w by %m strength 0.5 : (tensor<8xf32>, tensor<4x8xf32>) -> tensor<4xf32>
+  deepseek.yield %m : tensor<8xf32>
+}
+
+// -----
+
+deepseek.weight @channel_scales_c2 : tensor<8xf32> {
+  %m = deepseek.source "m" in [] at [] : tensor<8xf32>
+  %w = deepseek.source "w" in [] at [] : tensor<4x8xf32>
+  %v = deepseek.source "v" in [] at [] : tensor<8x4xf32>
+  // expected-error @below {{'deepseek.channel_scales' op expects bits of 4 or 8 and a group, or a strength of 0 to 1}}
+  %0 = deepseek.channel_scales of %w by %m bits 4 : (tensor<8xf32>, tensor<4x8xf32>) -> tensor<8xf32>
+  deepseek.yield %m : tensor<8xf32>
+}
+
+// -----
+
+deepseek.weight @channel_scales_c2_both : tensor<8xf32> {
+  %m = deepseek.source "m" in [] at [] : tensor<8xf32>
+  %w = deepseek.source "w" in [] at [] : tensor<4x8xf32>
+  %v = deepseek.source "v" in [] at [] : tensor<8x4xf32>
+  // expected-error @below {{'deepseek.channel_scales' op expects bits of 4 or 8 and a group, or a strength of 0 to 1}}
+  %0 = deepseek.channel_scales of %w by %m bits 4 group 8 strength 0.5 : (tensor<8xf32>, tensor<4x8xf32>) -> tensor<8xf32>
+  deepseek.yield %m : tensor<8xf32>
+}
+
+// -----
+
+deepseek.weight @scale_channels_c1_axis : tensor<8xf32> {
+  %m = deepseek.source "m" in [] at [] : tensor<8xf32>
+  %w = deepseek.source "w" in [] at [] : tensor<4x8xf32>
+  %v = deepseek.source "v" in [] at [] : tensor<8x4xf32>
+  // expected-error @below {{'deepseek.scale_channels' op expects an axis of 'tensor<4x8xf32>', but got 2}}
+  %0 = deepseek.scale_channels %w by %m axis 2 power 1 : tensor<4x8xf32>, tensor<8xf32> -> tensor<4x8xf32>
+  deepseek.yield %m : tensor<8xf32>
+}
+
+// -----
+
+deepseek.weight @scale_channels_c1 : tensor<8xf32> {
+  %m = deepseek.source "m" in [] at [] : tensor<8xf32>
+  %w = deepseek.source "w" in [] at [] : tensor<4x8xf32>
+  %v = deepseek.source "v" in [] at [] : tensor<8x4xf32>
+  // expected-error @below {{'deepseek.scale_channels' op expects scales of 4 indices, but got 'tensor<8xf32>'}}
+  %0 = deepseek.scale_channels %w by %m axis 0 power 1 : tensor<4x8xf32>, tensor<8xf32> -> tensor<4x8xf32>
+  deepseek.yield %m : tensor<8xf32>
+}
+
+// -----
+
+deepseek.weight @scale_channels_c2 : tensor<8xf32> {
+  %m = deepseek.source "m" in [] at [] : tensor<8xf32>
+  %w = deepseek.source "w" in [] at [] : tensor<4x8xf32>
+  %v = deepseek.source "v" in [] at [] : tensor<8x4xf32>
+  // expected-error @below {{'deepseek.scale_channels' op expects a power of 1, -1 or -2, but got 2}}
+  %0 = deepseek.scale_channels %w by %m axis 1 power 2 : tensor<4x8xf32>, tensor<8xf32> -> tensor<4x8xf32>
+  deepseek.yield %m : tensor<8xf32>
+}
+
+// -----
+
+deepseek.weight @scale_channels_c3 : tensor<8xf32> {
+  %m = deepseek.source "m" in [] at [] : tensor<8xf32>
+  %w = deepseek.source "w" in [] at [] : tensor<4x8xf32>
+  %v = deepseek.source "v" in [] at [] : tensor<8x4xf32>
+  // expected-error @below {{'deepseek.scale_channels' op expects a result of shape 4x8, but got 'tensor<8x4xf32>'}}
+  %0 = deepseek.scale_channels %w by %m axis 1 power 1 : tensor<4x8xf32>, tensor<8xf32> -> tensor<8x4xf32>
+  deepseek.yield %m : tensor<8xf32>
+}
+
+// -----
+
 deepseek.weight @select_c1_axis : tensor<2x4xf32> {
   %w = deepseek.source "w" in [] at [] : tensor<4x4xf32>
   %m = deepseek.source "m" in [] at [] : tensor<4xf32>

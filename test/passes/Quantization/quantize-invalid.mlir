@@ -11,4 +11,4 @@
 // TYPE: error: expects int8, int8-g32, {{.*}} or none for experts, but got 'int4'
 
 // RUN: not hadal-opt %s -deepseek-quantize="method=best" 2>&1 | FileCheck %s --check-prefix=METHOD
-// METHOD: error: expects a method of rtn, imatrix or gptq, but got 'best'
+// METHOD: error: expects a method of rtn, imatrix, awq, smoothquant or gptq, but got 'best'
