@@ -91,6 +91,49 @@ def WindowAttention : Pass<"deepseek-window-attention", "::mlir::ModuleOp"> {
 }
 
 //===----------------------------------------------------------------------===//
+// Experts
+//===----------------------------------------------------------------------===//
+
+def OrderExperts : Pass<"deepseek-order-experts", "::mlir::ModuleOp"> {
+  let summary = "Stores the experts that are chosen most beside one another";
+  let description = [{
+    Where weights are mapped, and memory does not hold them all, what is read
+    often is then one range at the start of each weight, and what is hardly read
+    is another. By the mass of each expert, `@statistics.ROUTER.mass`, falling.
+    Exact, to the last bit: each token chooses the same experts, in the same
+    order, and `map` says where they are.
+
+    ```mlir
+    deepseek.weight @experts.gate : tensor<16x64x256xbf16> {
+      ..
+      %2 = deepseek.select %0 by %1 axis 0 keep 16 groups 1 sorted
+          : tensor<16x64x256xbf16>, tensor<16xf32> -> tensor<16x64x256xbf16>
+      deepseek.yield %2 : tensor<16x64x256xbf16>
+    }
+    deepseek.weight @router.map : tensor<16xi32> {
+      ..
+      %1 = deepseek.rank %0 : tensor<16xf32> -> tensor<16xi32>
+      deepseek.yield %1 : tensor<16xi32>
+    }
+    %e, %w = deepseek.router %l map %m : tensor<16xi32> by <.. experts = 16, ..> : ..
+    ```
+
+    Fails, and leaves a module that is to be thrown away, if the model has no
+    router, or if there are no statistics, unless `assume`. Left as they are,
+    with a remark: experts that are merged, that a table chooses, whose weights
+    have other readers, or that `-deepseek-keep-stored` keeps.
+  }];
+  let options = [Option<"assume", "assume", "bool", /*default=*/"false",
+      "Make statistics up that are not there: for models without weights">];
+  let statistics = [
+    Statistic<"numOrdered", "num-ordered",
+        "Number of experts in layers that are ordered">,
+    Statistic<"numDeclined", "num-declined",
+        "Number of routers whose experts stay in their order">];
+  let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
+}
+
+//===----------------------------------------------------------------------===//
 // LoRA
 //===----------------------------------------------------------------------===//
 

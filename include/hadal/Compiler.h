@@ -83,6 +83,8 @@ struct CompileOptions {
   /// Experts of a layer that are left when those that do much the same become
   /// one; lossy. 0: all.
   int64_t mergeExperts = 0;
+  /// Store the experts that a calibration's text chooses most first.
+  bool orderExperts = false;
   /// What is taken away: items like layers:2, experts:25%, channels:10% and
   /// heads:1, with commas between them; lossy. Empty: nothing.
   std::string prune;

@@ -212,6 +212,9 @@ absl::Status Compilation::checkOptions() {
     return absl::InvalidArgumentError(absl::StrCat(
         "experts are merged into ", options.mergeExperts, " and pruned by '",
         options.prune, "', of which one is possible"));
+  if (options.orderExperts && options.mergeExperts)
+    return absl::InvalidArgumentError(
+        "experts are merged and put in order, of which one is possible");
   if (!options.quantize.empty())
     if (absl::Status status = checkQuantizeScheme(options.quantize);
         !status.ok())
@@ -450,7 +453,7 @@ absl::Status Compilation::runPruning() {
   if (options.mergeExperts)
     lossy.push_back("experts merged into " +
                     std::to_string(options.mergeExperts));
-  if (lossy.empty() && !options.hasProbes)
+  if (lossy.empty() && !options.orderExperts && !options.hasProbes)
     return absl::OkStatus();
   InsertProbesOptions probes;
   probes.gram = options.hasGramProbes;
@@ -462,6 +465,8 @@ absl::Status Compilation::runPruning() {
           addPruning(passes, options.prune, !options.packWeights);
         if (options.mergeExperts)
           passes.addPass(createMergeExperts({options.mergeExperts}));
+        if (options.orderExperts)
+          passes.addPass(createOrderExperts({!options.packWeights}));
         if (options.hasProbes)
           passes.addPass(createInsertProbes(probes));
       },

@@ -1657,6 +1657,7 @@ private:
         .Case([&](SelectOp op) -> Result {
           return makeSelectNode(op, count, inputs[0], inputs[1]);
         })
+        .Case([&](RankOp) -> Result { return makeRankNode(count, inputs[0]); })
         .Case([&](MergeExpertsOp op) -> Result {
           RecipeNode *mass = op.getMass() ? inputs[3] : nullptr;
           RecipeNode *moment = op.getMoment() ? inputs.back() : nullptr;

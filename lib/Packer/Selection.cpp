@@ -112,7 +112,7 @@ public:
              RecipeNode *importance)
       : RecipeNode(input->getKind(), count), input(input),
         importance(importance), keep(int64_t(op.getKeep())),
-        groups(int64_t(op.getGroups())) {
+        groups(int64_t(op.getGroups())), sorted(op.getSorted()) {
     auto shape = cast<RankedTensorType>(op.getInput().getType()).getShape();
     size_t axis = op.getAxis();
     size = shape[axis];
@@ -157,18 +157,39 @@ private:
       absl::Status status = importance->evaluate(i, size, row.data());
       if (!status.ok())
         return status;
-      llvm::append_range(kept, selectMost(size, keep, groups, [&](int64_t j) {
-                           return double(row[size_t(j)]);
-                         }));
+      llvm::append_range(
+          kept, selectMost(size, keep, groups, sorted,
+                           [&](int64_t j) { return double(row[size_t(j)]); }));
     }
     return absl::OkStatus();
   }
 
   RecipeNode *input, *importance;
   int64_t keep, groups;
+  bool sorted;
   int64_t size, unit;        ///< Indices of the axis, and elements of one.
   int64_t perRow;            ///< Outer indices with one row of importance.
   std::vector<int64_t> kept; ///< [rows of importance, keep]
+};
+
+class RankNode : public RecipeNode {
+public:
+  RankNode(int64_t count, RecipeNode *importance)
+      : RecipeNode(ElementKind::I32, count), importance(importance) {}
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    std::vector<float> row(static_cast<size_t>(this->count));
+    absl::Status status = importance->evaluate(0, this->count, row.data());
+    if (!status.ok())
+      return status;
+    llvm::SmallVector<int64_t> ranks =
+        rankAll(this->count, [&](int64_t i) { return double(row[size_t(i)]); });
+    std::copy_n(ranks.begin() + first, count, static_cast<int32_t *>(out));
+    return absl::OkStatus();
+  }
+
+private:
+  RecipeNode *importance;
 };
 
 } // namespace
@@ -183,4 +204,9 @@ std::unique_ptr<RecipeNode> hadal::makeSelectNode(SelectOp op, int64_t count,
                                                   RecipeNode *input,
                                                   RecipeNode *importance) {
   return std::make_unique<SelectNode>(op, count, input, importance);
+}
+
+std::unique_ptr<RecipeNode> hadal::makeRankNode(int64_t count,
+                                                RecipeNode *importance) {
+  return std::make_unique<RankNode>(count, importance);
 }

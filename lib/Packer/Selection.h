@@ -21,6 +21,9 @@ std::unique_ptr<RecipeNode> makeSelectNode(deepseek::SelectOp op, int64_t count,
                                            RecipeNode *input,
                                            RecipeNode *importance);
 
+/// Makes the node of `deepseek.rank`, which holds a number an index.
+std::unique_ptr<RecipeNode> makeRankNode(int64_t count, RecipeNode *importance);
+
 } // namespace hadal
 
 #endif // HADAL_PACKER_SELECTION_H

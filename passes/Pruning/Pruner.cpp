@@ -127,7 +127,7 @@ WeightOp Pruner::makeChannelImportance(WeightOp weight, int64_t group) {
 /// \p keep indices of \p axis, after which it has the shape \p shape.
 void Pruner::cut(WeightOp weight, ArrayRef<int64_t> view, size_t axis,
                  ArrayRef<int64_t> shape, int64_t keep, int64_t groups,
-                 WeightOp importance) {
+                 WeightOp importance, bool sorted) {
   RankedTensorType type = weight.getWeightType();
   SmallVector<int64_t> cut(view);
   cut[axis] = keep;
@@ -139,7 +139,7 @@ void Pruner::cut(WeightOp weight, ArrayRef<int64_t> view, size_t axis,
     value = ReshapeOp::create(builder, loc, type.clone(view), value);
   value = SelectOp::create(builder, loc, type.clone(cut), value,
                            inlineRecipe(builder, importance), int64_t(axis),
-                           keep, groups);
+                           keep, groups, sorted);
   if (shape != ArrayRef(cut))
     value = ReshapeOp::create(builder, loc, type.clone(shape), value);
   yield.getValueMutable().assign(value);
@@ -150,7 +150,7 @@ void Pruner::cut(WeightOp weight, ArrayRef<int64_t> view, size_t axis,
 /// cut: its last dimension, of input channels, or the first of a stack.
 void Pruner::cutStatistics(WeightOp weight, ArrayRef<int64_t> view, size_t axis,
                            size_t dimension, int64_t keep, int64_t groups,
-                           WeightOp importance) {
+                           WeightOp importance, bool sorted) {
   size_t rank = weight.getWeightType().getShape().size();
   bool isInput = dimension == rank - 1;
   if (!isInput && (rank != 3 || dimension != 0))
@@ -165,7 +165,7 @@ void Pruner::cutStatistics(WeightOp weight, ArrayRef<int64_t> view, size_t axis,
     if (!isInput && isStack) {
       SmallVector<int64_t> stack(shape);
       shape[0] = keep;
-      cut(statistic, stack, 0, shape, keep, groups, importance);
+      cut(statistic, stack, 0, shape, keep, groups, importance, sorted);
     }
     for (int i = 0; isInput && i < dimensions; ++i) {
       // The dimensions before, those of channels, and those behind.
@@ -176,21 +176,22 @@ void Pruner::cutStatistics(WeightOp weight, ArrayRef<int64_t> view, size_t axis,
       seen.insert(seen.begin() + at, channels.begin(), channels.end());
       shape[at] = shape[at] / view[axis] * keep;
       cut(statistic, seen, at + axis - (rank - 1), shape, keep, groups,
-          importance);
+          importance, sorted);
     }
   }
 }
 
 void Pruner::select(PrunedWeight pruned, ArrayRef<int64_t> view, size_t axis,
                     size_t dimension, int64_t keep, int64_t groups,
-                    ArrayRef<WeightOp> importance) {
+                    ArrayRef<WeightOp> importance, bool sorted) {
   auto type = cast<RankedTensorType>(pruned.value.getType());
   SmallVector<int64_t> shape(type.getShape());
   shape[dimension] = shape[dimension] / view[axis] * keep;
   auto result = type.clone(shape);
   for (auto [i, weight] : llvm::enumerate(pruned.weights)) {
-    cutStatistics(weight, view, axis, dimension, keep, groups, importance[i]);
-    cut(weight, view, axis, shape, keep, groups, importance[i]);
+    cutStatistics(weight, view, axis, dimension, keep, groups, importance[i],
+                  sorted);
+    cut(weight, view, axis, shape, keep, groups, importance[i], sorted);
   }
   setType(pruned, result);
 }

@@ -59,17 +59,20 @@ public:
 
   /// Cuts dimension \p dimension of \p pruned. Of the weight in the shape
   /// \p view, \p keep indices of \p axis stay, in \p groups ranges, by
-  /// \p importance: a recipe for each of its weights.
+  /// \p importance: a recipe for each of its weights. If \p sorted, they are in
+  /// the order of falling importance.
   void select(PrunedWeight pruned, llvm::ArrayRef<int64_t> view, size_t axis,
               size_t dimension, int64_t keep, int64_t groups,
-              llvm::ArrayRef<deepseek::WeightOp> importance);
+              llvm::ArrayRef<deepseek::WeightOp> importance,
+              bool sorted = false);
   /// Cuts a dimension of a weight as it is.
   void select(PrunedWeight pruned, size_t axis, int64_t keep, int64_t groups,
-              llvm::ArrayRef<deepseek::WeightOp> importance) {
+              llvm::ArrayRef<deepseek::WeightOp> importance,
+              bool sorted = false) {
     select(
         pruned,
         llvm::cast<mlir::RankedTensorType>(pruned.value.getType()).getShape(),
-        axis, axis, keep, groups, importance);
+        axis, axis, keep, groups, importance, sorted);
   }
 
   /// Gives the value of \p pruned, and what is passed for it, the type that its
@@ -103,10 +106,11 @@ public:
 private:
   void cutStatistics(deepseek::WeightOp weight, llvm::ArrayRef<int64_t> view,
                      size_t axis, size_t dimension, int64_t keep,
-                     int64_t groups, deepseek::WeightOp importance);
+                     int64_t groups, deepseek::WeightOp importance,
+                     bool sorted);
   void cut(deepseek::WeightOp weight, llvm::ArrayRef<int64_t> view, size_t axis,
            llvm::ArrayRef<int64_t> shape, int64_t keep, int64_t groups,
-           deepseek::WeightOp importance);
+           deepseek::WeightOp importance, bool sorted);
 
   llvm::MapVector<mlir::Operation *, llvm::SmallVector<mlir::func::CallOp>>
       callsOf;

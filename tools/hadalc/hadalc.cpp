@@ -37,6 +37,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
   --weights=pack|none   none: open no tensor, write no weights file (pack)
   --top-k=K             experts of a token, fewer than the model's: lossy (all)
   --merge-experts=N     N experts a layer, alike ones become one: lossy (all)
+  --order-experts       store those first that the text chooses most (as before)
   --prune=LIST          take away layers:2, experts:25%, channels:25%, heads:1
                         or several, with commas: lossy (nothing)
   --calibration=FILE    a text, or its statistics, .safetensors, to judge by
@@ -55,7 +56,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
   --machine=FILE|bandwidth=37GB/s,int8=2TOPS,f32=485GFLOPS,dispatch=3us
                         --report predicts its speed; FILE: hadal-bench --json
   --nvcc=FILE|none      for --emit=cuda; none: only source (nvcc of PATH)
-  --verify              hold passes and kernels to a reference, on a tiny model
+  --verify              hold passes and kernels to an interpreter (no check)
   --compile-to=PHASE    print the module after import, graph, rt, planned,
                         llvm-dialect, llvm or obj, to OUT or stdout, and stop
   -g                    line numbers of OUT.mlir, for gdb and perf (none)
@@ -109,6 +110,7 @@ struct Flags {
   Flag version{"version", Flag::Switch};
   Flag topK{"top-k"};
   Flag mergeExperts{"merge-experts"};
+  Flag orderExperts{"order-experts", Flag::Switch};
   Flag calibration{"calibration"};
   Flag saveStatistics{"save-statistics"};
   Flag quantize{"quantize"};
@@ -132,14 +134,15 @@ private:
 } // namespace
 
 Flag *Flags::find(llvm::StringRef name) {
-  for (Flag *flag :
-       {&output,       &emit,        &target,         &cpu,         &weights,
-        &embedWeights, &context,     &maxBatch,       &report,      &json,
-        &compileTo,    &dumpIR,      &libraryDir,     &manifest,    &verbose,
-        &quiet,        &help,        &version,        &quantize,    &prune,
-        &window,       &lora,        &activations,    &verify,      &topK,
-        &machine,      &calibration, &saveStatistics, &kv,          &depfile,
-        &header,       &debugInfo,   &nvcc,           &mergeExperts})
+  for (Flag *flag : {&output,     &emit,         &target,      &cpu,
+                     &weights,    &embedWeights, &context,     &maxBatch,
+                     &report,     &json,         &compileTo,   &dumpIR,
+                     &libraryDir, &manifest,     &verbose,     &quiet,
+                     &help,       &version,      &quantize,    &prune,
+                     &window,     &lora,         &activations, &verify,
+                     &topK,       &machine,      &calibration, &saveStatistics,
+                     &kv,         &depfile,      &header,      &debugInfo,
+                     &nvcc,       &mergeExperts, &orderExperts})
     if (name == flag->name)
       return flag;
   return name == "h" ? &help : nullptr;
@@ -426,6 +429,7 @@ static int makeOptions(const char *argv0, const Flags &flags,
     return refuse(flags.topK, "a number of 1 or more");
   if (!parseCount(flags.mergeExperts, options.mergeExperts))
     return refuse(flags.mergeExperts, "a number of 1 or more");
+  options.orderExperts = flags.orderExperts.isGiven;
   options.prune = flags.prune.value;
   if (flags.prune.isGiven)
     if (absl::Status status = checkPruneList(options.prune); !status.ok())

@@ -413,6 +413,11 @@ LogicalResult ImportanceOp::verify() {
   return expectShape(*this, "a result", getResult(), shape); // C2
 }
 
+LogicalResult RankOp::verify() {
+  return expectShape(*this, "a result", getResult(),
+                     shapeOf(getImportance())); // C1
+}
+
 LogicalResult MergeExpertsOp::verify() {
   ArrayRef<int64_t> gate = shapeOf(getGate());
   if (gate.size() != 3) // C1

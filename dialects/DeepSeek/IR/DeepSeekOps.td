@@ -392,7 +392,8 @@ def DeepSeek_SelectOp : DeepSeek_RecipeOp<"select"> {
   let description = [{
     Cuts the indices of `axis` into `groups` equal ranges, and keeps of each
     the `keep / groups` that have the largest `importance`, of equal ones the
-    first. They stay in their order.
+    first. They stay in their order, or, with `sorted`, have that of falling
+    importance.
     - (C1) `axis` is a dimension, of n indices; `importance` is `[n]` or, for
       an axis behind dimension 0, `[b, n]` with one row for each of its b
       indices.
@@ -400,12 +401,26 @@ def DeepSeek_SelectOp : DeepSeek_RecipeOp<"select"> {
       0 < keep <= n; the result has `keep` there.
   }];
   let arguments = (ins WeightTensor:$input, RankedTensorOf<[F32]>:$importance,
-                       I64Attr:$axis, I64Attr:$keep, I64Attr:$groups);
+                       I64Attr:$axis, I64Attr:$keep, I64Attr:$groups,
+                       UnitAttr:$sorted);
   let results = (outs WeightTensor:$result);
   let assemblyFormat = [{
     $input `by` $importance `axis` $axis `keep` $keep `groups` $groups
-    attr-dict `:` type($input) `,` type($importance) `->` type($result)
+    (`sorted` $sorted^)? attr-dict `:` type($input) `,` type($importance) `->` type($result)
   }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_RankOp : DeepSeek_RecipeOp<"rank"> {
+  let summary = "Where `deepseek.select` with `sorted` puts each index";
+  let description = [{
+    result[i] is the place of i by falling `importance`, of equal ones the first.
+    - (C1) `importance` and the result are `[n]`.
+  }];
+  let arguments = (ins 1DTensorOf<[F32]>:$importance);
+  let results = (outs 1DTensorOf<[I32]>:$result);
+  let assemblyFormat =
+      "$importance attr-dict `:` type($importance) `->` type($result)";
   let hasVerifier = 1;
 }
 

@@ -11,7 +11,7 @@
 using namespace hadal;
 
 llvm::SmallVector<int64_t>
-deepseek::selectMost(int64_t count, int64_t keep, int64_t groups,
+deepseek::selectMost(int64_t count, int64_t keep, int64_t groups, bool sorted,
                      llvm::function_ref<double(int64_t)> importance) {
   int64_t perGroup = count / groups, keptPerGroup = keep / groups;
   llvm::SmallVector<int64_t> kept, order(static_cast<size_t>(perGroup));
@@ -21,8 +21,19 @@ deepseek::selectMost(int64_t count, int64_t keep, int64_t groups,
       double of = importance(a), other = importance(b);
       return of != other ? of > other : a < b;
     });
-    llvm::sort(order.begin(), order.begin() + keptPerGroup);
+    if (!sorted)
+      llvm::sort(order.begin(), order.begin() + keptPerGroup);
     kept.append(order.begin(), order.begin() + keptPerGroup);
   }
   return kept;
+}
+
+llvm::SmallVector<int64_t>
+deepseek::rankAll(int64_t count,
+                  llvm::function_ref<double(int64_t)> importance) {
+  llvm::SmallVector<int64_t> ranks(static_cast<size_t>(count));
+  for (auto [place, index] : llvm::enumerate(
+           selectMost(count, count, 1, /*sorted=*/true, importance)))
+    ranks[size_t(index)] = int64_t(place);
+  return ranks;
 }

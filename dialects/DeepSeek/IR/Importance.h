@@ -13,12 +13,16 @@
 
 namespace hadal::deepseek {
 
-/// The indices that `deepseek.select` keeps of \p count, ascending: of each of
-/// \p groups equal ranges the \p keep / \p groups most important ones, of equal
-/// ones the first.
+/// The indices that `deepseek.select` keeps of \p count: of each of \p groups
+/// equal ranges the \p keep / \p groups most important ones, of equal ones the
+/// first. They ascend, or, if \p sorted, their importance falls in each range.
 llvm::SmallVector<int64_t>
-selectMost(int64_t count, int64_t keep, int64_t groups,
+selectMost(int64_t count, int64_t keep, int64_t groups, bool sorted,
            llvm::function_ref<double(int64_t)> importance);
+
+/// For each of \p count indices, its place by falling importance.
+llvm::SmallVector<int64_t>
+rankAll(int64_t count, llvm::function_ref<double(int64_t)> importance);
 
 } // namespace hadal::deepseek
 

@@ -355,7 +355,7 @@ static Tensor select(SelectOp op, const Tensor &input,
     const double *of = importance.values.data();
     if (importance.rank() == 2)
       of += i / perRow * count;
-    for (int64_t index : selectMost(count, keep, op.getGroups(),
+    for (int64_t index : selectMost(count, keep, op.getGroups(), op.getSorted(),
                                     [&](int64_t index) { return of[index]; }))
       to = std::copy_n(input.values.data() + (i * count + index) * unit, unit,
                        to);
@@ -692,6 +692,15 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
             .Case([&](SelectOp selectOp) {
               Tensor importance = take(selectOp.getImportance());
               return select(selectOp, take(selectOp.getInput()), importance);
+            })
+            .Case([&](RankOp rank) {
+              Tensor tensor = take(rank.getImportance());
+              std::vector<double> values = std::move(tensor.values);
+              tensor.values.assign(values.size(), 0);
+              llvm::copy(rankAll(int64_t(values.size()),
+                                 [&](int64_t i) { return values[size_t(i)]; }),
+                         tensor.values.begin());
+              return tensor;
             })
             .Case([&](MergeExpertsOp merge) {
               Tensor mass, moment;

@@ -791,6 +791,15 @@ deepseek.weight @importance_c2_result : tensor<4xf32> {
 
 // -----
 
+deepseek.weight @rank_c1 : tensor<4xi32> {
+  %m = deepseek.source "m" in [] at [] : tensor<8xf32>
+  // expected-error @below {{'deepseek.rank' op expects a result of shape 8, but got 'tensor<4xi32>'}}
+  %0 = deepseek.rank %m : tensor<8xf32> -> tensor<4xi32>
+  deepseek.yield %0 : tensor<4xi32>
+}
+
+// -----
+
 deepseek.weight @merge_experts_rank : tensor<2x8x16xf32> {
   %g = deepseek.source "g" in [] at [] : tensor<4x8x16xf32>
   %d = deepseek.source "d" in [] at [] : tensor<4x16x8xf32>
