@@ -11,8 +11,9 @@ if(NOT HADAL_PYTHON)
 endif()
 
 set(tools)
-foreach(tool hadalc hadal-run hadal-bench hadal-eval hadal-serve hadal-advise
-             hadal-translate hadal-opt hadal-reduce hadal-lsp-server)
+foreach(tool hadalc hadal-run hadal-bench hadal-eval hadal-diff hadal-serve
+             hadal-advise hadal-translate hadal-opt hadal-reduce
+             hadal-lsp-server)
   if(TARGET ${tool})
     list(APPEND tools ${tool})
   endif()

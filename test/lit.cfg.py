@@ -40,12 +40,12 @@ config.environment["FILECHECK_OPTS"] = "--enable-var-scope --dump-input-filter=e
 hadal_opt = ToolSubst("hadal-opt", extra_args=["--verify-roundtrip"] if given("roundtrip") else [])
 llvm_config.add_tool_substitutions(
     [hadal_opt, *(ToolSubst(name, unresolved="ignore") for name in
-     ("hadalc", "hadal-translate", "hadal-run", "hadal-bench", "hadal-eval", "hadal-advise", "hadal-reduce",
+     ("hadalc", "hadal-translate", "hadal-run", "hadal-bench", "hadal-diff", "hadal-eval", "hadal-advise", "hadal-reduce",
       "hadal-lsp-server"))],
     [config.hadal_tools_dir])
 
 # Only what is there: a runtime-only build has no compiler.
-for tool in ("hadal-opt", "hadalc", "hadal-translate", "hadal-run", "hadal-bench", "hadal-eval", "hadal-advise",
+for tool in ("hadal-opt", "hadalc", "hadal-translate", "hadal-run", "hadal-bench", "hadal-diff", "hadal-eval", "hadal-advise",
              "hadal-reduce", "hadal-lsp-server"):
     if os.path.exists(os.path.join(config.hadal_tools_dir, tool)):
         config.available_features.add(tool)

@@ -25,8 +25,7 @@ static SmallVector<func::FuncOp> getHostFunctions(ModuleOp module) {
   return functions;
 }
 
-/// "layers.3." of "layers.3.mlp.gate"; nothing if it is not of a layer.
-static StringRef getLayerPrefix(StringRef name) {
+StringRef hadal::getLayerPrefix(StringRef name) {
   StringRef rest = name;
   if (!rest.consume_front("layers."))
     return {};
@@ -133,6 +132,19 @@ llvm::json::Object hadal::makeWorkTable(ModuleOp module) {
           {"name", getName(dispatch, firstCalls.lookup(function.getName()))},
           {"op", report.op},
           {"kernel", report.kernel}};
+      llvm::json::Array results;
+      ArrayRef<int64_t> pairs =
+          dispatch.getResultBuffers().value_or(ArrayRef<int64_t>());
+      for (; !pairs.empty(); pairs = pairs.drop_front(2)) {
+        Value buffer = dispatch.getArguments()[unsigned(pairs[0])];
+        int64_t offset;
+        SmallVector<int64_t> strides;
+        if (succeeded(cast<MemRefType>(buffer.getType())
+                          .getStridesAndOffset(strides, offset)))
+          results.push_back(llvm::json::Array{pairs[0], pairs[1], strides[0]});
+      }
+      if (!results.empty())
+        row["results"] = std::move(results);
       if (report.outputs)
         row["outputs"] = true;
       if (report.isAlternative)

@@ -18,15 +18,19 @@ namespace hadal {
 /// whose dispatches have their `work`.
 void addDispatches(mlir::ModuleOp module, ModelReport &report);
 
+/// "layers.3." of "layers.3.mlp.gate"; nothing if it is not of a layer.
+llvm::StringRef getLayerPrefix(llvm::StringRef name);
+
 /// Returns the table of \p module as JSON:
 ///
 ///     {"entry": NAME, "functions": {NAME: [ROW, ..], ..}}
 ///
 /// where a ROW is a dispatch `{"name", "op", "kernel", ..}` with the numbers of
-/// its `#rt.work` that are not zero, or a call `{"call": NAME, "name"}`. A
-/// dispatch has the name of the first weight that it reads, without the prefix
-/// that all weights of a layer share and that names the call; or, if it reads
-/// none, that of its kernel without shapes.
+/// its `#rt.work` that are not zero, and "results", `[argument, columns,
+/// stride]` of each buffer of f32 that holds a result of its op then, or a call
+/// `{"call": NAME, "name"}`. A dispatch has the name of the first weight that
+/// it reads, without the prefix that all weights of a layer share and that
+/// names the call; or, if it reads none, that of its kernel without shapes.
 llvm::json::Object makeWorkTable(mlir::ModuleOp module);
 
 } // namespace hadal

@@ -73,7 +73,7 @@ def main():
                             ("100k", ["--embed-weights"]), ("8k", ["--emit=mlir"])):
             checks.append((" ".join(["hadalc in", size, *flags]), lambda size=size, flags=flags: small_disk(small, size, compile_to + flags)))
         checks.append(("hadalc in a read-only folder", lambda: read_only(folder, compile_to[:2])))
-        for tool in ("hadalc", "hadal-run", "hadal-bench", "hadal-eval", "hadal-serve"):
+        for tool in ("hadalc", "hadal-run", "hadal-bench", "hadal-diff", "hadal-eval", "hadal-serve"):
             if not (args.tools / tool).exists():  # hadal-serve is not built everywhere.
                 continue
             checks.append((f"{tool} --help to a full disk", lambda tool=tool: full_stdout([args.tools / tool, "--help"])))

@@ -28,6 +28,7 @@ CASES = [
     (["hadal-run", "out", "--weights", "mo"], {"model"}),
     (["hadal-bench", "out", "--p"], {"--profile"}),
     (["hadal-eval", "out", "--ag"], {"--against"}),
+    (["hadal-diff", "a", "b", "--to"], {"--tokens", "--tolerance"}),
     (["hadal-translate", "--import-"], {"--import-hf", "--import-gguf", "--import-onnx"}),
     (["hadal-opt", "--deepseek-ab"], {"--deepseek-absorb-latent-attention"}),
 ]

@@ -5,8 +5,9 @@
 
 #include "Help.h"
 
-// Not told: --chunk N (tokens a step) is for tests, and --bench and --eval are
-// what hadal-bench and hadal-eval call.
+// Not told: --chunk N (tokens a step) is for tests, and --bench, --eval and
+// --values FILE (results of all ops) are what hadal-bench, hadal-eval and
+// hadal-diff call.
 const char hadal::run::runHelp[] =
     "  --chat TEXT        answer TEXT as a chat model; with --system TEXT\n"
     "  --prompt TEXT      continue TEXT\n"

@@ -74,6 +74,7 @@ enum OptionId {
   TopK,
   TopP,
   Trace,
+  Values,
   Weights
 };
 } // namespace
@@ -100,6 +101,7 @@ static const option longOptions[] = {
     {"top-k", required_argument, nullptr, TopK},
     {"top-p", required_argument, nullptr, TopP},
     {"trace", required_argument, nullptr, Trace},
+    {"values", required_argument, nullptr, Values},
     {"weights", required_argument, nullptr, Weights},
     {nullptr, 0, nullptr, 0}};
 
@@ -155,6 +157,11 @@ static ExitCode takeOption(int id, RunOptions &options) {
     options.tracePath = optarg;
     if (!*optarg)
       return reportUsage("--trace is empty, expected a file name");
+    return Done;
+  case Values:
+    options.valuesPath = optarg;
+    if (!*optarg)
+      return reportUsage("--values is empty, expected a file name");
     return Done;
   case Logits:
     options.logitsPath = optarg;
@@ -217,6 +224,9 @@ ExitCode run::parseOptions(int argc, char **argv, RunOptions &options) {
     return reportUsage("unexpected argument '%.60s'", argv[optind]);
   if (options.mode == RunOptions::Mode::None)
     return reportUsage("expected --chat, --prompt or --tokens");
+  if (!options.valuesPath.empty() &&
+      (options.profile || !options.tracePath.empty()))
+    return reportUsage("--values does not go with --profile and --trace");
   bool isChat = options.mode == RunOptions::Mode::Chat;
   if (!isChat && (!options.system.empty() || !options.chatFormat.empty() ||
                   options.thinking))

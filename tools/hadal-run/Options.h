@@ -34,7 +34,8 @@ struct RunOptions {
   std::string weightsPath;   ///< Empty: found beside or in the program.
   bool json = false;
   bool profile = false;
-  std::string tracePath; ///< Empty: none.
+  std::string tracePath;  ///< Empty: none.
+  std::string valuesPath; ///< Empty: none.
 };
 
 /// Reads the command line into \p options; reports what is wrong with it.

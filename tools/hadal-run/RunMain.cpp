@@ -10,6 +10,7 @@
 #include "Product.h"
 #include "Profile.h"
 #include "TextSections.h"
+#include "Values.h"
 
 #include "hadal_text/constraint.h"
 #include "hadal_text/sampler.h"
@@ -89,6 +90,7 @@ private:
   double firstStepSeconds = 0, firstTokenSeconds = 0;
 
   std::unique_ptr<Profile> profile; ///< Null if none is wanted.
+  std::unique_ptr<Values> values;   ///< The same.
   std::vector<ProfileEntry> promptProfile, generateProfile;
 };
 
@@ -219,8 +221,10 @@ ExitCode Runner::makeSession() {
   sizes.kv_tokens = options.contextTokens
                         ? options.contextTokens
                         : promptTokens + std::max<int64_t>(generateTokens, 1);
-  if (ExitCode code = startSession(profile ? *profile->model() : hadal_model,
-                                   weights, sizes, session, sequence))
+  const hadal_rt_model_t &model = profile  ? *profile->model()
+                                  : values ? *values->model()
+                                           : hadal_model;
+  if (ExitCode code = startSession(model, weights, sizes, session, sequence))
     return code;
   sequenceIds.assign(size_t(chunkTokens), sequence);
   outputRows.resize(size_t(chunkTokens));
@@ -421,6 +425,11 @@ ExitCode Runner::run() {
     if (ExitCode code = profile->open(!options.tracePath.empty()))
       return code;
   }
+  if (!options.valuesPath.empty()) {
+    values = std::make_unique<Values>();
+    if (ExitCode code = values->open())
+      return code;
+  }
   if (ExitCode code = makeSession())
     return code;
   if (ExitCode code = readPrompt())
@@ -429,6 +438,9 @@ ExitCode Runner::run() {
     return code;
   if (ExitCode code = finish())
     return code;
+  if (values)
+    if (ExitCode code = values->write(options.valuesPath))
+      return code;
   return profile ? printProfile() : Done;
 }
 

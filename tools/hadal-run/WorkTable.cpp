@@ -68,6 +68,30 @@ static bool getFlag(const Json &object, const char *key) {
   return found != object.end() && found->is_boolean() && found->get<bool>();
 }
 
+/// Reads the results of a dispatch, [argument, columns, stride] each.
+static bool readResults(const Json &item,
+                        std::vector<DispatchRow::Result> &results) {
+  auto list = item.find("results");
+  if (list == item.end())
+    return true;
+  if (!list->is_array())
+    return false;
+  for (const Json &result : *list) {
+    if (!result.is_array() || result.size() != 3)
+      return false;
+    for (const Json &number : result)
+      if (!number.is_number_unsigned() ||
+          number.get<uint64_t>() > uint64_t(INT32_MAX))
+        return false;
+    results.push_back({result[0].get<size_t>(), result[1].get<int64_t>(),
+                       result[2].get<int64_t>()});
+    if (results.back().columns < 1 ||
+        results.back().stride < results.back().columns)
+      return false;
+  }
+  return true;
+}
+
 /// Appends the dispatches of \p function and of those that it calls.
 static bool appendFunction(const Json &functions, const std::string &function,
                            const std::string &prefix, int depth,
@@ -87,6 +111,8 @@ static bool appendFunction(const Json &functions, const std::string &function,
     }
     row.op = getString(item, "op");
     row.kernel = getString(item, "kernel");
+    if (!readResults(item, row.results))
+      return false;
     row.outputs = getFlag(item, "outputs");
     row.isAlternative = getFlag(item, "alternative");
     row.weights = getNumber(item, "weights");

@@ -33,6 +33,12 @@ struct DispatchRow {
   std::string name; ///< "layers.3.self_attn.q_proj"
   std::string op;   ///< "linear"
   std::string kernel;
+  /// A buffer of f32 that holds a result of the op when the dispatch is done.
+  struct Result {
+    size_t argument;
+    int64_t columns, stride;
+  };
+  std::vector<Result> results;
   bool outputs = false, isAlternative = false;
   double weights = 0, experts = 0, expertsPerRow = 0, rowBytes = 0;
   double contextBytes = 0, windowTokens = 0, rowF32Ops = 0, rowInt8Ops = 0,

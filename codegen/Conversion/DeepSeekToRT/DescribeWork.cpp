@@ -172,6 +172,24 @@ static Work getWork(Operation *op, rt::DispatchOp dispatch,
   return work;
 }
 
+/// The arguments of \p dispatch that hold results of \p op in f32, each with
+/// its columns.
+static SmallVector<int64_t> getResultBuffers(Operation *op,
+                                             rt::DispatchOp dispatch,
+                                             const IRMapping &mapping) {
+  SmallVector<int64_t> pairs;
+  for (Value result : op->getResults()) {
+    auto type = dyn_cast<RankedTensorType>(result.getType());
+    Value buffer = mapping.lookupOrNull(result);
+    auto argument = llvm::find(dispatch.getArguments(), buffer);
+    if (type && buffer && type.getElementType().isF32() &&
+        argument != dispatch.getArguments().end())
+      pairs.append(
+          {argument - dispatch.getArguments().begin(), type.getShape().back()});
+  }
+  return pairs;
+}
+
 void hadal::describeWork(Operation *op,
                          llvm::iterator_range<Block::iterator> made,
                          const IRMapping &mapping, bool hasOutputRows) {
@@ -191,5 +209,7 @@ void hadal::describeWork(Operation *op,
         isAlternative, work.weights, work.experts, work.expertsPerRow,
         work.rowBytes, work.contextBytes, work.windowTokens, work.rowF32Ops,
         work.rowInt8Ops, work.pairF32Ops));
+    if (auto pairs = getResultBuffers(op, dispatch, mapping); !pairs.empty())
+      dispatch.setResultBuffers(pairs);
   }
 }

@@ -10,8 +10,8 @@
 
 namespace hadal {
 
-/// Gives a `work` to each dispatch among \p made, what deepseek op \p op
-/// became.
+/// Gives a `work` and its `result_buffers` to each dispatch among \p made, what
+/// deepseek op \p op became.
 ///
 /// Bytes follow from the buffers that a dispatch takes. Operations are those of
 /// \p op, and go to the dispatches that take its weights or its query.

@@ -314,11 +314,11 @@ LogicalResult Interpreter::Frame::run(Operation *op) {
       return failure();
   return llvm::TypeSwitch<Operation *, LogicalResult>(op)
       .Case<func::CallOp, arith::ConstantOp, UseWeightOp, EmbedOp, RMSNormOp,
-            LayerNormOp, LinearOp, HeadLinearOp, SplitOp, RotaryOp, AttentionOp,
-            SelectKeysOp, LatentAttentionOp, AbsorbedAttentionOp, SwiGLUOp,
-            AddOp, RouterOp, ExpertsOp, GatherRowsOp, LMHeadOp, UnitNormOp,
-            HashRouterOp, HyperExpandOp, HyperMixOp, HyperUpdateOp, HyperHeadOp,
-            CompressOp, SelectEntriesOp, CompressedAttentionOp>(
+            LayerNormOp, LinearOp, HeadLinearOp, SplitOp, RotaryOp,
+            AttentionOp, SelectKeysOp, LatentAttentionOp, AbsorbedAttentionOp,
+            SwiGLUOp, AddOp, RouterOp, ExpertsOp, GatherRowsOp, LMHeadOp,
+            UnitNormOp, HashRouterOp, HyperExpandOp, HyperMixOp, HyperUpdateOp,
+            HyperHeadOp, CompressOp, SelectEntriesOp, CompressedAttentionOp>(
           [&](auto concrete) { return visit(concrete); })
       // It computes nothing.
       .Case([](ProbeOp) { return success(); })
@@ -335,7 +335,9 @@ LogicalResult Interpreter::Frame::visit(func::CallOp op) {
   SmallVector<TensorPtr> arguments;
   for (Value operand : op.getOperands())
     arguments.push_back(get(operand));
+  interpreter.calls.push_back(op);
   auto results = interpreter.callFunction(op, function, arguments);
+  interpreter.calls.pop_back();
   if (failed(results))
     return failure();
   for (auto [value, tensor] : llvm::zip(op.getResults(), *results))
@@ -1047,7 +1049,7 @@ LogicalResult Interpreter::Frame::visit(CompressedAttentionOp op) {
 //===----------------------------------------------------------------------===//
 
 Interpreter::Interpreter(ModuleOp module, Options options)
-    : module(module), symbols(module),
+    : module(module), symbols(module), observe(std::move(options.observe)),
       recipes(std::move(options.modelFolder), options.maxWeightElements) {}
 
 Interpreter::~Interpreter() = default;
@@ -1106,8 +1108,10 @@ Interpreter::callFunction(Operation *caller, func::FuncOp function,
   for (auto [value, tensor] : llvm::zip(block.getArguments(), arguments))
     if (failed(frame.set(caller, value, tensor)))
       return failure();
+  auto get = [&](Value value) { return frame.get(value).get(); };
   for (Operation &op : block.without_terminator())
-    if (failed(frame.run(&op)))
+    if (failed(frame.run(&op)) || (observe && !isa<func::CallOp>(op) &&
+                                   failed(observe({&op, calls, get}))))
       return failure();
   auto returned = dyn_cast<func::ReturnOp>(block.getTerminator());
   if (!returned)

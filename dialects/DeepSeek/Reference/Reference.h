@@ -13,6 +13,7 @@
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
+#include <functional>
 #include <map>
 #include <memory>
 
@@ -27,12 +28,24 @@ namespace hadal::deepseek {
 /// depend on what else is in the batch.
 class Interpreter {
 public:
+  /// An op that has been run.
+  struct Step {
+    mlir::Operation *op;
+    /// The calls that lead to it from the entry, outermost first.
+    llvm::ArrayRef<mlir::func::CallOp> calls;
+    /// The value of an operand or a result, null for a cache.
+    llvm::function_ref<const Tensor *(mlir::Value)> get;
+  };
+
   struct Options {
     /// Where the files of `deepseek.source` are. May be empty if no source has
     /// offsets; see RecipeEvaluator for the values of those.
     std::string modelFolder;
     /// The largest tensor of a recipe. The default takes 2 GiB.
     int64_t maxWeightElements = int64_t(1) << 28;
+    /// If set, is shown each op but calls and returns, when it has been run; a
+    /// failure ends the run.
+    std::function<mlir::LogicalResult(const Step &)> observe = nullptr;
   };
 
   /// \p module must outlive the interpreter and must not change under it.
@@ -88,6 +101,8 @@ private:
 
   mlir::ModuleOp module;
   mlir::SymbolTable symbols;
+  std::function<mlir::LogicalResult(const Step &)> observe;
+  llvm::SmallVector<mlir::func::CallOp> calls;
   RecipeEvaluator recipes;
   llvm::StringMap<TensorPtr> weights;
   std::map<std::pair<int64_t, int64_t>, CacheEntries> cache;

@@ -182,6 +182,25 @@ LogicalResult ProbeOp::verify() {
   return success();
 }
 
+LogicalResult DispatchOp::verify() {
+  ArrayRef<int64_t> pairs = getResultBuffers().value_or(ArrayRef<int64_t>());
+  llvm::SmallDenseSet<int64_t> seen;
+  for (size_t i = 0; i < pairs.size(); i += 2) {
+    MemRefType type;
+    if (pairs[i] >= 0 && pairs[i] < int64_t(getArguments().size()))
+      type = dyn_cast<MemRefType>(getArguments()[unsigned(pairs[i])].getType());
+    if (i + 1 == pairs.size() || !type || type.getRank() != 2 ||
+        !type.getElementType().isF32() || pairs[i + 1] < 1 ||
+        pairs[i + 1] > type.getDimSize(1) ||
+        !seen.insert(pairs[i]).second) // C2
+      return emitOpError(
+                 "expects pairs of an argument that is a memref<?xNxf32> "
+                 "and of columns, 1 to N, but got ")
+             << getResultBuffersAttr();
+  }
+  return success();
+}
+
 LogicalResult DispatchOp::verifySymbolUses(SymbolTableCollection &symbols) {
   auto kernel =
       symbols.lookupNearestSymbolFrom<KernelOp>(*this, getKernelAttr());

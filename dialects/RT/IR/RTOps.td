@@ -273,12 +273,17 @@ def RT_DispatchOp : RT_Op<"dispatch",
   let description = [{
     - (C1) `kernel` is an `rt.kernel` whose argument types are those of
       `arguments`: a kernel and a layout that do not match do not compile.
+    - (C2) `result_buffers` has pairs, each of the number of an argument that
+      is a `memref<?xN x f32>`, no two alike, and of columns, 1 to N.
 
-    `work`, if it is there, says what profiles and reports should count.
+    `work`, if it is there, says what profiles and reports should count, and
+    `result_buffers` which arguments hold the results of its deepseek op when
+    the dispatch is done, and how many of their columns.
   }];
   let arguments = (ins RT_StepType:$step, FlatSymbolRefAttr:$kernel,
                        Index:$items, Variadic<AnyType>:$arguments,
-                       OptionalAttr<RT_WorkAttr>:$work);
+                       OptionalAttr<RT_WorkAttr>:$work,
+                       OptionalAttr<DenseI64ArrayAttr>:$result_buffers);
   let assemblyFormat = [{
     $kernel `items` $items `of` $step `(` $arguments `)` attr-dict `:`
     type($arguments)
@@ -287,8 +292,9 @@ def RT_DispatchOp : RT_Op<"dispatch",
       "::mlir::FlatSymbolRefAttr":$kernel, "::mlir::Value":$items,
       "::mlir::ValueRange":$arguments), [{
     build($_builder, $_state, step, kernel, items, arguments,
-          /*work=*/nullptr);
+          /*work=*/nullptr, /*result_buffers=*/nullptr);
   }]>];
+  let hasVerifier = 1;
 }
 
 def RT_ProbeOp : RT_Op<"probe"> {

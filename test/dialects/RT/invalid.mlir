@@ -153,6 +153,18 @@ func.func @dispatch_c1_types(%step: !rt.step, %i: index, %out: memref<?x32xf32>)
 
 // -----
 
+rt.kernel @kernel [memref<?x64xf32>] {
+^bb0(%step: !rt.step, %first: index, %last: index, %out: memref<?x64xf32>):
+  rt.return
+}
+func.func @dispatch_c2(%step: !rt.step, %i: index, %out: memref<?x64xf32>) {
+  // expected-error @below {{'rt.dispatch' op expects pairs of an argument that is a memref<?xNxf32> and of columns, 1 to N, but got array<i64: 0, 65>}}
+  rt.dispatch @kernel items %i of %step(%out) {result_buffers = array<i64: 0, 65>} : memref<?x64xf32>
+  return
+}
+
+// -----
+
 // expected-error @below {{expects numbers >= 0, but got -1}}
 func.func private @work_c1() attributes {w = #rt.work<op = "linear", row_bytes = -1>}
 

@@ -29,9 +29,9 @@ deepseek.weight @head.scales : tensor<32x1xf16, #deepseek.tiled<rows = 16>> {
 // 2 * 4 * (8 + 8) operations.
 
 // CHECK-LABEL: func.func private @attention
-// CHECK:         rt.dispatch @rotary_half{{.*}} {work = #rt.work<op = "rotary", row_bytes = 292>}
+// CHECK:         rt.dispatch @rotary_half{{.*}} {result_buffers = array<i64: 3, 32>, work = #rt.work<op = "rotary", row_bytes = 292>}
 // CHECK:         rt.dispatch @append_cache{{.*}} {work = #rt.work<op = "attention", row_bytes = {{[0-9]+}}>}
-// CHECK:         rt.dispatch @attention_4_heads{{.*}} {work = #rt.work<op = "attention", row_bytes = 264, context_bytes = 128, pair_f32_ops = 128>}
+// CHECK:         rt.dispatch @attention_4_heads{{.*}} {result_buffers = array<i64: 4, 32>, work = #rt.work<op = "attention", row_bytes = 264, context_bytes = 128, pair_f32_ops = 128>}
 func.func private @attention(%q: tensor<?x32xf32>, %k: tensor<?x16xf32>, %positions: tensor<?xi32>, %sequences: tensor<?xi32>, %cache: !cache, %layer: index) -> tensor<?x32xf32> {
   %r = deepseek.rotary %q, %positions heads 4 by #half : tensor<?x32xf32>, tensor<?xi32>
   %a = deepseek.attention %r, %k, %k at %positions of %sequences in %cache[%layer] heads 4 scale 3.5e-1 : tensor<?x32xf32>, tensor<?x16xf32>, tensor<?x16xf32>, tensor<?xi32>, !cache -> tensor<?x32xf32>
@@ -53,9 +53,9 @@ func.func private @experts(%x: tensor<?x64xf32>, %e: tensor<?x2xi32>, %w: tensor
 // Rows of the head are those whose logits are wanted.
 
 // CHECK-LABEL: func.func @forward
-// CHECK:         rt.dispatch @embed{{.*}} {work = #rt.work<op = "embed", row_bytes = 388>}
-// CHECK:         rt.dispatch @gather_rows{{.*}} {work = #rt.work<op = "gather_rows", outputs = true, row_bytes = 516>}
-// CHECK:         rt.dispatch @linear_int8{{.*}} {work = #rt.work<op = "lm_head", outputs = true, weights = 2112, row_bytes = {{[0-9]+}}, row_int8_ops = 4096>}
+// CHECK:         rt.dispatch @embed{{.*}} {result_buffers = array<i64: 2, 64>, work = #rt.work<op = "embed", row_bytes = 388>}
+// CHECK:         rt.dispatch @gather_rows{{.*}} {result_buffers = array<i64: 2, 64>, work = #rt.work<op = "gather_rows", outputs = true, row_bytes = 516>}
+// CHECK:         rt.dispatch @linear_int8{{.*}} {result_buffers = array<i64: 5, 32>, work = #rt.work<op = "lm_head", outputs = true, weights = 2112, row_bytes = {{[0-9]+}}, row_int8_ops = 4096>}
 func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: tensor<?xi32>, %outputs: tensor<?xi32>, %cache: !cache) -> tensor<?x32xf32> {
   %table = deepseek.use_weight @table : tensor<32x64xbf16>
   %x = deepseek.embed %ids, %table : tensor<?xi32>, tensor<32x64xbf16> -> tensor<?x64xf32>

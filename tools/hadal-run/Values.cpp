@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Keeps what each op of a model computes.
+
+#include "Values.h"
+
+#include "Product.h"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+using namespace hadal;
+using namespace hadal::run;
+
+/// The one that a step reports to; steps have no room for it.
+static Values *current;
+
+namespace {
+
+/// What stands in for the pool of a step.
+struct Pool {
+  void *pool;
+  hadal_rt_dispatch_t dispatch;
+};
+
+} // namespace
+
+ExitCode Values::open() {
+  std::string error;
+  if (!hadal_model.manifest || !table.read(hadal_model.manifest, error))
+    return reportError(BadInput, "--values: %s",
+                       hadal_model.manifest ? error.c_str() : "no manifest");
+  for (size_t i = 0; i < table.rows.size(); ++i) {
+    const DispatchRow &row = table.rows[i];
+    std::vector<size_t> &places = entriesOfRow.emplace_back();
+    // What was written in steps of other sizes is the same result.
+    size_t other = i;
+    while (other > 0 && table.rows[other - 1].op == row.op) {
+      --other;
+      if (table.rows[other].isAlternative &&
+          table.rows[other].results.size() == row.results.size())
+        places = entriesOfRow[other];
+    }
+    if (!places.empty() && !row.isAlternative)
+      continue;
+    places.clear();
+    for (const DispatchRow::Result &result : row.results) {
+      places.push_back(entries.size());
+      entries.push_back({i, result.columns, {}});
+    }
+  }
+  recorded = hadal_model;
+  recorded.step = runStep;
+  current = this;
+  return Done;
+}
+
+Values::~Values() {
+  if (current == this)
+    current = nullptr;
+}
+
+void Values::runStep(const hadal_rt_step_t *step) {
+  Pool pool = {step->pool, step->dispatch};
+  hadal_rt_step_t copy = *step;
+  copy.pool = &pool;
+  copy.dispatch = dispatch;
+  current->nextRow = 0;
+  hadal_model.step(&copy);
+}
+
+void Values::dispatch(void *pool, const hadal_rt_step_t *step,
+                      hadal_rt_kernel_t kernel, const int64_t *params,
+                      int64_t items) {
+  auto *real = static_cast<Pool *>(pool);
+  real->dispatch(real->pool, step, kernel, params, items);
+  size_t index = current->nextRow++;
+  if (items <= 0 || index >= current->table.rows.size())
+    return;
+  const DispatchRow &row = current->table.rows[index];
+  int64_t rows = row.outputs ? step->outputs : step->tokens;
+  for (size_t i = 0; i < row.results.size(); ++i) {
+    const DispatchRow::Result &result = row.results[i];
+    Entry &entry = current->entries[current->entriesOfRow[index][i]];
+    entry.row = index;
+    auto *data = reinterpret_cast<const float *>(params[result.argument]);
+    for (int64_t r = 0; r < rows; ++r)
+      entry.values.insert(entry.values.end(), data + r * result.stride,
+                          data + r * result.stride + result.columns);
+  }
+}
+
+ExitCode Values::write(const std::string &path) const {
+  std::string metadata = "{\"__metadata__\":{", header;
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const Entry &entry = entries[i];
+    if (entry.values.empty())
+      continue;
+    const DispatchRow &row = table.rows[entry.row];
+    std::string name;
+    appendFormat(name, "%06zu ", i);
+    name += row.name;
+    if (!header.empty())
+      metadata += ',';
+    appendJsonString(metadata, name);
+    metadata += ':';
+    appendJsonString(metadata, row.op + " " + row.kernel);
+    header += ',';
+    appendJsonString(header, name);
+    uint64_t size = entry.values.size() * sizeof(float);
+    appendFormat(header,
+                 ":{\"dtype\":\"F32\",\"shape\":[%lld,%lld],"
+                 "\"data_offsets\":[%llu,%llu]}",
+                 static_cast<long long>(entry.values.size()) / entry.columns,
+                 static_cast<long long>(entry.columns),
+                 static_cast<unsigned long long>(bytes),
+                 static_cast<unsigned long long>(bytes + size));
+    bytes += size;
+  }
+  metadata += '}' + header + '}';
+  // Data begins at a multiple of 8 bytes.
+  metadata.append((8 - metadata.size() % 8) % 8, ' ');
+  uint64_t length = metadata.size();
+  FILE *file = fopen(path.c_str(), "wbe");
+  bool good = file && fwrite(&length, sizeof(length), 1, file) == 1 &&
+              fwrite(metadata.data(), metadata.size(), 1, file) == 1;
+  for (const Entry &entry : entries)
+    good = good && fwrite(entry.values.data(), sizeof(float),
+                          entry.values.size(), file) == entry.values.size();
+  int error = errno;
+  if (file && fclose(file)) {
+    error = good ? errno : error;
+    good = false;
+  }
+  return good ? Done
+              : reportError(BadInput, "%s: cannot write: %s", path.c_str(),
+                            strerror(error));
+}
