@@ -12,6 +12,7 @@ set(pages
   "onnx-ops|-gen-dialect-doc -dialect=onnx|dialects/ONNX/IR/ONNXOps.td|"
   "rt-ops|-gen-dialect-doc -dialect=rt|dialects/RT/IR/RTOps.td|"
   "deepseek-passes|-gen-pass-doc|passes/Passes.td|Passes on the deepseek dialect"
+  "compiler-passes|-gen-pass-doc|lib/Compiler/Passes.td|Passes that make files of a module"
   "onnx-passes|-gen-pass-doc|lib/Import/ONNX/Passes.td|Passes on the graph of an ONNX file"
   "reference-passes|-gen-pass-doc|dialects/DeepSeek/Reference/Passes.td|Passes of the reference interpreter"
   "codegen-passes|-gen-pass-doc|codegen/Passes.td|Passes of code generation")

@@ -7,6 +7,7 @@
 #include "dialects/DeepSeek/Reference/Passes.h"
 #include "dialects/ONNX/IR/ONNXOps.h"
 #include "dialects/RT/IR/RTOps.h"
+#include "lib/Compiler/Passes.h"
 #include "lib/Import/ONNX/Passes.h"
 #include "passes/Passes.h"
 
@@ -23,9 +24,10 @@ int main(int argc, char **argv) {
 
   mlir::registerAllPasses();
   hadal::deepseek::registerDeepSeekReferencePasses();
-  hadal::registerDeepSeekPasses();     // passes/
-  hadal::onnx::registerONNXPasses();   // lib/Import/ONNX/
-  hadal::registerHadalCodegenPasses(); // codegen/
+  hadal::registerDeepSeekPasses();      // passes/
+  hadal::onnx::registerONNXPasses();    // lib/Import/ONNX/
+  hadal::registerHadalCodegenPasses();  // codegen/
+  hadal::registerHadalCompilerPasses(); // lib/Compiler/
 
   return mlir::asMainReturnCode(
       mlir::MlirOptMain(argc, argv, "Hadal optimizer\n", registry));
