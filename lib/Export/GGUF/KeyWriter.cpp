@@ -67,6 +67,12 @@ void KeyWriter::addStrings(StringRef key, llvm::ArrayRef<std::string> values) {
     appendString(bytes, value);
 }
 
+void KeyWriter::addNumbers(StringRef key, llvm::ArrayRef<float> values) {
+  addArray(key, ValueType::F32, values.size());
+  for (float value : values)
+    appendU32(bytes, llvm::bit_cast<uint32_t>(value));
+}
+
 void KeyWriter::addIntegers(StringRef key, llvm::ArrayRef<int32_t> values) {
   addArray(key, ValueType::I32, values.size());
   for (int32_t value : values)

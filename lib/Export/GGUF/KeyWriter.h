@@ -32,6 +32,7 @@ public:
   /// Rounds to f32, the type of all numbers that are no integers.
   void addNumber(llvm::StringRef key, double value);
   void addStrings(llvm::StringRef key, llvm::ArrayRef<std::string> values);
+  void addNumbers(llvm::StringRef key, llvm::ArrayRef<float> values);
   void addIntegers(llvm::StringRef key, llvm::ArrayRef<int32_t> values);
 
   uint64_t getCount() const { return count; }

@@ -9,6 +9,7 @@
 #include "lib/Import/JSON.h"
 
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringMap.h"
 #include "llvm/Support/JSON.h"
 
 using namespace hadal;
@@ -18,6 +19,9 @@ using llvm::Twine;
 using llvm::json::Array;
 using llvm::json::Object;
 using llvm::json::Value;
+
+/// How SentencePiece spells a blank: U+2581.
+constexpr StringRef blank = "\xE2\x96\x81";
 
 namespace {
 class TokenizerReader {
@@ -35,18 +39,25 @@ public:
   bool addsBos() const { return hasPrefix; }
 
 private:
+  std::string readByteLevel(const Object &root, const Object &model);
+  std::string readSentencePiece(const Object &root, const Object &model);
   std::string readSplitting(const Object &root, bool ignoresMerges);
   std::string readStep(const Object &step, Splitting &splitting);
   std::string readVocabulary(const Object &model);
   std::string readAddedTokens(const Object &root);
   std::string readMerges(const Object &model);
+  void findPieces(const Object &model);
   bool setToken(std::optional<int64_t> id, StringRef content, TokenKind kind);
 
   int64_t vocab;
   std::vector<std::string> tokens;
   std::vector<int32_t> kinds;
   std::vector<std::string> merges;
+  std::vector<float> scores;
+  /// Of byte-level BPE; empty for SentencePiece.
   StringRef splitter;
+  /// Of SentencePiece: whether a blank is put before a text.
+  bool addsBlank = false;
   bool hasPrefix = false;
 };
 } // namespace
@@ -173,22 +184,53 @@ std::string TokenizerReader::readMerges(const Object &model) {
   return "";
 }
 
+std::string TokenizerReader::readByteLevel(const Object &root,
+                                           const Object &model) {
+  if (model.getBoolean("byte_fallback").value_or(false))
+    return "its BPE is byte-level, and falls back to bytes";
+  return readSplitting(root, model.getBoolean("ignore_merges").value_or(false));
+}
+
+/// Reads what is not as in Llama 2's tokenizer.json, see
+/// `TokenizerWriter::writeSentencePiece` of the importer.
+std::string TokenizerReader::readSentencePiece(const Object &root,
+                                               const Object &model) {
+  if (!model.getBoolean("byte_fallback").value_or(false) ||
+      root.getObject("pre_tokenizer"))
+    return "its BPE is neither byte-level nor that of SentencePiece";
+  bool replacesBlanks = false;
+  const Object *normalizer = root.getObject("normalizer");
+  if (normalizer)
+    for (const Object *step : flatten(*normalizer, "normalizers")) {
+      const Object *pattern = step->getObject("pattern");
+      if (step->getString("type") == StringRef("Prepend") && !replacesBlanks &&
+          step->getString("prepend") == blank)
+        addsBlank = true;
+      else if (step->getString("type") == StringRef("Replace") && pattern &&
+               pattern->getString("String") == StringRef(" ") &&
+               step->getString("content") == blank)
+        replacesBlanks = true;
+      else
+        return "it normalizes text otherwise than SentencePiece";
+    }
+  return replacesBlanks ? "" : "it does not replace blanks";
+}
+
 std::string TokenizerReader::read(const Object &root) {
   const Object *model = root.getObject("model");
   if (!model || model->getString("type").value_or("BPE") != "BPE")
     return "its model is not BPE";
   const Object *decoder = root.getObject("decoder");
-  if (model->getBoolean("byte_fallback").value_or(false) || !decoder ||
-      decoder->getString("type") != StringRef("ByteLevel"))
-    return "its BPE is not byte-level";
-  if (std::string why = readSplitting(
-          root, model->getBoolean("ignore_merges").value_or(false));
-      !why.empty())
-    return why;
+  bool isByteLevel =
+      decoder && decoder->getString("type") == StringRef("ByteLevel");
   for (std::string why :
-       {readVocabulary(*model), readAddedTokens(root), readMerges(*model)})
+       {isByteLevel ? readByteLevel(root, *model)
+                    : readSentencePiece(root, *model),
+        readVocabulary(*model), readAddedTokens(root), readMerges(*model)})
     if (!why.empty())
       return why;
+  if (!isByteLevel)
+    findPieces(*model);
   if (const Object *processor = root.getObject("post_processor"))
     for (const Object *step : flatten(*processor, "processors"))
       if (const Array *single = step->getArray("single"))
@@ -200,12 +242,45 @@ std::string TokenizerReader::read(const Object &root) {
   return "";
 }
 
+/// Says which tokens are bytes and which is the unknown one, and gives scores:
+/// the sooner two tokens are merged, the higher is that of what they make.
+void TokenizerReader::findPieces(const Object &model) {
+  scores.assign(tokens.size(), -float(merges.size()));
+  llvm::StringMap<size_t> ids;
+  for (auto [id, token] : llvm::enumerate(tokens)) {
+    if (kinds[id] != int32_t(TokenKind::Normal) &&
+        kinds[id] != int32_t(TokenKind::Control))
+      continue;
+    ids[token] = id;
+    StringRef digits = token;
+    uint8_t byte;
+    if (model.getString("unk_token") == StringRef(token))
+      kinds[id] = int32_t(TokenKind::Unknown);
+    else if (digits.consume_front("<0x") && digits.consume_back(">") &&
+             digits.size() == 2 && !digits.getAsInteger(16, byte))
+      kinds[id] = int32_t(TokenKind::Byte);
+  }
+  for (auto [rank, merge] : llvm::enumerate(merges)) {
+    auto [left, right] = StringRef(merge).split(' ');
+    auto made = ids.find((left + right).str());
+    if (made != ids.end() && scores[made->second] == -float(merges.size()))
+      scores[made->second] = -float(rank);
+  }
+}
+
 void TokenizerReader::addTo(KeyWriter &keys) const {
-  keys.addString("tokenizer.ggml.model", "gpt2");
-  keys.addString("tokenizer.ggml.pre", splitter);
+  bool isSentencePiece = splitter.empty();
+  keys.addString("tokenizer.ggml.model", isSentencePiece ? "llama" : "gpt2");
+  keys.addString("tokenizer.ggml.pre", isSentencePiece ? "default" : splitter);
   keys.addStrings("tokenizer.ggml.tokens", tokens);
   keys.addIntegers("tokenizer.ggml.token_type", kinds);
-  keys.addStrings("tokenizer.ggml.merges", merges);
+  if (!isSentencePiece)
+    return keys.addStrings("tokenizer.ggml.merges", merges);
+  keys.addNumbers("tokenizer.ggml.scores", scores);
+  keys.addBoolean("tokenizer.ggml.add_space_prefix", addsBlank);
+  if (auto it = llvm::find(kinds, int32_t(TokenKind::Unknown));
+      it != kinds.end())
+    keys.addInteger("tokenizer.ggml.unknown_token_id", it - kinds.begin());
 }
 
 /// The chat template of a tokenizer_config.json: one, or the one called

@@ -338,7 +338,7 @@ std::optional<ValueType> HeaderReader::readType(StringRef key) {
 /// A tokenizer's list, as long as a vocabulary.
 static bool isVocabulary(StringRef key) {
   return key == "tokenizer.ggml.tokens" || key == "tokenizer.ggml.merges" ||
-         key == "tokenizer.ggml.token_type";
+         key == "tokenizer.ggml.scores" || key == "tokenizer.ggml.token_type";
 }
 
 void HeaderReader::readArray(KeyValue &value, StringRef key) {

@@ -11,14 +11,21 @@
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringMap.h"
+#include "llvm/ADT/bit.h"
 #include "llvm/Support/ConvertUTF.h"
 #include "llvm/Support/JSON.h"
+
+#include <cmath>
+#include <tuple>
 
 using namespace hadal;
 using namespace hadal::gguf;
 using huggingface::Config;
 using llvm::StringRef;
 using llvm::Twine;
+
+/// Pieces of SentencePiece are short; each is tried as two others at each cut.
+constexpr size_t maxPieceBytes = 256;
 
 namespace {
 /// How text is split before the merges.
@@ -197,34 +204,62 @@ private:
     return kinds ? TokenKind(kinds->getInteger(id).value_or(1))
                  : TokenKind::Normal;
   }
-  absl::Status check();
-  std::string writeTokenizer(const Splitter &splitter);
-  std::string writeConfig(const Splitter &splitter);
+  absl::Status checkTokens();
+  absl::Status checkMerges();
+  absl::Status checkScores();
+  void writeStart(llvm::json::OStream &json);
+  void writeVocabulary(llvm::json::OStream &json);
+  std::string writeByteLevel(const Splitter &splitter);
+  std::string writeSentencePiece();
+  std::vector<std::string> findMerges() const;
+  llvm::json::Value findUnknown() const;
+  std::string writeConfig(bool addsBos);
+  absl::StatusOr<std::vector<TextFile>> finish(std::string tokenizer,
+                                               bool addsBos);
 
   const Model &model;
   const Config &config;
   std::vector<std::string> &notes;
   const KeyValue *tokens = nullptr, *merges = nullptr, *kinds = nullptr;
+  const KeyValue *scores = nullptr;
 };
 } // namespace
 
-/// Makes sure that the lists fit each other, and can be written as JSON.
-absl::Status TokenizerWriter::check() {
-  for (auto [key, value] :
-       {std::pair<StringRef, const KeyValue *>("tokenizer.ggml.tokens", tokens),
-        {"tokenizer.ggml.merges", merges}}) {
-    if (!value || !value->isArray || value->type != ValueType::String)
-      return fail("'" + key + "' is " + (value ? value->toText() : "missing") +
-                  ", expected an array of strings");
-    for (auto [i, text] : llvm::enumerate(value->strings))
-      if (!llvm::json::isUTF8(text))
-        return fail("'" + key + "' has element " + Twine(i) +
-                    " that is not UTF-8, " + quote(llvm::json::fixUTF8(text)));
-  }
+/// Makes sure that \p value is a list of strings that JSON can have.
+static absl::Status checkStrings(StringRef path, StringRef key,
+                                 const KeyValue *value) {
+  if (!value || !value->isArray || value->type != ValueType::String)
+    return invalid(path + ": '" + key + "' is " +
+                   (value ? value->toText() : "missing") +
+                   ", expected an array of strings");
+  for (auto [i, text] : llvm::enumerate(value->strings))
+    if (!llvm::json::isUTF8(text))
+      return invalid(path + ": '" + key + "' has element " + Twine(i) +
+                     " that is not UTF-8, " + quote(llvm::json::fixUTF8(text)));
+  return absl::OkStatus();
+}
+
+absl::Status TokenizerWriter::checkTokens() {
+  if (absl::Status status =
+          checkStrings(model.sourcePath(), "tokenizer.ggml.tokens", tokens);
+      !status.ok())
+    return status;
   if (int64_t(tokens->count) > config.vocab)
     return fail("'tokenizer.ggml.tokens' has " + Twine(tokens->count) +
                 " elements, expected at most one for each of the " +
                 Twine(config.vocab) + " rows of 'token_embd.weight'");
+  if (kinds && (!kinds->isArray || kinds->count != tokens->count ||
+                kinds->bits.size() != kinds->count))
+    return fail("'tokenizer.ggml.token_type' is " + kinds->toText() +
+                ", expected an array of " + Twine(tokens->count) + " integers");
+  return absl::OkStatus();
+}
+
+absl::Status TokenizerWriter::checkMerges() {
+  if (absl::Status status =
+          checkStrings(model.sourcePath(), "tokenizer.ggml.merges", merges);
+      !status.ok())
+    return status;
   for (auto [i, text] : llvm::enumerate(merges->strings)) {
     StringRef merge = text;
     size_t space = merge.find(' ');
@@ -233,14 +268,66 @@ absl::Status TokenizerWriter::check() {
       return fail("'tokenizer.ggml.merges' has element " + Twine(i) + ", " +
                   quote(merge) + ", expected two tokens with a space between");
   }
-  if (kinds && (!kinds->isArray || kinds->count != tokens->count ||
-                kinds->bits.size() != kinds->count))
-    return fail("'tokenizer.ggml.token_type' is " + kinds->toText() +
-                ", expected an array of " + Twine(tokens->count) + " integers");
   return absl::OkStatus();
 }
 
-std::string TokenizerWriter::writeTokenizer(const Splitter &splitter) {
+absl::Status TokenizerWriter::checkScores() {
+  if (!scores || !scores->isArray || scores->type != ValueType::F32 ||
+      scores->count != tokens->count)
+    return fail("'tokenizer.ggml.scores' is " +
+                (scores ? scores->toText() : "missing") +
+                ", expected an array of " + Twine(tokens->count) + " numbers");
+  for (auto [i, bits] : llvm::enumerate(scores->bits))
+    if (!std::isfinite(llvm::bit_cast<double>(bits)))
+      return fail("'tokenizer.ggml.scores' has element " + Twine(i) +
+                  " that is not finite");
+  for (auto [i, token] : llvm::enumerate(tokens->strings))
+    if (token.size() > maxPieceBytes)
+      return fail("'tokenizer.ggml.tokens' has element " + Twine(i) + " of " +
+                  Twine(token.size()) + " bytes, expected at most " +
+                  Twine(maxPieceBytes));
+  return absl::OkStatus();
+}
+
+/// Writes what comes before the normalizer: the tokens that are found in the
+/// text itself among them.
+void TokenizerWriter::writeStart(llvm::json::OStream &json) {
+  json.attribute("version", "1.0");
+  json.attribute("truncation", nullptr);
+  json.attribute("padding", nullptr);
+  json.attributeArray("added_tokens", [&] {
+    llvm::StringMap<size_t> seen;
+    for (size_t id = 0; id < tokens->strings.size(); ++id) {
+      const std::string &content = tokens->strings[id];
+      TokenKind kind = kindOf(id);
+      if ((kind != TokenKind::Control && kind != TokenKind::UserDefined) ||
+          content.empty() || !seen.try_emplace(content, id).second)
+        continue;
+      json.object([&] {
+        json.attribute("id", int64_t(id));
+        json.attribute("content", content);
+        for (const char *key :
+             {"single_word", "lstrip", "rstrip", "normalized"})
+          json.attribute(key, false);
+        json.attribute("special", kind == TokenKind::Control);
+      });
+    }
+  });
+}
+
+void TokenizerWriter::writeVocabulary(llvm::json::OStream &json) {
+  json.attributeObject("vocab", [&] {
+    llvm::StringMap<size_t> seen;
+    for (auto [id, content] : llvm::enumerate(tokens->strings))
+      // Ids that no token has are filled up; a token that is in the list
+      // twice has the lower id.
+      if (kindOf(id) != TokenKind::Unused &&
+          seen.try_emplace(content, id).second)
+        json.attribute(content, int64_t(id));
+  });
+}
+
+std::string TokenizerWriter::writeByteLevel(const Splitter &splitter) {
   std::string text;
   llvm::raw_string_ostream os(text);
   llvm::json::OStream json(os);
@@ -254,27 +341,7 @@ std::string TokenizerWriter::writeTokenizer(const Splitter &splitter) {
     });
   };
   json.object([&] {
-    json.attribute("version", "1.0");
-    json.attribute("truncation", nullptr);
-    json.attribute("padding", nullptr);
-    json.attributeArray("added_tokens", [&] {
-      llvm::StringMap<size_t> seen;
-      for (size_t id = 0; id < tokens->strings.size(); ++id) {
-        const std::string &content = tokens->strings[id];
-        TokenKind kind = kindOf(id);
-        if ((kind != TokenKind::Control && kind != TokenKind::UserDefined) ||
-            content.empty() || !seen.try_emplace(content, id).second)
-          continue;
-        json.object([&] {
-          json.attribute("id", int64_t(id));
-          json.attribute("content", content);
-          for (const char *key :
-               {"single_word", "lstrip", "rstrip", "normalized"})
-            json.attribute(key, false);
-          json.attribute("special", kind == TokenKind::Control);
-        });
-      }
-    });
+    writeStart(json);
     if (splitter.normalizesNFC)
       json.attributeObject("normalizer",
                            [&] { json.attribute("type", "NFC"); });
@@ -315,15 +382,7 @@ std::string TokenizerWriter::writeTokenizer(const Splitter &splitter) {
       json.attribute("fuse_unk", false);
       json.attribute("byte_fallback", false);
       json.attribute("ignore_merges", splitter.ignoresMerges);
-      json.attributeObject("vocab", [&] {
-        llvm::StringMap<size_t> seen;
-        for (auto [id, content] : llvm::enumerate(tokens->strings))
-          // Ids that no token has are filled up; a token that is in the list
-          // twice has the lower id.
-          if (kindOf(id) != TokenKind::Unused &&
-              seen.try_emplace(content, id).second)
-            json.attribute(content, int64_t(id));
-      });
+      writeVocabulary(json);
       json.attributeArray("merges", [&] {
         for (const std::string &merge : merges->strings)
           json.value(merge);
@@ -333,7 +392,115 @@ std::string TokenizerWriter::writeTokenizer(const Splitter &splitter) {
   return text;
 }
 
-std::string TokenizerWriter::writeConfig(const Splitter &splitter) {
+/// The pairs of tokens that SentencePiece merges, the best first: it takes the
+/// neighbors whose token together has the highest score (its
+/// `bpe_model.cc`). A pair of equal scores comes in the order of the ids, as in
+/// the converters of transformers.
+std::vector<std::string> TokenizerWriter::findMerges() const {
+  llvm::StringMap<size_t> ids;
+  for (auto [id, token] : llvm::enumerate(tokens->strings))
+    if (kindOf(id) == TokenKind::Normal)
+      ids.try_emplace(token, id);
+  struct Pair {
+    double score;
+    size_t left, right;
+  };
+  std::vector<Pair> pairs;
+  for (auto [id, text] : llvm::enumerate(tokens->strings)) {
+    StringRef token = text;
+    auto known = ids.find(token);
+    if (known == ids.end() || known->second != id)
+      continue;
+    for (size_t cut = 1; cut < token.size(); ++cut) {
+      auto left = ids.find(token.take_front(cut));
+      if (left == ids.end())
+        continue;
+      auto right = ids.find(token.drop_front(cut));
+      if (right != ids.end())
+        pairs.push_back({llvm::bit_cast<double>(scores->bits[id]), left->second,
+                         right->second});
+    }
+  }
+  llvm::sort(pairs, [](const Pair &a, const Pair &b) {
+    return std::tuple(-a.score, a.left, a.right) <
+           std::tuple(-b.score, b.left, b.right);
+  });
+  std::vector<std::string> merges;
+  for (const Pair &pair : pairs)
+    merges.push_back(tokens->strings[pair.left] + " " +
+                     tokens->strings[pair.right]);
+  return merges;
+}
+
+/// The token of characters that have none; null if there is none.
+llvm::json::Value TokenizerWriter::findUnknown() const {
+  for (auto [id, content] : llvm::enumerate(tokens->strings))
+    if (kindOf(id) == TokenKind::Unknown)
+      return content;
+  return nullptr;
+}
+
+/// As the tokenizer.json of Llama 2.
+std::string TokenizerWriter::writeSentencePiece() {
+  constexpr StringRef blank = "\u2581";
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  llvm::json::OStream json(os);
+  auto replace = [&](StringRef from, StringRef to) {
+    json.object([&] {
+      json.attribute("type", "Replace");
+      json.attributeObject("pattern", [&] { json.attribute("String", from); });
+      json.attribute("content", to);
+    });
+  };
+  bool addsBlank = getBoolean("tokenizer.ggml.add_space_prefix").value_or(true);
+  json.object([&] {
+    writeStart(json);
+    json.attributeObject("normalizer", [&] {
+      json.attribute("type", "Sequence");
+      json.attributeArray("normalizers", [&] {
+        if (addsBlank)
+          json.object([&] {
+            json.attribute("type", "Prepend");
+            json.attribute("prepend", blank);
+          });
+        replace(" ", blank);
+      });
+    });
+    json.attribute("pre_tokenizer", nullptr);
+    json.attribute("post_processor", nullptr);
+    json.attributeObject("decoder", [&] {
+      json.attribute("type", "Sequence");
+      json.attributeArray("decoders", [&] {
+        replace(blank, " ");
+        for (const char *type : {"ByteFallback", "Fuse"})
+          json.object([&] { json.attribute("type", type); });
+        json.object([&] {
+          json.attribute("type", "Strip");
+          json.attribute("content", " ");
+          json.attribute("start", int64_t(addsBlank));
+          json.attribute("stop", 0);
+        });
+      });
+    });
+    json.attributeObject("model", [&] {
+      json.attribute("type", "BPE");
+      json.attribute("dropout", nullptr);
+      json.attribute("unk_token", findUnknown());
+      json.attribute("fuse_unk", true);
+      json.attribute("byte_fallback", true);
+      json.attribute("ignore_merges", false);
+      writeVocabulary(json);
+      json.attributeArray("merges", [&] {
+        for (const std::string &merge : findMerges())
+          json.value(merge);
+      });
+    });
+  });
+  return text;
+}
+
+std::string TokenizerWriter::writeConfig(bool addsBos) {
   llvm::json::Object object;
   auto setToken = [&](StringRef key, std::optional<int64_t> id) {
     if (id && uint64_t(*id) < tokens->strings.size())
@@ -343,7 +510,7 @@ std::string TokenizerWriter::writeConfig(const Splitter &splitter) {
   if (!config.eosTokens.empty())
     setToken("eos_token", config.eosTokens.front());
   object["add_bos_token"] =
-      getBoolean("tokenizer.ggml.add_bos_token").value_or(splitter.addsBos);
+      getBoolean("tokenizer.ggml.add_bos_token").value_or(addsBos);
   object["add_eos_token"] =
       getBoolean("tokenizer.ggml.add_eos_token").value_or(false);
   if (std::optional<StringRef> chat = getString("tokenizer.chat_template")) {
@@ -362,13 +529,21 @@ absl::StatusOr<std::vector<TextFile>> TokenizerWriter::make() {
   std::optional<StringRef> kind = getString("tokenizer.ggml.model");
   if (!kind || *kind == "none" || *kind == "no_vocab")
     return none("the file has none");
-  if (*kind == "llama")
-    return none("SentencePiece ('tokenizer.ggml.model' is 'llama') is not "
-                "supported yet");
-  if (*kind != "gpt2")
+  bool isSentencePiece = *kind == "llama";
+  if (*kind != "gpt2" && !isSentencePiece)
     return none("'tokenizer.ggml.model' is " +
                 quote(llvm::json::fixUTF8(*kind)) +
-                ", which is not supported, only gpt2 is");
+                ", which is not supported, only gpt2 and llama are");
+  tokens = model.get("tokenizer.ggml.tokens");
+  kinds = model.get("tokenizer.ggml.token_type");
+  if (isSentencePiece) {
+    scores = model.get("tokenizer.ggml.scores");
+    if (absl::Status status = checkTokens(); !status.ok())
+      return status;
+    if (absl::Status status = checkScores(); !status.ok())
+      return status;
+    return finish(writeSentencePiece(), /*addsBos=*/true);
+  }
   std::optional<StringRef> pre = getString("tokenizer.ggml.pre");
   if (!pre)
     return none("the file has no key 'tokenizer.ggml.pre', which says how text "
@@ -377,16 +552,22 @@ absl::StatusOr<std::vector<TextFile>> TokenizerWriter::make() {
   if (!splitter)
     return none("'tokenizer.ggml.pre' is " + quote(llvm::json::fixUTF8(*pre)) +
                 ", which is not supported");
-  tokens = model.get("tokenizer.ggml.tokens");
   merges = model.get("tokenizer.ggml.merges");
-  kinds = model.get("tokenizer.ggml.token_type");
   if (!merges)
     return none("the file has no key 'tokenizer.ggml.merges'");
-  if (absl::Status status = check(); !status.ok())
+  if (absl::Status status = checkTokens(); !status.ok())
     return status;
+  if (absl::Status status = checkMerges(); !status.ok())
+    return status;
+  return finish(writeByteLevel(*splitter), splitter->addsBos);
+}
+
+/// The files, of which \p tokenizer is the tokenizer.json.
+absl::StatusOr<std::vector<TextFile>>
+TokenizerWriter::finish(std::string tokenizer, bool addsBos) {
   std::vector<TextFile> files = {
-      {"tokenizer.json", writeTokenizer(*splitter)},
-      {"tokenizer_config.json", writeConfig(*splitter)}};
+      {"tokenizer.json", std::move(tokenizer)},
+      {"tokenizer_config.json", writeConfig(addsBos)}};
   if (config.eosTokens.size() > 1) {
     std::string text;
     llvm::raw_string_ostream(text) << llvm::json::Value(llvm::json::Object{

@@ -25,7 +25,7 @@ enum class TokenKind : int32_t {
 
 /// Makes tokenizer.json and tokenizer_config.json, and generation_config.json
 /// if several tokens end a text. A tokenizer that the text library cannot run,
-/// such as SentencePiece, is no error: there are no files then, and a note says
+/// such as one of words, is no error: there are no files then, and a note says
 /// so. One that contradicts itself is.
 absl::StatusOr<std::vector<TextFile>>
 makeTextFiles(const Model &model, const huggingface::Config &config,

@@ -126,7 +126,21 @@ bool Bpe::readMerges(const Json &model, std::string &error) {
   return true;
 }
 
-bool Bpe::read(const Json &json, std::string &error) {
+int Bpe::getFallbackByte(std::string_view spelling) const {
+  auto digit = [](char c) {
+    if (c >= '0' && c <= '9')
+      return c - '0';
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+  };
+  if (!fallsBackToBytes || spelling.size() != 6 ||
+      spelling.substr(0, 3) != "<0x" || spelling[5] != '>')
+    return -1;
+  int high = digit(spelling[3]), low = digit(spelling[4]);
+  return high < 0 || low < 0 ? -1 : high * 16 + low;
+}
+
+bool Bpe::read(const Json &json, bool byteLevel, std::string &error) {
+  isByteLevel = byteLevel;
   const std::string where = "tokenizer.json: model";
   std::optional<std::string> type = stringMember(json, "type");
   if (type != "BPE") {
@@ -147,14 +161,13 @@ bool Bpe::read(const Json &json, std::string &error) {
             (dropout->is_number() ? dropout->dump() : dropout->type_name());
     return false;
   }
-  bool fallsBackToBytes = false;
   if (!readBool(json, "byte_fallback", where, fallsBackToBytes, error) ||
       !readBool(json, "fuse_unk", where, fusesUnknown, error) ||
       !readBool(json, "ignore_merges", where, ignoresMerges, error))
     return false;
-  if (fallsBackToBytes) {
-    error = where + ".byte_fallback: true is not supported; only byte-level "
-                    "BPE is";
+  if (fallsBackToBytes && isByteLevel) {
+    error = where + ".byte_fallback: true is not supported in byte-level BPE, "
+                    "which has a character for each byte";
     return false;
   }
   if (!readVocab(json, error) || !readMerges(json, error))
@@ -168,11 +181,18 @@ bool Bpe::read(const Json &json, std::string &error) {
     }
     unknownId = token->second;
   }
+  byteIds.fill(-1);
   for (unsigned byte = 0; byte < 256; ++byte) {
     std::string spelled;
-    appendUtf8(spelled, byteLevelChar(static_cast<uint8_t>(byte)));
+    if (isByteLevel) {
+      appendUtf8(spelled, byteLevelChar(static_cast<uint8_t>(byte)));
+    } else {
+      constexpr char digits[] = "0123456789ABCDEF";
+      spelled = {'<', '0', 'x', digits[byte / 16], digits[byte % 16], '>'};
+    }
     auto token = vocab.find(spelled);
-    byteIds[byte] = token == vocab.end() ? -1 : token->second;
+    if (token != vocab.end() && (isByteLevel || fallsBackToBytes))
+      byteIds[byte] = token->second;
   }
   return true;
 }
@@ -224,6 +244,44 @@ void Bpe::merge(Workspace &workspace) const {
   }
 }
 
+void Bpe::addSymbol(int32_t id, bool &wasUnknown, Workspace &workspace) const {
+  bool isUnknown = id < 0;
+  if (isUnknown && (unknownId < 0 || (wasUnknown && fusesUnknown)))
+    return;
+  wasUnknown = isUnknown;
+  auto index = static_cast<int32_t>(workspace.symbols.size());
+  workspace.symbols.push_back(
+      {isUnknown ? unknownId : id, index - 1, index + 1});
+}
+
+void Bpe::startFromBytes(std::string_view piece, Workspace &workspace) const {
+  bool wasUnknown = false;
+  for (char byte : piece)
+    addSymbol(byteIds[static_cast<uint8_t>(byte)], wasUnknown, workspace);
+}
+
+/// A character without a token becomes its bytes, if all of them have one.
+void Bpe::startFromCharacters(std::string_view piece,
+                              Workspace &workspace) const {
+  bool wasUnknown = false;
+  for (size_t at = 0; at < piece.size();) {
+    std::string_view character = piece.substr(at, readUtf8(piece, at).length);
+    at += character.size();
+    workspace.character.assign(character);
+    auto token = vocab.find(workspace.character);
+    bool hasBytes = token == vocab.end();
+    for (char byte : character)
+      hasBytes &= byteIds[static_cast<uint8_t>(byte)] >= 0;
+    if (!hasBytes) {
+      addSymbol(token == vocab.end() ? -1 : token->second, wasUnknown,
+                workspace);
+      continue;
+    }
+    for (char byte : character)
+      addSymbol(byteIds[static_cast<uint8_t>(byte)], wasUnknown, workspace);
+  }
+}
+
 void Bpe::encode(std::string_view piece, Workspace &workspace,
                  std::vector<int32_t> &ids) const {
   bool isCached = piece.size() > 1 && piece.size() <= maxCachedPieceBytes;
@@ -239,7 +297,10 @@ void Bpe::encode(std::string_view piece, Workspace &workspace,
   bool isDone = false;
   if (ignoresMerges) {
     std::string spelled;
-    spellBytes(piece, spelled);
+    if (isByteLevel)
+      spellBytes(piece, spelled);
+    else
+      spelled = piece;
     auto token = vocab.find(spelled);
     if (token != vocab.end()) {
       ids.push_back(token->second);
@@ -249,16 +310,10 @@ void Bpe::encode(std::string_view piece, Workspace &workspace,
   if (!isDone) {
     auto &symbols = workspace.symbols;
     symbols.clear();
-    bool wasUnknown = false;
-    for (char byte : piece) {
-      int32_t id = byteIds[static_cast<uint8_t>(byte)];
-      bool isUnknown = id < 0;
-      if (isUnknown && (unknownId < 0 || (wasUnknown && fusesUnknown)))
-        continue;
-      wasUnknown = isUnknown;
-      auto index = static_cast<int32_t>(symbols.size());
-      symbols.push_back({isUnknown ? unknownId : id, index - 1, index + 1});
-    }
+    if (isByteLevel)
+      startFromBytes(piece, workspace);
+    else
+      startFromCharacters(piece, workspace);
     if (!symbols.empty()) {
       symbols.back().next = -1;
       merge(workspace);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The pre-tokenizers of `tokenizers` that byte-level BPE models use.
+// The pre-tokenizers of `tokenizers` that BPE models use.
 
 #include "PreTokenizer.h"
+
+#include <algorithm>
 
 namespace hadal::text {
 
@@ -99,10 +101,53 @@ bool PreTokenizer::readStep(const Json &json, const std::string &where,
   return true;
 }
 
-bool PreTokenizer::read(const Json &json, std::string &error) {
+bool PreTokenizer::readMetaspace(const Json &json, std::string &error) {
+  const std::string where = "tokenizer.json: pre_tokenizer";
+  std::optional<std::string> type = stringMember(json, "type");
+  if (type != "Metaspace") {
+    error = where + ": " + (type ? quote(*type) : json.type_name()) +
+            " is not supported (null and Metaspace are) in BPE that is not "
+            "byte-level";
+    return false;
+  }
+  Metaspace read;
+  read.replacement = stringMember(json, "replacement").value_or("");
+  if (read.replacement.empty()) {
+    error = where + ".replacement: expected a character";
+    return false;
+  }
+  bool addsPrefix = true;
+  if (!readBool(json, "add_prefix_space", where, addsPrefix, error) ||
+      !readBool(json, "split", where, read.isSplit, error))
+    return false;
+  std::string scheme = stringMember(json, "prepend_scheme")
+                           .value_or(addsPrefix ? "always" : "never");
+  if (scheme == "never") {
+    read.scheme = Metaspace::Scheme::Never;
+  } else if (scheme == "first") {
+    read.scheme = Metaspace::Scheme::First;
+  } else if (scheme != "always") {
+    error = where +
+            ".prepend_scheme: expected always, first or never, but "
+            "got " +
+            quote(scheme);
+    return false;
+  }
+  metaspace = std::move(read);
+  return true;
+}
+
+bool PreTokenizer::read(const Json *json, bool isByteLevel,
+                        std::string &error) {
+  if (!isByteLevel)
+    return !json || readMetaspace(*json, error);
+  if (!json) {
+    error = "tokenizer.json: no pre_tokenizer";
+    return false;
+  }
   std::string where = "tokenizer.json: pre_tokenizer";
-  if (stringMember(json, "type") == "Sequence") {
-    const Json *list = findMember(json, "pretokenizers");
+  if (stringMember(*json, "type") == "Sequence") {
+    const Json *list = findMember(*json, "pretokenizers");
     if (!list || !list->is_array()) {
       error = where + ".pretokenizers: expected an array";
       return false;
@@ -111,12 +156,12 @@ bool PreTokenizer::read(const Json &json, std::string &error) {
       if (!readStep((*list)[i],
                     where + ".pretokenizers[" + std::to_string(i) + "]", error))
         return false;
-  } else if (!readStep(json, where, error)) {
+  } else if (!readStep(*json, where, error)) {
     return false;
   }
   if (!hasByteLevel) {
-    error = where + ": expected ByteLevel as the last step; only byte-level "
-                    "BPE is supported";
+    error = where + ": expected ByteLevel as the last step, as the decoder is "
+                    "ByteLevel";
     return false;
   }
   return true;
@@ -171,8 +216,38 @@ void PreTokenizer::arrange(Behavior behavior,
   }
 }
 
-bool PreTokenizer::split(std::string &text, std::vector<Piece> &pieces,
-                         std::string &error) const {
+void PreTokenizer::splitMetaspace(std::string &text, bool isFirst,
+                                  std::vector<Piece> &pieces) const {
+  const std::string &replacement = metaspace->replacement;
+  std::string replaced;
+  for (char c : text)
+    if (c == ' ')
+      replaced += replacement;
+    else
+      replaced += c;
+  using Scheme = Metaspace::Scheme;
+  bool isPrefixed = metaspace->scheme == Scheme::Always ||
+                    (metaspace->scheme == Scheme::First && isFirst);
+  if (isPrefixed && replaced.compare(0, replacement.size(), replacement) != 0)
+    replaced.insert(0, replacement);
+  text = std::move(replaced);
+  pieces.clear();
+  for (size_t begin = 0; begin < text.size();) {
+    size_t end = metaspace->isSplit
+                     ? text.find(replacement, begin + replacement.size())
+                     : std::string::npos;
+    end = std::min(end, text.size());
+    pieces.push_back({begin, end});
+    begin = end;
+  }
+}
+
+bool PreTokenizer::split(std::string &text, bool isFirst,
+                         std::vector<Piece> &pieces, std::string &error) const {
+  if (metaspace) {
+    splitMetaspace(text, isFirst, pieces);
+    return true;
+  }
   pieces.assign(1, {0, text.size()});
   std::vector<Piece> next;
   std::vector<std::pair<Piece, bool>> parts;

@@ -9,6 +9,7 @@
 #include "Regex.h"
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,15 +23,17 @@ struct Piece {
 
 class PreTokenizer {
 public:
-  /// Reads the value of the key `pre_tokenizer`: Split, Digits, ByteLevel, or a
-  /// Sequence of them. It must end with the only ByteLevel.
-  bool read(const Json &json, std::string &error);
+  /// Reads the value of the key `pre_tokenizer`. Of byte-level BPE: Split,
+  /// Digits, ByteLevel, or a Sequence of them, which must end with the only
+  /// ByteLevel. Otherwise Metaspace, or null.
+  bool read(const Json *json, bool isByteLevel, std::string &error);
 
   /// Cuts \p text, valid UTF-8 and not empty, into \p pieces, none empty.
-  /// ByteLevel's prefix spaces are inserted into \p text.
+  /// Prefix spaces are inserted into \p text. \p isFirst says that nothing is
+  /// before it.
   ///
   /// \returns False with an error if a regular expression gave up.
-  bool split(std::string &text, std::vector<Piece> &pieces,
+  bool split(std::string &text, bool isFirst, std::vector<Piece> &pieces,
              std::string &error) const;
 
 private:
@@ -50,11 +53,24 @@ private:
     bool addsPrefixSpace = false;
   };
 
+  /// SentencePiece's way: blanks become U+2581, and one is put before the text.
+  struct Metaspace {
+    enum class Scheme { Never, First, Always };
+    std::string replacement;
+    Scheme scheme = Scheme::Always;
+    /// Each replacement starts a piece.
+    bool isSplit = true;
+  };
+
+  bool readMetaspace(const Json &json, std::string &error);
+  void splitMetaspace(std::string &text, bool isFirst,
+                      std::vector<Piece> &pieces) const;
   bool readStep(const Json &json, const std::string &where, std::string &error);
   static void arrange(Behavior behavior, std::vector<std::pair<Piece, bool>> &,
                       std::vector<Piece> &pieces);
 
   std::vector<Step> steps;
+  std::optional<Metaspace> metaspace;
   bool hasByteLevel = false;
 };
 

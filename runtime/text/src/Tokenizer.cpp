@@ -21,7 +21,19 @@ namespace hadal::text {
 struct Tokenizer::Impl {
   Bpe bpe;
   PreTokenizer preTokenizer;
-  bool normalizesNfc = false;
+  /// What the normalizer does, in order: NFC where `from` is empty, else `from`
+  /// becomes `to`, or, with `isPrefix`, `to` is put before the text.
+  struct NormalizerStep {
+    std::string from, to;
+    bool isPrefix = false;
+  };
+  std::vector<NormalizerStep> normalizer;
+  /// Tokens are spelled in byte-level characters, not as SentencePiece does.
+  bool isByteLevel = true;
+  /// What the decoder makes of a text of tokens that are not byte-level: what
+  /// it replaces, by what, and how many blanks it takes from the start.
+  std::string decodedFrom, decodedTo;
+  int strippedBlanks = 0;
   /// Added tokens that are looked for before normalization, and after.
   AddedTokenSet rawTokens, normalizedTokens;
   std::unordered_map<std::string, int32_t> addedIds;
@@ -39,6 +51,10 @@ struct Tokenizer::Impl {
 
   bool readNormalizer(const Json &json, std::string &error);
   bool readDecoder(const Json &root, std::string &error);
+  bool readDecoderStep(const Json &json, bool &isFused, std::string &error);
+  std::string normalize(std::string_view text) const;
+  /// The bytes that a token with \p spelling stands for.
+  std::string bytesOf(std::string_view spelling) const;
   bool readAddedTokens(const Json &root, std::string &error);
   bool readPostProcessor(const Json &json, std::string &error);
   bool readTemplate(const Json &json, std::string &error);
@@ -49,9 +65,42 @@ struct Tokenizer::Impl {
   bool readIdList(const Json &root, const char *key, std::vector<int32_t> &ids,
                   std::string &error) const;
   void setEosIds(int32_t first, const std::vector<int32_t> &more);
-  bool encodeText(std::string_view text, Bpe::Workspace &workspace,
-                  std::vector<int32_t> &ids, std::string &error) const;
+  bool encodeText(std::string_view text, bool isFirst,
+                  Bpe::Workspace &workspace, std::vector<int32_t> &ids,
+                  std::string &error) const;
 };
+
+/// Puts \p to in the place of each \p from, which is not empty, in \p text.
+static std::string replaceAll(std::string_view text, std::string_view from,
+                              std::string_view to) {
+  std::string replaced;
+  for (size_t at = 0; at < text.size();) {
+    size_t found = std::min(text.find(from, at), text.size());
+    replaced.append(text, at, found - at);
+    if (found < text.size())
+      replaced += to;
+    at = found + from.size();
+  }
+  return replaced;
+}
+
+/// Reads `pattern.String`, not empty, and `content` of a Replace.
+static bool readReplace(const Json &json, const std::string &where,
+                        std::string &from, std::string &to,
+                        std::string &error) {
+  const Json *pattern = findMember(json, "pattern");
+  std::optional<std::string> text, content = stringMember(json, "content");
+  if (pattern)
+    text = stringMember(*pattern, "String");
+  if (!text || text->empty() || !content) {
+    error = where + ": expected a Replace with {\"String\": string} as the "
+                    "pattern and a string 'content'";
+    return false;
+  }
+  from = *text;
+  to = *content;
+  return true;
+}
 
 bool Tokenizer::Impl::readNormalizer(const Json &json, std::string &error) {
   const std::string where = "tokenizer.json: normalizer";
@@ -73,31 +122,101 @@ bool Tokenizer::Impl::readNormalizer(const Json &json, std::string &error) {
     }
     return true;
   }
-  if (type == "NFC") {
-    normalizesNfc = true;
+  NormalizerStep step;
+  if (type == "Prepend") {
+    step.isPrefix = true;
+    step.to = stringMember(json, "prepend").value_or("");
+  } else if (type == "Replace") {
+    if (!readReplace(json, where, step.from, step.to, error))
+      return false;
+  } else if (type != "NFC") {
+    error = where + ": " + (type ? quote(*type) : json.type_name()) +
+            " is not supported (null, NFC, Prepend, Replace and a Sequence of "
+            "them are)";
+    return false;
+  }
+  normalizer.push_back(std::move(step));
+  return true;
+}
+
+std::string Tokenizer::Impl::normalize(std::string_view text) const {
+  std::string normalized(text);
+  for (const NormalizerStep &step : normalizer) {
+    if (step.isPrefix && !normalized.empty())
+      normalized.insert(0, step.to);
+    else if (!step.from.empty())
+      normalized = replaceAll(normalized, step.from, step.to);
+    else if (!step.isPrefix)
+      normalized = normalizeNfc(normalized);
+  }
+  return normalized;
+}
+
+/// Reads a step of the decoder of tokens that are spelled as they are.
+bool Tokenizer::Impl::readDecoderStep(const Json &json, bool &isFused,
+                                      std::string &error) {
+  const std::string where = "tokenizer.json: decoder";
+  std::optional<std::string> type = stringMember(json, "type");
+  if (type == "ByteFallback")
+    return true; // `Bpe` says which tokens are bytes.
+  if (type == "Fuse") {
+    isFused = true;
     return true;
   }
-  error = where + ": " + (type ? quote(*type) : json.type_name()) +
-          " is not supported (null, NFC and a Sequence of them are)";
+  if (type == "Replace" && decodedFrom.empty() && !isFused)
+    return readReplace(json, where, decodedFrom, decodedTo, error);
+  if (type == "Strip" && isFused && stringMember(json, "content") == " ") {
+    const Json *start = findMember(json, "start");
+    const Json *stop = findMember(json, "stop");
+    bool isKnown = start && start->is_number_unsigned() &&
+                   start->get<uint64_t>() < 1024 && stop &&
+                   stop->is_number_unsigned() && stop->get<uint64_t>() == 0;
+    if (isKnown) {
+      strippedBlanks = static_cast<int>(start->get<uint64_t>());
+      return true;
+    }
+  }
+  error =
+      where + ": " + (type ? quote(*type) : json.type_name()) +
+      " is not supported here (Replace of a string, ByteFallback, Fuse, and "
+      "then Strip of blanks at the start are)";
   return false;
 }
 
 bool Tokenizer::Impl::readDecoder(const Json &root, std::string &error) {
   const Json *json = findMember(root, "decoder");
+  const Json *list = nullptr;
+  if (json && stringMember(*json, "type") == "Sequence")
+    list = findMember(*json, "decoders");
   const Json *step = json;
-  if (json && stringMember(*json, "type") == "Sequence") {
-    const Json *list = findMember(*json, "decoders");
-    step =
-        list && list->is_array() && list->size() == 1 ? &(*list)[0] : nullptr;
-  }
+  if (list && list->is_array() && list->size() == 1)
+    step = &(*list)[0];
   std::optional<std::string> type;
   if (step)
     type = stringMember(*step, "type");
-  if (type == "ByteLevel")
+  isByteLevel = type == "ByteLevel";
+  if (isByteLevel)
     return true;
-  error = "tokenizer.json: decoder: expected ByteLevel, but got " +
-          (type ? quote(*type) : std::string(json ? "another" : "none"));
-  return false;
+  if (!list || !list->is_array()) {
+    error = "tokenizer.json: decoder: expected ByteLevel or a Sequence, but "
+            "got " +
+            (type ? quote(*type) : std::string(json ? "another" : "none"));
+    return false;
+  }
+  bool isFused = false;
+  for (const Json &entry : *list)
+    if (!readDecoderStep(entry, isFused, error))
+      return false;
+  return true;
+}
+
+std::string Tokenizer::Impl::bytesOf(std::string_view spelling) const {
+  if (isByteLevel)
+    return unspellBytes(spelling);
+  if (int byte = bpe.getFallbackByte(spelling); byte >= 0)
+    return std::string(1, static_cast<char>(byte));
+  return decodedFrom.empty() ? std::string(spelling)
+                             : replaceAll(spelling, decodedFrom, decodedTo);
 }
 
 bool Tokenizer::Impl::readAddedTokens(const Json &root, std::string &error) {
@@ -156,13 +275,11 @@ bool Tokenizer::Impl::readAddedTokens(const Json &root, std::string &error) {
       continue;
     if (static_cast<size_t>(token.id) >= tokens.size())
       tokens.resize(token.id + 1);
-    tokens[token.id] = {unspellBytes(token.content), token.isSpecial};
+    tokens[token.id] = {bytesOf(token.content), token.isSpecial};
     if (!token.isNormalized)
       rawTokens.add(token, token.content);
-    else if (normalizesNfc)
-      normalizedTokens.add(token, normalizeNfc(token.content));
     else
-      normalizedTokens.add(token, token.content);
+      normalizedTokens.add(token, normalize(token.content));
   }
   return true;
 }
@@ -335,13 +452,13 @@ void Tokenizer::Impl::setEosIds(int32_t first,
   eosIds.erase(std::unique(eosIds.begin(), eosIds.end()), eosIds.end());
 }
 
-bool Tokenizer::Impl::encodeText(std::string_view text,
+bool Tokenizer::Impl::encodeText(std::string_view text, bool isFirst,
                                  Bpe::Workspace &workspace,
                                  std::vector<int32_t> &ids,
                                  std::string &error) const {
   std::string buffer(text);
   std::vector<Piece> pieces;
-  if (!preTokenizer.split(buffer, pieces, error))
+  if (!preTokenizer.split(buffer, isFirst, pieces, error))
     return false;
   for (const Piece &piece : pieces)
     bpe.encode(
@@ -368,23 +485,20 @@ std::unique_ptr<Tokenizer> Tokenizer::fromJson(std::string_view json,
   const Json *preTokenizer = findMember(*root, "pre_tokenizer");
   const Json *normalizer = findMember(*root, "normalizer");
   const Json *postProcessor = findMember(*root, "post_processor");
-  for (auto [key, member] :
-       {std::pair{"model", model}, {"pre_tokenizer", preTokenizer}}) {
-    if (!member) {
-      error = std::string("tokenizer.json: no ") + key;
-      return nullptr;
-    }
+  if (!model) {
+    error = "tokenizer.json: no model";
+    return nullptr;
   }
-  if (!impl->bpe.read(*model, error) ||
-      !impl->preTokenizer.read(*preTokenizer, error) ||
-      (normalizer && !impl->readNormalizer(*normalizer, error)) ||
-      !impl->readDecoder(*root, error))
+  if (!impl->readDecoder(*root, error) ||
+      !impl->bpe.read(*model, impl->isByteLevel, error) ||
+      !impl->preTokenizer.read(preTokenizer, impl->isByteLevel, error) ||
+      (normalizer && !impl->readNormalizer(*normalizer, error)))
     return nullptr;
   const auto &spellings = impl->bpe.spellings();
   impl->tokens.resize(spellings.size());
   for (size_t id = 0; id < spellings.size(); ++id)
     if (spellings[id])
-      impl->tokens[id].bytes = unspellBytes(*spellings[id]);
+      impl->tokens[id].bytes = impl->bytesOf(*spellings[id]);
   if (!impl->readAddedTokens(*root, error) ||
       (postProcessor && !impl->readPostProcessor(*postProcessor, error)))
     return nullptr;
@@ -471,16 +585,18 @@ Tokenizer::encode(std::string_view text, bool addSpecial, bool parseSpecial,
     }
     std::string normalized;
     std::string_view rest = part.text;
-    if (impl->normalizesNfc) {
-      normalized = normalizeNfc(rest);
+    if (!impl->normalizer.empty()) {
+      normalized = impl->normalize(rest);
       rest = normalized;
     }
     subparts.clear();
     impl->normalizedTokens.split(rest, parseSpecial, subparts);
     for (const TextPart &subpart : subparts) {
+      bool isFirst =
+          part.text.data() == text.data() && subpart.text.data() == rest.data();
       if (subpart.id >= 0)
         ids.push_back(subpart.id);
-      else if (!impl->encodeText(subpart.text, workspace, ids, error))
+      else if (!impl->encodeText(subpart.text, isFirst, workspace, ids, error))
         return std::nullopt;
     }
   }
@@ -496,7 +612,18 @@ std::string Tokenizer::decode(const std::vector<int32_t> &ids,
     if (!skipSpecial || !isSpecial(id))
       bytes += tokenBytes(id);
   appendLossyUtf8(text, bytes);
+  text.erase(0, countStrippedBlanks(text, strippedBlanks()));
   return text;
+}
+
+int Tokenizer::strippedBlanks() const { return impl->strippedBlanks; }
+
+size_t Tokenizer::countStrippedBlanks(std::string_view text, int most) {
+  size_t count = 0;
+  while (count < text.size() && count < static_cast<size_t>(most) &&
+         text[count] == ' ')
+    ++count;
+  return count;
 }
 
 std::string_view Tokenizer::tokenBytes(int32_t id) const {
@@ -536,13 +663,23 @@ std::string Detokenizer::push(int32_t id) {
   }
   appendLossyUtf8(text, std::string_view(pending).substr(0, complete));
   pending.erase(0, complete);
+  strip(text);
   return text;
+}
+
+void Detokenizer::strip(std::string &text) {
+  size_t count = Tokenizer::countStrippedBlanks(text, blanksToStrip);
+  blanksToStrip =
+      count == text.size() ? blanksToStrip - static_cast<int>(count) : 0;
+  text.erase(0, count);
 }
 
 std::string Detokenizer::flush() {
   std::string text;
   appendLossyUtf8(text, pending);
   pending.clear();
+  strip(text);
+  blanksToStrip = tokenizer.strippedBlanks();
   return text;
 }
 

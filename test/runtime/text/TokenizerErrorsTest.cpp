@@ -58,7 +58,7 @@ TEST(TokenizerErrors, NotJson) {
               "expected an object");
   expectError("{\"model\": " + std::string(100000, '[') +
                   std::string(100000, ']') + "}",
-              "no pre_tokenizer");
+              "decoder: expected ByteLevel or a Sequence, but got none");
 }
 
 // Cut anywhere, a file is an error; it never loads and never crashes.
@@ -135,7 +135,8 @@ TEST(TokenizerErrors, Unsupported) {
               "pre-tokenizer 'Whitespace' is not supported");
   expectError(replace(small, "\"decoder\": {\"type\": \"ByteLevel\"}",
                       "\"decoder\": {\"type\": \"Metaspace\"}"),
-              "decoder: expected ByteLevel, but got 'Metaspace'");
+              "decoder: expected ByteLevel or a Sequence, but got "
+              "'Metaspace'");
   expectError(replace(small, "\"post_processor\": null",
                       "\"post_processor\": {\"type\": \"BertProcessing\"}"),
               "post_processor: 'BertProcessing' is not supported");
@@ -143,6 +144,46 @@ TEST(TokenizerErrors, Unsupported) {
   expectError(replace(small, "\"normalizer\": null",
                       "\"normalizer\": " + sequence + sequence + "]}]}"),
               "a Sequence in a Sequence");
+}
+
+/// One of SentencePiece: a character that has no token becomes its bytes.
+const std::string pieces = R"({
+  "normalizer": {"type": "Sequence", "normalizers": [
+    {"type": "Prepend", "prepend": "\u2581"},
+    {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]},
+  "pre_tokenizer": null,
+  "decoder": {"type": "Sequence", "decoders": [
+    {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+    {"type": "ByteFallback"}, {"type": "Fuse"},
+    {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+  "model": {"type": "BPE", "byte_fallback": true, "fuse_unk": true,
+            "unk_token": "<unk>",
+            "vocab": {"<unk>": 0, "<0xC3>": 1, "<0xA9>": 2, "a": 3, "b": 4,
+                      "ab": 5, "\u2581": 6, "\u2581ab": 7},
+            "merges": ["a b", "\u2581 ab"]}})";
+
+TEST(TokenizerErrors, SentencePiece) {
+  std::string error;
+  auto tokenizer = Tokenizer::fromJson(pieces, error);
+  ASSERT_NE(tokenizer, nullptr) << error;
+  // Those that have no bytes either are one unknown token.
+  EXPECT_EQ(*tokenizer->encode("ab \u00e9xyb", false, false, error),
+            (std::vector<int32_t>{7, 6, 1, 2, 0, 4}));
+  EXPECT_EQ(tokenizer->decode({7, 6, 1, 2}), "ab \u00e9");
+  EXPECT_EQ(tokenizer->tokenBytes(1), "\xC3");
+  EXPECT_EQ(tokenizer->tokenBytes(7), " ab");
+  expectError(replace(pieces, "\"Fuse\"", "\"CTC\""),
+              "decoder: 'CTC' is not supported here");
+  expectError(replace(pieces, "\"start\": 1", "\"start\": -1"),
+              "decoder: 'Strip' is not supported here");
+  expectError(replace(pieces, "{\"String\": \" \"}", "{\"Regex\": \" \"}"),
+              "normalizer: expected a Replace with");
+  expectError(replace(pieces, "\"pre_tokenizer\": null",
+                      "\"pre_tokenizer\": {\"type\": \"ByteLevel\"}"),
+              "pre_tokenizer: 'ByteLevel' is not supported");
+  expectError(replace(pieces, "\"pre_tokenizer\": null",
+                      "\"pre_tokenizer\": {\"type\": \"Metaspace\"}"),
+              "pre_tokenizer.replacement: expected a character");
 }
 
 TEST(TokenizerErrors, Split) {

@@ -69,7 +69,8 @@ TEST_P(TokenizerVectors, Agree) {
 INSTANTIATE_TEST_SUITE_P(Families, TokenizerVectors,
                          testing::Values("deepseek-llm", "deepseek-coder",
                                          "deepseek-v3", "deepseek-r1-qwen",
-                                         "llama-bpe", "gpt2", "behaviors"),
+                                         "llama-bpe", "gpt2", "behaviors",
+                                         "sentencepiece", "metaspace"),
                          [](const auto &info) {
                            std::string name = info.param;
                            for (char &c : name)
@@ -82,8 +83,9 @@ INSTANTIATE_TEST_SUITE_P(Families, TokenizerVectors,
 // quadratic time. Each takes well under a second; minutes if it were quadratic.
 TEST(TokenizerSpeed, LongInputs) {
   const size_t size = 1 << 20;
-  for (const char *name : {"deepseek-llm", "deepseek-coder", "deepseek-v3",
-                           "deepseek-r1-qwen", "llama-bpe", "gpt2"}) {
+  for (const char *name :
+       {"deepseek-llm", "deepseek-coder", "deepseek-v3", "deepseek-r1-qwen",
+        "llama-bpe", "gpt2", "sentencepiece"}) {
     auto tokenizer = loadTokenizer(name);
     ASSERT_NE(tokenizer, nullptr);
     for (std::string text :

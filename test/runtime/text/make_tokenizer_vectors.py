@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Writes vectors/: tokenizers like those of each family, and what they do.
 
-The reference is the `tokenizers` package (0.23.3 made the files here). Run from
-this folder with a Python of Unicode 14 (3.11):
+The reference is the `tokenizers` package (0.23.3 made the files here), and for
+sentencepiece that package (0.2.3), too: both have to agree. Run from this
+folder with a Python of Unicode 14 (3.11):
 
-    pip install tokenizers==0.23.3
+    pip install tokenizers==0.23.3 sentencepiece==0.2.3
     python3 make_tokenizer_vectors.py
 
 Each tokenizer has the family's exact pre-tokenizer and a small vocabulary that
@@ -23,11 +24,13 @@ PCRE2 10.42 knows Unicode 14, the Oniguruma of `tokenizers` a later version, so
 the texts here hold only characters that Unicode 14 assigns.
 """
 import gzip
+import io
 import json
 import pathlib
 import random
 import unicodedata
 
+import sentencepiece
 import tokenizers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models
 from tokenizers import normalizers, pre_tokenizers, processors, trainers
@@ -281,6 +284,79 @@ def make_tokenizers():
         AddedToken(" the ", normalized=True)])
     yield "behaviors", tokenizer
 
+    plain, metaspace = make_sentencepiece()
+    yield "sentencepiece", plain
+    yield "metaspace", metaspace
+
+
+def make_merges(scores):
+    """The pairs that make each token, as `transformers` finds them.
+
+    Better tokens first, whose score is that of the pair."""
+    merges = []
+    for token, score in scores.items():
+        pairs = [(token[:i], token[i:]) for i in range(1, len(token))]
+        merges += [(score, pair) for pair in pairs
+                   if pair[0] in scores and pair[1] in scores]
+    ids = {token: i for i, token in enumerate(scores)}
+    merges.sort(key=lambda item: (-item[0], ids[item[1][0]], ids[item[1][1]]))
+    return [pair for _, pair in merges]
+
+
+def make_sentencepiece():
+    """A model of SentencePiece with the settings of Llama 2, as that and as a
+    tokenizer.json, and the same with the blanks replaced by Metaspace."""
+    lines = [line for line in make_corpus(random.Random("sentencepiece"))
+             if "\x00" not in line]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, model_type="bpe",
+        vocab_size=1400, character_coverage=0.98, byte_fallback=True,
+        split_digits=True, normalization_rule_name="identity",
+        remove_extra_whitespaces=False, allow_whitespace_only_pieces=True,
+        num_threads=1, minloglevel=2)
+    processor = sentencepiece.SentencePieceProcessor(
+        model_proto=model.getvalue())
+    scores = {processor.id_to_piece(i): processor.get_score(i)
+              for i in range(processor.get_piece_size())}
+    vocab = {piece: i for i, piece in enumerate(scores)}
+    normal = {piece: score for piece, score in scores.items()
+              if not processor.is_control(vocab[piece]) and
+              not processor.is_unknown(vocab[piece]) and
+              not processor.is_byte(vocab[piece])}
+    made = []
+    for is_metaspace in (False, True):
+        tokenizer = Tokenizer(models.BPE(
+            vocab=vocab, merges=make_merges(normal), unk_token="<unk>",
+            fuse_unk=True, byte_fallback=True))
+        tokenizer.add_special_tokens(
+            [AddedToken(text, normalized=False, special=True)
+             for text in ("<unk>", "<s>", "</s>")])
+        if is_metaspace:
+            tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(
+                prepend_scheme="first", split=False)
+            tokenizer.add_tokens([AddedToken("[INST]", normalized=False)])
+        else:
+            tokenizer.normalizer = normalizers.Sequence(
+                [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        tokenizer.decoder = decoders.Sequence(
+            [decoders.Replace("▁", " "), decoders.ByteFallback(),
+             decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A", pair="<s> $A <s> $B:1",
+            special_tokens=[("<s>", vocab["<s>"])])
+        made.append(tokenizer)
+    for raw in make_texts(random.Random("sentencepiece check"), 1700):
+        text = raw.decode("utf-8", "replace")
+        ids = processor.encode(text)
+        # It does not look for control tokens in texts, and ends texts at NUL
+        # and in some versions takes U+FFFD for an error.
+        if any(mark in text for mark in ("\x00", "\ufffd", "▁", "<s>")):
+            continue
+        got = made[0].encode(text, add_special_tokens=False).ids
+        assert got == ids, (text, got, ids)
+    return made
+
 
 def write(path, text):
     with open(path, "wb") as file:
@@ -309,6 +385,11 @@ def main():
             ids = rng.choices(range(tokenizer.get_vocab_size()),
                               k=rng.randint(1, 12))
             text = tokenizer.decode(ids, skip_special_tokens=False)
+            while name in ("sentencepiece", "metaspace") and "\ufffd" in text:
+                # `tokenizers` gives as many U+FFFD as a run has bytes.
+                ids = rng.choices(range(tokenizer.get_vocab_size()),
+                                  k=rng.randint(1, 12))
+                text = tokenizer.decode(ids, skip_special_tokens=False)
             lines.append("D\t" + " ".join(map(str, ids)) + "\t" +
                          text.encode().hex())
         document = json.loads(tokenizer.to_str())

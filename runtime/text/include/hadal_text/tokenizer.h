@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Byte-level BPE tokenizers, as Hugging Face tokenizer.json files describe
-// them, and a detokenizer for text that arrives a token at a time.
+// BPE tokenizers, byte-level ones and those of SentencePiece, as Hugging Face
+// tokenizer.json files describe them, and a detokenizer for text that arrives a
+// token at a time.
 
 #ifndef HADAL_TEXT_TOKENIZER_H
 #define HADAL_TEXT_TOKENIZER_H
@@ -72,7 +73,8 @@ public:
                                              std::string &error) const;
 
   /// Decodes \p ids to UTF-8. Bytes that are not UTF-8 become U+FFFD as in
-  /// Rust's `from_utf8_lossy`; ids outside of the vocabulary give nothing.
+  /// Rust's `from_utf8_lossy`; ids outside of the vocabulary give nothing. The
+  /// blank that SentencePiece puts before a text is taken away.
   ///
   /// \param skipSpecial Whether special tokens are left out.
   std::string decode(const std::vector<int32_t> &ids,
@@ -89,8 +91,8 @@ public:
   /// have more logits than this.
   int32_t vocabSize() const;
 
-  /// The id of the token that tokenizer.json spells \p token (in byte-level
-  /// spelling, as in `Ġthe`), or -1.
+  /// The id of the token that tokenizer.json spells \p token (as in `Ġthe` in
+  /// byte-level spelling, or `▁the` in SentencePiece's), or -1.
   int32_t idOf(std::string_view token) const;
 
   /// The id of the begin-of-sentence token, or -1 where none is known.
@@ -109,7 +111,12 @@ public:
   struct Impl;
 
 private:
+  friend class Detokenizer;
   explicit Tokenizer(std::unique_ptr<Impl> impl);
+  /// How many blanks at the start of a text the decoder takes away.
+  int strippedBlanks() const;
+  /// The blanks at the start of \p text, of which \p most count.
+  static size_t countStrippedBlanks(std::string_view text, int most);
   std::unique_ptr<Impl> impl;
 };
 
@@ -121,7 +128,8 @@ public:
   /// \param tokenizer   Must outlive the detokenizer.
   /// \param skipSpecial Whether special tokens are left out.
   explicit Detokenizer(const Tokenizer &tokenizer, bool skipSpecial = false)
-      : tokenizer(tokenizer), skipSpecial(skipSpecial) {}
+      : tokenizer(tokenizer), skipSpecial(skipSpecial),
+        blanksToStrip(tokenizer.strippedBlanks()) {}
 
   /// Takes one token; returns the text that is complete now, maybe none.
   std::string push(int32_t id);
@@ -131,8 +139,12 @@ public:
   std::string flush();
 
 private:
+  /// Takes from the start of \p text what is still to be taken.
+  void strip(std::string &text);
+
   const Tokenizer &tokenizer;
   bool skipSpecial;
+  int blanksToStrip;
   /// The start of a character whose other bytes are still to come; 0..3 bytes.
   std::string pending;
 };

@@ -5,14 +5,18 @@
     gguf_models.py same HADAL_TRANSLATE FOLDER
     gguf_models.py errors HADAL_TRANSLATE FOLDER
     gguf_models.py written HADAL_TRANSLATE FOLDER
+    gguf_models.py pieces HADAL_TRANSLATE FOLDER
 
 `same` imports each model from both and compares all but the recipes; `errors`
 imports files that are wrong in one way each, and checks that each is refused
 with exit status 1 and one line that says what is wrong; `written` has folders
-and files written as GGUF files, and compares these with the ones made here.
+and files written as GGUF files, and compares these with the ones made here; `pieces` imports a tokenizer of
+SentencePiece.
 """
 
+import gzip
 import itertools
+import json
 import os
 import struct
 import sys
@@ -298,12 +302,35 @@ def check_errors(tool, folder):
               tokenizer__ggml__merges=["ab"])
     with_keys("'tokenizer.ggml.token_type' is an array of 2, expected an array "
               "of 320 integers", tokenizer__ggml__token_type=[1, 1])
-    with_keys(None, tokenizer__ggml__model="llama")
+    with_keys(None, tokenizer__ggml__model="bert")
+    pieces = {"tokenizer__ggml__model": "llama",
+              "tokenizer__ggml__tokens": ["<unk>", "<s>", "</s>", "a"],
+              "tokenizer__ggml__token_type": np.array([2, 3, 3, 1], np.int32)}
+    scores = np.zeros(4, np.float32)
+    with_keys(None, tokenizer__ggml__scores=scores, **pieces)
+    with_keys("'tokenizer.ggml.scores' is missing, expected an array of 4",
+              **pieces)
+    with_keys("'tokenizer.ggml.scores' is an array of 3, expected an array of "
+              "4 numbers", tokenizer__ggml__scores=scores[:3], **pieces)
+    with_keys("'tokenizer.ggml.scores' has element 2 that is not finite",
+              tokenizer__ggml__scores=np.array([0, 0, np.nan, 0], np.float32),
+              **pieces)
+    with_keys("'tokenizer.ggml.tokens' has element 3 of 257 bytes, expected at "
+              "most 256", tokenizer__ggml__scores=scores,
+              **{**pieces, "tokenizer__ggml__tokens": ["a", "b", "c",
+                                                       "d" * 257]})
     with_keys(None, tokenizer__ggml__pre="sea-shanty")
 
     # Latent attention and experts.
-    with_keys("has no key 'deepseek2.attention.kv_lora_rank'", "v3",
-              drop=["attention.kv_lora_rank"])
+    for key in ("attention.kv_lora_rank", "attention.key_length",
+                "attention.value_length", "rope.dimension_count",
+                "rope.scaling.factor", "rope.scaling.original_context_length",
+                "leading_dense_block_count", "feed_forward_length",
+                "expert_count", "expert_used_count", "expert_shared_count",
+                "expert_feed_forward_length"):
+        with_keys(f"has no key 'deepseek2.{key}'", "v3", drop=[key])
+    for key in ("attention.key_length_mla", "attention.value_length_mla"):
+        with_keys(f"deepseek2.{key}'", "v3_split", drop=[key])
     with_keys("'deepseek2.attention.head_count_kv' is 2, expected 4", "v3",
               attention__head_count_kv=2)
     with_keys("'deepseek2.attention.head_count_kv' is 4, expected 1, beside",
@@ -511,10 +538,92 @@ def check_written(tool, folder):
             make_cases.deepseek_v32())
     refuses("cannot say all of this model: ", make_cases.llama(
         **SMALL, rope_scaling=dict(make_cases.LLAMA3, low_freq_factor=1.5)))
+    path = checker.folder / "llama"
+    for target, text, message in (
+            ("no/such/llama.gguf", "{}", "No such file or directory"),
+            ("refused.gguf", "{", "tokenizer.json: "),
+            ("refused.gguf", None, "tokenizer.json")):
+        (path / "tokenizer.json").unlink(missing_ok=True)
+        if text is None:
+            (path / "tokenizer.json").symlink_to("/etc/hostname")
+        else:
+            (path / "tokenizer.json").write_text(text)
+        result = run(tool, "--to-gguf", path, "-o", checker.folder / target)
+        expect(result.returncode == 1 and
+               len(result.stderr.splitlines()) == 1 and
+               message in result.stderr and
+               not list(checker.folder.glob("refused.gguf*")),
+               f"expected {message}, got {result.stderr}")
     refuses("has no tensor 'blk.1.ffn_gate_inp.weight'", dict(
         make_cases.deepseek_v2(**LITE, **SMALL), first_k_dense_replace=0,
         moe_layer_freq=2))
     return checker.failures
+
+
+def check_pieces(tool, folder):
+    """A vocabulary of SentencePiece becomes the tokenizer.json that the vectors
+    of the text library were made with."""
+    vectors = Path(__file__).resolve().parents[3] / "runtime/text/vectors"
+    with gzip.open(vectors / "sentencepiece.json.gz") as file:
+        expected = json.load(file)
+    vocab = sorted(expected["model"]["vocab"].items(), key=lambda item: item[1])
+    tokens = [token for token, _ in vocab]
+    kinds = [2, 3, 3] + [6 if token.startswith("<0x") else 1
+                         for token in tokens[3:]]
+    first = kinds.index(1)
+    # The score of a merged token is its place; characters come last.
+    scores = [0.0 if kind != 1 else float(first - i)
+              for i, kind in enumerate(kinds)]
+    config = make_cases.llama(**{**SMALL, "vocab_size": len(tokens)})
+    keys = {**gguf.keys_of(config), "tokenizer.ggml.model": "llama",
+            "tokenizer.ggml.tokens": tokens,
+            "tokenizer.ggml.token_type": np.array(kinds, np.int32),
+            "tokenizer.ggml.scores": np.array(scores, np.float32),
+            "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2}
+    tensors, _ = gguf.convert(config, values_of(config)[1], lambda *_: "F32")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pieces.gguf").write_bytes(gguf.file_bytes(keys, tensors))
+    result = run(tool, "--import-gguf", folder / "pieces.gguf", "--text-files",
+                 folder)
+    if result.returncode:
+        print(result.stderr)
+        return 1
+    made = json.loads((folder / "tokenizer.json").read_text())
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    failures = 0
+
+    def expect(name, found, wanted):
+        nonlocal failures
+        if found != wanted:
+            failures += 1
+            print(f"{name}: expected {str(wanted)[:200]}, got "
+                  f"{str(found)[:200]}")
+
+    for name in ("normalizer", "pre_tokenizer", "decoder"):
+        expect(name, made[name], expected[name])
+    for name in ("type", "vocab", "unk_token", "fuse_unk", "byte_fallback"):
+        expect(name, made["model"][name], expected["model"][name])
+    expect("merges", [merge.split(" ") for merge in made["model"]["merges"]],
+           [list(merge) for merge in expected["model"]["merges"]])
+    expect("bos", (settings["add_bos_token"], settings["bos_token"]),
+           (True, "<s>"))
+    expect("added_tokens", [(token["content"], token["special"])
+                            for token in made["added_tokens"]],
+           [("<s>", True), ("</s>", True)])
+
+    # Written as a GGUF file, and read again, it is the same.
+    text = (folder / "tokenizer.json").read_bytes()
+    again = folder / "again.gguf"
+    for arguments in (("--to-gguf", folder / "pieces.gguf", "-o", again),
+                      ("--import-gguf", again, "--text-files", folder)):
+        result = run(tool, *arguments)
+        expect("exit status", result.returncode, 0)
+    expect("text", (folder / "tokenizer.json").read_bytes(), text)
+    written = gguf.read_file(again.read_bytes())[0]
+    for name in ("tokens", "token_type"):
+        key = f"tokenizer.ggml.{name}"
+        expect(key, written[key], list(keys[key]))
+    return failures
 
 
 def main():
@@ -527,7 +636,7 @@ def main():
         return 0
     tool, folder = arguments[0], Path(arguments[1])
     return {"same": check_same, "errors": check_errors,
-            "written": check_written}[what](tool, folder)
+            "written": check_written, "pieces": check_pieces}[what](tool, folder)
 
 
 sys.exit(1 if main() else 0)
