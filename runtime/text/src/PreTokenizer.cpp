@@ -112,7 +112,7 @@ bool PreTokenizer::readMetaspace(const Json &json, std::string &error) {
   }
   Metaspace read;
   read.replacement = stringMember(json, "replacement").value_or("");
-  if (read.replacement.empty()) {
+  if (read.replacement.empty() || read.replacement.size() > 4) {
     error = where + ".replacement: expected a character";
     return false;
   }

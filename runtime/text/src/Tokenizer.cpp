@@ -52,7 +52,8 @@ struct Tokenizer::Impl {
   bool readNormalizer(const Json &json, std::string &error);
   bool readDecoder(const Json &root, std::string &error);
   bool readDecoderStep(const Json &json, bool &isFused, std::string &error);
-  std::string normalize(std::string_view text) const;
+  bool normalize(std::string_view text, std::string &normalized,
+                 std::string &error) const;
   /// The bytes that a token with \p spelling stands for.
   std::string bytesOf(std::string_view spelling) const;
   bool readAddedTokens(const Json &root, std::string &error);
@@ -84,6 +85,20 @@ static std::string replaceAll(std::string_view text, std::string_view from,
   return replaced;
 }
 
+/// What normalizers and decoders put into texts is a character or two; long
+/// strings would make a text many times as long.
+constexpr size_t maxInsertedBytes = 64;
+
+static bool checkInserted(const std::string &text, const std::string &where,
+                          std::string &error) {
+  if (text.size() <= maxInsertedBytes)
+    return true;
+  error = where + ": a text of " + std::to_string(text.size()) +
+          " bytes is inserted, expected at most " +
+          std::to_string(maxInsertedBytes);
+  return false;
+}
+
 /// Reads `pattern.String`, not empty, and `content` of a Replace.
 static bool readReplace(const Json &json, const std::string &where,
                         std::string &from, std::string &to,
@@ -99,7 +114,7 @@ static bool readReplace(const Json &json, const std::string &where,
   }
   from = *text;
   to = *content;
-  return true;
+  return checkInserted(to, where, error);
 }
 
 bool Tokenizer::Impl::readNormalizer(const Json &json, std::string &error) {
@@ -126,6 +141,8 @@ bool Tokenizer::Impl::readNormalizer(const Json &json, std::string &error) {
   if (type == "Prepend") {
     step.isPrefix = true;
     step.to = stringMember(json, "prepend").value_or("");
+    if (!checkInserted(step.to, where, error))
+      return false;
   } else if (type == "Replace") {
     if (!readReplace(json, where, step.from, step.to, error))
       return false;
@@ -139,8 +156,9 @@ bool Tokenizer::Impl::readNormalizer(const Json &json, std::string &error) {
   return true;
 }
 
-std::string Tokenizer::Impl::normalize(std::string_view text) const {
-  std::string normalized(text);
+bool Tokenizer::Impl::normalize(std::string_view text, std::string &normalized,
+                                std::string &error) const {
+  normalized = text;
   for (const NormalizerStep &step : normalizer) {
     if (step.isPrefix && !normalized.empty())
       normalized.insert(0, step.to);
@@ -148,8 +166,14 @@ std::string Tokenizer::Impl::normalize(std::string_view text) const {
       normalized = replaceAll(normalized, step.from, step.to);
     else if (!step.isPrefix)
       normalized = normalizeNfc(normalized);
+    // Each step may multiply what the one before has made.
+    if (normalized.size() / maxInsertedBytes <= text.size() + maxInsertedBytes)
+      continue;
+    error = "the normalizer makes " + std::to_string(normalized.size()) +
+            " bytes of " + std::to_string(text.size());
+    return false;
   }
-  return normalized;
+  return true;
 }
 
 /// Reads a step of the decoder of tokens that are spelled as they are.
@@ -276,10 +300,15 @@ bool Tokenizer::Impl::readAddedTokens(const Json &root, std::string &error) {
     if (static_cast<size_t>(token.id) >= tokens.size())
       tokens.resize(token.id + 1);
     tokens[token.id] = {bytesOf(token.content), token.isSpecial};
-    if (!token.isNormalized)
+    std::string normalized;
+    if (!token.isNormalized) {
       rawTokens.add(token, token.content);
-    else
-      normalizedTokens.add(token, normalize(token.content));
+    } else if (normalize(token.content, normalized, error)) {
+      normalizedTokens.add(token, normalized);
+    } else {
+      error = where + ": " + error;
+      return false;
+    }
   }
   return true;
 }
@@ -586,7 +615,8 @@ Tokenizer::encode(std::string_view text, bool addSpecial, bool parseSpecial,
     std::string normalized;
     std::string_view rest = part.text;
     if (!impl->normalizer.empty()) {
-      normalized = impl->normalize(rest);
+      if (!impl->normalize(rest, normalized, error))
+        return std::nullopt;
       rest = normalized;
     }
     subparts.clear();

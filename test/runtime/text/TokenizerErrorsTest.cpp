@@ -178,12 +178,35 @@ TEST(TokenizerErrors, SentencePiece) {
               "decoder: 'Strip' is not supported here");
   expectError(replace(pieces, "{\"String\": \" \"}", "{\"Regex\": \" \"}"),
               "normalizer: expected a Replace with");
+  expectError(
+      replace(pieces, "\"prepend\": \"",
+              "\"prepend\": \"" + std::string(62, ' ')),
+      "normalizer: a text of 65 bytes is inserted, expected at most 64");
+  expectError(replace(pieces, "\"content\": \"",
+                      "\"content\": \"" + std::string(62, ' ')),
+              "normalizer: a text of 65 bytes is inserted");
   expectError(replace(pieces, "\"pre_tokenizer\": null",
                       "\"pre_tokenizer\": {\"type\": \"ByteLevel\"}"),
               "pre_tokenizer: 'ByteLevel' is not supported");
   expectError(replace(pieces, "\"pre_tokenizer\": null",
                       "\"pre_tokenizer\": {\"type\": \"Metaspace\"}"),
               "pre_tokenizer.replacement: expected a character");
+}
+
+// Steps that each make a text longer end in an error, not in all memory.
+TEST(TokenizerErrors, LongNormalization) {
+  std::string step = R"({"type": "Replace", "pattern": {"String": "a"},)"
+                     R"( "content": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},)";
+  std::string steps;
+  for (int i = 0; i < 100; ++i)
+    steps += step;
+  std::string error;
+  auto tokenizer = Tokenizer::fromJson(
+      replace(pieces, R"({"type": "Prepend")", steps + R"({"type": "Prepend")"),
+      error);
+  ASSERT_NE(tokenizer, nullptr) << error;
+  EXPECT_FALSE(tokenizer->encode("aaaa", false, false, error));
+  EXPECT_EQ(error, "the normalizer makes 131072 bytes of 4");
 }
 
 TEST(TokenizerErrors, Split) {

@@ -67,7 +67,8 @@ public:
   ///                     special are always found, as in `tokenizers`.
   ///
   /// \returns Nothing, and one line in \p error, if the text is 2 GiB or more,
-  /// or a regular expression of the tokenizer gave up on it.
+  /// or a regular expression of the tokenizer gave up on it, or its normalizer
+  /// makes it many times as long.
   std::optional<std::vector<int32_t>> encode(std::string_view text,
                                              bool addSpecial, bool parseSpecial,
                                              std::string &error) const;
