@@ -29,6 +29,8 @@ CASES = [
     (["hadal-bench", "out", "--p"], {"--profile"}),
     (["hadal-eval", "out", "--ag"], {"--against"}),
     (["hadal-diff", "a", "b", "--to"], {"--tokens", "--tolerance"}),
+    (["hadal-advise", "--mac"], {"--machine="}),
+    (["hadal-advise", "--task", "=", "co"], {"code"}),
     (["hadal-translate", "--import-"], {"--import-hf", "--import-gguf", "--import-onnx"}),
     (["hadal-opt", "--deepseek-ab"], {"--deepseek-absorb-latent-attention"}),
 ]
@@ -76,6 +78,22 @@ def main():
             continue
         if problems.strip():
             failures.append(f"{page.name}: {problems.strip().splitlines()[0]}")
+    for words, expected in CASES:
+        # The shells' own completion, where they are; they offer files, too, and zsh is asked for the options alone.
+        line, options = " ".join(words), {word.rstrip("=") for word in expected if word.startswith("--")}
+        if not options or len(words) > 3:
+            continue
+        if shutil.which("fish"):
+            done = run(["fish", "--no-config", "-c", f"source {args.share}/fish/{words[0]}.fish; complete -C '{line}'"])
+            found = {word.split("\t")[0].rstrip("=") for word in done.stdout.splitlines()}
+            if done.stderr or not options <= found:
+                failures.append(f"fish, {line}: offered {sorted(found)}, expected {sorted(options)} {done.stderr.strip()}")
+        if shutil.which("zsh"):
+            done = run(["zsh", "-f", "-c", f"fpath=({args.share}/zsh $fpath); autoload -Uz compinit; compinit -u -D; "
+                        f"_arguments() {{ print -rl -- \"$@\" }}; $_comps[{words[0]}]"])
+            found = set(re.findall(r"(?<![\w-])(--[a-z][\w-]*)", done.stdout))
+            if done.stderr or not options <= found:
+                failures.append(f"zsh, {words[0]}: knows {sorted(found)}, expected {sorted(options)} {done.stderr.strip()}")
     for shell in ("zsh", "fish"):
         if shutil.which(shell):
             for file in sorted((args.share / shell).iterdir()):

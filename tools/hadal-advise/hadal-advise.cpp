@@ -23,26 +23,29 @@ using llvm::StringRef;
 enum ExitCode { Done = 0, BadInput = 1, BadUsage = 2, Bug = 3 };
 
 static const char helpText[] =
-    R"(usage: hadal-advise --task=TASK --memory=SIZE --machine=MACHINE [options]
-       hadal-advise --check=BENCH.json --model=DIR [--quantize=SCHEME]
-       hadal-advise --scaling 1.3G=a.json 7G=b.json ...
+    R"(usage: hadal-advise --task=code --memory=24GB --machine=bench.json
+       hadal-advise --scaling 1.3G=a.json 7G=b.json
 
-  hadal-advise --task=code --memory=24GB
-               --machine=bandwidth=37GB/s,int8=2TOPS,f32=485GFLOPS
 Ranks published models, stored types and windows by score, loss and cost.
-  --task=TASK         general, code, math or reasoning
-  --memory=SIZE       RAM for weights and cache; of a GPU, its own
-  --machine=MACHINE   as hadalc takes it, or what hadal-bench --json printed
-  --cpu=NAME          kernels for this processor (this one)
-  --context=N --prompt=N --answer=N   tokens of a request (4096, 512, 256)
-  --min-speed=N       tokens/s at least; --max-first=N: seconds to the first
-  --min-score=N       percent at least; --max-loss=N: nats a token at most
-  --price=N --watts=N USD an hour and watts of the machine (in the data)
-  --top=N             rows of the table (10); --json: one object with all
-  --data=FILE         models, shares, costs (../share/hadal/advise.json)
-  --check=FILE        compare predictions with a measurement; exit status 1 if
-                      one is off by more than --tolerance=N percent (15)
-  --scaling           what more parameters gained in hadal-eval --choices --json
+  --task=general|code|math|reasoning
+  --memory=SIZE    RAM for weights and cache; of a GPU, its own
+  --machine=FILE|bandwidth=37GB/s,int8=2TOPS,f32=485GFLOPS,dispatch=3us
+                   FILE: what hadal-bench printed as JSON
+  --cpu=NAME       kernels for this processor (this one)
+  --context=N      tokens that a sequence may have (4096)
+  --prompt=N       tokens of a request (512); --answer=N (256)
+  --min-speed=N    tokens/s at least (any)
+  --max-first=N    seconds to the first token at most (any)
+  --min-score=N    percent at least (any)
+  --max-loss=N     KL divergence of the stored type at most (any)
+  --price=N        USD an hour of the machine (in the data); --watts=N
+  --top=N          rows of the table (10)
+  --json           all candidates as one JSON object
+  --data=FILE      models, shares, costs (../share/hadal/advise.json)
+  --check=FILE     compare with what hadal-bench measured of --model=DIR, in
+                   --quantize=SCHEME (as it is)
+  --tolerance=N    exit status 1 if one is off by more percent (15)
+  --scaling        what parameters gained; files: hadal-eval's accuracy as JSON
 )";
 
 static int fail(int code, const std::string &message) {
