@@ -38,8 +38,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
   --top-k=K             experts of a token, fewer than the model's: lossy (all)
   --merge-experts=N     N experts a layer, alike ones become one: lossy (all)
   --order-experts       store those first that the text chooses most (as before)
-  --prune=LIST          take away layers:2, experts:25%, channels:25%, heads:1
-                        or several, with commas: lossy (nothing)
+  --prune=LIST          as layers:2,experts:25%,channels:9%,heads:1; lossy (no)
   --calibration=FILE    a text, or its statistics, .safetensors, to judge by
   --save-statistics=FILE  keep those of the text (they are not)
   --quantize=SCHEME[,calibration=FILE][,method=rtn|imatrix|awq|smoothquant|gptq]
@@ -51,8 +50,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
   --window=N[,sink=K]   a token sees the last N and first K tokens: lossy (all)
   --kv=f32|bf16|f16|int8  what the KV cache is rounded to (f32: lossless)
   --embed-weights       the program carries its weights (a file beside it)
-  --report[=FILE[.html]]  parameters, FLOPs, bytes, memory; --json: as JSON;
-                        without -o nothing else is made (no report)
+  --report[=FILE[.html]]  parameters, FLOPs, bytes, memory; --json; needs no -o
   --machine=FILE|bandwidth=37GB/s,int8=2TOPS,f32=485GFLOPS,dispatch=3us
                         --report predicts its speed; FILE: hadal-bench --json
   --nvcc=FILE|none      for --emit=cuda; none: only source (nvcc of PATH)
