@@ -181,10 +181,15 @@ private:
   };
   Quantized quantize(Value input, const IntegerShape &shape, Value rows,
                      int64_t rowsPerToken = 1);
+  Quantized allocQuantized(const IntegerShape &shape, int64_t rowsPerToken);
+  /// How all that read \p op round it, if they do so alike.
+  std::optional<IntegerShape> roundedShape(RMSNormOp op) const;
+  LogicalResult convertRounded(RMSNormOp op, const IntegerShape &shape);
+  /// \p residual may be null: a buffer of rows that is added.
   LogicalResult convertIntegerLinear(Operation *op, Value oldInput,
                                      Value oldWeight, Value oldBias,
                                      Value oldScales, Value oldOffsets,
-                                     Value oldResult,
+                                     Value residual, Value oldResult,
                                      std::optional<uint64_t> activationGroup);
 
   Value at(Value old) { return mapping.lookup(old); }
@@ -432,11 +437,13 @@ LogicalResult FunctionConverter::convert(EmbedOp op) {
 }
 
 LogicalResult FunctionConverter::convert(RMSNormOp op) {
-  Value out = bufferFor(op.getResult(), op.getInput());
-  SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight()), out};
-  if (!cast<MemRefType>(arguments[1].getType()).getElementType().isF32())
+  if (!cast<MemRefType>(at(op.getWeight()).getType()).getElementType().isF32())
     return op.emitOpError("expects an f32 weight to lower, but got ")
            << op.getWeight().getType();
+  if (std::optional<IntegerShape> shape = roundedShape(op))
+    return convertRounded(op, *shape);
+  Value out = bufferFor(op.getResult(), op.getInput());
+  SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight()), out};
   dispatch(program.kernels.rmsNorm(TypeRange(arguments),
                                    columnsOf(op.getInput()),
                                    op.getEpsilon().convertToFloat()),
@@ -496,25 +503,80 @@ FunctionConverter::quantize(Value input, const IntegerShape &shape, Value rows,
   Quantized &result = quantized[{input, group, offset, shape.digits}];
   if (result.values)
     return result;
+  result = allocQuantized(shape, rowsPerToken);
+  SmallVector<Value> arguments = {input, result.values, result.scales,
+                                  result.offsets};
+  TypeRange types(arguments);
+  dispatch(shape.digits > 1
+               ? program.kernels.splitRows(types, columns, group, offset)
+               : program.kernels.quantizeRows(types, columns, group, offset,
+                                              /*epsilon=*/std::nullopt),
+           rows, arguments);
+  return result;
+}
+
+FunctionConverter::Quantized
+FunctionConverter::allocQuantized(const IntegerShape &shape,
+                                  int64_t rowsPerToken) {
+  int64_t columns = shape.inner, group = shape.activationGroup;
   int64_t bytes = roundUp(columns, rt::alignmentBytes);
   int64_t groups = paddedColumns(columns / group);
   MLIRContext *context = b.getContext();
   Type i32 = b.getI32Type();
   int64_t perToken = rowsPerToken * shape.digits;
+  Quantized result;
   result.values =
       alloc(perToken * bytes, 0, rowsType(context, bytes / 4, bytes / 4, i32));
   result.scales =
       alloc(rowsPerToken * groups * 4, 0, rowsType(context, groups, groups));
   result.offsets =
       alloc(perToken * groups * 4, 0, rowsType(context, groups, groups, i32));
-  SmallVector<Value> arguments = {input, result.values, result.scales,
-                                  result.offsets};
-  TypeRange types(arguments);
-  dispatch(shape.digits > 1
-               ? program.kernels.splitRows(types, columns, group, offset)
-               : program.kernels.quantizeRows(types, columns, group, offset),
-           rows, arguments);
   return result;
+}
+
+std::optional<IntegerShape>
+FunctionConverter::roundedShape(RMSNormOp op) const {
+  std::optional<IntegerShape> shape;
+  DotProductKind dotProduct = program.options.dotProduct;
+  for (Operation *user : op->getUsers()) {
+    auto shapeOf = [&](auto product) -> std::optional<IntegerShape> {
+      if (product.getInput() != op.getResult() ||
+          !getElementTypeOrSelf(product.getWeight()).isInteger())
+        return std::nullopt;
+      return integerShape(product.getWeight(), product.getScales(),
+                          product.getOffsets(), product.getActivationGroup());
+    };
+    std::optional<IntegerShape> one =
+        llvm::TypeSwitch<Operation *, std::optional<IntegerShape>>(user)
+            .Case<LinearOp, LMHeadOp>(shapeOf)
+            .Default(std::nullopt);
+    if (!one || one->digits > 1 ||
+        (shape && (one->activationGroup != shape->activationGroup ||
+                   offsetOf(*one, dotProduct) != offsetOf(*shape, dotProduct))))
+      return std::nullopt;
+    shape = one;
+  }
+  return shape;
+}
+
+/// The norm in the kernel that rounds it.
+LogicalResult FunctionConverter::convertRounded(RMSNormOp op,
+                                                const IntegerShape &shape) {
+  int64_t group = shape.activationGroup;
+  int64_t offset = offsetOf(shape, program.options.dotProduct);
+  Quantized result = allocQuantized(shape, /*rowsPerToken=*/1);
+  SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight()),
+                                  result.values, result.scales, result.offsets};
+  dispatch(program.kernels.quantizeRows(TypeRange(arguments), shape.inner,
+                                        group, offset,
+                                        op.getEpsilon().convertToFloat()),
+           rowsOf(op.getInput()), arguments);
+  if (outputs.contains(op.getInput()))
+    outputs.insert(op.getResult());
+  // There is no buffer of the norm; its bytes stand for it.
+  mapping.map(op.getResult(), result.values);
+  quantized[{result.values, group, offset, shape.digits}] = result;
+  return success();
 }
 
 /// Refuses integers that are not packed, or of whose groups some share a word
@@ -536,7 +598,7 @@ static LogicalResult expectTiles(Operation *op, const IntegerShape &shape,
 
 LogicalResult FunctionConverter::convertIntegerLinear(
     Operation *op, Value oldInput, Value oldWeight, Value oldBias,
-    Value oldScales, Value oldOffsets, Value oldResult,
+    Value oldScales, Value oldOffsets, Value residual, Value oldResult,
     std::optional<uint64_t> activationGroup) {
   IntegerShape shape =
       integerShape(oldWeight, oldScales, oldOffsets, activationGroup);
@@ -550,10 +612,12 @@ LogicalResult FunctionConverter::convertIntegerLinear(
     arguments.push_back(at(oldOffsets));
   if (oldBias)
     arguments.push_back(at(oldBias));
+  if (residual)
+    arguments.push_back(residual);
   arguments.append({bufferFor(oldResult, oldInput), rows});
-  dispatch(
-      program.kernels.integerLinear(TypeRange(arguments), shape, bool(oldBias)),
-      b.index(program.kernels.linearItems(shape.columns)), arguments);
+  dispatch(program.kernels.integerLinear(TypeRange(arguments), shape,
+                                         bool(oldBias), bool(residual)),
+           b.index(program.kernels.linearItems(shape.columns)), arguments);
   return success();
 }
 
@@ -591,9 +655,15 @@ LogicalResult FunctionConverter::convert(LinearOp op) {
     if (auto gated = dyn_cast<SwiGLUOp>(*op->user_begin()))
       if (gatedProducts(gated))
         return success();
+  // So does a sum with a product, whose kernel adds.
+  if (op->hasOneUse())
+    if (auto sum = dyn_cast<AddOp>(*op->user_begin()))
+      if (addedProduct(sum) == op)
+        return success();
   if (getElementTypeOrSelf(op.getWeight()).isInteger())
     return convertIntegerLinear(op, op.getInput(), op.getWeight(), op.getBias(),
-                                op.getScales(), op.getOffsets(), op.getResult(),
+                                op.getScales(), op.getOffsets(),
+                                /*residual=*/Value(), op.getResult(),
                                 op.getActivationGroup());
   int64_t columns = columnsOf(op.getResult());
   Value out = bufferFor(op.getResult(), op.getInput());
@@ -617,7 +687,8 @@ LogicalResult FunctionConverter::convert(LinearOp op) {
 LogicalResult FunctionConverter::convert(LMHeadOp op) {
   if (getElementTypeOrSelf(op.getWeight()).isInteger())
     return convertIntegerLinear(op, op.getInput(), op.getWeight(), Value(),
-                                op.getScales(), op.getOffsets(), op.getResult(),
+                                op.getScales(), op.getOffsets(),
+                                /*residual=*/Value(), op.getResult(),
                                 op.getActivationGroup());
   int64_t columns = columnsOf(op.getResult());
   Value out = bufferFor(op.getResult(), op.getInput());
@@ -869,6 +940,14 @@ LogicalResult FunctionConverter::convert(SwiGLUOp op) {
 }
 
 LogicalResult FunctionConverter::convert(AddOp op) {
+  if (LinearOp product = addedProduct(op)) {
+    Value other =
+        op.getRhs() == product.getResult() ? op.getLhs() : op.getRhs();
+    return convertIntegerLinear(
+        product, product.getInput(), product.getWeight(), product.getBias(),
+        product.getScales(), product.getOffsets(), at(other), op.getResult(),
+        product.getActivationGroup());
+  }
   Value out = bufferFor(op.getResult(), op.getLhs());
   SmallVector<Value> arguments = {at(op.getLhs()), at(op.getRhs()), out};
   dispatch(program.kernels.add(TypeRange(arguments), columnsOf(op.getResult())),

@@ -16,6 +16,19 @@ using namespace mlir;
 using namespace hadal;
 using namespace hadal::deepseek;
 
+LinearOp hadal::addedProduct(AddOp op) {
+  for (Value operand : {op.getRhs(), op.getLhs()}) {
+    auto product = operand.getDefiningOp<LinearOp>();
+    if (product && product->hasOneUse() &&
+        getElementTypeOrSelf(product.getWeight()).isInteger() &&
+        cast<RankedTensorType>(operand.getType()).getShape().back() %
+                tileRows ==
+            0)
+      return product;
+  }
+  return {};
+}
+
 static int64_t bytesOf(ShapedType type) {
   return type.getNumElements() * type.getElementTypeBitWidth() / 8;
 }
@@ -127,12 +140,13 @@ static Work getWork(Operation *op, rt::DispatchOp dispatch,
     else
       work.weights += bytesOf(type);
   }
-  // A gated product reads the weights of the two that it gates.
+  // A gated product reads the weights of the two that it gates, a sum with a
+  // product those of the product.
   SmallVector<std::pair<Operation *, Value>> operands;
   for (Value operand : op->getOperands()) {
     operands.emplace_back(op, operand);
     if (auto product = operand.getDefiningOp<LinearOp>();
-        product && isa<SwiGLUOp>(op))
+        product && isa<SwiGLUOp, AddOp>(op))
       for (Value inner : product->getOperands())
         operands.emplace_back(product, inner);
   }
@@ -193,6 +207,10 @@ static SmallVector<int64_t> getResultBuffers(Operation *op,
 void hadal::describeWork(Operation *op,
                          llvm::iterator_range<Block::iterator> made,
                          const IRMapping &mapping, bool hasOutputRows) {
+  Operation *named = op;
+  if (auto sum = dyn_cast<AddOp>(op))
+    if (LinearOp product = addedProduct(sum))
+      named = product;
   // What takes the same weights or query as a later dispatch is for steps of
   // other sizes.
   llvm::SmallDenseSet<Value> taken;
@@ -205,7 +223,7 @@ void hadal::describeWork(Operation *op,
     for (Value value : work.read)
       isAlternative &= !taken.insert(value).second;
     dispatch.setWorkAttr(rt::WorkAttr::get(
-        op->getContext(), op->getName().stripDialect(), hasOutputRows,
+        op->getContext(), named->getName().stripDialect(), hasOutputRows,
         isAlternative, work.weights, work.experts, work.expertsPerRow,
         work.rowBytes, work.contextBytes, work.windowTokens, work.rowF32Ops,
         work.rowInt8Ops, work.pairF32Ops));

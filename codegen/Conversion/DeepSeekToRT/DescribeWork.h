@@ -5,10 +5,16 @@
 #ifndef HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_DESCRIBEWORK_H
 #define HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_DESCRIBEWORK_H
 
+#include "dialects/DeepSeek/IR/DeepSeekOps.h"
+
 #include "mlir/IR/Block.h"
 #include "mlir/IR/IRMapping.h"
 
 namespace hadal {
+
+/// The product that the kernel of a product adds to the other operand of
+/// \p op, if nothing else reads it; else null.
+deepseek::LinearOp addedProduct(deepseek::AddOp op);
 
 /// Gives a `work` and its `result_buffers` to each dispatch among \p made, what
 /// deepseek op \p op became.

@@ -340,13 +340,19 @@ TileRange hadal::tilesFrom(KernelBuilder &b, Value group, int64_t perGroup,
 }
 
 KernelOp KernelSet::quantizeRows(TypeRange types, int64_t columns,
-                                 int64_t group, int64_t offset) {
+                                 int64_t group, int64_t offset,
+                                 std::optional<float> epsilon) {
   auto name =
       llvm::formatv("quantize_rows_{0}_{1}_{2}", columns, group, -offset).str();
+  if (epsilon)
+    name = llvm::formatv("rms_norm_{0:e8}_", *epsilon).str() + name;
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    Value in = arguments[0], values = arguments[1], scales = arguments[2],
-          offsets = arguments[3];
+    size_t next = 0;
+    Value in = arguments[next++];
+    Value weight = epsilon ? arguments[next++] : Value();
+    Value values = arguments[next++], scales = arguments[next++],
+          offsets = arguments[next];
     constexpr int64_t lanes = KernelBuilder::maxLanes;
     auto integers = VectorType::get({lanes}, b.getI32Type());
     auto bytes = VectorType::get({lanes}, b.getI8Type());
@@ -354,13 +360,23 @@ KernelOp KernelSet::quantizeRows(TypeRange types, int64_t columns,
     Value noSum = arith::ConstantOp::create(
         b, DenseElementsAttr::get(integers, b.getI32IntegerAttr(0)));
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+      Value norms;
+      if (epsilon)
+        norms = b.broadcast(rmsScale(b, in, row, columns, *epsilon), lanes);
+      // Few operations: what is rounded is computed again, not stored.
+      auto at = [&](Value k) {
+        Value x = b.loadVector(in, {row, k}, lanes);
+        return epsilon
+                   ? b.mulf(b.mulf(x, norms), b.loadVector(weight, k, lanes))
+                   : x;
+      };
       b.loop(b.index(0), b.index(columns / group), 1, [&](Value g) {
         Value begin = b.mul(g, group);
         Value end = b.add(begin, group);
         Value largest = b.maxLane(b.loop(
             begin, end, lanes, b.f32(0, b.vectorType(lanes)),
             [&](Value k, ValueRange carried) {
-              Value x = b.loadVector(in, {row, k}, lanes);
+              Value x = at(k);
               return Values{b.maxf(carried[0], math::AbsFOp::create(b, x))};
             })[0]);
         // A subnormal scale has no finite inverse; its group counts as zeros.
@@ -371,7 +387,7 @@ KernelOp KernelSet::quantizeRows(TypeRange types, int64_t columns,
         Value inverses = b.broadcast(inverse, lanes);
         Value sum =
             b.loop(begin, end, lanes, noSum, [&](Value k, ValueRange carried) {
-              Value x = b.loadVector(in, {row, k}, lanes);
+              Value x = at(k);
               Value rounded = math::RoundEvenOp::create(b, b.mulf(x, inverses));
               Value q = arith::FPToSIOp::create(b, integers, rounded);
               Value packed = vector::BitCastOp::create(

@@ -107,6 +107,11 @@ std::string shortName(mlir::Type type);
 std::string weightName(mlir::Type type);
 
 /// The part of a kernel's name that says where SwiGLU is cut off.
+/// One over the root mean square of row \p row of \p in, \p columns wide:
+/// what `rmsNorm` multiplies with.
+mlir::Value rmsScale(KernelBuilder &b, mlir::Value in, mlir::Value row,
+                     int64_t columns, float epsilon);
+
 std::string limitName(std::optional<double> limit);
 
 /// Rows that a tile of a packed weight interleaves.
@@ -153,19 +158,22 @@ public:
   /// (in, weight, [bias], [scales], out, rows); items are groups of tiles.
   rt::KernelOp linear(TypeRange types, int64_t inner, int64_t columns,
                       bool hasBias, bool hasScales);
-  /// (in, values, scales, offsets); items are rows. Rounds groups of \p group
-  /// elements to bytes; the sum of each, times \p offset, goes to offsets.
+  /// (in, [norm's weight], values, scales, offsets); items are rows. Rounds
+  /// groups of \p group elements to bytes; the sum of each, times \p offset,
+  /// goes to offsets. With \p epsilon, what is rounded is `rmsNorm` of the row,
+  /// which is stored nowhere.
   rt::KernelOp quantizeRows(TypeRange types, int64_t columns, int64_t group,
-                            int64_t offset);
+                            int64_t offset, std::optional<float> epsilon);
   /// (in, digits, scales, offsets); items are rows. Cuts each number into
   /// digits, of which the lowest comes first: row r is rows r * 4 .. r * 4 + 3
   /// of digits and offsets. Scales are powers of two.
   rt::KernelOp splitRows(TypeRange types, int64_t columns, int64_t group,
                          int64_t offset);
   /// (values, scales, offsets, weight, weight scales, [weight offsets], [bias],
-  /// out, rows); items are groups of tiles.
+  /// [residual], out, rows); items are groups of tiles. A residual, of whole
+  /// tiles, is added last.
   rt::KernelOp integerLinear(TypeRange types, const IntegerShape &shape,
-                             bool hasBias);
+                             bool hasBias, bool hasResidual);
   /// (in, gate, up, [gate scales, up scales], out, rows); items are groups of
   /// tiles. Stores silu(gate) * up.
   rt::KernelOp gatedLinear(TypeRange types, int64_t inner, int64_t columns,

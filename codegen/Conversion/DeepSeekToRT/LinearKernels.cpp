@@ -157,11 +157,11 @@ KernelOp KernelSet::headLinear(TypeRange types, int64_t heads, int64_t stride,
 }
 
 KernelOp KernelSet::integerLinear(TypeRange types, const IntegerShape &shape,
-                                  bool hasBias) {
+                                  bool hasBias, bool hasResidual) {
   int64_t tiles = ceilDiv(shape.columns, tileRows);
   int64_t perItem = tilesPerItem(tiles);
-  std::string name =
-      "linear_" + shape.getName(shape.getDims()) + (hasBias ? "_bias" : "");
+  std::string name = "linear_" + shape.getName(shape.getDims()) +
+                     (hasBias ? "_bias" : "") + (hasResidual ? "_add" : "");
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     IntegerRows input = {arguments[0], arguments[1], arguments[2],
@@ -180,12 +180,16 @@ KernelOp KernelSet::integerLinear(TypeRange types, const IntegerShape &shape,
     if (shape.hasOffsets)
       weight.offsets = arguments[next++];
     Value bias = hasBias ? arguments[next++] : Value();
+    Value residual = hasResidual ? arguments[next++] : Value();
     Value out = arguments[next++], rowCount = arguments[next];
     bool isPadded = hasPaddedRows(out.getType(), shape.columns);
     auto store = [&](Value tile, Value row, ValueList sums) {
       Value sum = sums.front();
       if (bias)
         sum = b.addf(sum, b.loadVector(bias, b.mul(tile, tileRows), tileRows));
+      if (residual)
+        sum = b.addf(sum, b.loadVector(residual, {row, b.mul(tile, tileRows)},
+                                       tileRows));
       storeTile(b, sum, out, row, Value(), tile, shape.columns, isPadded);
     };
     ItemProduct product(b, options, shape, /*weights=*/1, perItem);

@@ -44,24 +44,27 @@ KernelOp KernelSet::embed(TypeRange types, int64_t hidden) {
   });
 }
 
+Value hadal::rmsScale(KernelBuilder &b, Value in, Value row, int64_t columns,
+                      float epsilon) {
+  int64_t lanes = KernelBuilder::lanesFor(columns);
+  Values sums =
+      b.loop(b.index(0), b.index(columns), lanes, b.f32(0, b.vectorType(lanes)),
+             [&](Value column, ValueRange carried) {
+               Value x = b.loadVector(in, {row, column}, lanes);
+               return Values{b.fma(x, x, carried[0])};
+             });
+  Value mean = b.divf(b.sumLanes(sums[0]), b.f32(double(columns)));
+  return b.divf(b.f32(1), b.sqrt(b.addf(mean, b.f32(double(epsilon)))));
+}
+
 KernelOp KernelSet::rmsNorm(TypeRange types, int64_t columns, float epsilon) {
   auto name = llvm::formatv("rms_norm_{0}_{1:e8}", columns, epsilon).str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     Value in = arguments[0], weight = arguments[1], out = arguments[2];
     int64_t lanes = KernelBuilder::lanesFor(columns);
-    VectorType vector = b.vectorType(lanes);
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
-      Values sums =
-          b.loop(b.index(0), b.index(columns), lanes, b.f32(0, vector),
-                 [&](Value column, ValueRange carried) {
-                   Value x = b.loadVector(in, {row, column}, lanes);
-                   return Values{b.fma(x, x, carried[0])};
-                 });
-      Value mean = b.divf(b.sumLanes(sums[0]), b.f32(double(columns)));
-      Value scale =
-          b.divf(b.f32(1), b.sqrt(b.addf(mean, b.f32(double(epsilon)))));
-      Value scales = b.broadcast(scale, lanes);
+      Value scales = b.broadcast(rmsScale(b, in, row, columns, epsilon), lanes);
       b.loop(b.index(0), b.index(columns), lanes, [&](Value column) {
         Value x = b.loadVector(in, {row, column}, lanes);
         Value w = b.loadVector(weight, column, lanes);

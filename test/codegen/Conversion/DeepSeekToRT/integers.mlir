@@ -32,12 +32,40 @@ deepseek.weight @head.scales : tensor<32x1xf16, #deepseek.tiled<rows = 16>> {
 // CHECK:         rt.dispatch @quantize_rows_64_32_8{{.*}}(%[[X:.+]], %[[Q:.+]], %[[S:.+]], %[[O:.+]]) :
 // CHECK:         rt.dispatch @linear_int4_32x64_32_32{{.*}}(%[[Q]], %[[S]], %[[O]], %{{.+}}, %{{.+}}, %[[A:.+]], %{{.+}}) :
 // CHECK-NOT:     quantize_rows
-// CHECK:         rt.dispatch @linear_int4_32x64_32_32{{.*}}(%[[Q]], %[[S]], %[[O]], %{{.+}}, %{{.+}}, %[[B:.+]], %{{.+}}) :
+// CHECK:         rt.dispatch @linear_int4_32x64_32_32_add{{.*}}(%[[Q]], %[[S]], %[[O]], %{{.+}}, %{{.+}}, %[[A]], %{{.+}}, %{{.+}}) :
+// CHECK-NOT:     rt.dispatch
+// CHECK:         return
 func.func private @layer(%x: tensor<?x64xf32>, %w: tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>>, %s: tensor<32x2xf16, #deepseek.tiled<rows = 16>>) -> tensor<?x32xf32> {
   %a = deepseek.linear %x, %w scales %s : tensor<32x2xf16, #deepseek.tiled<rows = 16>> activation_group 32 : tensor<?x64xf32>, tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x32xf32>
   %b = deepseek.linear %x, %w scales %s : tensor<32x2xf16, #deepseek.tiled<rows = 16>> activation_group 32 : tensor<?x64xf32>, tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x32xf32>
   %c = deepseek.add %a, %b : tensor<?x32xf32>
   return %c : tensor<?x32xf32>
+}
+
+// A norm that only products read is rounded where it is computed, and stored
+// nowhere.
+
+// CHECK-LABEL: func.func private @rounded_norm
+// CHECK-SAME:    %[[X:[^:]+]]: memref<?x64xf32{{[^:]*}}>, %[[N:[^:]+]]: memref<64xf32>
+// CHECK-NOT:     rt.dispatch
+// CHECK:         rt.dispatch @rms_norm_{{.*}}quantize_rows_64_32_8{{.*}}(%[[X]], %[[N]], %[[Q:.+]], %[[S:.+]], %[[O:.+]]) :
+// CHECK:         rt.dispatch @linear_int4_32x64_32_32{{.*}}(%[[Q]], %[[S]], %[[O]],
+func.func private @rounded_norm(%x: tensor<?x64xf32>, %n: tensor<64xf32>, %w: tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>>, %s: tensor<32x2xf16, #deepseek.tiled<rows = 16>>) -> tensor<?x32xf32> {
+  %a = deepseek.rms_norm %x, %n epsilon 1.0e-6 : tensor<?x64xf32>, tensor<64xf32>
+  %b = deepseek.linear %a, %w scales %s : tensor<32x2xf16, #deepseek.tiled<rows = 16>> activation_group 32 : tensor<?x64xf32>, tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x32xf32>
+  return %b : tensor<?x32xf32>
+}
+
+// One that something else reads, too, is stored.
+
+// CHECK-LABEL: func.func private @shared_norm
+// CHECK:         rt.dispatch @rms_norm_64_{{.*}}(%{{.+}}, %{{.+}}, %[[X:.+]]) :
+// CHECK:         rt.dispatch @quantize_rows_64_32_8{{.*}}(%[[X]], %{{.+}}, %{{.+}}, %{{.+}}) :
+func.func private @shared_norm(%x: tensor<?x64xf32>, %n: tensor<64xf32>, %w: tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>>, %s: tensor<32x2xf16, #deepseek.tiled<rows = 16>>) -> (tensor<?x32xf32>, tensor<?x64xf32>) {
+  %a = deepseek.rms_norm %x, %n epsilon 1.0e-6 : tensor<?x64xf32>, tensor<64xf32>
+  %b = deepseek.linear %a, %w scales %s : tensor<32x2xf16, #deepseek.tiled<rows = 16>> activation_group 32 : tensor<?x64xf32>, tensor<32x64xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x32xf32>
+  %c = deepseek.add %a, %x : tensor<?x64xf32>
+  return %b, %c : tensor<?x32xf32>, tensor<?x64xf32>
 }
 
 // Gate and up of a dense layer are one product with its input.
