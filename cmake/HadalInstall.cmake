@@ -8,6 +8,7 @@
 #   share/hadal/runtime/src/
 #                       the runtime, for hadal_rt/standalone.h and what has no
 #                       archive
+#   share/hadal/bazel/  for Bazel
 #   lib/cmake/Hadal/    for find_package(Hadal CONFIG)
 #   lib/pkgconfig/      hadal_rt.pc, hadal_text.pc
 # All of it can be moved as a whole.
@@ -26,6 +27,8 @@ write_basic_package_version_file(${package}/HadalConfigVersion.cmake
 install(FILES ${package}/HadalConfig.cmake ${package}/HadalConfigVersion.cmake
   cmake/HadalModel.cmake
   DESTINATION lib/cmake/Hadal COMPONENT runtime)
+install(FILES bazel/BUILD.bazel bazel/WORKSPACE bazel/defs.bzl
+  bazel/repository.bzl DESTINATION share/hadal/bazel COMPONENT runtime)
 foreach(library hadal_rt hadal_text)
   if(TARGET ${library})
     configure_file(cmake/${library}.pc.in ${package}/${library}.pc @ONLY)
