@@ -43,7 +43,7 @@ Ranks published models, stored types and windows by score, loss and cost.
   --json           all candidates as one JSON object
   --data=FILE      models, shares, costs (../share/hadal/advise.json)
   --check=FILE     compare with what hadal-bench measured of --model=DIR, in
-                   --quantize=SCHEME (as it is)
+                   --quantize=SCHEME and with --context=N (as the model is)
   --tolerance=N    exit status 1 if one is off by more percent (15)
   --scaling        what parameters gained; files: hadal-eval's accuracy as JSON
 )";
@@ -71,7 +71,7 @@ namespace {
 
 struct Flags {
   std::string task, memory, machine, cpu, data, check, model, quantize;
-  double context = 4096, prompt = 512, answer = 256, top = 10, tolerance = 15;
+  double context = 0, prompt = 512, answer = 256, top = 10, tolerance = 15;
   double minSpeed = 0, maxFirst = 0, minScore = 0, maxLoss = -1;
   double price = -1, watts = -1;
   bool json = false, scaling = false, help = false;
@@ -210,6 +210,7 @@ static int runCheck(const Flags &flags, const Knowledge &knowledge) {
   options.model = flags.model;
   options.cpu = flags.cpu.empty() ? "native" : flags.cpu;
   options.quantize = flags.quantize;
+  options.contextTokens = int64_t(flags.context); // 0: the model's.
   if (!options.quantize.empty())
     if (absl::Status status = checkQuantizeScheme(options.quantize);
         !status.ok())
@@ -260,7 +261,8 @@ static int runAdvice(const Flags &flags, Knowledge knowledge) {
   }
   wishes.machine = *machine;
   wishes.cpu = flags.cpu.empty() ? "native" : flags.cpu;
-  wishes.contextTokens = int64_t(flags.context);
+  if (flags.context)
+    wishes.contextTokens = int64_t(flags.context);
   wishes.promptTokens = int64_t(flags.prompt);
   wishes.answerTokens = int64_t(flags.answer);
   if (wishes.promptTokens + wishes.answerTokens > wishes.contextTokens)
