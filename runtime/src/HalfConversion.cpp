@@ -3,7 +3,8 @@
 // f16 to f32 and back for processors that have no instructions for it, under
 // the names that compilers call (compiler-rt; the libgcc of RISC-V lacks them).
 
-#if defined(__riscv) && !defined(__riscv_zfhmin)
+// A compiler without the type calls none.
+#if defined(__riscv) && !defined(__riscv_zfhmin) && defined(__FLT16_MANT_DIG__)
 
 #include <stdint.h>
 #include <string.h>
