@@ -167,6 +167,35 @@ def MergeLoRA : Pass<"deepseek-merge-lora", "::mlir::ModuleOp"> {
   let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
 }
 
+def AttachAdapters : Pass<"deepseek-attach-adapters", "::mlir::ModuleOp"> {
+  let summary = "Puts what a sequence's adapter adds behind products";
+  let description = [{
+    Adapters that are kept at run time share one base in memory, and sequences
+    that have chosen different ones, or none, share a step. Exact: the base's
+    own product is left as it is, so that a sequence without an adapter is
+    computed bit by bit as by a model that has none, whose gate and up are not
+    joined.
+
+    ```mlir
+    deepseek.adapters @layers.0.w down @layers.0.w.a up @layers.0.w.b
+    func.func private @layer(%x: .., %sequences: .., %w: tensor<96x64xbf16>) -> .. {
+      %y = deepseek.linear %x, %w : ..
+    // becomes
+    func.func private @layer(%x: .., %sequences: .., %w: tensor<96x64xbf16>,
+                             %a: tensor<2x8x64xf32>, %b: tensor<2x8x96xf32>) -> .. {
+      %y = deepseek.linear %x, %w : ..
+      %z = deepseek.adapt %y, %x, %a, %b of %sequences : ..
+    ```
+
+    and each call passes its layer's `@layers.N.w.a` and `@layers.N.w.b`. Fails
+    if an adapter changes a weight that something else than deepseek.linear
+    reads, or one in some layers alone. Runs before all that cuts or rounds.
+  }];
+  let statistics = [Statistic<"numAttached", "num-attached",
+      "Number of products that adapters add to">];
+  let dependentDialects = ["::hadal::deepseek::DeepSeekDialect"];
+}
+
 //===----------------------------------------------------------------------===//
 // Calibration
 //===----------------------------------------------------------------------===//

@@ -353,6 +353,8 @@ LogicalResult hadal::emitModel(CppWriter &writer, rt::ProgramOp program,
   field(program.getWindowTokens(), "latest tokens that a token sees; 0: all");
   field(program.getSinkTokens(), "first tokens that it sees, too");
   writer.line(entry + ",");
+  emitString(writer, rt::joinAdapterNames(program));
+  writer.line(", // adapters");
   writer.line(options.device);
   writer.close(";");
   return success();

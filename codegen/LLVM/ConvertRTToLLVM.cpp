@@ -113,6 +113,8 @@ static size_t getInputOffset(rt::InputKind kind) {
     return offsetof(hadal_rt_step_t, sequences);
   case rt::InputKind::OutputRows:
     return offsetof(hadal_rt_step_t, output_rows);
+  case rt::InputKind::Adapters:
+    return offsetof(hadal_rt_step_t, adapters);
   }
   llvm_unreachable("no such input");
 }
@@ -633,6 +635,8 @@ public:
     if (auto given = program.getInfo().getAs<StringAttr>("name"))
       name = given.getValue();
     auto nameGlobal = createString((symbol + ".name").str(), name);
+    auto adaptersGlobal = createString((symbol + ".adapters").str(),
+                                       rt::joinAdapterNames(program));
     auto manifestGlobal =
         createString((symbol + ".manifest").str(), program.getManifest());
     if (!program.getManifest().empty())
@@ -650,13 +654,15 @@ public:
     Type i32 = builder.getI32Type(), i64 = builder.getI64Type();
     SmallVector<Type> types = {i32, i32, pointer, pointer, hashType};
     types.append(11, i64);
-    types.append(2, pointer);
+    types.append(3, pointer);
     // No padding: LLVM lays this out as C does.
     static_assert(offsetof(hadal_rt_model_t, name) == 8 &&
                   offsetof(hadal_rt_model_t, layout_hash) == 24 &&
                   offsetof(hadal_rt_model_t, weights_bytes) == 40 &&
                   offsetof(hadal_rt_model_t, step) == 40 + 11 * 8 &&
-                  sizeof(hadal_rt_model_t) == 40 + 13 * 8);
+                  offsetof(hadal_rt_model_t, adapter_names) == 40 + 12 * 8 &&
+                  offsetof(hadal_rt_model_t, device) == 40 + 13 * 8 &&
+                  sizeof(hadal_rt_model_t) == 40 + 14 * 8);
     auto type = LLVM::LLVMStructType::getLiteral(builder.getContext(), types);
     auto model = LLVM::GlobalOp::create(builder, type, /*isConstant=*/true,
                                         LLVM::Linkage::External, symbol,
@@ -681,6 +687,7 @@ public:
           number(i64, program.getWindowTokens()),
           number(i64, program.getSinkTokens()),
           LLVM::AddressOfOp::create(builder, pointer, program.getEntry()),
+          text(adaptersGlobal),
           LLVM::ZeroOp::create(builder, pointer)};
     });
     program.erase();

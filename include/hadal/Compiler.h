@@ -78,6 +78,9 @@ struct CompileOptions {
   /// Folder of a LoRA adapter, as PEFT saves it, which is added to the weights.
   /// Empty: none.
   std::string lora;
+  /// Adapters that are kept beside the weights for sequences to choose from:
+  /// each one's name and its folder.
+  std::vector<std::pair<std::string, std::string>> adapters;
   /// Experts of a token, fewer than the model has; lossy. 0: as many as it has.
   int64_t topK = 0;
   /// Experts of a layer that are left when those that do much the same become

@@ -25,6 +25,15 @@ struct TextFile {
   std::string contents;
 };
 
+/// An adapter that sequences choose by its name.
+struct RuntimeAdapter {
+  std::string name;
+  std::string folder; ///< As PEFT saves it.
+};
+
+/// By which recipes name the file of tensors of the adapter \p name.
+std::string getAdapterFile(llvm::StringRef name);
+
 struct ImportOptions {
   /// False: no file with tensors is opened, so that the configuration alone is
   /// enough. Shapes and element types then come from it, and the recipes of
@@ -40,6 +49,9 @@ struct ImportOptions {
   /// it adds is declared by `deepseek.lora`, and the weights that it changes
   /// become f32. Its files are named `lora/..` in recipes. Empty: none.
   std::string lora = "";
+  /// Adapters that are kept beside the weights, which stay as they are; they
+  /// need `weights`. What they add is declared by `deepseek.adapters`.
+  std::vector<RuntimeAdapter> adapters = {};
   /// Tokens a sequence may have. 0: as many as the model says.
   int64_t contextTokens = 0;
   /// If set, gets one line for each thing that the importer knew not to matter

@@ -215,6 +215,10 @@ absl::Status Compilation::checkOptions() {
   if (options.orderExperts && options.mergeExperts)
     return absl::InvalidArgumentError(
         "experts are merged and put in order, of which one is possible");
+  if (!options.prune.empty() && !options.adapters.empty())
+    return absl::UnimplementedError(
+        "adapters that are kept at run time are not cut with --prune; merge "
+        "one with --lora");
   if (!options.quantize.empty())
     if (absl::Status status = checkQuantizeScheme(options.quantize);
         !status.ok())
@@ -308,9 +312,10 @@ absl::Status Compilation::parse() {
 absl::Status Compilation::import() {
   report("import");
   if (StringRef(options.model).ends_with(".mlir")) {
-    if (!options.lora.empty())
-      return absl::InvalidArgumentError(absl::StrCat(
-          "--lora needs a checkpoint, but the model is '", options.model, "'"));
+    if (!options.lora.empty() || !options.adapters.empty())
+      return absl::InvalidArgumentError(
+          absl::StrCat("an adapter needs a checkpoint, but the model is '",
+                       options.model, "'"));
     if (absl::Status status = parse(); !status.ok())
       return status;
   } else {
@@ -322,6 +327,8 @@ absl::Status Compilation::import() {
     ImportOptions importOptions;
     importOptions.weights = options.packWeights;
     importOptions.lora = options.lora;
+    for (const auto &[name, folder] : options.adapters)
+      importOptions.adapters.push_back({name, folder});
     importOptions.contextTokens = options.contextTokens;
     importOptions.notes = &result.notes;
     importOptions.textFiles = &importedTextFiles;
@@ -484,7 +491,15 @@ absl::Status Compilation::runGraphPasses() {
   report("optimize");
   if (absl::Status status = runPruning(); !status.ok())
     return status;
-  absl::Status status = runPasses(
+  absl::Status status;
+  // An adapter may change what it cannot change at run time.
+  if (!module->getOps<deepseek::AdaptersOp>().empty())
+    status = runPasses(
+        [](PassManager &passes) { passes.addPass(createAttachAdapters()); },
+        absl::StatusCode::kUnimplemented);
+  if (!status.ok())
+    return status;
+  status = runPasses(
       [&](PassManager &passes) {
         if (options.window)
           passes.addPass(createWindowAttention(
@@ -1084,6 +1099,9 @@ absl::Status Compilation::pack(AtomicFile &file) {
   packOptions.adapterFolder = options.lora;
   if (!statisticsPath.empty())
     packOptions.moreFiles.emplace_back(statisticsFileName, statisticsPath);
+  for (const auto &[name, folder] : options.adapters)
+    packOptions.moreFiles.emplace_back(getAdapterFile(name),
+                                       folder + "/adapter_model.safetensors");
   report("pack");
   return packWeights(*recipes, modelFolder, file, packOptions);
 }

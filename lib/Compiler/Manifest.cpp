@@ -6,6 +6,7 @@
 
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 #include "dialects/RT/IR/RTOps.h"
+#include "hadal/Import.h"
 #include "lib/Compiler/Calibration.h"
 #include "lib/Compiler/WorkTable.h"
 #include "lib/Packer/Recipe.h"
@@ -210,6 +211,12 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
   llvm::sort(names);
   names.erase(llvm::unique(names), names.end());
   SourceFiles sourceFiles(input.modelFolder, options.lora);
+  llvm::json::Array adapters;
+  for (const auto &[name, folder] : options.adapters) {
+    adapters.push_back(name);
+    sourceFiles.add(getAdapterFile(name),
+                    folder + "/adapter_model.safetensors");
+  }
   llvm::json::Array files;
   for (const std::string &name : names) {
     absl::StatusOr<llvm::json::Object> file = describeFile(sourceFiles, name);
@@ -243,6 +250,7 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
            {"embed_weights", options.embedWeights},
            {"quantize", options.quantize},
            {"lora", !options.lora.empty()},
+           {"adapters", std::move(adapters)},
            {"top_k", options.topK},
            {"merge_experts", options.mergeExperts},
            {"order_experts", options.orderExperts},

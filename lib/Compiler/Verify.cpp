@@ -283,6 +283,8 @@ absl::Status hadal::verify(const CompileOptions &options, Outputs &outputs,
       int64_t(model.getHidden()), int64_t(model.getVocab()));
   if (!options.lora.empty())
     result.model += ", with an adapter";
+  if (!options.adapters.empty())
+    result.model += ", without adapters";
   CompileOptions tiny = shrinkOptions(options, **module);
 
   std::string bytes, path;

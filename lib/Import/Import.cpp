@@ -15,6 +15,7 @@
 #include "lib/Import/HuggingFace/Shrink.h"
 #include "lib/Import/JSON.h"
 #include "lib/Import/LoRA/AdaptedStore.h"
+#include "lib/Import/LoRA/RuntimeAdapters.h"
 #include "lib/Import/ONNX/GraphImporter.h"
 #include "lib/Import/ONNX/Raise.h"
 #include "lib/Import/Safetensors/Safetensors.h"
@@ -225,8 +226,14 @@ hadal::importModel(mlir::MLIRContext &context, StringRef path,
                       mlir::arith::ArithDialect>();
   std::vector<std::string> ignored;
   std::vector<std::string> &notes = options.notes ? *options.notes : ignored;
-  if (isFolder)
-    return importHuggingFace(context, path, options, notes);
-  return isONNX ? importONNX(context, path, options, notes)
-                : importGGUF(context, path, options, notes);
+  absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>> module =
+      isFolder ? importHuggingFace(context, path, options, notes)
+      : isONNX ? importONNX(context, path, options, notes)
+               : importGGUF(context, path, options, notes);
+  if (module.ok() && !options.adapters.empty())
+    if (absl::Status status =
+            lora::declareAdapters(**module, options.adapters, notes);
+        !status.ok())
+      return status;
+  return module;
 }

@@ -734,6 +734,62 @@ private:
   int64_t heldRow = -1, heldMatrix = -1;
 };
 
+class StackRowsNode : public RecipeNode {
+public:
+  StackRowsNode(StackRowsOp op, ElementKind kind, int64_t count,
+                ArrayRef<RecipeNode *> inputs, StringRef name)
+      : RecipeNode(kind, count), op(op), inputs(inputs), name(name),
+        shape(cast<RankedTensorType>(op.getResult().getType()).getShape()) {}
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    int64_t matrix = shape[1] * shape[2];
+    while (count > 0) {
+      int64_t begin = first % matrix;
+      int64_t now = std::min({count, matrix - begin, blockElements});
+      numbers.assign(size_t(now), 0.0f);
+      auto place = llvm::find(op.getIndices(), first / matrix);
+      if (place != op.getIndices().end()) {
+        absl::Status status =
+            readRows(size_t(place - op.getIndices().begin()), begin, now);
+        if (!status.ok())
+          return status;
+      }
+      absl::Status status =
+          narrowChecked(kind, numbers.data(), first, now, out, shape, name);
+      if (!status.ok())
+        return status;
+      out = advance(out, now, getElementBytes());
+      first += now;
+      count -= now;
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  /// Reads elements [begin, begin + count) of input \p i, as far as it goes.
+  absl::Status readRows(size_t i, int64_t begin, int64_t count) {
+    RecipeNode &input = *inputs[i];
+    count = std::min(count, input.getCount() - begin);
+    if (count <= 0)
+      return absl::OkStatus();
+    elements.resize(size_t(count * input.getElementBytes()));
+    absl::Status status = input.evaluate(begin, count, elements.data());
+    if (!status.ok())
+      return status;
+    widen(input.getKind(), elements.data(), count, numbers.data());
+    for (int64_t j = 0; j < count; ++j)
+      numbers[size_t(j)] *= float(op.getScales()[i]);
+    return status;
+  }
+
+  StackRowsOp op;
+  SmallVector<RecipeNode *> inputs;
+  StringRef name;
+  ArrayRef<int64_t> shape;
+  std::vector<char> elements;
+  std::vector<float> numbers;
+};
+
 class UnpackNode : public RecipeNode {
 public:
   UnpackNode(UnpackOp op, ElementKind kind, int64_t count, RecipeNode *input)
@@ -1629,6 +1685,9 @@ private:
         .Case([&](AddProductOp op) -> Result {
           return std::make_unique<AddProductNode>(op, kind, count, inputs,
                                                   name);
+        })
+        .Case([&](StackRowsOp op) -> Result {
+          return std::make_unique<StackRowsNode>(op, kind, count, inputs, name);
         })
         .Case([&](UnpackOp op) -> Result {
           return std::make_unique<UnpackNode>(op, kind, count, inputs[0]);

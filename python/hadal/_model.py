@@ -74,6 +74,10 @@ class Model:
         self.vocab, self.hidden, self.layers = self._model.vocab, self._model.hidden, self._model.layers
         self.context = self._model.context
         self.manifest = json.loads(self._model.manifest)
+        #: Names of the adapters that it was compiled with, by --lora-runtime.
+        self.adapters: List[str] = []
+        while name := self._runtime.hadal_rt_model_adapter(byref(self._model), len(self.adapters)):
+            self.adapters.append(name.decode())
         file = os.fsencode(weights if weights is not None else stem.with_name(stem.name + ".weights"))
         try:
             self._check(self._runtime.hadal_rt_weights_open(byref(self._model), file, byref(self._weights)))
@@ -122,12 +126,12 @@ class Model:
 
     # Running
 
-    def logits(self, prompt: Prompt) -> np.ndarray:
-        """Runs a prompt; returns the logits after each of its tokens, float32 [tokens, vocab]."""
+    def logits(self, prompt: Prompt, *, adapter: Optional[str] = None) -> np.ndarray:
+        """Runs a prompt, with one of `adapters` or none; returns the logits after each of its tokens, float32 [tokens, vocab]."""
         tokens = self._to_tokens(prompt)
         rows = np.empty((len(tokens), self.vocab), np.float32)
         with self._lock:
-            sequence = self._new_sequence()
+            sequence = self._new_sequence(adapter)
             try:
                 for first in range(0, len(tokens), self._step_tokens):
                     piece = tokens[first:first + self._step_tokens]
@@ -137,15 +141,17 @@ class Model:
         return rows
 
     def stream(self, prompt: Prompt, max_tokens: int = 256, *, temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0,
-               min_p: float = 0.0, repetition_penalty: float = 1.0, seed: int = 0) -> Iterator[Piece]:
+               min_p: float = 0.0, repetition_penalty: float = 1.0, seed: int = 0,
+               adapter: Optional[str] = None) -> Iterator[Piece]:
         """Continues a text or token ids, a token at a time; a text until the model ends it.
 
         temperature: 0 takes the likeliest token; the others choose as --temperature, --top-k, ... of hadal-run do.
+        adapter:     one of `adapters`; None: the model without any.
         """
         library = self._open_text(is_needed=isinstance(prompt, str))
         tokens = self._to_tokens(prompt)
         sampling = _native.Sampling(temperature, top_k, top_p, min_p, repetition_penalty, seed)
-        return self._stream(library, tokens, max_tokens, sampling, isinstance(prompt, str))
+        return self._stream(library, tokens, max_tokens, sampling, isinstance(prompt, str), adapter)
 
     def chat(self, messages: Union[str, Sequence[Mapping[str, str]]], max_tokens: int = 256, *, format: Optional[str] = None,
              thinking: bool = False, **sampling: Any) -> str:
@@ -231,11 +237,14 @@ class Model:
             raise ValueError(f"expected token ids of 0 to {self.vocab - 1}, but got {tokens.min()} to {tokens.max()}")
         return np.ascontiguousarray(tokens, np.int32)
 
-    def _new_sequence(self) -> int:
+    def _new_sequence(self, adapter: Optional[str]) -> int:
         if not self._session:
             raise HadalError("the model is closed")
-        sequence = c_int32()
+        sequence, index = c_int32(), c_int32(-1)
+        if adapter is not None:
+            self._check(self._runtime.hadal_rt_model_find_adapter(byref(self._model), adapter.encode(), byref(index)))
         self._check(self._runtime.hadal_rt_sequence_create(self._session, byref(sequence)))
+        self._check(self._runtime.hadal_rt_sequence_set_adapter(self._session, sequence, index))
         return sequence.value
 
     def _step(self, sequence: int, tokens: np.ndarray, rows: np.ndarray, logits: np.ndarray) -> None:
@@ -247,7 +256,7 @@ class Model:
                                                         rows.ctypes.data, len(rows), logits.ctypes.data))
 
     def _stream(self, library: ctypes.CDLL, tokens: np.ndarray, max_tokens: int, sampling: _native.Sampling,
-                ends: bool) -> Iterator[Piece]:
+                ends: bool, adapter: Optional[str]) -> Iterator[Piece]:
         sampler = c_void_p()
         self._check_text(library.hadal_text_sampler_create(byref(sampling), byref(sampler)))
         sequence = None
@@ -255,7 +264,7 @@ class Model:
         pending: List[int] = []
         try:
             with self._lock:
-                sequence = self._new_sequence()
+                sequence = self._new_sequence(adapter)
             for token in tokens:
                 library.hadal_text_sampler_accept(sampler, int(token))
             logits = np.empty((1, self.vocab), np.float32)

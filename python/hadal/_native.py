@@ -21,7 +21,7 @@ class ModelStruct(Structure):
                 ("layout_hash", c_uint8 * 16), ("weights_bytes", c_int64), ("vocab", c_int64), ("hidden", c_int64),
                 ("layers", c_int64), ("context", c_int64), ("page_tokens", c_int64), ("page_bytes", c_int64),
                 ("arena_bytes_per_token", c_int64), ("arena_bytes_fixed", c_int64), ("window_tokens", c_int64),
-                ("sink_tokens", c_int64), ("step", c_void_p), ("device", c_void_p)]
+                ("sink_tokens", c_int64), ("step", c_void_p), ("adapter_names", c_void_p), ("device", c_void_p)]
 
 
 class SessionOptions(Structure):
@@ -59,6 +59,9 @@ RUNTIME = {
     "hadal_rt_session_threads": (c_int64, [c_void_p]),
     "hadal_rt_session_step": (c_int32, [c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_int64, c_void_p]),
     "hadal_rt_sequence_create": (c_int32, [c_void_p, POINTER(c_int32)]),
+    "hadal_rt_model_find_adapter": (c_int32, [POINTER(ModelStruct), c_char_p, POINTER(c_int32)]),
+    "hadal_rt_model_adapter": (c_char_p, [POINTER(ModelStruct), c_int32]),
+    "hadal_rt_sequence_set_adapter": (c_int32, [c_void_p, c_int32, c_int32]),
     "hadal_rt_sequence_free": (c_int32, [c_void_p, c_int32]),
 }
 TEXT = {

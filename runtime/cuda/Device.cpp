@@ -27,7 +27,7 @@ constexpr int64_t stagingBytes = 16 << 20;
 constexpr int maxGraphs = 32;
 
 /// Kinds of input that a step has for each token or output.
-constexpr int64_t inputKinds = 4;
+constexpr int64_t inputKinds = 5;
 
 /// Arrays of inputs start at multiples of so many.
 constexpr int64_t inputAlignment = 16;
@@ -565,6 +565,7 @@ bool Device::uploadInputs(const hadal_rt_step_t &given, hadal_rt_step_t *step) {
   add(given.sequences, given.tokens, &step->sequences);
   if (given.outputs)
     add(given.output_rows, given.outputs, &step->output_rows);
+  add(given.adapters, given.tokens, &step->adapters);
   step->dispatch = launch;
   step->pool = this;
   step->weights = reinterpret_cast<const uint8_t *>(uintptr_t(shared->weights));

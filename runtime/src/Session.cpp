@@ -46,6 +46,8 @@ struct Plan {
   int64_t touched;
   int64_t inUse;
   int64_t positions;
+  int64_t adapters;
+  int64_t stepAdapters;
   int64_t pageTable;
   int64_t freePages;
   int64_t pageUses;
@@ -70,12 +72,14 @@ struct hadal_rt_session {
   int32_t *touched;    ///< [sequences] those with stepTokens > 0.
   uint8_t *inUse;      ///< [sequences]
   int32_t *positions;  ///< [maxStepTokens]
-  int32_t *pageTable;  ///< [sequences, pageTableStride]
-  int32_t *freePages;  ///< A stack of pages that were used before.
-  int32_t *pageUses;   ///< [pages] sequences that hold the page.
-  int64_t freeCount;   ///< Height of that stack.
-  int64_t freshPages;  ///< Pages from here on were never used: still zero.
-  uint8_t *arena;      ///< This and `kv` are null with a device.
+  int32_t *adapters;   ///< [sequences] which each has chosen, from 1 on, or 0.
+  int32_t *stepAdapters; ///< [maxStepTokens] the same of each token.
+  int32_t *pageTable;    ///< [sequences, pageTableStride]
+  int32_t *freePages;    ///< A stack of pages that were used before.
+  int32_t *pageUses;     ///< [pages] sequences that hold the page.
+  int64_t freeCount;     ///< Height of that stack.
+  int64_t freshPages;    ///< Pages from here on were never used: still zero.
+  uint8_t *arena;        ///< This and `kv` are null with a device.
   uint8_t *kv;
   void *device; ///< What the model's device has opened, or null.
 
@@ -150,6 +154,32 @@ hadal_rt_status_t hadal_rt_model_check(const hadal_rt_model_t *model) {
                 "does not have that",
                 model->name, missing);
   return HADAL_RT_OK;
+}
+
+const char *hadal_rt_model_adapter(const hadal_rt_model_t *model,
+                                   int32_t index) {
+  const char *name = model && index >= 0 ? model->adapter_names : nullptr;
+  for (; name && *name && index > 0; --index)
+    name += strlen(name) + 1;
+  return name && *name ? name : nullptr;
+}
+
+hadal_rt_status_t hadal_rt_model_find_adapter(const hadal_rt_model_t *model,
+                                              const char *name,
+                                              int32_t *index) {
+  if (!model || !name || !index)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "an argument is null");
+  *index = -1;
+  int32_t i = 0;
+  while (const char *known = hadal_rt_model_adapter(model, i)) {
+    if (!strcmp(known, name)) {
+      *index = i;
+      return HADAL_RT_OK;
+    }
+    ++i;
+  }
+  return fail(HADAL_RT_NOT_FOUND, "model '%s' has no adapter '%s'", model->name,
+              name);
 }
 
 /// Takes \p option, or \p byDefault for zero; refuses what is not in
@@ -231,6 +261,8 @@ static hadal_rt_status_t makePlan(const hadal_rt_model_t *model,
   place(plan->touched, arrayOf(plan->maxSequences, 4), 64);
   place(plan->inUse, arrayOf(plan->maxSequences, 1), 64);
   place(plan->positions, arrayOf(plan->maxStepTokens, 4), 64);
+  place(plan->adapters, arrayOf(plan->maxSequences, 4), 64);
+  place(plan->stepAdapters, arrayOf(plan->maxStepTokens, 4), 64);
   place(plan->pageTable,
         arrayOf(plan->maxSequences, plan->pageTableStride) *= 4, 64);
   place(plan->freePages, arrayOf(plan->pages, 4), 64);
@@ -548,6 +580,8 @@ hadal_rt_status_t hadal_rt_session_create(
   session->touched = reinterpret_cast<int32_t *>(base + plan.touched);
   session->inUse = base + plan.inUse;
   session->positions = reinterpret_cast<int32_t *>(base + plan.positions);
+  session->adapters = reinterpret_cast<int32_t *>(base + plan.adapters);
+  session->stepAdapters = reinterpret_cast<int32_t *>(base + plan.stepAdapters);
   session->pageTable = reinterpret_cast<int32_t *>(base + plan.pageTable);
   session->freePages = reinterpret_cast<int32_t *>(base + plan.freePages);
   session->pageUses = reinterpret_cast<int32_t *>(base + plan.pageUses);
@@ -637,6 +671,7 @@ static hadal_rt_status_t placeTokens(hadal_rt_session_t *session,
     if (!count)
       session->touched[(*touchedCount)++] = sequence;
     session->positions[i] = int32_t(session->lengths[sequence] + count++);
+    session->stepAdapters[i] = session->adapters[sequence];
   }
   return HADAL_RT_OK;
 }
@@ -694,6 +729,7 @@ hadal_rt_status_t hadal_rt_session_step(hadal_rt_session_t *session,
     step.logits = logits;
     step.tokens = tokens;
     step.outputs = outputs;
+    step.adapters = session->stepAdapters;
     if (session->device) {
       status = session->deviceCalls().step(session->device, &step);
     } else {
@@ -731,6 +767,7 @@ hadal_rt_status_t hadal_rt_sequence_create(hadal_rt_session_t *session,
       continue;
     session->inUse[i] = 1;
     session->lengths[i] = 0;
+    session->adapters[i] = 0;
     session->firstPages[i] = session->plan.sinkPages;
     *sequence = int32_t(i);
     return HADAL_RT_OK;
@@ -760,7 +797,24 @@ hadal_rt_status_t hadal_rt_sequence_fork(hadal_rt_session_t *session,
     ++session->pageUses[page];
   }
   session->lengths[*sequence] = length;
+  session->adapters[*sequence] = session->adapters[source];
   session->heldPages[*sequence] = shared;
+  return HADAL_RT_OK;
+}
+
+hadal_rt_status_t hadal_rt_sequence_set_adapter(hadal_rt_session_t *session,
+                                                int32_t sequence,
+                                                int32_t adapter) {
+  if (hadal_rt_status_t status = checkSequence(session, sequence))
+    return status;
+  if (adapter != -1 && !hadal_rt_model_adapter(session->model, adapter))
+    return fail(HADAL_RT_INVALID_ARGUMENT, "model '%s' has no adapter %d",
+                session->model->name, adapter);
+  if (session->lengths[sequence] && session->adapters[sequence] != adapter + 1)
+    return fail(HADAL_RT_INVALID_ARGUMENT,
+                "sequence %d has %lld tokens, which are not of adapter %d",
+                sequence, (long long)session->lengths[sequence], adapter);
+  session->adapters[sequence] = adapter + 1;
   return HADAL_RT_OK;
 }
 

@@ -741,6 +741,7 @@ Result cuLaunchKernel(Function handle, unsigned gridX, unsigned gridY,
                               static_cast<const void *>(step.positions),
                               static_cast<const void *>(step.sequences),
                               static_cast<const void *>(step.output_rows),
+                              static_cast<const void *>(step.adapters),
                               static_cast<const void *>(step.logits)})
     if (address)
       checkRange(kernel->name, uint64_t(uintptr_t(address)), 0);

@@ -14,6 +14,7 @@ using namespace fake;
 
 bool fake::poisonPages = false;
 int64_t fake::windowTokens = 0;
+int32_t fake::stepAdapters[4];
 int64_t fake::sinkTokens = 0;
 
 /// Whether the token at \p position sees the one at \p other.
@@ -73,6 +74,8 @@ static void readTokens(const hadal_rt_step_t *step, const int64_t *params,
 }
 
 static void runStep(const hadal_rt_step_t *step) {
+  for (int64_t i = 0; i < step->tokens && i < 4; ++i)
+    fake::stepAdapters[i] = step->adapters[i];
   int64_t params[] = {reinterpret_cast<int64_t>(step->arena) + 64};
   step->dispatch(step->pool, step, writeTokens, params, step->tokens);
   step->dispatch(step->pool, step, readTokens, params, step->outputs);
@@ -102,6 +105,7 @@ hadal_rt_model_t fake::makeModel() {
   model.window_tokens = windowTokens;
   model.sink_tokens = sinkTokens;
   model.step = runStep;
+  model.adapter_names = "first\0second\0";
   return model;
 }
 

@@ -30,6 +30,10 @@ hadal_rt_model_t makeModel();
 /// and of the first ones those before `sinkTokens`.
 extern int64_t windowTokens, sinkTokens;
 
+/// Adapters of the first tokens of the last step. The model has "first" and
+/// "second".
+extern int32_t stepAdapters[4];
+
 /// The logits that the model must give after \p tokens.
 std::vector<float> expectedLogits(const std::vector<int32_t> &tokens);
 

@@ -619,6 +619,47 @@ TEST(Cpu, AgreesWithTheCompiler) {
 }
 #endif
 
+TEST_F(SessionTest, GivesEachTokenTheAdapterOfItsSequence) {
+  hadal_rt_session_options_t options = {};
+  options.max_sequences = 4;
+  create(options);
+  int32_t index = 7;
+  EXPECT_STREQ(hadal_rt_model_adapter(&model, 1), "second");
+  EXPECT_EQ(hadal_rt_model_adapter(&model, 2), nullptr);
+  EXPECT_EQ(hadal_rt_model_adapter(&model, -1), nullptr);
+  EXPECT_EQ(hadal_rt_model_find_adapter(&model, "third", &index),
+            HADAL_RT_NOT_FOUND);
+  EXPECT_EQ(index, -1);
+  ASSERT_EQ(hadal_rt_model_find_adapter(&model, "second", &index), HADAL_RT_OK);
+  EXPECT_EQ(index, 1);
+
+  int32_t a = newSequence(), b = newSequence(), c;
+  EXPECT_EQ(hadal_rt_sequence_set_adapter(session, a, 2),
+            HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_EQ(hadal_rt_sequence_set_adapter(session, a, -2),
+            HADAL_RT_INVALID_ARGUMENT);
+  ASSERT_EQ(hadal_rt_sequence_set_adapter(session, a, index), HADAL_RT_OK);
+  ASSERT_EQ(step({1, 2, 3}, {a, b, a}), HADAL_RT_OK);
+  EXPECT_EQ(fake::stepAdapters[0], 2);
+  EXPECT_EQ(fake::stepAdapters[1], 0);
+  EXPECT_EQ(fake::stepAdapters[2], 2);
+  // Its tokens are of that one; a copy goes on with it.
+  EXPECT_EQ(hadal_rt_sequence_set_adapter(session, a, 0),
+            HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_EQ(hadal_rt_sequence_set_adapter(session, a, 1), HADAL_RT_OK);
+  ASSERT_EQ(hadal_rt_sequence_fork(session, a, &c), HADAL_RT_OK);
+  ASSERT_EQ(step({4}, {c}), HADAL_RT_OK);
+  EXPECT_EQ(fake::stepAdapters[0], 2);
+  // Without tokens it may have another, and a new one has none.
+  ASSERT_EQ(hadal_rt_sequence_truncate(session, a, 0), HADAL_RT_OK);
+  ASSERT_EQ(hadal_rt_sequence_set_adapter(session, a, 0), HADAL_RT_OK);
+  ASSERT_EQ(hadal_rt_sequence_free(session, c), HADAL_RT_OK);
+  c = newSequence();
+  ASSERT_EQ(step({1, 2}, {a, c}), HADAL_RT_OK);
+  EXPECT_EQ(fake::stepAdapters[0], 1);
+  EXPECT_EQ(fake::stepAdapters[1], 0);
+}
+
 TEST_F(SessionTest, RestoresTheFloatingPointMode) {
   create({});
   int32_t sequence = newSequence();

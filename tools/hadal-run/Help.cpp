@@ -28,7 +28,8 @@ const char hadal::run::runHelp[] =
     "--json-schema FILE  follow it\n"
     "  --profile          time of each kernel; --trace FILE: for Perfetto\n"
     "  --threads N        (all cores)\n"
-    "  --context N        KV memory in tokens (what the run needs)\n"
+    "  --context N        KV memory in tokens (what the run needs)   "
+    "--adapter NAME\n"
     "  --weights FILE     (in this program, or beside it with .weights)\n";
 
 const char hadal::run::benchHelp[] =

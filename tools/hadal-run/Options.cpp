@@ -54,7 +54,8 @@ static ExitCode parseTokens(const char *argument, RunOptions &options) {
 namespace {
 /// Values of options without a letter.
 enum OptionId {
-  Chat = 256,
+  Adapter = 256,
+  Chat,
   ChatFormat,
   Chunk,
   Context,
@@ -80,6 +81,7 @@ enum OptionId {
 } // namespace
 
 static const option longOptions[] = {
+    {"adapter", required_argument, nullptr, Adapter},
     {"chat", required_argument, nullptr, Chat},
     {"chat-format", required_argument, nullptr, ChatFormat},
     {"chunk", required_argument, nullptr, Chunk},
@@ -134,6 +136,11 @@ static ExitCode takeOption(int id, RunOptions &options) {
     if (ExitCode code = setMode(options, RunOptions::Mode::Tokens))
       return code;
     return parseTokens(optarg, options);
+  case Adapter:
+    options.adapter = optarg;
+    if (!*optarg)
+      return reportUsage("--adapter is empty, expected a name");
+    return Done;
   case ChatFormat:
     options.chatFormat = optarg;
     return Done;

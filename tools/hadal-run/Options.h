@@ -31,6 +31,7 @@ struct RunOptions {
   int64_t chunkTokens = 0;   ///< 0: chosen by the program.
   std::string logitsPath;    ///< Empty: none.
   std::string schemaPath;    ///< Of --json-schema; empty: none.
+  std::string adapter;       ///< Empty: none.
   std::string weightsPath;   ///< Empty: found beside or in the program.
   bool json = false;
   bool profile = false;

@@ -226,6 +226,15 @@ ExitCode Runner::makeSession() {
                                            : hadal_model;
   if (ExitCode code = startSession(model, weights, sizes, session, sequence))
     return code;
+  if (!options.adapter.empty()) {
+    int32_t adapter = -1;
+    hadal_rt_status_t status = hadal_rt_model_find_adapter(
+        &hadal_model, options.adapter.c_str(), &adapter);
+    if (!status)
+      status = hadal_rt_sequence_set_adapter(session.get(), sequence, adapter);
+    if (status)
+      return reportStatus(status);
+  }
   sequenceIds.assign(size_t(chunkTokens), sequence);
   outputRows.resize(size_t(chunkTokens));
   logits.resize(size_t((wantsAll ? chunkTokens : 1) * hadal_model.vocab));

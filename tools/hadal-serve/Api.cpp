@@ -172,15 +172,26 @@ bool Api::answerGet(const Request &request, Response &response) {
     response.set_content(metrics.format(),
                          "text/plain; version=0.0.4; charset=utf-8");
   } else {
-    json model = {{"id", name},
-                  {"object", "model"},
-                  {"created", started},
-                  {"owned_by", "hadal"},
-                  {"max_model_len", engine.contextTokens()},
-                  {"chat_format", product.chatFormat ? json(chatFormatName(
-                                                           *product.chatFormat))
-                                                     : json(nullptr)}};
-    if (path != "/v1/models" && path.substr(strlen(modelPrefix)) != name) {
+    // The model itself, and with each adapter.
+    json models = json::array();
+    const json *wanted = nullptr;
+    for (int32_t adapter = -1;
+         adapter < 0 || hadal_rt_model_adapter(product.model, adapter);
+         ++adapter)
+      models.push_back(
+          {{"id", nameModel(name, *product.model, adapter)},
+           {"object", "model"},
+           {"created", started},
+           {"owned_by", "hadal"},
+           {"max_model_len", engine.contextTokens()},
+           {"chat_format", product.chatFormat
+                               ? json(chatFormatName(*product.chatFormat))
+                               : json(nullptr)}});
+    for (const json &model : models)
+      if (path != "/v1/models" &&
+          model["id"] == path.substr(strlen(modelPrefix)))
+        wanted = &model;
+    if (path != "/v1/models" && !wanted) {
       ApiError error = {404,
                         "the model is '" +
                             path.substr(strlen(modelPrefix), 100) +
@@ -190,8 +201,8 @@ bool Api::answerGet(const Request &request, Response &response) {
       return true;
     }
     json answer = path == "/v1/models"
-                      ? json{{"object", "list"}, {"data", json::array({model})}}
-                      : model;
+                      ? json{{"object", "list"}, {"data", models}}
+                      : *wanted;
     response.set_content(
         answer.dump(-1, ' ', false, json::error_handler_t::replace) + "\n",
         jsonType);
@@ -223,8 +234,9 @@ void Api::complete(const Request &request, Response &response, bool isChat) {
                     {429, std::to_string(options.engine.maxQueue) +
                               " requests wait already; try again later"});
   }
-  auto answer =
-      std::make_shared<Answer>(isChat, name, fingerprint, *product.tokenizer);
+  auto answer = std::make_shared<Answer>(
+      isChat, nameModel(name, *product.model, generation->request().adapter),
+      fingerprint, *product.tokenizer);
   if (asked.streams)
     stream(std::move(generation), std::move(answer), asked.includesUsage,
            response);

@@ -166,15 +166,33 @@ private:
 
 } // namespace
 
+std::string serve::nameModel(const std::string &model,
+                             const hadal_rt_model_t &compiled,
+                             int32_t adapter) {
+  const char *name = hadal_rt_model_adapter(&compiled, adapter);
+  return name ? model + ":" + name : model;
+}
+
 void Parser::readModel(Fields &fields, const std::string &model) {
   const json *field = fields.find("model");
   if (!field)
     return;
   if (!field->is_string())
     return fields.refuse("model", *field, "a string");
-  if (*field == model)
-    return;
-  fields.refuse("model", *field, "'" + model + "', which is served here");
+  std::string expected = "'" + model + "'";
+  for (int32_t i = -1;; ++i) {
+    const char *adapter = hadal_rt_model_adapter(product.model, i);
+    if (i >= 0 && !adapter)
+      break;
+    std::string name = nameModel(model, *product.model, i);
+    if (*field == name) {
+      generation.adapter = i;
+      return;
+    }
+    if (adapter)
+      expected += " or '" + name + "'";
+  }
+  fields.refuse("model", *field, expected + ", which is served here");
   error.status = 404;
   error.code = "model_not_found";
 }

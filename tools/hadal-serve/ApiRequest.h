@@ -29,6 +29,11 @@ struct ApiRequest {
   GenerationOptions generation;
 };
 
+/// What clients call \p model with adapter \p adapter of \p compiled,
+/// "MODEL:NAME", or without one, -1.
+std::string nameModel(const std::string &model,
+                      const hadal_rt_model_t &compiled, int32_t adapter);
+
 /// Reads \p body, which is not trusted.
 ///
 /// \param isChat        Whether it has messages, not a prompt.

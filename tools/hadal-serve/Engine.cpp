@@ -169,6 +169,7 @@ void Engine::admit() {
 bool Engine::start(const std::shared_ptr<Generation> &generation) {
   Slot slot;
   slot.tokens = generation->tokens();
+  slot.adapter = generation->request().adapter;
   reusePrefix(slot);
   auto total = int64_t(slot.tokens.size()) + 1;
   if (model.window_tokens) // A ring of pages is all it ever holds.
@@ -179,7 +180,8 @@ bool Engine::start(const std::shared_ptr<Generation> &generation) {
   // Alone, it has all there are: the server takes no prompt that is longer.
   if (!freePages(wanted) && !running.empty())
     return false;
-  if (!slot.sequence && slot.sequence.create(session)) {
+  if (!slot.sequence && (slot.sequence.create(session) ||
+                         slot.sequence.setAdapter(slot.adapter))) {
     generation->finish(Finish::Failed, hadal_rt_last_error());
     return true;
   }
@@ -202,6 +204,8 @@ void Engine::reusePrefix(Slot &slot) {
   int64_t bestTokens = 0;
   for (std::list<Slot> *slots : {&running, &kept})
     for (Slot &other : *slots) {
+      if (other.adapter != slot.adapter)
+        continue;
       int64_t most = std::min(other.fed, int64_t(slot.tokens.size()) - 1);
       int64_t same =
           std::mismatch(slot.tokens.begin(), slot.tokens.begin() + most,

@@ -74,6 +74,7 @@ private:
     /// Prompt and generated tokens; `fed` of them are in the sequence.
     std::vector<int32_t> tokens;
     int64_t fed = 0;
+    int32_t adapter = -1; ///< Of the sequence.
     bool isDone = false;
     int64_t remaining() const { return int64_t(tokens.size()) - fed; }
   };

@@ -38,6 +38,7 @@ struct GenerationOptions {
   /// -1: no log-probabilities; else those of the token and of so many others.
   int32_t topLogprobs = -1;
   Clock::time_point deadline = Clock::time_point::max();
+  int32_t adapter = -1; ///< Of the model; -1: none.
 };
 
 enum class Finish { Stop, Length, Timeout, Failed, Cancelled };

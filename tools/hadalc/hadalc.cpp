@@ -46,6 +46,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
                         mix of a size, auto:6.5bpw, or experts=int4-g32,... (as
                         they are); rounded to nearest (rtn) or as loses least
   --lora=DIR            add a LoRA adapter, as PEFT saves it, to the weights
+  --lora-runtime=[NAME=]DIR,...  keep some beside them, for sequences to choose
   --activations=int8|f32  inputs of integer weights (int8: rounded, lossy)
   --window=N[,sink=K]   a token sees the last N and first K tokens: lossy (all)
   --kv=f32|bf16|f16|int8  what the KV cache is rounded to (f32: lossless)
@@ -54,7 +55,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
   --machine=FILE|bandwidth=37GB/s,int8=2TOPS,f32=485GFLOPS,dispatch=3us
                         --report predicts its speed; FILE: hadal-bench --json
   --nvcc=FILE|none      for --emit=cuda; none: only source (nvcc of PATH)
-  --verify              hold passes and kernels to an interpreter (no check)
+  --verify              check passes and kernels on a tiny model like it (no)
   --compile-to=PHASE    print the module after import, graph, rt, planned,
                         llvm-dialect, llvm or obj, to OUT or stdout, and stop
   -g                    line numbers of OUT.mlir, for gdb and perf (none)
@@ -114,6 +115,7 @@ struct Flags {
   Flag quantize{"quantize"};
   Flag activations{"activations"};
   Flag lora{"lora"};
+  Flag loraRuntime{"lora-runtime"};
   Flag window{"window"};
   Flag kv{"kv", Flag::Value, "f32"};
   Flag prune{"prune"};
@@ -132,15 +134,15 @@ private:
 } // namespace
 
 Flag *Flags::find(llvm::StringRef name) {
-  for (Flag *flag : {&output,     &emit,         &target,      &cpu,
-                     &weights,    &embedWeights, &context,     &maxBatch,
-                     &report,     &json,         &compileTo,   &dumpIR,
-                     &libraryDir, &manifest,     &verbose,     &quiet,
-                     &help,       &version,      &quantize,    &prune,
-                     &window,     &lora,         &activations, &verify,
-                     &topK,       &machine,      &calibration, &saveStatistics,
-                     &kv,         &depfile,      &header,      &debugInfo,
-                     &nvcc,       &mergeExperts, &orderExperts})
+  for (Flag *flag : {&output,     &emit,         &target,       &cpu,
+                     &weights,    &embedWeights, &context,      &maxBatch,
+                     &report,     &json,         &compileTo,    &dumpIR,
+                     &libraryDir, &manifest,     &verbose,      &quiet,
+                     &help,       &version,      &quantize,     &prune,
+                     &window,     &lora,         &activations,  &verify,
+                     &topK,       &machine,      &calibration,  &saveStatistics,
+                     &kv,         &depfile,      &header,       &debugInfo,
+                     &nvcc,       &mergeExperts, &orderExperts, &loraRuntime})
     if (name == flag->name)
       return flag;
   return name == "h" ? &help : nullptr;
@@ -383,6 +385,24 @@ static std::string findEvaluator(const char *argv0) {
   return llvm::sys::fs::can_execute(path) ? path.str().str() : "";
 }
 
+/// Reads [NAME=]DIR,..; a folder's own name is the default.
+static int parseAdapters(const Flag &flag, CompileOptions &options) {
+  for (llvm::StringRef item : llvm::split(flag.value, ',')) {
+    auto [name, folder] = item.split('=');
+    if (!item.contains('=')) {
+      folder = item.rtrim('/');
+      name = llvm::sys::path::filename(folder);
+    }
+    if (folder.empty() || name.empty())
+      return failUsage("--lora-runtime is '" + flag.value +
+                       "', expected folders of adapters, as NAME=DIR,...");
+    options.adapters.emplace_back(name.str(), folder.str());
+  }
+  if (!options.packWeights)
+    return failUsage("--lora-runtime needs --weights=pack");
+  return Done;
+}
+
 /// Fills \p options; returns an exit code, after an error, or Done.
 static int makeOptions(const char *argv0, const Flags &flags,
                        CompileOptions &options) {
@@ -455,6 +475,9 @@ static int makeOptions(const char *argv0, const Flags &flags,
       return failUsage("--lora needs --weights=pack");
     options.lora = flags.lora.value;
   }
+  if (flags.loraRuntime.isGiven)
+    if (int code = parseAdapters(flags.loraRuntime, options))
+      return code;
   bool isText = options.stopAfter || *emit >= Emit::MLIR;
   options.verify = flags.verify.isGiven;
   options.evaluator = findEvaluator(argv0);

@@ -133,6 +133,7 @@ private:
   LogicalResult convert(LayerNormOp op);
   LogicalResult convert(LinearOp op);
   LogicalResult convert(LMHeadOp op);
+  LogicalResult convert(AdaptOp op);
   LogicalResult convert(HeadLinearOp op);
   LogicalResult convert(SplitOp op);
   LogicalResult convert(RotaryOp op);
@@ -396,7 +397,7 @@ LogicalResult FunctionConverter::run(bool isEntry) {
 LogicalResult FunctionConverter::convert(Operation *op) {
   return llvm::TypeSwitch<Operation *, LogicalResult>(op)
       .Case<UseWeightOp, EmbedOp, RMSNormOp, LayerNormOp, LinearOp, LMHeadOp,
-            HeadLinearOp, SplitOp, RotaryOp, AttentionOp, SelectKeysOp,
+            AdaptOp, HeadLinearOp, SplitOp, RotaryOp, AttentionOp, SelectKeysOp,
             AbsorbedAttentionOp, SwiGLUOp, AddOp, GatherRowsOp, RouterOp,
             ExpertsOp, UnitNormOp, HashRouterOp, HyperExpandOp, HyperMixOp,
             HyperUpdateOp, HyperHeadOp, CompressOp, SelectEntriesOp,
@@ -698,6 +699,27 @@ LogicalResult FunctionConverter::convert(LMHeadOp op) {
       program.kernels.linear(TypeRange(arguments), columnsOf(op.getInput()),
                              columns, /*hasBias=*/false, /*hasScales=*/false);
   dispatch(kernel, b.index(program.kernels.linearItems(columns)), arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(AdaptOp op) {
+  int64_t rank = cast<RankedTensorType>(op.getDown().getType()).getDimSize(1);
+  int64_t columns = columnsOf(op.getBase());
+  auto idsType = MemRefType::get({ShapedType::kDynamic}, b.getIntegerType(32));
+  Value adapters =
+      rt::InputOp::create(b, idsType, step, rt::InputKind::Adapters);
+  int64_t stride = paddedColumns(rank);
+  Value hidden = alloc(stride * 4, 0, rowsType(b.getContext(), stride, stride));
+  SmallVector<Value> down = {at(op.getInput()), at(op.getDown()), adapters,
+                             hidden};
+  dispatch(program.kernels.adaptDown(TypeRange(down), rank,
+                                     columnsOf(op.getInput())),
+           b.mul(tokenCount, rank), down);
+  Value out = bufferFor(op.getResult(), op.getBase());
+  SmallVector<Value> up = {at(op.getBase()), hidden, at(op.getUp()), adapters,
+                           out};
+  dispatch(program.kernels.adaptUp(TypeRange(up), rank, columns),
+           b.mul(tokenCount, KernelSet::adaptBlocks(columns)), up);
   return success();
 }
 
@@ -1376,6 +1398,11 @@ struct ConvertDeepSeekToRT
                          "-deepseek-merge-lora");
       return signalPassFailure();
     }
+    for (auto change : module.getOps<AdaptersOp>()) {
+      change.emitOpError("expects to be attached before lowering, by "
+                         "-deepseek-attach-adapters");
+      return signalPassFailure();
+    }
     KernelOptions options;
     options.registers = registers;
     options.pageTokens = pageTokens;
@@ -1409,7 +1436,7 @@ struct ConvertDeepSeekToRT
     }
 
     OpBuilder builder(model);
-    rt::ProgramOp::create(
+    auto converted = rt::ProgramOp::create(
         builder, model.getLoc(), model.getSymName(), model.getEntry(),
         model.getVocab(), model.getHidden(), model.getLayers(),
         model.getContextLength(), options.pageTokens, program.pageBytes,
@@ -1417,6 +1444,8 @@ struct ConvertDeepSeekToRT
         /*arena_per_token=*/0, /*arena_fixed=*/0,
         window ? window.getTokens() : 0, window ? window.getSink() : 0,
         /*cpu_features=*/0, /*manifest=*/"", model.getInfo());
+    if (Attribute names = model->getAttr(adaptersAttrName))
+      converted->setAttr(rt::adaptersAttrName, names);
     model.erase();
     // Weights that nothing reads are not stored.
     for (auto weight : llvm::to_vector(module.getOps<WeightOp>()))

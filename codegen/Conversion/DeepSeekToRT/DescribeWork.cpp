@@ -49,7 +49,7 @@ static bool isScaleOrOffset(Operation *op, Value operand) {
 
 /// Whether \p op reads rows of its static operands, one a token, not all.
 static bool readsRowsOfTables(Operation *op) {
-  return isa<EmbedOp, RotaryOp>(op);
+  return isa<EmbedOp, RotaryOp, AdaptOp>(op);
 }
 
 /// Bytes of \p buffer that one row of the step reads or writes; 0 if it does

@@ -254,6 +254,13 @@ public:
   /// (slots, weights, out); items are rows.
   rt::KernelOp combine(TypeRange types, int64_t topK, int64_t columns);
 
+  /// (in, down, adapters, hidden); items are rows * rank.
+  rt::KernelOp adaptDown(TypeRange types, int64_t rank, int64_t inner);
+  /// (base, hidden, up, adapters, out); items are rows * adaptBlocks().
+  rt::KernelOp adaptUp(TypeRange types, int64_t rank, int64_t columns);
+  /// Items of one row of what adapters add to \p columns.
+  static int64_t adaptBlocks(int64_t columns);
+
   /// (in, out); items are rows.
   rt::KernelOp unitNorm(TypeRange types, int64_t heads, int64_t dim,
                         float epsilon);

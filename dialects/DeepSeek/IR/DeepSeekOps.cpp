@@ -202,9 +202,69 @@ LogicalResult LoRAOp::verifySymbolUses(SymbolTableCollection &symbols) {
   return verifyProduct(*this, types[0], types[1], types[2]); // C1
 }
 
+/// Checks factors `[adapters, r, k]` and `[adapters, r, n]`.
+static LogicalResult verifyAdapters(Operation *op, int64_t n, int64_t k,
+                                    RankedTensorType down,
+                                    RankedTensorType up) {
+  if (down.getRank() == 3 && up.getRank() == 3 &&
+      down.getElementType().isF32() && up.getElementType().isF32() &&
+      down.getDimSize(0) == up.getDimSize(0) &&
+      down.getDimSize(1) == up.getDimSize(1) && down.getDimSize(2) == k &&
+      up.getDimSize(2) == n && down.hasStaticShape() && up.hasStaticShape())
+    return success();
+  return op->emitOpError("expects [adapters, r, ")
+         << k << "] and [adapters, r, " << n << "] in f32, but got " << down
+         << " and " << up;
+}
+
+LogicalResult AdaptersOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  SmallVector<RankedTensorType> types;
+  for (FlatSymbolRefAttr name : {getWeightAttr(), getDownAttr(), getUpAttr()}) {
+    auto weight = symbols.lookupNearestSymbolFrom<WeightOp>(*this, name);
+    if (!weight) // C1
+      return emitOpError("expects ") << name << " to be a weight";
+    types.push_back(weight.getWeightType());
+  }
+  if (types[0].getRank() != 2) // C1
+    return emitOpError("expects a matrix to add to, but got ") << types[0];
+  return verifyAdapters(*this, types[0].getDimSize(0), types[0].getDimSize(1),
+                        types[1], types[2]); // C1
+}
+
+LogicalResult AdaptOp::verify() {
+  return verifyAdapters(*this, columnsOf(getBase()), columnsOf(getInput()),
+                        cast<RankedTensorType>(getDown().getType()),
+                        cast<RankedTensorType>(getUp().getType())); // C1
+}
+
 //===----------------------------------------------------------------------===//
 // Recipes
 //===----------------------------------------------------------------------===//
+
+LogicalResult StackRowsOp::verify() {
+  ArrayRef<int64_t> shape = shapeOf(getResult());
+  for (Value input : getInputs())
+    if (shapeOf(input)[0] > shape[1] || shapeOf(input)[1] != shape[2]) // C1
+      return emitOpError("expects inputs of at most ")
+             << shape[1] << " rows of " << shape[2] << ", but got "
+             << input.getType();
+  size_t count = getInputs().size();
+  if (getIndices().size() != count || getScales().size() != count) // C2
+    return emitOpError("expects an index and a scale for each of ")
+           << count << " inputs, but got " << getIndices().size() << " and "
+           << getScales().size();
+  int64_t last = -1;
+  for (int64_t index : getIndices()) {
+    if (index <= last || index >= shape[0]) // C2
+      return emitOpError("expects ascending indices in [0, ")
+             << shape[0] << "), but got " << index << " after " << last;
+    last = index;
+  }
+  for (double scale : getScales())
+    if (!std::isfinite(scale)) // C2
+      return emitOpError("expects finite scales, but got ") << scale;
+  return success();
+}
 
 LogicalResult AddProductOp::verify() {
   if (failed(verifyProduct(*this, cast<RankedTensorType>(getInput().getType()),

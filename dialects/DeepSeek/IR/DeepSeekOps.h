@@ -25,6 +25,9 @@ namespace hadal::deepseek {
 /// "KIND WEIGHT", with `{}` in the weight for the number of a layer.
 inline constexpr char probesAttrName[] = "deepseek.probes";
 
+/// Attribute of a model: the names of the adapters that a sequence may choose.
+inline constexpr char adaptersAttrName[] = "deepseek.adapters";
+
 /// Rows and columns of an FP8 scale block (DeepSeek-V3 `weight_block_size`).
 constexpr int64_t fp8BlockSize = 128;
 

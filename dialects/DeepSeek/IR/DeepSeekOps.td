@@ -142,6 +142,31 @@ def DeepSeek_LoRAOp : DeepSeek_Op<"lora", [
   let hasVerifier = 1;
 }
 
+def DeepSeek_AdaptersOp : DeepSeek_Op<"adapters", [
+    HasParent<"::mlir::ModuleOp">,
+    DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+  let summary = "Declares what adapters that a sequence may choose add to a weight";
+  let description = [{
+    Of a sequence that has chosen adapter a, wherever the product of an x with
+    `weight` is computed, it is that and `down[a] x` times `up[a]`, transposed:
+    what `deepseek.adapt` adds, which `-deepseek-attach-adapters` puts behind
+    the product; the lowering takes no module in which this has not been done.
+    The attribute `deepseek.adapters` of the model has the names of all
+    adapters. One that does not change the weight has zeros.
+    - (C1) `weight` is `[n, k]`, `down` f32 `[adapters, r, k]` and `up` f32
+      `[adapters, r, n]`.
+
+    ```mlir
+    deepseek.adapters @layers.0.self_attn.q_proj
+        down @layers.0.self_attn.q_proj.adapters_a
+        up @layers.0.self_attn.q_proj.adapters_b
+    ```
+  }];
+  let arguments = (ins FlatSymbolRefAttr:$weight, FlatSymbolRefAttr:$down,
+                       FlatSymbolRefAttr:$up);
+  let assemblyFormat = "$weight `down` $down `up` $up attr-dict";
+}
+
 //===----------------------------------------------------------------------===//
 // Recipes
 //===----------------------------------------------------------------------===//
@@ -303,6 +328,30 @@ def DeepSeek_AddProductOp : DeepSeek_RecipeOp<"add_product", [
   let assemblyFormat = [{
     $input `,` $left `,` $right `scale` $scale attr-dict `:` type($input) `,`
     type($left) `,` type($right)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_StackRowsOp : DeepSeek_RecipeOp<"stack_rows"> {
+  let summary = "A stack of matrices of different heights, each times a number";
+  let description = [{
+    Input i, times scales[i], is the first rows of matrix indices[i]; all else
+    is zero. Multiplied in f32.
+    - (C1) inputs are `[r, k]` with r of at most R for a result `[n, R, k]`.
+    - (C2) `indices` and `scales` have one entry for each input; indices ascend
+      in `[0, n)`, scales are finite.
+
+    ```mlir
+    %2 = deepseek.stack_rows (%0, %1) at [0, 2] times [1.0, 5.000000e-01]
+        : (tensor<4x64xf32>, tensor<8x64xbf16>) -> tensor<3x8x64xf32>
+    ```
+  }];
+  let arguments = (ins Variadic<2DTensorOf<[F32, F16, BF16]>>:$inputs,
+                       DenseI64ArrayAttr:$indices, DenseF64ArrayAttr:$scales);
+  let results = (outs 3DTensorOf<[F32]>:$result);
+  let assemblyFormat = [{
+    `(` $inputs `)` `at` $indices `times` $scales attr-dict `:`
+    functional-type($inputs, $result)
   }];
   let hasVerifier = 1;
 }
@@ -955,6 +1004,40 @@ def DeepSeek_LinearOp : DeepSeek_Op<"linear", [Pure, AttrSizedOperandSegments]> 
     (`offsets` $offsets^ `:` type($offsets))?
     (`activation_group` $activation_group^)? attr-dict
     `:` type($input) `,` type($weight) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_AdaptOp : DeepSeek_Op<"adapt", [
+    Pure, AllTypesMatch<["base", "result"]>]> {
+  let summary = "Adds what the adapter of each token's sequence makes of a row";
+  let description = [{
+    For a token t whose sequence has chosen adapter a,
+
+        hidden[r] = sum_k down[a, r, k] * input[t, k]
+        result[t, n] = base[t, n] + sum_r up[a, r, n] * hidden[r]
+
+    and result[t] = base[t], bit for bit, for one that has chosen none. Which
+    adapter that is the session says; a step may have sequences of all kinds
+    (Chen et al. 2023, arXiv:2310.18547, section 4). `up` has the scale of the
+    adapter in it.
+    - (C1) `base` is `[tokens, n]`, `input` `[tokens, k]`, `down` `[adapters, r,
+      k]` and `up` `[adapters, r, n]`.
+
+    ```mlir
+    %y = deepseek.adapt %base, %x, %down, %up of %sequences
+        : tensor<?x96xf32>, tensor<?x64xf32>, tensor<2x8x64xf32>,
+          tensor<2x8x96xf32>, tensor<?xi32>
+    ```
+  }];
+  let arguments = (ins Activations:$base, Activations:$input,
+                       3DTensorOf<[F32]>:$down, 3DTensorOf<[F32]>:$up,
+                       PerToken:$sequences);
+  let results = (outs Activations:$result);
+  let assemblyFormat = [{
+    $base `,` $input `,` $down `,` $up `of` $sequences attr-dict `:`
+    type($base) `,` type($input) `,` type($down) `,` type($up) `,`
+    type($sequences)
   }];
   let hasVerifier = 1;
 }

@@ -36,6 +36,8 @@ def DeepSeekRun : Pass<"deepseek-run", "::mlir::ModuleOp"> {
         "consecutive and the first is at 0">,
     ListOption<"sequences", "sequences", "int32_t",
         "Sequence of each token; by default, all are of sequence 0">,
+    ListOption<"adapters", "adapters", "int32_t",
+        "Adapter of each sequence, -1 for none; by default, none have one">,
     Option<"chunk", "chunk", "unsigned", /*default=*/"0",
         "Tokens in one step; 0 is all of them">,
     Option<"folder", "folder", "std::string", /*default=*/"\"\"",

@@ -269,6 +269,18 @@ Tensor deepseek::addProduct(Tensor input, const Tensor &left,
   return input;
 }
 
+static Tensor stackRows(StackRowsOp op, ArrayRef<Tensor> inputs) {
+  Tensor result(shapeOf(op.getResult()));
+  int64_t rows = result.shape[1];
+  for (auto [input, index, scale] :
+       llvm::zip_equal(inputs, op.getIndices(), op.getScales()))
+    for (int64_t i = 0; i < input.rows(); ++i)
+      for (int64_t j = 0; j < input.columns(); ++j)
+        result.row(index * rows + i)[j] =
+            double(float(input.row(i)[j]) * float(scale));
+  return result;
+}
+
 static Tensor unpack(UnpackOp op, const Tensor &input) {
   Tensor result(shapeOf(op.getResult()));
   int64_t bits = op.getBits(), half = int64_t(1) << (bits - 1);
@@ -674,6 +686,12 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
               return addProduct(take(product.getInput()), left, right,
                                 product.getScale().convertToDouble(),
                                 elementType(product.getResult()));
+            })
+            .Case([&](StackRowsOp stack) {
+              std::vector<Tensor> inputs;
+              for (Value input : stack.getInputs())
+                inputs.push_back(take(input));
+              return stackRows(stack, inputs);
             })
             .Case([&](UnpackOp unpackOp) {
               return unpack(unpackOp, take(unpackOp.getInput()));

@@ -212,6 +212,7 @@ private:
   LogicalResult visit(RMSNormOp op);
   LogicalResult visit(LayerNormOp op);
   LogicalResult visit(LinearOp op);
+  LogicalResult visit(AdaptOp op);
   LogicalResult visit(HeadLinearOp op);
   LogicalResult visit(SplitOp op);
   LogicalResult visit(RotaryOp op);
@@ -314,7 +315,7 @@ LogicalResult Interpreter::Frame::run(Operation *op) {
       return failure();
   return llvm::TypeSwitch<Operation *, LogicalResult>(op)
       .Case<func::CallOp, arith::ConstantOp, UseWeightOp, EmbedOp, RMSNormOp,
-            LayerNormOp, LinearOp, HeadLinearOp, SplitOp, RotaryOp,
+            LayerNormOp, LinearOp, AdaptOp, HeadLinearOp, SplitOp, RotaryOp,
             AttentionOp, SelectKeysOp, LatentAttentionOp, AbsorbedAttentionOp,
             SwiGLUOp, AddOp, RouterOp, ExpertsOp, GatherRowsOp, LMHeadOp,
             UnitNormOp, HashRouterOp, HyperExpandOp, HyperMixOp, HyperUpdateOp,
@@ -438,6 +439,34 @@ LogicalResult Interpreter::Frame::visit(LinearOp op) {
       for (auto [value, bias] : llvm::zip(row, at(op.getBias()).values))
         value += bias;
     llvm::copy(row, result.row(t));
+  }
+  return set(op, op.getResult(), std::move(result));
+}
+
+LogicalResult Interpreter::Frame::visit(AdaptOp op) {
+  if (failed(
+          expectSameRows(op, {op.getBase(), op.getInput(), op.getSequences()})))
+    return failure();
+  const Tensor &input = at(op.getInput()), &down = at(op.getDown());
+  const Tensor &up = at(op.getUp());
+  int64_t count = down.shape[0], rank = down.shape[1];
+  Tensor result = at(op.getBase());
+  for (int64_t t = 0; t < input.rows(); ++t) {
+    auto sequence = size_t(at(op.getSequences()).values[size_t(t)]);
+    int64_t adapter = sequence < interpreter.adapters.size()
+                          ? interpreter.adapters[sequence]
+                          : -1;
+    if (adapter < 0)
+      continue;
+    if (adapter >= count)
+      return op.emitOpError("expects adapters below ")
+             << count << ", but got " << adapter;
+    for (int64_t r = 0; r < rank; ++r) {
+      double hidden =
+          dot(down.row(adapter * rank + r), input.row(t), input.columns());
+      for (int64_t n = 0; n < result.columns(); ++n)
+        result.row(t)[n] += up.row(adapter * rank + r)[n] * hidden;
+    }
   }
   return set(op, op.getResult(), std::move(result));
 }
@@ -1049,7 +1078,8 @@ LogicalResult Interpreter::Frame::visit(CompressedAttentionOp op) {
 //===----------------------------------------------------------------------===//
 
 Interpreter::Interpreter(ModuleOp module, Options options)
-    : module(module), symbols(module), observe(std::move(options.observe)),
+    : module(module), symbols(module), adapters(std::move(options.adapters)),
+      observe(std::move(options.observe)),
       recipes(std::move(options.modelFolder), options.maxWeightElements) {}
 
 Interpreter::~Interpreter() = default;

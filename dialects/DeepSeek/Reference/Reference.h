@@ -43,6 +43,9 @@ public:
     std::string modelFolder;
     /// The largest tensor of a recipe. The default takes 2 GiB.
     int64_t maxWeightElements = int64_t(1) << 28;
+    /// The adapter of each sequence, -1: none, as it is for those after the
+    /// last.
+    llvm::SmallVector<int32_t> adapters = {};
     /// If set, is shown each op but calls and returns, when it has been run; a
     /// failure ends the run.
     std::function<mlir::LogicalResult(const Step &)> observe = nullptr;
@@ -101,6 +104,7 @@ private:
 
   mlir::ModuleOp module;
   mlir::SymbolTable symbols;
+  llvm::SmallVector<int32_t> adapters;
   std::function<mlir::LogicalResult(const Step &)> observe;
   llvm::SmallVector<mlir::func::CallOp> calls;
   RecipeEvaluator recipes;

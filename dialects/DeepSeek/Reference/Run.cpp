@@ -115,7 +115,10 @@ FailureOr<Tensor> DeepSeekRun::computeLogits(ModelOp model) {
       return model.emitError("expects positions below the context of ")
              << model.getContextLength() << ", but got " << position;
 
-  Interpreter interpreter(getOperation(), {folder});
+  Interpreter::Options options;
+  options.modelFolder = folder;
+  options.adapters.assign(adapters.begin(), adapters.end());
+  Interpreter interpreter(getOperation(), options);
   Tensor logits({int64_t(count), int64_t(model.getVocab())});
   size_t step = chunk ? size_t(chunk) : count;
   for (size_t begin = 0; begin < count; begin += step) {

@@ -182,6 +182,14 @@ LogicalResult ProbeOp::verify() {
   return success();
 }
 
+std::string hadal::rt::joinAdapterNames(ProgramOp program) {
+  std::string joined;
+  if (auto names = program->getAttrOfType<ArrayAttr>(adaptersAttrName))
+    for (auto name : names.getAsRange<StringAttr>())
+      joined += (name.getValue() + StringRef("\0", 1)).str();
+  return joined;
+}
+
 LogicalResult DispatchOp::verify() {
   ArrayRef<int64_t> pairs = getResultBuffers().value_or(ArrayRef<int64_t>());
   llvm::SmallDenseSet<int64_t> seen;

@@ -29,6 +29,14 @@
 
 namespace hadal::rt {
 
+/// Attribute of a program: the names of the adapters that a sequence may
+/// choose.
+inline constexpr char adaptersAttrName[] = "rt.adapters";
+
+/// Those of \p program as hadal_rt_model_t has them, but for the NUL after the
+/// last.
+std::string joinAdapterNames(ProgramOp program);
+
 /// Every row of a buffer and every weight starts at a multiple of this.
 constexpr int64_t alignmentBytes = 64;
 

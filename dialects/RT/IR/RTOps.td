@@ -77,7 +77,8 @@ def RT_InputKind : I32EnumAttr<"InputKind", "An array that a step brings", [
   I32EnumAttrCase<"TokenIds", 0, "token_ids">,
   I32EnumAttrCase<"Positions", 1, "positions">,
   I32EnumAttrCase<"Sequences", 2, "sequences">,
-  I32EnumAttrCase<"OutputRows", 3, "output_rows">]> {
+  I32EnumAttrCase<"OutputRows", 3, "output_rows">,
+  I32EnumAttrCase<"Adapters", 4, "adapters">]> {
   let cppNamespace = "::hadal::rt";
   let genSpecializedAttr = 0;
 }

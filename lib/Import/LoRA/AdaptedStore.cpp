@@ -49,25 +49,6 @@ absl::Status AdaptedStore::checkTied(StringRef name, const Tensor &tensor,
                        "tie_word_embeddings makes the same tensor");
 }
 
-absl::Status AdaptedStore::checkShapes(const LowRank &change,
-                                       ArrayRef<int64_t> shape) const {
-  int64_t outputs = shape[0], inputs = shape[1];
-  if (change.isEmbedding)
-    std::swap(outputs, inputs);
-  const safetensors::Checkpoint &checkpoint = adapter.getCheckpoint();
-  for (auto [tensor, name, expected] :
-       {std::tuple(change.a, &change.aName,
-                   SmallVector<int64_t>{change.rank, inputs}),
-        std::tuple(change.b, &change.bName,
-                   SmallVector<int64_t>{outputs, change.rank})})
-    if (ArrayRef<int64_t>(tensor->shape) != ArrayRef<int64_t>(expected))
-      return invalid(checkpoint.pathOf(*tensor) + ": tensor " + quote(*name) +
-                     " has shape " + toText(tensor->shape) +
-                     ", but the base model makes it " +
-                     toText(ArrayRef<int64_t>(expected)));
-  return absl::OkStatus();
-}
-
 /// Attaches \p changes to \p stored: one, or one for each of a stack.
 StoredTensor AdaptedStore::attach(StoredTensor stored, StringRef name,
                                   ArrayRef<int64_t> shape,
@@ -145,7 +126,7 @@ absl::StatusOr<StoredTensor> AdaptedStore::take(StringRef name,
     return invalid(adapter.getCheckpoint().pathOf(*change->a) + ": tensor " +
                    quote(change->aName) + " is for a weight of shape " +
                    toText(shape) + ", expected a matrix");
-  if (absl::Status status = checkShapes(*change, shape); !status.ok())
+  if (absl::Status status = adapter.checkShapes(*change, shape); !status.ok())
     return status;
   return attach(std::move(*stored), name, shape, {change});
 }
@@ -174,7 +155,7 @@ absl::StatusOr<StoredTensor> AdaptedStore::takeStack(StringRef name,
                            ", expected one for all experts or none");
     if (!change)
       continue;
-    if (absl::Status status = checkShapes(*change, shape.drop_front());
+    if (absl::Status status = adapter.checkShapes(*change, shape.drop_front());
         !status.ok())
       return status;
     changes.push_back(change);

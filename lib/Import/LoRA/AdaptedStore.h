@@ -33,8 +33,6 @@ private:
   absl::Status checkTied(llvm::StringRef name,
                          const safetensors::Tensor &tensor,
                          llvm::StringRef tensorName) const;
-  absl::Status checkShapes(const LowRank &change,
-                           llvm::ArrayRef<int64_t> shape) const;
   huggingface::StoredTensor attach(huggingface::StoredTensor stored,
                                    llvm::StringRef name,
                                    llvm::ArrayRef<int64_t> shape,

@@ -349,6 +349,34 @@ absl::StatusOr<Adapter> Adapter::open(StringRef folder,
   return std::move(adapter);
 }
 
+absl::Status Adapter::checkShapes(const LowRank &change,
+                                  llvm::ArrayRef<int64_t> shape) const {
+  int64_t outputs = shape[0], inputs = shape[1];
+  if (change.isEmbedding)
+    std::swap(outputs, inputs);
+  for (auto [tensor, name, expected] :
+       {std::tuple(change.a, &change.aName,
+                   llvm::SmallVector<int64_t>{change.rank, inputs}),
+        std::tuple(change.b, &change.bName,
+                   llvm::SmallVector<int64_t>{outputs, change.rank})})
+    if (llvm::ArrayRef<int64_t>(tensor->shape) !=
+        llvm::ArrayRef<int64_t>(expected))
+      return invalid(checkpoint.pathOf(*tensor) + ": tensor " + quote(*name) +
+                     " has shape " + toText(tensor->shape) +
+                     ", but the base model makes it " +
+                     toText(llvm::ArrayRef<int64_t>(expected)));
+  return absl::OkStatus();
+}
+
+absl::Status Adapter::checkLowRank() const {
+  for (const auto &[name, tensor] : replacements)
+    return unimplemented(checkpoint.pathOf(*tensor) + ": tensor " +
+                         quote(getTensorName(name)) +
+                         " takes the place of one of the model, which is "
+                         "supported with --lora alone");
+  return absl::OkStatus();
+}
+
 const LowRank *Adapter::findLowRank(StringRef name) {
   auto it = lowRanks.find(name.str());
   if (it == lowRanks.end())
@@ -356,6 +384,22 @@ const LowRank *Adapter::findLowRank(StringRef name) {
   used.insert(it->second.aName);
   used.insert(it->second.bName);
   return &it->second;
+}
+
+/// \p name with "{}" in place of each number between dots.
+static std::string dropNumbers(StringRef name) {
+  llvm::SmallVector<StringRef> words;
+  for (StringRef word : llvm::split(name, '.'))
+    words.push_back(llvm::all_of(word, llvm::isDigit) ? "{}" : word);
+  return llvm::join(words, ".");
+}
+
+const LowRank *Adapter::findLike(StringRef name) const {
+  std::string pattern = dropNumbers(name);
+  for (const auto &[changed, change] : lowRanks)
+    if (dropNumbers(changed) == pattern)
+      return &change;
+  return nullptr;
 }
 
 const Tensor *Adapter::findReplacement(StringRef name) {
@@ -375,19 +419,4 @@ absl::Status Adapter::checkUnused(const Twine &model) const {
                      " is for no weight of " + model);
     }
   return absl::OkStatus();
-}
-/// \p name with "{}" in place of each number between dots.
-static std::string dropNumbers(StringRef name) {
-  llvm::SmallVector<StringRef> words;
-  for (StringRef word : llvm::split(name, '.'))
-    words.push_back(llvm::all_of(word, llvm::isDigit) ? "{}" : word);
-  return llvm::join(words, ".");
-}
-
-const LowRank *Adapter::findLike(StringRef name) const {
-  std::string pattern = dropNumbers(name);
-  for (const auto &[changed, change] : lowRanks)
-    if (dropNumbers(changed) == pattern)
-      return &change;
-  return nullptr;
 }

@@ -29,6 +29,10 @@ struct LowRank {
 
 class Adapter {
 public:
+  // Not copied: what it finds points into it.
+  Adapter(Adapter &&) = default;
+  Adapter &operator=(Adapter &&) = default;
+
   /// Reads the configuration in \p folder and the header of the tensors'
   /// file, and checks that they agree. Adds to \p notes.
   ///
@@ -41,16 +45,26 @@ public:
   /// "model.layers.0.mlp.up_proj.weight", or null; counts it as used.
   const LowRank *findLowRank(llvm::StringRef name);
 
-  /// Whether `findLowRank` finds something.
-  bool changes(llvm::StringRef name) const {
-    return lowRanks.count(name.str());
-  }
   /// What the adapter adds to some tensor whose name is \p name but for the
   /// numbers in it, or null.
   const LowRank *findLike(llvm::StringRef name) const;
 
+  /// Whether `findLowRank` finds something.
+  bool changes(llvm::StringRef name) const {
+    return lowRanks.count(name.str());
+  }
+
   /// The tensor that takes the place of \p name, or null; counts it as used.
   const safetensors::Tensor *findReplacement(llvm::StringRef name);
+
+  /// Checks that \p change is one of a matrix of \p shape.
+  ///
+  /// kInvalidArgument: it is not; the message has the tensor and both shapes.
+  absl::Status checkShapes(const LowRank &change,
+                           llvm::ArrayRef<int64_t> shape) const;
+
+  /// kUnimplemented: the adapter has whole tensors, too.
+  absl::Status checkLowRank() const;
 
   /// An error if a tensor was not asked for. \p model ends its message: what
   /// it is no part of.

@@ -55,6 +55,8 @@ struct hadal_rt_step {
   float *logits;                ///< [outputs, vocab], row-major.
   int64_t tokens;               ///< Tokens in this step, at least 1.
   int64_t outputs;              ///< Rows of logits wanted, 0 .. tokens.
+  const int32_t *adapters;      ///< [tokens], which adapter each one's sequence
+                                ///< has chosen, from 1 on; 0: none.
 };
 
 /// Instruction sets that generated code may use; the runtime checks them.
@@ -133,6 +135,9 @@ struct hadal_rt_model {
   int64_t sink_tokens;   ///< First tokens that it sees, too.
   /// Runs one step. Arena needed: per_token * tokens + fixed bytes.
   void (*step)(const hadal_rt_step_t *step);
+  /// Names of the adapters that a sequence may choose, each NUL-terminated, in
+  /// order; an empty one ends them.
+  const char *adapter_names;
   const hadal_rt_device_t *device; ///< Null: kernels run on the processor.
 };
 

@@ -51,6 +51,22 @@ const char *hadal_rt_last_error(void);
 ///         names.
 hadal_rt_status_t hadal_rt_model_check(const hadal_rt_model_t *model);
 
+/// Returns the name of adapter \p index of \p model, from 0 on, in the order in
+/// which it was compiled with them; null if there is none. Valid as long as the
+/// model is.
+const char *hadal_rt_model_adapter(const hadal_rt_model_t *model,
+                                   int32_t index);
+
+/// Finds the adapter called \p name.
+///
+/// \param index Receives its number, from 0 on; -1 after an error.
+///
+/// \retval HADAL_RT_OK \p index is set.
+/// \retval HADAL_RT_INVALID_ARGUMENT An argument is null.
+/// \retval HADAL_RT_NOT_FOUND The model has no such adapter.
+hadal_rt_status_t hadal_rt_model_find_adapter(const hadal_rt_model_t *model,
+                                              const char *name, int32_t *index);
+
 //===----------------------------------------------------------------------===//
 // Weights
 //===----------------------------------------------------------------------===//
@@ -251,6 +267,19 @@ hadal_rt_status_t hadal_rt_sequence_create(hadal_rt_session_t *session,
 /// \retval HADAL_RT_EXHAUSTED All max_sequences are in use.
 hadal_rt_status_t hadal_rt_sequence_fork(hadal_rt_session_t *session,
                                          int32_t source, int32_t *sequence);
+
+/// Chooses the adapter of \p sequence, which has no token yet: all of its
+/// tokens are computed with one. A new sequence has none, a copy that of its
+/// source.
+///
+/// \param adapter A number of hadal_rt_model_find_adapter(); -1: none.
+///
+/// \retval HADAL_RT_OK The next tokens are computed with it.
+/// \retval HADAL_RT_INVALID_ARGUMENT There is no such sequence or adapter, or
+///         the sequence has tokens of another; nothing has changed.
+hadal_rt_status_t hadal_rt_sequence_set_adapter(hadal_rt_session_t *session,
+                                                int32_t sequence,
+                                                int32_t adapter);
 
 /// Gives the pages and the id of \p sequence back.
 ///

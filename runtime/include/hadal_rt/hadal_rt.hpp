@@ -174,6 +174,11 @@ public:
     return HADAL_RT_OK;
   }
 
+  /// See hadal_rt_sequence_set_adapter().
+  hadal_rt_status_t setAdapter(std::int32_t adapter) {
+    return hadal_rt_sequence_set_adapter(session, number, adapter);
+  }
+
   /// See hadal_rt_session_reserve() and hadal_rt_sequence_truncate().
   hadal_rt_status_t reserve(std::int64_t tokens) {
     return hadal_rt_session_reserve(session, number, tokens);

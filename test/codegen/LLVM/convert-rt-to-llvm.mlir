@@ -4,7 +4,7 @@
 // A kernel reads its arguments from the words of its second argument.
 
 // CHECK-LABEL: llvm.func internal @arguments
-//  CHECK-SAME: (%[[STEP:.+]]: !llvm.ptr {llvm.align = 8 : i64, llvm.dereferenceable = 112 : i64, llvm.noalias, llvm.nonnull, llvm.noundef, llvm.readonly},
+//  CHECK-SAME: (%[[STEP:.+]]: !llvm.ptr {llvm.align = 8 : i64, llvm.dereferenceable = 120 : i64, llvm.noalias, llvm.nonnull, llvm.noundef, llvm.readonly},
 //  CHECK-SAME: %[[PARAMS:.+]]: !llvm.ptr {llvm.align = 8 : i64, llvm.dereferenceable = 24 : i64, llvm.noalias, llvm.nonnull, llvm.noundef, llvm.readonly},
 //  CHECK-SAME: %[[FIRST:.+]]: i64, %{{.+}}: i64)
 rt.kernel @arguments [memref<?x16xbf16, strided<[32, 1]>>, index, memref<4x2xi8>] {

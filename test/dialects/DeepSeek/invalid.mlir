@@ -357,6 +357,59 @@ func.func @linear_c3_shape(%x: tensor<?x16xf32>, %w: tensor<130x16xf8E4M3FN>, %s
 
 // -----
 
+func.func @adapt_c1(%y: tensor<?x24xf32>, %x: tensor<?x16xf32>, %a: tensor<2x4x16xf32>, %b: tensor<2x3x24xf32>, %s: tensor<?xi32>) {
+  // expected-error @below {{'deepseek.adapt' op expects [adapters, r, 16] and [adapters, r, 24] in f32, but got 'tensor<2x4x16xf32>' and 'tensor<2x3x24xf32>'}}
+  %0 = deepseek.adapt %y, %x, %a, %b of %s : tensor<?x24xf32>, tensor<?x16xf32>, tensor<2x4x16xf32>, tensor<2x3x24xf32>, tensor<?xi32>
+  return
+}
+
+// -----
+
+deepseek.weight @stack_rows_c1 : tensor<2x4x8xf32> {
+  %0 = deepseek.source "x" in [] at [] : tensor<5x8xf32>
+  // expected-error @below {{'deepseek.stack_rows' op expects inputs of at most 4 rows of 8, but got 'tensor<5x8xf32>'}}
+  %1 = deepseek.stack_rows (%0) at [0] times [1.0] : (tensor<5x8xf32>) -> tensor<2x4x8xf32>
+  deepseek.yield %1 : tensor<2x4x8xf32>
+}
+
+// -----
+
+deepseek.weight @stack_rows_c2 : tensor<2x4x8xf32> {
+  %0 = deepseek.source "x" in [] at [] : tensor<4x8xf32>
+  // expected-error @below {{'deepseek.stack_rows' op expects ascending indices in [0, 2), but got 2 after -1}}
+  %1 = deepseek.stack_rows (%0) at [2] times [1.0] : (tensor<4x8xf32>) -> tensor<2x4x8xf32>
+  deepseek.yield %1 : tensor<2x4x8xf32>
+}
+
+// -----
+
+deepseek.weight @stack_rows_c2_scales : tensor<2x4x8xf32> {
+  %0 = deepseek.source "x" in [] at [] : tensor<4x8xf32>
+  // expected-error @below {{'deepseek.stack_rows' op expects an index and a scale for each of 1 inputs, but got 1 and 2}}
+  %1 = deepseek.stack_rows (%0) at [0] times [1.0, 2.0] : (tensor<4x8xf32>) -> tensor<2x4x8xf32>
+  deepseek.yield %1 : tensor<2x4x8xf32>
+}
+
+// -----
+
+deepseek.weight @w : tensor<6x8xf32> {
+  %0 = deepseek.source "w" in [] at [] : tensor<6x8xf32>
+  deepseek.yield %0 : tensor<6x8xf32>
+}
+deepseek.weight @a : tensor<2x4x8xf32> {
+  %0 = deepseek.stack_rows () at [] times [] : () -> tensor<2x4x8xf32>
+  deepseek.yield %0 : tensor<2x4x8xf32>
+}
+// expected-error @below {{'deepseek.adapters' op expects [adapters, r, 8] and [adapters, r, 6] in f32, but got 'tensor<2x4x8xf32>' and 'tensor<2x4x8xf32>'}}
+deepseek.adapters @w down @a up @a
+
+// -----
+
+// expected-error @below {{'deepseek.adapters' op expects @none to be a weight}}
+deepseek.adapters @none down @none up @none
+
+// -----
+
 func.func @head_linear_c1(%x: tensor<?x16xf32>, %w: tensor<3x4x5xf32>) {
   // expected-error @below {{'deepseek.head_linear' op expects 3 heads of at least 5 columns, but got 'tensor<?x16xf32>'}}
   %0 = deepseek.head_linear %x, %w : tensor<?x16xf32>, tensor<3x4x5xf32> -> tensor<?x12xf32>

@@ -74,5 +74,6 @@ const hadal_rt_model_t hadal_model = {HADAL_RT_ABI_VERSION,
                                       /*window_tokens=*/0,
                                       /*sink_tokens=*/0,
                                       runStep,
+                                      /*adapter_names=*/"",
                                       /*device=*/nullptr};
 }
