@@ -50,18 +50,24 @@ StringRef hadal::findWeight(Value value, ArrayRef<func::CallOp> calls) {
   return use ? use.getName() : StringRef();
 }
 
-std::string hadal::nameOp(Operation *op, ArrayRef<func::CallOp> calls) {
-  for (Value operand : op->getOperands())
-    if (StringRef name = findWeight(operand, calls); !name.empty())
-      return name.str();
-  std::string layer;
+/// The layer whose function \p calls lead to, "layers.3"; or nothing.
+static std::string findLayer(ArrayRef<func::CallOp> calls) {
   if (!calls.empty())
     for (Value operand : func::CallOp(calls.back()).getOperands())
       if (StringRef prefix =
               getLayerPrefix(findWeight(operand, calls.drop_back()));
-          !prefix.empty() && layer.empty())
-        layer = prefix.str();
-  return layer + op->getName().stripDialect().str();
+          !prefix.empty())
+        return prefix.drop_back().str();
+  return "";
+}
+
+std::string hadal::nameOp(Operation *op, ArrayRef<func::CallOp> calls) {
+  for (Value operand : op->getOperands())
+    if (StringRef name = findWeight(operand, calls); !name.empty())
+      return name.str();
+  std::string layer = findLayer(calls);
+  return layer + (layer.empty() ? "" : ".") +
+         op->getName().stripDialect().str();
 }
 
 /// Gives all of \p values their keys.
@@ -72,7 +78,7 @@ static void setKeys(std::vector<OpValues> &values) {
       value.key = value.name;
       continue;
     }
-    value.key = (getLayerPrefix(value.name) + value.op).str();
+    value.key = value.layer + " " + value.op;
     int64_t count = counts[value.key]++;
     value.key += "#" + std::to_string(count);
   }
@@ -116,8 +122,10 @@ readValues(const std::string &path) {
       return absl::InternalError("the program left other values");
     OpValues &value = values.emplace_back();
     value.name = name.split(' ').second.str();
-    value.op = of->split(' ').first.str();
-    value.kernel = of->split(' ').second.str();
+    auto [op, rest] = of->split(' ');
+    value.op = op.str();
+    value.kernel = rest.split(' ').first.str();
+    value.layer = rest.split(' ').second.str();
     value.rows = tensor.shape[0];
     value.columns = tensor.shape[1];
     value.values.resize(size_t(value.rows * value.columns));
@@ -207,6 +215,7 @@ interpret(const std::string &path, const std::vector<int32_t> &tokens) {
       OpValues &value = values.emplace_back();
       value.name = nameOp(step.op, step.calls);
       value.op = step.op->getName().stripDialect().str();
+      value.layer = findLayer(step.calls);
       value.rows = tensor->rows();
       value.columns = tensor->columns();
       value.values = tensor->values;

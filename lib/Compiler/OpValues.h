@@ -22,6 +22,7 @@ struct OpValues {
   std::string name;   ///< "layers.3.self_attn.q_proj", "layers.3.swiglu".
   std::string op;     ///< Of the deepseek dialect: "linear".
   std::string kernel; ///< Of a program; empty in the interpreter.
+  std::string layer;  ///< "layers.3", if it is in the function of one.
   int64_t rows = 0, columns = 0;
   std::vector<double> values; ///< [rows, columns]
   /// The same for what is the same in another build: the name of a weight, or

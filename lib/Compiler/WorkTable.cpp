@@ -56,7 +56,7 @@ static std::string getName(rt::DispatchOp dispatch, func::CallOp call) {
   if (rt::WorkAttr work = dispatch.getWorkAttr(); work && work.getWeights())
     for (Value argument : dispatch.getArguments())
       if (StringRef name = getWeightName(argument, call); !name.empty())
-        return name.drop_front(getLayerPrefix(name).size()).str();
+        return name.drop_front(call ? getLayerPrefix(name).size() : 0).str();
   return dropShapes(dispatch.getKernel()).str();
 }
 

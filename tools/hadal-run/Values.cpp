@@ -106,7 +106,7 @@ ExitCode Values::write(const std::string &path) const {
       metadata += ',';
     appendJsonString(metadata, name);
     metadata += ':';
-    appendJsonString(metadata, row.op + " " + row.kernel);
+    appendJsonString(metadata, row.op + " " + row.kernel + " " + row.layer);
     header += ',';
     appendJsonString(header, name);
     uint64_t size = entry.values.size() * sizeof(float);

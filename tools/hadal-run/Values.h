@@ -25,8 +25,8 @@ public:
   const hadal_rt_model_t *model() const { return &recorded; }
 
   /// Writes a safetensors file with a tensor `[rows, columns]` of f32 for each
-  /// result, "NUMBER NAME" in the order of the step, and its op and kernel in
-  /// the metadata under that name, "OP KERNEL".
+  /// result, "NUMBER NAME" in the order of the step, and its op, kernel and
+  /// layer in the metadata under that name, "OP KERNEL LAYER".
   ExitCode write(const std::string &path) const;
 
 private:

@@ -111,6 +111,7 @@ static bool appendFunction(const Json &functions, const std::string &function,
     }
     row.op = getString(item, "op");
     row.kernel = getString(item, "kernel");
+    row.layer = prefix.substr(0, prefix.empty() ? 0 : prefix.size() - 1);
     if (!readResults(item, row.results))
       return false;
     row.outputs = getFlag(item, "outputs");

@@ -33,6 +33,7 @@ struct DispatchRow {
   std::string name; ///< "layers.3.self_attn.q_proj"
   std::string op;   ///< "linear"
   std::string kernel;
+  std::string layer; ///< "layers.3", of the call that it is in; or empty.
   /// A buffer of f32 that holds a result of the op when the dispatch is done.
   struct Result {
     size_t argument;
