@@ -93,7 +93,7 @@ hadal::findCuda(const std::string &path, Outputs &outputs) {
       if (line.trim() == name)
         toolkit.architectures.push_back(std::string("sm_") + wanted);
   }
-  toolkit.architectures.push_back("compute_80");
+  toolkit.architectures.emplace_back("compute_80");
   return toolkit;
 }
 
@@ -107,7 +107,7 @@ absl::Status hadal::compileCuda(const CudaToolkit &toolkit,
       "--threads",  "0",   "-I",          includeFolder};
   for (StringRef code : toolkit.architectures) {
     StringRef name = code.split('_').second;
-    arguments.push_back("-gencode");
+    arguments.emplace_back("-gencode");
     arguments.push_back(
         absl::StrCat("arch=compute_", name.str(), ",code=", code.str()));
   }

@@ -458,7 +458,7 @@ static int32_t openDevice(const hadal_rt_model_t *model, const uint8_t *weights,
   pthread_mutex_lock(&sharedMutex);
   hadal_rt_status_t status = useShared(model, weights, &self->shared);
   pthread_mutex_unlock(&sharedMutex);
-  if (status) {
+  if (!self->shared) {
     free(self);
     return status;
   }

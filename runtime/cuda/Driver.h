@@ -86,10 +86,12 @@ constexpr int captureThreadLocal = 1;
   F(graphLaunch, cuGraphLaunch, (GraphExec, Stream))
 
 struct Driver {
+  // NOLINTBEGIN(bugprone-macro-parentheses): these are declarations.
 #define HADAL_CUDA_MEMBER(member, symbol, parameters)                          \
   Result(*member) parameters;
   HADAL_CUDA_DRIVER(HADAL_CUDA_MEMBER)
 #undef HADAL_CUDA_MEMBER
+  // NOLINTEND(bugprone-macro-parentheses)
 
   /// What the driver says of \p result; never null.
   const char *describe(Result result) const;
