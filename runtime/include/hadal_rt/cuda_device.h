@@ -15,6 +15,7 @@
 /// runs steps on the device that the variable HADAL_CUDA_DEVICE numbers, or on
 /// device 0. Of a `hadal_rt_device_t`, `program` is a `hadal_cuda_program_t`,
 /// and the image is one that cuModuleLoadData() takes.
+// NOLINTNEXTLINE(bugprone-dynamic-static-initializers): it is a constant.
 extern "C" const hadal_rt_device_calls_t hadal_rt_cuda_calls;
 
 /// Defines the device of a model: \p program is the name of its
