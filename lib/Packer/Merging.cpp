@@ -20,13 +20,18 @@ class MergeExpertsNode : public RecipeNode {
 public:
   MergeExpertsNode(MergeExpertsOp op, ElementKind kind, int64_t count,
                    ArrayRef<RecipeNode *> parts, RecipeNode *mass,
-                   RecipeNode *moment, StringRef name)
+                   RecipeNode *moment, StringRef name,
+                   std::shared_ptr<const ExpertMerger> &shared)
       : RecipeNode(kind, count), parts(parts), mass(mass), moment(moment),
-        part(op.getPart()), keep(int64_t(op.getKeep())), name(name) {
+        part(op.getPart()), keep(int64_t(op.getKeep())), name(name),
+        merger(shared) {
     auto shape = cast<RankedTensorType>(op.getGate().getType()).getShape();
     experts = shape[0];
     inner = shape[1];
     hidden = shape[2];
+    bool isDown = part == MergedPart::Down;
+    rows = isDown ? hidden : inner;
+    numbers.resize(size_t(isDown ? inner : hidden));
   }
 
   absl::Status evaluate(int64_t first, int64_t count, void *out) override {
@@ -73,7 +78,7 @@ private:
       status = read(moment, 0, experts * hidden, moments);
     if (!status.ok())
       return status;
-    auto made = std::make_unique<ExpertMerger>(
+    auto made = std::make_shared<ExpertMerger>(
         experts, inner, hidden, averageMoments(moments, masses, experts));
     int64_t size = inner * hidden;
     for (int64_t e = 0; e < experts; ++e) {
@@ -91,9 +96,6 @@ private:
       made->add(e, weights[0].data(), weights[1].data(), weights[2].data());
     }
     made->merge(keep, masses);
-    bool isDown = part == MergedPart::Down;
-    rows = isDown ? hidden : inner;
-    numbers.resize(size_t(isDown ? inner : hidden));
     merger = std::move(made);
     return absl::OkStatus();
   }
@@ -132,8 +134,9 @@ private:
   int64_t keep;
   StringRef name;
   int64_t experts, inner, hidden;
-  int64_t rows = 0; ///< Of one expert of this part.
-  std::unique_ptr<ExpertMerger> merger;
+  int64_t rows; ///< Of one expert of this part.
+  /// That of all weights with this recipe; null until it is made.
+  std::shared_ptr<const ExpertMerger> &merger;
   int64_t held = -1; ///< The row that `numbers` are.
   std::vector<float> numbers;
   std::vector<double> sums;
@@ -146,8 +149,21 @@ std::unique_ptr<RecipeNode>
 hadal::makeMergeExpertsNode(MergeExpertsOp op, ElementKind kind, int64_t count,
                             RecipeNode *gate, RecipeNode *up, RecipeNode *down,
                             RecipeNode *mass, RecipeNode *moment,
-                            StringRef name) {
+                            StringRef name, SourceFiles &files) {
   RecipeNode *parts[] = {gate, up, down};
+  // The recipe up to here, but for the part. Names of values are those within
+  // it.
+  std::string key;
+  llvm::raw_string_ostream os(key);
+  for (Operation &before : *op->getBlock()) {
+    if (&before == op)
+      break;
+    before.print(os, OpPrintingFlags().useLocalScope());
+    os << '\n';
+  }
+  for (Value operand : op->getOperands())
+    operand.printAsOperand(os, OpPrintingFlags().useLocalScope());
+  os << int64_t(op.getKeep());
   return std::make_unique<MergeExpertsNode>(op, kind, count, parts, mass,
-                                            moment, name);
+                                            moment, name, files.getMerger(key));
 }

@@ -9,15 +9,16 @@
 
 namespace hadal {
 
-/// Makes the node of `deepseek.merge_experts`. It reads all experts once, one
-/// at a time, to see which become one, and then each row of them when it is
-/// asked for. \p mass and \p moment may be null; \p name is that of a tensor
-/// behind the experts, for messages.
+/// Makes the node of `deepseek.merge_experts`. It reads all experts, one at a
+/// time, to see which become one, unless \p files know that from another weight
+/// of the layer, and then each row of them when it is asked for. \p mass and \p
+/// moment may be null; \p name is that of a tensor behind the experts, for
+/// messages.
 std::unique_ptr<RecipeNode>
 makeMergeExpertsNode(deepseek::MergeExpertsOp op, ElementKind kind,
                      int64_t count, RecipeNode *gate, RecipeNode *up,
                      RecipeNode *down, RecipeNode *mass, RecipeNode *moment,
-                     llvm::StringRef name);
+                     llvm::StringRef name, SourceFiles &files);
 
 } // namespace hadal
 

@@ -1721,7 +1721,7 @@ private:
           RecipeNode *mass = op.getMass() ? inputs[3] : nullptr;
           RecipeNode *moment = op.getMoment() ? inputs.back() : nullptr;
           return makeMergeExpertsNode(op, kind, count, inputs[0], inputs[1],
-                                      inputs[2], mass, moment, name);
+                                      inputs[2], mass, moment, name, files);
         })
         .Case([&](ChannelScalesOp op) -> Result {
           return makeChannelScalesNode(op, count, inputs[0],

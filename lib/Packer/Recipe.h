@@ -17,6 +17,10 @@
 
 namespace hadal {
 
+namespace deepseek {
+class ExpertMerger;
+} // namespace deepseek
+
 /// The files of a checkpoint, opened when first read. None is mapped.
 class SourceFiles {
 public:
@@ -43,10 +47,18 @@ public:
   /// `read`.
   absl::StatusOr<InputFile *> open(llvm::StringRef file);
 
+  /// How experts are merged, which the recipes of several weights have in
+  /// common, by what it is computed from; null until one of them needs it.
+  std::shared_ptr<const deepseek::ExpertMerger> &
+  getMerger(const std::string &key) {
+    return mergers[key];
+  }
+
 private:
   std::string folder, adapterFolder;
   llvm::StringMap<std::string> paths; ///< Of files that are not in it.
   llvm::StringMap<std::unique_ptr<InputFile>> files;
+  llvm::StringMap<std::shared_ptr<const deepseek::ExpertMerger>> mergers;
 };
 
 /// Computes ranges of the elements of one value, in row-major order.

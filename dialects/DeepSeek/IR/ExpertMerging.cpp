@@ -44,9 +44,11 @@ ExpertMerger::ExpertMerger(int64_t experts, int64_t inner, int64_t hidden,
   }
 }
 
-/// to[i, j] += sum_k left[i, k] * right[k, j], in the order of k.
-static void addProduct(const float *left, int64_t count, int64_t depth,
-                       const float *right, float *to, int64_t stride) {
+/// to[i, j] += sum_k left[i, k] * right[k, j], in the order of k. Sums stay in
+/// registers, whatever these are, and are the same.
+[[gnu::always_inline]] static inline void
+addProductBody(const float *left, int64_t count, int64_t depth,
+               const float *right, float *to, int64_t stride) {
   for (int64_t i = 0; i < count; ++i) {
     float sums[rowCount] = {};
     for (int64_t k = 0; k < depth; ++k) {
@@ -58,6 +60,31 @@ static void addProduct(const float *left, int64_t count, int64_t depth,
     for (int64_t j = 0; j < rowCount; ++j)
       to[i * stride + j] += sums[j];
   }
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) static void
+addProductAvx512(const float *left, int64_t count, int64_t depth,
+                 const float *right, float *to, int64_t stride) {
+  addProductBody(left, count, depth, right, to, stride);
+}
+
+__attribute__((target("avx2"))) static void
+addProductAvx2(const float *left, int64_t count, int64_t depth,
+               const float *right, float *to, int64_t stride) {
+  addProductBody(left, count, depth, right, to, stride);
+}
+#endif
+
+static void addProduct(const float *left, int64_t count, int64_t depth,
+                       const float *right, float *to, int64_t stride) {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512f"))
+    return addProductAvx512(left, count, depth, right, to, stride);
+  if (__builtin_cpu_supports("avx2"))
+    return addProductAvx2(left, count, depth, right, to, stride);
+#endif
+  addProductBody(left, count, depth, right, to, stride);
 }
 
 void ExpertMerger::add(int64_t expert, const float *gate, const float *up,
@@ -255,6 +282,9 @@ void ExpertMerger::merge(int64_t keep, llvm::ArrayRef<float> masses) {
       }
     }
   }
+  // What is left is small, so that it can be kept for other weights.
+  rows = signs = {};
+  channels = outputs = {};
 }
 
 std::vector<float> deepseek::averageMoments(llvm::ArrayRef<float> moments,

@@ -34,7 +34,7 @@ public:
   void add(int64_t expert, const float *gate, const float *up,
            const float *down);
 
-  /// Forms \p keep of all experts, after each has been added. \p masses,
+  /// Forms \p keep of all experts, once, after each has been added. \p masses,
   /// `[experts]`, say how much each counts; empty: all alike.
   void merge(int64_t keep, llvm::ArrayRef<float> masses);
 
