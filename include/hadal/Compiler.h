@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -224,11 +225,19 @@ struct Machine {
   double dispatchSeconds = 0; ///< Start and end of one dispatch.
 };
 
+/// What a pass did to the module.
+struct PassChange {
+  std::string pass;                   ///< As hadal-opt takes it, no options.
+  std::map<std::string, int64_t> ops; ///< More or fewer of each; never 0.
+  bool isChanged = false; ///< In anything: also attributes, types, order.
+};
+
 /// The optimized model in words.
 struct IRListing {
   /// Name and text of each function, in the deepseek dialect.
   std::vector<std::pair<std::string, std::string>> functions;
   std::vector<std::string> passes; ///< In order, as hadal-opt takes them.
+  std::vector<PassChange> changes; ///< Of each of them.
 };
 
 /// What lossy options cost and save, on the text of the calibration.

@@ -19,6 +19,7 @@
 #include "lib/Compiler/Diagnostics.h"
 #include "lib/Compiler/Manifest.h"
 #include "lib/Compiler/Outputs.h"
+#include "lib/Compiler/PassChanges.h"
 #include "lib/Compiler/Report.h"
 #include "lib/Compiler/Verify.h"
 #include "lib/Compiler/WorkTable.h"
@@ -358,8 +359,10 @@ Compilation::runPasses(llvm::function_ref<void(PassManager &)> build,
   StringRef list = text;
   if (list.consume_front("builtin.module(") && list.consume_back(")"))
     pipeline += list;
-  if (options.listIR)
+  if (options.listIR) {
     result.ir.passes.push_back(list.str());
+    passes.addInstrumentation(makePassChanges(result.ir.changes));
+  }
   if (dumper.isEnabled())
     passes.addInstrumentation(dumper.getInstrumentation());
   if (verifier)

@@ -35,7 +35,7 @@ summary { cursor: pointer; padding: .2rem 0 } input { font: inherit; padding: .3
 <h2>Stored weights</h2><table id="storage"></table>
 <h2>Memory</h2><p class="dim" id="formula"></p><div id="memory"></div>
 <h2>Roofline</h2><p class="dim" id="roof-text"></p><div id="roofline"></div><table id="steps"></table>
-<h2>Passes</h2><ol class="passes" id="passes"></ol>
+<h2>Passes, and what each changed</h2><table id="changes"></table><details><summary>with their options, as hadal-opt takes them</summary><ol class="passes" id="passes"></ol></details>
 <h2>IR by function</h2><p><input id="search" type="search" placeholder="search the IR, as in linear or kv_b_proj"> <span class="dim" id="found"></span></p><div id="ir"></div>
 <script type="application/json" id="report">@REPORT@</script>
 <script type="application/json" id="listing">@IR@</script>
@@ -142,6 +142,14 @@ table("storage", ["stored as", "parameters", "bytes", "bits/weight"], report.sto
 })();
 
 for (const pass of listing.passes) make("li", pass, at("passes"));
+table("changes", ["pass", "ops", "what"], listing.changes.map(c => {
+  const ops = Object.entries(c.ops), sum = ops.reduce((s, [, n]) => s + n, 0);
+  ops.sort((a, b) => (a[1] > 0) - (b[1] > 0) || Math.abs(b[1]) - Math.abs(a[1])); // What is gone comes first.
+  const more = ops.length > 6 ? `, and ${ops.length - 6} more` : "";
+  const text = ops.slice(0, 6).map(([name, n]) => `${n > 0 ? "+" : "−"}${Math.abs(n)} ${name}`).join(", ") + more;
+  return [[c.pass, c.pass], [sum, sum > 0 ? "+" + sum : String(sum).replace("-", "−")],
+          [text, text || (c.changed ? "attributes, types or order" : "nothing")]];
+}));
 const blocks = listing.functions.map(f => {
   const details = make("details", undefined, at("ir")); make("summary", `@${f.name} (${f.text.split("\n").length} lines)`, details);
   return { details, pre: make("pre", f.text, details), text: f.text };
@@ -179,12 +187,22 @@ std::string ModelReport::toHTML(const IRListing &ir) const {
                            {"text", llvm::json::fixUTF8(text)}});
   for (const std::string &pass : ir.passes)
     passes.push_back(llvm::json::fixUTF8(pass));
+  llvm::json::Array changes;
+  for (const PassChange &change : ir.changes) {
+    llvm::json::Object ops;
+    for (const auto &[name, count] : change.ops)
+      ops[llvm::json::fixUTF8(name)] = count;
+    changes.push_back(llvm::json::Object{{"pass", change.pass},
+                                         {"changed", change.isChanged},
+                                         {"ops", std::move(ops)}});
+  }
   std::string text = page;
   // The second first, since what is put in may have any text.
   insertJson(text, "@IR@",
              llvm::formatv("{0}", llvm::json::Value(llvm::json::Object{
                                       {"functions", std::move(functions)},
-                                      {"passes", std::move(passes)}}))
+                                      {"passes", std::move(passes)},
+                                      {"changes", std::move(changes)}}))
                  .str());
   insertJson(text, "@REPORT@", toJSON());
   return text;

@@ -36,6 +36,12 @@ def check_text(text):
         fail(f"the page has the functions {sorted(names)}")
     if not any("absorb" in name for name in listing["passes"]):
         fail(f"the page has the passes {listing['passes']}")
+    changes = {change["pass"]: change for change in listing["changes"]}
+    absorbed = changes.get("deepseek-absorb-latent-attention", {"ops": {}})["ops"]
+    if absorbed.get("deepseek.absorbed_attention") != 2 or absorbed.get("deepseek.latent_attention") != -2:
+        fail(f"absorbing changed {absorbed}, expected the attention of two distinct layers")
+    if changes["rt-plan-memory"]["ops"] or not changes["rt-plan-memory"]["changed"]:
+        fail(f"planning changed {changes['rt-plan-memory']}, expected attributes alone")
     return report
 
 
@@ -47,7 +53,8 @@ def check_browser(browser, page, folder, screenshot):
         if "CONSOLE" in line and ("Error" in line or "Uncaught" in line):
             fail(f"the script of the page fails: {line}")
     for id, pattern in (("layers", "<td[^>]*>layer_moe</td>"), ("memory", "<polygon"), ("roofline", "<circle"),
-                        ("steps", "<td[^>]*>decode of 1"), ("ir", "<summary>@layer_moe"), ("passes", "<li>")):
+                        ("steps", "<td[^>]*>decode of 1"), ("ir", "<summary>@layer_moe"), ("passes", "<li>"),
+                        ("changes", "<td[^>]*>[^<]*.2 deepseek.latent_attention")):
         part = re.search(rf'id="{id}".*', done.stdout, re.DOTALL)
         if not part or not re.search(pattern, part[0].split("<h2", 1)[0]):
             fail(f"the browser shows no {pattern} in {id}")
