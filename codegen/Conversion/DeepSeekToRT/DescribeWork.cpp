@@ -196,8 +196,10 @@ static SmallVector<int64_t> getResultBuffers(Operation *op,
     auto type = dyn_cast<RankedTensorType>(result.getType());
     Value buffer = mapping.lookupOrNull(result);
     auto argument = llvm::find(dispatch.getArguments(), buffer);
+    // What is rounded where it is computed has no f32 anywhere.
     if (type && buffer && type.getElementType().isF32() &&
-        argument != dispatch.getArguments().end())
+        argument != dispatch.getArguments().end() &&
+        getElementTypeOrSelf(buffer.getType()).isF32())
       pairs.append(
           {argument - dispatch.getArguments().begin(), type.getShape().back()});
   }
@@ -227,6 +229,9 @@ void hadal::describeWork(Operation *op,
         isAlternative, work.weights, work.experts, work.expertsPerRow,
         work.rowBytes, work.contextBytes, work.windowTokens, work.rowF32Ops,
         work.rowInt8Ops, work.pairF32Ops));
+    // A sum that is named for its product is not that product's result.
+    if (named != op)
+      continue;
     if (auto pairs = getResultBuffers(op, dispatch, mapping); !pairs.empty())
       dispatch.setResultBuffers(pairs);
   }
