@@ -160,7 +160,8 @@ const char *hadal_rt_model_adapter(const hadal_rt_model_t *model,
                                    int32_t index) {
   const char *name = model && index >= 0 ? model->adapter_names : nullptr;
   for (; name && *name && index > 0; --index)
-    name += strlen(name) + 1;
+    while (*name++) // Without a C library, there is no strlen.
+      ;
   return name && *name ? name : nullptr;
 }
 
