@@ -41,7 +41,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
   --prune=LIST          as layers:2,experts:25%,channels:9%,heads:1; lossy (no)
   --calibration=FILE    a text, or its statistics, .safetensors, to judge by
   --save-statistics=FILE  keep those of the text (they are not)
-  --quantize=SCHEME[,calibration=FILE][,method=rtn|imatrix|awq|smoothquant|gptq]
+  --quantize=SCHEME[,method=rtn|imatrix|awq|smoothquant|gptq]
                         weights as integers: int8, int4-g32, mixed, the best
                         mix of a size, auto:6.5bpw, or experts=int4-g32,... (as
                         they are); rounded to nearest (rtn) or as loses least
