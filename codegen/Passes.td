@@ -113,6 +113,11 @@ def ConvertDeepSeekToRT : Pass<"convert-deepseek-to-rt", "::mlir::ModuleOp"> {
           clEnumValN(::hadal::DotProductKind::Neon, "neon", "sdot"),
           clEnumValN(::hadal::DotProductKind::CUDA, "cuda",
                      "mma for many rows, dp4a for few"))}]>,
+    Option<"bf16Products", "bf16-products", "bool", /*default=*/"false",
+        "Round queries, and weights of the softmax, to bf16 where they meet "
+        "latents of bf16 or of integers: lossy">,
+    Option<"bf16Pairs", "bf16-pairs", "bool", /*default=*/"false",
+        "Multiply bf16 by vdpbf16ps of AVX512_BF16">,
     Option<"describeWork", "describe-work", "bool", /*default=*/"false",
         "Give dispatches their `work`, for profiles and reports">];
   let dependentDialects = [

@@ -347,6 +347,8 @@ absl::StatusOr<ResolvedTarget> hadal::resolveTarget(const Target &target) {
     resolved.dotProduct = DotProductKind::AVX2;
   else if (resolved.cpuFeatures & HADAL_RT_CPU_ARM_DOTPROD)
     resolved.dotProduct = DotProductKind::Neon;
+  resolved.bf16Pairs = resolved.vectorBits >= 512 &&
+                       resolved.cpuFeatures & HADAL_RT_CPU_AVX512_BF16;
   auto machine = createTargetMachine(resolved, 2);
   if (!machine)
     return absl::InvalidArgumentError(

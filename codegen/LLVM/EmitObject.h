@@ -39,6 +39,7 @@ struct ResolvedTarget {
   uint32_t cpuFeatures = 0; ///< HADAL_RT_CPU_* bits that the code needs.
   unsigned vectorBits = 0;  ///< Of the widest registers: 128, 256 or 512.
   DotProductKind dotProduct = DotProductKind::Generic;
+  bool bf16Pairs = false; ///< It multiplies pairs of bf16 in 512 bits.
   std::string dataLayout;
 };
 

@@ -133,6 +133,9 @@ struct CompileOptions {
   /// What keys and values, or latents, are rounded to when they are cached:
   /// "f32", which is lossless, "bf16", "f16" or "int8".
   std::string cacheElement = "f32";
+  /// What queries, and weights of the softmax, are rounded to where they are
+  /// multiplied with latents: "f32", or "bf16" for a cache of bf16 or int8.
+  std::string attentionElement = "f32";
   /// Nothing: Int8 with integer weights, F32 without.
   std::optional<Activations> activations;
   /// Hold passes and kernels to the reference interpreter, on a tiny model of

@@ -249,6 +249,16 @@ absl::Status Compilation::checkOptions() {
     return absl::InvalidArgumentError(
         absl::StrCat("expects a cache of f32, bf16, f16 or int8, but got '",
                      options.cacheElement, "'"));
+  if (!llvm::is_contained({"f32", "bf16"}, StringRef(options.attentionElement)))
+    return absl::InvalidArgumentError(
+        absl::StrCat("expects attention in f32 or bf16, but got '",
+                     options.attentionElement, "'"));
+  if (options.attentionElement != "f32" && options.cacheElement != "bf16" &&
+      options.cacheElement != "int8")
+    return absl::InvalidArgumentError(
+        absl::StrCat("--attention=", options.attentionElement,
+                     " is for a cache of bf16 or int8 (--kv), but got one of ",
+                     options.cacheElement));
   absl::StatusOr<ResolvedTarget> resolved =
       resolveTarget({options.target, cpu, ""});
   if (!resolved.ok())
@@ -258,6 +268,7 @@ absl::Status Compilation::checkOptions() {
     // Source does not know what it is compiled for; `kernels.h` chooses then.
     target.dotProduct = options.emit == Emit::Cuda ? DotProductKind::CUDA
                                                    : DotProductKind::Generic;
+    target.bf16Pairs = false;
     // Small blocks read better and suit any processor.
     if (options.cpu.empty() || options.emit == Emit::Cuda)
       target.vectorBits = 128;
@@ -553,6 +564,18 @@ absl::Status Compilation::runGraphPasses() {
       return absl::UnimplementedError(
           absl::StrCat("a cache of ", options.cacheElement,
                        " is not supported for this model, only f32 is"));
+    // Numbers are multiplied in pairs.
+    bool hasLatents = false;
+    module->walk([&](deepseek::AbsorbedAttentionOp op) {
+      auto cache = cast<deepseek::KVCacheType>(op.getCache().getType());
+      hasLatents |= cache.getKeyDim() % 2 == 0 &&
+                    cache.getValueDim() % 2 == 0 && cache.getGroup() % 2 == 0;
+    });
+    if (options.attentionElement != "f32" && !hasLatents)
+      return absl::UnimplementedError(absl::StrCat(
+          "--attention=", options.attentionElement,
+          " is for attention over latents of an even number of columns, which "
+          "this model does not have"));
   }
   return status;
 }
@@ -608,6 +631,8 @@ absl::Status Compilation::convertToRT() {
   ConvertDeepSeekToRTOptions convert;
   convert.registers = target.vectorBits >= 512 ? 32 : 8;
   convert.dotProduct = target.dotProduct;
+  convert.bf16Products = options.attentionElement == "bf16";
+  convert.bf16Pairs = target.bf16Pairs;
   convert.describeWork = true;
   // What no kernel is made for is refused by the conversion.
   return runPasses(

@@ -136,6 +136,9 @@ static llvm::json::Object makeTolerance(const ManifestInput &input) {
                     "bits");
   if (roundsCache)
     lossy.push_back("what the KV cache keeps is rounded to " + cache);
+  if (input.options.attentionElement != "f32")
+    lossy.push_back("products of attention are those of " +
+                    input.options.attentionElement);
   if (window)
     lossy.push_back(llvm::formatv("a token sees the {0} latest tokens and the "
                                   "first {1}",
@@ -261,6 +264,7 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
             options.getRounding() == "smoothquant" ? options.smoothing : 0},
            {"window", makeWindow(options)},
            {"kv", report.cacheElement},
+           {"attention", options.attentionElement},
            {"activations", input.roundsActivations ? "int8" : "f32"}}},
       {"passes", input.pipeline},
       {"toolchain", makeToolchain(input.cuda)},

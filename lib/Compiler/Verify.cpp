@@ -204,6 +204,7 @@ static CompileOptions shrinkOptions(const CompileOptions &options,
   tiny.rounding = options.rounding;
   tiny.activations = options.activations;
   tiny.cacheElement = options.cacheElement;
+  tiny.attentionElement = options.attentionElement;
   // What is chosen for the model says nothing of a tiny one.
   if (parseAutoBits(tiny.quantize))
     tiny.quantize = "int4-g32";
@@ -362,7 +363,10 @@ absl::Status hadal::verify(const CompileOptions &options, Outputs &outputs,
                         found);
     if (!status.ok())
       return status;
-    verifier.add("program", std::move(found), verifier.getProgramTolerance());
+    double tolerance = verifier.getProgramTolerance();
+    if (options.attentionElement != "f32")
+      tolerance = std::max(tolerance, roundedInputTolerance);
+    verifier.add("program", std::move(found), tolerance);
   }
   result.steps = verifier.getSteps();
   for (const Verification::Step &step : result.steps)

@@ -8,7 +8,8 @@
     check_invariance.py --hadalc build/bin/hadalc --cases DIR --only llama,deepseek_v3 [--model models/abyss-tiny]
 
 Threads must not change a bit. Pieces of the prompt may change the last digits (1e-4 of the largest |logit|), since a
-kernel for one token may add in another order than one for many; whether they do is printed.
+kernel for one token may add in another order than one for many; whether they do is printed. With --attention=bf16, they
+may as much as the case allows.
 """
 import argparse
 import json
@@ -35,7 +36,7 @@ def differing(a, b):
     return f"{len(rows)} of {len(a)} tokens differ, first {rows[0]}, by {np.abs(a - b).max():.1e}" if len(rows) else ""
 
 
-def check(model, tokens, hadalc, flags):
+def check(model, tokens, hadalc, flags, tolerance):
     with tempfile.TemporaryDirectory(prefix="hadal-e2e-") as folder:
         program, file = Path(folder) / "product", Path(folder) / "logits.npy"
         must_run([hadalc, model, "-o", program, "--emit=exe", *flags], 60)
@@ -54,9 +55,9 @@ def check(model, tokens, hadalc, flags):
                 first = base
                 continue
             error = float(np.abs(first - base).max() / np.abs(first).max())
-            if error > TOLERANCE:
+            if error > tolerance:
                 raise Failure(f"{name} against in one piece: logits differ by {error:.1e} of the largest, "
-                              f"at most {TOLERANCE:.0e} is allowed; {differing(first, base)}")
+                              f"at most {tolerance:.0e} is allowed; {differing(first, base)}")
             notes.append(f"{name} {f'within {error:.1e}' if differing(first, base) else 'bit-equal'}")
         return f"{len(tokens)} tokens: threads bit-equal, {', '.join(notes)}"
 
@@ -74,8 +75,11 @@ def main():
     for model, case in where:
         tokens = json.loads((case / "tokens.json").read_text())["tokens"]
         spec = case / "case.json"
-        flags = json.loads(spec.read_text()).get("flags", []) if spec.exists() else []
-        checks.append((model.name, lambda m=model, t=tokens, f=flags: check(m, t, args.hadalc, f)))
+        case = json.loads(spec.read_text()) if spec.exists() else {}
+        flags, tolerance = case.get("flags", []), TOLERANCE
+        if any(flag.startswith("--attention") for flag in flags):
+            tolerance = case["tolerance"]  # Long pieces have another form.
+        checks.append((model.name, lambda m=model, t=tokens, f=flags, e=tolerance: check(m, t, args.hadalc, f, e)))
     return harness.run_checks(checks)
 
 

@@ -42,14 +42,14 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
   --calibration=FILE    a text, or its statistics, .safetensors, to judge by
   --save-statistics=FILE  keep those of the text (they are not)
   --quantize=SCHEME[,method=rtn|imatrix|awq|smoothquant|gptq]
-                        weights as integers: int8, int4-g32, mixed, the best
-                        mix of a size, auto:6.5bpw, or experts=int4-g32,... (as
-                        they are); rounded to nearest (rtn) or as loses least
+                        int8, int4-g32, mixed, the best of a size: auto:6.5bpw,
+                        or experts=int4-g32,...; rtn: to nearest (as they are)
   --lora=DIR            add a LoRA adapter, as PEFT saves it, to the weights
   --lora-runtime=[NAME=]DIR,...  keep some beside them, for sequences to choose
   --activations=int8|f32  inputs of integer weights (int8: rounded, lossy)
-  --window=N[,sink=K]   a token sees the last N and first K tokens: lossy (all)
+  --window=N[,sink=K]   a token sees the last N, the first K: lossy (mostly all)
   --kv=f32|bf16|f16|int8  what the KV cache is rounded to (f32: lossless)
+  --attention=f32|bf16  MLA's products with a bf16 or int8 cache (f32: lossless)
   --embed-weights       the program carries its weights (a file beside it)
   --report[=FILE[.html]]  parameters, FLOPs, bytes, memory; --json; needs no -o
   --machine=FILE|bandwidth=37GB/s,int8=2TOPS,f32=485GFLOPS,dispatch=3us
@@ -118,6 +118,7 @@ struct Flags {
   Flag loraRuntime{"lora-runtime"};
   Flag window{"window"};
   Flag kv{"kv", Flag::Value, "f32"};
+  Flag attention{"attention", Flag::Value, "f32"};
   Flag prune{"prune"};
   Flag verify{"verify", Flag::Switch};
   Flag nvcc{"nvcc"};
@@ -142,7 +143,8 @@ Flag *Flags::find(llvm::StringRef name) {
                      &window,     &lora,         &activations,  &verify,
                      &topK,       &machine,      &calibration,  &saveStatistics,
                      &kv,         &depfile,      &header,       &debugInfo,
-                     &nvcc,       &mergeExperts, &orderExperts, &loraRuntime})
+                     &nvcc,       &mergeExperts, &orderExperts, &loraRuntime,
+                     &attention})
     if (name == flag->name)
       return flag;
   return name == "h" ? &help : nullptr;
@@ -463,6 +465,10 @@ static int makeOptions(const char *argv0, const Flags &flags,
   if (!llvm::is_contained({"f32", "bf16", "f16", "int8"},
                           llvm::StringRef(options.cacheElement)))
     return refuse(flags.kv, "f32, bf16, f16 or int8");
+  options.attentionElement = flags.attention.value;
+  if (!llvm::is_contained({"f32", "bf16"},
+                          llvm::StringRef(options.attentionElement)))
+    return refuse(flags.attention, "f32 or bf16");
   if (flags.activations.isGiven) {
     options.activations = parseActivations(flags.activations.value);
     if (!options.activations)

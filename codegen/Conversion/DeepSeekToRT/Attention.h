@@ -7,6 +7,7 @@
 #define HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_ATTENTION_H
 
 #include "codegen/Conversion/DeepSeekToRT/CacheElements.h"
+#include "codegen/Conversion/DeepSeekToRT/PairProduct.h"
 #include "lib/Support/CheckedMath.h"
 
 namespace hadal {
@@ -19,6 +20,21 @@ constexpr double noMaximum = -1e29;
 
 /// The largest number up to \p most that divides \p size.
 int64_t largestDivisor(int64_t size, int64_t most);
+
+/// Columns of \p rows, vectors of as many lanes, as rows; a power of two.
+KernelBuilder::Values transpose(KernelBuilder &b, KernelBuilder::Values rows);
+
+/// Where a latent is: those of its page, their scales (null without), and the
+/// token in the page.
+struct LatentPlace {
+  mlir::Value latents, scales, token;
+};
+
+/// Writes \p count columns of a latent of integers, a group at most, to row \p
+/// to of \p wide, in pairs.
+void widenLatent(KernelBuilder &b, PairProduct &pairs, PageLayout page,
+                 const LatentPlace &place, mlir::Value column, int64_t count,
+                 mlir::Value wide, mlir::Value to);
 
 /// The larger of two indices.
 mlir::Value maxIndex(KernelBuilder &b, mlir::Value x, mlir::Value y);
@@ -93,6 +109,8 @@ public:
 
   /// The buffers that rows are read from and written to.
   Value positions, sequences, layer, out;
+  /// Rows that another kernel computes are not 0 in it; null if there are none.
+  Value runs;
 
   /// Items are blocks of rows of each group.
   void attendBlocks(KernelOp kernel, Value rows, Value blockRows);
@@ -109,8 +127,9 @@ protected:
   /// The sum of weights of a slot, in the segment.
   virtual Value totalOf(Value slot) = 0;
 
-  /// body(first, n) for [0, count) in tiles, the largest first.
-  void tiled(Value count, llvm::ArrayRef<int64_t> sizes,
+  /// body(first, n) for [0, count) in tiles, the largest first; \p count is at
+  /// most \p most.
+  void tiled(Value count, int64_t most, llvm::ArrayRef<int64_t> sizes,
              llvm::function_ref<void(Value, int64_t)> body);
   /// body(column, vectors) for all columns of a value.
   void valueTiles(int64_t vectors,
@@ -271,15 +290,23 @@ private:
 class LatentAttention : public Attention {
 public:
   LatentAttention(KernelBuilder &b, KernelOp kernel, PageLayout page,
-                  AttentionPlan plan, int64_t registers, double scale,
-                  int64_t ropeStride)
-      : Attention(b, kernel, page, plan, registers, scale),
-        heads(plan.groupHeads), ropeStride(ropeStride) {
-    query = b.stack({plan.blockRows, page.keyDim, heads}, b.getF32Type());
-    scores = b.stack({plan.blockRows, page.pageTokens, heads}, b.getF32Type());
-    totals = b.stack(paddedSlots(), b.getF32Type());
-    if (!page.isF32() || plan.selectedTokens)
-      wide = b.stack({page.pageTokens, page.keyDim}, b.getF32Type());
+                  AttentionPlan plan, const KernelOptions &options,
+                  double scale, int64_t ropeStride)
+      : Attention(b, kernel, page, plan, options.registers, scale),
+        heads(plan.groupHeads), ropeStride(ropeStride),
+        unit(page.isOfPairs(options) ? 2 : 1), pairs(b, options.bf16Pairs) {
+    mlir::Type f32 = b.getF32Type(), i32 = b.getI32Type();
+    mlir::Type element = unit == 2 ? i32 : f32;
+    query = b.stack({plan.blockRows, page.keyDim / unit, heads}, element);
+    scores = b.stack({plan.blockRows, page.pageTokens, heads}, f32);
+    totals = b.stack(paddedSlots(), f32);
+    bool isStored = unit == 2 ? page.element.isBF16() : page.isF32();
+    if (!isStored || plan.selectedTokens)
+      wide = b.stack({page.pageTokens, page.keyDim / unit}, element);
+    if (unit == 2) {
+      weights = b.stack({page.pageTokens / 2, heads}, i32);
+      values = b.stack({page.pageTokens / 2, page.valueDim}, i32);
+    }
   }
 
   /// Positions that each row sees; null if it sees all up to its own.
@@ -292,24 +319,38 @@ protected:
   Value totalOf(Value slot) override { return b.load(totals, slot); }
 
 private:
-  /// Where a latent is: those of its page, their scales (null without), and
-  /// the token in the page.
-  struct Place {
-    Value latents, scales, token;
-  };
+  using Place = LatentPlace;
   /// Columns that are scored at a time: a divisor of all, and whole groups.
   static constexpr int64_t mostBlockColumns = 64;
   int64_t blockColumns() const;
-  /// Writes a block of columns of tokens [0, \p count) to `wide`, in f32.
+  /// Reads \p columns of each head of \p from from column \p first on, \p
+  /// stride from one head to the next, into the query of \p rowInBlock from \p
+  /// to on.
+  void readQuery(Value from, Value rowInBlock, int64_t first, int64_t stride,
+                 int64_t columns, int64_t to);
+  /// The latents of a page, as they are stored or in pairs.
+  Value latentsOf(Value pageIndex);
+  /// Writes a block of columns of tokens [0, \p count) to `wide`, in f32 or in
+  /// pairs.
   void widenBlock(Value count, Value firstColumn,
                   llvm::function_ref<Place(Value)> placeOf);
   /// Adds the products of a block of columns to the scores of \p size rows.
   void scoreBlock(Value latents, Value tokens, Value firstColumn,
                   Value rowInBlock, int64_t size);
+  /// Writes columns of tokens [0, \p tokens) to `values`, in pairs of tokens.
+  void pairTokens(Value latents, Value tokens);
   void attendRow(Value rowInBlock, Value latents, Value seen, Value count);
+  /// Makes weights of the scores of \p valid tokens of a row, from \p at on,
+  /// and returns their sum.
+  Value weigh(Value rowInBlock, Value valid, Value maximum, Value total);
 
   int64_t heads, ropeStride;
+  /// Numbers that are multiplied by one lane: 1 of f32, or 2 of bf16.
+  int64_t unit;
+  PairProduct pairs;
   Value query, scores, totals, wide;
+  /// Of the page, in pairs of tokens: weights of a row, and latents.
+  Value weights, values;
 };
 
 } // namespace hadal

@@ -120,11 +120,11 @@ Value hadal::maxIndex(KernelBuilder &b, Value x, Value y) {
   return b.select(b.less(x, y), y, x);
 }
 
-void Attention::tiled(Value count, ArrayRef<int64_t> sizes,
+void Attention::tiled(Value count, int64_t most, ArrayRef<int64_t> sizes,
                       function_ref<void(Value, int64_t)> body) {
   Value begin = b.index(0);
   for (int64_t size : sizes) {
-    if (size > plan.slots)
+    if (size > most)
       continue;
     Value end =
         size == 1 ? count
@@ -163,7 +163,12 @@ void Attention::attendBlocks(KernelOp kernel, Value allRows, Value blockRows) {
     b.loop(first, last, stride, [&](Value i) {
       row = i;
       rows = b.min(stride, b.sub(last, i));
-      attend();
+      if (!runs)
+        return attend();
+      // They are looked for where there may be one.
+      Value isMine = b.equal(b.load(runs, row), b.i32(0));
+      Value isFew = b.less(allRows, b.index(ExpandedShape::leastRows));
+      b.when(b.select(isFew, isFew, isMine), [&] { attend(); });
     });
   });
 }
@@ -384,15 +389,17 @@ KernelOp KernelSet::attention(TypeRange types, PageLayout page, int64_t heads,
 KernelOp KernelSet::absorbedAttention(TypeRange types, PageLayout page,
                                       int64_t heads, int64_t ropeStride,
                                       double scale, AttentionPlan plan,
-                                      bool isSplit) {
-  auto name = llvm::formatv("absorbed_attention{0}_{1}_{2}_{3}_{4:e8}",
-                            splitName(plan, isSplit), heads, ropeStride,
+                                      bool isSplit, bool hasRuns) {
+  auto name = llvm::formatv("absorbed_attention{0}{1}{2}_{3}_{4}_{5}_{6:e8}",
+                            splitName(plan, isSplit),
+                            page.isOfPairs(options) ? "_pairs" : "",
+                            hasRuns ? "_runs" : "", heads, ropeStride,
                             pageName(page), scale)
                   .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     LatentAttention attention(b, kernel, page, isSplit ? plan.split() : plan,
-                              options.registers, scale, ropeStride);
+                              options, scale, ropeStride);
     attention.queries = arguments[0];
     attention.ropeQueries = arguments[1];
     attention.positions = arguments[2];
@@ -401,6 +408,10 @@ KernelOp KernelSet::absorbedAttention(TypeRange types, PageLayout page,
     auto rest = arguments.drop_front(5);
     if (plan.selectedTokens) {
       attention.selected = rest.front();
+      rest = rest.drop_front();
+    }
+    if (hasRuns) {
+      attention.runs = rest.front();
       rest = rest.drop_front();
     }
     if (isSplit)

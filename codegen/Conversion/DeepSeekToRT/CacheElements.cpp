@@ -39,6 +39,15 @@ Value hadal::pagePart(KernelBuilder &b, Value step, Value sequence,
                             page.offsetBytes(part));
 }
 
+Value hadal::pagePairs(KernelBuilder &b, Value step, Value sequence,
+                       Value pageIndex, Value layer, PageLayout page) {
+  auto type =
+      MemRefType::get({page.pageTokens, page.keyDim / 2}, b.getI32Type());
+  return rt::PageOp::create(b, type, step, sequence, pageIndex, layer,
+                            page.pageBytes(), page.layerBytes(),
+                            page.offsetBytes(PageLayout::Keys));
+}
+
 std::string hadal::pageName(PageLayout page) {
   std::string text;
   llvm::raw_string_ostream os(text);
@@ -70,6 +79,20 @@ Value hadal::widen(KernelBuilder &b, Value stored) {
   return arith::SIToFPOp::create(b, f32, integer);
 }
 
+Value hadal::roundToBF16(KernelBuilder &b, Value x) {
+  Type i32 = typeLike(b.getI32Type(), x);
+  auto constant = [&](int32_t value) {
+    Value scalar = b.i32(value);
+    auto vector = dyn_cast<VectorType>(i32);
+    return vector ? b.broadcast(scalar, vector.getDimSize(0)) : scalar;
+  };
+  // An instruction for this takes subnormals for zeros.
+  Value bits = arith::BitcastOp::create(b, i32, x);
+  Value high = arith::ShRUIOp::create(b, bits, constant(16));
+  Value odd = arith::AndIOp::create(b, high, constant(1));
+  return b.add(b.add(bits, constant(0x7fff)), odd);
+}
+
 Value hadal::narrow(KernelBuilder &b, Value x, Type element, Value inverse) {
   if (element.isF32())
     return x;
@@ -81,18 +104,11 @@ Value hadal::narrow(KernelBuilder &b, Value x, Type element, Value inverse) {
     return arith::TruncFOp::create(b, typeLike(element, x), x);
   }
   Type i32 = typeLike(b.getI32Type(), x);
-  auto constant = [&](int32_t value) {
-    Value scalar = b.i32(value);
-    auto vector = dyn_cast<VectorType>(i32);
-    return vector ? b.broadcast(scalar, vector.getDimSize(0)) : scalar;
-  };
   if (element.isBF16()) {
-    // An instruction for this takes subnormals for zeros.
-    Value bits = arith::BitcastOp::create(b, i32, x);
-    Value high = arith::ShRUIOp::create(b, bits, constant(16));
-    Value odd = arith::AndIOp::create(b, high, constant(1));
-    bits = b.add(b.add(bits, constant(0x7fff)), odd);
-    bits = arith::ShRUIOp::create(b, bits, constant(16));
+    Value bits = roundToBF16(b, x), shift = b.i32(16);
+    if (auto vector = dyn_cast<VectorType>(i32))
+      shift = b.broadcast(shift, vector.getDimSize(0));
+    bits = arith::ShRUIOp::create(b, bits, shift);
     bits = arith::TruncIOp::create(b, typeLike(b.getI16Type(), x), bits);
     return arith::BitcastOp::create(b, typeLike(element, x), bits);
   }
@@ -101,6 +117,10 @@ Value hadal::narrow(KernelBuilder &b, Value x, Type element, Value inverse) {
                                  arith::FPToSIOp::create(b, i32, rounded));
 }
 
+/// Into the second-level cache and those behind it, as `memref.prefetch`
+/// counts.
+static constexpr uint32_t prefetchLocality = 2;
+
 void hadal::prefetch(KernelBuilder &b, Value part, Value kvHead, Value linear) {
   int64_t rank = cast<MemRefType>(part.getType()).getRank();
   KernelBuilder::Values indices(rank, b.index(0));
@@ -108,5 +128,5 @@ void hadal::prefetch(KernelBuilder &b, Value part, Value kvHead, Value linear) {
     indices.front() = kvHead;
   indices.back() = linear;
   memref::PrefetchOp::create(b, part, indices, /*isWrite=*/false,
-                             /*localityHint=*/2, /*isDataCache=*/true);
+                             prefetchLocality, /*isDataCache=*/true);
 }

@@ -15,6 +15,12 @@ mlir::Value pagePart(KernelBuilder &b, mlir::Value step, mlir::Value sequence,
                      mlir::Value pageIndex, mlir::Value layer, PageLayout page,
                      PageLayout::Part part);
 
+/// The latents of such a page, of bf16, as pairs of columns: `[page_tokens,
+/// key_dim / 2]` of i32.
+mlir::Value pagePairs(KernelBuilder &b, mlir::Value step, mlir::Value sequence,
+                      mlir::Value pageIndex, mlir::Value layer,
+                      PageLayout page);
+
 /// How kernels are named after the pages that they touch.
 std::string pageName(PageLayout page);
 
@@ -24,6 +30,10 @@ mlir::Value widen(KernelBuilder &b, mlir::Value stored);
 /// \p x rounded to \p element, to nearest; an integer is x * \p inverse.
 mlir::Value narrow(KernelBuilder &b, mlir::Value x, mlir::Type element,
                    mlir::Value inverse);
+
+/// The bits of \p x, f32 or a vector of it, rounded to the 16 that bf16 has,
+/// to nearest; what the low 16 are is not said.
+mlir::Value roundToBF16(KernelBuilder &b, mlir::Value x);
 
 /// What a load brings into the caches, and a prefetch asks for.
 constexpr int64_t lineBytes = 64;

@@ -140,6 +140,10 @@ private:
   LogicalResult convert(AttentionOp op);
   LogicalResult convert(SelectKeysOp op);
   LogicalResult convert(AbsorbedAttentionOp op);
+  std::optional<ExpandedShape> getExpanded(AbsorbedAttentionOp op);
+  Value ifManyRows(Value count);
+  void findRuns(AbsorbedAttentionOp op);
+  void attendExpanded(AbsorbedAttentionOp op, HeadLinearOp value, Value out);
   using AttentionKernel =
       function_ref<rt::KernelOp(TypeRange, AttentionPlan, bool isSplit)>;
   /// Dispatches attention over the cache: blocks of rows, or, in a step of few
@@ -216,6 +220,11 @@ private:
   KernelBuilder b;
   IRMapping mapping;
   Value step, tokenCount, outputCount;
+  /// The runs of rows that attention leaves to `attendExpanded`.
+  struct Runs {
+    Value ends, span;
+  };
+  llvm::DenseMap<Operation *, Runs> runsOf;
   /// Old values whose rows are outputs.
   llvm::DenseSet<Value> outputs;
   /// Buffers that the caller, or the step, gives for returned values.
@@ -726,14 +735,26 @@ LogicalResult FunctionConverter::convert(AdaptOp op) {
 LogicalResult FunctionConverter::convert(HeadLinearOp op) {
   ArrayRef<int64_t> weight =
       cast<RankedTensorType>(op.getWeight().getType()).getShape();
+  // Before and behind an attention that has another form for some rows.
+  auto attention = op.getInput().getDefiningOp<AbsorbedAttentionOp>();
+  bool isBehind = attention != nullptr;
+  if (!attention && op->hasOneUse())
+    attention = dyn_cast<AbsorbedAttentionOp>(*op->user_begin());
+  bool hasRuns = attention && getExpanded(attention);
+  if (hasRuns && !isBehind)
+    findRuns(attention);
   Value out = bufferFor(op.getResult(), op.getInput());
-  SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight()), out,
-                                  rowsOf(op.getInput())};
+  SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight())};
+  if (hasRuns)
+    arguments.push_back(runsOf.at(attention).span);
+  arguments.append({out, rowsOf(op.getInput())});
   rt::KernelOp kernel = program.kernels.headLinear(
       TypeRange(arguments), weight[0], columnsOf(op.getInput()) / weight[0],
-      weight[2], weight[1]);
+      weight[2], weight[1], hasRuns);
   dispatch(kernel, b.index(weight[0] * program.kernels.linearItems(weight[1])),
            arguments);
+  if (hasRuns && isBehind)
+    attendExpanded(attention, op, out);
   return success();
 }
 
@@ -884,6 +905,47 @@ LogicalResult FunctionConverter::convert(SelectKeysOp op) {
   return success();
 }
 
+/// How the result of the head_linear behind \p op is computed from the query
+/// that is absorbed, for many rows; none if there is but one form.
+std::optional<ExpandedShape>
+FunctionConverter::getExpanded(AbsorbedAttentionOp op) {
+  PageLayout page = PageLayout::get(cast<KVCacheType>(op.getCache().getType()),
+                                    program.options.pageTokens);
+  auto key = op.getQuery().getDefiningOp<HeadLinearOp>();
+  if (!key || key.getInput() != op.getRopeQuery() || !key->hasOneUse() ||
+      op.getWindowAttr() || op.getSelected() || !op->hasOneUse())
+    return std::nullopt;
+  auto value = dyn_cast<HeadLinearOp>(*op->user_begin());
+  if (!value || value.getInput() != op.getResult())
+    return std::nullopt;
+  int64_t heads = op.getHeads(), rope = page.keyDim - page.valueDim;
+  int64_t nope = columnsOf(op.getRopeQuery()) / heads - rope;
+  if (!page.isOfPairs(program.options))
+    return std::nullopt;
+  return ExpandedShape::get(page, heads, nope,
+                            columnsOf(value.getResult()) / heads);
+}
+
+/// \p count, or 0 for a step that is too short for a run of rows.
+Value FunctionConverter::ifManyRows(Value count) {
+  Value isFew = b.less(tokenCount, b.index(ExpandedShape::leastRows));
+  return b.select(isFew, b.index(0), count);
+}
+
+void FunctionConverter::findRuns(AbsorbedAttentionOp op) {
+  auto vector = [&](int64_t size) {
+    return MemRefType::get({size}, b.getI32Type());
+  };
+  Runs runs;
+  runs.ends = alloc(rt::alignmentBytes, 0, vector(ShapedType::kDynamic));
+  runs.span = alloc(0, rt::alignmentBytes, vector(2));
+  SmallVector<Value> arguments = {at(op.getSequences()), runs.ends, runs.span,
+                                  tokenCount};
+  dispatch(program.kernels.findRuns(TypeRange(arguments)),
+           ifManyRows(b.index(1)), arguments);
+  runsOf[op] = runs;
+}
+
 LogicalResult FunctionConverter::convert(AbsorbedAttentionOp op) {
   PageLayout page = PageLayout::get(cast<KVCacheType>(op.getCache().getType()),
                                     program.options.pageTokens);
@@ -897,16 +959,48 @@ LogicalResult FunctionConverter::convert(AbsorbedAttentionOp op) {
   int64_t heads = op.getHeads();
   SmallVector<Value> inputs = {at(op.getQuery()), at(op.getRopeQuery()),
                                positions, sequences, layer};
+  auto runs = runsOf.find(op);
+  bool hasRuns = runs != runsOf.end();
   if (op.getSelected())
     inputs.push_back(at(op.getSelected()));
+  if (hasRuns)
+    inputs.push_back(runs->second.ends);
   return attend(op, out, page, heads, op.getWindowAttr(),
                 op.getSelected() ? columnsOf(op.getSelected()) : 0, inputs,
                 positions,
                 [&](TypeRange types, AttentionPlan plan, bool isSplit) {
                   return program.kernels.absorbedAttention(
                       types, page, heads, columnsOf(op.getRopeQuery()) / heads,
-                      op.getScale().convertToDouble(), plan, isSplit);
+                      op.getScale().convertToDouble(), plan, isSplit, hasRuns);
                 });
+}
+
+/// Lets rows of long runs see keys and values that are computed again; \p out
+/// is the result of \p value.
+void FunctionConverter::attendExpanded(AbsorbedAttentionOp op,
+                                       HeadLinearOp value, Value out) {
+  PageLayout page = PageLayout::get(cast<KVCacheType>(op.getCache().getType()),
+                                    program.options.pageTokens);
+  std::optional<ExpandedShape> shape = getExpanded(op);
+  auto key = op.getQuery().getDefiningOp<HeadLinearOp>();
+  int64_t columns = 2 * shape->heads;
+  Value stats = alloc(roundUp(columns * 4, rt::alignmentBytes), 0,
+                      rowsType(b.getContext(), columns, columns));
+  SmallVector<Value> arguments = {at(op.getRopeQuery()),
+                                  at(key.getWeight()),
+                                  at(value.getWeight()),
+                                  at(op.getPositions()),
+                                  at(op.getSequences()),
+                                  at(op.getLayer()),
+                                  runsOf.at(op).ends,
+                                  stats,
+                                  out,
+                                  tokenCount};
+  constexpr int64_t most = ExpandedShape::blockRows;
+  Value blocks = b.div(b.add(tokenCount, most - 1), most);
+  dispatch(program.kernels.expandedAttention(TypeRange(arguments), page, *shape,
+                                             op.getScale().convertToDouble()),
+           ifManyRows(b.mul(blocks, shape->heads)), arguments);
 }
 
 LogicalResult FunctionConverter::convertGated(SwiGLUOp op, LinearOp gate,
@@ -1407,6 +1501,8 @@ struct ConvertDeepSeekToRT
     options.registers = registers;
     options.pageTokens = pageTokens;
     options.dotProduct = dotProduct;
+    options.bf16Products = bf16Products;
+    options.bf16Pairs = bf16Pairs;
     if (options.pageTokens % 16 != 0 || options.pageTokens <= 0) {
       module.emitError("expects page-tokens to be a multiple of 16, but got ")
           << options.pageTokens;

@@ -114,6 +114,32 @@ static void addScores(SelectKeysOp op, Work &work) {
   work.contextBytes += cache.getIndexDim() * int64_t(sizeof(float));
 }
 
+/// The attention that \p dispatch computes for long runs of rows in place of
+/// what \p op is the end of; null if it does not.
+static AbsorbedAttentionOp getExpanded(Operation *op, rt::DispatchOp dispatch,
+                                       const IRMapping &mapping) {
+  auto value = dyn_cast<HeadLinearOp>(op);
+  auto attention =
+      value ? value.getInput().getDefiningOp<AbsorbedAttentionOp>() : nullptr;
+  if (!attention ||
+      !llvm::is_contained(dispatch.getArguments(),
+                          mapping.lookupOrNull(attention.getRopeQuery())))
+    return nullptr;
+  return attention;
+}
+
+/// Adds what \p dispatch computes in place of \p attention and of \p value,
+/// for rows that see keys and values of their own.
+static void addExpanded(AbsorbedAttentionOp attention, HeadLinearOp value,
+                        Work &work) {
+  auto columnsOf = [](Value rows) {
+    return cast<RankedTensorType>(rows.getType()).getDimSize(1);
+  };
+  addAttention(cast<KVCacheType>(attention.getCache().getType()), 0, work);
+  work.pairF32Ops +=
+      2 * (columnsOf(attention.getRopeQuery()) + columnsOf(value.getResult()));
+}
+
 static Work getWork(Operation *op, rt::DispatchOp dispatch,
                     const IRMapping &mapping) {
   Work work;
@@ -139,6 +165,10 @@ static Work getWork(Operation *op, rt::DispatchOp dispatch,
       work.rowBytes += bytesOf(type) / type.getDimSize(0);
     else
       work.weights += bytesOf(type);
+  }
+  if (AbsorbedAttentionOp attention = getExpanded(op, dispatch, mapping)) {
+    addExpanded(attention, cast<HeadLinearOp>(op), work);
+    return work;
   }
   // A gated product reads the weights of the two that it gates, a sum with a
   // product those of the product.
@@ -224,6 +254,8 @@ void hadal::describeWork(Operation *op,
     bool isAlternative = !work.read.empty();
     for (Value value : work.read)
       isAlternative &= !taken.insert(value).second;
+    if (getExpanded(op, dispatch, mapping))
+      isAlternative = true;
     dispatch.setWorkAttr(rt::WorkAttr::get(
         op->getContext(), named->getName().stripDialect(), hasOutputRows,
         isAlternative, work.weights, work.experts, work.expertsPerRow,

@@ -75,16 +75,15 @@ void HeadsAttention::tiles(const Source &source,
                            function_ref<int64_t(int64_t)> most,
                            function_ref<void(const Tile &)> body) {
   if (sides == 1)
-    return tiled(slots, source.tileSizes, [&](Value slot, int64_t size) {
-      body({Value(), slot, 1, size});
-    });
-  tiled(b.index(sideHeads), source.tileSizes, [&](Value slot, int64_t size) {
-    if (size > sideHeads)
-      return;
-    int64_t atOnce = largestDivisor(sides, most(size));
-    b.loop(b.index(0), b.index(sides), atOnce,
-           [&](Value side) { body({side, slot, atOnce, size}); });
-  });
+    return tiled(
+        slots, plan.slots, source.tileSizes,
+        [&](Value slot, int64_t size) { body({Value(), slot, 1, size}); });
+  tiled(b.index(sideHeads), sideHeads, source.tileSizes,
+        [&](Value slot, int64_t size) {
+          int64_t atOnce = largestDivisor(sides, most(size));
+          b.loop(b.index(0), b.index(sides), atOnce,
+                 [&](Value side) { body({side, slot, atOnce, size}); });
+        });
 }
 
 void HeadsAttention::prefetchNext(const Source &source, Value kvHead,

@@ -25,6 +25,12 @@ PageLayout PageLayout::get(deepseek::KVCacheType cache, int64_t pageTokens) {
           cache.getIndexDim()};
 }
 
+bool PageLayout::isOfPairs(const KernelOptions &options) const {
+  bool isEven = keyDim % 2 == 0 && valueDim % 2 == 0 && group % 2 == 0;
+  return options.bf16Products && isLatent && isEven &&
+         (element.isBF16() || isInteger());
+}
+
 int64_t PageLayout::elementBytes() const {
   return element.getIntOrFloatBitWidth() / 8;
 }

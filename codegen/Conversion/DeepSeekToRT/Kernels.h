@@ -28,6 +28,11 @@ struct KernelOptions {
   int64_t pageTokens = 32;
   /// What multiplies bytes.
   DotProductKind dotProduct = DotProductKind::Generic;
+  /// Whether queries, and weights of the softmax, are rounded to bf16 where
+  /// they meet latents of as few bits.
+  bool bf16Products = false;
+  /// Whether the target multiplies pairs of bf16 (AVX512_BF16).
+  bool bf16Pairs = false;
 };
 
 /// Where one layer's keys and values are in a KV page: one head after the
@@ -50,6 +55,9 @@ struct PageLayout {
   static PageLayout get(deepseek::KVCacheType cache, int64_t pageTokens);
   bool isInteger() const { return group != 0; }
   bool isF32() const { return element.isF32(); }
+  /// Whether products with what it holds are those of bf16: of latents that
+  /// were rounded to as few bits, or fewer.
+  bool isOfPairs(const KernelOptions &options) const;
   int64_t elementBytes() const;
   int64_t partBytes(Part part) const;
   /// Byte offset of a part of head 0 within a layer's part of a page.
@@ -94,6 +102,26 @@ struct AttentionPlan {
   static AttentionPlan get(PageLayout page, int64_t heads, int64_t context,
                            deepseek::WindowAttr window,
                            int64_t selectedTokens = 0);
+};
+
+/// Latent attention whose keys and values are computed again from latents.
+struct ExpandedShape {
+  /// Tokens of a sequence that a step has at least for their keys and values
+  /// to be computed again. That takes rank * (nope + value) products for each
+  /// token that they see, and saves what the absorbed form has more for each
+  /// pair: for the shapes of V2 and V3, 170 rows pay for it.
+  static constexpr int64_t leastRows = 384;
+  /// Rows of one item, which computes all keys and values that they see.
+  static constexpr int64_t blockRows = 2048;
+
+  /// Columns of a head's key that are not rotated, and of its value; of the
+  /// latents, and of the rotated key.
+  int64_t heads, nope, value, rank, rope;
+
+  /// Of a page of pairs. None if there is no kernel for it: products are made
+  /// in whole vectors, and what a head needs is on the stack.
+  static std::optional<ExpandedShape> get(PageLayout page, int64_t heads,
+                                          int64_t nope, int64_t value);
 };
 
 /// [rows, columns] of f32 (or \p element), rows \p stride elements apart.
@@ -182,9 +210,10 @@ public:
   /// up offsets], out, rows), likewise.
   rt::KernelOp integerGatedLinear(TypeRange types, const IntegerShape &shape,
                                   std::optional<double> limit);
-  /// (in, weight, out, rows); items are heads * groups of tiles.
+  /// (in, weight, [span], out, rows); items are heads * groups of tiles. With a
+  /// span, `findRuns` says which rows.
   rt::KernelOp headLinear(TypeRange types, int64_t heads, int64_t stride,
-                          int64_t inner, int64_t columns);
+                          int64_t inner, int64_t columns, bool hasSpan);
   /// (in, positions, table, out); items are rows.
   rt::KernelOp rotary(TypeRange types, int64_t heads, int64_t headDim,
                       deepseek::RotaryAttr rotary, bool inverse,
@@ -206,12 +235,22 @@ public:
   /// layer, sums, stats); items are rows * groups * strands.
   rt::KernelOp attention(TypeRange types, PageLayout page, int64_t heads,
                          double scale, AttentionPlan plan, bool isSplit);
-  /// (query, rope_query, ..), likewise; with selected positions, they come
-  /// after the layer.
+  /// (query, rope_query, ..), likewise; with selected positions, or runs of
+  /// rows that another kernel computes, they come after the layer.
   rt::KernelOp absorbedAttention(TypeRange types, PageLayout page,
                                  int64_t heads, int64_t ropeStride,
-                                 double scale, AttentionPlan plan,
-                                 bool isSplit);
+                                 double scale, AttentionPlan plan, bool isSplit,
+                                 bool hasRuns);
+  /// (sequences, runs, span, rows); one item. What it writes for a row is 0, or
+  /// the end of the row's run: of consecutive rows of one sequence, so many
+  /// that `expandedAttention` computes them. All others are in [span[0],
+  /// span[1]).
+  rt::KernelOp findRuns(TypeRange types);
+  /// (query, key weight, value weight, positions, sequences, layer, runs,
+  /// stats, out, rows); items are heads * blocks of `ExpandedShape::blockRows`
+  /// rows. Writes the rows that have a run.
+  rt::KernelOp expandedAttention(TypeRange types, PageLayout page,
+                                 const ExpandedShape &shape, double scale);
   /// (sums, stats, positions, out) of a split attention; items are
   /// rows * heads.
   rt::KernelOp mergeSegments(TypeRange types, int64_t valueDim,

@@ -123,15 +123,27 @@ KernelOp KernelSet::gatedLinear(TypeRange types, int64_t inner, int64_t columns,
 }
 
 KernelOp KernelSet::headLinear(TypeRange types, int64_t heads, int64_t stride,
-                               int64_t inner, int64_t columns) {
+                               int64_t inner, int64_t columns, bool hasSpan) {
   int64_t tiles = ceilDiv(columns, tileRows);
   int64_t perItem = tilesPerItem(tiles);
-  auto name = llvm::formatv("head_linear_{0}_{1}x{2}x{3}_of_{4}",
-                            weightName(types[1]), heads, columns, inner, stride)
+  auto name = llvm::formatv("head_linear{0}_{1}_{2}x{3}x{4}_of_{5}",
+                            hasSpan ? "_span" : "", weightName(types[1]), heads,
+                            columns, inner, stride)
                   .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    Value out = arguments[2], rowCount = arguments[3];
+    Value out = arguments[hasSpan ? 3 : 2], allRows = arguments.back();
+    Value begin = b.index(0), end = allRows;
+    if (hasSpan) {
+      // Of few rows, all.
+      Value isFew = b.less(allRows, b.index(ExpandedShape::leastRows));
+      auto bound = [&](int64_t which, Value ofFew) {
+        Value found = b.toIndex(b.load(arguments[2], b.index(which)));
+        return b.select(isFew, ofFew, found);
+      };
+      begin = bound(0, begin);
+      end = bound(1, end);
+    }
     int64_t groups = ceilDiv(tiles, perItem);
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
       Value head = b.div(item, groups);
@@ -140,7 +152,7 @@ KernelOp KernelSet::headLinear(TypeRange types, int64_t heads, int64_t stride,
       Value columnOffset = b.mul(head, columns);
       forTilesOfItem(
           b, b.rem(item, groups), tiles, perItem, [&](ArrayRef<Value> tile) {
-            forRowBlocks(b, b.index(0), rowCount,
+            forRowBlocks(b, begin, end,
                          rowBlocks(options.registers, int64_t(tile.size())),
                          [&](ArrayRef<Value> rows) {
                            Values sums =
