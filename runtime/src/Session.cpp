@@ -159,10 +159,15 @@ hadal_rt_status_t hadal_rt_model_check(const hadal_rt_model_t *model) {
 const char *hadal_rt_model_adapter(const hadal_rt_model_t *model,
                                    int32_t index) {
   const char *name = model && index >= 0 ? model->adapter_names : nullptr;
-  for (; name && *name && index > 0; --index)
-    while (*name++) // Without a C library, there is no strlen.
-      ;
-  return name && *name ? name : nullptr;
+  if (!name)
+    return nullptr;
+  // Not by strlen, which a system without a C library may lack.
+  for (; *name && index > 0; ++name)
+    if (!name[1]) {
+      ++name;
+      --index;
+    }
+  return *name ? name : nullptr;
 }
 
 hadal_rt_status_t hadal_rt_model_find_adapter(const hadal_rt_model_t *model,
