@@ -17,12 +17,15 @@
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Program.h"
-#include "llvm/Support/Signals.h"
 #include "llvm/TargetParser/Host.h"
 #include "llvm/TargetParser/Triple.h"
 
+#include <cerrno>
+#include <cstring>
 #include <optional>
-#include <tuple>
+
+#include <sys/mman.h>
+#include <unistd.h>
 
 using namespace llvm;
 using namespace hadal;
@@ -116,16 +119,14 @@ static std::string firstError(StringRef output) {
 
 static absl::Status runDriver(const Driver &driver,
                               ArrayRef<std::string> arguments) {
-  SmallString<128> log;
-  if (std::error_code code =
-          sys::fs::createTemporaryFile("hadal-link", "log", log))
+  // A file without a name: no signal leaves it behind, not even one that comes
+  // while the program starts.
+  int file = memfd_create("hadal-link", MFD_CLOEXEC);
+  if (file < 0)
     return absl::UnavailableError(
-        concat({"no temporary file: ", code.message()}));
-  sys::RemoveFileOnSignal(log);
-  scope_exit cleanup([&] {
-    std::ignore = sys::fs::remove(log);
-    sys::DontRemoveFileOnSignal(log);
-  });
+        concat({"no temporary file: ", std::strerror(errno)}));
+  scope_exit cleanup([&] { close(file); });
+  std::string log = concat({"/proc/self/fd/", std::to_string(file)});
 
   SmallVector<StringRef> line = {driver.path};
   line.append(driver.arguments.begin(), driver.arguments.end());
