@@ -173,7 +173,7 @@ func.func private @weight(%step: !rt.step, %w: memref<4xi8>) {
 //       CHECK: llvm.mlir.global appending @llvm.used() {{.+}}section = "llvm.metadata"
 //       CHECK: llvm.mlir.addressof @hadal_model.manifest.section
 //       CHECK: llvm.mlir.global external constant @hadal_model()
-//  CHECK-SAME: !llvm.struct<(i32, i32, ptr, ptr, array<16 x i8>, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, ptr, ptr)>
+//  CHECK-SAME: !llvm.struct<(i32, i32, ptr, ptr, array<16 x i8>, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, ptr, ptr, ptr)>
 //       CHECK: llvm.mlir.constant(3 : i32)
 //       CHECK: llvm.mlir.constant(7 : i32)
 //       CHECK: llvm.mlir.addressof @hadal_model.name
