@@ -4,6 +4,8 @@
 
 #include "Advice.h"
 
+#include "lib/Support/ToolErrors.h"
+
 #include "absl/strings/str_cat.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSwitch.h"
@@ -19,8 +21,7 @@ using namespace hadal;
 using namespace hadal::advise;
 using llvm::StringRef;
 
-/// Exit codes, the same for all tools.
-enum ExitCode { Done = 0, BadInput = 1, BadUsage = 2, Bug = 3 };
+static constexpr ToolErrors errors("hadal-advise");
 
 static const char helpText[] =
     R"(usage: hadal-advise --task=code --memory=24GB --machine=bench.json
@@ -47,25 +48,6 @@ Ranks published models, stored types and windows by score, loss and cost.
   --tolerance=N    exit status 1 if one is off by more percent (15)
   --scaling        what parameters gained; files: hadal-eval's accuracy as JSON
 )";
-
-static int fail(int code, const std::string &message) {
-  std::string line = message;
-  for (char &c : line)
-    if (static_cast<unsigned char>(c) < 0x20)
-      c = ' ';
-  llvm::outs().flush(); // What was found comes first.
-  llvm::errs() << "hadal-advise: error: " << line << '\n';
-  return code;
-}
-
-static int failUsage(const std::string &message) {
-  return fail(BadUsage, message + "; see hadal-advise --help");
-}
-
-static int fail(const absl::Status &status) {
-  return fail(absl::IsInternal(status) ? Bug : BadInput,
-              std::string(status.message()));
-}
 
 namespace {
 
@@ -180,22 +162,23 @@ static double parseSize(StringRef text, StringRef unit) {
 
 static int runScaling(const Flags &flags) {
   if (flags.others.size() < 2)
-    return failUsage("--scaling expects two results or more, as 1.3G=a.json");
+    return errors.failUsage(
+        "--scaling expects two results or more, as 1.3G=a.json");
   std::vector<ScalingPoint> points;
   for (const std::string &other : flags.others) {
     auto [size, path] = StringRef(other).split('=');
     ScalingPoint point{parseSize(size, ""), 0};
     if (!point.parameters || path.empty())
-      return failUsage(
+      return errors.failUsage(
           absl::StrCat("'", other, "' is not PARAMETERS=FILE, as 1.3G=a.json"));
     if (llvm::any_of(points, [&](const ScalingPoint &known) {
           return known.parameters == point.parameters;
         }))
-      return failUsage(
+      return errors.failUsage(
           absl::StrCat("two results have ", size.str(), " parameters"));
     absl::StatusOr<double> accuracy = readAccuracy(path.str());
     if (!accuracy.ok())
-      return fail(accuracy.status());
+      return errors.fail(accuracy.status());
     point.accuracy = *accuracy;
     points.push_back(point);
   }
@@ -205,7 +188,7 @@ static int runScaling(const Flags &flags) {
 
 static int runCheck(const Flags &flags, const Knowledge &knowledge) {
   if (flags.model.empty())
-    return failUsage("--check needs --model");
+    return errors.failUsage("--check needs --model");
   CompileOptions options;
   options.model = flags.model;
   options.cpu = flags.cpu.empty() ? "native" : flags.cpu;
@@ -214,11 +197,11 @@ static int runCheck(const Flags &flags, const Knowledge &knowledge) {
   if (!options.quantize.empty())
     if (absl::Status status = checkQuantizeScheme(options.quantize);
         !status.ok())
-      return failUsage(
+      return errors.failUsage(
           absl::StrCat("--quantize ", std::string(status.message())));
   auto comparisons = compare(knowledge, options, flags.check);
   if (!comparisons.ok())
-    return fail(comparisons.status());
+    return errors.fail(comparisons.status());
   bool isGood = true;
   for (const Comparison &c : *comparisons) {
     bool isNear = std::abs(c.error()) <= flags.tolerance / 100;
@@ -231,33 +214,35 @@ static int runCheck(const Flags &flags, const Knowledge &knowledge) {
         isNear ? "" : ": off");
   }
   if (!isGood)
-    return fail(BadInput, absl::StrCat("a prediction is off by more than ",
-                                       flags.tolerance, " percent"));
+    return errors.fail(BadInput,
+                       absl::StrCat("a prediction is off by more than ",
+                                    flags.tolerance, " percent"));
   return Done;
 }
 
 static int runAdvice(const Flags &flags, Knowledge knowledge) {
   if (flags.task.empty() || flags.memory.empty() || flags.machine.empty())
-    return failUsage("expected --task, --memory and --machine");
+    return errors.failUsage("expected --task, --memory and --machine");
   Wishes wishes;
   wishes.task = flags.task;
   if (!knowledge.tasks.count(flags.task)) {
     std::string known;
     for (const auto &[task, score] : knowledge.tasks)
       absl::StrAppend(&known, known.empty() ? "" : ", ", task);
-    return failUsage(
+    return errors.failUsage(
         absl::StrCat("--task is '", flags.task, "', expected one of ", known));
   }
   wishes.memoryBytes = parseSize(flags.memory, "B");
   if (!wishes.memoryBytes)
-    return failUsage(absl::StrCat("--memory is '", flags.memory,
-                                  "', expected a size, as 24GB"));
+    return errors.failUsage(absl::StrCat("--memory is '", flags.memory,
+                                         "', expected a size, as 24GB"));
   absl::StatusOr<Machine> machine = parseMachine(flags.machine);
   if (!machine.ok()) {
     std::string why =
         absl::StrCat("--machine ", std::string(machine.status().message()));
-    return absl::IsInvalidArgument(machine.status()) ? failUsage(why)
-                                                     : fail(BadInput, why);
+    return absl::IsInvalidArgument(machine.status())
+               ? errors.failUsage(why)
+               : errors.fail(BadInput, why);
   }
   wishes.machine = *machine;
   wishes.cpu = flags.cpu.empty() ? "native" : flags.cpu;
@@ -266,10 +251,10 @@ static int runAdvice(const Flags &flags, Knowledge knowledge) {
   wishes.promptTokens = int64_t(flags.prompt);
   wishes.answerTokens = int64_t(flags.answer);
   if (wishes.promptTokens + wishes.answerTokens > wishes.contextTokens)
-    return failUsage(absl::StrCat("--prompt and --answer have ",
-                                  wishes.promptTokens + wishes.answerTokens,
-                                  " tokens, but --context has ",
-                                  wishes.contextTokens));
+    return errors.failUsage(
+        absl::StrCat("--prompt and --answer have ",
+                     wishes.promptTokens + wishes.answerTokens,
+                     " tokens, but --context has ", wishes.contextTokens));
   wishes.minTokensPerSecond = flags.minSpeed;
   wishes.maxFirstSeconds = flags.maxFirst;
   wishes.minScore = flags.minScore;
@@ -281,7 +266,7 @@ static int runAdvice(const Flags &flags, Knowledge knowledge) {
     knowledge.costs.watts = flags.watts;
   auto candidates = advise::advise(knowledge, wishes);
   if (!candidates.ok())
-    return fail(candidates.status());
+    return errors.fail(candidates.status());
   if (!flags.json) {
     llvm::outs() << absl::StrCat(
         wishes.task, ": ", knowledge.tasks[wishes.task], "\nprompts of ",
@@ -304,10 +289,7 @@ static int runAdvice(const Flags &flags, Knowledge knowledge) {
   return Done;
 }
 
-int main(int argc, char **argv) {
-  Flags flags;
-  if (std::string error = parseFlags(argc, argv, flags); !error.empty())
-    return failUsage(error);
+static int run(char *argv0, const Flags &flags) {
   if (flags.help) {
     llvm::outs() << helpText;
     return Done;
@@ -315,20 +297,27 @@ int main(int argc, char **argv) {
   if (flags.scaling)
     return runScaling(flags);
   if (!flags.others.empty())
-    return failUsage(
+    return errors.failUsage(
         absl::StrCat("unexpected argument '", flags.others[0], "'"));
   std::string data = flags.data;
   if (data.empty()) {
     llvm::SmallString<256> path(llvm::sys::path::parent_path(
         llvm::sys::path::parent_path(llvm::sys::fs::getMainExecutable(
-            argv[0], reinterpret_cast<void *>(&main)))));
+            argv0, reinterpret_cast<void *>(&run)))));
     llvm::sys::path::append(path, "share", "hadal", "advise.json");
     data = path.str().str();
   }
   absl::StatusOr<Knowledge> knowledge = readKnowledge(data);
   if (!knowledge.ok())
-    return fail(knowledge.status());
+    return errors.fail(knowledge.status());
   if (!flags.check.empty())
     return runCheck(flags, *knowledge);
   return runAdvice(flags, *std::move(knowledge));
+}
+
+int main(int argc, char **argv) {
+  Flags flags;
+  if (std::string error = parseFlags(argc, argv, flags); !error.empty())
+    return errors.failUsage(error);
+  return errors.finish(run(argv[0], flags));
 }

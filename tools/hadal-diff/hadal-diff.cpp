@@ -3,6 +3,7 @@
 // hadal-diff A B: tells the first op at which two builds of a model differ.
 
 #include "lib/Compiler/OpValues.h"
+#include "lib/Support/ToolErrors.h"
 
 #include "absl/strings/str_cat.h"
 #include "llvm/ADT/StringExtras.h"
@@ -15,8 +16,7 @@
 using namespace hadal;
 using llvm::StringRef;
 
-/// Exit codes, the same for all tools.
-enum ExitCode { Done = 0, BadInput = 1, BadUsage = 2, Bug = 3 };
+static constexpr ToolErrors errors("hadal-diff");
 
 static const char helpText[] =
     R"(usage: hadal-diff A B --tokens 1,2,3
@@ -54,19 +54,6 @@ struct Result {
 
 } // namespace
 
-static int fail(int code, const std::string &message) {
-  std::string line = message;
-  for (char &c : line)
-    if (static_cast<unsigned char>(c) < 0x20)
-      c = ' ';
-  llvm::errs() << "hadal-diff: error: " << line << '\n';
-  return code;
-}
-
-static int failUsage(const std::string &message) {
-  return fail(BadUsage, message + "; see hadal-diff --help");
-}
-
 static int parseOptions(int argc, char **argv, Options &options) {
   for (int i = 1; i < argc; ++i) {
     StringRef argument = argv[i];
@@ -79,12 +66,12 @@ static int parseOptions(int argc, char **argv, Options &options) {
     bool hasValue = name.size() < argument.size();
     if (name == "tokens" || name == "tolerance") {
       if (!hasValue && i + 1 == argc)
-        return failUsage(llvm::formatv("'{0}' needs a value", argv[i]));
+        return errors.failUsage(llvm::formatv("'{0}' needs a value", argv[i]));
       if (!hasValue)
         value = argv[++i];
       if (name == "tolerance") {
         if (value.getAsDouble(options.tolerance) || !(options.tolerance >= 0))
-          return failUsage(llvm::formatv(
+          return errors.failUsage(llvm::formatv(
               "--tolerance is '{0}', expected a number, 0 or more", value));
         continue;
       }
@@ -93,7 +80,7 @@ static int parseOptions(int argc, char **argv, Options &options) {
         if (int32_t token; !item.getAsInteger(10, token) && token >= 0)
           options.tokens.push_back(token);
         else
-          return failUsage(llvm::formatv(
+          return errors.failUsage(llvm::formatv(
               "--tokens is '{0}', expected ids like 1,2,3", value));
       continue;
     }
@@ -102,16 +89,16 @@ static int parseOptions(int argc, char **argv, Options &options) {
                  : name == "help" || name == "h" ? &options.help
                                                  : nullptr;
     if (!flag || hasValue)
-      return failUsage(llvm::formatv("unknown option '{0}'", argv[i]));
+      return errors.failUsage(llvm::formatv("unknown option '{0}'", argv[i]));
     *flag = true;
   }
   if (options.help)
     return Done;
   if (options.builds.size() != 2)
-    return failUsage(llvm::formatv("expected two builds, but got {0}",
-                                   options.builds.size()));
+    return errors.failUsage(llvm::formatv("expected two builds, but got {0}",
+                                          options.builds.size()));
   if (options.tokens.empty())
-    return failUsage("expected --tokens");
+    return errors.failUsage("expected --tokens");
   return Done;
 }
 
@@ -195,16 +182,15 @@ static int run(const Options &options) {
     absl::StatusOr<std::vector<OpValues>> recorded =
         recordValues(options.builds[size_t(i)], options.tokens, outputs);
     if (!recorded.ok())
-      return fail(absl::IsInternal(recorded.status()) ? Bug : BadInput,
-                  std::string(recorded.status().message()));
+      return errors.fail(recorded.status());
     values[i] = std::move(*recorded);
     result.ops[i] = values[i].size();
   }
   result.differences = compareValues(values[0], values[1]);
   if (result.differences.empty())
-    return fail(BadInput,
-                absl::StrCat("'", options.builds[0], "' and '",
-                             options.builds[1], "' have no op in common"));
+    return errors.fail(BadInput, absl::StrCat("'", options.builds[0], "' and '",
+                                              options.builds[1],
+                                              "' have no op in common"));
   for (const OpDifference &difference : result.differences) {
     if (!result.first && !(difference.error <= options.tolerance))
       result.first = &difference;
@@ -225,11 +211,5 @@ int main(int argc, char **argv) {
     llvm::outs() << helpText;
   else
     code = run(options);
-  llvm::outs().flush();
-  if (llvm::outs().has_error()) {
-    std::string why = llvm::outs().error().message();
-    llvm::outs().clear_error();
-    return fail(BadInput, "cannot write to the standard output: " + why);
-  }
-  return code;
+  return errors.finish(code);
 }

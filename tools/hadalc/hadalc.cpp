@@ -5,6 +5,7 @@
 
 #include "hadal/Compiler.h"
 #include "lib/Support/FileIO.h"
+#include "lib/Support/ToolErrors.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSwitch.h"
@@ -20,8 +21,7 @@
 
 using namespace hadal;
 
-/// Exit codes, the same for all tools.
-enum ExitCode { Done = 0, BadInput = 1, BadUsage = 2, Bug = 3 };
+static constexpr ToolErrors errors("hadalc");
 
 static const char helpText[] =
     R"(usage: hadalc MODEL -o OUT [options]    hadalc --manifest OUT: how it was made
@@ -184,25 +184,6 @@ std::string Flags::parse(int argc, char **argv) {
 // Messages
 //===----------------------------------------------------------------------===//
 
-/// Prints "hadalc: error: MESSAGE" on one line.
-static int fail(int code, const std::string &message) {
-  std::string line = message;
-  for (char &c : line)
-    if (static_cast<unsigned char>(c) < 0x20)
-      c = ' ';
-  llvm::errs() << "hadalc: error: " << line << '\n';
-  return code;
-}
-
-static int failUsage(const std::string &message) {
-  return fail(BadUsage, message + "; see hadalc --help");
-}
-
-static int fail(const absl::Status &status) {
-  return fail(absl::IsInternal(status) ? Bug : BadInput,
-              std::string(status.message()));
-}
-
 namespace {
 
 /// Shows how far a compilation is, on a terminal only.
@@ -319,7 +300,7 @@ static int parseQuantize(const Flag &flag, CompileOptions &options) {
       hasAlpha = true;
       if (alpha.getAsDouble(options.smoothing) || !(options.smoothing >= 0) ||
           !(options.smoothing <= 1))
-        return failUsage(llvm::formatv(
+        return errors.failUsage(llvm::formatv(
             "--quantize: expects an alpha of 0 to 1, but got '{0}'", alpha));
       continue;
     }
@@ -327,7 +308,7 @@ static int parseQuantize(const Flag &flag, CompileOptions &options) {
     if (!isCalibration && !isMethod)
       scheme.push_back(item);
     else if (item.empty() || (!value.empty() && value != item))
-      return failUsage(
+      return errors.failUsage(
           llvm::formatv("--quantize: expects one {0}, but got '{1}' and '{2}'",
                         isMethod ? "method" : "calibration", value, item));
     else
@@ -338,13 +319,13 @@ static int parseQuantize(const Flag &flag, CompileOptions &options) {
   if (status.ok())
     status = checkRounding(options.rounding);
   if (!status.ok())
-    return failUsage("--quantize " + std::string(status.message()));
+    return errors.failUsage("--quantize " + std::string(status.message()));
   if (hasAlpha && options.rounding != "smoothquant")
-    return failUsage("--quantize: alpha is for method=smoothquant");
+    return errors.failUsage("--quantize: alpha is for method=smoothquant");
   if (options.calibration.empty() && !options.rounding.empty() &&
       options.rounding != "rtn")
-    return failUsage("--quantize: method=" + options.rounding +
-                     " needs calibration=FILE");
+    return errors.failUsage("--quantize: method=" + options.rounding +
+                            " needs calibration=FILE");
   return Done;
 }
 
@@ -396,12 +377,13 @@ static int parseAdapters(const Flag &flag, CompileOptions &options) {
       name = llvm::sys::path::filename(folder);
     }
     if (folder.empty() || name.empty())
-      return failUsage("--lora-runtime is '" + flag.value +
-                       "', expected folders of adapters, as NAME=DIR,...");
+      return errors.failUsage(
+          "--lora-runtime is '" + flag.value +
+          "', expected folders of adapters, as NAME=DIR,...");
     options.adapters.emplace_back(name.str(), folder.str());
   }
   if (!options.packWeights)
-    return failUsage("--lora-runtime needs --weights=pack");
+    return errors.failUsage("--lora-runtime needs --weights=pack");
   return Done;
 }
 
@@ -409,7 +391,7 @@ static int parseAdapters(const Flag &flag, CompileOptions &options) {
 static int makeOptions(const char *argv0, const Flags &flags,
                        CompileOptions &options) {
   if (flags.models.size() != 1)
-    return failUsage(
+    return errors.failUsage(
         llvm::formatv("expects one MODEL, but got {0}", flags.models.size()));
   options.model = flags.models.front();
   options.output = flags.output.value;
@@ -422,8 +404,8 @@ static int makeOptions(const char *argv0, const Flags &flags,
   options.includeFolder = findHeaders(argv0);
 
   auto refuse = [](const Flag &flag, const char *expected) {
-    return failUsage(llvm::formatv("--{0} is '{1}', expected {2}", flag.name,
-                                   flag.value, expected));
+    return errors.failUsage(llvm::formatv("--{0} is '{1}', expected {2}",
+                                          flag.name, flag.value, expected));
   };
   std::optional<Emit> emit = parseEmit(flags.emit.value);
   if (!emit)
@@ -444,7 +426,8 @@ static int makeOptions(const char *argv0, const Flags &flags,
     return refuse(flags.maxBatch, "a number of 1 or more");
   if (options.embedWeights &&
       (*emit != Emit::Executable || !options.packWeights))
-    return failUsage("--embed-weights needs --emit=exe and --weights=pack");
+    return errors.failUsage(
+        "--embed-weights needs --emit=exe and --weights=pack");
   if (!parseCount(flags.topK, options.topK))
     return refuse(flags.topK, "a number of 1 or more");
   if (!parseCount(flags.mergeExperts, options.mergeExperts))
@@ -453,7 +436,7 @@ static int makeOptions(const char *argv0, const Flags &flags,
   options.prune = flags.prune.value;
   if (flags.prune.isGiven)
     if (absl::Status status = checkPruneList(options.prune); !status.ok())
-      return fail(BadInput, "--prune " + std::string(status.message()));
+      return errors.fail(BadInput, "--prune " + std::string(status.message()));
   options.calibration = flags.calibration.value;
   options.saveStatistics = flags.saveStatistics.value;
   if (flags.quantize.isGiven)
@@ -478,7 +461,7 @@ static int makeOptions(const char *argv0, const Flags &flags,
     if (flags.lora.value.empty())
       return refuse(flags.lora, "the folder of an adapter");
     if (!options.packWeights)
-      return failUsage("--lora needs --weights=pack");
+      return errors.failUsage("--lora needs --weights=pack");
     options.lora = flags.lora.value;
   }
   if (flags.loraRuntime.isGiven)
@@ -490,9 +473,10 @@ static int makeOptions(const char *argv0, const Flags &flags,
   options.measuresLoss = flags.report.isGiven;
   if (options.output.empty() && !isText && !flags.report.isGiven &&
       !options.verify)
-    return failUsage("expects -o OUT");
+    return errors.failUsage("expects -o OUT");
   if (options.output == "-" && !isText)
-    return failUsage("-o - needs --emit=mlir, llvm or asm, or --compile-to");
+    return errors.failUsage(
+        "-o - needs --emit=mlir, llvm or asm, or --compile-to");
   for (auto [flag, value] : {std::pair(&flags.depfile, &options.depfile),
                              std::pair(&flags.header, &options.header)}) {
     if (flag->isGiven && flag->value.empty())
@@ -500,16 +484,16 @@ static int makeOptions(const char *argv0, const Flags &flags,
     *value = flag->value;
   }
   if (flags.nvcc.isGiven && (*emit != Emit::Cuda || flags.nvcc.value.empty()))
-    return failUsage("--nvcc=FILE or none needs --emit=cuda");
+    return errors.failUsage("--nvcc=FILE or none needs --emit=cuda");
   options.nvcc = flags.nvcc.value;
   options.debugInfo = flags.debugInfo.isGiven;
   if (options.debugInfo && (isText || options.output.empty()))
-    return failUsage("-g needs -o OUT and --emit=exe, lib or obj");
+    return errors.failUsage("-g needs -o OUT and --emit=exe, lib or obj");
   if (flags.depfile.isGiven &&
       (options.output.empty() || options.output == "-"))
-    return failUsage("--depfile needs -o OUT");
+    return errors.failUsage("--depfile needs -o OUT");
   if (flags.header.isGiven && (*emit != Emit::Object || options.stopAfter))
-    return failUsage("--header needs --emit=obj");
+    return errors.failUsage("--header needs --emit=obj");
   return Done;
 }
 
@@ -533,22 +517,22 @@ static int writeReport(const Flags &flags, CompileResult &result,
   std::string error;
   if (!file.open(path, error) || !file.write(text.data(), text.size(), error) ||
       !file.commit(error))
-    return fail(BadInput, error);
+    return errors.fail(BadInput, error);
   return Done;
 }
 
 static int runManifest(const Flags &flags) {
   if (flags.models.size() != 1)
-    return failUsage(llvm::formatv("--manifest expects one OUT, but got {0}",
-                                   flags.models.size()));
+    return errors.failUsage(llvm::formatv(
+        "--manifest expects one OUT, but got {0}", flags.models.size()));
   const std::string &path = flags.models.front();
   absl::StatusOr<std::string> manifest = readManifest(path);
   if (!manifest.ok())
-    return fail(manifest.status());
+    return errors.fail(manifest.status());
   llvm::Expected<llvm::json::Value> value = llvm::json::parse(*manifest);
   if (!value) {
     llvm::consumeError(value.takeError());
-    return fail(BadInput, "the manifest of '" + path + "' is not JSON");
+    return errors.fail(BadInput, "the manifest of '" + path + "' is not JSON");
   }
   llvm::outs() << llvm::formatv("{0:2}\n", *value);
   return Done;
@@ -563,12 +547,12 @@ static int run(const char *argv0, const Flags &flags) {
   std::optional<Machine> machine;
   if (flags.machine.isGiven) {
     if (!flags.report.isGiven)
-      return failUsage("--machine needs --report");
+      return errors.failUsage("--machine needs --report");
     absl::StatusOr<Machine> parsed = parseMachine(flags.machine.value);
     if (!parsed.ok()) {
       std::string why = "--machine " + std::string(parsed.status().message());
-      return absl::IsNotFound(parsed.status()) ? fail(BadInput, why)
-                                               : failUsage(why);
+      return absl::IsNotFound(parsed.status()) ? errors.fail(BadInput, why)
+                                               : errors.failUsage(why);
     }
     machine = *parsed;
   }
@@ -579,7 +563,7 @@ static int run(const char *argv0, const Flags &flags) {
   absl::Status status = compile(options, &result);
   progress.clear();
   if (!status.ok())
-    return fail(status);
+    return errors.fail(status);
   // What the manifest of a product says, for those who make none.
   if (options.verify && options.output.empty() && !flags.report.isGiven)
     llvm::outs() << result.verification->toText();
@@ -598,7 +582,7 @@ int main(int argc, char **argv) {
   Flags flags;
   std::string error = flags.parse(argc, argv);
   if (!error.empty())
-    return failUsage(error);
+    return errors.failUsage(error);
   int code = Done;
   if (flags.help.isGiven)
     llvm::outs() << helpText;
@@ -606,12 +590,5 @@ int main(int argc, char **argv) {
     llvm::outs() << "hadalc " HADAL_VERSION ", LLVM " LLVM_VERSION_STRING "\n";
   else
     code = run(argv[0], flags);
-  // A full disk or a closed pipe is no bug, and no success.
-  llvm::outs().flush();
-  if (llvm::outs().has_error()) {
-    std::string why = llvm::outs().error().message();
-    llvm::outs().clear_error();
-    return fail(BadInput, "cannot write to the standard output: " + why);
-  }
-  return code;
+  return errors.finish(code);
 }

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "lib/Support/ToolErrors.h"
+
+#include "llvm/Support/raw_ostream.h"
+
+using namespace hadal;
+
+int ToolErrors::fail(int code, const std::string &message) const {
+  std::string line = message;
+  for (char &c : line)
+    if (static_cast<unsigned char>(c) < 0x20)
+      c = ' ';
+  llvm::outs().flush();
+  llvm::errs() << name << ": error: " << line << '\n';
+  return code;
+}
+
+int ToolErrors::failUsage(const std::string &message) const {
+  return fail(BadUsage, message + "; see " + name + " --help");
+}
+
+int ToolErrors::fail(const absl::Status &status) const {
+  return fail(absl::IsInternal(status) ? Bug : BadInput,
+              std::string(status.message()));
+}
+
+int ToolErrors::finish(int code) const {
+  llvm::outs().flush();
+  if (!llvm::outs().has_error())
+    return code;
+  std::string why = llvm::outs().error().message();
+  llvm::outs().clear_error();
+  return fail(BadInput, "cannot write to the standard output: " + why);
+}
