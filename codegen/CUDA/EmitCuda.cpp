@@ -68,10 +68,9 @@ struct Stream {
 
 class CudaKernelEmitter : public KernelEmitter {
 public:
-  /// \p program has the kernels; \p arena is where the plan of memory ends.
-  CudaKernelEmitter(CppWriter &writer, const CppProgram &names,
-                    rt::ProgramOp program)
-      : KernelEmitter(writer, names, /*sharesLanes=*/true), plan(program) {}
+  CudaKernelEmitter(CppWriter &writer, const CppProgram &program)
+      : KernelEmitter(writer, program, /*sharesLanes=*/true),
+        plan(program.getOp()) {}
 
   Launch launch;
 
@@ -395,10 +394,6 @@ LogicalResult CudaKernelEmitter::emitOther(Operation *op) {
 LogicalResult hadal::emitCuda(ModuleOp module, const EmitCudaOptions &options,
                               llvm::raw_ostream &device,
                               llvm::raw_ostream &host) {
-  auto programs = llvm::to_vector(module.getOps<rt::ProgramOp>());
-  if (programs.size() != 1)
-    return module.emitError("expects one rt.program in a module, but got ")
-           << programs.size();
   CppProgram program;
   if (failed(program.read(module)))
     return failure();
@@ -416,7 +411,7 @@ LogicalResult hadal::emitCuda(ModuleOp module, const EmitCudaOptions &options,
   SmallVector<std::pair<std::string, Launch>> launches;
   HostOptions hostOptions;
   for (auto kernel : module.getOps<rt::KernelOp>()) {
-    CudaKernelEmitter emitter(kernels, program, programs[0]);
+    CudaKernelEmitter emitter(kernels, program);
     if (failed(emitter.emit(kernel)))
       return failure();
     launches.push_back(
@@ -472,12 +467,10 @@ LogicalResult hadal::emitCuda(ModuleOp module, const EmitCudaOptions &options,
   writer.line("using namespace hadal_cuda_host;");
   writer.line();
   program.emitWeights(writer);
-  StringRef entry = programs[0].getEntry();
   hostOptions.kernelScope = "launch::";
   hostOptions.features = "0";
   hostOptions.device = "HADAL_CUDA_MODEL_DEVICE,";
-  if (failed(emitHostFunctions(writer, program, entry, hostOptions)))
+  if (failed(emitHostFunctions(writer, program, hostOptions)))
     return failure();
-  return emitModel(writer, programs[0], options.symbol,
-                   program.function(entry).name, hostOptions);
+  return emitModel(writer, program, options.symbol, hostOptions);
 }

@@ -31,6 +31,11 @@ static std::string shortName(rt::WeightOp weight) {
 }
 
 LogicalResult CppProgram::read(ModuleOp module) {
+  auto programs = llvm::to_vector(module.getOps<rt::ProgramOp>());
+  if (programs.size() != 1)
+    return module.emitError("expects one rt.program in a module, but got ")
+           << programs.size();
+  op = programs[0];
   for (auto kernel : module.getOps<rt::KernelOp>()) {
     kernels[kernel.getSymName()] = kernel;
     kernelNames[kernel.getSymName()] =

@@ -37,6 +37,8 @@ class CppProgram {
 public:
   mlir::LogicalResult read(mlir::ModuleOp module);
 
+  /// The one rt.program of the module.
+  rt::ProgramOp getOp() const { return op; }
   std::string kernelName(llvm::StringRef symbol) const {
     return kernelNames.lookup(symbol);
   }
@@ -68,6 +70,7 @@ private:
   /// What the first caller gives for an argument of a host function, or null.
   mlir::Value traceArgument(mlir::Value value) const;
 
+  rt::ProgramOp op;
   CppNames names;
   llvm::StringMap<std::string> kernelNames;
   llvm::MapVector<llvm::StringRef, LayerFunction> functions;

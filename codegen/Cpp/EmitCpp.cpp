@@ -22,10 +22,6 @@ LogicalResult hadal::prepareForCpp(ModuleOp module) {
 
 LogicalResult hadal::emitCpp(ModuleOp module, const EmitCppOptions &options,
                              llvm::raw_ostream &stream) {
-  auto programs = llvm::to_vector(module.getOps<rt::ProgramOp>());
-  if (programs.size() != 1)
-    return module.emitError("expects one rt.program in a module, but got ")
-           << programs.size();
   CppProgram program;
   if (failed(program.read(module)))
     return failure();
@@ -49,10 +45,8 @@ LogicalResult hadal::emitCpp(ModuleOp module, const EmitCppOptions &options,
   for (auto kernel : module.getOps<rt::KernelOp>())
     if (failed(KernelEmitter(writer, program).emit(kernel)))
       return failure();
-  StringRef entry = programs[0].getEntry();
   HostOptions host;
-  if (failed(emitHostFunctions(writer, program, entry, host)))
+  if (failed(emitHostFunctions(writer, program, host)))
     return failure();
-  return emitModel(writer, programs[0], options.symbol,
-                   program.function(entry).name, host);
+  return emitModel(writer, program, options.symbol, host);
 }

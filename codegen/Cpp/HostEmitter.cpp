@@ -267,7 +267,6 @@ LogicalResult HostEmitter::emitOther(Operation *op) {
 
 LogicalResult hadal::emitHostFunctions(CppWriter &writer,
                                        const CppProgram &program,
-                                       StringRef entry,
                                        const HostOptions &options) {
   llvm::StringMap<unsigned> calls;
   // Callees first: no function calls itself.
@@ -283,7 +282,7 @@ LogicalResult hadal::emitHostFunctions(CppWriter &writer,
       return failure();
     return HostEmitter(writer, program, options, calls).emit(layer);
   };
-  return emitFunction(entry);
+  return emitFunction(program.getOp().getEntry());
 }
 
 //===----------------------------------------------------------------------===//
@@ -313,9 +312,9 @@ static void emitString(CppWriter &writer, StringRef text) {
   } while (!text.empty());
 }
 
-LogicalResult hadal::emitModel(CppWriter &writer, rt::ProgramOp program,
-                               StringRef symbol, StringRef entry,
-                               const HostOptions &options) {
+LogicalResult hadal::emitModel(CppWriter &writer, const CppProgram &names,
+                               StringRef symbol, const HostOptions &options) {
+  rt::ProgramOp program = names.getOp();
   FailureOr<std::string> hash = program.getLayoutHashBytes();
   if (failed(hash))
     return failure();
@@ -352,7 +351,7 @@ LogicalResult hadal::emitModel(CppWriter &writer, rt::ProgramOp program,
         "bytes of the arena besides");
   field(program.getWindowTokens(), "latest tokens that a token sees; 0: all");
   field(program.getSinkTokens(), "first tokens that it sees, too");
-  writer.line(entry + ",");
+  writer.line(names.function(program.getEntry()).name + ",");
   emitString(writer, rt::joinAdapterNames(program));
   writer.line(", // adapters");
   writer.line(options.device);

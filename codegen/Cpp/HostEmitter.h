@@ -25,13 +25,12 @@ struct HostOptions {
 /// first, each with the table of its weights.
 mlir::LogicalResult emitHostFunctions(CppWriter &writer,
                                       const CppProgram &program,
-                                      llvm::StringRef entry,
                                       const HostOptions &options);
 
 /// Ends the anonymous namespace with the manifest, and defines the constant
-/// \p symbol of the model, whose step is the function \p entry.
-mlir::LogicalResult emitModel(CppWriter &writer, rt::ProgramOp program,
-                              llvm::StringRef symbol, llvm::StringRef entry,
+/// \p symbol of the model, whose step is the entry of \p program.
+mlir::LogicalResult emitModel(CppWriter &writer, const CppProgram &program,
+                              llvm::StringRef symbol,
                               const HostOptions &options);
 
 } // namespace hadal
