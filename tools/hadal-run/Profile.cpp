@@ -11,9 +11,6 @@
 using namespace hadal;
 using namespace hadal::run;
 
-/// The one that a step reports to; steps have no room for it.
-static Profile *current;
-
 /// Times more chunks of a dispatch than this are not kept, for each thread.
 static constexpr size_t chunksPerDispatch = 16;
 
@@ -21,38 +18,15 @@ namespace {
 
 /// What a kernel of a dispatch that is traced gets instead of its params.
 struct TracedJob {
-  hadal_rt_kernel_t kernel;
-  const int64_t *params;
-  size_t row;
-};
-
-/// What stands in for the pool of a step.
-struct Pool {
-  void *pool;
-  hadal_rt_dispatch_t dispatch;
+  Profile *profile;
+  const RecordedDispatch *dispatch;
 };
 
 } // namespace
 
 ExitCode Profile::open(bool keepsTrace) {
-  if (hadal_model.device)
-    return reportError(BadInput,
-                       "--profile times kernels that run on the processor; for "
-                       "those of a GPU there is nsys");
   this->keepsTrace = keepsTrace;
-  std::string error;
-  if (!hadal_model.manifest || !table.read(hadal_model.manifest, error))
-    return reportError(BadInput, "--profile: %s",
-                       hadal_model.manifest ? error.c_str() : "no manifest");
-  profiled = hadal_model;
-  profiled.step = runStep;
-  current = this;
-  return Done;
-}
-
-Profile::~Profile() {
-  if (current == this)
-    current = nullptr;
+  return DispatchRecorder::open("--profile");
 }
 
 void Profile::start(const std::string &label, int64_t threads) {
@@ -82,53 +56,38 @@ void Profile::nextStep(const StepShape &step) {
     makeRoom(events, chunksPerDispatch * table.rows.size());
 }
 
-void Profile::runStep(const hadal_rt_step_t *step) {
-  if (!current->isRecording)
-    return hadal_model.step(step);
-  Pool pool = {step->pool, step->dispatch};
-  hadal_rt_step_t copy = *step;
-  copy.pool = &pool;
-  copy.dispatch = dispatch;
-  current->nextRow = 0;
-  hadal_model.step(&copy);
-}
-
-void Profile::dispatch(void *pool, const hadal_rt_step_t *step,
-                       hadal_rt_kernel_t kernel, const int64_t *params,
-                       int64_t items) {
-  auto *real = static_cast<Pool *>(pool);
-  size_t index = current->nextRow++;
-  if (items <= 0 || index >= current->table.rows.size())
-    return real->dispatch(real->pool, step, kernel, params, items);
-  TracedJob job = {kernel, params, index};
+void Profile::record(const RecordedDispatch &dispatch) {
+  if (!isRecording)
+    return dispatch.run();
+  TracedJob job = {this, &dispatch};
   double start = nowSeconds();
-  if (current->keepsTrace)
-    real->dispatch(real->pool, step, runItems,
-                   reinterpret_cast<const int64_t *>(&job), items);
+  if (keepsTrace)
+    dispatch.run(runItems, reinterpret_cast<const int64_t *>(&job));
   else
-    real->dispatch(real->pool, step, kernel, params, items);
+    dispatch.run();
   double end = nowSeconds();
-  ProfileEntry &entry = *current->entryOfRow[index];
+  ProfileEntry &entry = *entryOfRow[dispatch.row];
   ++entry.calls;
   entry.seconds += end - start;
-  entry.work += current->table.rows[index].workIn(current->shape);
-  if (current->keepsTrace)
-    current->dispatches.push_back({index, start, end});
+  entry.work += table.rows[dispatch.row].workIn(shape);
+  if (keepsTrace)
+    dispatches.push_back({dispatch.row, start, end});
 }
 
 void Profile::runItems(const hadal_rt_step_t *step, const int64_t *params,
                        int64_t first, int64_t last) {
-  // Sessions come one after the other, each with threads of its own.
-  thread_local int thread = current->threadCount.fetch_add(1);
   auto *job = reinterpret_cast<const TracedJob *>(params);
+  const RecordedDispatch &dispatch = *job->dispatch;
+  // Sessions come one after the other, each with threads of its own.
+  thread_local int thread = job->profile->threadCount.fetch_add(1);
   double start = nowSeconds();
-  job->kernel(step, job->params, first, last);
+  dispatch.kernel(step, dispatch.params, first, last);
   double end = nowSeconds();
-  if (size_t(thread) >= current->threadEvents.size())
+  if (size_t(thread) >= job->profile->threadEvents.size())
     return;
-  std::vector<Event> &events = current->threadEvents[size_t(thread)];
+  std::vector<Event> &events = job->profile->threadEvents[size_t(thread)];
   if (events.size() < events.capacity())
-    events.push_back({job->row, start, end});
+    events.push_back({dispatch.row, start, end});
 }
 
 std::vector<ProfileEntry> Profile::stop() {

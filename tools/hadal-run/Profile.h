@@ -7,8 +7,8 @@
 #ifndef HADAL_TOOLS_HADAL_RUN_PROFILE_H
 #define HADAL_TOOLS_HADAL_RUN_PROFILE_H
 
+#include "DispatchRecorder.h"
 #include "Probes.h"
-#include "WorkTable.h"
 
 #include <atomic>
 #include <map>
@@ -24,15 +24,11 @@ struct ProfileEntry {
 };
 
 /// Collects times while it is told to. There is one at a time.
-class Profile {
+class Profile : public DispatchRecorder {
 public:
   /// Reads the table of dispatches. \p keepsTrace: times of every thread are
   /// kept for writeTrace().
   ExitCode open(bool keepsTrace);
-  ~Profile();
-
-  /// `hadal_model` with a step that can be profiled; for sessions.
-  const hadal_rt_model_t *model() const { return &profiled; }
 
   /// Starts to record steps of one sequence, on \p threads threads, under the
   /// name \p label.
@@ -51,17 +47,11 @@ private:
     double start, end;
   };
 
-  static void runStep(const hadal_rt_step_t *step);
-  static void dispatch(void *pool, const hadal_rt_step_t *step,
-                       hadal_rt_kernel_t kernel, const int64_t *params,
-                       int64_t items);
+  void record(const RecordedDispatch &dispatch) override;
   static void runItems(const hadal_rt_step_t *step, const int64_t *params,
                        int64_t first, int64_t last);
 
-  hadal_rt_model_t profiled = {};
-  WorkTable table;
   bool keepsTrace = false, isRecording = false;
-  size_t nextRow = 0; ///< Of the step that runs.
   StepShape shape = {};
   std::map<std::pair<std::string, std::string>, ProfileEntry> entries;
   /// entries, by row; a step looks nothing up.

@@ -4,8 +4,6 @@
 
 #include "Values.h"
 
-#include "Product.h"
-
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -13,24 +11,9 @@
 using namespace hadal;
 using namespace hadal::run;
 
-/// The one that a step reports to; steps have no room for it.
-static Values *current;
-
-namespace {
-
-/// What stands in for the pool of a step.
-struct Pool {
-  void *pool;
-  hadal_rt_dispatch_t dispatch;
-};
-
-} // namespace
-
 ExitCode Values::open() {
-  std::string error;
-  if (!hadal_model.manifest || !table.read(hadal_model.manifest, error))
-    return reportError(BadInput, "--values: %s",
-                       hadal_model.manifest ? error.c_str() : "no manifest");
+  if (ExitCode code = DispatchRecorder::open("--values"))
+    return code;
   for (size_t i = 0; i < table.rows.size(); ++i) {
     const DispatchRow &row = table.rows[i];
     std::vector<size_t> &places = entriesOfRow.emplace_back();
@@ -50,41 +33,19 @@ ExitCode Values::open() {
       entries.push_back({i, result.columns, {}});
     }
   }
-  recorded = hadal_model;
-  recorded.step = runStep;
-  current = this;
   return Done;
 }
 
-Values::~Values() {
-  if (current == this)
-    current = nullptr;
-}
-
-void Values::runStep(const hadal_rt_step_t *step) {
-  Pool pool = {step->pool, step->dispatch};
-  hadal_rt_step_t copy = *step;
-  copy.pool = &pool;
-  copy.dispatch = dispatch;
-  current->nextRow = 0;
-  hadal_model.step(&copy);
-}
-
-void Values::dispatch(void *pool, const hadal_rt_step_t *step,
-                      hadal_rt_kernel_t kernel, const int64_t *params,
-                      int64_t items) {
-  auto *real = static_cast<Pool *>(pool);
-  real->dispatch(real->pool, step, kernel, params, items);
-  size_t index = current->nextRow++;
-  if (items <= 0 || index >= current->table.rows.size())
-    return;
-  const DispatchRow &row = current->table.rows[index];
-  int64_t rows = row.outputs ? step->outputs : step->tokens;
+void Values::record(const RecordedDispatch &dispatch) {
+  dispatch.run();
+  const DispatchRow &row = table.rows[dispatch.row];
+  int64_t rows = row.outputs ? dispatch.step->outputs : dispatch.step->tokens;
   for (size_t i = 0; i < row.results.size(); ++i) {
     const DispatchRow::Result &result = row.results[i];
-    Entry &entry = current->entries[current->entriesOfRow[index][i]];
-    entry.row = index;
-    auto *data = reinterpret_cast<const float *>(params[result.argument]);
+    Entry &entry = entries[entriesOfRow[dispatch.row][i]];
+    entry.row = dispatch.row;
+    auto *data =
+        reinterpret_cast<const float *>(dispatch.params[result.argument]);
     for (int64_t r = 0; r < rows; ++r)
       entry.values.insert(entry.values.end(), data + r * result.stride,
                           data + r * result.stride + result.columns);

@@ -7,22 +7,15 @@
 #ifndef HADAL_TOOLS_HADAL_RUN_VALUES_H
 #define HADAL_TOOLS_HADAL_RUN_VALUES_H
 
-#include "Report.h"
-#include "WorkTable.h"
-
-#include "hadal_rt/abi.h"
+#include "DispatchRecorder.h"
 
 namespace hadal::run {
 
 /// Records the results of all ops while it lives. There is one at a time.
-class Values {
+class Values : public DispatchRecorder {
 public:
   /// Reads the table of dispatches.
   ExitCode open();
-  ~Values();
-
-  /// `hadal_model` with a step that is recorded; for sessions.
-  const hadal_rt_model_t *model() const { return &recorded; }
 
   /// Writes a safetensors file with a tensor `[rows, columns]` of f32 for each
   /// result, "NUMBER NAME" in the order of the step, and its op, kernel and
@@ -36,14 +29,8 @@ private:
     std::vector<float> values;
   };
 
-  static void runStep(const hadal_rt_step_t *step);
-  static void dispatch(void *pool, const hadal_rt_step_t *step,
-                       hadal_rt_kernel_t kernel, const int64_t *params,
-                       int64_t items);
+  void record(const RecordedDispatch &dispatch) override;
 
-  hadal_rt_model_t recorded = {};
-  WorkTable table;
-  size_t nextRow = 0; ///< Of the step that runs.
   std::vector<Entry> entries;
   /// Of each result of each row, its place in `entries`.
   std::vector<std::vector<size_t>> entriesOfRow;

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Stands between a model and the pool that runs its dispatches.
+
+#include "DispatchRecorder.h"
+
+using namespace hadal;
+using namespace hadal::run;
+
+static DispatchRecorder *current;
+
+namespace {
+
+/// What stands in for the pool of a step.
+struct Pool {
+  void *pool;
+  hadal_rt_dispatch_t dispatch;
+};
+
+} // namespace
+
+DispatchRecorder::~DispatchRecorder() {
+  if (current == this)
+    current = nullptr;
+}
+
+ExitCode DispatchRecorder::open(const char *name) {
+  if (hadal_model.device)
+    return reportError(BadInput,
+                       "%s looks at kernels that run on the processor, and "
+                       "those of this model run on a GPU, for which there is "
+                       "nsys",
+                       name);
+  std::string error;
+  if (!hadal_model.manifest || !table.read(hadal_model.manifest, error))
+    return reportError(BadInput, "%s: %s", name,
+                       hadal_model.manifest ? error.c_str() : "no manifest");
+  recorded = hadal_model;
+  recorded.step = runStep;
+  current = this;
+  return Done;
+}
+
+void DispatchRecorder::runStep(const hadal_rt_step_t *step) {
+  Pool pool = {step->pool, step->dispatch};
+  hadal_rt_step_t copy = *step;
+  copy.pool = &pool;
+  copy.dispatch = dispatch;
+  current->nextRow = 0;
+  hadal_model.step(&copy);
+}
+
+void DispatchRecorder::dispatch(void *pool, const hadal_rt_step_t *step,
+                                hadal_rt_kernel_t kernel, const int64_t *params,
+                                int64_t items) {
+  auto *real = static_cast<Pool *>(pool);
+  RecordedDispatch one = {current->nextRow++, kernel,     params,        items,
+                          step,               real->pool, real->dispatch};
+  if (items > 0 && one.row < current->table.rows.size())
+    current->record(one);
+  else
+    one.run();
+}
