@@ -76,11 +76,11 @@ private:
   std::vector<float> scales;
 };
 
-class ScaleChannelsNode : public RecipeNode {
+class ScaleChannelsNode : public PiecewiseNode {
 public:
   ScaleChannelsNode(ScaleChannelsOp op, ElementKind kind, int64_t count,
                     RecipeNode *input, RecipeNode *scales, StringRef name)
-      : RecipeNode(kind, count), input(input), scales(scales), name(name),
+      : PiecewiseNode(kind, count), input(input), scales(scales), name(name),
         power(op.getPower()) {
     auto shape = cast<RankedTensorType>(op.getInput().getType()).getShape();
     size_t axis = op.getAxis();
@@ -91,7 +91,8 @@ public:
     perRow = scales->getCount() == size ? count : count / shape.front();
   }
 
-  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+  absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                        void *out) override {
     if (factors.empty()) {
       std::vector<float> read(size_t(scales->getCount()));
       absl::Status status =
@@ -106,28 +107,23 @@ public:
     }
     elements.resize(size_t(blockElements * input->getElementBytes()));
     numbers.resize(size_t(blockElements));
-    while (count > 0) {
-      int64_t now = std::min(count, blockElements);
-      absl::Status status = input->evaluate(first, now, elements.data());
-      if (!status.ok())
-        return status;
-      widen(input->getKind(), elements.data(), now, numbers.data());
-      for (int64_t i = 0; i < now; ++i) {
-        int64_t at = first + i;
-        numbers[size_t(i)] *=
-            factors[size_t(at / perRow * size + at / unit % size)];
-      }
-      narrow(kind, numbers.data(), now, out);
-      if (int64_t bad = findNonFinite(kind, out, now); bad >= 0)
-        return absl::InvalidArgumentError(absl::StrCat(
-            "tensor '", name.str(), "': ", numbers[size_t(bad)],
-            ", which element ", first + bad, " is when its channel is scaled, ",
-            "does not fit ", hadal::getName(kind)));
-      out = static_cast<char *>(out) + now * getElementBytes();
-      first += now;
-      count -= now;
+    int64_t now = std::min(count, blockElements);
+    absl::Status status = input->evaluate(first, now, elements.data());
+    if (!status.ok())
+      return status;
+    widen(input->getKind(), elements.data(), now, numbers.data());
+    for (int64_t i = 0; i < now; ++i) {
+      int64_t at = first + i;
+      numbers[size_t(i)] *=
+          factors[size_t(at / perRow * size + at / unit % size)];
     }
-    return absl::OkStatus();
+    narrow(kind, numbers.data(), now, out);
+    if (int64_t bad = findNonFinite(kind, out, now); bad >= 0)
+      return absl::InvalidArgumentError(absl::StrCat(
+          "tensor '", name.str(), "': ", numbers[size_t(bad)],
+          ", which element ", first + bad, " is when its channel is scaled, ",
+          "does not fit ", hadal::getName(kind)));
+    return now;
   }
 
 private:

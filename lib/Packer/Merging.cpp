@@ -16,13 +16,13 @@ using namespace hadal::deepseek;
 
 namespace {
 
-class MergeExpertsNode : public RecipeNode {
+class MergeExpertsNode : public PiecewiseNode {
 public:
   MergeExpertsNode(MergeExpertsOp op, ElementKind kind, int64_t count,
                    ArrayRef<RecipeNode *> parts, RecipeNode *mass,
                    RecipeNode *moment, StringRef name,
                    std::shared_ptr<const ExpertMerger> &shared)
-      : RecipeNode(kind, count), parts(parts), mass(mass), moment(moment),
+      : PiecewiseNode(kind, count), parts(parts), mass(mass), moment(moment),
         part(op.getPart()), keep(int64_t(op.getKeep())), name(name),
         merger(shared) {
     auto shape = cast<RankedTensorType>(op.getGate().getType()).getShape();
@@ -34,28 +34,24 @@ public:
     numbers.resize(size_t(isDown ? inner : hidden));
   }
 
-  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+  absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                        void *out) override {
     if (!merger)
       if (absl::Status status = merge(); !status.ok())
         return status;
     if (part == MergedPart::Map) {
       std::copy_n(merger->getMap().begin() + first, count,
                   static_cast<int32_t *>(out));
-      return absl::OkStatus();
+      return count;
     }
     auto columns = int64_t(numbers.size());
-    while (count > 0) {
-      if (absl::Status status = makeRow(first / columns); !status.ok())
-        return status;
-      int64_t column = first % columns;
-      int64_t now = std::min(count, columns - column);
-      narrow(kind, numbers.data() + column, now, out);
-      // A mean of numbers that fit does, too.
-      out = static_cast<char *>(out) + now * getElementBytes();
-      first += now;
-      count -= now;
-    }
-    return absl::OkStatus();
+    if (absl::Status status = makeRow(first / columns); !status.ok())
+      return status;
+    int64_t column = first % columns;
+    int64_t now = std::min(count, columns - column);
+    // A mean of numbers that fit does, too.
+    narrow(kind, numbers.data() + column, now, out);
+    return now;
   }
 
 private:

@@ -140,6 +140,18 @@ static char *advance(void *data, int64_t elements, int64_t elementBytes) {
   return static_cast<char *>(data) + elements * elementBytes;
 }
 
+absl::Status PiecewiseNode::evaluate(int64_t first, int64_t count, void *out) {
+  while (count > 0) {
+    absl::StatusOr<int64_t> now = evaluatePiece(first, count, out);
+    if (!now.ok())
+      return now.status();
+    out = advance(out, *now, getElementBytes());
+    first += *now;
+    count -= *now;
+  }
+  return absl::OkStatus();
+}
+
 /// Rounds \p count numbers into elements [first, first + count) of a tensor of
 /// shape \p shape that comes from \p name. Reports those that do not fit.
 static absl::Status narrowChecked(ElementKind kind, const float *from,
@@ -160,10 +172,10 @@ static absl::Status narrowChecked(ElementKind kind, const float *from,
 
 namespace {
 
-class SourceNode : public RecipeNode {
+class SourceNode : public PiecewiseNode {
 public:
   SourceNode(SourceOp op, ElementKind kind, int64_t count, SourceFiles &files)
-      : RecipeNode(kind, count), files(files), name(op.getName()),
+      : PiecewiseNode(kind, count), files(files), name(op.getName()),
         isStack(op.isStack()), offsets(op.getOffsets()),
         shape(op.getType().getShape()) {
     if (isStack)
@@ -173,19 +185,15 @@ public:
       fileNames.push_back(file.getValue());
   }
 
-  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
-    while (count > 0) {
-      int64_t tensor = first / tensorElements;
-      int64_t begin = first % tensorElements;
-      int64_t now = std::min(count, tensorElements - begin);
-      absl::Status status = readTensor(tensor, begin, now, out);
-      if (!status.ok())
-        return status;
-      out = advance(out, now, getElementBytes());
-      first += now;
-      count -= now;
-    }
-    return absl::OkStatus();
+  absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                        void *out) override {
+    int64_t tensor = first / tensorElements;
+    int64_t begin = first % tensorElements;
+    int64_t now = std::min(count, tensorElements - begin);
+    absl::Status status = readTensor(tensor, begin, now, out);
+    if (!status.ok())
+      return status;
+    return now;
   }
 
 private:
@@ -243,11 +251,11 @@ private:
   RecipeNode *input;
 };
 
-class ConcatNode : public RecipeNode {
+class ConcatNode : public PiecewiseNode {
 public:
   ConcatNode(ConcatOp op, ElementKind kind, int64_t count,
              SmallVector<RecipeNode *> inputs)
-      : RecipeNode(kind, count), inputs(std::move(inputs)) {
+      : PiecewiseNode(kind, count), inputs(std::move(inputs)) {
     int64_t row = 0;
     for (Value input : op.getInputs()) {
       auto shape = cast<RankedTensorType>(input.getType()).getShape();
@@ -256,22 +264,18 @@ public:
     }
   }
 
-  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+  absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                        void *out) override {
     // Row o of the result is row o of each input, one after another.
-    while (count > 0) {
-      int64_t row = first / ends.back(), column = first % ends.back();
-      size_t i = size_t(llvm::upper_bound(ends, column) - ends.begin());
-      int64_t begin = i ? ends[i - 1] : 0;
-      int64_t now = std::min(count, ends[i] - column);
-      absl::Status status = inputs[i]->evaluate(
-          row * (ends[i] - begin) + column - begin, now, out);
-      if (!status.ok())
-        return status;
-      out = advance(out, now, getElementBytes());
-      first += now;
-      count -= now;
-    }
-    return absl::OkStatus();
+    int64_t row = first / ends.back(), column = first % ends.back();
+    size_t i = size_t(llvm::upper_bound(ends, column) - ends.begin());
+    int64_t begin = i ? ends[i - 1] : 0;
+    int64_t now = std::min(count, ends[i] - column);
+    absl::Status status =
+        inputs[i]->evaluate(row * (ends[i] - begin) + column - begin, now, out);
+    if (!status.ok())
+      return status;
+    return now;
   }
 
 private:
@@ -279,10 +283,10 @@ private:
   SmallVector<int64_t> ends; ///< Where each input ends in a row.
 };
 
-class SliceNode : public RecipeNode {
+class SliceNode : public PiecewiseNode {
 public:
   SliceNode(SliceOp op, int64_t count, RecipeNode *input)
-      : RecipeNode(input->getKind(), count), input(input) {
+      : PiecewiseNode(input->getKind(), count), input(input) {
     auto shape = cast<RankedTensorType>(op.getInput().getType()).getShape();
     int64_t inner = productOf(shape.drop_front(op.getAxis() + 1));
     inputRow = shape[op.getAxis()] * inner;
@@ -290,19 +294,15 @@ public:
     row = int64_t(op.getEnd() - op.getBegin()) * inner;
   }
 
-  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
-    while (count > 0) {
-      int64_t column = first % row;
-      int64_t now = std::min(count, row - column);
-      absl::Status status =
-          input->evaluate(first / row * inputRow + begin + column, now, out);
-      if (!status.ok())
-        return status;
-      out = advance(out, now, getElementBytes());
-      first += now;
-      count -= now;
-    }
-    return absl::OkStatus();
+  absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                        void *out) override {
+    int64_t column = first % row;
+    int64_t now = std::min(count, row - column);
+    absl::Status status =
+        input->evaluate(first / row * inputRow + begin + column, now, out);
+    if (!status.ok())
+      return status;
+    return now;
   }
 
 private:
@@ -504,37 +504,36 @@ private:
   int64_t blockBegin = 0, blockEnd = 0;
 };
 
-class ConvertNode : public RecipeNode {
+class ConvertNode : public PiecewiseNode {
 public:
   ConvertNode(ConvertOp op, ElementKind kind, RecipeNode *input, StringRef name)
-      : RecipeNode(kind, input->getCount()), input(input), name(name),
+      : PiecewiseNode(kind, input->getCount()), input(input), name(name),
         shape(cast<RankedTensorType>(op.getInput().getType()).getShape()) {}
 
-  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
-    if (kind == input->getKind())
-      return input->evaluate(first, count, out);
-    elements.resize(size_t(blockElements * input->getElementBytes()));
-    numbers.resize(size_t(blockElements));
-    while (count > 0) {
-      int64_t now = std::min(count, blockElements);
-      absl::Status status = input->evaluate(first, now, elements.data());
+  absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                        void *out) override {
+    if (kind == input->getKind()) {
+      absl::Status status = input->evaluate(first, count, out);
       if (!status.ok())
         return status;
-      if (kind == ElementKind::F32) {
-        widen(input->getKind(), elements.data(), now,
-              static_cast<float *>(out));
-      } else {
-        widen(input->getKind(), elements.data(), now, numbers.data());
-        status =
-            narrowChecked(kind, numbers.data(), first, now, out, shape, name);
-        if (!status.ok())
-          return status;
-      }
-      out = advance(out, now, getElementBytes());
-      first += now;
-      count -= now;
+      return count;
     }
-    return absl::OkStatus();
+    elements.resize(size_t(blockElements * input->getElementBytes()));
+    numbers.resize(size_t(blockElements));
+    int64_t now = std::min(count, blockElements);
+    absl::Status status = input->evaluate(first, now, elements.data());
+    if (!status.ok())
+      return status;
+    if (kind == ElementKind::F32) {
+      widen(input->getKind(), elements.data(), now, static_cast<float *>(out));
+    } else {
+      widen(input->getKind(), elements.data(), now, numbers.data());
+      status =
+          narrowChecked(kind, numbers.data(), first, now, out, shape, name);
+      if (!status.ok())
+        return status;
+    }
+    return now;
   }
 
 private:
@@ -545,12 +544,12 @@ private:
   std::vector<float> numbers;
 };
 
-class DequantizeNode : public RecipeNode {
+class DequantizeNode : public PiecewiseNode {
 public:
   /// \p inputs are the matrix, its scales and, if any, its zero points.
   DequantizeNode(DequantizeOp op, ElementKind kind,
                  ArrayRef<RecipeNode *> inputs, StringRef name)
-      : RecipeNode(kind, inputs[0]->getCount()), input(inputs[0]),
+      : PiecewiseNode(kind, inputs[0]->getCount()), input(inputs[0]),
         scales(inputs[1]), zeros(inputs.size() > 2 ? inputs[2] : nullptr),
         name(name),
         shape(cast<RankedTensorType>(op.getInput().getType()).getShape()),
@@ -559,33 +558,28 @@ public:
     columns = shape.back();
   }
 
-  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+  absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                        void *out) override {
     elements.resize(size_t(blockElements));
     numbers.resize(size_t(blockElements));
-    while (count > 0) {
-      int64_t now = std::min(count, blockElements);
-      absl::Status status = input->evaluate(first, now, elements.data());
+    int64_t now = std::min(count, blockElements);
+    absl::Status status = input->evaluate(first, now, elements.data());
+    if (!status.ok())
+      return status;
+    widen(input->getKind(), elements.data(), now, numbers.data());
+    for (int64_t done = 0; done < now;) {
+      int64_t column = (first + done) % columns;
+      int64_t here = std::min(now - done, columns - column);
+      status = multiply((first + done) / columns, column, here,
+                        numbers.data() + done);
       if (!status.ok())
         return status;
-      widen(input->getKind(), elements.data(), now, numbers.data());
-      for (int64_t done = 0; done < now;) {
-        int64_t column = (first + done) % columns;
-        int64_t here = std::min(now - done, columns - column);
-        status = multiply((first + done) / columns, column, here,
-                          numbers.data() + done);
-        if (!status.ok())
-          return status;
-        done += here;
-      }
-      status =
-          narrowChecked(kind, numbers.data(), first, now, out, shape, name);
-      if (!status.ok())
-        return status;
-      out = advance(out, now, getElementBytes());
-      first += now;
-      count -= now;
+      done += here;
     }
-    return absl::OkStatus();
+    status = narrowChecked(kind, numbers.data(), first, now, out, shape, name);
+    if (!status.ok())
+      return status;
+    return now;
   }
 
 private:
@@ -645,45 +639,40 @@ private:
 };
 
 /// Holds the right matrix of one product at a time.
-class AddProductNode : public RecipeNode {
+class AddProductNode : public PiecewiseNode {
 public:
   AddProductNode(AddProductOp op, ElementKind kind, int64_t count,
                  ArrayRef<RecipeNode *> inputs, StringRef name)
-      : RecipeNode(kind, count), input(inputs[0]), left(inputs[1]),
+      : PiecewiseNode(kind, count), input(inputs[0]), left(inputs[1]),
         right(inputs[2]), name(name),
         shape(cast<RankedTensorType>(op.getInput().getType()).getShape()),
         matrixRows(shape[shape.size() - 2]), columns(shape.back()),
         rank(cast<RankedTensorType>(op.getLeft().getType()).getShape().back()),
         scale(op.getScale().convertToDouble()) {}
 
-  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+  absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                        void *out) override {
     product.resize(size_t(blockElements));
-    while (count > 0) {
-      int64_t row = first / columns, column = first % columns;
-      int64_t now = std::min({count, columns - column, blockElements});
-      absl::Status status = read(*input, first, now, numbers);
-      if (status.ok())
-        status = readRow(row);
-      if (!status.ok())
-        return status;
-      std::fill_n(product.data(), now, 0.0f);
-      for (int64_t m = 0; m < rank; ++m) {
-        const float factor = leftRow[size_t(m)];
-        const float *from = matrix.data() + m * columns + column;
-        for (int64_t i = 0; i < now; ++i)
-          product[size_t(i)] += factor * from[i];
-      }
+    int64_t row = first / columns, column = first % columns;
+    int64_t now = std::min({count, columns - column, blockElements});
+    absl::Status status = read(*input, first, now, numbers);
+    if (status.ok())
+      status = readRow(row);
+    if (!status.ok())
+      return status;
+    std::fill_n(product.data(), now, 0.0f);
+    for (int64_t m = 0; m < rank; ++m) {
+      const float factor = leftRow[size_t(m)];
+      const float *from = matrix.data() + m * columns + column;
       for (int64_t i = 0; i < now; ++i)
-        numbers[size_t(i)] += float(scale) * product[size_t(i)];
-      status =
-          narrowChecked(kind, numbers.data(), first, now, out, shape, name);
-      if (!status.ok())
-        return status;
-      out = advance(out, now, getElementBytes());
-      first += now;
-      count -= now;
+        product[size_t(i)] += factor * from[i];
     }
-    return absl::OkStatus();
+    for (int64_t i = 0; i < now; ++i)
+      numbers[size_t(i)] += float(scale) * product[size_t(i)];
+    status = narrowChecked(kind, numbers.data(), first, now, out, shape, name);
+    if (!status.ok())
+      return status;
+    return now;
   }
 
 private:
@@ -734,35 +723,31 @@ private:
   int64_t heldRow = -1, heldMatrix = -1;
 };
 
-class StackRowsNode : public RecipeNode {
+class StackRowsNode : public PiecewiseNode {
 public:
   StackRowsNode(StackRowsOp op, ElementKind kind, int64_t count,
                 ArrayRef<RecipeNode *> inputs, StringRef name)
-      : RecipeNode(kind, count), op(op), inputs(inputs), name(name),
+      : PiecewiseNode(kind, count), op(op), inputs(inputs), name(name),
         shape(cast<RankedTensorType>(op.getResult().getType()).getShape()) {}
 
-  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+  absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                        void *out) override {
     int64_t matrix = shape[1] * shape[2];
-    while (count > 0) {
-      int64_t begin = first % matrix;
-      int64_t now = std::min({count, matrix - begin, blockElements});
-      numbers.assign(size_t(now), 0.0f);
-      auto place = llvm::find(op.getIndices(), first / matrix);
-      if (place != op.getIndices().end()) {
-        absl::Status status =
-            readRows(size_t(place - op.getIndices().begin()), begin, now);
-        if (!status.ok())
-          return status;
-      }
+    int64_t begin = first % matrix;
+    int64_t now = std::min({count, matrix - begin, blockElements});
+    numbers.assign(size_t(now), 0.0f);
+    auto place = llvm::find(op.getIndices(), first / matrix);
+    if (place != op.getIndices().end()) {
       absl::Status status =
-          narrowChecked(kind, numbers.data(), first, now, out, shape, name);
+          readRows(size_t(place - op.getIndices().begin()), begin, now);
       if (!status.ok())
         return status;
-      out = advance(out, now, getElementBytes());
-      first += now;
-      count -= now;
     }
-    return absl::OkStatus();
+    absl::Status status =
+        narrowChecked(kind, numbers.data(), first, now, out, shape, name);
+    if (!status.ok())
+      return status;
+    return now;
   }
 
 private:
@@ -790,35 +775,31 @@ private:
   std::vector<float> numbers;
 };
 
-class UnpackNode : public RecipeNode {
+class UnpackNode : public PiecewiseNode {
 public:
   UnpackNode(UnpackOp op, ElementKind kind, int64_t count, RecipeNode *input)
-      : RecipeNode(kind, count), input(input), bits(op.getBits()),
+      : PiecewiseNode(kind, count), input(input), bits(op.getBits()),
         plus(unsigned(op.getPlus())) {}
 
-  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
-    auto *to = static_cast<int8_t *>(out);
+  absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                        void *out) override {
     const unsigned mask = (1u << bits) - 1, half = 1u << (bits - 1);
-    while (count > 0) {
-      int64_t now = std::min(count, blockElements);
-      int64_t begin = first * bits / 8, end = ceilDiv((first + now) * bits, 8);
-      // One byte more, so that two can be read at each.
-      bytes.resize(size_t(end - begin + 1));
-      absl::Status status = input->evaluate(begin, end - begin, bytes.data());
-      if (!status.ok())
-        return status;
-      for (int64_t i = 0; i < now; ++i) {
-        int64_t bit = (first + i) * bits - begin * 8;
-        unsigned two =
-            bytes[size_t(bit / 8)] | unsigned(bytes[size_t(bit / 8 + 1)]) << 8;
-        unsigned code = two >> (bit % 8) & mask;
-        to[i] = int8_t(int(code + plus & mask) - int(half));
-      }
-      to += now;
-      first += now;
-      count -= now;
+    int64_t now = std::min(count, blockElements);
+    int64_t begin = first * bits / 8, end = ceilDiv((first + now) * bits, 8);
+    // One byte more, so that two can be read at each.
+    bytes.resize(size_t(end - begin + 1));
+    absl::Status status = input->evaluate(begin, end - begin, bytes.data());
+    if (!status.ok())
+      return status;
+    for (int64_t i = 0; i < now; ++i) {
+      int64_t bit = (first + i) * bits - begin * 8;
+      unsigned two =
+          bytes[size_t(bit / 8)] | unsigned(bytes[size_t(bit / 8 + 1)]) << 8;
+      unsigned code = two >> (bit % 8) & mask;
+      static_cast<int8_t *>(out)[i] =
+          int8_t(int(code + plus & mask) - int(half));
     }
-    return absl::OkStatus();
+    return now;
   }
 
 private:
@@ -828,11 +809,11 @@ private:
   std::vector<uint8_t> bytes;
 };
 
-class GatherNode : public RecipeNode {
+class GatherNode : public PiecewiseNode {
 public:
   GatherNode(GatherOp op, int64_t count, RecipeNode *input, RecipeNode *indices,
              StringRef name)
-      : RecipeNode(input->getKind(), count), input(input), indices(indices),
+      : PiecewiseNode(input->getKind(), count), input(input), indices(indices),
         name(name),
         inputColumns(
             cast<RankedTensorType>(op.getInput().getType()).getShape().back()),
@@ -840,27 +821,23 @@ public:
                     .getShape()
                     .back()) {}
 
-  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+  absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                        void *out) override {
     if (absl::Status status = readIndices(); !status.ok())
       return status;
     int64_t bytes = getElementBytes();
     row.resize(size_t(inputColumns * bytes));
-    while (count > 0) {
-      int64_t index = first / columns, column = first % columns;
-      int64_t now = std::min(count, columns - column);
-      absl::Status status =
-          input->evaluate(index * inputColumns, inputColumns, row.data());
-      if (!status.ok())
-        return status;
-      for (int64_t i = 0; i < now; ++i)
-        std::memcpy(advance(out, i, bytes),
-                    row.data() + places[size_t(column + i)] * bytes,
-                    size_t(bytes));
-      out = advance(out, now, bytes);
-      first += now;
-      count -= now;
-    }
-    return absl::OkStatus();
+    int64_t index = first / columns, column = first % columns;
+    int64_t now = std::min(count, columns - column);
+    absl::Status status =
+        input->evaluate(index * inputColumns, inputColumns, row.data());
+    if (!status.ok())
+      return status;
+    for (int64_t i = 0; i < now; ++i)
+      std::memcpy(advance(out, i, bytes),
+                  row.data() + places[size_t(column + i)] * bytes,
+                  size_t(bytes));
+    return now;
   }
 
 private:
@@ -889,13 +866,13 @@ private:
 };
 
 /// What rounding groups and computing their scales have in common.
-class GroupNode : public RecipeNode {
+class GroupNode : public PiecewiseNode {
 protected:
   /// \param moment May be null.
   GroupNode(ElementKind kind, int64_t count, RecipeNode *input,
             RecipeNode *moment, int64_t group, unsigned bits,
             ArrayRef<int64_t> shape, StringRef name)
-      : RecipeNode(kind, count), input(input), moment(moment), group(group),
+      : PiecewiseNode(kind, count), input(input), moment(moment), group(group),
         bits(bits), shape(shape), name(name) {}
 
   /// The most groups that are held at a time; none if one is too large.
@@ -992,18 +969,14 @@ public:
                   unsigned(op.getBits()), op.getInput().getType().getShape(),
                   name) {}
 
-  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
-    while (count > 0) {
-      int64_t now = std::min(count, std::max<int64_t>(getMaxGroups(), 1));
-      absl::Status status =
-          computeScales(first, now, static_cast<uint16_t *>(out));
-      if (!status.ok())
-        return status;
-      out = advance(out, now, getElementBytes());
-      first += now;
-      count -= now;
-    }
-    return absl::OkStatus();
+  absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                        void *out) override {
+    int64_t now = std::min(count, std::max<int64_t>(getMaxGroups(), 1));
+    absl::Status status =
+        computeScales(first, now, static_cast<uint16_t *>(out));
+    if (!status.ok())
+      return status;
+    return now;
   }
 };
 
@@ -1019,42 +992,41 @@ public:
       damping = op.getDamping()->convertToDouble();
   }
 
-  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
-    if (gram)
-      return evaluateRows(first, count, static_cast<int8_t *>(out));
+  absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                        void *out) override {
     auto *to = static_cast<int8_t *>(out);
-    int64_t end = first + count;
-    while (first < end) {
-      // Groups whose scales are known, and what of their elements is held.
-      int64_t index = first / group, groups = 1;
-      int64_t heldBegin = index * group, heldEnd;
-      if (getMaxGroups() > 0) {
-        groups = std::min(getMaxGroups(), ceilDiv(end, group) - index);
-        heldEnd = heldBegin + groups * group;
-        absl::Status status = updateScales(index, groups);
-        if (!status.ok())
-          return status;
-      } else {
-        if (index != knownGroup) {
-          absl::Status status = updateScales(index, 1);
-          if (!status.ok())
-            return status;
-        }
-        heldBegin = first;
-        heldEnd = std::min({end, first + blockElements, (index + 1) * group});
-        absl::Status status = read(heldBegin, heldEnd - heldBegin);
+    if (gram)
+      return copyRows(first, count, to);
+    // Groups whose scales are known, and what of their elements is held.
+    int64_t end = first + count, index = first / group, groups = 1;
+    int64_t heldBegin = index * group, heldEnd;
+    if (getMaxGroups() > 0) {
+      groups = std::min(getMaxGroups(), ceilDiv(end, group) - index);
+      heldEnd = heldBegin + groups * group;
+      absl::Status status = updateScales(index, groups);
+      if (!status.ok())
+        return status;
+    } else {
+      if (index != knownGroup) {
+        absl::Status status = updateScales(index, 1);
         if (!status.ok())
           return status;
       }
-      for (int64_t i = 0; i < groups; ++i) {
-        int64_t now = std::min({end, heldEnd, (index + i + 1) * group}) - first;
-        quantize(numbers.data() + (first - heldBegin), now, scales[size_t(i)],
-                 bits, to);
-        to += now;
-        first += now;
-      }
+      heldBegin = first;
+      heldEnd = std::min({end, first + blockElements, (index + 1) * group});
+      absl::Status status = read(heldBegin, heldEnd - heldBegin);
+      if (!status.ok())
+        return status;
     }
-    return absl::OkStatus();
+    int64_t at = first;
+    for (int64_t i = 0; i < groups; ++i) {
+      int64_t now = std::min({end, heldEnd, (index + i + 1) * group}) - at;
+      quantize(numbers.data() + (at - heldBegin), now, scales[size_t(i)], bits,
+               to);
+      to += now;
+      at += now;
+    }
+    return at - first;
   }
 
 private:
@@ -1070,24 +1042,19 @@ private:
     return absl::OkStatus();
   }
 
-  /// Rounds whole rows by the gram, some at a time, which are held.
-  absl::Status evaluateRows(int64_t first, int64_t count, int8_t *to) {
-    int64_t columns = shape.back();
-    while (count > 0) {
-      int64_t row = first / columns;
-      if (heldRow < 0 || row < heldRow ||
-          row >= heldRow + int64_t(held.size()) / columns) {
-        absl::Status status = roundRows(row);
-        if (!status.ok())
-          return status;
-      }
-      int64_t skip = first - heldRow * columns;
-      int64_t now = std::min(count, int64_t(held.size()) - skip);
-      to = std::copy_n(held.data() + skip, now, to);
-      first += now;
-      count -= now;
+  /// Copies what is held of rows that are rounded whole, by the gram.
+  absl::StatusOr<int64_t> copyRows(int64_t first, int64_t count, int8_t *to) {
+    int64_t columns = shape.back(), row = first / columns;
+    if (heldRow < 0 || row < heldRow ||
+        row >= heldRow + int64_t(held.size()) / columns) {
+      absl::Status status = roundRows(row);
+      if (!status.ok())
+        return status;
     }
-    return absl::OkStatus();
+    int64_t skip = first - heldRow * columns;
+    int64_t now = std::min(count, int64_t(held.size()) - skip);
+    std::copy_n(held.data() + skip, now, to);
+    return now;
   }
 
   /// Leaves \p row, and those that are rounded with it, in `held`.
@@ -1170,7 +1137,7 @@ static std::string fileBehind(Value value) {
 }
 
 /// The numbers of blocks of a GGUF file, or one part of what they consist of.
-class GGUFNode : public RecipeNode {
+class GGUFNode : public PiecewiseNode {
 public:
   GGUFNode(DequantizeGGUFOp op, ElementKind kind, int64_t count,
            RecipeNode *input, StringRef name)
@@ -1179,44 +1146,40 @@ public:
            StringRef name)
       : GGUFNode(op, op.getFormat(), op.getPart(), kind, count, input, name) {}
 
-  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+  absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                        void *out) override {
     // Rows are whole blocks, so that blocks follow each other without a gap.
     const int64_t maxBlocks = blockElements / block.elements;
-    while (count > 0) {
-      int64_t index = first / each, skip = first % each;
-      int64_t blocks = std::min(ceilDiv(skip + count, each), maxBlocks);
-      int64_t now = std::min(count, blocks * each - skip);
-      bytes.resize(size_t(blocks * block.bytes));
-      absl::Status status = input->evaluate(index * block.bytes,
-                                            blocks * block.bytes, bytes.data());
-      if (!status.ok())
-        return status;
-      read(blocks);
-      if (part == GGUFPart::Codes)
-        std::memcpy(out, codes.data() + skip, size_t(now));
-      else
-        narrow(kind, numbers.data() + skip, now, out);
-      int64_t bad = findNonFinite(kind, out, now);
-      if (bad >= 0)
-        return absl::InvalidArgumentError(absl::StrCat(
-            file, "tensor '", name.str(), "' has ",
-            std::isnan(numbers[size_t(skip + bad)]) ? "NaN" : "an infinity",
-            " at ", formatIndex(first + bad, shape),
-            part ? absl::StrCat(" of its ", stringifyGGUFPart(*part).str(),
-                                " in ")
-                 : std::string(" once dequantized from "),
-            stringifyGGUFFormat(format).str()));
-      out = advance(out, now, getElementBytes());
-      first += now;
-      count -= now;
-    }
-    return absl::OkStatus();
+    int64_t index = first / each, skip = first % each;
+    int64_t blocks = std::min(ceilDiv(skip + count, each), maxBlocks);
+    int64_t now = std::min(count, blocks * each - skip);
+    bytes.resize(size_t(blocks * block.bytes));
+    absl::Status status = input->evaluate(index * block.bytes,
+                                          blocks * block.bytes, bytes.data());
+    if (!status.ok())
+      return status;
+    read(blocks);
+    if (part == GGUFPart::Codes)
+      std::memcpy(out, codes.data() + skip, size_t(now));
+    else
+      narrow(kind, numbers.data() + skip, now, out);
+    int64_t bad = findNonFinite(kind, out, now);
+    if (bad >= 0)
+      return absl::InvalidArgumentError(absl::StrCat(
+          file, "tensor '", name.str(), "' has ",
+          std::isnan(numbers[size_t(skip + bad)]) ? "NaN" : "an infinity",
+          " at ", formatIndex(first + bad, shape),
+          part
+              ? absl::StrCat(" of its ", stringifyGGUFPart(*part).str(), " in ")
+              : std::string(" once dequantized from "),
+          stringifyGGUFFormat(format).str()));
+    return now;
   }
 
 private:
   GGUFNode(Operation *op, GGUFFormat format, std::optional<GGUFPart> part,
            ElementKind kind, int64_t count, RecipeNode *input, StringRef name)
-      : RecipeNode(kind, count), input(input), name(name),
+      : PiecewiseNode(kind, count), input(input), name(name),
         shape(cast<RankedTensorType>(op->getResult(0).getType()).getShape()),
         format(format), part(part), block(getGGUFBlock(format)),
         groups(block.elements / getGGUFParts(format).group),
@@ -1255,45 +1218,40 @@ private:
   std::vector<float> scales, offsets, numbers;
 };
 
-class DequantizeMXFP4Node : public RecipeNode {
+class DequantizeMXFP4Node : public PiecewiseNode {
 public:
   DequantizeMXFP4Node(DequantizeMXFP4Op op, ElementKind kind, int64_t count,
                       RecipeNode *input, RecipeNode *scales, StringRef name)
-      : RecipeNode(kind, count), input(input), scales(scales), name(name),
+      : PiecewiseNode(kind, count), input(input), scales(scales), name(name),
         shape(cast<RankedTensorType>(op.getResult().getType()).getShape()) {}
 
-  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+  absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                        void *out) override {
     static constexpr float values[] = {0,   0.5,  1,  1.5,  2,  3,  4,  6,
                                        -0., -0.5, -1, -1.5, -2, -3, -4, -6};
     codes.resize(size_t(blockElements / 2));
     scaleBytes.resize(size_t(blockElements / group));
     factors.resize(scaleBytes.size());
     numbers.resize(size_t(blockElements));
-    while (count > 0) {
-      // Rows are whole groups, so that groups follow each other.
-      int64_t begin = first / group * group, skip = first - begin;
-      int64_t held =
-          std::min(ceilDiv(skip + count, group) * group, blockElements);
-      int64_t now = std::min(count, held - skip);
-      absl::Status status = input->evaluate(begin / 2, held / 2, codes.data());
-      if (status.ok())
-        status =
-            scales->evaluate(begin / group, held / group, scaleBytes.data());
-      if (!status.ok())
-        return status;
-      widen(scales->getKind(), scaleBytes.data(), held / group, factors.data());
-      for (int64_t i = 0; i < held; ++i)
-        numbers[size_t(i)] = values[codes[size_t(i / 2)] >> (i % 2 * 4) & 15] *
-                             factors[size_t(i / group)];
-      status = narrowChecked(kind, numbers.data() + skip, first, now, out,
-                             shape, name);
-      if (!status.ok())
-        return status;
-      out = advance(out, now, getElementBytes());
-      first += now;
-      count -= now;
-    }
-    return absl::OkStatus();
+    // Rows are whole groups, so that groups follow each other.
+    int64_t begin = first / group * group, skip = first - begin;
+    int64_t held =
+        std::min(ceilDiv(skip + count, group) * group, blockElements);
+    int64_t now = std::min(count, held - skip);
+    absl::Status status = input->evaluate(begin / 2, held / 2, codes.data());
+    if (status.ok())
+      status = scales->evaluate(begin / group, held / group, scaleBytes.data());
+    if (!status.ok())
+      return status;
+    widen(scales->getKind(), scaleBytes.data(), held / group, factors.data());
+    for (int64_t i = 0; i < held; ++i)
+      numbers[size_t(i)] = values[codes[size_t(i / 2)] >> (i % 2 * 4) & 15] *
+                           factors[size_t(i / group)];
+    status = narrowChecked(kind, numbers.data() + skip, first, now, out, shape,
+                           name);
+    if (!status.ok())
+      return status;
+    return now;
   }
 
 private:
@@ -1306,35 +1264,31 @@ private:
 };
 
 /// Narrows numbers of experts, and refuses those that are none.
-class ExpertIdsNode : public RecipeNode {
+class ExpertIdsNode : public PiecewiseNode {
 public:
   ExpertIdsNode(ExpertIdsOp op, RecipeNode *input, StringRef name)
-      : RecipeNode(ElementKind::I32, input->getCount()), input(input),
+      : PiecewiseNode(ElementKind::I32, input->getCount()), input(input),
         name(name),
         shape(cast<RankedTensorType>(op.getResult().getType()).getShape()),
         experts(int64_t(op.getExperts())) {}
 
-  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+  absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                        void *out) override {
     elements.resize(size_t(blockElements * input->getElementBytes()));
-    while (count > 0) {
-      int64_t now = std::min(count, blockElements);
-      absl::Status status = input->evaluate(first, now, elements.data());
-      if (!status.ok())
-        return status;
-      for (int64_t i = 0; i < now; ++i) {
-        int64_t id = read(i);
-        if (id < 0 || id >= experts)
-          return absl::InvalidArgumentError(
-              absl::StrCat("tensor '", name.str(), "' has ", id, " at ",
-                           formatIndex(first + i, shape),
-                           ", expected an expert from 0 to ", experts - 1));
-        static_cast<int32_t *>(out)[i] = int32_t(id);
-      }
-      out = advance(out, now, getElementBytes());
-      first += now;
-      count -= now;
+    int64_t now = std::min(count, blockElements);
+    absl::Status status = input->evaluate(first, now, elements.data());
+    if (!status.ok())
+      return status;
+    for (int64_t i = 0; i < now; ++i) {
+      int64_t id = read(i);
+      if (id < 0 || id >= experts)
+        return absl::InvalidArgumentError(
+            absl::StrCat("tensor '", name.str(), "' has ", id, " at ",
+                         formatIndex(first + i, shape),
+                         ", expected an expert from 0 to ", experts - 1));
+      static_cast<int32_t *>(out)[i] = int32_t(id);
     }
-    return absl::OkStatus();
+    return now;
   }
 
 private:
@@ -1429,12 +1383,12 @@ namespace {
 
 /// Moves words: elements, or as many integers as fill 4 bytes. An element of
 /// this node is one as stored, which for integers is a byte.
-class PackNode : public RecipeNode {
+class PackNode : public PiecewiseNode {
 public:
   PackNode(PackOp op, RecipeNode *input)
-      : RecipeNode(isInteger(input->getKind()) ? ElementKind::I8
-                                               : input->getKind(),
-                   0),
+      : PiecewiseNode(isInteger(input->getKind()) ? ElementKind::I8
+                                                  : input->getKind(),
+                      0),
         input(input) {
     auto type = cast<RankedTensorType>(op.getResult().getType());
     auto tiled = cast<TiledAttr>(type.getEncoding());
@@ -1455,40 +1409,36 @@ public:
 
   int64_t getGranule() const override { return tileRows * words * wordSize; }
 
-  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+  absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                        void *out) override {
     int64_t tile = getGranule(), columnSize = tileRows * wordSize;
     int64_t readMax =
         std::max<int64_t>(interleaveBytes / getElementBytes(), columnSize);
-    while (count > 0) {
-      int64_t index = first / tile, begin = first % tile, now;
-      absl::Status status;
-      if (begin == 0 && count >= tile && tile <= readMax) {
-        // Whole tiles, as far as they are of one matrix.
-        int64_t tiles = ceilDiv(matrixRows, tileRows);
-        now = std::min({count / tile, readMax / tile, tiles - index % tiles}) *
-              tile;
-        status = packTiles(index, now / tile, out);
-      } else if (begin % columnSize == 0 && count >= columnSize) {
-        // Some columns of one tile.
-        int64_t here = std::min({count, tile - begin, readMax}) / columnSize;
-        now = here * columnSize;
-        status = packColumns(index, begin / columnSize, here, out);
-      } else {
-        // Part of a column.
-        column.resize(size_t(columnSize * getElementBytes()));
-        status = packColumns(index, begin / columnSize, 1, column.data());
-        int64_t skip = begin % columnSize;
-        now = std::min(count, columnSize - skip);
-        std::memcpy(out, column.data() + skip * getElementBytes(),
-                    size_t(now * getElementBytes()));
-      }
-      if (!status.ok())
-        return status;
-      out = advance(out, now, getElementBytes());
-      first += now;
-      count -= now;
+    int64_t index = first / tile, begin = first % tile, now;
+    absl::Status status;
+    if (begin == 0 && count >= tile && tile <= readMax) {
+      // Whole tiles, as far as they are of one matrix.
+      int64_t tiles = ceilDiv(matrixRows, tileRows);
+      now = std::min({count / tile, readMax / tile, tiles - index % tiles}) *
+            tile;
+      status = packTiles(index, now / tile, out);
+    } else if (begin % columnSize == 0 && count >= columnSize) {
+      // Some columns of one tile.
+      int64_t here = std::min({count, tile - begin, readMax}) / columnSize;
+      now = here * columnSize;
+      status = packColumns(index, begin / columnSize, here, out);
+    } else {
+      // Part of a column.
+      column.resize(size_t(columnSize * getElementBytes()));
+      status = packColumns(index, begin / columnSize, 1, column.data());
+      int64_t skip = begin % columnSize;
+      now = std::min(count, columnSize - skip);
+      std::memcpy(out, column.data() + skip * getElementBytes(),
+                  size_t(now * getElementBytes()));
     }
-    return absl::OkStatus();
+    if (!status.ok())
+      return status;
+    return now;
   }
 
 private:

@@ -87,6 +87,20 @@ protected:
   int64_t count;
 };
 
+/// A node that computes as much at a time as suits it.
+class PiecewiseNode : public RecipeNode {
+public:
+  absl::Status evaluate(int64_t first, int64_t count, void *out) final;
+
+protected:
+  using RecipeNode::RecipeNode;
+
+  /// Computes elements from \p first on, at most \p count, into \p out.
+  /// \returns How many, at least 1; errors are those of evaluate().
+  virtual absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                                void *out) = 0;
+};
+
 /// Nodes of a recipe, which keep each other alive.
 struct Recipe {
   std::vector<std::unique_ptr<RecipeNode>> nodes;

@@ -106,11 +106,11 @@ private:
   std::vector<float> result;
 };
 
-class SelectNode : public RecipeNode {
+class SelectNode : public PiecewiseNode {
 public:
   SelectNode(SelectOp op, int64_t count, RecipeNode *input,
              RecipeNode *importance)
-      : RecipeNode(input->getKind(), count), input(input),
+      : PiecewiseNode(input->getKind(), count), input(input),
         importance(importance), keep(int64_t(op.getKeep())),
         groups(int64_t(op.getGroups())), sorted(op.getSorted()) {
     auto shape = cast<RankedTensorType>(op.getInput().getType()).getShape();
@@ -122,32 +122,28 @@ public:
       perRow /= shape.front();
   }
 
-  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+  absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                        void *out) override {
     if (kept.empty()) {
       absl::Status status = choose();
       if (!status.ok())
         return status;
     }
-    while (count > 0) {
-      int64_t outer = first / (keep * unit), at = first / unit % keep;
-      const int64_t *of = kept.data() + outer / perRow * keep;
-      if (importance->getCount() == size)
-        of = kept.data();
-      // Neighbors that both stay are read at once.
-      int64_t run = 1;
-      while (at + run < keep && of[at + run] == of[at] + run)
-        ++run;
-      int64_t skip = first % unit;
-      int64_t now = std::min(count, run * unit - skip);
-      absl::Status status =
-          input->evaluate((outer * size + of[at]) * unit + skip, now, out);
-      if (!status.ok())
-        return status;
-      out = static_cast<char *>(out) + now * getElementBytes();
-      first += now;
-      count -= now;
-    }
-    return absl::OkStatus();
+    int64_t outer = first / (keep * unit), at = first / unit % keep;
+    const int64_t *of = kept.data() + outer / perRow * keep;
+    if (importance->getCount() == size)
+      of = kept.data();
+    // Neighbors that both stay are read at once.
+    int64_t run = 1;
+    while (at + run < keep && of[at + run] == of[at] + run)
+      ++run;
+    int64_t skip = first % unit;
+    int64_t now = std::min(count, run * unit - skip);
+    absl::Status status =
+        input->evaluate((outer * size + of[at]) * unit + skip, now, out);
+    if (!status.ok())
+      return status;
+    return now;
   }
 
 private:

@@ -54,8 +54,9 @@ void DispatchRecorder::dispatch(void *pool, const hadal_rt_step_t *step,
                                 hadal_rt_kernel_t kernel, const int64_t *params,
                                 int64_t items) {
   auto *real = static_cast<Pool *>(pool);
-  RecordedDispatch one = {current->nextRow++, kernel,     params,        items,
-                          step,               real->pool, real->dispatch};
+  RecordedDispatch one = {
+      current->nextRow++, kernel,        params, items, step,
+      real->pool,         real->dispatch};
   if (items > 0 && one.row < current->table.rows.size())
     current->record(one);
   else
