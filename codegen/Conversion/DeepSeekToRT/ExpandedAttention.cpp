@@ -79,6 +79,12 @@ private:
   void attendRun(Value begin, Value end);
   void expandPage(Value pageIndex, Value token);
   void expandKeys(Value token);
+  /// Adds to \p sums, \p vectors for each row of \p factors from \p first on,
+  /// the products of pairs [0, \p end) of that row with the vectors of pairs
+  /// that \p load gives.
+  Values addPairs(Values sums, Value end, Value factors, Value first,
+                  int64_t vectors,
+                  function_ref<Value(Value pair, int64_t v)> load);
   void expandValues(Value latents, Value token);
   /// Rows [row, row + \p count), of which the last sees \p tokens of the tile.
   void attendRows(Value row, int64_t count, Value seen, Value tokens);
@@ -306,29 +312,39 @@ void ExpandedAttention::expandKeys(Value token) {
       });
 }
 
+Values
+ExpandedAttention::addPairs(Values sums, Value end, Value factors, Value first,
+                            int64_t vectors,
+                            function_ref<Value(Value pair, int64_t v)> load) {
+  auto rows = int64_t(sums.size()) / vectors;
+  return b.loop(b.index(0), end, 1, sums, [&](Value pair, ValueRange carried) {
+    Values next(carried);
+    SmallVector<PairProduct::Pairs> loaded;
+    for (int64_t v = 0; v < vectors; ++v)
+      loaded.push_back(pairs.unpack(load(pair, v)));
+    for (int64_t i = 0; i < rows; ++i) {
+      auto factor =
+          pairs.broadcast(b.load(factors, {b.add(first, i), pair}), lanes);
+      for (int64_t v = 0; v < vectors; ++v) {
+        Value &sum = next[i * vectors + v];
+        sum = pairs.add(sum, factor, loaded[v]);
+      }
+    }
+    return next;
+  });
+}
+
 void ExpandedAttention::expandValues(Value latents, Value token) {
   constexpr int64_t some = 8, vectors = 2;
   b.loop(b.index(0), b.index(shape.value / (2 * lanes)), 1, [&](Value panel) {
     b.loop(b.index(0), b.index(page.pageTokens), some, [&](Value first) {
-      Values sums(some * vectors, b.f32(0, b.vectorType(lanes)));
-      sums = b.loop(
-          b.index(0), b.index(shape.rank / 2), 1, sums,
-          [&](Value pair, ValueRange carried) {
-            Values next(carried);
-            SmallVector<PairProduct::Pairs> loaded;
-            for (int64_t v = 0; v < vectors; ++v)
-              loaded.push_back(pairs.unpack(b.loadVector(
-                  valuePanels, {panel, pair, b.index(v * lanes)}, lanes)));
-            for (int64_t i = 0; i < some; ++i) {
-              auto latent = pairs.broadcast(
-                  b.load(latents, {b.add(first, i), pair}), lanes);
-              for (int64_t v = 0; v < vectors; ++v) {
-                Value &sum = next[i * vectors + v];
-                sum = pairs.add(sum, latent, loaded[v]);
-              }
-            }
-            return next;
-          });
+      Values sums =
+          addPairs(Values(some * vectors, b.f32(0, b.vectorType(lanes))),
+                   b.index(shape.rank / 2), latents, first, vectors,
+                   [&](Value pair, int64_t v) {
+                     return b.loadVector(
+                         valuePanels, {panel, pair, b.index(v * lanes)}, lanes);
+                   });
       Value to = b.div(b.add(token, first), 2);
       for (int64_t i = 0; i < some; i += 2)
         for (int64_t v = 0; v < vectors; ++v)
@@ -440,42 +456,31 @@ void ExpandedAttention::addValues(Value row, int64_t count, Value tokens) {
   // Pairs of whole vectors of scores: what a row does not see weighs nothing.
   Value end = b.mul(b.div(b.add(tokens, 2 * lanes - 1), 2 * lanes), lanes);
   b.loop(b.index(0), b.index(count), some, [&](Value first) {
-    b.loop(b.index(0), b.index(shape.value), vectors * lanes,
-           [&](Value column) {
-             auto at = [&](int64_t i, int64_t v) {
-               Value inHead = b.add(column, v * lanes);
-               return Values{b.add(b.add(row, first), i),
-                             b.add(b.mul(head, shape.value), inHead)};
-             };
-             Values sums;
-             for (int64_t i = 0; i < some; ++i) {
-               Value correction =
-                   b.broadcast(b.load(corrections, b.add(first, i)), lanes);
-               for (int64_t v = 0; v < vectors; ++v)
-                 sums.push_back(
-                     b.mulf(b.loadVector(out, at(i, v), lanes), correction));
-             }
-             sums = b.loop(
-                 b.index(0), end, 1, sums, [&](Value pair, ValueRange carried) {
-                   Values next(carried);
-                   SmallVector<PairProduct::Pairs> loaded;
-                   for (int64_t v = 0; v < vectors; ++v)
-                     loaded.push_back(pairs.unpack(b.loadVector(
-                         values, {pair, b.add(column, v * lanes)}, lanes)));
-                   for (int64_t i = 0; i < some; ++i) {
-                     auto weight = pairs.broadcast(
-                         b.load(weights, {b.add(first, i), pair}), lanes);
-                     for (int64_t v = 0; v < vectors; ++v) {
-                       Value &sum = next[i * vectors + v];
-                       sum = pairs.add(sum, weight, loaded[v]);
-                     }
-                   }
-                   return next;
-                 });
-             for (int64_t i = 0; i < some; ++i)
-               for (int64_t v = 0; v < vectors; ++v)
-                 b.storeVector(sums[i * vectors + v], out, at(i, v));
-           });
+    b.loop(
+        b.index(0), b.index(shape.value), vectors * lanes, [&](Value column) {
+          auto at = [&](int64_t i, int64_t v) {
+            Value inHead = b.add(column, v * lanes);
+            return Values{b.add(b.add(row, first), i),
+                          b.add(b.mul(head, shape.value), inHead)};
+          };
+          Values sums;
+          for (int64_t i = 0; i < some; ++i) {
+            Value correction =
+                b.broadcast(b.load(corrections, b.add(first, i)), lanes);
+            for (int64_t v = 0; v < vectors; ++v)
+              sums.push_back(
+                  b.mulf(b.loadVector(out, at(i, v), lanes), correction));
+          }
+          sums =
+              addPairs(std::move(sums), end, weights, first, vectors,
+                       [&](Value pair, int64_t v) {
+                         return b.loadVector(
+                             values, {pair, b.add(column, v * lanes)}, lanes);
+                       });
+          for (int64_t i = 0; i < some; ++i)
+            for (int64_t v = 0; v < vectors; ++v)
+              b.storeVector(sums[i * vectors + v], out, at(i, v));
+        });
   });
 }
 
