@@ -69,31 +69,23 @@ LogicalResult OrderExperts::order(Pruner &pruner, RouterOp router) {
   }
   SmallVector<WeightOp> mass, maps;
   for (WeightOp weight : gate->weights) {
-    WeightOp known = assume ? pruner.findOrAssumeStatistic(weight, "mass", all)
-                            : pruner.findStatistic(weight, "mass");
-    if (!known)
-      return router.emitOpError("expects to know how often each expert is "
-                                "chosen, but there is no '@statistics.")
-             << weight.getSymName() << ".mass'; calibrate";
-    if (known.getWeightType().getShape() != ArrayRef(all))
+    FailureOr<WeightOp> known = pruner.findMass(router, weight, assume);
+    if (failed(known))
+      return failure();
+    if (known->getWeightType().getShape() != ArrayRef(all))
       return router.emitOpError("expects statistics of ")
              << all << " experts, but those of '" << weight.getSymName()
-             << "' are " << known.getWeightType();
-    mass.push_back(known);
+             << "' are " << known->getWeightType();
+    mass.push_back(*known);
   }
   for (const PrunedWeight &weight : weights)
     pruner.select(weight, 0, all, 1, mass, /*sorted=*/true);
   for (auto [weight, importance] : llvm::zip_equal(gate->weights, mass)) {
-    OpBuilder builder(&getContext());
-    Location loc = router.getLoc();
-    auto type = RankedTensorType::get({all}, builder.getI32Type());
-    auto map = WeightOp::create(builder, loc,
-                                (weight.getSymName() + ".map").str(), type);
-    builder.setInsertionPointToStart(&map.getRecipe().emplaceBlock());
-    YieldOp::create(builder, loc,
-                    RankOp::create(builder, loc, type,
+    WeightOp map = pruner.declareMap(weight, all);
+    auto builder = OpBuilder::atBlockBegin(&map.getRecipe().front());
+    YieldOp::create(builder, map.getLoc(),
+                    RankOp::create(builder, map.getLoc(), map.getWeightType(),
                                    Pruner::inlineRecipe(builder, importance)));
-    pruner.symbols.insert(map, std::next(weight->getIterator()));
     maps.push_back(map);
   }
   router.getMapMutable().assign(pruner.pass(router, *gate, maps));

@@ -122,13 +122,8 @@ LogicalResult MergeExperts::merge(Pruner &pruner, RouterOp router) {
               MergedPart(unsigned(MergedPart::Gate) + unsigned(part)),
               type.clone(shape));
     }
-    builder.clearInsertionPoint();
-    auto type = RankedTensorType::get({all}, builder.getI32Type());
-    auto map = WeightOp::create(builder, loc,
-                                (router.getSymName() + ".map").str(), type);
-    map.getRecipe().emplaceBlock();
-    pruner.symbols.insert(map, std::next(router->getIterator()));
-    rewrite(map, MergedPart::Map, type);
+    WeightOp map = pruner.declareMap(router, all);
+    rewrite(map, MergedPart::Map, map.getWeightType());
     maps.push_back(map);
     // What is known of the inputs is of experts that there are no more.
     for (const PrunedWeight &part : parts)

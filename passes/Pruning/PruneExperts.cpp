@@ -93,13 +93,10 @@ LogicalResult PruneExperts::prune(Pruner &pruner, RouterOp router,
   }
   SmallVector<WeightOp> mass;
   for (WeightOp weight : weights.front().weights) {
-    WeightOp known = assume ? pruner.findOrAssumeStatistic(weight, "mass", all)
-                            : pruner.findStatistic(weight, "mass");
-    if (!known)
-      return router.emitOpError("expects to know how often each expert is "
-                                "chosen, but there is no '@statistics.")
-             << weight.getSymName() << ".mass'; calibrate";
-    mass.push_back(known);
+    FailureOr<WeightOp> known = pruner.findMass(router, weight, assume);
+    if (failed(known))
+      return failure();
+    mass.push_back(*known);
   }
   for (const PrunedWeight &weight : weights)
     pruner.select(weight, 0, left, groups, mass);

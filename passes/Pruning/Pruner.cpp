@@ -103,6 +103,28 @@ WeightOp Pruner::findOrAssumeStatistic(WeightOp weight, StringRef name,
   return assumed;
 }
 
+FailureOr<WeightOp> Pruner::findMass(RouterOp router, WeightOp gate,
+                                     bool assume) {
+  WeightOp known = assume ? findOrAssumeStatistic(
+                                gate, "mass", router.getRouting().getExperts())
+                          : findStatistic(gate, "mass");
+  if (known)
+    return known;
+  return router.emitOpError("expects to know how often each expert is "
+                            "chosen, but there is no '@statistics.")
+         << gate.getSymName() << ".mass'; calibrate";
+}
+
+WeightOp Pruner::declareMap(WeightOp gate, int64_t experts) {
+  OpBuilder builder(gate.getContext());
+  auto map = WeightOp::create(
+      builder, gate.getLoc(), (gate.getSymName() + ".map").str(),
+      RankedTensorType::get({experts}, builder.getI32Type()));
+  map.getRecipe().emplaceBlock();
+  symbols.insert(map, std::next(gate->getIterator()));
+  return map;
+}
+
 WeightOp Pruner::makeChannelImportance(WeightOp weight, int64_t group) {
   WeightOp moment = findStatistic(weight, "moment");
   if (!moment)

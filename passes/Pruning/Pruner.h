@@ -56,6 +56,14 @@ public:
   /// The same, or one that no file has.
   deepseek::WeightOp findOrAssumeStatistic(deepseek::WeightOp weight,
                                            llvm::StringRef name, int64_t count);
+  /// How often each expert is chosen by \p router, whose gate is \p gate; an
+  /// assumed one if \p assume, else an error if the module has none.
+  mlir::FailureOr<deepseek::WeightOp>
+  findMass(deepseek::RouterOp router, deepseek::WeightOp gate, bool assume);
+
+  /// Declares beside \p gate, that of a router, the weight of its map of
+  /// \p experts numbers; the recipe is an empty block.
+  deepseek::WeightOp declareMap(deepseek::WeightOp gate, int64_t experts);
 
   /// Cuts dimension \p dimension of \p pruned. Of the weight in the shape
   /// \p view, \p keep indices of \p axis stay, in \p groups ranges, by
