@@ -327,8 +327,9 @@ struct CompileResult {
   std::string shortfall; ///< What is not made, and why. Empty: nothing.
   /// Of a program with probes, what each is of.
   std::vector<std::string> probes;
-  /// Weights that are not stored as the scheme says, and why.
-  std::vector<std::string> fallbacks;
+  /// What passes say: weights that are not stored as the scheme says, what
+  /// was pruned or merged, and why.
+  std::vector<std::string> remarks;
 };
 
 /// Compiles a model.

@@ -551,7 +551,7 @@ absl::Status Compilation::runGraphPasses() {
             passes.addPass(createQuantizeCache({options.cacheElement}));
         },
         absl::StatusCode::kInternal);
-  result.fallbacks = capture.takeRemarks();
+  result.remarks = capture.takeRemarks();
   detachStatistics(*module);
   if (status.ok())
     status = checkWindow();
@@ -590,10 +590,9 @@ absl::Status Compilation::checkWindow() {
   if (!options.window || hasWindow ||
       int64_t(model.getContextLength()) <= options.window->tokens)
     return absl::OkStatus();
-  return absl::UnimplementedError(
-      absl::StrCat("a window is not supported for this model: ",
-                   result.fallbacks.empty() ? "it has no attention"
-                                            : result.fallbacks.front()));
+  return absl::UnimplementedError(absl::StrCat(
+      "a window is not supported for this model: ",
+      result.remarks.empty() ? "it has no attention" : result.remarks.front()));
 }
 
 /// Finds out what is rounded, and whether it may be.
@@ -667,7 +666,7 @@ absl::Status Compilation::setManifest() {
       target.cpu,
       target.features,
       result.notes,
-      result.fallbacks,
+      result.remarks,
       lossy,
       result.verification,
       roundsWeights,

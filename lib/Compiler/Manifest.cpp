@@ -232,9 +232,9 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
   llvm::json::Array notes;
   for (const std::string &note : input.notes)
     notes.push_back(note);
-  llvm::json::Array fallbacks;
-  for (const std::string &fallback : input.fallbacks)
-    fallbacks.push_back(fallback);
+  llvm::json::Array remarks;
+  for (const std::string &remark : input.remarks)
+    remarks.push_back(remark);
   llvm::json::Object manifest{
       {"hadal_version", HADAL_VERSION},
       {"model", llvm::json::Object{{"name", report.name},
@@ -274,7 +274,7 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
       {"tolerance", makeTolerance(input)},
       {"verification", makeVerification(input.verification)},
       {"storage", makeStorage(report)},
-      {"quantization_fallbacks", std::move(fallbacks)},
+      {"remarks", std::move(remarks)},
       {"memory",
        llvm::json::Object{{"formula",
                            "arena_per_token * step_tokens + arena_fixed + "

@@ -22,8 +22,8 @@ struct ManifestInput {
   const std::optional<CudaToolkit> &cuda;
   std::string triple, cpu, features;
   std::vector<std::string> notes;
-  std::vector<std::string> fallbacks; ///< Of the quantization.
-  std::vector<std::string> lossy;     ///< What was taken away.
+  std::vector<std::string> remarks; ///< What passes say of what they did.
+  std::vector<std::string> lossy;   ///< What was taken away.
   const std::optional<Verification> &verification;
   bool roundsWeights, roundsActivations;
 };

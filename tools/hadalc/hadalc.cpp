@@ -573,8 +573,8 @@ static int run(const char *argv0, const Flags &flags) {
     for (const std::string &note : result.notes)
       llvm::errs() << "hadalc: note: " << note << '\n';
   if (flags.verbose.isGiven)
-    for (const std::string &fallback : result.fallbacks)
-      llvm::errs() << "hadalc: note: " << fallback << '\n';
+    for (const std::string &remark : result.remarks)
+      llvm::errs() << "hadalc: note: " << remark << '\n';
   return flags.report.isGiven ? writeReport(flags, result, machine) : Done;
 }
 
