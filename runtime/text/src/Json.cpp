@@ -65,6 +65,10 @@ std::string quote(std::string_view text) {
   return result + "'";
 }
 
+std::string quoteJson(const std::string &text) {
+  return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
 std::optional<Json> parseJson(std::string_view text, std::string_view file,
                               std::string &error) {
   Json json = Json::parse(text.begin(), text.end(), /*cb=*/nullptr,

@@ -20,6 +20,9 @@ using Json = nlohmann::json;
 /// escaped, and cut where it gets long: fit for one line of an error message.
 std::string quote(std::string_view text);
 
+/// \p text, which should be UTF-8, as a string of JSON, with its quotes.
+std::string quoteJson(const std::string &text);
+
 /// Parses \p text. On failure sets \p error to "FILE: ... at byte N".
 std::optional<Json> parseJson(std::string_view text, std::string_view file,
                               std::string &error);

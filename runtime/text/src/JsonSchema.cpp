@@ -6,6 +6,7 @@
 #include "Grammar.h"
 
 #include "Json.h"
+#include "SchemaPattern.h"
 
 #include <algorithm>
 #include <deque>
@@ -133,10 +134,6 @@ private:
 };
 
 } // namespace
-
-static std::string quoteJson(const std::string &text) {
-  return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
-}
 
 /// \p value without spaces.
 static std::string writeJson(const Value &value) {
@@ -379,6 +376,8 @@ static constexpr std::pair<const char *, const char *> typedKeywords[] = {
     {"exclusiveMaximum", "number"},
     {"minLength", "string"},
     {"maxLength", "string"},
+    {"pattern", "string"},
+    {"format", "string"},
     {"items", "array"},
     {"prefixItems", "array"},
     {"minItems", "array"},
@@ -467,6 +466,8 @@ private:
   bool readCount(const Value &schema, const char *keyword, int64_t &count);
   bool readCounts(const Value &schema, const char *minKeyword,
                   const char *maxKeyword, int64_t &min, int64_t &max);
+  void readPattern(const char *keyword, const Value &value, int64_t min,
+                   int64_t max, int32_t from, int32_t to);
   void readString(const Value &schema, int32_t from, int32_t to);
   void readNumber(const Value &schema, bool isInteger, int32_t from,
                   int32_t to);
@@ -852,11 +853,41 @@ bool SchemaReader::readCounts(const Value &schema, const char *minKeyword,
   return true;
 }
 
+/// Reads the strings of \p min to \p max characters that follow a pattern, or
+/// a format, which is one.
+void SchemaReader::readPattern(const char *keyword, const Value &value,
+                               int64_t min, int64_t max, int32_t from,
+                               int32_t to) {
+  auto refuse = [&](const std::string &why) {
+    fail(std::string(keyword) + " is " + quote(writeJson(value)) + ", " + why);
+  };
+  if (value.kind != Value::String)
+    return refuse("expected a string");
+  std::optional<std::string> pattern = value.text;
+  if (!strcmp(keyword, "format")) {
+    pattern = findFormat(value.text);
+    if (!pattern)
+      return refuse("which is not supported");
+  }
+  std::string why;
+  if (!addPattern(grammar, from, to, *pattern, min, max, why))
+    refuse(why);
+}
+
 void SchemaReader::readString(const Value &schema, int32_t from, int32_t to) {
   int64_t min = 0, max = -1;
   if (!readCounts(schema, "minLength", "maxLength", min, max) ||
       (max >= 0 && max < min))
     return; // No string is as long as that.
+  const Value *pattern = schema.find("pattern"),
+              *format = schema.find("format");
+  if (pattern && format) {
+    fail("the keyword 'format' beside 'pattern' is not supported");
+    return;
+  }
+  if (pattern || format)
+    return readPattern(format ? "format" : "pattern",
+                       format ? *format : *pattern, min, max, from, to);
   int32_t first = grammar.addNode(), last = grammar.addNode();
   grammar.addByte(from, first, '"', '"');
   grammar.addRepeated(first, last, characterRule(), min, max);

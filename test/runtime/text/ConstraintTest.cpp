@@ -178,13 +178,123 @@ TEST_F(ConstraintTest, ReferencesAndChoices) {
          {"1"});
 }
 
+TEST_F(ConstraintTest, Patterns) {
+  auto schema = [](const std::string &pattern, const std::string &more = {}) {
+    return R"({"type": "string", "pattern": ")" + pattern + "\"" + more + "}";
+  };
+  // Anywhere in the string, unless it says where.
+  expect(schema("b+"), {R"("b")", R"("abbc")"}, {R"("")", R"("ac")"});
+  expect(schema("^b"), {R"("b")", R"("bc")"}, {R"("ab")"});
+  expect(schema("b$"), {R"("b")", R"("ab")"}, {R"("bc")"});
+  expect(schema("^(|a|bc)$"), {R"("")", R"("a")", R"("bc")"},
+         {R"("b")", R"("abc")"});
+  expect(schema("^a|b$"), {R"("ac")", R"("cb")"}, {R"("bac")"});
+  expect(schema("x(^a|b)$"), {R"("axb")"}, {R"("xa")", R"("a")"});
+  expect(schema("^$"), {R"("")"}, {R"("a")"});
+  // Repetitions.
+  expect(schema("^(?:ab?){2,3}c*?$"), {R"("aa")", R"("aaba")", R"("ababac")"},
+         {R"("a")", R"("aaaa")", R"("cab")"});
+  expect(schema("^a{2}b{1,}(?<name>(c*)*)$"), {R"("aab")", R"("aabbcc")"},
+         {R"("aa")", R"("ab")"});
+  expect(schema("^a{0}b{0,0}$"), {R"("")"}, {R"("a")", R"("b")"});
+  // Characters; those that JSON escapes are escaped.
+  expect(schema(R"(^[a-cx\\\\\\]-]+$)"), {R"("abcx\\]-")"},
+         {R"("d")", R"("[")"});
+  expect(schema("^[^a-z]$"), {R"("A")", R"("\"")", R"("\n")", "\"\u5b57\""},
+         {R"("a")", R"("")", R"("\u0041")"});
+  expect(schema(R"(^\\d\\D\\w\\W\\s\\S\\.\\/\\x41\\u0042\\u{1F600}\\0$)"),
+         {"\"1a_- b./AB\U0001F600\\u0000\""}, {R"("11a- b./AB")"});
+  expect(schema(R"(^\\ud83d\\ude00[\\n\\b]$)"),
+         {"\"\U0001F600\\n\"", "\"\U0001F600\\b\""}, {R"("n")"});
+  expect(schema("^.$"), {R"("a")", "\"\U0001F600\""},
+         {R"("\n")", R"("\r")", "\"\u2028\"", R"("ab")"});
+  expect(schema("^[]$|^[^]x$"), {R"("ax")", R"("\nx")"}, {R"("")", R"("x")"});
+  // And lengths.
+  expect(schema("^(ab)*$", R"(, "minLength": 3, "maxLength": 6)"),
+         {R"("abab")", R"("ababab")"}, {R"("ab")", R"("abababab")", R"("")"});
+  expect(schema("[0-9]", R"(, "minLength": 4)"), {R"("abc1def")", R"("1abc")"},
+         {R"("1ab")", R"("abcde")"});
+
+  auto refuses = [&](const std::string &pattern, const std::string &needle) {
+    refuse(schema(pattern), needle);
+  };
+  refuses("a(?=b)", "at '/': pattern is '\"a(?=b)\"', at character 4, a "
+                    "pattern that looks around is not supported");
+  refuses("a(?<!b)", "looks around");
+  refuses("(?i)a", "a group of this kind");
+  refuses(R"((a)\\1)", "the escape '\\1' is not supported");
+  refuses(R"(\\bword)", "the escape '\\b' is not supported");
+  refuses(R"(\\p{L})", "the escape '\\p' is not supported");
+  refuses("a)", "')' closes nothing");
+  refuses("(a", "expected ')'");
+  refuses("[a", "expected ']'");
+  refuses("[z-a]", "expected a range");
+  refuses(R"([\\d-z])", "expected a range");
+  refuses("*", "'*' repeats nothing");
+  refuses("^*", "'*' repeats nothing");
+  refuses("a{2", "expected '}'");
+  refuses("a{x}", "expected a count");
+  refuses("a{3,2}", "the wrong way around");
+  refuses(R"(\\x4)", "expected the number of a character");
+  refuses(R"(\\u{110000})", "expected the number of a character");
+  refuses(std::string(200, '(') + std::string(200, ')'), "nested deeper");
+  refuses("((a{1000}){1000}){1000}", "more than 100000 nodes");
+  refuses("((){1000000}){1000000}", "more than 100000 nodes");
+  refuse(schema("^a{300}$", R"(, "maxLength": 299)"), "no value follows");
+  refuse(schema("[a-z]{500}", R"(, "maxLength": 1000)"), "is too large");
+  refuse(schema("$a"), "no value follows");
+  refuse(schema("^[]$"), "no value follows");
+  refuse(R"({"pattern": 5})", "pattern is '5', expected a string");
+}
+
+TEST_F(ConstraintTest, Formats) {
+  auto schema = [](const char *format) {
+    return std::string(R"({"type": "string", "format": ")") + format + "\"}";
+  };
+  expect(schema("date"),
+         {R"("2024-02-29")", R"("2000-02-29")", R"("1999-12-31")"},
+         {R"("2023-02-29")", R"("1900-02-29")", R"("2024-04-31")",
+          R"("2024-13-01")", R"("2024-1-1")", R"("2024-00-10")"});
+  expect(schema("time"), {R"("23:59:59Z")", R"("00:00:00.125+05:30")"},
+         {R"("24:00:00Z")", R"("12:60:00Z")", R"("12:00:00")", R"("12:00Z")"});
+  expect(schema("date-time"), {R"("2024-02-29T12:00:00-08:00")"},
+         {R"("2024-02-29 12:00:00Z")", R"("2024-02-29")"});
+  expect(schema("duration"),
+         {R"("P1Y2M3D")", R"("PT5H")", R"("P3DT1M2S")", R"("P4W")"},
+         {R"("P")", R"("PT")", R"("P1D2Y")", R"("P1W2D")", R"("P1YT")"});
+  expect(schema("email"), {R"("joe.q+x@example.com")", R"("a@b")"},
+         {R"("joe")", R"("@b")", R"("a..b@c")", R"("a@-b")", R"("a.@b")"});
+  expect(
+      schema("hostname"), {R"("a")", R"("www.example-1.org")"},
+      {R"("")", R"("-a")", R"("a-")", R"("a..b")", R"("a_b")", R"("xn--a")"});
+  expect(schema("ipv4"), {R"("0.10.199.255")"},
+         {R"("256.0.0.1")", R"("01.0.0.1")", R"("1.2.3")"});
+  expect(schema("ipv6"),
+         {R"("::")", R"("::1")", R"("1::")", R"("2001:db8::ff00:42:8329")",
+          R"("1:2:3:4:5:6:7:8")", R"("1:2:3:4:5:6:7::")"},
+         {R"(":")", R"("1:2:3:4:5:6:7")", R"("1::2::3")", R"("12345::")",
+          R"("1:2:3:4:5:6:7:8:9")", R"("1:2:3:4:5:6:7::8")"});
+  expect(schema("uuid"), {R"("123e4567-e89b-12d3-a456-426614174000")"},
+         {R"("123e4567e89b12d3a456426614174000")"});
+  expect(schema("uri"), {R"("https://example.com:80/a/b%20c?q=1#x")"},
+         {R"("example.com")", R"("https://")", R"("http://a/%2")"});
+  expect(schema("json-pointer"), {R"("")", R"("/a~0b/\\")"},
+         {R"("a")", R"("/~2")"});
+  // Of a length, too; and of other types, it says nothing.
+  expect(R"({"type": ["string", "null"], "format": "ipv4", "maxLength": 7})",
+         {R"("1.2.3.4")", "null"}, {R"("10.2.3.4")"});
+  refuse(schema("regex"), "format is '\"regex\"', which is not supported");
+  refuse(R"({"format": "date", "pattern": "x"})",
+         "the keyword 'format' beside 'pattern' is not supported");
+}
+
 TEST_F(ConstraintTest, Refusals) {
   refuse("{", "not JSON: wrong at byte");
   refuse("5", "a schema is '5', expected an object");
-  refuse(R"({"properties": {"a": {"pattern": "x"}}})",
-         "at '/properties/a': the keyword 'pattern' is not supported");
+  refuse(R"({"properties": {"a": {"uniqueKeys": "x"}}})",
+         "at '/properties/a': the keyword 'uniqueKeys' is not supported");
   for (const char *keyword :
-       {"format", "not", "if", "multipleOf", "patternProperties", "contains",
+       {"not", "if", "multipleOf", "patternProperties", "contains",
         "minProperties", "dependentRequired", "frob", "unevaluatedItems"})
     refuse(std::string(R"({")") + keyword + R"(": 1})",
            std::string("the keyword '") + keyword + "' is not supported");
