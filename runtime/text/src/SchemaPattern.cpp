@@ -90,9 +90,10 @@ CharacterSet wordCharacters() {
   return {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
 }
 CharacterSet spaces() {
-  return {{'\t', '\r'},     {' ', ' '},       {0xa0, 0xa0},     {0x1680, 0x1680},
-          {0x2000, 0x200a}, {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f},
-          {0x3000, 0x3000}, {0xfeff, 0xfeff}};
+  return {{'\t', '\r'},     {' ', ' '},       {0xa0, 0xa0},
+          {0x1680, 0x1680}, {0x2000, 0x200a}, {0x2028, 0x2029},
+          {0x202f, 0x202f}, {0x205f, 0x205f}, {0x3000, 0x3000},
+          {0xfeff, 0xfeff}};
 }
 CharacterSet lineEnds() {
   return {{'\n', '\n'}, {'\r', '\r'}, {0x2028, 0x2029}};
@@ -308,8 +309,7 @@ private:
     case 'u':
       return readUnicode();
     }
-    bool isDigitNext =
-        at < text.size() && text[at] >= '0' && text[at] <= '9';
+    bool isDigitNext = at < text.size() && text[at] >= '0' && text[at] <= '9';
     if (character == '0' && !isDigitNext)
       return {{0, 0}};
     if (character == 'b' && inClass)
@@ -481,7 +481,8 @@ private:
 /// Writes a character of \p set as a string of JSON has it.
 static void addSetTo(Impl &grammar, int32_t from, int32_t to,
                      const CharacterSet &set) {
-  auto addPlain = [&](uint32_t first, uint32_t last, CharacterSet::Range range) {
+  auto addPlain = [&](uint32_t first, uint32_t last,
+                      CharacterSet::Range range) {
     grammar.addCharacter(from, to, std::max(first, range.first),
                          std::min(last, range.last));
   };
@@ -541,10 +542,10 @@ void Automaton::addTo(Impl &grammar, int32_t from, int32_t to, int64_t min,
       switch (edge.kind) {
       case Edge::Set:
         if (!isLast && (max < 0 || count < max))
-          grammar.addCall(
-              node,
-              placeOf({edge.to, false, false, std::min(count + 1, mostCounted)}),
-              rules[edge.set]);
+          grammar.addCall(node,
+                          placeOf({edge.to, false, false,
+                                   std::min(count + 1, mostCounted)}),
+                          rules[edge.set]);
         break;
       case Edge::Nothing:
         grammar.addJump(node, placeOf({edge.to, isFirst, isLast, count}));
@@ -611,8 +612,9 @@ std::optional<std::string> findFormat(std::string_view name) {
   auto upTo = [](const std::string &part, int count) {
     return "(?:" + part + "){1," + std::to_string(count) + "}";
   };
-  std::string ipv6 = "(?:" + group + ":){7}" + group + "|:(?:" +
-                     upTo(":" + group, 7) + "|:)|" + upTo(group + ":", 7) + ":";
+  std::string ipv6 = "(?:" + group + ":){7}" + group +
+                     "|:(?:" + upTo(":" + group, 7) + "|:)|" +
+                     upTo(group + ":", 7) + ":";
   for (int before = 1; before <= 6; ++before)
     ipv6 += "|" + upTo(group + ":", before) + upTo(":" + group, 7 - before);
   // RFC 3986, appendix A, with a host.
@@ -623,16 +625,17 @@ std::optional<std::string> findFormat(std::string_view name) {
   const std::pair<const char *, std::string> formats[] = {
       {"date", date},
       {"date-time", date + "T" + time},
-      {"duration", R"(P(?:\d{1,9}W|)" + days + "(?:" + hours + ")?|" + hours +
-                       ")"},
+      {"duration",
+       R"(P(?:\d{1,9}W|)" + days + "(?:" + hours + ")?|" + hours + ")"},
       {"email", mailbox + R"((?:\.?)" + mailbox + "){0,31}@" + host("2")},
       {"hostname", host("3")},
       {"ipv4", byte + R"((?:\.)" + byte + "){3}"},
       {"ipv6", ipv6},
       {"json-pointer", "(?:/(?:[^/~]|~[01])*)*"},
       {"time", time},
-      {"uri", "[A-Za-z][A-Za-z0-9+.-]*://" + host("3") + R"((?::\d{1,4})?(?:/)" +
-                  character + R"(*)*(?:\?)" + rest + ")?(?:#" + rest + ")?"},
+      {"uri", "[A-Za-z][A-Za-z0-9+.-]*://" + host("3") +
+                  R"((?::\d{1,4})?(?:/)" + character + R"(*)*(?:\?)" + rest +
+                  ")?(?:#" + rest + ")?"},
       {"uuid", "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"}};
   for (const auto &[known, pattern] : formats)
     if (known == name)
