@@ -8,26 +8,40 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <limits>
 
 namespace hadal::text {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
+/// 2^k for a \p k from -1022 to 1023.
+static double powerOfTwo(int64_t k) {
+  uint64_t bits = uint64_t(k + 1023) << 52;
+  double result;
+  std::memcpy(&result, &bits, sizeof result);
+  return result;
+}
+
 /// exp(x) for x <= 0, to about 1 ulp, with basic arithmetic alone: the one of
-/// the C library differs from platform to platform.
+/// the C library differs from platform to platform. Without branches and calls,
+/// so that a loop over a vocabulary computes several at once.
 static double expNonPositive(double x) {
-  if (x < -745.0)
-    return 0.0;
+  // Far enough down that the result is 0.
+  x = x < -745.0 ? -750.0 : x;
   // x = k ln 2 + r with |r| <= ln(2) / 2; ln 2 in two parts (fdlibm, e_exp.c).
-  double k = std::floor(x * 1.44269504088896338700e+00 + 0.5);
+  double nearest = x * 1.44269504088896338700e+00 + 0.5;
+  auto whole = static_cast<int32_t>(nearest);
+  whole -= whole > nearest ? 1 : 0;
+  double k = whole;
   double r =
       (x - k * 6.93147180369123816490e-01) - k * 1.90821492927058770002e-10;
   // Taylor to r^13 / 13!; the next term is below 2^-57.
   double sum = 1.0;
   for (int n = 13; n > 0; --n)
     sum = 1.0 + r * sum / n;
-  return std::ldexp(sum, static_cast<int>(k));
+  // In halves, since 2^k may be too small for a normal number.
+  return sum * powerOfTwo(whole / 2) * powerOfTwo(whole - whole / 2);
 }
 
 static uint64_t rotateLeft(uint64_t value, int bits) {
@@ -123,7 +137,7 @@ int32_t Sampler::sample(const float *logits, size_t vocabSize) {
   bool isGreedy = options.temperature == 0.0f;
   // Drawn first, so that a token costs one number whatever the logits.
   double uniform = isGreedy ? 0.0 : generator.nextUniform();
-  Candidate best = {-infinity, -1};
+  Candidate best = {-infinity, 0.0, -1};
   candidates.clear();
   for (size_t i = 0; i < vocabSize; ++i) {
     double logit = logits[i];
@@ -133,34 +147,42 @@ int32_t Sampler::sample(const float *logits, size_t vocabSize) {
     if (!counts.empty())
       logit = penalize(logit, id);
     if (best.id < 0 || logit > best.logit)
-      best = {logit, id};
+      best = {logit, 0.0, id};
     if (!isGreedy)
-      candidates.push_back({logit, id});
+      candidates.push_back({logit, 0.0, id});
   }
   if (isGreedy || best.id < 0 || best.logit == infinity)
     return best.id;
 
   // Neither filter below needs the order of the tokens that it drops, so order
-  // only as many as it takes.
-  if (options.topK > 0 &&
-      static_cast<size_t>(options.topK) < candidates.size()) {
-    std::nth_element(candidates.begin(), candidates.begin() + options.topK,
-                     candidates.end(), isBefore);
-    candidates.resize(options.topK);
+  // only as many as it takes. The sums depend on the order of the others.
+  if (options.topK > 0) {
+    size_t count = std::min(size_t(options.topK), candidates.size());
+    std::partial_sort(candidates.begin(),
+                      candidates.begin() + std::ptrdiff_t(count),
+                      candidates.end(), isBefore);
+    candidates.resize(count);
   }
-  // The sums below depend on the order, which must not be the library's own.
-  if (options.topK > 0)
-    std::sort(candidates.begin(), candidates.end(), isBefore);
 
   double temperature = options.temperature;
-  auto weigh = [&](const Candidate &candidate) {
-    return expNonPositive((candidate.logit - best.logit) / temperature);
-  };
+  weights.resize(candidates.size());
+  for (size_t i = 0; i < candidates.size(); ++i)
+    weights[i] =
+        expNonPositive((candidates[i].logit - best.logit) / temperature);
+  for (size_t i = 0; i < candidates.size(); ++i)
+    candidates[i].weight = weights[i];
   if (options.topP < 1.0f) {
     double total = 0.0;
     for (const Candidate &candidate : candidates)
-      total += weigh(candidate);
+      total += candidate.weight;
     double enough = total * static_cast<double>(options.topP);
+    // All below this sum to half of what may be dropped at most: without them,
+    // there is still enough.
+    double least = (total - enough) / 2 / double(candidates.size());
+    candidates.erase(
+        std::remove_if(candidates.begin(), candidates.end(),
+                       [&](const Candidate &c) { return c.weight < least; }),
+        candidates.end());
     // A heap from the most probable down.
     auto isAfter = [](const Candidate &a, const Candidate &b) {
       return isBefore(b, a);
@@ -170,32 +192,29 @@ int32_t Sampler::sample(const float *logits, size_t vocabSize) {
     double sum = 0.0;
     while (rest != candidates.begin() && sum < enough) {
       std::pop_heap(candidates.begin(), rest, isAfter);
-      sum += weigh(*--rest);
+      sum += (--rest)->weight;
     }
     // They stand at the end now, the least probable first.
     candidates.erase(candidates.begin(), rest);
     std::reverse(candidates.begin(), candidates.end());
   }
-  weights.clear();
   double total = 0.0;
   size_t kept = 0;
   for (const Candidate &candidate : candidates) {
-    double weight = weigh(candidate);
     // The weight of the most probable token is 1.
-    if (weight < static_cast<double>(options.minP))
+    if (candidate.weight < static_cast<double>(options.minP))
       continue;
+    total += candidate.weight;
     candidates[kept++] = candidate;
-    weights.push_back(weight);
-    total += weight;
   }
   candidates.resize(kept);
   double target = uniform * total;
   int32_t last = best.id;
   double sum = 0.0;
   for (size_t i = 0; i < kept; ++i) {
-    if (weights[i] == 0.0)
+    if (candidates[i].weight == 0.0)
       continue;
-    sum += weights[i];
+    sum += candidates[i].weight;
     last = candidates[i].id;
     if (target < sum)
       break;

@@ -81,6 +81,7 @@ public:
 private:
   struct Candidate {
     double logit;
+    double weight; ///< Its probability over that of the most probable.
     int32_t id;
   };
   static bool isBefore(const Candidate &a, const Candidate &b);
