@@ -28,6 +28,10 @@ except ImportError:
 
 NAMES = ["name", "age", "a", "ab", "abc", "größe", "x y", 'q"q', "日本", "kind"]
 
+# Python's `re` matches with them what ECMA-262 has it match.
+PATTERNS = ["^[A-Z][a-z]+$", "^[^a-z]{2,5}$", r"^\\(?:a|bc)*\]?$", "fox|^$", r"^[\]\"\n\t-]+$", "(?:x{2}|日本)$", r"^(\+[0-9]{1,3} )?[0-9]{4,7}$"]
+FORMATS = ["date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "json-pointer", "time", "uri", "uuid"]
+
 
 def make_schema(rng, depth=0):
     """A random schema whose values are short, so that each answer comes to its end."""
@@ -38,6 +42,10 @@ def make_schema(rng, depth=0):
     below = lambda: make_schema(rng, depth + 1)
     if kind == "string":
         low = rng.randrange(4)
+        if rng.random() < 0.3:
+            return {"type": "string", "pattern": rng.choice(PATTERNS), "maxLength": 12}
+        if rng.random() < 0.3:
+            return {"type": "string", "format": rng.choice(FORMATS), "maxLength": 60}
         return {"type": "string", "minLength": low, "maxLength": low + rng.randrange(12)}
     if kind in ("integer", "number"):
         schema = {"type": kind}
@@ -91,7 +99,7 @@ def validate(schema, text):
         return dict(pairs)
     try:
         value = json.loads(text, object_pairs_hook=unique)
-        jsonschema.Draft202012Validator(schema).validate(value)
+        jsonschema.Draft202012Validator(schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER).validate(value)
     except (json.JSONDecodeError, jsonschema.ValidationError) as error:
         raise harness.Failure(f"{text!r} is not valid under {json.dumps(schema)}: {str(error).splitlines()[0]}")
     return value

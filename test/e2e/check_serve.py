@@ -221,7 +221,7 @@ REFUSED = [
     (CHAT, {"messages": USER, "response_format": {"type": "json_schema", "json_schema": {}}}, 400, "response_format.json_schema.name is null"),
     (CHAT, {"messages": USER, "response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, 400, "json_schema.schema is null"),
     (CHAT, {"messages": USER, "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"properties": {
-        "a": {"type": "string", "pattern": "^a"}}}}}}, 400, "response_format.json_schema.schema: at '/properties/a': the keyword 'pattern' is not supported"),
+        "a": {"type": "string", "pattern": "a(?=b)"}}}}}}, 400, "at '/properties/a': pattern is '\"a(?=b)\"', at character 4, a pattern that looks around"),
     (COMPLETIONS, {"prompt": "x", "response_format": 5}, 400, "response_format is 5, expected an object"),
     (CHAT, {"messages": USER, "chat_template_kwargs": {"thinking": True}}, 400, "thinking"),
     ("/v1/embeddings", {}, 404, "/v1/embeddings"),
