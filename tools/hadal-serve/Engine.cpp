@@ -38,6 +38,8 @@ bool Engine::open(const rt::Weights &weights, const EngineOptions &asked,
   if (!model.window_tokens)
     context = std::min(context, pages * model.page_tokens);
   logits.resize(size_t(options.maxRunning * model.vocab));
+  helpers = std::make_unique<Helpers>(
+      size_t(std::min(threads(), options.maxRunning)));
   thread = std::thread([this] { run(); });
   return true;
 }
@@ -320,22 +322,26 @@ void Engine::step() {
   takeLogits();
 }
 
-/// Gives each sequence whose logits were computed its next token.
+/// Gives each sequence whose logits were computed its next token. To choose it
+/// takes milliseconds of a large vocabulary, in which the session's threads
+/// have nothing to do: sequences are shared among as many.
 void Engine::takeLogits() {
-  for (size_t i = 0; i < outputSlots.size(); ++i) {
-    Generation &generation = *outputSlots[i]->generation;
-    std::optional<int32_t> token = generation.accept(
+  helpers->forEach(outputSlots.size(), [this](size_t i) {
+    Slot &slot = *outputSlots[i];
+    std::optional<int32_t> token = slot.generation->accept(
         logits.data() + int64_t(i) * model.vocab, model.vocab);
+    if (token)
+      slot.tokens.push_back(*token);
+    slot.isDone = !token;
+  });
+  for (Slot *slot : outputSlots) {
+    Generation &generation = *slot->generation;
     ++metrics.generatedTokens;
     Generation::Latency latency = generation.takeLatency();
     (latency.isFirst ? metrics.firstToken : metrics.interToken)
         .add(latency.seconds);
-    if (token) {
-      outputSlots[i]->tokens.push_back(*token);
-      continue;
-    }
-    metrics.request.add(generation.seconds());
-    outputSlots[i]->isDone = true;
+    if (slot->isDone)
+      metrics.request.add(generation.seconds());
   }
   for (auto it = running.begin(); it != running.end();) {
     auto slot = it++;

@@ -6,6 +6,7 @@
 #define HADAL_TOOLS_HADAL_SERVE_ENGINE_H
 
 #include "Generation.h"
+#include "Helpers.h"
 #include "Metrics.h"
 
 #include "hadal_rt/hadal_rt.hpp"
@@ -98,6 +99,7 @@ private:
   Metrics &metrics;
   EngineOptions options;
   rt::Session session;
+  std::unique_ptr<Helpers> helpers;
   int64_t context = 0;
   int64_t sessionBytes = 0;
 
