@@ -70,6 +70,17 @@ static bool fromJSON(const llvm::json::Value &value, Costs &costs,
          map.map("watts", costs.watts);
 }
 
+static bool fromJSON(const llvm::json::Value &value, NamedMachine &named,
+                     llvm::json::Path path) {
+  llvm::json::ObjectMapper map(value, path);
+  return map && map.map("name", named.name) &&
+         map.map("memory_bytes", named.memoryBytes) &&
+         map.map("bytes_per_s", named.machine.bytesPerSecond) &&
+         map.map("int8_ops_per_s", named.machine.int8OpsPerSecond) &&
+         map.map("f32_ops_per_s", named.machine.f32OpsPerSecond) &&
+         fromJSON(value, named.costs, path);
+}
+
 } // namespace hadal::advise
 
 absl::StatusOr<Knowledge> advise::readKnowledge(const std::string &path) {
@@ -83,7 +94,8 @@ absl::StatusOr<Knowledge> advise::readKnowledge(const std::string &path) {
                 map.map("quantization", knowledge.storages) &&
                 map.map("windows", knowledge.windows) &&
                 map.map("tasks", knowledge.tasks) &&
-                map.map("cost", knowledge.costs);
+                map.map("cost", knowledge.costs) &&
+                map.mapOptional("machines", knowledge.machines);
   if (!isGood)
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": ", llvm::toString(root.getError())));
@@ -129,7 +141,9 @@ static double predictPrompt(const ModelReport &report, int64_t tokens) {
 /// Fills what depends on the report.
 static void predict(ModelReport &report, const Wishes &wishes,
                     const Knowledge &knowledge, Candidate &candidate) {
-  report.machine = candidate.storage->efficiency.of(wishes.machine);
+  report.machine = wishes.isBound
+                       ? wishes.machine
+                       : candidate.storage->efficiency.of(wishes.machine);
   candidate.weightsBytes = double(report.weightsBytes);
   candidate.memoryBytes =
       candidate.weightsBytes + double(report.peakBytes(stepTokens));

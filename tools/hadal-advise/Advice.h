@@ -43,10 +43,19 @@ struct Costs {
   double usdPerHour = 0, watts = 0;
 };
 
+/// A machine by its maker's data, which a wish can name.
+struct NamedMachine {
+  std::string name;
+  Machine machine;
+  double memoryBytes = 0;
+  Costs costs;
+};
+
 /// What advise.json says; see there.
 struct Knowledge {
   std::vector<FamilyMember> members;
   std::vector<Storage> storages;
+  std::vector<NamedMachine> machines;
   std::vector<int64_t> windows;             ///< 0: none but the model's own.
   std::map<std::string, std::string> tasks; ///< And what their score is.
   Costs costs;
@@ -59,6 +68,7 @@ absl::StatusOr<Knowledge> readKnowledge(const std::string &path);
 struct Wishes {
   std::string task;
   Machine machine;        ///< As it was measured, or as its maker says.
+  bool isBound = false;   ///< Kernels may reach all of it: nobody has measured.
   double memoryBytes = 0; ///< Where weights and session have to fit.
   std::string cpu;        ///< As CompileOptions::cpu.
   int64_t contextTokens = 4096, promptTokens = 512, answerTokens = 256;

@@ -30,8 +30,9 @@ static const char helpText[] =
 Ranks published models, stored types and windows by score, loss and cost.
   --task=general|code|math|reasoning
   --memory=SIZE    RAM for weights and cache; of a GPU, its own
-  --machine=FILE|bandwidth=37GB/s,int8=2TOPS,f32=485GFLOPS,dispatch=3us
-                   FILE: what hadal-bench printed as JSON
+  --machine=FILE|bandwidth=37GB/s,int8=2TOPS,f32=485GFLOPS,dispatch=3us|NAME
+                   FILE: what hadal-bench printed as JSON; NAME: a GPU of the
+                   data, with its memory and costs: a100, h100, l4, l40s
   --cpu=NAME       kernels for this processor (this one)
   --context=N      tokens that a sequence may have (4096)
   --prompt=N       tokens of a request (512); --answer=N (256)
@@ -221,7 +222,12 @@ static int runCheck(const Flags &flags, const Knowledge &knowledge) {
 }
 
 static int runAdvice(const Flags &flags, Knowledge knowledge) {
-  if (flags.task.empty() || flags.memory.empty() || flags.machine.empty())
+  auto named = llvm::find_if(knowledge.machines, [&](const NamedMachine &m) {
+    return m.name == flags.machine;
+  });
+  bool isNamed = named != knowledge.machines.end();
+  if (flags.task.empty() || flags.machine.empty() ||
+      (flags.memory.empty() && !isNamed))
     return errors.failUsage("expected --task, --memory and --machine");
   Wishes wishes;
   wishes.task = flags.task;
@@ -232,19 +238,28 @@ static int runAdvice(const Flags &flags, Knowledge knowledge) {
     return errors.failUsage(
         absl::StrCat("--task is '", flags.task, "', expected one of ", known));
   }
-  wishes.memoryBytes = parseSize(flags.memory, "B");
+  if (isNamed) {
+    wishes.machine = named->machine;
+    wishes.memoryBytes = named->memoryBytes;
+    wishes.isBound = true;
+    knowledge.costs = named->costs;
+  }
+  if (!flags.memory.empty())
+    wishes.memoryBytes = parseSize(flags.memory, "B");
   if (!wishes.memoryBytes)
     return errors.failUsage(absl::StrCat("--memory is '", flags.memory,
                                          "', expected a size, as 24GB"));
-  absl::StatusOr<Machine> machine = parseMachine(flags.machine);
-  if (!machine.ok()) {
-    std::string why =
-        absl::StrCat("--machine ", std::string(machine.status().message()));
-    return absl::IsInvalidArgument(machine.status())
-               ? errors.failUsage(why)
-               : errors.fail(BadInput, why);
+  if (!isNamed) {
+    absl::StatusOr<Machine> machine = parseMachine(flags.machine);
+    if (!machine.ok()) {
+      std::string why =
+          absl::StrCat("--machine ", std::string(machine.status().message()));
+      return absl::IsInvalidArgument(machine.status())
+                 ? errors.failUsage(why)
+                 : errors.fail(BadInput, why);
+    }
+    wishes.machine = *machine;
   }
-  wishes.machine = *machine;
   wishes.cpu = flags.cpu.empty() ? "native" : flags.cpu;
   if (flags.context)
     wishes.contextTokens = int64_t(flags.context);
@@ -271,8 +286,11 @@ static int runAdvice(const Flags &flags, Knowledge knowledge) {
     llvm::outs() << absl::StrCat(
         wishes.task, ": ", knowledge.tasks[wishes.task], "\nprompts of ",
         wishes.promptTokens, " tokens, answers of ", wishes.answerTokens, ", ",
-        knowledge.costs.usdPerHour, " USD/h, ", knowledge.costs.watts,
-        " W\n\n");
+        knowledge.costs.usdPerHour, " USD/h, ", knowledge.costs.watts, " W\n",
+        wishes.isBound ? "speeds and costs are bounds: what kernels reach of "
+                         "this machine is not known\n"
+                       : "",
+        "\n");
     llvm::outs() << toText(*candidates, wishes, size_t(flags.top));
     return Done;
   }
@@ -282,6 +300,7 @@ static int runAdvice(const Flags &flags, Knowledge knowledge) {
   llvm::outs() << llvm::json::Value(llvm::json::Object{
                       {"task", wishes.task},
                       {"score", knowledge.tasks[wishes.task]},
+                      {"is_bound", wishes.isBound},
                       {"usd_per_hour", knowledge.costs.usdPerHour},
                       {"watts", knowledge.costs.watts},
                       {"candidates", std::move(list)}})
