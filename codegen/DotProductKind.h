@@ -11,7 +11,8 @@ enum class DotProductKind {
   AVX2,       ///< `vpmaddubsw`, `vpmaddwd`
   AVX512VNNI, ///< `vpdpbusd`
   AMXInt8,    ///< `tdpbssd` for many rows, `vpdpbusd` for few
-  Neon,       ///< `sdot` of Armv8.2-A
+  Neon,       ///< `sdot` of FEAT_DotProd
+  NeonI8MM,   ///< `smmla` of FEAT_I8MM for two rows and more, `sdot` for one
   CUDA,       ///< `mma` of 16 x 8 x 32 bytes for many rows, `dp4a` for few
 };
 

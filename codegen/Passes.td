@@ -111,6 +111,8 @@ def ConvertDeepSeekToRT : Pass<"convert-deepseek-to-rt", "::mlir::ModuleOp"> {
           clEnumValN(::hadal::DotProductKind::AMXInt8, "amx-int8",
                      "tdpbssd for many rows, vpdpbusd for few"),
           clEnumValN(::hadal::DotProductKind::Neon, "neon", "sdot"),
+          clEnumValN(::hadal::DotProductKind::NeonI8MM, "neon-i8mm",
+                     "smmla for many rows, sdot for one"),
           clEnumValN(::hadal::DotProductKind::CUDA, "cuda",
                      "mma for many rows, dp4a for few"))}]>,
     Option<"bf16Products", "bf16-products", "bool", /*default=*/"false",

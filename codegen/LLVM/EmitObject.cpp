@@ -346,7 +346,9 @@ absl::StatusOr<ResolvedTarget> hadal::resolveTarget(const Target &target) {
   else if (resolved.vectorBits >= 256)
     resolved.dotProduct = DotProductKind::AVX2;
   else if (resolved.cpuFeatures & HADAL_RT_CPU_ARM_DOTPROD)
-    resolved.dotProduct = DotProductKind::Neon;
+    resolved.dotProduct = resolved.cpuFeatures & HADAL_RT_CPU_ARM_I8MM
+                              ? DotProductKind::NeonI8MM
+                              : DotProductKind::Neon;
   resolved.bf16Pairs = resolved.vectorBits >= 512 &&
                        resolved.cpuFeatures & HADAL_RT_CPU_AVX512_BF16;
   auto machine = createTargetMachine(resolved, 2);

@@ -125,10 +125,70 @@ Value hadal::addDotProducts(KernelBuilder &b, DotProductKind kind,
   case DotProductKind::AVX2:
     return addAVX2(b, isSigned, sums, weights, inputs);
   case DotProductKind::Neon:
+  case DotProductKind::NeonI8MM:
     return addNeon(b, sums, weights, inputs);
   case DotProductKind::Generic:
   case DotProductKind::CUDA:
     return addGeneric(b, sums, weights, inputs);
   }
   llvm_unreachable("every kind is above");
+}
+
+bool hadal::multipliesPairs(DotProductKind kind) {
+  return kind == DotProductKind::NeonI8MM;
+}
+
+/// Lanes of two vectors of 16, given as numbers of 0 to 31.
+static Value gather(KernelBuilder &b, Value first, Value second,
+                    function_ref<int64_t(int64_t lane)> from) {
+  SmallVector<int64_t> lanes;
+  for (int64_t lane = 0; lane < 16; ++lane)
+    lanes.push_back(from(lane));
+  return vector::ShuffleOp::create(b, first, second, lanes);
+}
+
+Values hadal::packPair(KernelBuilder &b, Value first, Value second) {
+  Values packed;
+  for (int64_t half : {0, 8})
+    packed.push_back(gather(b, first, second, [&](int64_t lane) {
+      int64_t output = half + lane / 4 * 2 + lane % 2;
+      return lane % 4 < 2 ? output : 16 + output;
+    }));
+  return packed;
+}
+
+Values hadal::unpackPair(KernelBuilder &b, ValueRange sums) {
+  Values rows;
+  for (int64_t row : {0, 2})
+    rows.push_back(gather(b, sums[0], sums[1], [&](int64_t output) {
+      return output / 2 * 4 + row + output % 2;
+    }));
+  return rows;
+}
+
+Values hadal::addPairProducts(KernelBuilder &b, ValueRange sums, Value weights,
+                              Value moreWeights, Value inputs) {
+  auto words = VectorType::get({16}, b.getI32Type());
+  auto bytes = VectorType::get({16}, b.getI8Type());
+  auto quarter = VectorType::get({4}, b.getI32Type());
+  Value four = vector::BitCastOp::create(b, words, weights);
+  Value more = vector::BitCastOp::create(b, words, moreWeights);
+  Value rows = vector::BitCastOp::create(b, bytes, inputs);
+  Values next;
+  for (int64_t half : {0, 1}) {
+    Values quarters;
+    for (int64_t i = 0; i < 4; ++i) {
+      // Eight columns of one output, then of the next.
+      int64_t output = 8 * half + 2 * i;
+      Value outputs = vector::ShuffleOp::create(
+          b, four, more,
+          ArrayRef<int64_t>{output, 16 + output, output + 1, 17 + output});
+      quarters.push_back(
+          callIntrinsic(b, "llvm.aarch64.neon.smmla.v4i32.v16i8", quarter,
+                        {lanesOf(b, sums[half], 4 * i, 4), rows,
+                         vector::BitCastOp::create(b, bytes, outputs)}));
+    }
+    next.push_back(join(b, quarters));
+  }
+  return next;
 }

@@ -23,6 +23,26 @@ mlir::Value addDotProducts(KernelBuilder &b, DotProductKind kind, bool isSigned,
                            mlir::Value sums, mlir::Value weights,
                            mlir::Value inputs);
 
+/// True if \p kind multiplies two rows of inputs at once.
+bool multipliesPairs(DotProductKind kind);
+
+/// Sums of two rows, of `vector<16xi32>` as those are: each four lanes have two
+/// outputs of the first row and the same two of the second.
+KernelBuilder::Values packPair(KernelBuilder &b, mlir::Value first,
+                               mlir::Value second);
+
+/// The sums of each row again.
+KernelBuilder::Values unpackPair(KernelBuilder &b, mlir::ValueRange sums);
+
+/// \p sums of `packPair` + the products of eight columns: four of \p weights,
+/// `vector<64xi8>`, and the next four of \p moreWeights with \p inputs,
+/// `vector<4xi32>`: eight bytes of the first row, then eight of the second.
+/// Exact, in any order.
+KernelBuilder::Values addPairProducts(KernelBuilder &b, mlir::ValueRange sums,
+                                      mlir::Value weights,
+                                      mlir::Value moreWeights,
+                                      mlir::Value inputs);
+
 } // namespace hadal
 
 #endif // HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_DOTPRODUCT_H

@@ -9,6 +9,8 @@
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "llvm/Support/FormatVariadic.h"
 
+#include <numeric>
+
 using namespace mlir;
 using namespace hadal;
 using rt::KernelOp;
@@ -71,8 +73,19 @@ private:
     Value shift;
   };
   Ahead prefetch(Value group) const;
+  Values load(const IntegerWeight &weight, Value tile, Value index,
+              ArrayRef<Value> &asked, const Ahead &ahead) const;
+  /// Vectors that `step` takes at a time.
+  int64_t vectorsPerStep() const {
+    return inPairs() ? 2 / lanesPerVector() : 1;
+  }
+  bool inPairs() const {
+    return multipliesPairs(dotProduct) && rows.size() % 2 == 0;
+  }
   Values step(Value index, ValueRange carried, int64_t unrolled,
               const Ahead &ahead) const;
+  Values stepInPairs(Value index, ValueRange carried, int64_t unrolled,
+                     const Ahead &ahead) const;
 };
 
 } // namespace
@@ -159,9 +172,36 @@ GroupLoop::Ahead GroupLoop::prefetch(Value group) const {
   return ahead;
 }
 
-/// Adds the products of vector \p index of each tile, and asks for what is
-/// \p ahead: one line for each that is read, as many at once would wait for
-/// each other.
+/// Four columns, or eight, of \p tile: as many vectors of bytes as
+/// `lanesPerVector`. Asks for what is \p ahead: one line for each that is read,
+/// as many at once would wait for each other.
+Values GroupLoop::load(const IntegerWeight &weight, Value tile, Value index,
+                       ArrayRef<Value> &asked, const Ahead &ahead) const {
+  Value stored =
+      b.loadVector(weight.memref, indices(weight, tile, index), vectorBytes);
+  if (!asked.empty()) {
+    memref::PrefetchOp::create(
+        b, weight.memref,
+        indices(weight, asked.front(), b.add(index, ahead.shift)),
+        /*isWrite=*/false, prefetchLocality, /*isDataCache=*/true);
+    asked = asked.drop_front();
+  }
+  if (weight.bits == 8)
+    return {stored};
+  // Bits that a shift of 16-bit lanes brings in from the neighbor are masked
+  // away.
+  Value low = byteVector(b, 0x0f);
+  auto words = VectorType::get({vectorBytes / 2}, b.getI16Type());
+  Value shifted = arith::ShRUIOp::create(
+      b, vector::BitCastOp::create(b, words, stored),
+      arith::ConstantOp::create(
+          b, DenseElementsAttr::get(words, b.getI16IntegerAttr(4))));
+  return {arith::AndIOp::create(b, stored, low),
+          arith::AndIOp::create(
+              b, vector::BitCastOp::create(b, stored.getType(), shifted), low)};
+}
+
+/// Adds the products of vector \p index of each tile.
 Values GroupLoop::step(Value index, ValueRange carried, int64_t unrolled,
                        const Ahead &ahead) const {
   auto byteType = VectorType::get({vectorBytes}, b.getI8Type());
@@ -179,29 +219,7 @@ Values GroupLoop::step(Value index, ValueRange carried, int64_t unrolled,
   ArrayRef<Value> asked = ahead.tiles;
   for (const IntegerWeight &weight : weights)
     for (Value tile : tiles) {
-      Value stored = b.loadVector(weight.memref, indices(weight, tile, index),
-                                  vectorBytes);
-      if (!asked.empty()) {
-        memref::PrefetchOp::create(
-            b, weight.memref,
-            indices(weight, asked.front(), b.add(index, ahead.shift)),
-            /*isWrite=*/false, prefetchLocality, /*isDataCache=*/true);
-        asked = asked.drop_front();
-      }
-      Values parts = {stored};
-      if (weight.bits == 4) {
-        // Bits that a shift of 16-bit lanes brings in from the neighbor are
-        // masked away.
-        Value low = byteVector(b, 0x0f);
-        auto words = VectorType::get({vectorBytes / 2}, b.getI16Type());
-        Value shifted = arith::ShRUIOp::create(
-            b, vector::BitCastOp::create(b, words, stored),
-            arith::ConstantOp::create(
-                b, DenseElementsAttr::get(words, b.getI16IntegerAttr(4))));
-        parts = {arith::AndIOp::create(b, stored, low),
-                 arith::AndIOp::create(
-                     b, vector::BitCastOp::create(b, byteType, shifted), low)};
-      }
+      Values parts = load(weight, tile, index, asked, ahead);
       for (auto [i, part] : llvm::enumerate(parts))
         for (size_t m = 0; m < rows.size(); ++m) {
           // Sums past the first `count` are further chains of the same.
@@ -212,6 +230,37 @@ Values GroupLoop::step(Value index, ValueRange carried, int64_t unrolled,
                                     part, inputs[i][m]);
         }
       sum += rows.size();
+    }
+  return next;
+}
+
+/// Adds the products of eight columns of each tile, of vector \p index and,
+/// with 8 bits, the one after it, to sums of `packPair`.
+Values GroupLoop::stepInPairs(Value index, ValueRange carried, int64_t unrolled,
+                              const Ahead &ahead) const {
+  Values next(carried), inputs;
+  Value column = b.mul(index, lanesPerVector());
+  for (size_t m = 0; m < rows.size(); m += 2) {
+    Value first = b.loadVector(input.values, {rows[m], column}, 2);
+    Value second = b.loadVector(input.values, {rows[m + 1], column}, 2);
+    inputs.push_back(vector::ShuffleOp::create(b, first, second,
+                                               ArrayRef<int64_t>{0, 1, 2, 3}));
+  }
+  size_t sum = 0, count = chains() * rows.size();
+  ArrayRef<Value> asked = ahead.tiles;
+  for (const IntegerWeight &weight : weights)
+    for (Value tile : tiles) {
+      Values parts = load(weight, tile, index, asked, ahead);
+      if (parts.size() == 1)
+        parts.append(load(weight, tile, b.add(index, 1), asked, ahead));
+      for (Value pair : inputs) {
+        size_t at = (sum + count * size_t(unrolled)) % carried.size();
+        Values products = addPairProducts(b, {next[at], next[at + 1]}, parts[0],
+                                          parts[1], pair);
+        next[at] = products[0];
+        next[at + 1] = products[1];
+        sum += 2;
+      }
     }
   return next;
 }
@@ -233,34 +282,42 @@ Values GroupLoop::sums(Value group) const {
       start = b.mul(start, b.i32(int32_t(offset)));
     starts.push_back(b.broadcast(start, tileRows));
   }
+  bool isInPairs = inPairs();
+  // Vectors that as many rows as are multiplied at once have.
+  auto convertPairs = [&](Values &vectors, auto convert) {
+    for (size_t i = 0; isInPairs && i < vectors.size(); i += 2)
+      llvm::copy(convert(vectors[i], vectors[i + 1]), vectors.begin() + i);
+  };
+  convertPairs(starts, [&](Value a, Value c) { return packPair(b, a, c); });
   for (size_t i = 0; i < chains(); ++i)
     sums.append(starts);
   // Sums of integers are exact in any order: a few of them have two chains
   // each, so that none waits for the one before.
   size_t count = sums.size();
-  if (count <= 4)
+  if (count <= (isInPairs ? 2 : 4))
     sums.append(count, zero);
   // More rows than one keep a processor busy for as long as memory takes.
   Ahead ahead;
   if (inputRows.size() == 1)
     ahead = prefetch(group);
   Value first = b.mul(group, vectors());
-  int64_t unroll = std::min<int64_t>(vectors(), 8);
-  if (vectors() == unroll) {
-    for (int64_t i = 0; i < vectors(); ++i)
-      sums = step(b.add(first, i), sums, i, ahead);
-  } else {
-    sums = b.loop(first, b.add(first, vectors()), unroll, sums,
-                  [&](Value index, ValueRange carried) {
-                    Values next(carried);
-                    for (int64_t i = 0; i < unroll; ++i)
-                      next = step(b.add(index, i), next, i, ahead);
-                    return next;
-                  });
-  }
+  int64_t unroll = std::gcd(vectors(), int64_t(8));
+  auto steps = [&](Value index, ValueRange carried) {
+    Values next(carried);
+    int64_t size = vectorsPerStep();
+    for (int64_t i = 0; i < unroll; i += size)
+      next = isInPairs ? stepInPairs(b.add(index, i), next, i / size, ahead)
+                       : step(b.add(index, i), next, i, ahead);
+    return next;
+  };
+  if (vectors() == unroll)
+    sums = steps(first, sums);
+  else
+    sums = b.loop(first, b.add(first, vectors()), unroll, sums, steps);
   for (size_t i = count; i < sums.size(); ++i)
     sums[i - count] = b.add(sums[i - count], sums[i]);
   sums.truncate(count);
+  convertPairs(sums, [&](Value a, Value c) { return unpackPair(b, {a, c}); });
   for (Value &sum : sums)
     sum = arith::SIToFPOp::create(b, b.vectorType(tileRows), sum);
   return joinDigits(b, sums, input.digits);

@@ -41,6 +41,10 @@ SmallVector<int64_t> ItemProduct::blockSizes() const {
   SmallVector<int64_t> sizes = {2, 1};
   if (amx) // Fewer than 8 rows are left.
     sizes = {4, 2, 1};
+  else if (multipliesPairs(dotProduct))
+    // Integer sums of four rows are half of the registers. Those of f32 wait in
+    // memory.
+    sizes = {4, 2, 1};
   else if (registers >= 32)
     sizes = {12, 4, 2, 1};
   // A row of several digits is as many.

@@ -66,9 +66,15 @@ TEST(ResolveTarget, ARM) {
   EXPECT_EQ(a76.dotProduct, DotProductKind::Neon);
   EXPECT_EQ(a76.features, "+dotprod");
   EXPECT_EQ(a76.tuneCpu, "cortex-a76");
-  ResolvedTarget v1 = resolve({"aarch64-linux-gnu", "neoverse-v1", ""});
-  EXPECT_EQ(v1.cpuFeatures,
-            uint32_t(HADAL_RT_CPU_ARM_DOTPROD | HADAL_RT_CPU_ARM_I8MM));
+  // Jetson Orin's.
+  ResolvedTarget a78ae = resolve({"aarch64-linux-gnu", "cortex-a78ae", ""});
+  EXPECT_EQ(a78ae.dotProduct, DotProductKind::Neon);
+  for (const char *cpu : {"neoverse-v1", "neoverse-v2"}) {
+    ResolvedTarget neoverse = resolve({"aarch64-linux-gnu", cpu, ""});
+    EXPECT_EQ(neoverse.cpuFeatures,
+              uint32_t(HADAL_RT_CPU_ARM_DOTPROD | HADAL_RT_CPU_ARM_I8MM));
+    EXPECT_EQ(neoverse.dotProduct, DotProductKind::NeonI8MM);
+  }
 }
 
 TEST(ResolveTarget, RISCV) {

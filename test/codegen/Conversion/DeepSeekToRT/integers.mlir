@@ -4,6 +4,7 @@
 // RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="dot-product=avx512-vnni" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,VNNI
 // RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="registers=8 dot-product=avx2" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,AVX2
 // RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="registers=8 dot-product=neon" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,NEON
+// RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="registers=8 dot-product=neon-i8mm" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,I8MM
 // RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="registers=8" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,GENERIC
 
 !cache = !deepseek.kv_cache<kind = heads, layers = 1, heads = 2, key_dim = 8, value_dim = 8, element = f32>
@@ -117,6 +118,16 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 // AVX2:          llvm.call_intrinsic "llvm.x86.avx2.pmadd.wd"
 // NEON-COUNT-4:  llvm.call_intrinsic "llvm.aarch64.neon.sdot.v4i32.v16i8"
 // GENERIC-NOT:   llvm.call_intrinsic
+
+// Of four rows at a time, two are a matrix of eight columns, and so are two
+// outputs: eight pairs of a tile with two pairs of rows.
+
+// I8MM-NOT:      sdot
+// I8MM:          %[[FIRST:.+]] = vector.load %{{.+}} : memref<?x16xi32{{.*}}>, vector<2xi32>
+// I8MM:          %[[SECOND:.+]] = vector.load %{{.+}} : memref<?x16xi32{{.*}}>, vector<2xi32>
+// I8MM:          vector.shuffle %[[FIRST]], %[[SECOND]] [0, 1, 2, 3] : vector<2xi32>, vector<2xi32>
+// I8MM:          vector.shuffle %[[FOUR:.+]], %[[MORE:.+]] [0, 16, 1, 17] : vector<16xi32>, vector<16xi32>
+// I8MM-COUNT-16: llvm.call_intrinsic "llvm.aarch64.neon.smmla.v4i32.v16i8"
 // CHECK:         arith.sitofp %{{.+}} : vector<16xi32> to vector<16xf32>
 // CHECK:         math.fma
 
@@ -126,6 +137,8 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 // VNNI:          scf.for %{{.+}} -> (vector<16xf32>, vector<16xf32>)
 // CHECK:         %[[THERE:.+]] = arith.minui
 // CHECK:         memref.prefetch %{{.+}}[%[[THERE]], %{{.+}}, %{{.+}}], read, locality<2>, data : memref<2x8x64xi8>
+// I8MM-NOT:      smmla
+// I8MM:          llvm.call_intrinsic "llvm.aarch64.neon.sdot.v4i32.v16i8"
 
 // 8-bit weights with VNNI become unsigned; with AVX2 their signs move.
 

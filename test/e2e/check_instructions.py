@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#
+# Code has the instructions of the processor that it is for, and no others.
+"""Counts the instructions of objects, disassembled.
+
+    check_instructions.py --hadalc build/bin/hadalc --objdump llvm-objdump-22 --model models/abyss-tiny
+
+Weights are int4 in groups of 32, with inputs in int8. Exit status: 0 all is as it should be, 1 something is not.
+"""
+import argparse
+import collections
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+from harness import Failure, must_run, run_checks
+
+# Triple, processor, mnemonics that there are, and a pattern of instructions that there must not be.
+SCALABLE = r"[zp][0-9]+\.[bhsdq]\b"
+OBJECTS = [
+    ("aarch64-linux-gnu", "cortex-a53", ["fmla"], rf"\b[su]dot\b|mmla|{SCALABLE}"),
+    ("aarch64-linux-gnu", "cortex-a76", ["fmla", "sdot"], rf"mmla|{SCALABLE}"),
+    ("aarch64-linux-gnu", "neoverse-n1", ["fmla", "sdot"], rf"mmla|{SCALABLE}"),
+    ("aarch64-linux-gnu", "cortex-a78ae", ["fmla", "sdot"], rf"mmla|{SCALABLE}"),
+    ("aarch64-linux-gnu", "neoverse-v1", ["fmla", "sdot", "smmla"], rf"bfdot|bfmmla|{SCALABLE}"),
+    ("aarch64-linux-gnu", "neoverse-v2", ["fmla", "sdot", "smmla"], rf"bfdot|bfmmla|{SCALABLE}"),
+    ("aarch64-linux-android", "cortex-a76", ["fmla", "sdot"], rf"mmla|{SCALABLE}"),
+    ("arm64-apple-macos14", "apple-m1", ["fmla", "sdot"], rf"mmla|{SCALABLE}"),
+    ("arm64-apple-macos14", "apple-m2", ["fmla", "sdot", "smmla"], rf"bfdot|bfmmla|{SCALABLE}"),
+    ("x86_64-linux-gnu", "x86-64", ["mulps"], r"[yz]mm|pshufb"),
+    ("x86_64-linux-gnu", "x86-64-v3", ["vfmadd231ps", "vpmaddubsw"], r"zmm|tmm|vpdp"),
+    ("x86_64-linux-gnu", "x86-64-v4", ["vfmadd231ps", "vpmaddubsw"], r"tmm|vpdp"),
+    ("x86_64-linux-gnu", "znver4", ["vfmadd231ps", "vpdpbusd"], r"tmm"),
+    ("x86_64-linux-gnu", "sapphirerapids", ["vfmadd231ps", "vpdpbusd", "tdpbssd"], r"vpdpwssd"),
+    ("riscv64-linux-gnu", "sifive-x280", ["vfmacc"], r"\bfadd\.h"),
+]
+
+
+def check(args, folder, triple, cpu, wanted, refused):
+    product = Path(folder) / f"{cpu}.o"
+    must_run([args.hadalc, args.model, "-o", product, "--emit=obj", "--weights=none", "--quantize=int4-g32", "--quiet",
+              f"--target={triple}", f"--cpu={cpu}"], 120)
+    text = must_run([args.objdump, "-d", "--no-show-raw-insn", product], 120)
+    lines = [line.split("\t", 1)[1].strip() for line in text.splitlines() if re.match(r"\s+[0-9a-f]+:.*\t", line)]
+    for line in lines:
+        if re.search(refused, line):
+            raise Failure(f"expected no instruction like '{line}'")
+    # vfmacc.vf is a vfmacc, too, and Apple's syntax writes sdot.4s.
+    counts = collections.Counter(re.split(r"[\s.]", line)[0] for line in lines)
+    for name in wanted:
+        if not counts[name]:
+            raise Failure(f"expected some {name} among {len(lines)} instructions")
+    return f"{len(lines)} instructions, " + ", ".join(f"{counts[name]} {name}" for name in wanted)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    for name in ("--hadalc", "--objdump", "--model"):
+        parser.add_argument(name, required=True)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="hadal-e2e-") as folder:
+        return run_checks((f"{triple} {cpu}",
+                           lambda one=(triple, cpu, wanted, refused): check(args, folder, *one))
+                          for triple, cpu, wanted, refused in OBJECTS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
