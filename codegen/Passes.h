@@ -27,6 +27,10 @@ struct LowerToLLVMOptions
   Option<std::string> symbol{*this, "symbol",
                              llvm::cl::desc("Name of the model's symbol"),
                              llvm::cl::init("hadal_model")};
+  Option<std::string> lesser{
+      *this, "lesser",
+      llvm::cl::desc("Symbol of the model for lesser processors; empty: none"),
+      llvm::cl::init("")};
 };
 
 /// Appends `-hadal-lower-to-llvm`: a module with planned memory becomes one of

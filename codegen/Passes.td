@@ -157,8 +157,12 @@ def ConvertRTToLLVM : Pass<"convert-rt-to-llvm", "::mlir::ModuleOp"> {
     llvm.call %dispatch(%pool, %step, %k, %params, %n) : !llvm.ptr, ...
     ```
   }];
-  let options = [Option<"symbol", "symbol", "std::string",
-      /*default=*/"\"hadal_model\"", "Name of the model's symbol">];
+  let options = [
+    Option<"symbol", "symbol", "std::string", /*default=*/"\"hadal_model\"",
+        "Name of the model's symbol">,
+    Option<"lesser", "lesser", "std::string", /*default=*/"\"\"",
+        "Symbol of the model for lesser processors, which another module has; "
+        "empty: there is none">];
   let dependentDialects = ["::mlir::LLVM::LLVMDialect"];
 }
 

@@ -355,6 +355,7 @@ LogicalResult hadal::emitModel(CppWriter &writer, const CppProgram &names,
   emitString(writer, rt::joinAdapterNames(program));
   writer.line(", // adapters");
   writer.line(options.device);
+  writer.line("nullptr, // One for lesser processors: there is none.");
   writer.close(";");
   return success();
 }

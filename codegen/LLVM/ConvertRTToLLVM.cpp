@@ -617,8 +617,8 @@ private:
 /// Builds the constant `hadal_rt_model_t`.
 class ProgramConverter {
 public:
-  ProgramConverter(rt::ProgramOp program, StringRef symbol)
-      : program(program), symbol(symbol),
+  ProgramConverter(rt::ProgramOp program, StringRef symbol, StringRef lesser)
+      : program(program), symbol(symbol), lesser(lesser),
         builder(program.getLoc(), program.getContext()) {
     builder.setInsertionPoint(program);
   }
@@ -654,7 +654,7 @@ public:
     Type i32 = builder.getI32Type(), i64 = builder.getI64Type();
     SmallVector<Type> types = {i32, i32, pointer, pointer, hashType};
     types.append(11, i64);
-    types.append(3, pointer);
+    types.append(4, pointer);
     // No padding: LLVM lays this out as C does.
     static_assert(offsetof(hadal_rt_model_t, name) == 8 &&
                   offsetof(hadal_rt_model_t, layout_hash) == 24 &&
@@ -662,11 +662,18 @@ public:
                   offsetof(hadal_rt_model_t, step) == 40 + 11 * 8 &&
                   offsetof(hadal_rt_model_t, adapter_names) == 40 + 12 * 8 &&
                   offsetof(hadal_rt_model_t, device) == 40 + 13 * 8 &&
-                  sizeof(hadal_rt_model_t) == 40 + 14 * 8);
+                  offsetof(hadal_rt_model_t, lesser) == 40 + 14 * 8 &&
+                  sizeof(hadal_rt_model_t) == 40 + 15 * 8);
     auto type = LLVM::LLVMStructType::getLiteral(builder.getContext(), types);
-    auto model = LLVM::GlobalOp::create(builder, type, /*isConstant=*/true,
-                                        LLVM::Linkage::External, symbol,
-                                        Attribute(), /*alignment=*/8);
+    auto createModel = [&](StringRef name) {
+      return LLVM::GlobalOp::create(builder, type, /*isConstant=*/true,
+                                    LLVM::Linkage::External, name, Attribute(),
+                                    /*alignment=*/8);
+    };
+    LLVM::GlobalOp lesserModel;
+    if (!lesser.empty())
+      lesserModel = createModel(lesser);
+    LLVM::GlobalOp model = createModel(symbol);
     initialize(model, [&] {
       return SmallVector<Value>{
           number(i32, HADAL_RT_ABI_VERSION),
@@ -688,7 +695,9 @@ public:
           number(i64, program.getSinkTokens()),
           LLVM::AddressOfOp::create(builder, pointer, program.getEntry()),
           text(adaptersGlobal),
-          LLVM::ZeroOp::create(builder, pointer)};
+          LLVM::ZeroOp::create(builder, pointer),
+          lesserModel ? text(lesserModel)
+                      : LLVM::ZeroOp::create(builder, pointer)};
     });
     program.erase();
     return success();
@@ -739,7 +748,7 @@ private:
   }
 
   rt::ProgramOp program;
-  StringRef symbol;
+  StringRef symbol, lesser;
   LLVMBuilder builder;
 };
 
@@ -754,12 +763,16 @@ struct ConvertRTToLLVM
 
   LogicalResult convert(ModuleOp module) {
     // C code has to be able to name it.
-    if (symbol.empty() || llvm::isDigit(symbol[0]) ||
-        !llvm::all_of(symbol,
-                      [](char c) { return llvm::isAlnum(c) || c == '_'; }))
-      return module.emitError("expects a symbol that is an identifier of C, "
-                              "but got '")
-             << symbol << "'";
+    auto isIdentifier = [](StringRef name) {
+      return !name.empty() && !llvm::isDigit(name[0]) &&
+             llvm::all_of(name,
+                          [](char c) { return llvm::isAlnum(c) || c == '_'; });
+    };
+    for (const std::string &name : {symbol.getValue(), lesser.getValue()})
+      if (!isIdentifier(name) && !(name.empty() && !symbol.empty()))
+        return module.emitError("expects a symbol that is an identifier of C, "
+                                "but got '")
+               << name << "'";
     auto programs = llvm::to_vector(module.getOps<rt::ProgramOp>());
     if (programs.size() > 1)
       return programs[1].emitOpError("expects one rt.program in a module");
@@ -781,7 +794,7 @@ struct ConvertRTToLLVM
       if (!function.isExternal() && failed(HostConverter(function).convert()))
         return failure();
     for (rt::ProgramOp program : programs)
-      if (failed(ProgramConverter(program, symbol).convert()))
+      if (failed(ProgramConverter(program, symbol, lesser).convert()))
         return failure();
     return success();
   }

@@ -19,6 +19,7 @@
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/IR/Verifier.h"
+#include "llvm/Linker/Linker.h"
 #include "llvm/MC/MCSubtargetInfo.h"
 #include "llvm/MC/TargetRegistry.h"
 #include "llvm/Passes/PassBuilder.h"
@@ -70,6 +71,7 @@ struct CpuFeature {
   StringLiteral features;
 };
 constexpr CpuFeature x86Features[] = {
+    {HADAL_RT_CPU_SSE42_POPCNT, "+sse4.2,+popcnt,+cx16"},
     {HADAL_RT_CPU_AVX2_FMA_F16C, "+avx2,+fma,+f16c"},
     {HADAL_RT_CPU_AVX512_F_BW_DQ_VL, "+avx512f,+avx512bw,+avx512dq,+avx512vl"},
     {HADAL_RT_CPU_AVX512_VNNI, "+avx512vnni"},
@@ -199,6 +201,16 @@ static void fuseMultiplyAdds(llvm::Module &module) {
         call->setCalledFunction(llvm::Intrinsic::getOrInsertDeclaration(
             &module, llvm::Intrinsic::fma, call->getType()));
       }
+}
+
+/// Gives what \p module keeps to itself names that end with the processor's.
+static void nameAfter(llvm::Module &module, const ResolvedTarget &target) {
+  std::string suffix = ".";
+  for (char c : target.tuneCpu)
+    suffix += llvm::isAlnum(c) ? c : '_';
+  for (llvm::GlobalValue &value : module.global_values())
+    if (value.hasLocalLinkage())
+      value.setName(value.getName() + suffix);
 }
 
 /// Names sections as Mach-O does, of a segment and a section.
@@ -365,29 +377,21 @@ void hadal::setCpuFeatures(ModuleOp module, const ResolvedTarget &target) {
     program.setCpuFeatures(target.cpuFeatures);
 }
 
-absl::Status hadal::emit(ModuleOp module, const ResolvedTarget &target,
-                         const EmitOptions &options,
-                         llvm::raw_pwrite_stream &stream) {
-  initializeTargets();
-  auto machine = createTargetMachine(target, options.optLevel);
-  if (!machine)
-    return absl::InvalidArgumentError(
-        concat({"expected a target that LLVM compiles for, but got '",
-                target.triple, "'"}));
-
+/// The LLVM IR of \p level, whose functions say what they are compiled for.
+static absl::StatusOr<std::unique_ptr<llvm::Module>>
+translate(const CodeLevel &level, llvm::LLVMContext &context) {
+  ModuleOp module = level.module;
   MLIRContext *mlirContext = module.getContext();
   registerBuiltinDialectTranslation(*mlirContext);
   registerLLVMDialectTranslation(*mlirContext);
   Builder attributes(mlirContext);
   // Sizes and alignments depend on them from the first instruction on.
   module->setAttr(LLVM::LLVMDialect::getDataLayoutAttrName(),
-                  attributes.getStringAttr(target.dataLayout));
+                  attributes.getStringAttr(level.target.dataLayout));
   module->setAttr(LLVM::LLVMDialect::getTargetTripleAttrName(),
-                  attributes.getStringAttr(target.triple));
+                  attributes.getStringAttr(level.target.triple));
 
   std::string error;
-  llvm::LLVMContext context;
-  context.setDiagnosticHandlerCallBack(keepFirstError, &error);
   std::unique_ptr<llvm::Module> code;
   {
     ScopedDiagnosticHandler handler(mlirContext, [&](Diagnostic &diagnostic) {
@@ -401,8 +405,58 @@ absl::Status hadal::emit(ModuleOp module, const ResolvedTarget &target,
   if (!code)
     return absl::InternalError(
         concat({"expected a module of the llvm dialect: ", error}));
-  setFunctionAttributes(*code, target);
+  setFunctionAttributes(*code, level.target);
   fuseMultiplyAdds(*code);
+  return code;
+}
+
+/// Adds \p part, of a lesser level, to \p code, which names its model.
+static absl::Status addLevel(llvm::Module &code,
+                             std::unique_ptr<llvm::Module> part,
+                             const ResolvedTarget &target) {
+  // Tools read the manifest of the first.
+  if (llvm::GlobalVariable *used = part->getNamedGlobal("llvm.used"))
+    used->eraseFromParent();
+  nameAfter(*part, target);
+  SmallVector<std::string> models;
+  for (const llvm::GlobalVariable &global : part->globals())
+    if (global.hasExternalLinkage() && !global.isDeclaration())
+      models.push_back(global.getName().str());
+  if (llvm::Linker::linkModules(code, std::move(part)))
+    return absl::InternalError("expected modules of one model");
+  for (const std::string &name : models)
+    code.getNamedGlobal(name)->setLinkage(llvm::GlobalValue::InternalLinkage);
+  return absl::OkStatus();
+}
+
+absl::Status hadal::emit(llvm::ArrayRef<CodeLevel> levels,
+                         const EmitOptions &options,
+                         llvm::raw_pwrite_stream &stream) {
+  initializeTargets();
+  // Functions say what they may use beyond what the least has.
+  const ResolvedTarget &target = levels.back().target;
+  auto machine = createTargetMachine(target, options.optLevel);
+  if (!machine)
+    return absl::InvalidArgumentError(
+        concat({"expected a target that LLVM compiles for, but got '",
+                target.triple, "'"}));
+
+  std::string error;
+  llvm::LLVMContext context;
+  context.setDiagnosticHandlerCallBack(keepFirstError, &error);
+  std::unique_ptr<llvm::Module> code;
+  for (const CodeLevel &level : levels) {
+    absl::StatusOr<std::unique_ptr<llvm::Module>> part =
+        translate(level, context);
+    if (!part.ok())
+      return part.status();
+    if (!code)
+      code = std::move(*part);
+    else if (absl::Status status =
+                 addLevel(*code, std::move(*part), level.target);
+             !status.ok())
+      return status;
+  }
   if (llvm::Triple(target.triple).isOSBinFormatMachO())
     nameMachOSections(*code);
   {

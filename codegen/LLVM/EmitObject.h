@@ -27,7 +27,7 @@ struct Target {
 /// What that means to LLVM.
 ///
 /// Code uses just what `cpuFeatures` can say, so that the runtime can refuse a
-/// processor that lacks it: on x86-64 the level of the processor (2, 3 or 4),
+/// processor that lacks it: on x86-64 the level of the processor (1 to 4),
 /// VNNI and BF16; on 64-bit ARM dot products and products of 8-bit matrices
 /// beside what all of them have. The processor itself decides only how code is
 /// scheduled. Features that a user names are added as they are.
@@ -60,15 +60,23 @@ struct EmitOptions {
   bool vectorize = false;
 };
 
-/// Compiles \p module, of the llvm dialect alone, and writes it to \p stream.
-/// The same module, target and options give the same bytes. Products and sums
-/// are never fused and sums never reordered. Gives \p module the data layout
-/// and the triple of \p target. Fails with `kInternal` when the module is not
-/// valid LLVM IR, and `kInvalidArgument` when the target cannot do what it
-/// asks;
-/// \p stream may then hold a part.
-absl::Status emit(mlir::ModuleOp module, const ResolvedTarget &target,
-                  const EmitOptions &options, llvm::raw_pwrite_stream &stream);
+/// A module of the llvm dialect alone, and the processors that it is for.
+struct CodeLevel {
+  mlir::ModuleOp module;
+  ResolvedTarget target;
+};
+
+/// Compiles \p levels and writes them to \p stream as one object. There is one,
+/// or there are several modules of one model for one architecture, the best
+/// first: each names the model of the next as `lesser` of its own. What is not
+/// of the first has the processor's name after its own, and no symbol that
+/// others see. The same modules, targets and options give the same bytes.
+/// Products and sums are never fused and sums never reordered. Gives modules
+/// the data layout and the triple of their target. Fails with `kInternal` when
+/// a module is not valid LLVM IR, and `kInvalidArgument` when a target cannot
+/// do what it asks; \p stream may then hold a part.
+absl::Status emit(llvm::ArrayRef<CodeLevel> levels, const EmitOptions &options,
+                  llvm::raw_pwrite_stream &stream);
 
 } // namespace hadal
 

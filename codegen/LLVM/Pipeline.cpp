@@ -25,7 +25,7 @@ using namespace mlir;
 
 void hadal::buildLowerToLLVMPipeline(OpPassManager &passes,
                                      const LowerToLLVMOptions &options) {
-  passes.addPass(createConvertRTToLLVM({options.symbol}));
+  passes.addPass(createConvertRTToLLVM({options.symbol, options.lesser}));
   {
     // Function by function, so that they are lowered in parallel.
     auto &nested = passes.nest<LLVM::LLVMFuncOp>();

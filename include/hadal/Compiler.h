@@ -68,7 +68,8 @@ struct CompileOptions {
   /// Triple of the machine that runs the product. Empty: that of this one.
   std::string target;
   /// As in clang's -mcpu: x86-64-v3, cortex-a76, native, ... Empty: that of
-  /// this machine, or for another target what all its processors have.
+  /// this machine, or for another target what all its processors have. Several,
+  /// with commas between them: code for each, of which the runtime chooses.
   std::string cpu;
   /// False: no file with tensors is opened and no weights file is written.
   bool packWeights = true;

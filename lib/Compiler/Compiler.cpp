@@ -93,11 +93,16 @@ private:
   }
 
   absl::Status checkOptions();
+  absl::Status resolveTargets();
   absl::Status import();
   absl::Status parse();
   /// Runs the passes that \p build adds. \p code is that of their failures.
   absl::Status runPasses(llvm::function_ref<void(PassManager &)> build,
                          absl::StatusCode code);
+  /// The same for a level, of which nobody asks what passes did.
+  absl::Status runPassesOf(CodeLevel &level,
+                           llvm::function_ref<void(PassManager &)> build,
+                           absl::StatusCode code);
   absl::Status calibrate();
   absl::Status runPruning();
   absl::Status runGraphPasses();
@@ -106,6 +111,10 @@ private:
   void listIR();
   absl::Status convertToRT();
   absl::Status planMemory();
+  absl::Status alignLevels();
+  absl::StatusOr<std::string> makeManifestOf(ModuleOp program,
+                                             const ResolvedTarget &target,
+                                             llvm::ArrayRef<CodeLevel> lesser);
   absl::Status setManifest();
   absl::Status convertToLLVM();
 
@@ -153,6 +162,8 @@ private:
   DiagnosticCapture capture;
   IRDumper dumper;
   ResolvedTarget target;
+  /// Code for lesser processors than `target`, the best first.
+  std::vector<CodeLevel> lesser;
   std::string modelFolder, modelFile, symbol, manifest, pipeline;
   bool roundsWeights = false, roundsActivations = false;
   std::vector<std::string> lossy; ///< What else changes the numbers.
@@ -164,6 +175,7 @@ private:
   /// In place of the files that a folder has.
   std::vector<TextFile> importedTextFiles;
   OwningOpRef<ModuleOp> module;
+  std::vector<OwningOpRef<ModuleOp>> lesserModules; ///< Of `lesser`.
   /// The weights and the program, which lowering takes from the module.
   OwningOpRef<ModuleOp> recipes;
   Outputs outputs;
@@ -241,9 +253,6 @@ absl::Status Compilation::checkOptions() {
         options.calibration.empty() || isStatisticsFile(options.calibration)
             ? "a text, calibration=FILE"
             : "hadal-eval, which is not beside hadalc"));
-  std::string cpu = options.cpu;
-  if (cpu.empty() && isForThisMachine(triple.str()))
-    cpu = "native";
   if (!llvm::is_contained({"f32", "bf16", "f16", "int8"},
                           StringRef(options.cacheElement)))
     return absl::InvalidArgumentError(
@@ -259,12 +268,14 @@ absl::Status Compilation::checkOptions() {
         absl::StrCat("--attention=", options.attentionElement,
                      " is for a cache of bf16 or int8 (--kv), but got one of ",
                      options.cacheElement));
-  absl::StatusOr<ResolvedTarget> resolved =
-      resolveTarget({options.target, cpu, ""});
-  if (!resolved.ok())
-    return resolved.status();
-  target = *resolved;
+  if (absl::Status status = resolveTargets(); !status.ok())
+    return status;
   if (options.emit == Emit::Cpp || options.emit == Emit::Cuda) {
+    if (!lesser.empty())
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--cpu=", options.cpu,
+          ": only objects have code for several processors, and source is "
+          "compiled for one; name that alone"));
     // Source does not know what it is compiled for; `kernels.h` chooses then.
     target.dotProduct = options.emit == Emit::Cuda ? DotProductKind::CUDA
                                                    : DotProductKind::Generic;
@@ -286,6 +297,41 @@ absl::Status Compilation::checkOptions() {
     symbol = toIdentifier(llvm::sys::path::filename(options.output)) + "_model";
   else if (!options.header.empty())
     symbol = toIdentifier(llvm::sys::path::stem(options.header)) + "_model";
+  return absl::OkStatus();
+}
+
+/// Finds out what the processors have that code is made for.
+absl::Status Compilation::resolveTargets() {
+  std::vector<ResolvedTarget> targets;
+  for (StringRef cpu : llvm::split(options.cpu, ',')) {
+    if (cpu.empty() && !options.cpu.empty())
+      return absl::InvalidArgumentError(
+          absl::StrCat("expects names of processors with a comma between them, "
+                       "but got '",
+                       options.cpu, "'"));
+    bool isHere = isForThisMachine(options.target.empty()
+                                       ? llvm::sys::getDefaultTargetTriple()
+                                       : options.target);
+    absl::StatusOr<ResolvedTarget> resolved = resolveTarget(
+        {options.target, cpu.empty() && isHere ? "native" : cpu.str(), ""});
+    if (!resolved.ok())
+      return resolved.status();
+    targets.push_back(*resolved);
+  }
+  // The runtime takes the first that it can: the one with most instructions.
+  llvm::stable_sort(
+      targets, [](const ResolvedTarget &a, const ResolvedTarget &b) {
+        return llvm::popcount(a.cpuFeatures) > llvm::popcount(b.cpuFeatures);
+      });
+  for (size_t i = 1; i < targets.size(); ++i)
+    for (size_t j = 0; j < i; ++j)
+      if (targets[i].cpuFeatures == targets[j].cpuFeatures)
+        return absl::InvalidArgumentError(absl::StrCat(
+            "--cpu=", options.cpu, ": '", targets[j].tuneCpu, "' and '",
+            targets[i].tuneCpu, "' need the same instructions; name one"));
+  target = targets.front();
+  for (const ResolvedTarget &one : llvm::drop_begin(targets))
+    lesser.push_back({ModuleOp(), one});
   return absl::OkStatus();
 }
 
@@ -379,6 +425,17 @@ Compilation::runPasses(llvm::function_ref<void(PassManager &)> build,
   if (verifier)
     passes.addInstrumentation(verifier->getInstrumentation());
   if (failed(passes.run(*module)))
+    return capture.toStatus(code, "a pass failed without saying why");
+  return absl::OkStatus();
+}
+
+absl::Status
+Compilation::runPassesOf(CodeLevel &level,
+                         llvm::function_ref<void(PassManager &)> build,
+                         absl::StatusCode code) {
+  PassManager passes = PassManager::on<ModuleOp>(&context);
+  build(passes);
+  if (failed(passes.run(level.module)))
     return capture.toStatus(code, "a pass failed without saying why");
   return absl::OkStatus();
 }
@@ -627,34 +684,80 @@ absl::Status Compilation::convertToRT() {
   if (options.listIR)
     listIR();
   sources = getSourceFiles(*module);
-  ConvertDeepSeekToRTOptions convert;
-  convert.registers = target.vectorBits >= 512 ? 32 : 8;
-  convert.dotProduct = target.dotProduct;
-  convert.bf16Products = options.attentionElement == "bf16";
-  convert.bf16Pairs = target.bf16Pairs;
-  convert.describeWork = true;
+  auto passesFor = [&](const ResolvedTarget &target) {
+    ConvertDeepSeekToRTOptions convert;
+    convert.registers = target.vectorBits >= 512 ? 32 : 8;
+    convert.dotProduct = target.dotProduct;
+    convert.bf16Products = options.attentionElement == "bf16";
+    convert.bf16Pairs = target.bf16Pairs;
+    convert.describeWork = true;
+    return [convert](PassManager &passes) {
+      passes.addPass(createPackWeights());
+      passes.addPass(createConvertDeepSeekToRT(convert));
+    };
+  };
   // What no kernel is made for is refused by the conversion.
-  return runPasses(
-      [&](PassManager &passes) {
-        passes.addPass(createPackWeights());
-        passes.addPass(createConvertDeepSeekToRT(convert));
-      },
-      absl::StatusCode::kUnimplemented);
+  constexpr auto code = absl::StatusCode::kUnimplemented;
+  for (CodeLevel &level : lesser) {
+    lesserModules.emplace_back(module->clone());
+    level.module = *lesserModules.back();
+    if (absl::Status status = runPassesOf(level, passesFor(level.target), code);
+        !status.ok())
+      return status;
+  }
+  return runPasses(passesFor(target), code);
 }
 
 absl::Status Compilation::planMemory() {
-  absl::Status status =
-      runPasses([](PassManager &passes) { passes.addPass(createPlanMemory()); },
-                absl::StatusCode::kInternal);
+  auto build = [](PassManager &passes) { passes.addPass(createPlanMemory()); };
+  constexpr auto code = absl::StatusCode::kInternal;
+  absl::Status status = runPasses(build, code);
+  for (CodeLevel &level : lesser)
+    if (status.ok())
+      status = runPassesOf(level, build, code);
+  if (status.ok())
+    status = alignLevels();
   if (!status.ok())
     return status;
   setCpuFeatures(*module, target);
+  for (CodeLevel &level : lesser)
+    setCpuFeatures(level.module, level.target);
   addMemory(*module, result.report);
   addDispatches(*module, result.report);
   return absl::OkStatus();
 }
 
-absl::Status Compilation::setManifest() {
+/// Gives all levels one arena, so that what is promised does not depend on the
+/// processor. They read one weights file.
+absl::Status Compilation::alignLevels() {
+  auto best = *module->getOps<rt::ProgramOp>().begin();
+  llvm::SmallVector<rt::ProgramOp> programs = {best};
+  for (CodeLevel &level : lesser) {
+    auto program = *level.module.getOps<rt::ProgramOp>().begin();
+    if (program.getLayoutHash() != best.getLayoutHash() ||
+        program.getWeightsBytes() != best.getWeightsBytes() ||
+        program.getPageBytes() != best.getPageBytes())
+      return absl::InvalidArgumentError(
+          absl::StrCat("--cpu=", options.cpu, ": weights for '", target.tuneCpu,
+                       "' are stored in another way than for '",
+                       level.target.tuneCpu, "'; compile for each"));
+    programs.push_back(program);
+  }
+  uint64_t perToken = 0, fixed = 0;
+  for (rt::ProgramOp program : programs) {
+    perToken = std::max<uint64_t>(perToken, program.getArenaPerToken());
+    fixed = std::max<uint64_t>(fixed, program.getArenaFixed());
+  }
+  for (rt::ProgramOp program : programs) {
+    program.setArenaPerToken(perToken);
+    program.setArenaFixed(fixed);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string>
+Compilation::makeManifestOf(ModuleOp program, const ResolvedTarget &target,
+                            llvm::ArrayRef<CodeLevel> lesser) {
   ManifestInput input{
       options,
       result.report,
@@ -665,13 +768,28 @@ absl::Status Compilation::setManifest() {
       target.triple,
       target.cpu,
       target.features,
+      {},
       result.notes,
       result.remarks,
       lossy,
       result.verification,
       roundsWeights,
       roundsActivations};
-  absl::StatusOr<std::string> text = makeManifest(*module, sources, input);
+  for (const CodeLevel &level : lesser)
+    input.lesser.emplace_back(level.target.cpu, level.target.features);
+  return makeManifest(program, sources, input);
+}
+
+absl::Status Compilation::setManifest() {
+  // Each has its own table of dispatches.
+  for (auto [i, level] : llvm::enumerate(lesser)) {
+    absl::StatusOr<std::string> text = makeManifestOf(
+        level.module, level.target, llvm::ArrayRef(lesser).drop_front(i + 1));
+    if (!text.ok())
+      return text.status();
+    (*level.module.getOps<rt::ProgramOp>().begin()).setManifest(*text);
+  }
+  absl::StatusOr<std::string> text = makeManifestOf(*module, target, lesser);
   if (!text.ok())
     return text.status();
   manifest = *text;
@@ -700,22 +818,43 @@ static absl::Status writeFile(Outputs &outputs, const std::string &path,
 }
 
 absl::Status Compilation::convertToLLVM() {
-  if (options.debugInfo) {
-    std::string path = getStem() + ".mlir", text;
+  auto writeLocations = [&](ModuleOp module, const std::string &path) {
+    if (!options.debugInfo)
+      return absl::OkStatus();
+    std::string text;
     llvm::raw_string_ostream os(text);
-    generateLocationsFromIR(os, path, *module, OpPrintingFlags());
-    if (absl::Status status = writeFile(outputs, path, text); !status.ok())
-      return status;
+    generateLocationsFromIR(os, path, module, OpPrintingFlags());
+    return writeFile(outputs, path, text);
+  };
+  // Level 0 is the best.
+  auto symbolOf = [&](size_t level) {
+    if (level > lesser.size())
+      return std::string();
+    return level == 0 ? symbol : absl::StrCat(symbol, "_lesser", level);
+  };
+  auto passesFor = [&](size_t level) {
+    return [&, level](PassManager &passes) {
+      LowerToLLVMOptions lower;
+      lower.symbol = symbolOf(level);
+      lower.lesser = symbolOf(level + 1);
+      buildLowerToLLVMPipeline(passes, lower);
+      if (options.debugInfo)
+        passes.addPass(LLVM::createDIScopeForLLVMFuncOpPass());
+    };
+  };
+  constexpr auto code = absl::StatusCode::kInternal;
+  absl::Status status = writeLocations(*module, getStem() + ".mlir");
+  if (status.ok())
+    status = runPasses(passesFor(0), code);
+  for (auto [i, level] : llvm::enumerate(lesser)) {
+    if (status.ok())
+      status = writeLocations(
+          level.module,
+          absl::StrCat(getStem(), ".", level.target.tuneCpu, ".mlir"));
+    if (status.ok())
+      status = runPassesOf(level, passesFor(i + 1), code);
   }
-  LowerToLLVMOptions lower;
-  lower.symbol = symbol;
-  return runPasses(
-      [&](PassManager &passes) {
-        buildLowerToLLVMPipeline(passes, lower);
-        if (options.debugInfo)
-          passes.addPass(LLVM::createDIScopeForLLVMFuncOpPass());
-      },
-      absl::StatusCode::kInternal);
+  return status;
 }
 
 //===----------------------------------------------------------------------===//
@@ -728,7 +867,9 @@ absl::StatusOr<std::string> Compilation::emitText(EmitKind kind) {
   emitOptions.kind = kind;
   llvm::SmallString<0> text;
   llvm::raw_svector_ostream os(text);
-  absl::Status status = emit(*module, target, emitOptions, os);
+  std::vector<CodeLevel> levels = {{*module, target}};
+  levels.insert(levels.end(), lesser.begin(), lesser.end());
+  absl::Status status = emit(levels, emitOptions, os);
   if (!status.ok())
     return status;
   return std::string(text.str());
@@ -761,6 +902,12 @@ absl::Status Compilation::print(Phase phase) {
     llvm::raw_string_ostream os(text);
     module->print(os);
     os << '\n';
+    for (CodeLevel &level : lesser)
+      if (level.module) {
+        os << "// -----\n";
+        level.module.print(os);
+        os << '\n';
+      }
   }
   if (options.output.empty() || options.output == "-")
     return writeStandardOutput(text);

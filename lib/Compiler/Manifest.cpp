@@ -235,6 +235,9 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
   llvm::json::Array remarks;
   for (const std::string &remark : input.remarks)
     remarks.push_back(remark);
+  llvm::json::Array lesser;
+  for (const auto &[cpu, features] : input.lesser)
+    lesser.push_back(llvm::json::Object{{"cpu", cpu}, {"features", features}});
   llvm::json::Object manifest{
       {"hadal_version", HADAL_VERSION},
       {"model", llvm::json::Object{{"name", report.name},
@@ -270,7 +273,8 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
       {"toolchain", makeToolchain(input.cuda)},
       {"target", llvm::json::Object{{"triple", input.triple},
                                     {"cpu", input.cpu},
-                                    {"features", input.features}}},
+                                    {"features", input.features},
+                                    {"lesser", std::move(lesser)}}},
       {"tolerance", makeTolerance(input)},
       {"verification", makeVerification(input.verification)},
       {"storage", makeStorage(report)},

@@ -21,6 +21,8 @@ struct ManifestInput {
   std::string pipeline;    ///< Of passes, as hadal-opt takes it.
   const std::optional<CudaToolkit> &cuda;
   std::string triple, cpu, features;
+  /// Code for lesser processors that is there, too, the best first.
+  std::vector<std::pair<std::string, std::string>> lesser; ///< Cpu, features.
   std::vector<std::string> notes;
   std::vector<std::string> remarks; ///< What passes say of what they did.
   std::vector<std::string> lossy;   ///< What was taken away.

@@ -8,7 +8,7 @@ from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int32, c_int6
 from pathlib import Path
 from typing import Iterator
 
-ABI_VERSION = 3  # HADAL_RT_ABI_VERSION
+ABI_VERSION = 4  # HADAL_RT_ABI_VERSION
 
 
 class HadalError(Exception):
@@ -21,7 +21,8 @@ class ModelStruct(Structure):
                 ("layout_hash", c_uint8 * 16), ("weights_bytes", c_int64), ("vocab", c_int64), ("hidden", c_int64),
                 ("layers", c_int64), ("context", c_int64), ("page_tokens", c_int64), ("page_bytes", c_int64),
                 ("arena_bytes_per_token", c_int64), ("arena_bytes_fixed", c_int64), ("window_tokens", c_int64),
-                ("sink_tokens", c_int64), ("step", c_void_p), ("adapter_names", c_void_p), ("device", c_void_p)]
+                ("sink_tokens", c_int64), ("step", c_void_p), ("adapter_names", c_void_p), ("device", c_void_p),
+                ("lesser", c_void_p)]
 
 
 class SessionOptions(Structure):

@@ -43,24 +43,29 @@ uint32_t hadal_rt::cpuFeatures() {
   uint32_t features = 0;
 #if defined(__x86_64__)
   uint32_t a, b, c1, d, b7, c7, d7, cx = 0, a71 = 0;
-  if (!__get_cpuid(1, &a, &b, &c1, &d) || !(c1 & 1u << 27)) // OSXSAVE
+  if (!__get_cpuid(1, &a, &b, &c1, &d))
     return 0;
+  // x86-64-v2: SSE3, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, POPCNT.
+  if (hasAll(c1, 1u << 0 | 1u << 9 | 1u << 13 | 1u << 19 | 1u << 20 | 1u << 23))
+    features |= HADAL_RT_CPU_SSE42_POPCNT;
+  if (!(c1 & 1u << 27)) // OSXSAVE
+    return features;
   uint32_t xcr0, high;
   __asm__ __volatile__("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
   uint32_t subleaves;
   if (!__get_cpuid_count(7, 0, &subleaves, &b7, &c7, &d7))
-    return 0;
+    return features;
   if (subleaves >= 1)
     __get_cpuid_count(7, 1, &a71, &b, &a, &d);
   __get_cpuid(0x80000001, &a, &b, &cx, &d);
 
   // x86-64-v3: FMA, MOVBE, AVX, F16C; BMI1, AVX2, BMI2; LZCNT.
-  if (hasAll(xcr0, 0x6) &&
+  if (features && hasAll(xcr0, 0x6) &&
       hasAll(c1, 1u << 12 | 1u << 22 | 1u << 28 | 1u << 29) &&
       hasAll(b7, 1u << 3 | 1u << 5 | 1u << 8) && hasAll(cx, 1u << 5))
     features |= HADAL_RT_CPU_AVX2_FMA_F16C;
   // x86-64-v4 adds AVX512 F, DQ, CD, BW and VL.
-  if (features && hasAll(xcr0, 0xe6) &&
+  if (features & HADAL_RT_CPU_AVX2_FMA_F16C && hasAll(xcr0, 0xe6) &&
       hasAll(b7, 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31)) {
     features |= HADAL_RT_CPU_AVX512_F_BW_DQ_VL;
     if (c7 & 1u << 11)
@@ -114,6 +119,8 @@ uint32_t hadal_rt::refusedCpuFeatures(uint32_t needed) {
 
 const char *hadal_rt::missingCpuFeature(uint32_t needed, uint32_t available) {
   uint32_t missing = needed & ~available;
+  if (missing & HADAL_RT_CPU_SSE42_POPCNT)
+    return "SSE4.2 and POPCNT (x86-64-v2)";
   if (missing & HADAL_RT_CPU_AVX2_FMA_F16C)
     return "AVX2, FMA and F16C (x86-64-v3)";
   if (missing & HADAL_RT_CPU_AVX512_F_BW_DQ_VL)

@@ -119,6 +119,19 @@ struct hadal_rt_session {
 // Checks
 //===----------------------------------------------------------------------===//
 
+/// True if \p a and \p b differ in nothing but what steps are made of.
+static bool areAlike(const hadal_rt_model_t &a, const hadal_rt_model_t &b) {
+  return !memcmp(a.layout_hash, b.layout_hash, sizeof(a.layout_hash)) &&
+         a.abi_version == b.abi_version && a.weights_bytes == b.weights_bytes &&
+         a.vocab == b.vocab && a.hidden == b.hidden && a.layers == b.layers &&
+         a.context == b.context && a.page_tokens == b.page_tokens &&
+         a.page_bytes == b.page_bytes &&
+         a.arena_bytes_per_token == b.arena_bytes_per_token &&
+         a.arena_bytes_fixed == b.arena_bytes_fixed &&
+         a.window_tokens == b.window_tokens && a.sink_tokens == b.sink_tokens &&
+         !a.device && !b.device && a.step && b.step;
+}
+
 hadal_rt_status_t hadal_rt::checkModel(const hadal_rt_model_t *model) {
   if (!model)
     return fail(HADAL_RT_INVALID_ARGUMENT, "model is null");
@@ -140,20 +153,42 @@ hadal_rt_status_t hadal_rt::checkModel(const hadal_rt_model_t *model) {
                 "page_tokens %lld",
                 (long long)model->vocab, (long long)model->context,
                 (long long)model->page_tokens);
+  for (const hadal_rt_model_t *level = model->lesser; level;
+       level = level->lesser)
+    if (!areAlike(*model, *level))
+      return fail(HADAL_RT_INVALID_ARGUMENT,
+                  "the model description is damaged: the code of '%s' for "
+                  "lesser processors is of another model",
+                  model->name);
   return HADAL_RT_OK;
 }
 
-hadal_rt_status_t hadal_rt_model_check(const hadal_rt_model_t *model) {
+hadal_rt_status_t hadal_rt_model_choose(const hadal_rt_model_t *model,
+                                        const hadal_rt_model_t **chosen) {
+  if (!chosen)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "chosen is null");
+  *chosen = nullptr;
   if (hadal_rt_status_t status = checkModel(model))
     return status;
-  uint32_t available = cpuFeatures();
-  available &= ~refusedCpuFeatures(model->cpu_features & available);
-  if (const char *missing = missingCpuFeature(model->cpu_features, available))
-    return fail(HADAL_RT_UNSUPPORTED_CPU,
-                "model '%s' was compiled for processors with %s; this one "
-                "does not have that",
-                model->name, missing);
-  return HADAL_RT_OK;
+  for (const hadal_rt_model_t *level = model;; level = level->lesser) {
+    uint32_t available = cpuFeatures();
+    available &= ~refusedCpuFeatures(level->cpu_features & available);
+    const char *missing = missingCpuFeature(level->cpu_features, available);
+    if (!missing) {
+      *chosen = level;
+      return HADAL_RT_OK;
+    }
+    if (!level->lesser)
+      return fail(HADAL_RT_UNSUPPORTED_CPU,
+                  "model '%s' was compiled for processors with %s; this one "
+                  "does not have that",
+                  model->name, missing);
+  }
+}
+
+hadal_rt_status_t hadal_rt_model_check(const hadal_rt_model_t *model) {
+  const hadal_rt_model_t *ignored;
+  return hadal_rt_model_choose(model, &ignored);
 }
 
 const char *hadal_rt_model_adapter(const hadal_rt_model_t *model,
@@ -546,7 +581,7 @@ hadal_rt_status_t hadal_rt_session_create(
   if (!out)
     return fail(HADAL_RT_INVALID_ARGUMENT, "out is null");
   *out = nullptr;
-  if (hadal_rt_status_t status = hadal_rt_model_check(model))
+  if (hadal_rt_status_t status = hadal_rt_model_choose(model, &model))
     return status;
   if (!weights)
     return fail(HADAL_RT_INVALID_ARGUMENT, "weights is null");

@@ -592,6 +592,34 @@ TEST_F(SessionTest, RefusesAnUnsupportedProcessor) {
   EXPECT_NE(strstr(hadal_rt_last_error(), "'fake'"), nullptr);
 }
 
+// The best that the processor can run, and its step.
+TEST_F(SessionTest, ChoosesALesserModel) {
+  static int steps;
+  hadal_rt_model_t least = makeModel(), lesser = makeModel();
+  lesser.step = [](const hadal_rt_step_t *step) {
+    ++steps;
+    makeModel().step(step);
+  };
+  model.cpu_features = 1u << 31;
+  model.lesser = &lesser;
+  lesser.lesser = &least;
+  const hadal_rt_model_t *chosen;
+  EXPECT_EQ(hadal_rt_model_choose(&model, &chosen), HADAL_RT_OK);
+  EXPECT_EQ(chosen, &lesser);
+  create({});
+  int32_t a = newSequence();
+  ASSERT_EQ(step({1, 2}, {a, a}), HADAL_RT_OK);
+  EXPECT_EQ(row(1), expectedLogits({1, 2}));
+  EXPECT_EQ(steps, 1);
+
+  lesser.cpu_features = least.cpu_features = 1u << 30;
+  EXPECT_EQ(hadal_rt_model_choose(&model, &chosen), HADAL_RT_UNSUPPORTED_CPU);
+  EXPECT_EQ(chosen, nullptr);
+  lesser.cpu_features = 0;
+  least.arena_bytes_fixed += 64;
+  EXPECT_EQ(hadal_rt_model_check(&model), HADAL_RT_INVALID_ARGUMENT);
+}
+
 TEST(Cpu, NamesTheFirstMissingFeature) {
   using hadal_rt::missingCpuFeature;
   EXPECT_EQ(missingCpuFeature(0, 0), nullptr);

@@ -143,7 +143,7 @@ TEST(Weights, RefusesAnotherAbi) {
   EXPECT_EQ(hadal_rt_weights_open(&model, file.path(), &weights),
             HADAL_RT_UNSUPPORTED_ABI);
   EXPECT_STREQ(hadal_rt_last_error(),
-               "the model has ABI version 7, this runtime has 3");
+               "the model has ABI version 7, this runtime has 4");
 }
 
 TEST(Weights, RefusesEachDamagedField) {

@@ -308,10 +308,11 @@ ExitCode Bench::run() {
                        static_cast<long long>(hadal_model.context));
 
   std::string error;
-  if (!hadal_model.manifest || !table.read(hadal_model.manifest, error))
+  const char *manifest = chosenModel().manifest;
+  if (!manifest || !table.read(manifest, error))
     return reportError(BadInput, "%s",
-                       hadal_model.manifest ? error.c_str()
-                                            : "this program has no manifest");
+                       manifest ? error.c_str()
+                                : "this program has no manifest");
   if (options.profile || !options.tracePath.empty()) {
     profile = std::make_unique<Profile>();
     if (ExitCode code = profile->open(!options.tracePath.empty()))

@@ -32,10 +32,12 @@ ExitCode DispatchRecorder::open(const char *name) {
                        "nsys",
                        name);
   std::string error;
-  if (!hadal_model.manifest || !table.read(hadal_model.manifest, error))
+  recorded = chosenModel();
+  recorded.lesser = nullptr;
+  if (!recorded.manifest || !table.read(recorded.manifest, error))
     return reportError(BadInput, "%s: %s", name,
-                       hadal_model.manifest ? error.c_str() : "no manifest");
-  recorded = hadal_model;
+                       recorded.manifest ? error.c_str() : "no manifest");
+  step = recorded.step;
   recorded.step = runStep;
   current = this;
   return Done;
@@ -47,7 +49,7 @@ void DispatchRecorder::runStep(const hadal_rt_step_t *step) {
   copy.pool = &pool;
   copy.dispatch = dispatch;
   current->nextRow = 0;
-  hadal_model.step(&copy);
+  current->step(&copy);
 }
 
 void DispatchRecorder::dispatch(void *pool, const hadal_rt_step_t *step,

@@ -52,7 +52,8 @@ private:
                        int64_t items);
 
   hadal_rt_model_t recorded = {};
-  size_t nextRow = 0; ///< Of the step that runs.
+  decltype(hadal_rt_model_t::step) step = nullptr; ///< That is recorded.
+  size_t nextRow = 0;                              ///< Of the step that runs.
 };
 
 } // namespace hadal::run

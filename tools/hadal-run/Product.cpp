@@ -41,6 +41,11 @@ ExitCode run::openProduct(const std::string &path, Weights &weights) {
   return status ? reportStatus(status) : Done;
 }
 
+const hadal_rt_model_t &run::chosenModel() {
+  const hadal_rt_model_t *chosen;
+  return hadal_rt_model_choose(&hadal_model, &chosen) ? hadal_model : *chosen;
+}
+
 ExitCode run::startSession(const hadal_rt_model_t &model,
                            const Weights &weights,
                            const hadal_rt_session_options_t &sizes,

@@ -31,7 +31,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
   --emit=exe|lib|obj|cpp|cuda|mlir|llvm|asm  what OUT is (exe, and OUT.weights;
                         lib: OUT.a, .so, .h; cpp: .cpp, .h; cuda: for GPUs)
   --target=TRIPLE       machine of the product, as aarch64-linux-gnu (this one)
-  --cpu=NAME            x86-64-v3, cortex-a76, native (this one; else oldest)
+  --cpu=NAME,...        x86-64-v3, cortex-a76, native (this one; else oldest)
   --context=N           tokens in a sequence (as many as the model says)
   --max-batch=N         sequences that --report plans memory for (1)
   --weights=pack|none   none: open no tensor, write no weights file (pack)

@@ -14,7 +14,7 @@ extern "C" {
 #endif
 
 /// Changes when a struct in this file does. A runtime refuses other versions.
-#define HADAL_RT_ABI_VERSION 3u
+#define HADAL_RT_ABI_VERSION 4u
 
 /// Stack that a kernel may count on; buffers beyond that go into the arena.
 #define HADAL_RT_KERNEL_STACK_BYTES (512 * 1024)
@@ -66,6 +66,7 @@ enum {
   HADAL_RT_CPU_AVX512_VNNI = 1u << 2,
   HADAL_RT_CPU_AVX512_BF16 = 1u << 3,
   HADAL_RT_CPU_AMX_INT8 = 1u << 4,     ///< AMX-TILE and AMX-INT8
+  HADAL_RT_CPU_SSE42_POPCNT = 1u << 5, ///< x86-64-v2
   HADAL_RT_CPU_ARM_DOTPROD = 1u << 16, ///< FEAT_DotProd
   HADAL_RT_CPU_ARM_I8MM = 1u << 17,    ///< FEAT_I8MM
   HADAL_RT_CPU_RISCV_V = 1u << 24      ///< Vectors, version 1.0.
@@ -139,6 +140,9 @@ struct hadal_rt_model {
   /// order; an empty one ends them.
   const char *adapter_names;
   const hadal_rt_device_t *device; ///< Null: kernels run on the processor.
+  /// The same model for processors that lack some of `cpu_features`; null:
+  /// none. It has the same weights and sizes, and may have a `lesser` one, too.
+  const hadal_rt_model_t *lesser;
 };
 
 /// The weights file: this header, zero-padded to 4096 bytes, then sections,

@@ -42,7 +42,8 @@ const char *hadal_rt_status_text(hadal_rt_status_t status);
 /// until this thread's next failing call.
 const char *hadal_rt_last_error(void);
 
-/// Checks that this runtime and this machine can run \p model.
+/// Checks that this runtime and this machine can run \p model, or one of its
+/// `lesser` ones.
 ///
 /// \retval HADAL_RT_OK They can.
 /// \retval HADAL_RT_INVALID_ARGUMENT \p model is null or contradicts itself.
@@ -50,6 +51,14 @@ const char *hadal_rt_last_error(void);
 /// \retval HADAL_RT_UNSUPPORTED_CPU  The machine lacks what the last error
 ///         names.
 hadal_rt_status_t hadal_rt_model_check(const hadal_rt_model_t *model);
+
+/// Finds what a session of \p model runs on this machine: \p model itself, or
+/// the first of its `lesser` ones whose instructions the processor has.
+///
+/// \param chosen Receives it; null after an error.
+/// Errors are those of hadal_rt_model_check().
+hadal_rt_status_t hadal_rt_model_choose(const hadal_rt_model_t *model,
+                                        const hadal_rt_model_t **chosen);
 
 /// Returns the name of adapter \p index of \p model, from 0 on, in the order in
 /// which it was compiled with them; null if there is none. Valid as long as the

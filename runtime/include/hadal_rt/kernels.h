@@ -43,6 +43,9 @@
 /// Instructions that the file is compiled for, which the runtime looks for.
 enum : uint32_t {
   HADAL_CPU_FEATURES = 0
+#if defined(__SSE4_2__) && defined(__POPCNT__)
+                       | HADAL_RT_CPU_SSE42_POPCNT
+#endif
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
                        | HADAL_RT_CPU_AVX2_FMA_F16C
 #endif

@@ -23,13 +23,15 @@ static const char *const linux64 = "x86_64-unknown-linux-gnu";
 TEST(ResolveTarget, LevelsOfX86) {
   ResolvedTarget v3 = resolve({linux64, "x86-64-v3", ""});
   EXPECT_EQ(v3.cpu, "x86-64-v3");
-  EXPECT_EQ(v3.cpuFeatures, HADAL_RT_CPU_AVX2_FMA_F16C);
+  EXPECT_EQ(v3.cpuFeatures,
+            HADAL_RT_CPU_SSE42_POPCNT | HADAL_RT_CPU_AVX2_FMA_F16C);
   EXPECT_EQ(v3.vectorBits, 256u);
   EXPECT_EQ(v3.features, "");
   ResolvedTarget v4 = resolve({linux64, "x86-64-v4", ""});
-  EXPECT_EQ(v4.cpuFeatures,
-            HADAL_RT_CPU_AVX2_FMA_F16C | HADAL_RT_CPU_AVX512_F_BW_DQ_VL);
+  EXPECT_EQ(v4.cpuFeatures, v3.cpuFeatures | HADAL_RT_CPU_AVX512_F_BW_DQ_VL);
   EXPECT_EQ(v4.vectorBits, 512u);
+  EXPECT_EQ(resolve({linux64, "x86-64-v2", ""}).cpuFeatures,
+            uint32_t(HADAL_RT_CPU_SSE42_POPCNT));
   EXPECT_EQ(resolve({linux64, "x86-64", ""}).cpuFeatures, 0u);
 }
 
@@ -39,22 +41,23 @@ TEST(ResolveTarget, NamedProcessors) {
   EXPECT_EQ(zen4.cpu, "x86-64-v4");
   EXPECT_EQ(zen4.tuneCpu, "znver4");
   EXPECT_EQ(zen4.features, "+avx512vnni,+avx512bf16");
-  EXPECT_EQ(zen4.cpuFeatures, 15u);
+  EXPECT_EQ(zen4.cpuFeatures, 47u);
   EXPECT_EQ(zen4.dotProduct, DotProductKind::AVX512VNNI);
   ResolvedTarget sapphireRapids = resolve({linux64, "sapphirerapids", ""});
   EXPECT_EQ(sapphireRapids.features,
             "+avx512vnni,+avx512bf16,+amx-tile,+amx-int8");
-  EXPECT_EQ(sapphireRapids.cpuFeatures, 31u);
+  EXPECT_EQ(sapphireRapids.cpuFeatures, 63u);
   EXPECT_EQ(sapphireRapids.dotProduct, DotProductKind::AMXInt8);
   ResolvedTarget haswell = resolve({linux64, "haswell", ""});
   EXPECT_EQ(haswell.cpu, "x86-64-v3");
-  EXPECT_EQ(haswell.cpuFeatures, HADAL_RT_CPU_AVX2_FMA_F16C);
+  EXPECT_EQ(haswell.cpuFeatures,
+            HADAL_RT_CPU_SSE42_POPCNT | HADAL_RT_CPU_AVX2_FMA_F16C);
 }
 
 TEST(ResolveTarget, NamedFeatures) {
   ResolvedTarget target = resolve({linux64, "x86-64-v4", "+avx512vnni"});
   EXPECT_EQ(target.features, "+avx512vnni");
-  EXPECT_EQ(target.cpuFeatures, 7u);
+  EXPECT_EQ(target.cpuFeatures, 39u);
 }
 
 TEST(ResolveTarget, ARM) {

@@ -66,7 +66,7 @@ std::string hadal::compile(const Target &target, const EmitOptions &options,
 
   SmallString<0> bytes;
   llvm::raw_svector_ostream stream(bytes);
-  absl::Status status = emit(*module, resolved, options, stream);
+  absl::Status status = emit(CodeLevel{*module, resolved}, options, stream);
   EXPECT_TRUE(status.ok()) << status;
   return bytes.str().str();
 }

@@ -1,5 +1,6 @@
 // RUN: hadal-opt %s -split-input-file -convert-rt-to-llvm | FileCheck %s
 // RUN: hadal-opt %s -split-input-file -convert-rt-to-llvm=symbol=other | FileCheck %s --check-prefix=SYMBOL
+// RUN: hadal-opt %s -split-input-file -convert-rt-to-llvm=lesser=other | FileCheck %s --check-prefix=LESSER
 
 // A kernel reads its arguments from the words of its second argument.
 
@@ -173,8 +174,8 @@ func.func private @weight(%step: !rt.step, %w: memref<4xi8>) {
 //       CHECK: llvm.mlir.global appending @llvm.used() {{.+}}section = "llvm.metadata"
 //       CHECK: llvm.mlir.addressof @hadal_model.manifest.section
 //       CHECK: llvm.mlir.global external constant @hadal_model()
-//  CHECK-SAME: !llvm.struct<(i32, i32, ptr, ptr, array<16 x i8>, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, ptr, ptr, ptr)>
-//       CHECK: llvm.mlir.constant(3 : i32)
+//  CHECK-SAME: !llvm.struct<(i32, i32, ptr, ptr, array<16 x i8>, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, ptr, ptr, ptr, ptr)>
+//       CHECK: llvm.mlir.constant(4 : i32)
 //       CHECK: llvm.mlir.constant(7 : i32)
 //       CHECK: llvm.mlir.addressof @hadal_model.name
 //       CHECK: llvm.mlir.addressof @hadal_model.manifest
@@ -183,7 +184,7 @@ func.func private @weight(%step: !rt.step, %w: memref<4xi8>) {
 //       CHECK: llvm.mlir.constant(8 : i64) : i64
 //       CHECK: llvm.mlir.constant(2 : i64) : i64
 //       CHECK: llvm.mlir.addressof @model_step
-//       CHECK: llvm.mlir.zero : !llvm.ptr
+// CHECK-COUNT-2: llvm.mlir.zero : !llvm.ptr
 // SYMBOL: llvm.mlir.global external constant @other()
 deepseek.weight @w : tensor<4x4xf32> {
   %0 = deepseek.source "w" in ["model.safetensors"] at [0] : tensor<4x4xf32>
@@ -202,6 +203,15 @@ func.func @model_step(%step: !rt.step) {
 //   CHECK-NOT: .hadal.manifest
 //   CHECK-NOT: llvm.used
 //       CHECK: llvm.mlir.global external constant @hadal_model()
+
+// What there is for lesser processors is another module's.
+
+// LESSER-LABEL: @hadal_model.name("plain\00")
+//       LESSER: llvm.mlir.global external constant @other() {{.*}}: !llvm.struct<
+//       LESSER: llvm.mlir.global external constant @hadal_model()
+//   LESSER-NOT: llvm.mlir.global
+//       LESSER: llvm.mlir.zero : !llvm.ptr
+//       LESSER: llvm.mlir.addressof @other : !llvm.ptr
 rt.program @plain entry @plain_step {vocab = 8 : i64, hidden = 64 : i64, layers = 1 : i64, context_length = 16 : i64, page_tokens = 4 : i64, page_bytes = 256 : i64, weights_bytes = 256 : i64, layout_hash = "00112233445566778899aabbccddeeff", info = {}}
 func.func @plain_step(%step: !rt.step) {
   return

@@ -75,5 +75,6 @@ const hadal_rt_model_t hadal_model = {HADAL_RT_ABI_VERSION,
                                       /*sink_tokens=*/0,
                                       runStep,
                                       /*adapter_names=*/"",
-                                      /*device=*/nullptr};
+                                      /*device=*/nullptr,
+                                      /*lesser=*/nullptr};
 }
