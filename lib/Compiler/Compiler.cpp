@@ -206,7 +206,8 @@ absl::Status Compilation::checkOptions() {
         absl::StrCat("target '", options.target,
                      "' is not supported, only Linux and macOS on x86_64 and "
                      "aarch64 and Linux on riscv64 are"));
-  if (isLinked && !triple.isOSLinux())
+  // The libraries of other systems come with their own kits.
+  if (isLinked && (!triple.isOSLinux() || triple.isAndroid()))
     return absl::UnimplementedError(
         absl::StrCat("target '", options.target,
                      "': only objects are made for it; use --emit=obj"));

@@ -7,7 +7,7 @@
 With each compiler by CMake, by Make and by one command, and links examples/c/generate.c with each. With the first, also as on
 a system that is not Linux and as on bare metal. With clang, for machines that there are no headers of here: for Android and
 bare AArch64 with those of glibc for AArch64, for macOS with test/runtime/darwin-stub.h; objects may need of the system only
-what is listed here.
+what is listed here. With lld, a model and the runtime become a shared library for Android and one for macOS.
 """
 import argparse
 import json
@@ -35,11 +35,13 @@ LIBC = set("aligned_alloc free malloc memchr memcmp memcpy memset bzero strcmp v
 # Of POSIX; __errno_location is what errno is in glibc, __error in macOS.
 POSIX = LIBC | set("clock_gettime close fstat madvise mmap munmap open pread strerror sysconf pthread_attr_destroy pthread_attr_init "
                    "pthread_attr_setstacksize pthread_create pthread_join".split())
-MACOS = POSIX | set("__error __stack_chk_fail __stack_chk_guard __bzero _tlv_bootstrap sysctlbyname pthread_cond_broadcast "
+MACOS = POSIX | set("__error __stack_chk_fail __stack_chk_guard __bzero _tlv_bootstrap memset_pattern16 sysctlbyname pthread_cond_broadcast "
                     "pthread_cond_wait pthread_mutex_lock pthread_mutex_unlock".split())
 # Bionic has all of them since Android 5, errno as __errno; the last comes with the compiler.
 ANDROID = POSIX | set("__sched_cpucount __errno_location fclose fopen fread getauxval sched_getaffinity strtoll syscall "
                       "__emutls_get_address".split())
+# Of libm: what kernels do not compute themselves.
+MATH = set("cosf sinf expf floorf logf fmaf roundevenf rintf".split())
 DARWIN_HEADERS = ("atomic errno.h fcntl.h new pthread.h stdio.h stdlib.h string.h sys/mman.h sys/stat.h sys/sysctl.h time.h "
                   "unistd.h").split()
 
@@ -162,7 +164,7 @@ class Checks:
     def check_target(self, triple, headers, allowed):
         folder = self.work / triple
         folder.mkdir()
-        run([self.args.clang, f"--target={triple}", *FLAGS, *STRICT, "-nostdlibinc", *headers, self.include, "-c", *self.sources],
+        run([self.args.clang, f"--target={triple}", "-fPIC", *FLAGS, *STRICT, "-nostdlibinc", *headers, self.include, "-c", *self.sources],
             cwd=folder)
         objects = sorted(folder.glob("*.o"))
         own = "_ZN8hadal_rt"  # And hadal_rt_*, of the interface.
@@ -172,7 +174,31 @@ class Checks:
         needed = {symbol for symbol in needed if not symbol.startswith((own, "hadal_rt_"))}
         if needed - allowed:
             raise Failure(f"objects need {', '.join(sorted(needed - allowed))}")
-        return f"{len(objects)} objects compiled, not linked; they need {len(needed)} symbols, all known"
+        linked = self.link(triple, objects, allowed | MATH, prefix) if self.args.lld and "elf" not in triple else "not linked"
+        return f"{len(objects)} objects compiled, {linked}; they need {len(needed)} symbols, all known"
+
+    def link(self, triple, objects, allowed, prefix):
+        """Makes a shared library of a model and the runtime, whose symbols are all that the system has to have."""
+        folder = self.work / triple
+        model, library = folder / "model.o", folder / "libmodel.so"
+        run([self.args.hadalc, self.args.model, "--quiet", "--emit=obj", "--weights=none", f"--target={triple}", "-o", model])
+        if prefix:
+            # Without an SDK: what the system has is looked for at run time.
+            arch = triple.split("-")[0]
+            run([self.args.lld / "ld64.lld", "-dylib", "-arch", arch, "-platform_version", "macos", "13.0", "13.0",
+                 "-undefined", "dynamic_lookup", "-o", library, model, *objects])
+        else:
+            run([self.args.lld / "ld.lld", "-shared", "-soname", "libmodel.so", "-z", "max-page-size=16384", "-z", "relro",
+                 "-z", "now", "--hash-style=gnu", "-o", library, model, *objects])
+        dynamic = [] if prefix else ["-D"]
+        names = {kind: {line.split()[-1][len(prefix):] for line in run([self.args.nm, *dynamic, kind, library]).splitlines()}
+                 for kind in ("--undefined-only", "--defined-only")}
+        lacking = names["--undefined-only"] - allowed - {"dyld_stub_binder"}
+        if lacking:
+            raise Failure(f"the library needs {', '.join(sorted(lacking))}")
+        if not {"hadal_model", "hadal_rt_session_create"} <= names["--defined-only"]:
+            raise Failure("the library does not have the model and the runtime")
+        return f"linked into {library.stat().st_size >> 10} KiB"
 
     def check_darwin(self, triple):
         stubs = self.work / "darwin"
@@ -198,6 +224,7 @@ def main():
     parser.add_argument("--cxx", action="append", required=True, help="a C++ compiler")
     parser.add_argument("--clang", help="clang++ that knows other machines")
     parser.add_argument("--nm", help="nm that reads objects of them")
+    parser.add_argument("--lld", type=Path, help="the folder of ld.lld and ld64.lld")
     args = parser.parse_args()
     args.model = args.model.resolve()
     with tempfile.TemporaryDirectory(prefix="hadal-e2e-") as work:
