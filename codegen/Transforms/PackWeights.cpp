@@ -26,25 +26,36 @@ bool isInteger(Value weight) {
   return getElementTypeOrSelf(weight).isInteger();
 }
 
-/// True if \p operand is read as a matrix, row tile by row tile.
-bool isMatrixOperand(OpOperand &operand) {
+/// How an operand is read: not in tiles, or as a matrix, or as scales or
+/// offsets of one of integers.
+enum class Role { None, Matrix, Scales };
+
+Role roleOf(OpOperand &operand) {
   Operation *op = operand.getOwner();
   Value value = operand.get();
+  auto role = [](bool isMatrix, bool isScales) {
+    return isMatrix ? Role::Matrix : isScales ? Role::Scales : Role::None;
+  };
   if (auto linear = dyn_cast<LinearOp>(op))
-    return linear.getWeight() == value || linear.getOffsets() == value ||
-           (linear.getScales() == value && isInteger(linear.getWeight()));
+    return role(
+        linear.getWeight() == value,
+        linear.getOffsets() == value ||
+            (linear.getScales() == value && isInteger(linear.getWeight())));
+  if (auto embed = dyn_cast<EmbedOp>(op))
+    return role(embed.getTable() == value && isInteger(value),
+                embed.getScales() == value || embed.getOffsets() == value);
   if (auto linear = dyn_cast<HeadLinearOp>(op))
-    return linear.getWeight() == value;
+    return role(linear.getWeight() == value, false);
   if (auto head = dyn_cast<LMHeadOp>(op))
-    return head.getWeight() == value || head.getScales() == value ||
-           head.getOffsets() == value;
+    return role(head.getWeight() == value,
+                head.getScales() == value || head.getOffsets() == value);
   if (auto experts = dyn_cast<ExpertsOp>(op))
-    return experts.getGate() == value || experts.getUp() == value ||
-           experts.getDown() == value ||
-           llvm::is_contained(experts.getOffsets(), value) ||
-           (llvm::is_contained(experts.getScales(), value) &&
-            isInteger(experts.getGate()));
-  return false;
+    return role(experts.getGate() == value || experts.getUp() == value ||
+                    experts.getDown() == value,
+                llvm::is_contained(experts.getOffsets(), value) ||
+                    (llvm::is_contained(experts.getScales(), value) &&
+                     isInteger(experts.getGate())));
+  return Role::None;
 }
 
 struct PackWeights : public hadal::impl::PackWeightsBase<PackWeights> {
@@ -53,25 +64,31 @@ struct PackWeights : public hadal::impl::PackWeightsBase<PackWeights> {
     SymbolTable symbols(module);
 
     // A weight is packed if a matrix product reads it, here or in a callee.
-    llvm::MapVector<Operation *, bool> isPacked;
+    llvm::MapVector<Operation *, Role> roles;
     for (auto function : module.getOps<func::FuncOp>())
       function.walk([&](UseWeightOp use) {
         auto weight = symbols.lookup<WeightOp>(use.getName());
-        for (OpOperand &operand : use.getResult().getUses())
-          isPacked[weight] |=
-              isMatrixOperand(operand) || isMatrixArgument(symbols, operand);
+        for (OpOperand &operand : use.getResult().getUses()) {
+          Role role = roleOf(operand);
+          if (role == Role::None)
+            role = argumentRole(symbols, operand);
+          if (role != Role::None)
+            roles[weight] = role;
+        }
       });
 
-    for (auto [op, packed] : isPacked) {
+    for (auto [op, role] : roles) {
       auto weight = cast<WeightOp>(op);
       RankedTensorType type = weight.getWeightType();
-      if (!packed || type.getEncoding())
+      if (isa_and_nonnull<TiledAttr>(type.getEncoding()))
         continue;
       Type element = type.getElementType();
-      auto encoding = TiledAttr::get(&getContext(), /*rows=*/16,
-                                     element.isInteger(4)   ? 8
-                                     : element.isInteger(8) ? 4
-                                                            : 1);
+      auto encoding =
+          TiledAttr::get(&getContext(), /*rows=*/16,
+                         role == Role::Matrix && element.isInteger()
+                             ? getTileColumns(element.getIntOrFloatBitWidth())
+                             : 1,
+                         getCodebook(type));
       auto packedType = RankedTensorType::get(type.getShape(),
                                               type.getElementType(), encoding);
       auto yield = cast<YieldOp>(weight.getRecipe().front().back());
@@ -102,16 +119,19 @@ struct PackWeights : public hadal::impl::PackWeightsBase<PackWeights> {
     });
   }
 
-  /// True if \p operand is passed to a function that reads it as a matrix.
-  static bool isMatrixArgument(SymbolTable &symbols, OpOperand &operand) {
+  /// How a function reads \p operand, if it is passed to one.
+  static Role argumentRole(SymbolTable &symbols, OpOperand &operand) {
     auto call = dyn_cast<func::CallOp>(operand.getOwner());
     if (!call)
-      return false;
+      return Role::None;
     auto callee = symbols.lookup<func::FuncOp>(call.getCallee());
-    return callee && !callee.isExternal() &&
-           llvm::any_of(
-               callee.getArgument(operand.getOperandNumber()).getUses(),
-               isMatrixOperand);
+    if (!callee || callee.isExternal())
+      return Role::None;
+    for (OpOperand &use :
+         callee.getArgument(operand.getOperandNumber()).getUses())
+      if (Role role = roleOf(use); role != Role::None)
+        return role;
+    return Role::None;
   }
 };
 

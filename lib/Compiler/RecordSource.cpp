@@ -25,7 +25,7 @@ absl::Status hadal::recordSource(deepseek::SourceOp source,
                                  const std::string &file, std::string &bytes) {
   RankedTensorType type = source.getType();
   std::optional<ElementKind> kind = getElementKind(type.getElementType());
-  if (!kind || *kind == ElementKind::I4)
+  if (!kind || bitsOf(*kind) < 8)
     return absl::UnimplementedError(
         absl::StrCat("the source '", source.getName().str(),
                      "' is of a type that is not stored in files"));

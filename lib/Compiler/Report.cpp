@@ -226,6 +226,10 @@ private:
         isScale &= head.getScales() == value || head.getOffsets() == value;
         scales = head.getScales();
         offsets = head.getOffsets();
+      } else if (auto embed = dyn_cast<EmbedOp>(owner)) {
+        isScale &= embed.getScales() == value || embed.getOffsets() == value;
+        scales = embed.getScales();
+        offsets = embed.getOffsets();
       } else if (auto experts = dyn_cast<ExpertsOp>(owner)) {
         bool isUsedAsScale = llvm::is_contained(experts.getScales(), value) ||
                              llvm::is_contained(experts.getOffsets(), value);
@@ -234,8 +238,7 @@ private:
                           experts.getGateMutable().getOperandNumber();
         if (matrix < experts.getScales().size())
           scales = experts.getScales()[matrix];
-        if (matrix < experts.getOffsets().size())
-          offsets = experts.getOffsets()[matrix];
+        offsets = experts.getOffsetsOf(matrix);
         int64_t of = type.getDimSize(0);
         int64_t used = std::min(of, columnsOf(experts.getExperts()));
         activeElements = elements / of * used;
@@ -254,7 +257,7 @@ private:
       return;
     layer.parameters += elements;
     layer.activeParameters += activeElements;
-    std::string name = getStoredType(type, scales);
+    std::string name = getStoredType(value, scales);
     StorageReport &storage = storageOf[name];
     storage.type = name;
     storage.parameters += layer.count * elements;
@@ -262,12 +265,13 @@ private:
                                     (offsets ? bytesOf(offsets) : 0));
   }
 
-  /// The name of \p type with \p scales, if it has any, as --quantize has it.
-  static std::string getStoredType(RankedTensorType type, Value scales) {
-    Type element = type.getElementType();
+  /// The name of the type of \p value with \p scales, if it has any, as
+  /// --quantize has it.
+  static std::string getStoredType(Value value, Value scales) {
+    Type element = getElementTypeOrSelf(value);
     if (element.isInteger() && scales)
       return llvm::formatv("int{0}-g{1}", element.getIntOrFloatBitWidth(),
-                           type.getShape().back() / columnsOf(scales));
+                           getScaleGroup(value, scales));
     if (isa<Float8E4M3FNType>(element))
       return llvm::formatv("fp8-{0}x{0}", fp8BlockSize);
     std::string name;

@@ -27,12 +27,12 @@ std::optional<ElementKind> hadal::getElementKind(mlir::Type type) {
     return ElementKind::I32;
   if (type.isSignlessInteger(64))
     return ElementKind::I64;
-  if (type.isSignlessInteger(8))
-    return ElementKind::I8;
-  if (type.isSignlessInteger(4))
-    return ElementKind::I4;
-  if (type.isUnsignedInteger(4))
-    return ElementKind::UI4;
+  for (ElementKind kind :
+       {ElementKind::I8, ElementKind::I3, ElementKind::I4, ElementKind::I5,
+        ElementKind::I6, ElementKind::UI2, ElementKind::UI4, ElementKind::UI5})
+    if (isUnsigned(kind) ? type.isUnsignedInteger(unsigned(bitsOf(kind)))
+                         : type.isSignlessInteger(unsigned(bitsOf(kind))))
+      return kind;
   return std::nullopt;
 }
 
@@ -54,10 +54,20 @@ const char *hadal::getName(ElementKind kind) {
     return "i64";
   case ElementKind::I8:
     return "i8";
+  case ElementKind::I3:
+    return "i3";
   case ElementKind::I4:
     return "i4";
+  case ElementKind::I5:
+    return "i5";
+  case ElementKind::I6:
+    return "i6";
+  case ElementKind::UI2:
+    return "ui2";
   case ElementKind::UI4:
     return "ui4";
+  case ElementKind::UI5:
+    return "ui5";
   }
   llvm_unreachable("unknown element kind");
 }
@@ -181,8 +191,13 @@ void hadal::widen(ElementKind kind, const void *from, int64_t count,
       to[i] = widenE8M0(static_cast<const uint8_t *>(from)[i]);
     return;
   case ElementKind::I8:
+  case ElementKind::I3:
   case ElementKind::I4:
+  case ElementKind::I5:
+  case ElementKind::I6:
+  case ElementKind::UI2:
   case ElementKind::UI4:
+  case ElementKind::UI5:
     for (int64_t i = 0; i < count; ++i)
       to[i] = static_cast<const int8_t *>(from)[i];
     return;
@@ -213,8 +228,13 @@ void hadal::narrow(ElementKind kind, const float *from, int64_t count,
   case ElementKind::F8E8M0FNU:
     llvm_unreachable("no weight is rounded to powers of two");
   case ElementKind::I8:
+  case ElementKind::I3:
   case ElementKind::I4:
+  case ElementKind::I5:
+  case ElementKind::I6:
+  case ElementKind::UI2:
   case ElementKind::UI4:
+  case ElementKind::UI5:
   case ElementKind::I32:
   case ElementKind::I64:
     llvm_unreachable("integers have scales; see Quantization.h");
@@ -256,8 +276,13 @@ int64_t hadal::findNonFinite(ElementKind kind, const void *data,
   case ElementKind::F8E8M0FNU:
     return findMasked<uint8_t>(static_cast<const uint8_t *>(data), count, 0xff);
   case ElementKind::I8:
+  case ElementKind::I3:
   case ElementKind::I4:
+  case ElementKind::I5:
+  case ElementKind::I6:
+  case ElementKind::UI2:
   case ElementKind::UI4:
+  case ElementKind::UI5:
   case ElementKind::I32:
   case ElementKind::I64:
     return -1;

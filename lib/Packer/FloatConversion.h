@@ -22,8 +22,13 @@ enum class ElementKind {
   F8E4M3FN,
   F8E8M0FNU,
   I8,
+  I3,
   I4,
+  I5,
+  I6,
+  UI2,
   UI4,
+  UI5,
   I32,
   I64
 };
@@ -31,19 +36,48 @@ enum class ElementKind {
 /// The kind of an MLIR \p type, or nothing if no weight has it.
 std::optional<ElementKind> getElementKind(mlir::Type type);
 
-constexpr bool isInteger(ElementKind kind) {
-  return kind == ElementKind::I8 || kind == ElementKind::I4 ||
-         kind == ElementKind::UI4 || kind == ElementKind::I32 ||
-         kind == ElementKind::I64;
+constexpr bool isInteger(ElementKind kind) { return kind >= ElementKind::I8; }
+
+/// Whether numbers of the kind are integers of less than 8 bits that count from
+/// 0.
+constexpr bool isUnsigned(ElementKind kind) {
+  return kind == ElementKind::UI2 || kind == ElementKind::UI4 ||
+         kind == ElementKind::UI5;
 }
 
-/// Bytes of one element. One of four bits has a byte, until it is packed.
-constexpr int64_t sizeBytes(ElementKind kind) {
-  return kind == ElementKind::I64                                ? 8
-         : kind == ElementKind::F32 || kind == ElementKind::I32  ? 4
-         : kind == ElementKind::F16 || kind == ElementKind::BF16 ? 2
-                                                                 : 1;
+/// Bits of one element, once it is packed.
+constexpr int64_t bitsOf(ElementKind kind) {
+  switch (kind) {
+  case ElementKind::I64:
+    return 64;
+  case ElementKind::F32:
+  case ElementKind::I32:
+    return 32;
+  case ElementKind::F16:
+  case ElementKind::BF16:
+    return 16;
+  case ElementKind::F8E4M3FN:
+  case ElementKind::F8E8M0FNU:
+  case ElementKind::I8:
+    return 8;
+  case ElementKind::I6:
+    return 6;
+  case ElementKind::I5:
+  case ElementKind::UI5:
+    return 5;
+  case ElementKind::I4:
+  case ElementKind::UI4:
+    return 4;
+  case ElementKind::I3:
+    return 3;
+  case ElementKind::UI2:
+    return 2;
+  }
+  return 0;
 }
+
+/// Bytes of one element. One of fewer bits has a byte, until it is packed.
+constexpr int64_t sizeBytes(ElementKind kind) { return (bitsOf(kind) + 7) / 8; }
 
 /// The name that MLIR gives the type: "bf16".
 const char *getName(ElementKind kind);

@@ -33,10 +33,11 @@ absl::StatusOr<int64_t> hadal::getStoredBytes(Operation *op) {
       rows = *sum / tiled.getRows() * tiled.getRows();
   }
   std::optional<ElementKind> kind = getElementKind(type.getElementType());
-  if (kind == ElementKind::I4 || kind == ElementKind::UI4) {
-    // Only tiles have two of them in a byte, and those have whole words.
-    if (type.getEncoding())
-      factors.back() /= 2;
+  if (kind && bitsOf(*kind) < 8) {
+    // Only tiles share bytes, and those have whole words.
+    int64_t columns = deepseek::getTileColumns(bitsOf(*kind));
+    if (isa_and_nonnull<deepseek::TiledAttr>(type.getEncoding()))
+      factors.back() = factors.back() / columns * (columns * bitsOf(*kind) / 8);
     else
       kind = std::nullopt;
   } else if (kind) {

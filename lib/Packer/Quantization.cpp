@@ -5,6 +5,8 @@
 
 #include "lib/Packer/Quantization.h"
 
+#include "dialects/DeepSeek/IR/DeepSeekDialect.h"
+
 #include <algorithm>
 #include <cassert>
 #include <cmath>
@@ -65,15 +67,41 @@ void hadal::quantize(const float *from, int64_t count, float scale,
   }
 }
 
-void hadal::packNibbles(const int8_t *from, int64_t count, bool isSigned,
-                        uint8_t *to) {
-  const uint32_t flipped = isSigned ? 0x88888888 : 0;
+/// \p bits of each of \p count * 32 / bits integers from bit \p position on.
+template <int bits>
+static void packPlane(const uint8_t *from, int64_t count, int position,
+                      uint32_t flipped, uint8_t *to) {
+  constexpr uint32_t mask = 0x01010101u * ((1u << bits) - 1);
   for (int64_t i = 0; i < count; ++i) {
-    uint64_t elements;
-    std::memcpy(&elements, from + i * 8, sizeof(elements));
-    elements &= 0x0f0f0f0f0f0f0f0f;
-    // Adding 8 flips the highest of four bits.
-    auto word = uint32_t(elements | elements >> 28) ^ flipped;
+    uint32_t word = 0;
+    for (int lane = 0; lane < 8 / bits; ++lane) {
+      uint32_t four;
+      std::memcpy(&four, from, sizeof(four));
+      from += sizeof(four);
+      word |= ((four ^ flipped) >> position & mask) << bits * lane;
+    }
     std::memcpy(to + i * 4, &word, sizeof(word));
+  }
+}
+
+void hadal::packCodes(const int8_t *from, int64_t count, int64_t bits,
+                      bool isSigned, uint8_t *to) {
+  int64_t columns = deepseek::getTileColumns(bits);
+  // Adding the least integer flips the highest bit.
+  uint32_t flipped = isSigned ? 0x01010101u << (bits - 1) : 0;
+  for (int64_t i = 0; i < count; ++i, from += columns) {
+    auto block = reinterpret_cast<const uint8_t *>(from);
+    int position = 0;
+    for (int64_t plane : deepseek::getBitPlanes(bits)) {
+      int64_t words = columns * plane / 32;
+      if (plane == 4)
+        packPlane<4>(block, words, position, flipped, to);
+      else if (plane == 2)
+        packPlane<2>(block, words, position, flipped, to);
+      else
+        packPlane<1>(block, words, position, flipped, to);
+      to += words * 4;
+      position += int(plane);
+    }
   }
 }

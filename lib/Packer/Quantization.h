@@ -23,10 +23,10 @@ float computeScale(float largest, unsigned bits);
 void quantize(const float *from, int64_t count, float scale, unsigned bits,
               int8_t *to);
 
-/// Packs 8 * \p count integers of four bits, each in a byte, into \p count
-/// words of 4 bytes: byte j of a word has element j in its low and element 4 +
-/// j in its high nibble, each plus 8 if they are signed.
-void packNibbles(const int8_t *from, int64_t count, bool isSigned, uint8_t *to);
+/// Packs \p count times as many integers of \p bits as tiles store together,
+/// each in a byte, into words of 4 bytes: see `#deepseek.tiled`.
+void packCodes(const int8_t *from, int64_t count, int64_t bits, bool isSigned,
+               uint8_t *to);
 
 } // namespace hadal
 

@@ -1159,16 +1159,23 @@ public:
     if (!status.ok())
       return status;
     read(blocks);
-    if (part == GGUFPart::Codes)
-      std::memcpy(out, codes.data() + skip, size_t(now));
+    if (isInteger(kind))
+      std::memcpy(out, integers.data() + skip, size_t(now));
     else
       narrow(kind, numbers.data() + skip, now, out);
-    int64_t bad = findNonFinite(kind, out, now);
+    // Bytes of two levels are as finite as the number of their block.
+    int64_t bad = hasLevels()
+                      ? findNonFinite(ElementKind::F32, numbers.data(), blocks)
+                      : findNonFinite(kind, out, now);
     if (bad >= 0)
       return absl::InvalidArgumentError(absl::StrCat(
           file, "tensor '", name.str(), "' has ",
-          std::isnan(numbers[size_t(skip + bad)]) ? "NaN" : "an infinity",
-          " at ", formatIndex(first + bad, shape),
+          std::isnan(numbers[size_t(hasLevels() ? bad : skip + bad)])
+              ? "NaN"
+              : "an infinity",
+          " at ",
+          formatIndex(hasLevels() ? (index + bad) * each + groups : first + bad,
+                      shape),
           part
               ? absl::StrCat(" of its ", stringifyGGUFPart(*part).str(), " in ")
               : std::string(" once dequantized from "),
@@ -1184,24 +1191,38 @@ private:
         format(format), part(part), block(getGGUFBlock(format)),
         groups(block.elements / getGGUFParts(format).group),
         each(part.value_or(GGUFPart::Codes) == GGUFPart::Codes ? block.elements
-                                                               : groups),
+             : isInteger(kind) ? groups + scaleBlockBytes
+                               : groups),
         file(fileBehind(op->getOperand(0))) {}
 
+  /// Whether this is scales or offsets of two levels.
+  bool hasLevels() const {
+    return part && part != GGUFPart::Codes && isInteger(kind);
+  }
+
   /// Leaves what the first \p blocks blocks of `bytes` have of this part in
-  /// `codes` or in `numbers`.
+  /// `integers` or in `numbers`; of two levels, the second in both.
   void read(int64_t blocks) {
     numbers.resize(size_t(blocks * each));
     if (!part)
       return dequantizeGGUF(format, bytes.data(), blocks, numbers.data());
-    codes.resize(size_t(blocks * block.elements));
-    scales.resize(size_t(blocks * groups));
-    offsets.resize(scales.size());
-    for (int64_t i = 0; i < blocks; ++i)
-      splitGGUF(format, bytes.data() + i * block.bytes,
-                codes.data() + i * block.elements, scales.data() + i * groups,
-                offsets.data() + i * groups);
-    if (part != GGUFPart::Codes)
-      numbers = part == GGUFPart::Scales ? scales : offsets;
+    integers.resize(size_t(blocks * each));
+    int8_t codes[256];
+    GGUFScales scales, offsets;
+    for (int64_t i = 0; i < blocks; ++i) {
+      bool isCodes = part == GGUFPart::Codes;
+      int8_t *to = integers.data() + i * each;
+      splitGGUF(format, bytes.data() + i * block.bytes, isCodes ? to : codes,
+                scales, offsets);
+      if (isCodes)
+        continue;
+      const GGUFScales &found = part == GGUFPart::Scales ? scales : offsets;
+      numbers[size_t(i)] = found.unit;
+      if (!hasLevels())
+        continue;
+      std::copy_n(found.factors, groups, to);
+      narrow(ElementKind::F16, &found.unit, 1, to + groups);
+    }
   }
 
   RecipeNode *input;
@@ -1214,8 +1235,8 @@ private:
   int64_t each;     ///< Elements of the result that a block has.
   std::string file; ///< For messages: where the blocks come from.
   std::vector<uint8_t> bytes;
-  std::vector<int8_t> codes;
-  std::vector<float> scales, offsets, numbers;
+  std::vector<int8_t> integers;
+  std::vector<float> numbers;
 };
 
 class DequantizeMXFP4Node : public PiecewiseNode {
@@ -1365,10 +1386,10 @@ static void transpose16(const T *from, int64_t fromStride, T *to) {
 }
 
 /// Interleaves \p rows rows of \p columns words, \p tileRows to a tile; rows
-/// that are missing have words \p missing.
+/// that are missing have the words \p missing, over and over.
 template <typename T>
 static void interleave(const T *from, int64_t rows, int64_t columns,
-                       int64_t tileRows, uint32_t missing, T *to) {
+                       int64_t tileRows, ArrayRef<uint32_t> missing, T *to) {
   int64_t column = 0;
   if (rows == 16 && tileRows == 16)
     for (; column + 16 <= columns; column += 16)
@@ -1376,13 +1397,15 @@ static void interleave(const T *from, int64_t rows, int64_t columns,
   for (; column < columns; ++column)
     for (int64_t row = 0; row < tileRows; ++row)
       to[column * tileRows + row] =
-          row < rows ? from[row * columns + column] : T(missing);
+          row < rows ? from[row * columns + column]
+                     : T(missing[size_t(column) % missing.size()]);
 }
 
 namespace {
 
-/// Moves words: elements, or as many integers as fill 4 bytes. An element of
-/// this node is one as stored, which for integers is a byte.
+/// Moves words: elements, or 4 bytes of integers. An element of this node is
+/// one as stored, which for integers is a byte. Elements of a row whose words
+/// are made together are a unit.
 class PackNode : public PiecewiseNode {
 public:
   PackNode(PackOp op, RecipeNode *input)
@@ -1394,24 +1417,29 @@ public:
     auto tiled = cast<TiledAttr>(type.getEncoding());
     tileRows = tiled.getRows();
     matrixRows = type.getDimSize(type.getRank() - 2);
-    wordElements = tiled.getColumns();
-    words = type.getDimSize(type.getRank() - 1) / wordElements;
-    wordSize = isInteger(input->getKind()) ? 4 : 1;
+    unitElements = tiled.getColumns();
+    units = type.getDimSize(type.getRank() - 1) / unitElements;
+    bits = bitsOf(input->getKind());
+    if (unitElements > 1) {
+      wordSize = 4;
+      unitWords = unitElements * bits / 32;
+    }
     wordBytes = wordSize * getElementBytes();
-    // Zeros, which four bits hold as 8.
-    isSigned = input->getKind() == ElementKind::I4;
-    isNibbles = isSigned || input->getKind() == ElementKind::UI4;
-    missing = isSigned ? 0x88888888 : 0;
+    missing.assign(size_t(unitWords), 0);
+    if (bits < 8) // Zeros, which signed integers do not hold as zeros.
+      pack(std::vector<int8_t>(size_t(unitElements)).data(), 1, missing.data());
     if (input->getCount() > 0)
-      count = input->getCount() / (matrixRows * words * wordElements) *
+      count = input->getCount() / (matrixRows * units * unitElements) *
               ceilDiv(matrixRows, tileRows) * getGranule();
   }
 
-  int64_t getGranule() const override { return tileRows * words * wordSize; }
+  int64_t getGranule() const override {
+    return tileRows * units * unitWords * wordSize;
+  }
 
   absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
                                         void *out) override {
-    int64_t tile = getGranule(), columnSize = tileRows * wordSize;
+    int64_t tile = getGranule(), columnSize = tileRows * wordSize * unitWords;
     int64_t readMax =
         std::max<int64_t>(interleaveBytes / getElementBytes(), columnSize);
     int64_t index = first / tile, begin = first % tile, now;
@@ -1423,17 +1451,17 @@ public:
             tile;
       status = packTiles(index, now / tile, out);
     } else if (begin % columnSize == 0 && count >= columnSize) {
-      // Some columns of one tile.
+      // Some units of one tile.
       int64_t here = std::min({count, tile - begin, readMax}) / columnSize;
       now = here * columnSize;
-      status = packColumns(index, begin / columnSize, here, out);
+      status = packUnits(index, begin / columnSize, here, out);
     } else {
-      // Part of a column.
-      column.resize(size_t(columnSize * getElementBytes()));
-      status = packColumns(index, begin / columnSize, 1, column.data());
+      // Part of a unit.
+      unit.resize(size_t(columnSize * getElementBytes()));
+      status = packUnits(index, begin / columnSize, 1, unit.data());
       int64_t skip = begin % columnSize;
       now = std::min(count, columnSize - skip);
-      std::memcpy(out, column.data() + skip * getElementBytes(),
+      std::memcpy(out, unit.data() + skip * getElementBytes(),
                   size_t(now * getElementBytes()));
     }
     if (!status.ok())
@@ -1450,19 +1478,24 @@ private:
             std::min(tileRows, matrixRows - row)};
   }
 
-  /// Computes words [first, first + count) of the input.
-  absl::Status readWords(int64_t first, int64_t count, void *out) {
-    if (!isNibbles)
-      return input->evaluate(first * wordElements, count * wordElements, out);
+  void pack(const int8_t *from, int64_t count, void *out) const {
+    packCodes(from, count, bits, !isUnsigned(input->getKind()),
+              static_cast<uint8_t *>(out));
+  }
+
+  /// Computes units [first, first + count) of the input.
+  absl::Status readUnits(int64_t first, int64_t count, void *out) {
+    if (bits >= 8)
+      return input->evaluate(first * unitElements, count * unitElements, out);
     integers.resize(size_t(blockElements));
     while (count > 0) {
-      int64_t now = std::min(count, blockElements / wordElements);
+      int64_t now = std::min(count, blockElements / unitElements);
       absl::Status status = input->evaluate(
-          first * wordElements, now * wordElements, integers.data());
+          first * unitElements, now * unitElements, integers.data());
       if (!status.ok())
         return status;
-      packNibbles(integers.data(), now, isSigned, static_cast<uint8_t *>(out));
-      out = advance(out, now, wordBytes);
+      pack(integers.data(), now, out);
+      out = advance(out, now * unitWords, wordBytes);
       first += now;
       count -= now;
     }
@@ -1472,12 +1505,12 @@ private:
   absl::Status packTiles(int64_t index, int64_t count, void *out) {
     int64_t row = getRows(index).first;
     auto [lastRow, lastRows] = getRows(index + count - 1);
-    int64_t wordCount = (lastRow + lastRows - row) * words;
-    rows.resize(size_t(wordCount * wordBytes));
-    absl::Status status = readWords(row * words, wordCount, rows.data());
+    int64_t unitCount = (lastRow + lastRows - row) * units;
+    rows.resize(size_t(unitCount * unitWords * wordBytes));
+    absl::Status status = readUnits(row * units, unitCount, rows.data());
     if (!status.ok())
       return status;
-    int64_t tile = tileRows * words;
+    int64_t words = units * unitWords, tile = tileRows * words;
     for (int64_t i = 0; i < count; ++i)
       interleaveWords(rows.data() + i * tile * wordBytes,
                       getRows(index + i).second, words,
@@ -1485,18 +1518,19 @@ private:
     return absl::OkStatus();
   }
 
-  absl::Status packColumns(int64_t index, int64_t begin, int64_t count,
-                           void *out) {
+  absl::Status packUnits(int64_t index, int64_t begin, int64_t count,
+                         void *out) {
     auto [row, rowCount] = getRows(index);
-    rows.resize(size_t(rowCount * count * wordBytes));
+    int64_t words = count * unitWords;
+    rows.resize(size_t(rowCount * words * wordBytes));
     for (int64_t i = 0; i < rowCount; ++i) {
       absl::Status status =
-          readWords((row + i) * words + begin, count,
-                    advance(rows.data(), i * count, wordBytes));
+          readUnits((row + i) * units + begin, count,
+                    advance(rows.data(), i * words, wordBytes));
       if (!status.ok())
         return status;
     }
-    interleaveWords(rows.data(), rowCount, count, out);
+    interleaveWords(rows.data(), rowCount, words, out);
     return absl::OkStatus();
   }
 
@@ -1519,13 +1553,14 @@ private:
 
   RecipeNode *input;
   int64_t tileRows, matrixRows;
-  int64_t words;        ///< Of a row.
-  int64_t wordElements; ///< Elements of the input in a word.
-  int64_t wordSize;     ///< Elements as stored in a word.
+  int64_t units;         ///< Of a row.
+  int64_t unitElements;  ///< Elements of the input in a unit.
+  int64_t unitWords = 1; ///< Words of a unit.
+  int64_t wordSize = 1;  ///< Elements as stored in a word.
   int64_t wordBytes;
-  bool isNibbles, isSigned;
-  uint32_t missing; ///< A word of a row past the last.
-  std::vector<char> rows, column;
+  int64_t bits;                  ///< Of an element of the input.
+  std::vector<uint32_t> missing; ///< A unit of a row past the last.
+  std::vector<char> rows, unit;
   std::vector<int8_t> integers;
 };
 
@@ -1597,7 +1632,7 @@ private:
       return isInteger(node->getKind());
     };
     if (isa<SourceOp>(op)
-            ? kind == ElementKind::I4 || kind == ElementKind::UI4
+            ? bitsOf(kind) < 8
             : isa<ConvertOp>(op) &&
                   (isInteger(kind) || llvm::any_of(inputs, isIntegerNode)))
       return absl::UnimplementedError(

@@ -30,11 +30,19 @@ namespace {
 struct Form {
   Type codes, scales, offsets;
   int64_t group = 0;
+  Attribute codebook = {};
 
   explicit operator bool() const { return bool(codes); }
+  /// The shape of the scales or offsets, of type \p element, of a weight.
+  SmallVector<int64_t> shapeOf(ArrayRef<int64_t> weight, Type element) const {
+    SmallVector<int64_t> shape(weight);
+    shape.back() = getScaleColumns(weight.back(), group, element);
+    return shape;
+  }
   bool operator==(const Form &other) const {
     return codes == other.codes && scales == other.scales &&
-           offsets == other.offsets && group == other.group;
+           offsets == other.offsets && group == other.group &&
+           codebook == other.codebook;
   }
   bool operator!=(const Form &other) const { return !(*this == other); }
 };
@@ -71,12 +79,17 @@ private:
 
 } // namespace
 
-/// The matrices that \p op multiplies by, if it has no scales for them.
+/// The matrices that \p op multiplies by, or looks rows up in, if it has no
+/// scales for them.
 static SmallVector<Value> getMatrices(Operation *op) {
   return llvm::TypeSwitch<Operation *, SmallVector<Value>>(op)
       .Case<LinearOp, LMHeadOp>([](auto op) {
         return op.getScales() ? SmallVector<Value>()
                               : SmallVector<Value>{op.getWeight()};
+      })
+      .Case([](EmbedOp op) {
+        return op.getScales() ? SmallVector<Value>()
+                              : SmallVector<Value>{op.getTable()};
       })
       .Case([](ExpertsOp op) {
         return op.getScales().empty()
@@ -93,7 +106,8 @@ static Form formOf(DequantizeGGUFOp op) {
     return parts.getType(op.getContext(), part);
   };
   return {type(GGUFPart::Codes), type(GGUFPart::Scales),
-          type(GGUFPart::Offsets), parts.group};
+          type(GGUFPart::Offsets), parts.group,
+          parts.getCodebook(op.getContext())};
 }
 
 static Form formOf(DequantizeOp op) {
@@ -105,7 +119,7 @@ static Form formOf(DequantizeOp op) {
   // Groups of a row, of whole words of a tile. A product of a zero point with a
   // scale of f32 would have to be rounded.
   if (!codes.isInteger() || op.getRows() != 1 || columns % group != 0 ||
-      group % (32 / int64_t(codes.getIntOrFloatBitWidth())) != 0 ||
+      group % getTileColumns(codes.getIntOrFloatBitWidth()) != 0 ||
       (op.getZeros() && scales.isF32()))
     return {};
   Type offsets;
@@ -197,16 +211,15 @@ bool KeepStored::isKept(Operation *reader) {
     return false;
   if (kept.size() == 1)
     return true;
-  // Experts: gate and up are multiplied at once, and all have one type.
-  bool isAlike = kept[0] == kept[1] && kept[1].codes == kept[2].codes &&
-                 bool(kept[1].offsets) == bool(kept[2].offsets);
-  if (!isAlike) {
-    reader->emitRemark() << "experts become f32: their integers are "
-                         << kept[0].codes << ", " << kept[1].codes << " and "
-                         << kept[2].codes << ", of which not all are alike";
+  // Experts: gate and up are multiplied at once.
+  bool areAlike = kept[0] == kept[1];
+  if (!areAlike) {
+    reader->emitRemark() << "experts become f32: gate and up are stored in "
+                            "different forms, of "
+                         << kept[0].codes << " and " << kept[1].codes;
     ++numDeclined;
   }
-  return isAlike;
+  return areAlike;
 }
 
 /// Declares a weight of \p type beside \p weight, with the part \p suffix of
@@ -244,12 +257,11 @@ void KeepStored::addParts(UseWeightOp use) {
   const Form &form = forms[weight];
   Parts<WeightOp> &parts = weightParts[weight];
   if (!parts.codes) {
-    SmallVector<int64_t> groups(type.getShape());
-    groups.back() /= form.group;
     auto part = [&](StringRef suffix, GGUFPart which, Type element) {
       auto partType = RankedTensorType::get(
-          which == GGUFPart::Codes ? type.getShape() : ArrayRef(groups),
-          element);
+          which == GGUFPart::Codes ? SmallVector<int64_t>(type.getShape())
+                                   : form.shapeOf(type.getShape(), element),
+          element, which == GGUFPart::Codes ? form.codebook : Attribute());
       return declarePart(
           *symbols, weight, suffix, partType,
           [&](OpBuilder &builder, Operation *last) -> Value {
@@ -308,21 +320,22 @@ void KeepStored::addArguments() {
       bits.set(argument.getArgNumber());
       Form form = argumentForms[argument];
       auto type = cast<RankedTensorType>(argument.getType());
-      SmallVector<int64_t> groups(type.getShape());
-      groups.back() /= form.group;
       unsigned index = argument.getArgNumber();
-      auto insert = [&](ArrayRef<int64_t> shape, Type element) -> Value {
-        auto partType = RankedTensorType::get(shape, element);
+      auto insert = [&](ArrayRef<int64_t> shape, Type element,
+                        Attribute encoding = {}) -> Value {
+        auto partType = RankedTensorType::get(shape, element, encoding);
         if (failed(function.insertArgument(++index, partType, {},
                                            argument.getLoc())))
           llvm_unreachable("the type of a func.func can always be replaced");
         return function.getArgument(index);
       };
       Parts<Value> &values = partsOf[argument];
-      values.codes = insert(type.getShape(), form.codes);
-      values.scales = insert(groups, form.scales);
+      values.codes = insert(type.getShape(), form.codes, form.codebook);
+      values.scales =
+          insert(form.shapeOf(type.getShape(), form.scales), form.scales);
       if (form.offsets)
-        values.offsets = insert(groups, form.offsets);
+        values.offsets =
+            insert(form.shapeOf(type.getShape(), form.offsets), form.offsets);
     }
   }
   for (auto &[op, bits] : positions)
@@ -353,13 +366,14 @@ void KeepStored::rewrite(Operation *reader) {
   llvm::TypeSwitch<Operation *>(reader)
       .Case<LinearOp, LMHeadOp>(
           [&](auto op) { op.getWeightMutable().assign(codes[0]); })
+      .Case([&](EmbedOp op) { op.getTableMutable().assign(codes[0]); })
       .Case([&](ExpertsOp op) {
         op.getGateMutable().assign(codes[0]);
         op.getUpMutable().assign(codes[1]);
         op.getDownMutable().assign(codes[2]);
       });
-  llvm::TypeSwitch<Operation *>(reader).Case<LinearOp, LMHeadOp, ExpertsOp>(
-      [&](auto op) {
+  llvm::TypeSwitch<Operation *>(reader)
+      .Case<LinearOp, LMHeadOp, EmbedOp, ExpertsOp>([&](auto op) {
         op.getScalesMutable().assign(scales);
         op.getOffsetsMutable().assign(offsets);
       });

@@ -18,12 +18,6 @@ using namespace mlir;
 using namespace hadal;
 using namespace hadal::deepseek;
 
-/// Elements of a row of \p weight that one of \p scales is for.
-static int64_t groupOf(Value weight, Value scales) {
-  return cast<RankedTensorType>(weight.getType()).getShape().back() /
-         cast<RankedTensorType>(scales.getType()).getShape().back();
-}
-
 namespace {
 
 struct RoundActivations
@@ -41,7 +35,7 @@ struct RoundActivations
           .Case<LinearOp, LMHeadOp>([&](auto op) {
             if (op.getScales())
               change(op, op.getWeight(),
-                     {groupOf(op.getWeight(), op.getScales())});
+                     {getScaleGroup(op.getWeight(), op.getScales())});
           })
           .Case([&](ExpertsOp op) {
             if (op.getScales().empty())
@@ -49,7 +43,7 @@ struct RoundActivations
             Value weights[] = {op.getGate(), op.getUp(), op.getDown()};
             SmallVector<int64_t> groups;
             for (auto [weight, scales] : llvm::zip(weights, op.getScales()))
-              groups.push_back(groupOf(weight, scales));
+              groups.push_back(getScaleGroup(weight, scales));
             change(op, op.getGate(), groups);
           });
     });

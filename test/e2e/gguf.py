@@ -12,8 +12,10 @@ U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = range(13)
 _PACK = {U8: "<B", I8: "<b", U16: "<H", I16: "<h", U32: "<I", I32: "<i", F32: "<f", BOOL: "<B", U64: "<Q", I64: "<q", F64: "<d"}
 
 # Name: id, elements and bytes of a block.
-TYPES = {"F32": (0, 1, 4), "F16": (1, 1, 2), "Q4_0": (2, 32, 18), "Q8_0": (8, 32, 34), "Q6_K": (14, 256, 210),
-         "I32": (26, 1, 4), "BF16": (30, 1, 2)}
+TYPES = {"F32": (0, 1, 4), "F16": (1, 1, 2), "Q4_0": (2, 32, 18), "Q4_1": (3, 32, 20), "Q5_0": (6, 32, 22),
+         "Q5_1": (7, 32, 24), "Q8_0": (8, 32, 34), "Q2_K": (10, 256, 84), "Q3_K": (11, 256, 110), "Q4_K": (12, 256, 144),
+         "Q5_K": (13, 256, 176), "Q6_K": (14, 256, 210), "IQ4_NL": (20, 32, 18), "IQ4_XS": (23, 256, 136),
+         "I32": (26, 1, 4), "BF16": (30, 1, 2), "MXFP4": (39, 32, 17)}
 
 
 def kind_of(value):
@@ -114,8 +116,87 @@ def is_same(found, value):
     return found == (list(value) if isinstance(value, np.ndarray) else value)
 
 
+# Where the scale of a block is, and that of the minima, with how much larger it is for numbers around zero.
+_SCALES = {"Q4_1": {0: 1, 2: -7.5}, "Q5_0": {0: 1}, "Q5_1": {0: 1, 2: -15.5}, "Q2_K": {80: 1, 82: 1.5}, "Q3_K": {108: 1},
+           "Q4_K": {0: 1, 2: 7.5}, "Q5_K": {0: 1, 2: 15.5}, "IQ4_NL": {0: 1}, "IQ4_XS": {0: 1}}
+_IQ4 = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113])
+_FP4 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+
+
+def decode(raw, kind):
+    """What blocks, [blocks, bytes], stand for, [blocks, elements] in float64."""
+    count = len(raw)
+
+    def half(at):
+        return raw[:, at:at + 2].copy().view(np.float16).astype(np.float64)
+
+    def nibbles(at, size, run):
+        """The low halves of each run of bytes, then the high ones."""
+        runs = raw[:, at:at + size].reshape(count, -1, run)
+        return np.stack([runs & 15, runs >> 4], axis=2).reshape(count, -1).astype(np.int64)
+
+    def bits(at, size):
+        """Bit i of every byte, then bit i + 1: [blocks, 8 * size]."""
+        return np.stack([raw[:, at:at + size] >> i & 1 for i in range(8)], axis=1).reshape(count, -1).astype(np.int64)
+
+    def pairs(at):
+        """Codes of two bits: four to a byte of each half of 64 bytes."""
+        runs = raw[:, at:at + 64].reshape(count, 2, 32)
+        return np.stack([runs >> 2 * i & 3 for i in range(4)], axis=2).reshape(count, -1).astype(np.int64)
+
+    def scaled(scales, codes):
+        return np.repeat(scales, codes.shape[1] // scales.shape[1], axis=1) * codes
+
+    if kind == "Q4_1":
+        return scaled(half(0), nibbles(4, 16, 16)) + half(2)
+    if kind in ("Q5_0", "Q5_1"):
+        at = {"Q5_0": 2, "Q5_1": 4}[kind]
+        codes = nibbles(at + 4, 16, 16) + 16 * np.unpackbits(raw[:, at:at + 4], axis=1, bitorder="little")
+        return scaled(half(0), codes - 16) if kind == "Q5_0" else scaled(half(0), codes) + half(2)
+    if kind == "Q2_K":
+        return scaled(half(80) * (raw[:, :16] & 15), pairs(16)) - scaled(half(82) * (raw[:, :16] >> 4), np.ones((1, 256)))
+    if kind == "Q3_K":
+        low = np.concatenate([raw[:, 96:104] & 15, raw[:, 96:104] >> 4], axis=1)
+        high = np.concatenate([raw[:, 104:108] >> 2 * i & 3 for i in range(4)], axis=1)
+        return scaled(half(108) * ((low | high << 4).astype(np.int64) - 32), pairs(32) + 4 * bits(0, 32) - 4)
+    if kind in ("Q4_K", "Q5_K"):
+        first, second, third = (raw[:, at:at + 4] for at in (4, 8, 12))
+        scales = np.concatenate([first & 63, third & 15 | first >> 6 << 4], axis=1)
+        minima = np.concatenate([second & 63, third >> 4 | second >> 6 << 4], axis=1)
+        codes = nibbles(16, 128, 32) if kind == "Q4_K" else nibbles(48, 128, 32) + 16 * bits(16, 32)
+        return scaled(half(0) * scales, codes) - scaled(half(2) * minima, np.ones((1, 256)))
+    if kind == "IQ4_NL":
+        return scaled(half(0), _IQ4[nibbles(2, 16, 16)])
+    if kind == "IQ4_XS":
+        low = np.stack([raw[:, 4:8] & 15, raw[:, 4:8] >> 4], axis=2).reshape(count, 8)
+        high = raw[:, 2:4].copy().view("<u2") >> np.arange(0, 16, 2) & 3
+        return scaled(half(0) * ((low | high << 4).astype(np.int64) - 32), _IQ4[nibbles(8, 128, 16)])
+    if kind == "MXFP4":
+        return scaled(np.exp2(raw[:, :1].astype(np.float64) - 127), _FP4[nibbles(1, 16, 16)])
+    raise ValueError(f"unexpected type {kind}")
+
+
+def make_up(values, kind):
+    """Blocks of random codes whose numbers are about as large as values: (bytes, what they stand for in float64)."""
+    elements, size = TYPES[kind][1:]
+    blocks = values.reshape(-1, elements)
+    wanted = np.abs(blocks).mean(axis=1, keepdims=True)
+    raw = np.random.default_rng(blocks.size).integers(0, 256, (len(blocks), size), np.uint8)
+
+    def set_scales(ratio):
+        for at, factor in _SCALES.get(kind, {}).items():
+            raw[:, at:at + 2] = (factor * ratio).astype(np.float16).view(np.uint8)
+        if kind == "MXFP4":
+            raw[:, :1] = (127 + np.rint(np.log2(ratio))).astype(np.uint8)
+
+    set_scales(np.ones_like(wanted))
+    set_scales(wanted / np.abs(decode(raw, kind)).mean(axis=1, keepdims=True).clip(1e-6))
+    return raw.tobytes(), decode(raw, kind).reshape(values.shape)
+
+
 def encode(values, kind):
-    """Rounds to a type: (bytes, what they stand for in float64). Plain code, not the best rounding."""
+    """Rounds to a type: (bytes, what they stand for in float64). Plain code, not the best rounding; some types get
+    numbers that are only as large."""
     values = np.asarray(values, np.float64)
     if kind == "F32":
         single = values.astype("<f4")
@@ -127,6 +208,8 @@ def encode(values, kind):
         bits = values.astype("<f4").view(np.uint32)
         short = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
         return short.tobytes(), (short.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    if kind in _SCALES or kind == "MXFP4":
+        return make_up(values, kind)
     elements, size = TYPES[kind][1:]
     blocks = values.reshape(-1, elements)
     raw = np.zeros((len(blocks), size), np.uint8)

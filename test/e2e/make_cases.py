@@ -118,7 +118,7 @@ def packed_llama(packed, **changes):
 ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 # name: (what it shows, config, options): dtype of the weights, number of shards, lengths of the run and of the prompt; or
-# "window" is what --window=N,sink=K gets, "kv" what --kv gets; for a GGUF file: the type of its matrices, that of embedding and head, whether kv_b comes in halves, and in how many files.
+# "window" is what --window=N,sink=K gets, "kv" what --kv gets; for a GGUF file: the type of its matrices, or of those whose names have a part, that of embedding and head, whether kv_b comes in halves, and in how many files.
 CASES = {
     "llama": ("multi-head attention, no rope scaling, a vocabulary of 509", llama(vocab_size=509, num_hidden_layers=4), {}),
     "llama_f16_odd": ("F16, three heads, tied embeddings, sizes that no vector divides; keys with defaults left out",
@@ -278,6 +278,18 @@ CASES = {
     "gguf_deepseek_v3_q8_0": ("GGUF, V3 with kv_b in halves, Q8_0, sigmoid router with correction bias, two files",
                               {**deepseek_v3(q_lora_rank=64, qk_nope_head_dim=32, v_head_dim=32), "moe_intermediate_size": 32},
                               {"gguf": {"kind": "Q8_0", "is_split": True, "files": 2}}),
+    "gguf_llama_kinds": ("GGUF, a matrix of each type that is stored as integers",
+                         llama(hidden_size=256, intermediate_size=512),
+                         {"gguf": {"kind": {"0.attn_q": "Q2_K", "0.attn_k": "Q3_K", "0.attn_v": "Q4_K", "0.attn_output": "Q5_K",
+                                            "0.ffn_down": "Q5_0", "0.ffn": "Q6_K", "1.attn_q": "Q5_1", "1.attn_k": "IQ4_NL",
+                                            "1.attn_v": "IQ4_XS", "1.attn_output": "MXFP4", "1.ffn_down": "Q3_K",
+                                            "1.ffn": "Q4_1", "": "Q8_0"}, "head": "Q6_K"}}),
+    "gguf_deepseek_kinds": ("GGUF, MoE-16B, experts whose down is of another type than gate and up, as in Q4_K_M",
+                            {**deepseek(), "hidden_size": 256, "intermediate_size": 256, "moe_intermediate_size": 256,
+                             "num_hidden_layers": 2, "n_routed_experts": 4, "num_experts_per_tok": 2},
+                            {"tokens": 16, "prompt": 6,
+                             "gguf": {"kind": {"ffn_down_exps": "Q6_K", "ffn_down": "Q5_0", "attn_v": "Q6_K", "": "Q4_K"},
+                                      "head": "Q6_K"}}),
 }
 
 
@@ -456,7 +468,11 @@ def write_gguf(folder, config, tensors, kind, head=None, is_split=False, files=1
               if not any(name.startswith(f"model.layers.{i}.") for i in range(layers, layers + 2))}
 
     def kind_of_tensor(name, shape):
-        return head if head and name in ("token_embd.weight", "output.weight") else kind
+        if head and name in ("token_embd.weight", "output.weight"):
+            return head
+        if isinstance(kind, dict):
+            return next(kind[part] for part in kind if part in name)
+        return kind
 
     tensors, rounded = gguf.convert(config, values, kind_of_tensor, is_split)
     keys = {**gguf.keys_of(config, is_split), **gguf.tokenizer_keys(config["vocab_size"])}

@@ -44,8 +44,7 @@ void Helpers::work(std::unique_lock<std::mutex> &lock) {
   }
 }
 
-void Helpers::forEach(size_t items,
-                      const std::function<void(size_t)> &toCall) {
+void Helpers::forEach(size_t items, const std::function<void(size_t)> &toCall) {
   std::unique_lock lock(mutex);
   function = &toCall;
   next = 0;

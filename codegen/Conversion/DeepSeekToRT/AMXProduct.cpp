@@ -84,7 +84,8 @@ std::optional<AMXProduct> AMXProduct::get(KernelBuilder &b,
       shape.activationGroup <= mostPieceElements &&
       (shape.group <= mostPieceElements || shape.group == shape.inner);
   // Nibbles that count from 0, offsets and digits of the inputs are for VNNI.
-  bool isPlain = !shape.isUnsigned && !shape.hasOffsets && shape.digits == 1 &&
+  bool isPlain = shape.codebook.empty() && !shape.isUnsigned &&
+                 !shape.hasOffsets && shape.digits == 1 &&
                  shape.scaleElement.isF16();
   bool hasTiles = dotProduct == DotProductKind::AMXInt8 ||
                   dotProduct == DotProductKind::CUDA;
@@ -113,7 +114,7 @@ AMXProduct::AMXProduct(KernelBuilder &b, DotProductKind dotProduct,
     : shape(shape), isShared(dotProduct == DotProductKind::CUDA),
       weights(weights), tiles(perGroup * atOnce), atOnce(atOnce) {
   int64_t piece = pieceElements();
-  if (shape.bits == 4)
+  if (shape.bits < 8)
     bytes = b.stack({weights * tiles, piece / 4, rowBytes}, b.getI8Type());
   rows = b.stack({piece / rowBytes, blockRows, rowBytes / 4}, b.getI32Type());
   rowScales =
@@ -177,7 +178,7 @@ Value AMXProduct::multiply(KernelBuilder &b, const IntegerItem &item) const {
       int64_t most = pieceElements();
       b.loop(b.index(0), b.index(shape.inner), most, [&](Value k) {
         Piece piece = {k, b.min(b.sub(b.index(shape.inner), k), b.index(most))};
-        if (shape.bits == 4)
+        if (shape.bits < 8)
           unpack(b, item, piece);
         forBlocks([&](Value block) {
           copyRows(b, item, b.add(begin, b.mul(block, blockRows)), piece);
@@ -200,38 +201,30 @@ Value AMXProduct::multiply(KernelBuilder &b, const IntegerItem &item) const {
 void AMXProduct::unpack(KernelBuilder &b, const IntegerItem &item,
                         Piece piece) const {
   auto byteType = VectorType::get({rowBytes}, b.getI8Type());
-  auto wordType = VectorType::get({rowBytes / 2}, b.getI16Type());
-  auto bytesOf = [&](int8_t value) -> Value {
-    return arith::ConstantOp::create(
-        b, DenseElementsAttr::get(byteType, b.getI8IntegerAttr(value)));
-  };
-  Value low = bytesOf(0x0f), eight = bytesOf(8);
-  Value four = arith::ConstantOp::create(
-      b, DenseElementsAttr::get(wordType, b.getI16IntegerAttr(4)));
+  Value least = arith::ConstantOp::create(
+      b, DenseElementsAttr::get(byteType,
+                                b.getI8IntegerAttr(1 << (shape.bits - 1))));
+  int64_t columns = deepseek::getTileColumns(shape.bits);
+  int64_t vectors = columns * shape.bits / 32;
   b.loop(b.index(0), b.sub(item.tiles.end, item.tiles.begin), 1, [&](Value t) {
     for (size_t w = 0; w < item.weights.size(); ++w) {
       const IntegerWeight &weight = item.weights[w];
       Value chain = b.add(b.mul(t, weights), int64_t(w));
-      // A vector has the low halves of four columns, then the high ones of four
-      // more.
-      b.loop(b.index(0), b.div(piece.size, 8), 1, [&](Value index) {
-        Values at;
-        if (weight.leading)
-          at.push_back(weight.leading);
-        at.append({b.add(item.tiles.begin, t),
-                   b.add(b.div(piece.begin, 8), index), b.index(0)});
-        Value stored = b.loadVector(weight.memref, at, rowBytes);
-        // Bits that come from the neighbor are masked away.
-        Value shifted = vector::BitCastOp::create(
-            b, byteType,
-            arith::ShRUIOp::create(
-                b, vector::BitCastOp::create(b, wordType, stored), four));
-        int64_t next = 0;
-        for (Value half : {stored, shifted}) {
-          Value nibbles = arith::AndIOp::create(b, half, low);
-          b.storeVector(b.sub(nibbles, eight), bytes,
-                        {chain, b.add(b.mul(index, 2), next++), b.index(0)});
+      b.loop(b.index(0), b.div(piece.size, columns), 1, [&](Value unit) {
+        Value first = b.mul(b.add(b.div(piece.begin, columns), unit), vectors);
+        Values stored;
+        for (int64_t i = 0; i < vectors; ++i) {
+          Values at;
+          if (weight.leading)
+            at.push_back(weight.leading);
+          at.append({b.add(item.tiles.begin, t), b.add(first, i), b.index(0)});
+          stored.push_back(b.loadVector(weight.memref, at, rowBytes));
         }
+        for (auto [i, codes] :
+             llvm::enumerate(unpackCodes(b, shape.bits, stored)))
+          b.storeVector(
+              b.sub(codes, least), bytes,
+              {chain, b.add(b.mul(unit, columns / 4), int64_t(i)), b.index(0)});
       });
     }
   });
@@ -311,7 +304,7 @@ void AMXProduct::multiplyPiece(KernelBuilder &b, const IntegerItem &item,
   Value stored = b.add(item.tiles.begin, tile);
   // Bytes of a tile of 8 bits, before and in this piece.
   Value address;
-  if (shape.bits == 4) {
+  if (shape.bits < 8) {
     address = b.add(addressOf(b, bytes),
                     b.mul(chainIndex, pieceElements() * tileRows));
   } else {

@@ -17,9 +17,9 @@ namespace hadal {
 ///
 /// Per item, which has the tiles of `groupsAtOnce` groups at most, as many rows
 /// as `stateRows` go through all of k in pieces of `pieceElements`. For each
-/// piece, weights of 4 bits become bytes once, in the first- or second-level
-/// cache, and then blocks of 16 rows are copied side by side, each for all
-/// tiles of the item.
+/// piece, weights of fewer bits become bytes once, in the first- or
+/// second-level cache, and then blocks of 16 rows are copied side by side, each
+/// for all tiles of the item.
 class AMXProduct {
 public:
   using Value = mlir::Value;
@@ -78,8 +78,8 @@ private:
   /// a second-level cache.
   bool isShared;
   int64_t weights, tiles, atOnce;
-  /// `[weights * tiles, k / 4, 64]` in i8: weights of 4 bits as bytes. Null for
-  /// those of 8.
+  /// `[weights * tiles, k / 4, 64]` in i8: weights of fewer bits as bytes. Null
+  /// for those of 8.
   Value bytes;
   Value rows;       ///< `[k / 64, 16, 16]` in i32: 64 bytes of each row.
   Value rowScales;  ///< `[16, groups]` in f32.

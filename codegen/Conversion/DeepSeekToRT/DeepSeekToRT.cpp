@@ -54,7 +54,9 @@ static MemRefType storedType(RankedTensorType type) {
     rows = ceilDiv(rows, tileRows);
     shape.back() /= tiled.getColumns();
     if (element.isInteger() && tiled.getColumns() > 1) {
-      // Bytes: 4 columns of i8, or 8 of i4, two to a byte.
+      // Words of 4 bytes of each row.
+      shape.back() *=
+          tiled.getColumns() * int64_t(element.getIntOrFloatBitWidth()) / 32;
       element = IntegerType::get(context, 8);
       shape.push_back(tileRows * 4);
     } else {
@@ -129,6 +131,7 @@ private:
   // Each gives the results of its op a buffer and dispatches what fills it.
   LogicalResult convert(UseWeightOp op);
   LogicalResult convert(EmbedOp op);
+  LogicalResult convertIntegerEmbed(EmbedOp op, Value table, Value out);
   LogicalResult convert(RMSNormOp op);
   LogicalResult convert(LayerNormOp op);
   LogicalResult convert(LinearOp op);
@@ -439,6 +442,8 @@ LogicalResult FunctionConverter::convert(UseWeightOp op) {
 LogicalResult FunctionConverter::convert(EmbedOp op) {
   Value table = at(op.getTable());
   Value out = bufferFor(op.getResult(), op.getTokens());
+  if (op.getScales())
+    return convertIntegerEmbed(op, table, out);
   SmallVector<Value> arguments = {at(op.getTokens()), table, out};
   dispatch(
       program.kernels.embed(TypeRange(arguments), columnsOf(op.getResult())),
@@ -482,7 +487,8 @@ LogicalResult FunctionConverter::convert(LayerNormOp op) {
 static IntegerShape integerShape(Value weight, Value scales, Value offsets,
                                  std::optional<uint64_t> activationGroup) {
   auto type = cast<RankedTensorType>(weight.getType());
-  int64_t inner = type.getShape().back(), group = inner / columnsOf(scales);
+  int64_t inner = type.getShape().back(), group = getScaleGroup(weight, scales);
+  CodebookAttr codebook = getCodebook(type);
   // The largest power of two of which a sum of products is exact in f32.
   int64_t part = std::min<int64_t>(group & -group, 128);
   return {type.getShape()[type.getRank() - 2],
@@ -494,15 +500,16 @@ static IntegerShape integerShape(Value weight, Value scales, Value offsets,
           type.getElementType().isUnsignedInteger(),
           bool(offsets),
           getElementTypeOrSelf(scales),
-          offsets ? getElementTypeOrSelf(offsets) : Type()};
+          offsets ? getElementTypeOrSelf(offsets) : Type(),
+          codebook ? codebook.getNumbers() : ArrayRef<int64_t>()};
 }
 
 /// What \p shape needs to have kernels read of the sums of inputs: with
 /// offsets, the sums themselves, else what is to be added to products.
 static int64_t offsetOf(const IntegerShape &shape, DotProductKind dotProduct) {
-  return shape.hasOffsets
-             ? 1
-             : integerOffset(shape.bits, shape.isUnsigned, dotProduct);
+  return shape.hasOffsets ? 1
+                          : integerOffset(shape.bits, shape.isUnsigned,
+                                          !shape.codebook.empty(), dotProduct);
 }
 
 FunctionConverter::Quantized
@@ -589,8 +596,8 @@ LogicalResult FunctionConverter::convertRounded(RMSNormOp op,
   return success();
 }
 
-/// Refuses integers that are not packed, or of whose groups some share a word
-/// of a tile.
+/// Refuses integers that are not packed, or whose groups are no whole units of
+/// a tile, nor equal parts of them.
 static LogicalResult expectTiles(Operation *op, const IntegerShape &shape,
                                  ArrayRef<Value> weights) {
   for (Value weight : weights)
@@ -598,11 +605,37 @@ static LogicalResult expectTiles(Operation *op, const IntegerShape &shape,
                       cast<RankedTensorType>(weight.getType()).getEncoding()))
       return op->emitOpError("expects a packed weight to lower, but got ")
              << weight.getType();
-  int64_t columns = 32 / shape.bits;
-  if (shape.activationGroup % columns != 0)
+  int64_t columns = getTileColumns(shape.bits);
+  bool isPart = columns % shape.activationGroup == 0 &&
+                shape.activationGroup % 16 == 0 &&
+                shape.group == shape.activationGroup;
+  if (shape.activationGroup % columns != 0 && !isPart)
     return op->emitOpError("expects groups of a multiple of ")
            << columns << " columns to lower, but got " << shape.group << " of "
            << weights.front().getType();
+  return success();
+}
+
+LogicalResult FunctionConverter::convertIntegerEmbed(EmbedOp op, Value table,
+                                                     Value out) {
+  if (!getElementTypeOrSelf(op.getTable()).isInteger())
+    return op.emitOpError(
+               "expects a table of numbers or integers to lower, but "
+               "got ")
+           << op.getTable().getType();
+  IntegerShape shape =
+      integerShape(op.getTable(), op.getScales(), op.getOffsets(),
+                   getScaleGroup(op.getTable(), op.getScales()));
+  if (failed(expectTiles(op, shape,
+                         {op.getTable(), op.getScales(), op.getOffsets()})))
+    return failure();
+  SmallVector<Value> arguments = {at(op.getTokens()), table,
+                                  at(op.getScales())};
+  if (op.getOffsets())
+    arguments.push_back(at(op.getOffsets()));
+  arguments.push_back(out);
+  dispatch(program.kernels.integerEmbed(TypeRange(arguments), shape),
+           tokenCount, arguments);
   return success();
 }
 
@@ -1147,13 +1180,12 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
   Value between = slotRows(inner), perSlot = slotRows(hidden);
   insideExperts[op.getResult()] = between;
   bool isInteger = getElementTypeOrSelf(op.getGate()).isInteger();
-  bool hasOffsets = !op.getOffsets().empty();
   IntegerShape upShape, downShape;
   if (isInteger) {
     Value weights[] = {op.getGate(), op.getUp(), op.getDown()};
     IntegerShape shapes[3];
     for (size_t i = 0; i < 3; ++i) {
-      Value offsets = hasOffsets ? op.getOffsets()[i] : Value();
+      Value offsets = op.getOffsetsOf(i);
       shapes[i] = integerShape(weights[i], op.getScales()[i], offsets,
                                op.getActivationGroup());
       if (failed(expectTiles(op, shapes[i],
@@ -1186,8 +1218,8 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
                                       at(op.getScales()[0]),
                                       at(op.getUp()),
                                       at(op.getScales()[1])};
-    if (hasOffsets)
-      upArguments.append({at(op.getOffsets()[0]), at(op.getOffsets()[1])});
+    if (up.hasOffsets)
+      upArguments.append({at(op.getOffsetsOf(0)), at(op.getOffsetsOf(1))});
     upArguments.push_back(between);
     dispatch(program.kernels.integerExpertsUp(TypeRange(upArguments), up,
                                               experts, topK,
@@ -1197,8 +1229,8 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
     SmallVector<Value> downArguments = {
         middle.values, middle.scales, middle.offsets,   offsets,
         list,          active,        at(op.getDown()), at(op.getScales()[2])};
-    if (hasOffsets)
-      downArguments.push_back(at(op.getOffsets()[2]));
+    if (down.hasOffsets)
+      downArguments.push_back(at(op.getOffsetsOf(2)));
     downArguments.push_back(perSlot);
     dispatch(program.kernels.integerExpertsDown(TypeRange(downArguments), down,
                                                 experts),

@@ -69,8 +69,8 @@ static Value addAVX512VNNI(KernelBuilder &b, bool isSigned, Value sums,
 
 static Value addAVX2(KernelBuilder &b, bool isSigned, Value sums, Value weights,
                      Value inputs) {
-  // Two products of a byte by a signed byte are added in 16 bits: that of 4-bit
-  // weights is at most 2 * 15 * 127, that of magnitudes 2 * 127 * 127.
+  // Two products of a byte by a signed byte are added in 16 bits: that of 6-bit
+  // weights is at most 2 * 63 * 127, that of magnitudes 2 * 127 * 127.
   auto bytes = VectorType::get({32}, b.getI8Type());
   auto words = VectorType::get({16}, b.getI16Type());
   auto doubleWords = VectorType::get({8}, b.getI32Type());
@@ -191,4 +191,97 @@ Values hadal::addPairProducts(KernelBuilder &b, ValueRange sums, Value weights,
     next.push_back(join(b, quarters));
   }
   return next;
+}
+
+static Value byteVector(KernelBuilder &b, int32_t value) {
+  auto type = VectorType::get({64}, b.getI8Type());
+  return arith::ConstantOp::create(
+      b, DenseElementsAttr::get(type, b.getI8IntegerAttr(int8_t(value))));
+}
+
+Value hadal::moveBits(KernelBuilder &b, Value bytes, int64_t bits, int64_t from,
+                      int64_t to) {
+  Type byteType = bytes.getType();
+  auto words = VectorType::get({64 / 2}, b.getI16Type());
+  auto by = [&](int64_t distance) -> Value {
+    return arith::ConstantOp::create(
+        b,
+        DenseElementsAttr::get(words, b.getI16IntegerAttr(int16_t(distance))));
+  };
+  // Bits that a shift of 16-bit lanes brings in from the neighbor are masked
+  // away.
+  if (from != to) {
+    Value shifted = vector::BitCastOp::create(b, words, bytes);
+    if (from > to)
+      shifted = arith::ShRUIOp::create(b, shifted, by(from - to));
+    else
+      shifted = arith::ShLIOp::create(b, shifted, by(to - from));
+    bytes = vector::BitCastOp::create(b, byteType, shifted);
+  }
+  return arith::AndIOp::create(b, bytes,
+                               byteVector(b, ((1 << bits) - 1) << to));
+}
+
+/// Chooses by each bit of the codes, the lowest first, between the two of each
+/// pair of numbers that are left.
+static Value lookUpByBits(KernelBuilder &b, ArrayRef<int64_t> table,
+                          Value codes) {
+  Values left;
+  for (int64_t number : table)
+    left.push_back(byteVector(b, int32_t(number)));
+  for (int64_t bit = 0; left.size() > 1; ++bit) {
+    // All ones where the bit is set.
+    Value mask = b.sub(byteVector(b, 0), moveBits(b, codes, 1, bit, 0));
+    Values chosen;
+    for (size_t i = 0; i < left.size(); i += 2) {
+      Value change = arith::AndIOp::create(
+          b, arith::XOrIOp::create(b, left[i], left[i + 1]), mask);
+      chosen.push_back(arith::XOrIOp::create(b, left[i], change));
+    }
+    left = chosen;
+  }
+  return left.front();
+}
+
+Value hadal::lookUp(KernelBuilder &b, DotProductKind kind,
+                    ArrayRef<int64_t> table, Value codes) {
+  // The table as often as a vector of \p bytes has room for it.
+  auto tableOf = [&](int64_t bytes) -> Value {
+    SmallVector<int8_t> numbers;
+    for (int64_t i = 0; i < bytes; ++i)
+      numbers.push_back(
+          int8_t(table[size_t(i) % table.size()] + weightOffset(kind)));
+    auto type = VectorType::get({bytes}, b.getI8Type());
+    return arith::ConstantOp::create(
+        b, DenseElementsAttr::get(type, ArrayRef(numbers)));
+  };
+  switch (kind) {
+  case DotProductKind::AVX512VNNI:
+  case DotProductKind::AMXInt8:
+    return callIntrinsic(b, "llvm.x86.avx512.pshuf.b.512", codes.getType(),
+                         {tableOf(64), codes});
+  case DotProductKind::AVX2: {
+    Value numbers = tableOf(32);
+    Values halves;
+    for (int64_t begin : {0, 32})
+      halves.push_back(callIntrinsic(b, "llvm.x86.avx2.pshuf.b",
+                                     numbers.getType(),
+                                     {numbers, lanesOf(b, codes, begin, 32)}));
+    return join(b, halves);
+  }
+  case DotProductKind::Neon:
+  case DotProductKind::NeonI8MM: {
+    Value numbers = tableOf(16);
+    Values quarters;
+    for (int64_t begin : {0, 16, 32, 48})
+      quarters.push_back(
+          callIntrinsic(b, "llvm.aarch64.neon.tbl1.v16i8", numbers.getType(),
+                        {numbers, lanesOf(b, codes, begin, 16)}));
+    return join(b, quarters);
+  }
+  case DotProductKind::Generic:
+  case DotProductKind::CUDA:
+    return lookUpByBits(b, table, codes);
+  }
+  llvm_unreachable("every kind is above");
 }

@@ -18,7 +18,7 @@ int64_t weightOffset(DotProductKind kind);
 /// `vector<64xi8>`, four to a lane: exact, in any order. \p inputs are signed
 /// and at least -127. \p isSigned: weights are of all 8 bits, stored signed;
 /// with a `weightOffset`, what is multiplied is weight + offset. Else they are
-/// 0 .. 15.
+/// 0 .. 63, or of 8 bits where there is such an offset.
 mlir::Value addDotProducts(KernelBuilder &b, DotProductKind kind, bool isSigned,
                            mlir::Value sums, mlir::Value weights,
                            mlir::Value inputs);
@@ -42,6 +42,16 @@ KernelBuilder::Values addPairProducts(KernelBuilder &b, mlir::ValueRange sums,
                                       mlir::Value weights,
                                       mlir::Value moreWeights,
                                       mlir::Value inputs);
+
+/// Moves \p bits of each of 64 bytes from bit \p from on to bit \p to on; the
+/// others become 0.
+mlir::Value moveBits(KernelBuilder &b, mlir::Value bytes, int64_t bits,
+                     int64_t from, int64_t to);
+
+/// The numbers of \p table, of which there are 16, that \p codes, 64 bytes, are
+/// the places of, each plus `weightOffset`.
+mlir::Value lookUp(KernelBuilder &b, DotProductKind kind,
+                   llvm::ArrayRef<int64_t> table, mlir::Value codes);
 
 } // namespace hadal
 

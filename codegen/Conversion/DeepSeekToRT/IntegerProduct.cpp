@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Products of 8-bit activations with 4- and 8-bit weights.
+// Products of 8-bit activations with weights of 2 to 8 bits.
 
 #include "codegen/Conversion/DeepSeekToRT/IntegerProduct.h"
 
@@ -19,17 +19,37 @@ using Values = KernelBuilder::Values;
 /// Bytes that one vector of a tile has: 16 rows of 4 columns.
 constexpr int64_t vectorBytes = 64;
 
-int64_t hadal::integerOffset(int64_t bits, bool isUnsigned,
+int64_t hadal::integerOffset(int64_t bits, bool isUnsigned, bool hasCodebook,
                              DotProductKind dotProduct) {
-  if (bits == 8)
+  if (bits == 8 || hasCodebook)
     return -weightOffset(dotProduct);
-  return isUnsigned ? 0 : -8;
+  return isUnsigned ? 0 : -(int64_t(1) << (bits - 1));
 }
 
-static Value byteVector(KernelBuilder &b, int32_t value) {
-  auto type = VectorType::get({vectorBytes}, b.getI8Type());
-  return arith::ConstantOp::create(
-      b, DenseElementsAttr::get(type, b.getI8IntegerAttr(int8_t(value))));
+/// Lane \p lane of what `unpackCodes` gives; \p load has the stored vectors.
+static Value unpackLane(KernelBuilder &b, int64_t bits, int64_t lane,
+                        function_ref<Value(int64_t vector)> load) {
+  if (bits == 8)
+    return load(lane);
+  Value code;
+  int64_t first = 0, to = 0, lanes = deepseek::getTileColumns(bits) / 4;
+  for (int64_t plane : deepseek::getBitPlanes(bits)) {
+    int64_t perVector = 8 / plane;
+    Value part = moveBits(b, load(first + lane / perVector), plane,
+                          lane % perVector * plane, to);
+    code = code ? arith::OrIOp::create(b, code, part) : part;
+    first += lanes / perVector;
+    to += plane;
+  }
+  return code;
+}
+
+Values hadal::unpackCodes(KernelBuilder &b, int64_t bits, ValueList stored) {
+  Values codes;
+  for (int64_t i = 0; i < deepseek::getTileColumns(bits) / 4; ++i)
+    codes.push_back(unpackLane(
+        b, bits, i, [&](int64_t vector) { return stored[size_t(vector)]; }));
+  return codes;
 }
 
 namespace {
@@ -46,12 +66,25 @@ struct GroupLoop {
 
   const IntegerWeight &shape() const { return weights.front(); }
   size_t chains() const { return weights.size() * tiles.size(); }
-  /// Four columns are a lane of bytes; a vector has two lanes' worth of 4-bit
-  /// weights, or one of 8-bit.
-  int64_t lanesPerVector() const { return shape().bits == 4 ? 2 : 1; }
-  /// Vectors of a tile in a group of the inputs.
-  int64_t vectors() const {
-    return shape().activationGroup / (4 * lanesPerVector());
+  /// Columns that a tile stores together, a unit, and the vectors that it
+  /// takes.
+  int64_t unitColumns() const { return deepseek::getTileColumns(shape().bits); }
+  int64_t unitVectors() const { return unitColumns() * shape().bits / 32; }
+  /// Units of a group of the inputs, or groups of a unit, if one has several.
+  int64_t units() const {
+    return std::max<int64_t>(shape().activationGroup / unitColumns(), 1);
+  }
+  int64_t groupsOfUnit() const {
+    return std::max<int64_t>(unitColumns() / shape().activationGroup, 1);
+  }
+  Value unitOf(Value group) const {
+    return b.div(b.mul(group, units()), groupsOfUnit());
+  }
+  /// Groups of the weight whose scales, or offsets, are multiplied by one more.
+  int64_t blockGroups() const { return deepseek::scaleBlock / shape().group; }
+  bool hasLevels() const {
+    return isOfLevels(shape().scales) ||
+           (shape().offsets && isOfLevels(shape().offsets));
   }
   Values indices(const IntegerWeight &weight, Value tile, Value at) const {
     Values list;
@@ -60,10 +93,18 @@ struct GroupLoop {
     list.append({tile, at, b.index(0)});
     return list;
   }
-  Values scales(Value group) const;
-  Values offsets(Value group) const;
+  /// Numbers that those of two levels are multiplied by, for each weight and
+  /// tile; without levels none.
+  struct Blocks {
+    Value index;
+    Values scales, offsets;
+  };
+  Blocks blocks(Value index) const;
+  Values scales(Value group, const Blocks &blocks) const;
+  Values offsets(Value group, const Blocks &blocks) const;
   Values inputSums(Value part) const;
-  Values sums(Value group) const;
+  /// \p part: which group of its unit \p group is.
+  Values sums(Value group, int64_t part) const;
 
 private:
   /// What to ask for while a group is multiplied: tiles, in the order of
@@ -73,19 +114,22 @@ private:
     Value shift;
   };
   Ahead prefetch(Value group) const;
-  Values load(const IntegerWeight &weight, Value tile, Value index,
-              ArrayRef<Value> &asked, const Ahead &ahead) const;
-  /// Vectors that `step` takes at a time.
-  int64_t vectorsPerStep() const {
-    return inPairs() ? 2 / lanesPerVector() : 1;
-  }
+  /// Whether `step` multiplies two rows at once, by eight columns.
   bool inPairs() const {
     return multipliesPairs(dotProduct) && rows.size() % 2 == 0;
   }
-  Values step(Value index, ValueRange carried, int64_t unrolled,
+  /// Units that `step` takes at a time.
+  int64_t stepUnits() const {
+    return inPairs() ? std::max<int64_t>(8 / unitColumns(), 1) : 1;
+  }
+  Values step(Value unit, int64_t part, ValueRange carried, int64_t unrolled,
               const Ahead &ahead) const;
-  Values stepInPairs(Value index, ValueRange carried, int64_t unrolled,
-                     const Ahead &ahead) const;
+  static bool isOfLevels(Value scales) {
+    return getElementTypeOrSelf(scales).isInteger();
+  }
+  Values blocksOf(Value index, Value IntegerWeight::*scales) const;
+  Values numbersOf(Value group, Value IntegerWeight::*scales, Value block,
+                   ValueList factors) const;
 };
 
 } // namespace
@@ -99,25 +143,76 @@ static Value loadWide(KernelBuilder &b, Value memref, ValueRange indices) {
   return arith::ExtFOp::create(b, wide, stored);
 }
 
-/// Scales of \p group, for each weight and tile.
-Values GroupLoop::scales(Value group) const {
+/// The f16 of block \p index of \p scales, whose bytes follow the factors.
+Values GroupLoop::blocksOf(Value index, Value IntegerWeight::*scales) const {
+  auto words = VectorType::get({tileRows}, b.getI16Type());
+  auto halves = VectorType::get({tileRows}, b.getF16Type());
+  Value eight = arith::ConstantOp::create(
+      b, DenseElementsAttr::get(words, b.getI16IntegerAttr(8)));
+  Value column = b.add(b.mul(index, blockGroups() + deepseek::scaleBlockBytes),
+                       blockGroups());
   Values result;
   for (const IntegerWeight &weight : weights)
-    for (Value tile : tiles)
-      result.push_back(
-          loadWide(b, weight.scales, indices(weight, tile, group)));
+    for (Value tile : tiles) {
+      auto byte = [&](int64_t i) -> Value {
+        return arith::ExtUIOp::create(
+            b, words,
+            b.loadVector(weight.*scales,
+                         indices(weight, tile, b.add(column, i)), tileRows));
+      };
+      Value low = byte(0);
+      Value bits = arith::OrIOp::create(
+          b, low, arith::ShLIOp::create(b, byte(1), eight));
+      Value half = arith::BitcastOp::create(b, halves, bits);
+      result.push_back(arith::ExtFOp::create(b, b.vectorType(tileRows), half));
+    }
   return result;
 }
 
-/// Offsets of \p group, likewise; none if the weights have none.
-Values GroupLoop::offsets(Value group) const {
+GroupLoop::Blocks GroupLoop::blocks(Value index) const {
+  Blocks result = {index, {}, {}};
+  if (isOfLevels(shape().scales))
+    result.scales = blocksOf(index, &IntegerWeight::scales);
+  if (shape().offsets && isOfLevels(shape().offsets))
+    result.offsets = blocksOf(index, &IntegerWeight::offsets);
+  return result;
+}
+
+/// Scales or offsets of \p group, for each weight and tile; \p factors are the
+/// numbers of their \p block, if they are of two levels.
+Values GroupLoop::numbersOf(Value group, Value IntegerWeight::*scales,
+                            Value block, ValueList factors) const {
+  if (!factors.empty())
+    group = b.add(group, b.mul(block, deepseek::scaleBlockBytes));
   Values result;
   for (const IntegerWeight &weight : weights)
-    for (Value tile : tiles)
-      if (weight.offsets)
-        result.push_back(
-            loadWide(b, weight.offsets, indices(weight, tile, group)));
+    for (Value tile : tiles) {
+      Values at = indices(weight, tile, group);
+      if (factors.empty()) {
+        result.push_back(loadWide(b, weight.*scales, at));
+        continue;
+      }
+      // Exact: 8 bits times the 11 of an f16.
+      Value integers =
+          arith::ExtSIOp::create(b, VectorType::get({tileRows}, b.getI32Type()),
+                                 b.loadVector(weight.*scales, at, tileRows));
+      result.push_back(
+          b.mulf(arith::SIToFPOp::create(b, b.vectorType(tileRows), integers),
+                 factors[result.size()]));
+    }
   return result;
+}
+
+Values GroupLoop::scales(Value group, const Blocks &blocks) const {
+  return numbersOf(group, &IntegerWeight::scales, blocks.index, blocks.scales);
+}
+
+/// None if the weights have none.
+Values GroupLoop::offsets(Value group, const Blocks &blocks) const {
+  if (!shape().offsets)
+    return {};
+  return numbersOf(group, &IntegerWeight::offsets, blocks.index,
+                   blocks.offsets);
 }
 
 /// Numbers of \p digits, which are f32: those of each, the lowest first, follow
@@ -151,20 +246,24 @@ Values GroupLoop::inputSums(Value part) const {
 /// scales.
 GroupLoop::Ahead GroupLoop::prefetch(Value group) const {
   int64_t groups = shape().inner / shape().activationGroup;
-  int64_t distance =
-      std::clamp<int64_t>(prefetchBytes / (vectors() * vectorBytes), 1, groups);
+  int64_t groupBytes = shape().activationGroup * shape().bits * tileRows / 8;
+  int64_t distance = std::clamp<int64_t>(prefetchBytes / groupBytes, 1, groups);
   Value wanted = b.add(group, distance);
   Value isHere = b.less(wanted, b.index(groups));
   Value at = b.select(isHere, wanted, b.sub(wanted, b.index(groups)));
   Value step = b.select(isHere, b.index(0), b.index(int64_t(tiles.size())));
   int64_t ratio = shape().group / shape().activationGroup;
-  Ahead ahead = {{}, b.mul(b.sub(at, group), vectors())};
+  Ahead ahead = {{}, b.mul(b.sub(unitOf(at), unitOf(group)), unitVectors())};
+  Value scaleGroup = b.div(at, ratio);
+  if (isOfLevels(shape().scales))
+    scaleGroup = b.add(scaleGroup, b.mul(b.div(scaleGroup, blockGroups()),
+                                         deepseek::scaleBlockBytes));
   for (const IntegerWeight &weight : weights)
     for (Value tile : tiles) {
       Value there =
           b.min(b.add(tile, step), b.sub(weight.tilesEnd, b.index(1)));
       memref::PrefetchOp::create(b, weight.scales,
-                                 indices(weight, there, b.div(at, ratio)),
+                                 indices(weight, there, scaleGroup),
                                  /*isWrite=*/false, prefetchLocality,
                                  /*isDataCache=*/true);
       ahead.tiles.push_back(there);
@@ -172,106 +271,104 @@ GroupLoop::Ahead GroupLoop::prefetch(Value group) const {
   return ahead;
 }
 
-/// Four columns, or eight, of \p tile: as many vectors of bytes as
-/// `lanesPerVector`. Asks for what is \p ahead: one line for each that is read,
-/// as many at once would wait for each other.
-Values GroupLoop::load(const IntegerWeight &weight, Value tile, Value index,
-                       ArrayRef<Value> &asked, const Ahead &ahead) const {
-  Value stored =
-      b.loadVector(weight.memref, indices(weight, tile, index), vectorBytes);
-  if (!asked.empty()) {
-    memref::PrefetchOp::create(
-        b, weight.memref,
-        indices(weight, asked.front(), b.add(index, ahead.shift)),
-        /*isWrite=*/false, prefetchLocality, /*isDataCache=*/true);
-    asked = asked.drop_front();
-  }
-  if (weight.bits == 8)
-    return {stored};
-  // Bits that a shift of 16-bit lanes brings in from the neighbor are masked
-  // away.
-  Value low = byteVector(b, 0x0f);
-  auto words = VectorType::get({vectorBytes / 2}, b.getI16Type());
-  Value shifted = arith::ShRUIOp::create(
-      b, vector::BitCastOp::create(b, words, stored),
-      arith::ConstantOp::create(
-          b, DenseElementsAttr::get(words, b.getI16IntegerAttr(4))));
-  return {arith::AndIOp::create(b, stored, low),
-          arith::AndIOp::create(
-              b, vector::BitCastOp::create(b, stored.getType(), shifted), low)};
-}
-
-/// Adds the products of vector \p index of each tile.
-Values GroupLoop::step(Value index, ValueRange carried, int64_t unrolled,
-                       const Ahead &ahead) const {
+/// Adds the products of \p unit of each tile, or of one \p part of it, and asks
+/// for what is \p ahead: one line for each that is read, as many at once would
+/// wait for each other. In pairs, sums are those of `packPair`.
+Values GroupLoop::step(Value unit, int64_t part, ValueRange carried,
+                       int64_t unrolled, const Ahead &ahead) const {
   auto byteType = VectorType::get({vectorBytes}, b.getI8Type());
   Values next(carried);
-  Value column = b.mul(index, lanesPerVector());
-  // Read once for all tiles.
-  SmallVector<Values> inputs(lanesPerVector());
-  for (auto [i, lane] : llvm::enumerate(inputs))
-    for (Value row : rows) {
-      Value four = b.load(input.values, {row, b.add(column, int64_t(i))});
-      lane.push_back(
-          vector::BitCastOp::create(b, byteType, b.broadcast(four, tileRows)));
-    }
-  size_t sum = 0, count = chains() * rows.size();
-  ArrayRef<Value> asked = ahead.tiles;
-  for (const IntegerWeight &weight : weights)
-    for (Value tile : tiles) {
-      Values parts = load(weight, tile, index, asked, ahead);
-      for (auto [i, part] : llvm::enumerate(parts))
-        for (size_t m = 0; m < rows.size(); ++m) {
+  // Four columns are a lane of bytes, and so many are multiplied at once.
+  int64_t size = inPairs() ? 2 : 1;
+  int64_t lanes = stepUnits() * unitColumns() / groupsOfUnit() / 4;
+  int64_t first = part * lanes;
+  Value index = b.mul(unit, unitVectors());
+  Value column = b.add(b.mul(unit, unitColumns() / 4), first);
+  size_t count = chains() * rows.size();
+  SmallVector<Values> stored(chains(),
+                             Values(size_t(stepUnits() * unitVectors())));
+  auto loadInputs = [&](int64_t lane) {
+    Values inputs;
+    Value at = b.add(column, lane);
+    for (size_t m = 0; m < rows.size(); m += size_t(size))
+      if (inPairs())
+        inputs.push_back(vector::ShuffleOp::create(
+            b, b.loadVector(input.values, {rows[m], at}, 2),
+            b.loadVector(input.values, {rows[m + 1], at}, 2),
+            ArrayRef<int64_t>{0, 1, 2, 3}));
+      else
+        inputs.push_back(vector::BitCastOp::create(
+            b, byteType,
+            b.broadcast(b.load(input.values, {rows[m], at}), tileRows)));
+    return inputs;
+  };
+  // Lanes of one vector after the other, so that few inputs, which are read
+  // once for all tiles, and few codes are in registers.
+  int64_t together =
+      std::max(8 / deepseek::getBitPlanes(shape().bits).front(), size);
+  for (int64_t begin = 0; begin < lanes; begin += together) {
+    int64_t end = std::min(begin + together, lanes);
+    SmallVector<Values> inputs;
+    for (int64_t i = begin; i < end; i += size)
+      inputs.push_back(loadInputs(i));
+    size_t chain = 0;
+    for (const IntegerWeight &weight : weights)
+      for (Value tile : tiles) {
+        auto load = [&](int64_t i) {
+          Value &known = stored[chain][size_t(i)];
+          if (known)
+            return known;
+          Value vector = b.add(index, i);
+          known = b.loadVector(weight.memref, indices(weight, tile, vector),
+                               vectorBytes);
+          if (!ahead.tiles.empty())
+            memref::PrefetchOp::create(
+                b, weight.memref,
+                indices(weight, ahead.tiles[chain], b.add(vector, ahead.shift)),
+                /*isWrite=*/false, prefetchLocality,
+                /*isDataCache=*/true);
+          return known;
+        };
+        // Numbers of a table are what `addDotProducts` reads.
+        bool isSigned = weight.codebook.empty() ? weight.bits == 8
+                                                : weightOffset(dotProduct) == 0;
+        auto codesOf = [&](int64_t lane) {
+          Value codes = unpackLane(b, weight.bits, first + lane, load);
+          return weight.codebook.empty()
+                     ? codes
+                     : lookUp(b, dotProduct, weight.codebook, codes);
+        };
+        for (int64_t i = begin; i < end; i += size) {
+          Value codes = codesOf(i);
+          Value more = inPairs() ? codesOf(i + 1) : Value();
           // Sums past the first `count` are further chains of the same.
-          size_t at =
-              (sum + m + count * (size_t(unrolled) * parts.size() + i)) %
-              carried.size();
-          next[at] = addDotProducts(b, dotProduct, weight.bits == 8, next[at],
-                                    part, inputs[i][m]);
+          size_t sum = chain * rows.size() +
+                       count * size_t(unrolled * lanes + i) / size_t(size);
+          for (Value some : inputs[size_t((i - begin) / size)]) {
+            MutableArrayRef<Value> at =
+                MutableArrayRef(next).slice(sum % next.size(), size_t(size));
+            if (inPairs())
+              llvm::copy(addPairProducts(b, at, codes, more, some), at.begin());
+            else
+              at[0] =
+                  addDotProducts(b, dotProduct, isSigned, at[0], codes, some);
+            sum += size_t(size);
+          }
         }
-      sum += rows.size();
-    }
-  return next;
-}
-
-/// Adds the products of eight columns of each tile, of vector \p index and,
-/// with 8 bits, the one after it, to sums of `packPair`.
-Values GroupLoop::stepInPairs(Value index, ValueRange carried, int64_t unrolled,
-                              const Ahead &ahead) const {
-  Values next(carried), inputs;
-  Value column = b.mul(index, lanesPerVector());
-  for (size_t m = 0; m < rows.size(); m += 2) {
-    Value first = b.loadVector(input.values, {rows[m], column}, 2);
-    Value second = b.loadVector(input.values, {rows[m + 1], column}, 2);
-    inputs.push_back(vector::ShuffleOp::create(b, first, second,
-                                               ArrayRef<int64_t>{0, 1, 2, 3}));
-  }
-  size_t sum = 0, count = chains() * rows.size();
-  ArrayRef<Value> asked = ahead.tiles;
-  for (const IntegerWeight &weight : weights)
-    for (Value tile : tiles) {
-      Values parts = load(weight, tile, index, asked, ahead);
-      if (parts.size() == 1)
-        parts.append(load(weight, tile, b.add(index, 1), asked, ahead));
-      for (Value pair : inputs) {
-        size_t at = (sum + count * size_t(unrolled)) % carried.size();
-        Values products = addPairProducts(b, {next[at], next[at + 1]}, parts[0],
-                                          parts[1], pair);
-        next[at] = products[0];
-        next[at + 1] = products[1];
-        sum += 2;
+        ++chain;
       }
-    }
+  }
   return next;
 }
 
 /// Integer sums of one group of the inputs, as f32.
-Values GroupLoop::sums(Value group) const {
+Values GroupLoop::sums(Value group, int64_t part) const {
   auto type = VectorType::get({tileRows}, b.getI32Type());
   Value zero = arith::ConstantOp::create(
       b, DenseElementsAttr::get(type, b.getI32IntegerAttr(0)));
   Values sums, starts;
-  int64_t offset = integerOffset(shape().bits, shape().isUnsigned, dotProduct);
+  int64_t offset = integerOffset(shape().bits, shape().isUnsigned,
+                                 !shape().codebook.empty(), dotProduct);
   for (Value row : rows) {
     if (shape().offsets && offset == 0) {
       starts.push_back(zero);
@@ -282,10 +379,9 @@ Values GroupLoop::sums(Value group) const {
       start = b.mul(start, b.i32(int32_t(offset)));
     starts.push_back(b.broadcast(start, tileRows));
   }
-  bool isInPairs = inPairs();
   // Vectors that as many rows as are multiplied at once have.
   auto convertPairs = [&](Values &vectors, auto convert) {
-    for (size_t i = 0; isInPairs && i < vectors.size(); i += 2)
+    for (size_t i = 0; inPairs() && i < vectors.size(); i += 2)
       llvm::copy(convert(vectors[i], vectors[i + 1]), vectors.begin() + i);
   };
   convertPairs(starts, [&](Value a, Value c) { return packPair(b, a, c); });
@@ -294,26 +390,24 @@ Values GroupLoop::sums(Value group) const {
   // Sums of integers are exact in any order: a few of them have two chains
   // each, so that none waits for the one before.
   size_t count = sums.size();
-  if (count <= (isInPairs ? 2 : 4))
+  if (count <= (inPairs() ? 2 : 4))
     sums.append(count, zero);
   // More rows than one keep a processor busy for as long as memory takes.
   Ahead ahead;
   if (inputRows.size() == 1)
     ahead = prefetch(group);
-  Value first = b.mul(group, vectors());
-  int64_t unroll = std::gcd(vectors(), int64_t(8));
-  auto steps = [&](Value index, ValueRange carried) {
+  Value first = unitOf(group);
+  int64_t unroll = std::gcd(units(), int64_t(8));
+  auto steps = [&](Value unit, ValueRange carried) {
     Values next(carried);
-    int64_t size = vectorsPerStep();
-    for (int64_t i = 0; i < unroll; i += size)
-      next = isInPairs ? stepInPairs(b.add(index, i), next, i / size, ahead)
-                       : step(b.add(index, i), next, i, ahead);
+    for (int64_t i = 0; i < unroll; i += stepUnits())
+      next = step(b.add(unit, i), part, next, i / stepUnits(), ahead);
     return next;
   };
-  if (vectors() == unroll)
+  if (units() == unroll)
     sums = steps(first, sums);
   else
-    sums = b.loop(first, b.add(first, vectors()), unroll, sums, steps);
+    sums = b.loop(first, b.add(first, units()), unroll, sums, steps);
   for (size_t i = count; i < sums.size(); ++i)
     sums[i - count] = b.add(sums[i - count], sums[i]);
   sums.truncate(count);
@@ -343,51 +437,72 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b, DotProductKind dotProduct,
   };
 
   Values zeros(loop.chains() * rows.size(), b.f32(0, b.vectorType(tileRows)));
-  return b.loop(
-      b.index(0), b.index(shape.inner / shape.group), 1, zeros,
-      [&](Value group, ValueRange carried) {
-        Values next, scales = loop.scales(group);
-        // Subtracts the offsets times \p sums of the inputs of this group.
-        auto subtract = [&](Values totals, ValueRange sums) {
-          Values offsets = loop.offsets(group);
-          for (auto [i, offset] : llvm::enumerate(offsets))
-            for (auto [m, sum] : llvm::enumerate(sums)) {
-              Value &total = totals[i * rows.size() + m];
-              total = b.fma(offset, b.broadcast(sum, tileRows), total);
-            }
-          return totals;
-        };
-        if (ratio == 1) {
-          Values sums = loop.sums(group), inputs = inputScales(group);
-          for (auto [i, sum] : llvm::enumerate(sums)) {
-            Value scale =
-                b.mulf(scales[i / rows.size()], inputs[i % rows.size()]);
-            next.push_back(b.fma(sum, scale, carried[i]));
-          }
-          return shape.offsets ? subtract(next, loop.inputSums(group)) : next;
+  auto addGroup = [&](Value group, int64_t unitPart,
+                      const GroupLoop::Blocks &blocks, ValueRange carried) {
+    Values next, scales = loop.scales(group, blocks);
+    // Subtracts the offsets times \p sums of the inputs of this group.
+    auto subtract = [&](Values totals, ValueRange sums) {
+      Values offsets = loop.offsets(group, blocks);
+      for (auto [i, offset] : llvm::enumerate(offsets))
+        for (auto [m, sum] : llvm::enumerate(sums)) {
+          Value &total = totals[i * rows.size() + m];
+          total = b.fma(offset, b.broadcast(sum, tileRows), total);
         }
-        Value first = b.mul(group, ratio);
-        Values start = zeros;
-        if (shape.offsets)
-          start.append(rows.size(), b.f32(0));
-        Values inner = b.loop(
-            first, b.add(first, ratio), 1, start,
-            [&](Value part, ValueRange partial) {
-              Values sums = loop.sums(part), inputs = inputScales(part), result;
-              for (auto [i, sum] : llvm::enumerate(sums))
-                result.push_back(
-                    b.fma(sum, inputs[i % rows.size()], partial[i]));
-              if (shape.offsets)
-                for (auto [m, sum] : llvm::enumerate(loop.inputSums(part)))
-                  result.push_back(b.addf(partial[zeros.size() + m], sum));
-              return result;
-            });
-        Values inputSums(ArrayRef(inner).drop_front(zeros.size()));
-        inner.truncate(zeros.size());
-        for (auto [i, sum] : llvm::enumerate(inner))
-          next.push_back(b.fma(sum, scales[i / rows.size()], carried[i]));
-        return subtract(next, inputSums);
-      });
+      return totals;
+    };
+    if (ratio == 1) {
+      Values sums = loop.sums(group, unitPart);
+      Values inputs = inputScales(group);
+      for (auto [i, sum] : llvm::enumerate(sums)) {
+        Value scale = b.mulf(scales[i / rows.size()], inputs[i % rows.size()]);
+        next.push_back(b.fma(sum, scale, carried[i]));
+      }
+      return shape.offsets ? subtract(next, loop.inputSums(group)) : next;
+    }
+    Value first = b.mul(group, ratio);
+    Values start = zeros;
+    if (shape.offsets)
+      start.append(rows.size(), b.f32(0));
+    Values inner = b.loop(
+        first, b.add(first, ratio), 1, start,
+        [&](Value part, ValueRange partial) {
+          Values sums = loop.sums(part, /*part=*/0);
+          Values inputs = inputScales(part), result;
+          for (auto [i, sum] : llvm::enumerate(sums))
+            result.push_back(b.fma(sum, inputs[i % rows.size()], partial[i]));
+          if (shape.offsets)
+            for (auto [m, sum] : llvm::enumerate(loop.inputSums(part)))
+              result.push_back(b.addf(partial[zeros.size() + m], sum));
+          return result;
+        });
+    Values inputSums(ArrayRef(inner).drop_front(zeros.size()));
+    inner.truncate(zeros.size());
+    for (auto [i, sum] : llvm::enumerate(inner))
+      next.push_back(b.fma(sum, scales[i / rows.size()], carried[i]));
+    return subtract(next, inputSums);
+  };
+  // Groups of one unit come one after the other.
+  auto addGroups = [&](Value first, int64_t count, ValueRange carried,
+                       const GroupLoop::Blocks &blocks) {
+    int64_t step = loop.groupsOfUnit();
+    return b.loop(first, b.add(first, count), step, carried,
+                  [&](Value group, ValueRange carried) {
+                    Values next(carried);
+                    for (int64_t i = 0; i < step; ++i)
+                      next = addGroup(b.add(group, i), i, blocks, next);
+                    return next;
+                  });
+  };
+  int64_t groups = shape.inner / shape.group;
+  if (!loop.hasLevels())
+    return addGroups(b.index(0), groups, zeros, {});
+  int64_t perBlock = loop.blockGroups();
+  return b.loop(b.index(0), b.index(groups / perBlock), 1, zeros,
+                [&](Value block, ValueRange carried) {
+                  GroupLoop::Blocks blocks = loop.blocks(block);
+                  return addGroups(b.mul(block, perBlock), perBlock, carried,
+                                   blocks);
+                });
 }
 
 TileRange hadal::tilesFrom(KernelBuilder &b, Value group, int64_t perGroup,

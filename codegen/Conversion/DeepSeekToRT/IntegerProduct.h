@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Products of 8-bit activations with 4- and 8-bit weights: sums of a group are
-// exact integers, groups are added in f32 in the order of k.
+// Products of 8-bit activations with weights of 2 to 8 bits: sums of a group
+// are exact integers, groups are added in f32 in the order of k.
 
 #ifndef HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_INTEGERPRODUCT_H
 #define HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_INTEGERPRODUCT_H
@@ -11,13 +11,13 @@
 
 namespace hadal {
 
-/// A packed integer weight in a kernel: bytes `[.., tiles, k / columns, 64]`
-/// and scales `[.., tiles, groups, 16]`.
+/// A packed integer weight in a kernel: bytes `[.., tiles, k * bits / 32, 64]`
+/// and scales `[.., tiles, groups, 16]`, in i8 of two levels.
 struct IntegerWeight {
   mlir::Value memref, scales;
   mlir::Value leading; ///< Expert; null without.
   int64_t inner;
-  int64_t bits; ///< 4 or 8.
+  int64_t bits;
   /// What its bits count from: see `integerOffset`.
   bool isUnsigned;
   /// Elements of a row that share a scale of the weight, and of the input.
@@ -27,6 +27,8 @@ struct IntegerWeight {
   mlir::Value tilesEnd;
   /// Of the shape of the scales; null without.
   mlir::Value offsets = {};
+  /// See `IntegerShape`.
+  llvm::ArrayRef<int64_t> codebook = {};
 };
 
 /// Rows of activations that `KernelSet::quantizeRows` has rounded, or that
@@ -42,7 +44,14 @@ struct IntegerRows {
 
 /// What a group's sum of products starts with, per unit of the sum of its
 /// inputs: it undoes that the weights are stored, or read, as unsigned.
-int64_t integerOffset(int64_t bits, bool isUnsigned, DotProductKind dotProduct);
+int64_t integerOffset(int64_t bits, bool isUnsigned, bool hasCodebook,
+                      DotProductKind dotProduct);
+
+/// The integers of columns of 16 rows that a tile stores together, from the
+/// vectors that it stores: vectors of 64 bytes, each of four columns of every
+/// row, which count from 0 if they have less than 8 \p bits.
+KernelBuilder::Values unpackCodes(KernelBuilder &b, int64_t bits,
+                                  ValueList stored);
 
 /// Products of \p rows with the tiles of \p weights, which are alike: vectors
 /// of 16, in the order of `multiplyTiles`.

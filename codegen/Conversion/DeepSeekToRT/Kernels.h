@@ -155,6 +155,8 @@ struct IntegerShape {
   bool isUnsigned, hasOffsets;
   /// Of scales and of offsets.
   mlir::Type scaleElement, offsetElement;
+  /// What its integers stand for; empty if for themselves.
+  llvm::ArrayRef<int64_t> codebook = {};
 
   /// What the names of kernels say of it, beside its sizes \p dims.
   std::string getName(const llvm::Twine &dims) const;
@@ -179,6 +181,8 @@ public:
 
   /// (token_ids, table, out); items are rows.
   rt::KernelOp embed(TypeRange types, int64_t hidden);
+  /// (token_ids, table, scales, [offsets], out); items are rows.
+  rt::KernelOp integerEmbed(TypeRange types, const IntegerShape &shape);
   /// (in, weight, out); items are rows.
   rt::KernelOp rmsNorm(TypeRange types, int64_t columns, float epsilon);
   /// (in, weight, bias, out); items are rows.

@@ -73,12 +73,19 @@ std::string IntegerShape::getName(const Twine &dims) const {
   std::string name =
       llvm::formatv("{0}int{1}_{2}_{3}_{4}", isUnsigned ? "u" : "", bits,
                     dims.str(), group, activationGroup);
+  if (!codebook.empty())
+    name += "_of";
+  for (int64_t number : codebook)
+    name += "_" + std::to_string(number);
   if (digits > 1)
     name += "_f32";
+  auto elementName = [](Type element) {
+    return element.isInteger() ? "levels" : shortName(element);
+  };
   if (!scaleElement.isF16())
-    name += "_scales_" + shortName(scaleElement);
+    name += "_scales_" + elementName(scaleElement);
   if (hasOffsets)
-    name += "_offsets_" + shortName(offsetElement);
+    name += "_offsets_" + elementName(offsetElement);
   return name;
 }
 
@@ -188,6 +195,7 @@ KernelOp KernelSet::integerLinear(TypeRange types, const IntegerShape &shape,
         shape.group,
         shape.activationGroup,
         b.min(b.mul(kernel.getLast(), perItem), b.index(tiles))};
+    weight.codebook = shape.codebook;
     size_t next = 5;
     if (shape.hasOffsets)
       weight.offsets = arguments[next++];
@@ -232,7 +240,8 @@ KernelOp KernelSet::integerGatedLinear(TypeRange types,
           Value(),       shape.inner,
           shape.bits,    shape.isUnsigned,
           shape.group,   shape.activationGroup,
-          tilesEnd,      shape.hasOffsets ? arguments[offsets] : Value()};
+          tilesEnd,      shape.hasOffsets ? arguments[offsets] : Value(),
+          shape.codebook};
     };
     IntegerWeight weights[] = {weight(3, 7), weight(5, 8)};
     size_t next = shape.hasOffsets ? 9 : 7;

@@ -44,6 +44,116 @@ KernelOp KernelSet::embed(TypeRange types, int64_t hidden) {
   });
 }
 
+/// Number \p code, an i32, of the 16 of 8 bits in \p table.
+static Value lookUp(KernelBuilder &b, ArrayRef<int64_t> table, Value code) {
+  auto wordOf = [&](size_t i) {
+    uint32_t word = 0;
+    for (size_t j = 0; j < 4; ++j)
+      word |= uint32_t(uint8_t(table[4 * i + j])) << 8 * j;
+    return b.i32(int32_t(word));
+  };
+  Value word =
+      b.select(b.less(code, b.i32(8)),
+               b.select(b.less(code, b.i32(4)), wordOf(0), wordOf(1)),
+               b.select(b.less(code, b.i32(12)), wordOf(2), wordOf(3)));
+  // To the highest byte and, with its sign, down to the lowest.
+  Value in = arith::AndIOp::create(b, code, b.i32(3));
+  Value shift = arith::ShLIOp::create(b, b.sub(b.i32(3), in), b.i32(3));
+  return arith::ShRSIOp::create(b, arith::ShLIOp::create(b, word, shift),
+                                b.i32(24));
+}
+
+KernelOp KernelSet::integerEmbed(TypeRange types, const IntegerShape &shape) {
+  std::string name = "embed_" + shape.getName(shape.getDims());
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    Value ids = arguments[0], out = arguments.back();
+    Value table = arguments[1], scales = arguments[2];
+    Value offsets = shape.hasOffsets ? arguments[3] : Value();
+    int64_t unit = deepseek::getTileColumns(shape.bits);
+    int64_t words = unit * shape.bits / 32, span = std::min(shape.group, unit);
+    Type i32 = b.getI32Type();
+    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+      Value id = b.toIndex(b.load(ids, row));
+      Value tile = b.div(id, tileRows), inTile = b.rem(id, tileRows);
+      // Number \p group of scales or offsets of the row.
+      auto numberOf = [&](Value memref, Value group) -> Value {
+        auto at = [&](Value column) {
+          return b.load(memref, {tile, column, inTile});
+        };
+        Type element = cast<MemRefType>(memref.getType()).getElementType();
+        if (element.isF32())
+          return at(group);
+        if (!element.isInteger())
+          return arith::ExtFOp::create(b, b.getF32Type(), at(group));
+        int64_t groups = deepseek::scaleBlock / shape.group;
+        Value block = b.div(group, groups);
+        Value begin = b.mul(block, groups + deepseek::scaleBlockBytes);
+        auto byte = [&](int64_t i) -> Value {
+          return arith::ExtUIOp::create(b, i32, at(b.add(begin, groups + i)));
+        };
+        Value low = byte(0);
+        Value bits = arith::OrIOp::create(
+            b, low, arith::ShLIOp::create(b, byte(1), b.i32(8)));
+        Value half = arith::BitcastOp::create(
+            b, b.getF16Type(),
+            arith::TruncIOp::create(b, b.getI16Type(), bits));
+        Value unit = arith::ExtFOp::create(b, b.getF32Type(), half);
+        Value factor = arith::ExtSIOp::create(
+            b, i32, at(b.add(begin, b.rem(group, groups))));
+        return b.mulf(arith::SIToFPOp::create(b, b.getF32Type(), factor), unit);
+      };
+      b.loop(b.index(0), b.index(shape.inner / unit), 1, [&](Value index) {
+        Value first = b.mul(index, unit);
+        Value scale, offset;
+        for (int64_t j = 0; j < unit; ++j) {
+          Value column = b.add(first, j);
+          if (j % span == 0) {
+            Value group = b.div(column, shape.group);
+            scale = numberOf(scales, group);
+            if (offsets)
+              offset = numberOf(offsets, group);
+          }
+          // Column j is byte j % 4 of a lane of four.
+          int64_t lane = j / 4, word = 0, to = 0;
+          Value code;
+          for (int64_t plane : deepseek::getBitPlanes(shape.bits)) {
+            int64_t perWord = 8 / plane, from = lane % perWord * plane;
+            Value byte = b.load(
+                table, {tile, b.add(b.mul(index, words), word + lane / perWord),
+                        b.add(b.mul(inTile, 4), j % 4)});
+            Value part;
+            if (plane == 8) {
+              part = arith::ExtSIOp::create(b, i32, byte);
+            } else {
+              part = arith::ExtUIOp::create(b, i32, byte);
+              if (from != 0)
+                part = arith::ShRUIOp::create(b, part, b.i32(int32_t(from)));
+              part = arith::AndIOp::create(b, part,
+                                           b.i32(int32_t((1 << plane) - 1)));
+              if (to != 0)
+                part = arith::ShLIOp::create(b, part, b.i32(int32_t(to)));
+            }
+            code = code ? arith::OrIOp::create(b, code, part) : part;
+            word += unit / 4 / perWord;
+            to += plane;
+          }
+          if (!shape.codebook.empty())
+            code = lookUp(b, shape.codebook, code);
+          if (shape.bits < 8 && !shape.isUnsigned)
+            code = b.sub(code, b.i32(1 << (shape.bits - 1)));
+          // With the roundings of `deepseek.dequantize_gguf`.
+          Value number =
+              b.mulf(arith::SIToFPOp::create(b, b.getF32Type(), code), scale);
+          if (offset)
+            number = b.subf(number, offset);
+          b.store(number, out, {row, column});
+        }
+      });
+    });
+  });
+}
+
 Value hadal::rmsScale(KernelBuilder &b, Value in, Value row, int64_t columns,
                       float epsilon) {
   int64_t lanes = KernelBuilder::lanesFor(columns);

@@ -163,6 +163,18 @@ def DeepSeek_RoutingAttr : DeepSeek_Attr<"Routing", "routing"> {
 // Layout of stored weights
 //===----------------------------------------------------------------------===//
 
+def DeepSeek_CodebookAttr : DeepSeek_Attr<"Codebook", "codebook",
+    [DeclareAttrInterfaceMethods<VerifiableTensorEncoding>]> {
+  let summary = "Encoding of a weight whose integers are places in a table";
+  let description = [{
+    An integer c of such a weight, of ui4, stands for `numbers[c]`, one of 16
+    integers of 8 bits. Once packed, the weight's `#deepseek.tiled` has it.
+  }];
+  let parameters = (ins ArrayRefParameter<"int64_t">:$numbers);
+  let assemblyFormat = "`<` `[` $numbers `]` `>`";
+  let genVerifyDecl = 1;
+}
+
 def DeepSeek_TiledAttr : DeepSeek_Attr<"Tiled", "tiled",
     [DeclareAttrInterfaceMethods<VerifiableTensorEncoding>]> {
   let summary = "Encoding of a weight whose rows are interleaved in tiles";
@@ -173,13 +185,24 @@ def DeepSeek_TiledAttr : DeepSeek_Attr<"Tiled", "tiled",
     load gives those columns of a tile. Rows past n are zero. One copy serves a
     matrix times one vector and times many.
 
-    `columns` is 1 for floating point, 4 for i8 (what one lane of a dot-product
-    instruction takes) and 8 for i4, where byte `[row, j]` of 64 holds column j
-    in its low and column j + 4 in its high nibble, each plus 8. The same is
-    ui4, as it is.
+    `columns` is 1 for floating point, and for i8 that are scales; for integers
+    that dot products take it is 32 over the lowest power of two of which their
+    bits are the sum: 4 for i8, 8 for i4, 16 for i6, 32 for i5. These columns
+    of a row are words of 4 bytes: first those that hold the highest power of
+    two of the lowest bits, then those of the bits above. A word of p bits has
+    columns 4 s + j of 32 / p in byte j, from bit p s on. Words of the 16 rows
+    alternate. Signed integers of less than 8 bits count from the least: of i6,
+    32 is added.
+
+    ```
+    i4   byte j: column j, column j + 4
+    i6   byte j: bits 0-3 of columns j, j + 4; then of j + 8, j + 12;
+                 then bits 4-5 of columns j, j + 4, j + 8, j + 12
+    ```
   }];
   let parameters = (ins "int64_t":$rows,
-                        DefaultValuedParameter<"int64_t", "1">:$columns);
+                        DefaultValuedParameter<"int64_t", "1">:$columns,
+                        OptionalParameter<"CodebookAttr">:$codebook);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
 }

@@ -157,12 +157,38 @@ LogicalResult RoutingAttr::verify(EmitError emitError, Scoring scoring,
   return success();
 }
 
+LogicalResult CodebookAttr::verify(EmitError emitError,
+                                   ArrayRef<int64_t> numbers) {
+  if (numbers.size() != 16)
+    return emitError() << "expects 16 numbers, but got " << numbers.size();
+  for (int64_t number : numbers)
+    if (number < -128 || number > 127)
+      return emitError() << "expects numbers of 8 bits, but got " << number;
+  return success();
+}
+
+LogicalResult CodebookAttr::verifyEncoding(ArrayRef<int64_t> shape,
+                                           Type elementType,
+                                           EmitError emitError) const {
+  if (!elementType.isUnsignedInteger(4))
+    return emitError() << "expects a table for ui4, but got " << elementType;
+  return success();
+}
+
+CodebookAttr hadal::deepseek::getCodebook(Type type) {
+  Attribute encoding = cast<RankedTensorType>(type).getEncoding();
+  if (auto tiled = dyn_cast_or_null<TiledAttr>(encoding))
+    return tiled.getCodebook();
+  return dyn_cast_or_null<CodebookAttr>(encoding);
+}
+
 LogicalResult TiledAttr::verify(EmitError emitError, int64_t rows,
-                                int64_t columns) {
+                                int64_t columns, CodebookAttr codebook) {
   if (rows != 16)
     return emitError() << "expects tiles of 16 rows, but got " << rows;
-  if (columns != 1 && columns != 4 && columns != 8)
-    return emitError() << "expects 1, 4 or 8 columns, but got " << columns;
+  if (!llvm::is_contained({1, 4, 8, 16, 32}, columns))
+    return emitError() << "expects 1, 4, 8, 16 or 32 columns, but got "
+                       << columns;
   return success();
 }
 
@@ -173,9 +199,13 @@ LogicalResult TiledAttr::verifyEncoding(ArrayRef<int64_t> shape,
     return emitError() << "expects a tiled weight to have 2 or 3 dimensions, "
                           "but got "
                        << shape.size();
-  int64_t columns = elementType.isInteger(4)   ? 8
-                    : elementType.isInteger(8) ? 4
-                                               : 1;
+  int64_t columns = 1;
+  if (elementType.isInteger() &&
+      !(elementType.isInteger(8) && getColumns() == 1))
+    columns = getTileColumns(elementType.getIntOrFloatBitWidth());
+  if (getCodebook() &&
+      failed(getCodebook().verifyEncoding(shape, elementType, emitError)))
+    return failure();
   if (getColumns() != columns)
     return emitError() << "expects tiles of " << columns << " columns for "
                        << elementType << ", but got " << getColumns();

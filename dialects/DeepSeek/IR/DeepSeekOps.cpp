@@ -407,6 +407,26 @@ static SmallVector<int64_t> scaleShape(ArrayRef<int64_t> weight, int64_t rows,
   return shape;
 }
 
+int64_t hadal::deepseek::getScaleColumns(int64_t columns, int64_t group,
+                                         Type element) {
+  if (!element.isInteger())
+    return columns / group;
+  return columns / scaleBlock * (scaleBlock / group + scaleBlockBytes);
+}
+
+int64_t hadal::deepseek::getScaleGroup(Value weight, Value scales) {
+  int64_t columns = columnsOf(weight), stored = columnsOf(scales);
+  if (stored <= 0)
+    return 0;
+  if (!elementOf(scales).isInteger())
+    return columns % stored == 0 ? columns / stored : 0;
+  int64_t blocks = columns / scaleBlock;
+  if (columns % scaleBlock != 0 || blocks == 0 || stored % blocks != 0)
+    return 0;
+  int64_t groups = stored / blocks - scaleBlockBytes;
+  return groups > 0 && scaleBlock % groups == 0 ? scaleBlock / groups : 0;
+}
+
 /// Requires the scales, the offsets and the rounding of inputs that a
 /// weight of the type of \p weight may have: of FP8 blocks, of integer groups,
 /// or none.
@@ -432,17 +452,24 @@ static LogicalResult verifyScales(Operation *op, StringRef name, Value weight,
     return expectShape(op, name, scales,
                        scaleShape(shapeOf(weight), fp8BlockSize, fp8BlockSize));
   SmallVector<int64_t> shape(shapeOf(weight));
-  int64_t columns = shape.back(), groups = columnsOf(scales);
-  shape.back() = groups;
+  int64_t columns = shape.back(), group = getScaleGroup(weight, scales);
+  shape.back() = columnsOf(scales);
   if (failed(expectShape(op, name, scales, shape)))
     return failure();
-  if (groups <= 0 || columns % groups != 0)
+  if (group == 0)
     return op->emitOpError("expects ")
            << name << " of groups that divide " << columns
            << " columns, but got " << scales.getType();
-  if (offsets && failed(expectShape(op, "offsets", offsets, shape)))
-    return failure();
-  int64_t group = columns / groups;
+  if (offsets) {
+    bool hasBlocks = columns % scaleBlock == 0 && scaleBlock % group == 0;
+    if (elementOf(offsets).isInteger() && !hasBlocks)
+      return op->emitOpError("expects offsets of one level for groups of ")
+             << group << " of " << columns << " columns, but got "
+             << offsets.getType();
+    shape.back() = getScaleColumns(columns, group, elementOf(offsets));
+    if (failed(expectShape(op, "offsets", offsets, shape)))
+      return failure();
+  }
   if (activationGroup && (*activationGroup <= 0 || *activationGroup % 16 != 0 ||
                           group % *activationGroup != 0))
     return op->emitOpError("expects activation_group to be a multiple of 16 "
@@ -739,8 +766,14 @@ LogicalResult GGUFPartOp::verify() {
     return emitOpError("expects rows of a multiple of ")
            << block.bytes << " bytes for " << stringifyGGUFFormat(getFormat())
            << ", but got " << getInput().getType();
-  int64_t each = getPart() == GGUFPart::Codes ? block.elements
-                                              : block.elements / parts.group;
+  Type type = parts.getType(getContext(), getPart());
+  if (!type) // C3
+    return emitOpError("expects a format with ")
+           << stringifyGGUFPart(getPart()) << ", but got "
+           << stringifyGGUFFormat(getFormat());
+  int64_t each = getPart() == GGUFPart::Codes
+                     ? block.elements
+                     : getScaleColumns(block.elements, parts.group, type);
   std::optional<int64_t> columns =
       checkedProduct({shape.back() / block.bytes, each});
   if (!columns) // C1
@@ -749,11 +782,15 @@ LogicalResult GGUFPartOp::verify() {
   shape.back() = *columns;
   if (failed(expectShape(*this, "a result", getResult(), shape))) // C1, C2
     return failure();
-  Type type = parts.getType(getContext(), getPart());
-  if (!type) // C3
-    return emitOpError("expects a format with ")
-           << stringifyGGUFPart(getPart()) << ", but got "
-           << stringifyGGUFFormat(getFormat());
+  Attribute codebook = getPart() == GGUFPart::Codes
+                           ? parts.getCodebook(getContext())
+                           : Attribute();
+  if (cast<RankedTensorType>(getResult().getType()).getEncoding() !=
+      codebook) // C3
+    return emitOpError("expects a result with the encoding ")
+           << codebook << " for " << stringifyGGUFPart(getPart()) << " of "
+           << stringifyGGUFFormat(getFormat()) << ", but got "
+           << getResult().getType();
   if (elementOf(getResult()) != type) // C3
     return emitOpError("expects a result of ")
            << type << " for " << stringifyGGUFPart(getPart()) << " of "
@@ -790,8 +827,9 @@ LogicalResult RotaryTableOp::verify() {
 LogicalResult PackOp::verify() {
   auto input = cast<RankedTensorType>(getInput().getType());
   auto result = cast<RankedTensorType>(getResult().getType());
-  if (input.getEncoding() ||
+  if (isa_and_nonnull<TiledAttr>(input.getEncoding()) ||
       !isa_and_nonnull<TiledAttr>(result.getEncoding()) ||
+      getCodebook(input) != getCodebook(result) ||
       result.getShape() != input.getShape() ||
       result.getElementType() != input.getElementType()) // C1
     return emitOpError("expects the input's type with a tiled encoding, but "
@@ -805,8 +843,17 @@ LogicalResult PackOp::verify() {
 //===----------------------------------------------------------------------===//
 
 LogicalResult EmbedOp::verify() {
-  return expectShape(*this, "a result", getResult(),
-                     {anySize, columnsOf(getTable())}); // C1
+  if (failed(expectShape(*this, "a result", getResult(),
+                         {anySize, columnsOf(getTable())}))) // C1
+    return failure();
+  if (elementOf(getTable()).isInteger())
+    return verifyScales(*this, "scales", getTable(), getScales(), getOffsets(),
+                        std::nullopt); // C2
+  if (getScales() || getOffsets())     // C2
+    return emitOpError("expects scales and offsets only with a table of "
+                       "integers, but got some with ")
+           << getTable().getType();
+  return success();
 }
 
 LogicalResult RMSNormOp::verify() {
@@ -1085,14 +1132,17 @@ LogicalResult ExpertsOp::verify() {
     return failure(); // C2
   Type element = elementOf(getGate());
   bool hasScales = isa<Float8E4M3FNType>(element) || element.isInteger();
+  bool isAlike = elementOf(getDown()) == element ||
+                 (element.isInteger() && elementOf(getDown()).isInteger());
   if (getScales().size() != (hasScales ? 3 : 0) ||
-      elementOf(getUp()) != element || elementOf(getDown()) != element) // C3
-    return emitOpError("expects weights of one type, with three scales if it "
-                       "is FP8 or integer, but got ")
+      elementOf(getUp()) != element || !isAlike) // C3
+    return emitOpError(
+               "expects weights of one type, or all integer, with three "
+               "scales if they are FP8 or integer, but got ")
            << getScales().size() << " with " << getGate().getType() << ", "
            << getUp().getType() << " and " << getDown().getType();
-  if (!getOffsets().empty() && (!hasScales || getOffsets().size() != 3)) // C5
-    return emitOpError("expects three offsets with integer weights, or none, "
+  if (getOffsets().size() > (hasScales ? 3 : 0)) // C5
+    return emitOpError("expects at most three offsets, with integer weights, "
                        "but got ")
            << getOffsets().size() << " with " << getGate().getType();
   const StringRef names[] = {"gate scales", "up scales", "down scales"};
@@ -1100,7 +1150,7 @@ LogicalResult ExpertsOp::verify() {
   for (auto [i, weight] : llvm::enumerate(weights))
     if (failed(verifyScales(*this, names[i], weight,
                             hasScales ? getScales()[i] : Value(),
-                            getOffsets().empty() ? Value() : getOffsets()[i],
+                            getOffsetsOf(i),
                             getActivationGroup()))) // C3, C4, C5
       return failure();
   return getLimit() ? expectPositive(*this, "limit", getLimitAttr()) // C6

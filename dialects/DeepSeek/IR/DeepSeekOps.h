@@ -31,6 +31,21 @@ inline constexpr char adaptersAttrName[] = "deepseek.adapters";
 /// Rows and columns of an FP8 scale block (DeepSeek-V3 `weight_block_size`).
 constexpr int64_t fp8BlockSize = 128;
 
+/// Columns of a row whose i8 scales are multiplied by one f16, the block of
+/// ggml's k-quants: see `deepseek.linear`.
+constexpr int64_t scaleBlock = 256;
+
+/// Bytes that follow the factors of such columns.
+constexpr int64_t scaleBlockBytes = 2;
+
+/// Scales of type \p element that a row of \p columns has in groups of
+/// \p group, as they are stored.
+int64_t getScaleColumns(int64_t columns, int64_t group, mlir::Type element);
+
+/// Elements of a row of \p weight that one of \p scales is for, or 0 if these
+/// scales are of no groups.
+int64_t getScaleGroup(mlir::Value weight, mlir::Value scales);
+
 /// What the names of an adapter's files start with, in a `deepseek.source`.
 constexpr llvm::StringLiteral adapterFolderPrefix = "lora/";
 

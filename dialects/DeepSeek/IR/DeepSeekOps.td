@@ -18,11 +18,15 @@ class DeepSeek_Op<string opMnemonic, list<Trait> traits = []>
 def Activations : 2DTensorOf<[F32]>;
 /// [tokens] in i32.
 def PerToken : 1DTensorOf<[I32]>;
+/// Integers of a matrix, of as many bits as are stored.
+def CodeElement : AnyTypeOf<[I8, I<3>, I<4>, I<5>, I<6>, UI<2>, UI<4>, UI<5>]>;
 /// What matrices of a model may be stored in.
-def MatrixElement : AnyTypeOf<[F32, F16, BF16, F8E4M3FN, I8, I<4>, UI<4>]>;
+def MatrixElement : AnyTypeOf<[F32, F16, BF16, F8E4M3FN, CodeElement]>;
 /// The same, and what else a checkpoint has: scales, and tables of integers.
-def WeightElement : AnyTypeOf<[F32, F16, BF16, F8E4M3FN, F8E8M0FNU, I8, I<4>,
-                               UI<4>, I32, I64]>;
+def WeightElement : AnyTypeOf<[MatrixElement, F8E8M0FNU, I32, I64]>;
+/// Scales and offsets of groups of integers; i8 has two levels, see
+/// `deepseek.linear`.
+def GroupScaleElement : AnyTypeOf<[F32, F16, BF16, I8]>;
 def WeightTensor : RankedTensorOf<[WeightElement]>;
 def WeightMatrix : 2DTensorOf<[MatrixElement]>;
 def WeightVector : 1DTensorOf<[F32, F16, BF16]>;
@@ -715,26 +719,31 @@ def DeepSeek_GGUFPartOp : DeepSeek_RecipeOp<"gguf_part"> {
         codes[j] * scales[j / group] - offsets[j / group]
 
     rounded to f32 once, which are the very numbers of
-    `deepseek.dequantize_gguf`. Where a block has a scale of scales, its
-    products are here; they are exact.
+    `deepseek.dequantize_gguf`. Where a block has a scale of scales, scales and
+    offsets are i8 of two levels, as in `deepseek.linear`; the products of
+    both are exact in f32.
 
     | Formats | Group | Codes | Scales | Offsets |
     |---|---|---|---|---|
     | `q4_0` | 32 | i4 | f16 | |
     | `q4_1` | 32 | ui4 | f16 | f16 |
-    | `q5_0`, `q8_0`, `iq4_nl` | 32 | i8 | f16 | |
-    | `q5_1` | 32 | i8 | f16 | f16 |
-    | `q2_k` | 16 | ui4 | f32 | f32 |
-    | `q3_k` | 16 | i4 | f32 | |
-    | `q4_k` | 32 | ui4 | f32 | f32 |
-    | `q5_k` | 32 | i8 | f32 | f32 |
-    | `q6_k` | 16 | i8 | f32 | |
-    | `iq4_xs`, `mxfp4` | 32 | i8 | f32 | |
+    | `q5_0` | 32 | i5 | f16 | |
+    | `q5_1` | 32 | ui5 | f16 | f16 |
+    | `q8_0` | 32 | i8 | f16 | |
+    | `iq4_nl` | 32 | ui4 with a table | f16 | |
+    | `q2_k` | 16 | ui2 | i8 | i8 |
+    | `q3_k` | 16 | i3 | i8 | |
+    | `q4_k` | 32 | ui4 | i8 | i8 |
+    | `q5_k` | 32 | ui5 | i8 | i8 |
+    | `q6_k` | 16 | i6 | i8 | |
+    | `iq4_xs` | 32 | ui4 with a table | i8 | |
+    | `mxfp4` | 32 | ui4 with a table | bf16 | |
 
     - (C1) the last dimension of `input` is a multiple of the bytes of a block;
-      that of the result has as many codes, scales or offsets as these blocks.
+      that of the result has what these blocks have of the part.
     - (C2) the other dimensions are equal.
-    - (C3) the format has that part, and the result is of its type.
+    - (C3) the format has that part, and the result is of its type; codes with
+      a table, `#deepseek.codebook`, stand for its numbers.
 
     ```mlir
     %0 = deepseek.source "blk.0.attn_q.weight" in ["model.gguf"] at [4096]
@@ -749,7 +758,7 @@ def DeepSeek_GGUFPartOp : DeepSeek_RecipeOp<"gguf_part"> {
       EnumAttr<DeepSeek_Dialect, DeepSeek_GGUFPart, "gguf_part">:$part,
       EnumAttr<DeepSeek_Dialect, DeepSeek_GGUFFormat, "gguf_format">:$format,
       RankedTensorOf<[I8]>:$input);
-  let results = (outs RankedTensorOf<[I8, I<4>, UI<4>, F32, F16]>:$result);
+  let results = (outs RankedTensorOf<[CodeElement, F16, BF16]>:$result);
   let assemblyFormat = [{
     $part `of` $format $input attr-dict `:` type($input) `->` type($result)
   }];
@@ -814,7 +823,8 @@ def DeepSeek_RotaryTableOp : DeepSeek_RecipeOp<"rotary_table"> {
 def DeepSeek_PackOp : DeepSeek_RecipeOp<"pack"> {
   let summary = "Stores a weight in the layout of its encoding";
   let description = [{
-    - (C1) the result is the input's type with a `#deepseek.tiled` encoding.
+    - (C1) the result is the input's type with a `#deepseek.tiled` encoding,
+      which has the table of the input if it has one.
   }];
   let arguments = (ins WeightTensor:$input);
   let results = (outs WeightTensor:$result);
@@ -872,16 +882,29 @@ def DeepSeek_ProbeOp : DeepSeek_Op<"probe"> {
 // The forward step
 //===----------------------------------------------------------------------===//
 
-def DeepSeek_EmbedOp : DeepSeek_Op<"embed", [Pure]> {
+def DeepSeek_EmbedOp : DeepSeek_Op<"embed", [Pure, AttrSizedOperandSegments]> {
   let summary = "Looks up a row of the embedding table for each token";
   let description = [{
+    Rows of integers are multiplied by their scales, less their offsets.
     - (C1) `table` is `[vocab, hidden]`, the result `[tokens, hidden]`.
+    - (C2) `scales` are given iff the table is integer, `offsets` may be then, as
+      for `deepseek.linear`.
   }];
-  let arguments = (ins PerToken:$tokens, WeightMatrix:$table);
+  let arguments = (ins PerToken:$tokens, WeightMatrix:$table,
+                       Optional<2DTensorOf<[GroupScaleElement]>>:$scales,
+                       Optional<2DTensorOf<[GroupScaleElement]>>:$offsets);
   let results = (outs Activations:$result);
+  let builders = [
+    // Of a table of numbers.
+    OpBuilder<(ins "::mlir::Type":$result, "::mlir::Value":$tokens,
+                   "::mlir::Value":$table), [{
+      build($_builder, $_state, result, tokens, table, ::mlir::Value(),
+            ::mlir::Value());
+    }]>];
   let assemblyFormat = [{
-    $tokens `,` $table attr-dict `:` type($tokens) `,` type($table)
-    `->` type($result)
+    $tokens `,` $table (`scales` $scales^ `:` type($scales))?
+    (`offsets` $offsets^ `:` type($offsets))? attr-dict `:` type($tokens) `,`
+    type($table) `->` type($result)
   }];
   let hasVerifier = 1;
 }
@@ -976,7 +999,10 @@ def DeepSeek_LinearOp : DeepSeek_Op<"linear", [Pure, AttrSizedOperandSegments]> 
     - (C2) `bias`, if any, is `[n]`.
     - (C3) `scales` are given iff the weight is FP8 or integer. For FP8 they
       are f32 `[ceil(n / 128), ceil(k / 128)]` (see `deepseek.dequantize`), for
-      integers f16, bf16 or f32 `[n, k / group]` (see `deepseek.quantize`).
+      integers f16, bf16 or f32 `[n, k / group]` (see `deepseek.quantize`), or
+      i8 of two levels: `[n, k / 256 * (256 / group + 2)]` has, for each 256
+      columns of a row, one factor for each group and then the two bytes of an
+      f16, the lowest first, by which these factors are multiplied.
     - (C4) `activation_group` may be given if the weight is integer; it is a
       multiple of 16 that divides the weight's group.
     - (C5) `offsets`, which are subtracted from the weight's integers once they
@@ -985,8 +1011,8 @@ def DeepSeek_LinearOp : DeepSeek_Op<"linear", [Pure, AttrSizedOperandSegments]> 
   }];
   let arguments = (ins Activations:$input, WeightMatrix:$weight,
                        Optional<WeightVector>:$bias,
-                       Optional<2DTensorOf<[F32, F16, BF16]>>:$scales,
-                       Optional<2DTensorOf<[F32, F16, BF16]>>:$offsets,
+                       Optional<2DTensorOf<[GroupScaleElement]>>:$scales,
+                       Optional<2DTensorOf<[GroupScaleElement]>>:$offsets,
                        OptionalAttr<I64Attr>:$activation_group);
   let results = (outs Activations:$result);
   let builders = [
@@ -1365,18 +1391,20 @@ def DeepSeek_ExpertsOp : DeepSeek_Op<"experts", [
     - (C1) `gate` and `up` are `[e, i, d]`, `down` is `[e, d, i]`, `input` and
       the result `[tokens, d]`.
     - (C2) `experts` and `weights` are `[tokens, top_k]`.
-    - (C3) the three scales are given iff the weights are FP8 or integer, which
-      all three are then, with shapes and types as for `deepseek.linear`.
+    - (C3) the weights are of one type, or all integer, gate and up of one type.
+      Scales are given iff they are FP8 or integer, one for each, with shapes
+      and types as for `deepseek.linear`.
     - (C4) `activation_group` likewise.
-    - (C5) `offsets` likewise; all three weights have them, or none.
+    - (C5) `offsets` likewise: of all three weights, of gate and up, of down, or
+      of none.
     - (C6) `limit > 0`.
   }];
   let arguments = (ins Activations:$input, 2DTensorOf<[I32]>:$experts,
                        Activations:$weights, 3DTensorOf<[MatrixElement]>:$gate,
                        3DTensorOf<[MatrixElement]>:$up,
                        3DTensorOf<[MatrixElement]>:$down,
-                       Variadic<3DTensorOf<[F32, F16, BF16]>>:$scales,
-                       Variadic<3DTensorOf<[F32, F16, BF16]>>:$offsets,
+                       Variadic<3DTensorOf<[GroupScaleElement]>>:$scales,
+                       Variadic<3DTensorOf<[GroupScaleElement]>>:$offsets,
                        OptionalAttr<I64Attr>:$activation_group,
                        OptionalAttr<F64Attr>:$limit);
   let results = (outs Activations:$result);
@@ -1391,6 +1419,15 @@ def DeepSeek_ExpertsOp : DeepSeek_Op<"experts", [
       build($_builder, $_state, result, input, experts, weights, gate, up, down,
             scales, ::mlir::ValueRange(), activation_group, limit);
     }]>];
+  let extraClassDeclaration = [{
+    /// The offsets of gate, up or down, 0, 1 or 2; null if it has none.
+    ::mlir::Value getOffsetsOf(size_t matrix) {
+      ::mlir::ValueRange given = getOffsets();
+      if (given.size() == 1)
+        return matrix == 2 ? given[0] : ::mlir::Value();
+      return matrix < given.size() ? given[matrix] : ::mlir::Value();
+    }
+  }];
   let assemblyFormat = [{
     $input `,` $experts `,` $weights `gate` $gate `up` $up `down` $down
     (`scales` $scales^ `:` type($scales))?
@@ -1431,9 +1468,9 @@ def DeepSeek_LMHeadOp : DeepSeek_Op<"lm_head", [
     - (C4) `offsets` likewise.
   }];
   let arguments = (ins Activations:$input,
-                       2DTensorOf<[F32, F16, BF16, I8, I<4>, UI<4>]>:$weight,
-                       Optional<2DTensorOf<[F32, F16, BF16]>>:$scales,
-                       Optional<2DTensorOf<[F32, F16, BF16]>>:$offsets,
+                       2DTensorOf<[F32, F16, BF16, CodeElement]>:$weight,
+                       Optional<2DTensorOf<[GroupScaleElement]>>:$scales,
+                       Optional<2DTensorOf<[GroupScaleElement]>>:$offsets,
                        OptionalAttr<I64Attr>:$activation_group);
   let results = (outs Activations:$result);
   let builders = [

@@ -75,51 +75,52 @@ static float readF16(const uint8_t *bytes) {
   return toFloat(result | sign);
 }
 
-static float low(uint8_t byte) { return float(byte & 15); }
-static float high(uint8_t byte) { return float(byte >> 4); }
-
 /// The scale and the minimum of run \p i of 8, six bits each, of Q4_K and Q5_K.
-static std::pair<float, float> unpackScale(const uint8_t *packed, int i) {
+static std::pair<int, int> unpackScale(const uint8_t *packed, int i) {
   if (i < 4)
-    return {float(packed[i] & 63), float(packed[i + 4] & 63)};
-  return {float((packed[i + 4] & 15) | (packed[i - 4] >> 6) << 4),
-          float(packed[i + 4] >> 4 | (packed[i] >> 6) << 4)};
+    return {packed[i] & 63, packed[i + 4] & 63};
+  return {(packed[i + 4] & 15) | (packed[i - 4] >> 6) << 4,
+          packed[i + 4] >> 4 | (packed[i] >> 6) << 4};
 }
 
 /// `kvalues_iq4nl` of ggml.
-static constexpr float nonLinear[16] = {
+static constexpr int64_t nonLinear[16] = {
     -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
 /// Twice the numbers of E2M1, as `kvalues_mxfp4` of ggml has them.
-static constexpr float twiceE2M1[16] = {0, 1,  2,  3,  4,  6,  8,  12,
-                                        0, -1, -2, -3, -4, -6, -8, -12};
+static constexpr int64_t twiceE2M1[16] = {0, 1,  2,  3,  4,  6,  8,  12,
+                                          0, -1, -2, -3, -4, -6, -8, -12};
 
 GGUFParts hadal::deepseek::getGGUFParts(GGUFFormat format) {
-  // Group, bits; whether codes are unsigned, have offsets, and scales are f16.
+  // Group, bits; whether codes are unsigned and have offsets.
   switch (format) {
   case GGUFFormat::Q4_0:
-    return {32, 4, false, false, true};
+    return {32, 4, false, false, GGUFParts::F16};
   case GGUFFormat::Q4_1:
-    return {32, 4, true, true, true};
+    return {32, 4, true, true, GGUFParts::F16};
   case GGUFFormat::Q5_0:
-  case GGUFFormat::Q8_0:
-  case GGUFFormat::IQ4_NL:
-    return {32, 8, false, false, true};
+    return {32, 5, false, false, GGUFParts::F16};
   case GGUFFormat::Q5_1:
-    return {32, 8, false, true, true};
+    return {32, 5, true, true, GGUFParts::F16};
+  case GGUFFormat::Q8_0:
+    return {32, 8, false, false, GGUFParts::F16};
+  case GGUFFormat::IQ4_NL:
+    return {32, 4, true, false, GGUFParts::F16, nonLinear};
   case GGUFFormat::Q2_K:
-    return {16, 4, true, true, false};
+    return {16, 2, true, true, GGUFParts::TwoLevels};
   case GGUFFormat::Q3_K:
-    return {16, 4, false, false, false};
+    return {16, 3, false, false, GGUFParts::TwoLevels};
   case GGUFFormat::Q4_K:
-    return {32, 4, true, true, false};
+    return {32, 4, true, true, GGUFParts::TwoLevels};
   case GGUFFormat::Q5_K:
-    return {32, 8, false, true, false};
+    return {32, 5, true, true, GGUFParts::TwoLevels};
   case GGUFFormat::Q6_K:
-    return {16, 8, false, false, false};
+    return {16, 6, false, false, GGUFParts::TwoLevels};
   case GGUFFormat::IQ4_XS:
+    return {32, 4, true, false, GGUFParts::TwoLevels, nonLinear};
   case GGUFFormat::MXFP4:
-    return {32, 8, false, false, false};
+    // Powers of two, of which bf16 has all that f32 has.
+    return {32, 4, true, false, GGUFParts::BF16, twiceE2M1};
   }
   llvm_unreachable("unknown format");
 }
@@ -136,11 +137,21 @@ mlir::Type GGUFParts::getType(mlir::MLIRContext *context, GGUFPart part) const {
       return {};
     [[fallthrough]];
   case GGUFPart::Scales:
-    if (areF16)
+    switch (storage) {
+    case TwoLevels:
+      return IntegerType::get(context, 8);
+    case F16:
       return mlir::Float16Type::get(context);
-    return mlir::Float32Type::get(context);
+    case BF16:
+      return mlir::BFloat16Type::get(context);
+    }
   }
   llvm_unreachable("unknown part");
+}
+
+CodebookAttr GGUFParts::getCodebook(mlir::MLIRContext *context) const {
+  return codebook.empty() ? CodebookAttr()
+                          : CodebookAttr::get(context, codebook);
 }
 
 /// Sixteen bytes of two codes each: those in the low halves come first.
@@ -152,26 +163,27 @@ static void splitHalves(const uint8_t *bytes, int8_t *codes, Code code) {
   }
 }
 
-static void splitQ2K(const uint8_t *block, int8_t *codes, float *scales,
-                     float *offsets) {
+static void splitQ2K(const uint8_t *block, int8_t *codes, GGUFScales &scales,
+                     GGUFScales &offsets) {
   const uint8_t *q = block + 16;
-  float d = readF16(block + 80), dmin = readF16(block + 82);
+  scales.unit = readF16(block + 80);
+  offsets.unit = readF16(block + 82);
   for (int run = 0; run < 16; ++run, codes += 16) {
-    scales[run] = d * low(block[run]);
-    offsets[run] = dmin * high(block[run]);
+    scales.factors[run] = block[run] & 15;
+    offsets.factors[run] = block[run] >> 4;
     const uint8_t *bytes = q + run / 8 * 32 + run % 2 * 16;
     for (int i = 0; i < 16; ++i)
       codes[i] = int8_t(bytes[i] >> run % 8 / 2 * 2 & 3);
   }
 }
 
-static void splitQ3K(const uint8_t *block, int8_t *codes, float *scales) {
+static void splitQ3K(const uint8_t *block, int8_t *codes, GGUFScales &scales) {
   const uint8_t *mask = block, *q = block + 32, *packed = block + 96;
-  float d = readF16(block + 108);
+  scales.unit = readF16(block + 108);
   for (int run = 0; run < 16; ++run, codes += 16) {
     int lowBits = run < 8 ? packed[run] & 15 : packed[run - 8] >> 4;
     int highBits = packed[8 + run % 4] >> 2 * (run / 4) & 3;
-    scales[run] = d * float((lowBits | highBits << 4) - 32);
+    scales.factors[run] = int8_t((lowBits | highBits << 4) - 32);
     const uint8_t *bytes = q + run / 8 * 32 + run % 2 * 16;
     for (int i = 0; i < 16; ++i) {
       bool isHigh = mask[run % 2 * 16 + i] >> run / 2 & 1;
@@ -182,13 +194,14 @@ static void splitQ3K(const uint8_t *block, int8_t *codes, float *scales) {
 
 /// Q4_K, and Q5_K with its \p fifth bits.
 static void splitQ45K(const uint8_t *block, const uint8_t *fifth,
-                      const uint8_t *q, int8_t *codes, float *scales,
-                      float *offsets) {
-  float d = readF16(block), dmin = readF16(block + 2);
+                      const uint8_t *q, int8_t *codes, GGUFScales &scales,
+                      GGUFScales &offsets) {
+  scales.unit = readF16(block);
+  offsets.unit = readF16(block + 2);
   for (int run = 0; run < 8; ++run, codes += 32) {
     auto [scale, least] = unpackScale(block + 4, run);
-    scales[run] = d * scale;
-    offsets[run] = dmin * least;
+    scales.factors[run] = int8_t(scale);
+    offsets.factors[run] = int8_t(least);
     const uint8_t *bytes = q + run / 2 * 32;
     for (int i = 0; i < 32; ++i) {
       int code = run % 2 ? bytes[i] >> 4 : bytes[i] & 15;
@@ -199,10 +212,9 @@ static void splitQ45K(const uint8_t *block, const uint8_t *fifth,
   }
 }
 
-static void splitQ6K(const uint8_t *block, int8_t *codes, float *scales) {
-  float d = readF16(block + 208);
-  for (int i = 0; i < 16; ++i)
-    scales[i] = d * float(int8_t(block[192 + i]));
+static void splitQ6K(const uint8_t *block, int8_t *codes, GGUFScales &scales) {
+  scales.unit = readF16(block + 208);
+  std::memcpy(scales.factors, block + 192, 16);
   for (int run = 0; run < 8; ++run)
     for (int i = 0; i < 32; ++i) {
       uint8_t byte = block[run / 4 * 64 + run % 2 * 32 + i];
@@ -212,42 +224,45 @@ static void splitQ6K(const uint8_t *block, int8_t *codes, float *scales) {
     }
 }
 
-static void splitIQ4XS(const uint8_t *block, int8_t *codes, float *scales) {
-  float d = readF16(block);
+static void splitIQ4XS(const uint8_t *block, int8_t *codes,
+                       GGUFScales &scales) {
+  scales.unit = readF16(block);
   uint16_t highBits = readU16(block + 2);
   for (int run = 0; run < 8; ++run) {
     int scale = (block[4 + run / 2] >> 4 * (run % 2) & 15) |
                 (highBits >> 2 * run & 3) << 4;
-    scales[run] = d * float(scale - 32);
+    scales.factors[run] = int8_t(scale - 32);
     splitHalves(block + 8 + run * 16, codes + run * 32,
-                [](int u, int) { return nonLinear[u]; });
+                [](int u, int) { return u; });
   }
 }
 
 void hadal::deepseek::splitGGUF(GGUFFormat format, const uint8_t *bytes,
-                                int8_t *codes, float *scales, float *offsets) {
+                                int8_t *codes, GGUFScales &scales,
+                                GGUFScales &offsets) {
   auto fifth = [](uint32_t bits, int i) { return int(bits >> i & 1) << 4; };
+  scales.factors[0] = offsets.factors[0] = 1;
   switch (format) {
   case GGUFFormat::Q4_0:
-    *scales = readF16(bytes);
+    scales.unit = readF16(bytes);
     return splitHalves(bytes + 2, codes, [](int u, int) { return u - 8; });
   case GGUFFormat::Q4_1:
-    *scales = readF16(bytes);
-    *offsets = -readF16(bytes + 2);
+    scales.unit = readF16(bytes);
+    offsets.unit = -readF16(bytes + 2);
     return splitHalves(bytes + 4, codes, [](int u, int) { return u; });
   case GGUFFormat::Q5_0:
-    *scales = readF16(bytes);
+    scales.unit = readF16(bytes);
     return splitHalves(bytes + 6, codes, [&](int u, int i) {
       return u + fifth(readU32(bytes + 2), i) - 16;
     });
   case GGUFFormat::Q5_1:
-    *scales = readF16(bytes);
-    *offsets = -readF16(bytes + 2);
+    scales.unit = readF16(bytes);
+    offsets.unit = -readF16(bytes + 2);
     return splitHalves(bytes + 8, codes, [&](int u, int i) {
       return u + fifth(readU32(bytes + 4), i);
     });
   case GGUFFormat::Q8_0:
-    *scales = readF16(bytes);
+    scales.unit = readF16(bytes);
     std::memcpy(codes, bytes + 2, 32);
     return;
   case GGUFFormat::Q2_K:
@@ -261,17 +276,15 @@ void hadal::deepseek::splitGGUF(GGUFFormat format, const uint8_t *bytes,
   case GGUFFormat::Q6_K:
     return splitQ6K(bytes, codes, scales);
   case GGUFFormat::IQ4_NL:
-    *scales = readF16(bytes);
-    return splitHalves(bytes + 2, codes,
-                       [](int u, int) { return nonLinear[u]; });
+    scales.unit = readF16(bytes);
+    return splitHalves(bytes + 2, codes, [](int u, int) { return u; });
   case GGUFFormat::IQ4_XS:
     return splitIQ4XS(bytes, codes, scales);
   case GGUFFormat::MXFP4: {
     // Half of 2^(e - 127), which is a subnormal for the two smallest e.
     uint32_t e = bytes[0];
-    *scales = toFloat(e < 2 ? 0x00200000u << e : (e - 1) << 23);
-    return splitHalves(bytes + 1, codes,
-                       [](int u, int) { return twiceE2M1[u]; });
+    scales.unit = toFloat(e < 2 ? 0x00200000u << e : (e - 1) << 23);
+    return splitHalves(bytes + 1, codes, [](int u, int) { return u; });
   }
   }
   llvm_unreachable("unknown format");
@@ -282,11 +295,11 @@ void hadal::deepseek::dequantizeGGUF(GGUFFormat format, const uint8_t *bytes,
   GGUFBlock block = getGGUFBlock(format);
   GGUFParts parts = getGGUFParts(format);
   int8_t codes[256];
-  float scales[16], offsets[16];
+  GGUFScales scales, offsets;
   for (; blocks > 0; --blocks, bytes += block.bytes) {
     splitGGUF(format, bytes, codes, scales, offsets);
     for (int64_t i = 0; i < block.elements; ++i) {
-      float product = float(codes[i]) * scales[i / parts.group];
+      float product = float(parts.numberOf(codes[i])) * scales[i / parts.group];
       *out++ = parts.hasOffsets ? product - offsets[i / parts.group] : product;
     }
   }

@@ -25,22 +25,42 @@ void dequantizeGGUF(GGUFFormat format, const uint8_t *bytes, int64_t blocks,
 /// What the blocks of a format are as integers of groups of a row: see
 /// `deepseek.gguf_part`.
 struct GGUFParts {
+  /// What scales and offsets are stored as: i8 of two levels, or numbers.
+  enum Storage { TwoLevels, F16, BF16 };
+
   int64_t group; ///< Codes that share a scale.
-  int64_t bits;  ///< 4 or 8.
+  int64_t bits;
   bool isUnsigned, hasOffsets;
-  bool areF16; ///< Scales and offsets; else f32.
+  Storage storage;
+  /// What codes stand for; empty if for themselves.
+  llvm::ArrayRef<int64_t> codebook = {};
 
   /// The element type of \p part; null if there is none.
   mlir::Type getType(mlir::MLIRContext *context, GGUFPart part) const;
+  /// Null without.
+  CodebookAttr getCodebook(mlir::MLIRContext *context) const;
+  /// The integer that \p code stands for.
+  int64_t numberOf(int8_t code) const {
+    return codebook.empty() ? code : codebook[size_t(code)];
+  }
 };
 
 GGUFParts getGGUFParts(GGUFFormat format);
 
-/// Splits one block at \p bytes: integers to \p codes, and a scale and an
-/// offset a group, in f32, to \p scales and \p offsets. Each has room for all
-/// of them; offsets are not written if the format has none.
+/// The scales, or the offsets, of the groups of a block: products, which are
+/// exact in f32.
+struct GGUFScales {
+  float unit; ///< Where there are two levels, an f16.
+  int8_t factors[16];
+
+  float operator[](int64_t group) const { return unit * float(factors[group]); }
+};
+
+/// Splits one block at \p bytes: integers to \p codes, which have room for all
+/// of them, and what they are scaled and shifted by. Offsets are not written if
+/// the format has none.
 void splitGGUF(GGUFFormat format, const uint8_t *bytes, int8_t *codes,
-               float *scales, float *offsets);
+               GGUFScales &scales, GGUFScales &offsets);
 
 } // namespace hadal::deepseek
 

@@ -591,18 +591,31 @@ static Tensor partOfBlocks(GGUFPartOp op, const Tensor &input) {
   GGUFBlock block = getGGUFBlock(op.getFormat());
   std::vector<uint8_t> bytes(size_t(block.bytes));
   std::vector<int8_t> codes(size_t(block.elements));
-  auto groups = size_t(block.elements / getGGUFParts(op.getFormat()).group);
-  std::vector<float> scales(groups), offsets(groups);
+  GGUFParts parts = getGGUFParts(op.getFormat());
+  GGUFScales scales, offsets;
   const double *from = input.values.data();
   for (auto to = result.values.begin(); to != result.values.end();) {
     for (uint8_t &byte : bytes)
       byte = uint8_t(int8_t(*from++));
-    splitGGUF(op.getFormat(), bytes.data(), codes.data(), scales.data(),
-              offsets.data());
-    if (op.getPart() == GGUFPart::Codes)
+    splitGGUF(op.getFormat(), bytes.data(), codes.data(), scales, offsets);
+    if (op.getPart() == GGUFPart::Codes) {
       to = llvm::copy(codes, to);
-    else
-      to = llvm::copy(op.getPart() == GGUFPart::Scales ? scales : offsets, to);
+      continue;
+    }
+    const GGUFScales &part =
+        op.getPart() == GGUFPart::Scales ? scales : offsets;
+    if (parts.storage != GGUFParts::TwoLevels) {
+      *to++ = part.unit;
+      continue;
+    }
+    to = std::copy_n(part.factors, block.elements / parts.group, to);
+    llvm::APFloat unit(part.unit);
+    bool isRounded;
+    unit.convert(llvm::APFloat::IEEEhalf(), llvm::APFloat::rmNearestTiesToEven,
+                 &isRounded);
+    auto bits = uint16_t(unit.bitcastToAPInt().getZExtValue());
+    *to++ = int8_t(bits & 0xff);
+    *to++ = int8_t(bits >> 8);
   }
   return result;
 }
@@ -637,9 +650,10 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
     for (Type type : op.getResultTypes()) {
       auto tensor = dyn_cast<RankedTensorType>(type);
       // A source of integers has the bytes of blocks, or a table.
-      bool mayBeInteger = isa<SourceOp>(op)
-                              ? !getElementTypeOrSelf(type).isInteger(4)
-                              : !isa<ConvertOp, DequantizeOp>(op);
+      bool mayBeInteger =
+          isa<SourceOp>(op)
+              ? getElementTypeOrSelf(type).getIntOrFloatBitWidth() >= 8
+              : !isa<ConvertOp, DequantizeOp>(op);
       if (!tensor || !(isa<FloatType>(tensor.getElementType()) || mayBeInteger))
         return op.emitOpError("expects floating point in the reference, but "
                               "got ")

@@ -93,29 +93,37 @@ struct BlockScales {
   const Tensor *offsets = nullptr;
   int64_t blockRows = 1, blockColumns = 1;
   int64_t m = 0;
+  int scaleLevels = 1, offsetLevels = 1;
+  CodebookAttr codebook = {};
 
   double scale(double element, int64_t i, int64_t j) const {
     if (!scales)
       return element;
     int64_t rows = scales->shape[size_t(scales->rank() - 2)];
     int64_t row = m * rows + i / blockRows, column = j / blockColumns;
-    double product = element * scales->row(row)[column];
-    return offsets ? product - offsets->row(row)[column] : product;
+    if (codebook)
+      element = double(codebook.getNumbers()[size_t(element)]);
+    double product = element * number(*scales, scaleLevels, row, column);
+    return offsets ? product - number(*offsets, offsetLevels, row, column)
+                   : product;
+  }
+
+  /// Number \p column of a row of scales or offsets.
+  double number(const Tensor &stored, int levels, int64_t row,
+                int64_t column) const {
+    const double *numbers = stored.row(row);
+    if (levels == 1)
+      return numbers[column];
+    int64_t groups = scaleBlock / blockColumns;
+    const double *block =
+        numbers + column / groups * (groups + scaleBlockBytes);
+    auto bits = uint32_t(uint8_t(int8_t(block[groups]))) |
+                uint32_t(uint8_t(int8_t(block[groups + 1]))) << 8;
+    llvm::APFloat unit(llvm::APFloat::IEEEhalf(), llvm::APInt(16, bits));
+    return block[column % groups] * unit.convertToDouble();
   }
 };
 } // namespace
-
-/// The multipliers of \p weight, a value of FP8 or integers, if \p scales has
-/// any.
-static BlockScales scalesOf(Value weight, const Tensor *scales,
-                            const Tensor *offsets, int64_t m = 0) {
-  auto type = cast<RankedTensorType>(weight.getType());
-  if (!scales)
-    return {nullptr};
-  if (isa<FloatType>(type.getElementType()))
-    return {scales, nullptr, fp8BlockSize, fp8BlockSize, m};
-  return {scales, offsets, 1, type.getShape().back() / scales->columns(), m};
-}
 
 /// Rounds \p values to 8-bit integers of one scale. In f32 and with a
 /// reciprocal, as kernels do, because another integer would be another result.
@@ -201,6 +209,8 @@ private:
     return set(op, value, std::make_shared<const Tensor>(std::move(tensor)));
   }
   const Tensor &at(Value value) const { return *values.find(value)->second; }
+  BlockScales scalesOf(Value weight, Value scales, Value offsets,
+                       int64_t m = 0) const;
   LogicalResult expectSameRows(Operation *op, ValueRange operands);
   /// `[rows of like, columns of the type of result]`, all zeros.
   Tensor zeros(const Tensor &like, Value result) const;
@@ -259,8 +269,8 @@ static LogicalResult expectSupported(Operation *op, Type type) {
     return success();
   Type element = tensor.getElementType();
   if (!isa<FloatType>(element) && !element.isSignlessInteger(32) &&
-      !element.isSignlessInteger(8) && !element.isInteger(4))
-    return op->emitError("expects floating point, i32, i8 or i4 in the "
+      !(element.isInteger() && element.getIntOrFloatBitWidth() <= 8))
+    return op->emitError("expects floating point, i32 or at most 8 bits in the "
                          "reference, but got ")
            << tensor;
   if (tensor.hasStaticShape())
@@ -365,15 +375,38 @@ LogicalResult Interpreter::Frame::visit(UseWeightOp op) {
 // Row by row
 //===----------------------------------------------------------------------===//
 
+/// What scales matrix \p m of \p weight, a value of FP8 or integers; \p scales
+/// and \p offsets may be null.
+BlockScales Interpreter::Frame::scalesOf(Value weight, Value scales,
+                                         Value offsets, int64_t m) const {
+  if (!scales)
+    return {nullptr};
+  if (isa<FloatType>(getElementTypeOrSelf(weight)))
+    return {&at(scales), nullptr, fp8BlockSize, fp8BlockSize, m};
+  auto levels = [](Value value) {
+    return value && getElementTypeOrSelf(value).isInteger() ? 2 : 1;
+  };
+  return {&at(scales),
+          offsets ? &at(offsets) : nullptr,
+          1,
+          getScaleGroup(weight, scales),
+          m,
+          levels(scales),
+          levels(offsets),
+          getCodebook(weight.getType())};
+}
+
 LogicalResult Interpreter::Frame::visit(EmbedOp op) {
   const Tensor &tokens = at(op.getTokens()), &table = at(op.getTable());
+  BlockScales scales = scalesOf(op.getTable(), op.getScales(), op.getOffsets());
   Tensor result = zeros(tokens, op.getResult());
   for (int64_t t = 0; t < tokens.rows(); ++t) {
     auto token = int64_t(tokens.values[size_t(t)]);
     if (token < 0 || token >= table.rows())
       return op.emitOpError("expects tokens in [0, ")
              << table.rows() << "), but got " << token;
-    std::copy_n(table.row(token), table.columns(), result.row(t));
+    for (int64_t j = 0; j < table.columns(); ++j)
+      result.row(t)[j] = scales.scale(table.row(token)[j], token, j);
   }
   return set(op, op.getResult(), std::move(result));
 }
@@ -427,8 +460,7 @@ LogicalResult Interpreter::Frame::visit(LayerNormOp op) {
 LogicalResult Interpreter::Frame::visit(LinearOp op) {
   const Tensor &input = at(op.getInput()), &weight = at(op.getWeight());
   BlockScales scales =
-      scalesOf(op.getWeight(), op.getScales() ? &at(op.getScales()) : nullptr,
-               op.getOffsets() ? &at(op.getOffsets()) : nullptr);
+      scalesOf(op.getWeight(), op.getScales(), op.getOffsets());
   Tensor result({input.rows(), weight.rows()});
   for (int64_t t = 0; t < input.rows(); ++t) {
     std::vector<double> x =
@@ -474,8 +506,7 @@ LogicalResult Interpreter::Frame::visit(AdaptOp op) {
 LogicalResult Interpreter::Frame::visit(LMHeadOp op) {
   const Tensor &input = at(op.getInput()), &weight = at(op.getWeight());
   BlockScales scales =
-      scalesOf(op.getWeight(), op.getScales() ? &at(op.getScales()) : nullptr,
-               op.getOffsets() ? &at(op.getOffsets()) : nullptr);
+      scalesOf(op.getWeight(), op.getScales(), op.getOffsets());
   Tensor result({input.rows(), weight.rows()});
   for (int64_t r = 0; r < input.rows(); ++r) {
     std::vector<double> x =
@@ -910,8 +941,8 @@ LogicalResult Interpreter::Frame::visit(ExpertsOp op) {
                         const double *input) {
     const Tensor &matrices = at(value);
     BlockScales blocks = scalesOf(
-        value, op.getScales().empty() ? nullptr : &at(op.getScales()[scales]),
-        op.getOffsets().empty() ? nullptr : &at(op.getOffsets()[scales]), e);
+        value, op.getScales().empty() ? Value() : op.getScales()[scales],
+        op.getOffsetsOf(scales), e);
     int64_t n = matrices.shape[1], k = matrices.shape[2];
     std::vector<double> x = roundInput(input, k, op.getActivationGroup());
     return multiply(matrices.row(e * n), blocks, x.data(), n, k);

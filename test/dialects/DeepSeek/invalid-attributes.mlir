@@ -202,13 +202,33 @@ func.func private @kv_cache_group_divides(!deepseek.kv_cache<kind = latent, laye
 
 // -----
 
-// expected-error @below {{expects 1, 4 or 8 columns, but got 2}}
+// expected-error @below {{expects 1, 4, 8, 16 or 32 columns, but got 2}}
 func.func private @tiled_columns(tensor<64x32xbf16, #deepseek.tiled<rows = 16, columns = 2>>)
 
 // -----
 
 // expected-error @below {{expects tiles of 8 columns for 'i4', but got 1}}
 func.func private @tiled_columns_of_type(tensor<64x32xi4, #deepseek.tiled<rows = 16>>)
+
+// -----
+
+// expected-error @below {{expects 16 numbers, but got 2}}
+func.func private @codebook_count(tensor<4x32xui4, #deepseek.codebook<[1, 2]>>)
+
+// -----
+
+// expected-error @below {{expects numbers of 8 bits, but got 200}}
+func.func private @codebook_bits(tensor<4x32xui4, #deepseek.codebook<[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 200]>>)
+
+// -----
+
+// expected-error @below {{expects a table for ui4, but got 'i4'}}
+func.func private @codebook_element(tensor<4x32xi4, #deepseek.codebook<[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]>>)
+
+// -----
+
+// expected-error @below {{expects tiles of 16 columns for 'i6', but got 8}}
+func.func private @tiled_columns_of_i6(tensor<64x32xi6, #deepseek.tiled<rows = 16, columns = 8>>)
 
 // -----
 

@@ -1146,7 +1146,7 @@ func.func @experts_c2(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x3x
 // -----
 
 func.func @experts_c3(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x16xf8E4M3FN>, %u: tensor<8x4x16xf8E4M3FN>, %d: tensor<8x16x4xf8E4M3FN>) {
-  // expected-error @below {{'deepseek.experts' op expects weights of one type, with three scales if it is FP8 or integer, but got 0 with 'tensor<8x4x16xf8E4M3FN>', 'tensor<8x4x16xf8E4M3FN>' and 'tensor<8x16x4xf8E4M3FN>'}}
+  // expected-error @below {{'deepseek.experts' op expects weights of one type, or all integer, with three scales if they are FP8 or integer, but got 0 with 'tensor<8x4x16xf8E4M3FN>', 'tensor<8x4x16xf8E4M3FN>' and 'tensor<8x16x4xf8E4M3FN>'}}
   %0 = deepseek.experts %x, %e, %w gate %g up %u down %d : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf8E4M3FN>, tensor<8x4x16xf8E4M3FN>, tensor<8x16x4xf8E4M3FN> -> tensor<?x16xf32>
   return
 }
@@ -1154,7 +1154,7 @@ func.func @experts_c3(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2x
 // -----
 
 func.func @experts_c3_count(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x16xf8E4M3FN>, %u: tensor<8x4x16xf8E4M3FN>, %d: tensor<8x16x4xf8E4M3FN>, %s0: tensor<8x1x1xf32>, %s1: tensor<8x1x1xf32>) {
-  // expected-error @below {{'deepseek.experts' op expects weights of one type, with three scales if it is FP8 or integer, but got 2 with 'tensor<8x4x16xf8E4M3FN>', 'tensor<8x4x16xf8E4M3FN>' and 'tensor<8x16x4xf8E4M3FN>'}}
+  // expected-error @below {{'deepseek.experts' op expects weights of one type, or all integer, with three scales if they are FP8 or integer, but got 2 with 'tensor<8x4x16xf8E4M3FN>', 'tensor<8x4x16xf8E4M3FN>' and 'tensor<8x16x4xf8E4M3FN>'}}
   %0 = deepseek.experts %x, %e, %w gate %g up %u down %d scales %s0, %s1 : tensor<8x1x1xf32>, tensor<8x1x1xf32> : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf8E4M3FN>, tensor<8x4x16xf8E4M3FN>, tensor<8x16x4xf8E4M3FN> -> tensor<?x16xf32>
   return
 }
@@ -1162,7 +1162,7 @@ func.func @experts_c3_count(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tenso
 // -----
 
 func.func @experts_c3_not_fp8(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x16xf16>, %u: tensor<8x4x16xf16>, %d: tensor<8x16x4xf16>, %s0: tensor<8x1x1xf32>, %s1: tensor<8x1x1xf32>, %s2: tensor<8x1x1xf32>) {
-  // expected-error @below {{'deepseek.experts' op expects weights of one type, with three scales if it is FP8 or integer, but got 3 with 'tensor<8x4x16xf16>', 'tensor<8x4x16xf16>' and 'tensor<8x16x4xf16>'}}
+  // expected-error @below {{'deepseek.experts' op expects weights of one type, or all integer, with three scales if they are FP8 or integer, but got 3 with 'tensor<8x4x16xf16>', 'tensor<8x4x16xf16>' and 'tensor<8x16x4xf16>'}}
   %0 = deepseek.experts %x, %e, %w gate %g up %u down %d scales %s0, %s1, %s2 : tensor<8x1x1xf32>, tensor<8x1x1xf32>, tensor<8x1x1xf32> : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf16>, tensor<8x4x16xf16>, tensor<8x16x4xf16> -> tensor<?x16xf32>
   return
 }
@@ -1170,7 +1170,7 @@ func.func @experts_c3_not_fp8(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: ten
 // -----
 
 func.func @experts_c3_mixed(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x4x16xf8E4M3FN>, %u: tensor<8x4x16xf16>, %d: tensor<8x16x4xf8E4M3FN>, %s0: tensor<8x1x1xf32>, %s1: tensor<8x1x1xf32>, %s2: tensor<8x1x1xf32>) {
-  // expected-error @below {{'deepseek.experts' op expects weights of one type, with three scales if it is FP8 or integer, but got 3 with 'tensor<8x4x16xf8E4M3FN>', 'tensor<8x4x16xf16>' and 'tensor<8x16x4xf8E4M3FN>'}}
+  // expected-error @below {{'deepseek.experts' op expects weights of one type, or all integer, with three scales if they are FP8 or integer, but got 3 with 'tensor<8x4x16xf8E4M3FN>', 'tensor<8x4x16xf16>' and 'tensor<8x16x4xf8E4M3FN>'}}
   %0 = deepseek.experts %x, %e, %w gate %g up %u down %d scales %s0, %s1, %s2 : tensor<8x1x1xf32>, tensor<8x1x1xf32>, tensor<8x1x1xf32> : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x16xf8E4M3FN>, tensor<8x4x16xf16>, tensor<8x16x4xf8E4M3FN> -> tensor<?x16xf32>
   return
 }
@@ -1380,8 +1380,8 @@ func.func @experts_c4(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2x
 // -----
 
 func.func @experts_c5(%x: tensor<?x64xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %up: tensor<8x32x64xi8>, %us: tensor<8x32x2xf16>, %uz: tensor<8x32x2xf32>, %down: tensor<8x64x32xi8>, %ds: tensor<8x64x1xf16>) {
-  // expected-error @below {{'deepseek.experts' op expects three offsets with integer weights, or none, but got 2 with 'tensor<8x32x64xi8>'}}
-  %0 = deepseek.experts %x, %e, %w gate %up up %up down %down scales %us, %us, %ds : tensor<8x32x2xf16>, tensor<8x32x2xf16>, tensor<8x64x1xf16> offsets %uz, %uz : tensor<8x32x2xf32>, tensor<8x32x2xf32> : tensor<?x64xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x32x64xi8>, tensor<8x32x64xi8>, tensor<8x64x32xi8> -> tensor<?x64xf32>
+  // expected-error @below {{'deepseek.experts' op expects at most three offsets, with integer weights, but got 4 with 'tensor<8x32x64xi8>'}}
+  %0 = deepseek.experts %x, %e, %w gate %up up %up down %down scales %us, %us, %ds : tensor<8x32x2xf16>, tensor<8x32x2xf16>, tensor<8x64x1xf16> offsets %uz, %uz, %uz, %uz : tensor<8x32x2xf32>, tensor<8x32x2xf32>, tensor<8x32x2xf32>, tensor<8x32x2xf32> : tensor<?x64xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x32x64xi8>, tensor<8x32x64xi8>, tensor<8x64x32xi8> -> tensor<?x64xf32>
   return
 }
 
@@ -1439,6 +1439,56 @@ deepseek.weight @gguf_part_c2 : tensor<4x4xf16> {
   // expected-error @below {{'deepseek.gguf_part' op expects a result of shape 4x2, but got 'tensor<4x4xf16>'}}
   %1 = deepseek.gguf_part scales of q8_0 %0 : tensor<4x68xi8> -> tensor<4x4xf16>
   deepseek.yield %1 : tensor<4x4xf16>
+}
+
+// -----
+
+func.func @linear_c5_no_blocks(%x: tensor<?x64xf32>, %w: tensor<16x64xui4>, %s: tensor<16x2xf16>, %z: tensor<16x10xi8>) {
+  // expected-error @below {{'deepseek.linear' op expects offsets of one level for groups of 32 of 64 columns, but got 'tensor<16x10xi8>'}}
+  %0 = deepseek.linear %x, %w scales %s : tensor<16x2xf16> offsets %z : tensor<16x10xi8> : tensor<?x64xf32>, tensor<16x64xui4> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @embed_c2(%ids: tensor<?xi32>, %w: tensor<16x64xf16>, %s: tensor<16x2xf16>) {
+  // expected-error @below {{'deepseek.embed' op expects scales and offsets only with a table of integers, but got some with 'tensor<16x64xf16>'}}
+  %0 = deepseek.embed %ids, %w scales %s : tensor<16x2xf16> : tensor<?xi32>, tensor<16x64xf16> -> tensor<?x64xf32>
+  return
+}
+
+// -----
+
+deepseek.weight @gguf_part_c3_codebook : tensor<4x32xui4> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x18xi8>
+  // expected-error @below {{'deepseek.gguf_part' op expects a result with the encoding #deepseek.codebook<}}
+  %1 = deepseek.gguf_part codes of iq4_nl %0 : tensor<4x18xi8> -> tensor<4x32xui4>
+  deepseek.yield %1 : tensor<4x32xui4>
+}
+
+// -----
+
+deepseek.weight @gguf_part_c1_levels : tensor<4x16xi8> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x210xi8>
+  // expected-error @below {{'deepseek.gguf_part' op expects a result of shape 4x18, but got 'tensor<4x16xi8>'}}
+  %1 = deepseek.gguf_part scales of q6_k %0 : tensor<4x210xi8> -> tensor<4x16xi8>
+  deepseek.yield %1 : tensor<4x16xi8>
+}
+
+// -----
+
+func.func @linear_c3_levels(%x: tensor<?x256xf32>, %w: tensor<16x256xi6>, %s: tensor<16x16xi8>) {
+  // expected-error @below {{'deepseek.linear' op expects scales of groups that divide 256 columns, but got 'tensor<16x16xi8>'}}
+  %0 = deepseek.linear %x, %w scales %s : tensor<16x16xi8> : tensor<?x256xf32>, tensor<16x256xi6> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @linear_c5_levels(%x: tensor<?x256xf32>, %w: tensor<16x256xui4>, %s: tensor<16x10xi8>, %z: tensor<16x18xi8>) {
+  // expected-error @below {{'deepseek.linear' op expects offsets of shape 16x10, but got 'tensor<16x18xi8>'}}
+  %0 = deepseek.linear %x, %w scales %s : tensor<16x10xi8> offsets %z : tensor<16x18xi8> : tensor<?x256xf32>, tensor<16x256xui4> -> tensor<?x16xf32>
+  return
 }
 
 // -----

@@ -226,6 +226,23 @@ deepseek.weight @parts : tensor<24x64xui4, #deepseek.tiled<rows = 16, columns = 
   deepseek.yield %3 : tensor<24x64xui4, #deepseek.tiled<rows = 16, columns = 8>>
 }
 
+// CHECK: deepseek.weight @places : tensor<24x32xui4, #deepseek.tiled<rows = 16, columns = 8, codebook = <[
+deepseek.weight @places : tensor<24x32xui4, #deepseek.tiled<rows = 16, columns = 8, codebook = <[-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]>>> {
+  %0 = deepseek.source "w" in [] at [] : tensor<24x18xi8>
+  %1 = deepseek.gguf_part codes of iq4_nl %0 : tensor<24x18xi8> -> tensor<24x32xui4, #deepseek.codebook<[-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]>>
+  %2 = deepseek.pack %1 : tensor<24x32xui4, #deepseek.codebook<[-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]>> to tensor<24x32xui4, #deepseek.tiled<rows = 16, columns = 8, codebook = <[-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]>>>
+  deepseek.yield %2 : tensor<24x32xui4, #deepseek.tiled<rows = 16, columns = 8, codebook = <[-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]>>>
+}
+
+// CHECK: deepseek.weight @levels
+deepseek.weight @levels : tensor<24x18xi8, #deepseek.tiled<rows = 16>> {
+  %0 = deepseek.source "w" in [] at [] : tensor<24x210xi8>
+  // CHECK: deepseek.gguf_part scales of q6_k %{{.+}} : tensor<24x210xi8> -> tensor<24x18xi8>
+  %1 = deepseek.gguf_part scales of q6_k %0 : tensor<24x210xi8> -> tensor<24x18xi8>
+  %2 = deepseek.pack %1 : tensor<24x18xi8> to tensor<24x18xi8, #deepseek.tiled<rows = 16>>
+  deepseek.yield %2 : tensor<24x18xi8, #deepseek.tiled<rows = 16>>
+}
+
 // CHECK-LABEL: func.func @offsets
 func.func @offsets(%x: tensor<?x64xf32>, %w: tensor<24x64xui4>, %s: tensor<24x2xbf16>, %z: tensor<24x2xf32>) -> (tensor<?x24xf32>, tensor<?x24xf32>) {
   // CHECK: deepseek.linear %{{.+}}, %{{.+}} scales %{{.+}} : tensor<24x2xbf16> offsets %{{.+}} : tensor<24x2xf32> :

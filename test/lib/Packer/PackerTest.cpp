@@ -15,6 +15,7 @@
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Parser/Parser.h"
+#include "llvm/Support/InterleavedRange.h"
 
 #include <cmath>
 #include <cstring>
@@ -419,8 +420,32 @@ TEST_F(PackerTest, TransposesRowsOfBlocks) {
   EXPECT_EQ(packed(weight(recipe, "tensor<2x3x64xf32>"), 6 * 64 * 4), expected);
 }
 
+/// The bits of an integer of \p bits in a tile, as `#deepseek.tiled` has them.
+static int codeInTile(const Bytes &tile, int64_t bits, int64_t row,
+                      int64_t column) {
+  // 32 over the lowest power of two in the bits.
+  int64_t columns = 32;
+  while (columns * bits % 64 == 0)
+    columns /= 2;
+  int64_t word = column / columns * (columns * bits / 32);
+  int64_t lane = column % columns / 4, position = 0;
+  int code = 0;
+  for (int64_t plane : {8, 4, 2, 1}) {
+    if (!(bits & plane))
+      continue;
+    int64_t perWord = 8 / plane;
+    auto byte = uint8_t(
+        tile[size_t(((word + lane / perWord) * 16 + row) * 4 + column % 4)]);
+    code |= (byte >> lane % perWord * plane & ((1 << plane) - 1)) << position;
+    word += columns / 4 / perWord;
+    position += plane;
+  }
+  return code;
+}
+
 // codes * scale - offset, rounded once, is the number of `dequantizeGGUF`, bit
-// for bit, in every format. Blocks are random but for scales that are finite.
+// for bit, in every format, as tiles store them; rows past the last are zeros.
+// Blocks are random but for scales that are finite.
 TEST_F(PackerTest, SplitsGGUFBlocks) {
   using deepseek::GGUFFormat, deepseek::GGUFPart;
   for (uint32_t f = 0; f <= deepseek::getMaxEnumValForGGUFFormat(); ++f) {
@@ -448,84 +473,79 @@ TEST_F(PackerTest, SplitsGGUFBlocks) {
 
     std::string name = deepseek::stringifyGGUFFormat(format).str();
     std::string input = "tensor<5x" + std::to_string(9 * block.bytes) + "xi8>";
-    auto part = [&](GGUFPart which, int64_t columns, int64_t width) {
-      std::string element;
-      llvm::raw_string_ostream(element) << parts.getType(&context, which);
-      std::string type =
-          "tensor<5x" + std::to_string(columns) + "x" + element + ">";
-      // As f32, to be read with ease.
-      return packed(weight("%0 = deepseek.source \"t\" in [\"m\"] at [0] : " +
-                               input + "\n%r = deepseek.gguf_part " +
-                               deepseek::stringifyGGUFPart(which).str() +
-                               " of " + name + " %0 : " + input + " -> " + type,
-                           type),
-                    5 * columns * width);
+    auto part = [&](GGUFPart which, int64_t columns, int64_t tileColumns,
+                    int64_t bytes) {
+      std::string type;
+      llvm::raw_string_ostream(type)
+          << "tensor<5x" << columns << "x" << parts.getType(&context, which);
+      std::string table;
+      if (which == GGUFPart::Codes && !parts.codebook.empty())
+        llvm::raw_string_ostream(table)
+            << "<[" << llvm::interleaved(parts.codebook) << "]>";
+      std::string tiled = type + ", #deepseek.tiled<rows = 16, columns = " +
+                          std::to_string(tileColumns) +
+                          (table.empty() ? "" : ", codebook = " + table) + ">>";
+      type += table.empty() ? ">" : ", #deepseek.codebook" + table + ">";
+      return packed(
+          weight("%0 = deepseek.source \"t\" in [\"m\"] at [0] : " + input +
+                     "\n%1 = deepseek.gguf_part " +
+                     deepseek::stringifyGGUFPart(which).str() + " of " + name +
+                     " %0 : " + input + " -> " + type +
+                     "\n%r = deepseek.pack %1 : " + type + " to " + tiled,
+                 tiled),
+          bytes);
     };
     int64_t columns = 9 * block.elements, groups = columns / parts.group;
-    std::vector<int8_t> codes;
-    if (parts.bits == 8) {
-      Bytes stored = part(GGUFPart::Codes, columns, 1);
-      codes.assign(stored.begin(), stored.end());
-    } else {
-      // Integers of four bits are stored in tiles only.
-      codes.resize(size_t(count));
-      std::vector<float> scales(size_t(block.elements / parts.group)),
-          offsets(scales);
-      for (int64_t i = 0; i < blocks; ++i)
-        deepseek::splitGGUF(
-            format, reinterpret_cast<uint8_t *>(bytes.data()) + i * block.bytes,
-            codes.data() + i * block.elements, scales.data(), offsets.data());
-    }
+    Bytes codes =
+        part(GGUFPart::Codes, columns, deepseek::getTileColumns(parts.bits),
+             16 * columns * parts.bits / 8);
     auto numbersOf = [&](GGUFPart which) {
-      ElementKind kind = parts.areF16 ? ElementKind::F16 : ElementKind::F32;
-      std::vector<float> numbers(size_t(5 * groups));
-      widen(kind, part(which, groups, parts.areF16 ? 2 : 4).data(), 5 * groups,
-            numbers.data());
+      std::vector<float> numbers(size_t(16 * groups));
+      if (parts.storage != deepseek::GGUFParts::TwoLevels) {
+        ElementKind kind = parts.storage == deepseek::GGUFParts::F16
+                               ? ElementKind::F16
+                               : ElementKind::BF16;
+        widen(kind, part(which, groups, 1, 16 * groups * 2).data(), 16 * groups,
+              numbers.data());
+        return numbers;
+      }
+      // Of each block, the factors of its groups and then an f16.
+      int64_t each = 256 / parts.group;
+      Bytes stored = part(which, 9 * (each + 2), 1, 16 * 9 * (each + 2));
+      for (int64_t group = 0; group < groups; ++group)
+        for (int64_t row = 0; row < 16; ++row) {
+          const char *begin =
+              stored.data() + group / each * (each + 2) * 16 + row;
+          const char half[] = {begin[each * 16], begin[(each + 1) * 16]};
+          float unit;
+          widen(ElementKind::F16, half, 1, &unit);
+          numbers[size_t(group * 16 + row)] =
+              unit * float(int8_t(begin[group % each * 16]));
+        }
       return numbers;
     };
     std::vector<float> scales = numbersOf(GGUFPart::Scales);
     std::vector<float> offsets(scales.size());
     if (parts.hasOffsets)
       offsets = numbersOf(GGUFPart::Offsets);
-    for (size_t i = 0; i < size_t(count); ++i) {
-      size_t group = i / size_t(parts.group);
-      ASSERT_TRUE(parts.bits == 8 ||
-                  (parts.isUnsigned ? codes[i] >= 0 && codes[i] < 16
-                                    : codes[i] >= -8 && codes[i] < 8))
-          << name << " " << i;
-      double number =
-          double(codes[i]) * double(scales[group]) - double(offsets[group]);
-      ASSERT_EQ(float(number), expected[i]) << name << " " << i;
-    }
+    for (int64_t row = 0; row < 16; ++row)
+      for (int64_t column = 0; column < columns; ++column) {
+        int code = codeInTile(codes, parts.bits, row, column);
+        if (!parts.isUnsigned)
+          code =
+              parts.bits == 8 ? int8_t(code) : code - (1 << (parts.bits - 1));
+        if (row >= 5) {
+          ASSERT_EQ(code, 0) << name << " " << row << " " << column;
+          continue;
+        }
+        auto group = size_t(column / parts.group * 16 + row);
+        double number =
+            double(parts.numberOf(int8_t(code))) * double(scales[group]) -
+            double(offsets[group]);
+        ASSERT_EQ(float(number), expected[size_t(row * columns + column)])
+            << name << " " << row << " " << column;
+      }
   }
-}
-
-// Codes from 0 are packed as they are.
-TEST_F(PackerTest, PacksUnsignedNibbles) {
-  Bytes bytes(16 * 20);
-  for (size_t i = 0; i < bytes.size(); ++i)
-    bytes[i] = char(i % 20 < 4 ? 0 : 0x10 * (i % 16) + i / 20 % 16);
-  write("m", bytes);
-  std::string tiled =
-      "tensor<16x32xui4, #deepseek.tiled<rows = 16, columns = 8>>";
-  Bytes result = packed(
-      weight("%0 = deepseek.source \"t\" in [\"m\"] at [0] : tensor<16x20xi8>\n"
-             "%1 = deepseek.gguf_part codes of q4_1 %0 : tensor<16x20xi8> -> "
-             "tensor<16x32xui4>\n"
-             "%r = deepseek.pack %1 : tensor<16x32xui4> to " +
-                 tiled,
-             tiled),
-      256);
-  // Elements 0 to 15 of a row are the low halves, 16 to 31 the high ones.
-  for (int64_t row = 0; row < 16; ++row)
-    for (int64_t column = 0; column < 32; ++column) {
-      auto byte =
-          uint8_t(result[size_t(column / 8 * 64 + row * 4 + column % 4)]);
-      int64_t at = row * 20 + 4 + column % 16;
-      EXPECT_EQ(column % 8 < 4 ? byte & 15 : byte >> 4,
-                column < 16 ? row : at % 16)
-          << row << " " << column;
-    }
 }
 
 TEST_F(PackerTest, RefusesBlocksThatAreNotFinite) {

@@ -97,11 +97,11 @@ func.func @forward(%x: tensor<?x32xf32>, %layer: index) -> tensor<?x32xf32> {
 
 // -----
 
-// The table of tied embeddings stays, beside its integers.
+// The table of tied embeddings is stored once.
 
-// CHECK: deepseek.weight @table : tensor<64x32xf32>
-// CHECK: deepseek.weight @table.codes : tensor<64x32xi8>
+// CHECK: deepseek.weight @table : tensor<64x32xi8>
 // CHECK: deepseek.weight @table.scales : tensor<64x1xf16>
+// CHECK-NOT: deepseek.weight
 deepseek.weight @table : tensor<64x32xf32> {
   %0 = deepseek.source "table" in [] at [] : tensor<64x34xi8>
   %1 = deepseek.dequantize_gguf q8_0 %0 : tensor<64x34xi8> -> tensor<64x32xf32>
@@ -110,32 +110,33 @@ deepseek.weight @table : tensor<64x32xf32> {
 // CHECK-LABEL: func.func @tied
 func.func @tied(%ids: tensor<?xi32>) -> tensor<?x64xf32> {
   %t = deepseek.use_weight @table : tensor<64x32xf32>
-  // CHECK: deepseek.embed %{{.+}}, %{{.+}} : tensor<?xi32>, tensor<64x32xf32>
+  // CHECK: deepseek.embed %{{.+}}, %[[T:.+]] scales %[[S:.+]] : tensor<64x1xf16> : tensor<?xi32>, tensor<64x32xi8>
   %x = deepseek.embed %ids, %t : tensor<?xi32>, tensor<64x32xf32> -> tensor<?x32xf32>
-  // CHECK: deepseek.lm_head %{{.+}}, %{{.+}} scales %{{.+}} : tensor<64x1xf16> : tensor<?x32xf32>, tensor<64x32xi8>
+  // CHECK: deepseek.lm_head %{{.+}}, %[[T]] scales %[[S]] : tensor<64x1xf16> : tensor<?x32xf32>, tensor<64x32xi8>
   %y = deepseek.lm_head %x, %t : tensor<?x32xf32>, tensor<64x32xf32> -> tensor<?x64xf32>
   return %y : tensor<?x64xf32>
 }
 
 // -----
 
-// Experts, all three or none; gate and up are of one kind.
+// Experts, all three or none; gate and up are of one kind, down of its own.
+// Scales of scales stay two levels.
 
-deepseek.weight @up : tensor<4x32x64xf32> {
-  %0 = deepseek.source "up" in [] at [] : tensor<4x32x40xi8>
-  %1 = deepseek.dequantize_gguf q4_1 %0 : tensor<4x32x40xi8> -> tensor<4x32x64xf32>
-  deepseek.yield %1 : tensor<4x32x64xf32>
+deepseek.weight @up : tensor<4x32x256xf32> {
+  %0 = deepseek.source "up" in [] at [] : tensor<4x32x144xi8>
+  %1 = deepseek.dequantize_gguf q4_k %0 : tensor<4x32x144xi8> -> tensor<4x32x256xf32>
+  deepseek.yield %1 : tensor<4x32x256xf32>
 }
-deepseek.weight @down : tensor<4x64x32xf32> {
-  %0 = deepseek.source "down" in [] at [] : tensor<4x64x20xi8>
-  %1 = deepseek.dequantize_gguf q4_1 %0 : tensor<4x64x20xi8> -> tensor<4x64x32xf32>
-  deepseek.yield %1 : tensor<4x64x32xf32>
+deepseek.weight @down : tensor<4x256x32xf32> {
+  %0 = deepseek.source "down" in [] at [] : tensor<4x256x22xi8>
+  %1 = deepseek.dequantize_gguf q5_0 %0 : tensor<4x256x22xi8> -> tensor<4x256x32xf32>
+  deepseek.yield %1 : tensor<4x256x32xf32>
 }
 // CHECK-LABEL: func.func @experts
-// CHECK: deepseek.experts %{{.+}} scales %{{.+}} : tensor<4x32x2xf16>, tensor<4x32x2xf16>, tensor<4x64x1xf16> offsets %{{.+}} : tensor<4x32x2xf16>, tensor<4x32x2xf16>, tensor<4x64x1xf16> : {{.*}}tensor<4x32x64xui4>, tensor<4x32x64xui4>, tensor<4x64x32xui4> ->
-func.func @experts(%x: tensor<?x64xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>) -> tensor<?x64xf32> {
-  %u = deepseek.use_weight @up : tensor<4x32x64xf32>
-  %d = deepseek.use_weight @down : tensor<4x64x32xf32>
-  %y = deepseek.experts %x, %e, %w gate %u up %u down %d : tensor<?x64xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<4x32x64xf32>, tensor<4x32x64xf32>, tensor<4x64x32xf32> -> tensor<?x64xf32>
-  return %y : tensor<?x64xf32>
+// CHECK: deepseek.experts %{{.+}} scales %{{.+}} : tensor<4x32x10xi8>, tensor<4x32x10xi8>, tensor<4x256x1xf16> offsets %{{.+}} : tensor<4x32x10xi8>, tensor<4x32x10xi8> : {{.*}}tensor<4x32x256xui4>, tensor<4x32x256xui4>, tensor<4x256x32xi5> ->
+func.func @experts(%x: tensor<?x256xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>) -> tensor<?x256xf32> {
+  %u = deepseek.use_weight @up : tensor<4x32x256xf32>
+  %d = deepseek.use_weight @down : tensor<4x256x32xf32>
+  %y = deepseek.experts %x, %e, %w gate %u up %u down %d : tensor<?x256xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<4x32x256xf32>, tensor<4x32x256xf32>, tensor<4x256x32xf32> -> tensor<?x256xf32>
+  return %y : tensor<?x256xf32>
 }

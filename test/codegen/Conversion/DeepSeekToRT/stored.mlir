@@ -8,10 +8,6 @@
 
 deepseek.model @m vocab 32 hidden 64 layers 1 context 64 entry @forward {}
 
-deepseek.weight @table : tensor<32x64xf32> {
-  %0 = deepseek.source "table" in [] at [] : tensor<32x64xf32>
-  deepseek.yield %0 : tensor<32x64xf32>
-}
 deepseek.weight @head : tensor<32x64xui4> {
   %0 = deepseek.source "head" in [] at [] : tensor<32x40xi8>
   %1 = deepseek.gguf_part codes of q4_1 %0 : tensor<32x40xi8> -> tensor<32x64xui4>
@@ -55,6 +51,30 @@ func.func private @gated(%x: tensor<?x64xf32>, %w: tensor<32x64xi4, #deepseek.ti
   return %c : tensor<?x32xf32>
 }
 
+// Codes of other bits, and scales of two levels. Down is of its own type.
+// CHECK-LABEL: func.func private @k_quants
+// CHECK:         rt.dispatch @split_rows_256_16_32
+// CHECK:         rt.dispatch @linear_int6_32x256_16_16_f32_scales_levels
+// CHECK:         rt.dispatch @split_rows_256_16_4
+// CHECK:         rt.dispatch @linear_int3_32x256_16_16_f32_scales_levels
+// CHECK:         rt.dispatch @split_rows_256_32_m1
+// CHECK:         rt.dispatch @experts_up_uint5_8x256x256_32_32_f32_scales_levels_offsets_levels_2
+// CHECK:         rt.dispatch @experts_down_int6_8x256x256_16_16_f32_scales_levels
+!i6 = tensor<32x256xi6, #deepseek.tiled<rows = 16, columns = 16>>
+!i3 = tensor<32x256xi3, #deepseek.tiled<rows = 16, columns = 32>>
+!sixteen = tensor<32x18xi8, #deepseek.tiled<rows = 16>>
+!up = tensor<8x256x256xui5, #deepseek.tiled<rows = 16, columns = 32>>
+!ups = tensor<8x256x10xi8, #deepseek.tiled<rows = 16>>
+!down = tensor<8x256x256xi6, #deepseek.tiled<rows = 16, columns = 16>>
+!downs = tensor<8x256x18xi8, #deepseek.tiled<rows = 16>>
+func.func private @k_quants(%x: tensor<?x256xf32>, %w6: !i6, %w3: !i3, %s: !sixteen, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %up: !up, %us: !ups, %down: !down, %ds: !downs) -> (tensor<?x32xf32>, tensor<?x256xf32>) {
+  %a = deepseek.linear %x, %w6 scales %s : !sixteen : tensor<?x256xf32>, !i6 -> tensor<?x32xf32>
+  %b = deepseek.linear %x, %w3 scales %s : !sixteen : tensor<?x256xf32>, !i3 -> tensor<?x32xf32>
+  %c = deepseek.add %a, %b : tensor<?x32xf32>
+  %y = deepseek.experts %x, %e, %w gate %up up %up down %down scales %us, %us, %ds : !ups, !ups, !downs offsets %us, %us : !ups, !ups : tensor<?x256xf32>, tensor<?x2xi32>, tensor<?x2xf32>, !up, !up, !down -> tensor<?x256xf32>
+  return %c, %y : tensor<?x32xf32>, tensor<?x256xf32>
+}
+
 // CHECK-LABEL: func.func private @experts
 // CHECK:         rt.dispatch @split_rows_64_16
 // CHECK:         rt.dispatch @experts_up_int8_8x32x64_16_16_f32_scales_f32_2
@@ -65,12 +85,14 @@ func.func private @experts(%x: tensor<?x64xf32>, %e: tensor<?x2xi32>, %w: tensor
   return %y : tensor<?x64xf32>
 }
 
+// A tied table is read in tiles.
+// CHECK-LABEL: func.func @forward
+// CHECK:         rt.dispatch @embed_uint4_32x64_32_32_offsets_f16
 func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: tensor<?xi32>, %outputs: tensor<?xi32>, %cache: !cache) -> tensor<?x32xf32> {
-  %table = deepseek.use_weight @table : tensor<32x64xf32>
-  %x = deepseek.embed %ids, %table : tensor<?xi32>, tensor<32x64xf32> -> tensor<?x64xf32>
   %w = deepseek.use_weight @head : tensor<32x64xui4>
   %s = deepseek.use_weight @head.scales : tensor<32x2xf16>
   %o = deepseek.use_weight @head.offsets : tensor<32x2xf16>
+  %x = deepseek.embed %ids, %w scales %s : tensor<32x2xf16> offsets %o : tensor<32x2xf16> : tensor<?xi32>, tensor<32x64xui4> -> tensor<?x64xf32>
   %l = deepseek.lm_head %x, %w scales %s : tensor<32x2xf16> offsets %o : tensor<32x2xf16> : tensor<?x64xf32>, tensor<32x64xui4> -> tensor<?x32xf32>
   return %l : tensor<?x32xf32>
 }
@@ -95,6 +117,20 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 // CHECK:         arith.sitofp %{{.+}} : vector<16xi32> to vector<16xf32>
 // CHECK:         arith.sitofp %{{.+}} : i32 to f32
 // CHECK:         arith.negf
+
+// Six bits are four of one vector and two of another; the f16 of a block is two
+// bytes, and a group's scale a product.
+
+// CHECK-LABEL: rt.kernel @linear_int6_32x256_16_16_f32_scales_levels
+// CHECK:         vector.load %{{.+}} : memref<2x18x16xi8>, vector<16xi8>
+// CHECK:         vector.load %{{.+}} : memref<2x18x16xi8>, vector<16xi8>
+// CHECK:         arith.bitcast %{{.+}} : vector<16xi16> to vector<16xf16>
+// CHECK:         vector.load %{{.+}} : memref<2x18x16xi8>, vector<16xi8>
+// CHECK:         arith.extsi %{{.+}} : vector<16xi8> to vector<16xi32>
+// CHECK:         vector.load %{{.+}} : memref<2x48x64xi8>, vector<64xi8>
+// CHECK:         vector.load %{{.+}} : memref<2x48x64xi8>, vector<64xi8>
+// CHECK:         arith.ori %{{.+}} : vector<64xi8>
+// CHECK:         vector.load %{{.+}} : memref<2x48x64xi8>, vector<64xi8>
 
 // -----
 

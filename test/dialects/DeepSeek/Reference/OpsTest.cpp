@@ -350,8 +350,8 @@ TEST_F(ReferenceOpsTest, UnknownElementsAreAnError) {
   load(R"(func.func @f(%x: tensor<2xi16>) -> tensor<2xi16> {
     return %x : tensor<2xi16>
   })");
-  expectError({Tensor({2})}, "expects floating point, i32, i8 or i4 in the "
-                             "reference, but got 'tensor<2xi16>'");
+  expectError({Tensor({2})}, "expects floating point, i32 or at most 8 bits in "
+                             "the reference, but got 'tensor<2xi16>'");
 }
 
 TEST_F(ReferenceOpsTest, ArgumentsMustFitTheirTypes) {
