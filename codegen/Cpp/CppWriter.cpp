@@ -148,6 +148,7 @@ CppNames::CppNames() {
                          "put",
                          "scratch_memory",
                          "prefetch",
+                         "probe",
                          "last",
                          "round_even",
                          "select",

@@ -30,6 +30,7 @@ protected:
 
 private:
   LogicalResult emitCall(func::CallOp call);
+  LogicalResult emitProbe(rt::ProbeOp probe);
   std::string resultName(Value buffer);
   std::string hintArgument(Value argument);
 
@@ -198,6 +199,31 @@ LogicalResult HostEmitter::emitCall(func::CallOp call) {
   return success();
 }
 
+LogicalResult HostEmitter::emitProbe(rt::ProbeOp probe) {
+  if (!options.kernelScope.empty())
+    return probe.emitOpError("has no form in CUDA: what it shows is in the "
+                             "memory of the device");
+  auto strideOf = [](Value buffer) {
+    return cast<MemRefType>(buffer.getType())
+        .getStridesAndOffset()
+        .first.front();
+  };
+  Value experts = probe.getExperts();
+  const std::string fields[] = {std::to_string(probe.getKind()),
+                                std::to_string(probe.getId()),
+                                text(probe.getLayer()),
+                                text(probe.getInput()),
+                                text(probe.getRows()),
+                                std::to_string(probe.getColumns()),
+                                std::to_string(strideOf(probe.getInput())),
+                                experts ? text(experts) : "nullptr",
+                                std::to_string(probe.getTopK()),
+                                std::to_string(experts ? strideOf(experts) : 0),
+                                std::to_string(probe.getExpertCount())};
+  writer.line("probe({" + llvm::join(ArrayRef(fields), ", ") + "});");
+  return success();
+}
+
 LogicalResult HostEmitter::emitOther(Operation *op) {
   if (isa<rt::TokensOp>(op))
     return bind(op->getResult(0), {"tokens"}), success();
@@ -262,6 +288,8 @@ LogicalResult HostEmitter::emitOther(Operation *op) {
   }
   if (auto call = dyn_cast<func::CallOp>(op))
     return emitCall(call);
+  if (auto probe = dyn_cast<rt::ProbeOp>(op))
+    return emitProbe(probe);
   return op->emitOpError("has no form in C++");
 }
 

@@ -9,6 +9,7 @@
 #define HADAL_RT_KERNELS_H
 
 #include "hadal_rt/abi.h"
+#include "hadal_rt/probe.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -171,6 +172,9 @@ HADAL_INLINE void dispatch(const hadal_rt_step_t *step,
   const int64_t params[] = {word(arguments)...};
   step->dispatch(step->pool, step, kernel, params, items);
 }
+
+/// Shows rows to the program that gathers statistics.
+HADAL_INLINE void probe(const hadal_rt_probe_t &rows) { hadal_rt_probe(&rows); }
 
 //===----------------------------------------------------------------------===//
 // Indices and integers
