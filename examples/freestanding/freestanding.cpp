@@ -3,7 +3,8 @@
 // A model without an operating system: no files, threads, heap or C library.
 // The C++ of the model is part of this file, its weights are part of the
 // program, and all memory is in arrays whose sizes the compiler of the model
-// has worked out. For AArch64; see README.md.
+// has worked out. For AArch64: as a program of Linux that makes two system
+// calls, or with -DBARE_BOARD for QEMU's board `virt` alone; see README.md.
 
 #include "model.cpp"
 
@@ -42,9 +43,60 @@ extern "C" PLAIN void *memset(void *to, int value, size_t bytes) {
   return to;
 }
 
+#ifdef BARE_BOARD
+
+// Memory of two gigabytes, each mapped to itself: what belongs to devices, and
+// what is RAM. Without a map, vectors would have to be aligned.
+extern "C" {
+extern const uint64_t memory_map[512];
+const uint64_t memory_map[512] __attribute__((aligned(4096))) = {
+    0x00000000ull | 1 << 10 | 0 << 2 | 1,           // Accessed; devices.
+    0x40000000ull | 1 << 10 | 3 << 8 | 1 << 2 | 1}; // Shared; RAM, cached.
+alignas(16) uint8_t
+    board_stack[1 << 20]; // Of which abi.h promises half to kernels.
+[[noreturn]] void runModel();
+}
+
+// The board starts here, at exception level 1.
+__asm__(".globl _start\n"
+        "_start:\n"
+        "  mov x0, #0x300000\n" // Vectors are no exception.
+        "  msr cpacr_el1, x0\n"
+        "  mov x0, #0xff00\n" // Kinds of memory: 0 devices, 1 RAM, cached.
+        "  msr mair_el1, x0\n"
+        "  ldr x0, =0x803519\n" // 39 bits, pages of 4 KiB, one map.
+        "  msr tcr_el1, x0\n"
+        "  adrp x0, memory_map\n"
+        "  msr ttbr0_el1, x0\n"
+        "  tlbi vmalle1\n"
+        "  dsb sy\n"
+        "  isb\n"
+        "  mrs x0, sctlr_el1\n"
+        "  ldr x1, =0x1005\n" // Map, caches of data and instructions.
+        "  orr x0, x0, x1\n"
+        "  msr sctlr_el1, x0\n"
+        "  isb\n"
+        "  adrp x0, board_stack\n"
+        "  add x0, x0, #0x100000\n"
+        "  mov sp, x0\n"
+        "  bl runModel\n");
+
+/// A character to the serial port, a PL011 that QEMU has set up.
+static void put(char c) {
+  *reinterpret_cast<volatile uint32_t *>(0x09000000) = uint8_t(c);
+}
+
+/// Turns the board off: SYSTEM_OFF of Arm's PSCI.
+[[noreturn]] static void stop(int) {
+  register uint64_t x0 __asm__("x0") = 0x84000008;
+  for (;;)
+    __asm__ volatile("hvc #0" : "+r"(x0) : : "memory");
+}
+
+#else
+
 /// The two services of a machine: system calls of Linux here, so that an
-/// emulator of programs runs this; on a board, a write to its serial port and
-/// an endless loop.
+/// emulator of programs runs this.
 static long call(long number, long a, long b, long c) {
   register long x8 __asm__("x8") = number;
   register long x0 __asm__("x0") = a;
@@ -58,6 +110,8 @@ static void put(char c) { call(64, 1, long(&c), 1); }
   for (;;)
     call(94, code, 0, 0);
 }
+
+#endif // BARE_BOARD
 
 static void putNumber(int64_t value) {
   if (value >= 10)
@@ -96,7 +150,10 @@ static const uint8_t *findWeights() {
   return nullptr;
 }
 
-extern "C" [[noreturn]] void _start() {
+#ifndef BARE_BOARD
+#define runModel _start
+#endif
+extern "C" [[noreturn]] void runModel() {
   int32_t pageTable[pages];
   for (int64_t i = 0; i < pages; ++i)
     pageTable[i] = int32_t(i + 1);
@@ -116,8 +173,10 @@ extern "C" [[noreturn]] void _start() {
   step.logits = logits;
   step.tokens = 1;
   step.outputs = 1;
-  if (!step.weights)
-    stop(1); // The weights are those of another model.
+  if (!step.weights) {
+    put('?'); // The weights are those of another model.
+    stop(1);
+  }
 
   // Three tokens are given, and 16 follow.
   const int32_t prompt[] = {1, 2, 3};
