@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The MLIR language server, with Hadal's dialects: completion, diagnostics and
-// go to definition in an editor.
+// The MLIR language server, with Hadal's dialects: completion, diagnostics, go
+// to definition and what an op means, in an editor.
+
+#include "OpDocs.h"
 
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 #include "dialects/ONNX/IR/ONNXOps.h"
@@ -16,5 +18,7 @@ int main(int argc, char **argv) {
   mlir::registerAllDialects(registry);
   registry.insert<hadal::deepseek::DeepSeekDialect, hadal::onnx::ONNXDialect,
                   hadal::rt::RTDialect>();
+  // Static, since --help exits.
+  static hadal::lsp::OutputFilter filter;
   return mlir::failed(mlir::MlirLspServerMain(argc, argv, registry));
 }
