@@ -65,8 +65,8 @@ std::string hadal::lsp::addOpDocs(StringRef message) {
   // "deepseek.rms_norm", in quotes, and more.
   if (!text || !text->starts_with("\""))
     return message.str();
-  StringRef docs =
-      findOpDocs(text->drop_front().take_until([](char c) { return c == '"'; }));
+  StringRef docs = findOpDocs(
+      text->drop_front().take_until([](char c) { return c == '"'; }));
   if (docs.empty())
     return message.str();
   (*contents)["value"] = (docs + "\n***\n" + *text).str();
