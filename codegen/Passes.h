@@ -5,7 +5,10 @@
 #ifndef HADAL_CODEGEN_PASSES_H
 #define HADAL_CODEGEN_PASSES_H
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/Pass.h"
 #include "mlir/Pass/PassOptions.h"
@@ -38,12 +41,34 @@ struct LowerToLLVMOptions
 void buildLowerToLLVMPipeline(mlir::OpPassManager &passes,
                               const LowerToLLVMOptions &options);
 
+struct LowerGraphToLLVMOptions
+    : public mlir::PassPipelineOptions<LowerGraphToLLVMOptions> {
+  Option<std::string> symbol{*this, "symbol",
+                             llvm::cl::desc("Name of the graph's symbol"),
+                             llvm::cl::init("hadal_graph")};
+};
+
+/// Appends `-hadal-bufferize-graph`: a function of tensors becomes one of
+/// loops over buffers, which takes its results as arguments.
+void buildBufferizeGraphPipeline(mlir::OpPassManager &passes);
+
+/// Appends `-hadal-lower-graph-to-llvm`: a graph with planned memory becomes a
+/// module of the llvm dialect alone.
+void buildLowerGraphToLLVMPipeline(mlir::OpPassManager &passes,
+                                   const LowerGraphToLLVMOptions &options);
+
+/// Adds to \p registry what bufferization needs to know of the dialects of a
+/// graph.
+void registerGraphDialects(mlir::DialectRegistry &registry);
+
 void registerLowerToLLVMPipeline();
+void registerGraphPipelines();
 
 /// Registers the passes and the pipelines of this folder.
 inline void registerHadalCodegenPasses() {
   registerCodegenPasses();
   registerLowerToLLVMPipeline();
+  registerGraphPipelines();
 }
 
 } // namespace hadal

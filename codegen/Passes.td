@@ -46,6 +46,41 @@ def PlanMemory : Pass<"rt-plan-memory", "::mlir::ModuleOp"> {
   let dependentDialects = ["::hadal::rt::RTDialect"];
 }
 
+def PlanGraphMemory : Pass<"rt-plan-graph-memory", "::mlir::ModuleOp"> {
+  let summary = "Gives every buffer of a graph its place in one arena";
+  let description = [{
+    A function with `rt.inputs` is a graph of tensors of known size. After
+    bufferization it takes inputs, weights and outputs and allocates the rest;
+    now it takes inputs, outputs, all weights as bytes, and the arena as bytes,
+    and allocates nothing. A buffer lives from its first use to its last; two
+    that are never alive together may share bytes. The largest is placed first,
+    each in the lowest gap that holds it. Copies become loops. Weights get
+    their offsets, `rt.offset`, and the function `rt.weights_bytes` and
+    `rt.arena_bytes`. Exact, and the same every time.
+
+    Fails on a buffer whose size is not known, or that leaves the loop that
+    makes it.
+  }];
+  let statistics = [
+    Statistic<"numBuffers", "num-buffers", "Number of buffers placed">];
+  let dependentDialects = ["::mlir::arith::ArithDialect",
+                           "::mlir::linalg::LinalgDialect",
+                           "::mlir::memref::MemRefDialect"];
+}
+
+def EmitGraphEntry : Pass<"rt-emit-graph-entry", "::mlir::ModuleOp"> {
+  let summary = "Describes a graph to C programs";
+  let description = [{
+    Adds the constant `hadal_rt_graph_t` of `hadal_rt/graph.h`, with names,
+    element types and shapes of inputs and outputs, and the function that it
+    points to, which unpacks the pointers and calls the graph's. Runs when the
+    graph is a function of the llvm dialect that takes plain pointers.
+  }];
+  let options = [Option<"symbol", "symbol", "std::string",
+      /*default=*/"\"hadal_graph\"", "Name of the constant">];
+  let dependentDialects = ["::mlir::LLVM::LLVMDialect"];
+}
+
 def PackWeights : Pass<"deepseek-pack-weights", "::mlir::ModuleOp"> {
   let summary = "Stores the weights of matrix products in tiles of 16 rows";
   let description = [{

@@ -54,6 +54,9 @@ struct ImportOptions {
   std::vector<RuntimeAdapter> adapters = {};
   /// Tokens a sequence may have. 0: as many as the model says.
   int64_t contextTokens = 0;
+  /// Take an ONNX graph that is no model of the family, too: the module then
+  /// has a function of tensors, with `rt.inputs`, and no `deepseek.model`.
+  bool graphs = false;
   /// If set, gets one line for each thing that the importer knew not to matter
   /// or had to assume: ignored keys, defaults, a layer that is left out.
   std::vector<std::string> *notes = nullptr;

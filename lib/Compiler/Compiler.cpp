@@ -42,9 +42,11 @@
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
+#include "llvm/Support/SHA256.h"
 #include "llvm/TargetParser/Host.h"
 #include "llvm/TargetParser/Triple.h"
 
+#include <array>
 #include <map>
 #include <unistd.h>
 
@@ -89,6 +91,7 @@ private:
     DialectRegistry registry;
     registry.insert<deepseek::DeepSeekDialect, rt::RTDialect, func::FuncDialect,
                     arith::ArithDialect>();
+    registerGraphDialects(registry);
     return registry;
   }
 
@@ -117,6 +120,13 @@ private:
                                              llvm::ArrayRef<CodeLevel> lesser);
   absl::Status setManifest();
   absl::Status convertToLLVM();
+
+  /// All that comes after the import of a graph of tensors.
+  absl::Status compileGraph(std::optional<Phase> stopAfter);
+  absl::Status checkGraphOptions();
+  absl::Status describeGraph();
+  std::string makeGraphHeader(const std::string &stem);
+  func::FuncOp findGraph();
 
   /// Writes the module, or what LLVM makes of it, where the user wants it.
   absl::Status print(Phase phase);
@@ -171,6 +181,10 @@ private:
   Observed observed;              ///< What they were gathered with.
   std::string scheme;             ///< Of -deepseek-quantize.
   std::optional<CudaToolkit> cuda;
+  /// The model is a graph of tensors, and no language model.
+  bool isGraph = false;
+  std::string graphHash, graphName; ///< The 16 bytes.
+  int64_t graphWeightsBytes = 0, graphArenaBytes = 0;
   std::vector<std::string> sources;
   /// In place of the files that a folder has.
   std::vector<TextFile> importedTextFiles;
@@ -389,6 +403,7 @@ absl::Status Compilation::import() {
     for (const auto &[name, folder] : options.adapters)
       importOptions.adapters.push_back({name, folder});
     importOptions.contextTokens = options.contextTokens;
+    importOptions.graphs = true;
     importOptions.notes = &result.notes;
     importOptions.textFiles = &importedTextFiles;
     absl::StatusOr<OwningOpRef<ModuleOp>> imported =
@@ -396,9 +411,10 @@ absl::Status Compilation::import() {
     if (!imported.ok())
       return imported.status();
     module = std::move(*imported);
+    isGraph = module->getOps<deepseek::ModelOp>().empty();
   }
   dumper.dump(*module, "import");
-  if (verifier)
+  if (verifier && !isGraph)
     verifier->begin(*module);
   return absl::OkStatus();
 }
@@ -866,6 +882,8 @@ absl::StatusOr<std::string> Compilation::emitText(EmitKind kind) {
   report("emit");
   EmitOptions emitOptions;
   emitOptions.kind = kind;
+  // Kernels of a model are vectors already.
+  emitOptions.vectorize = isGraph;
   llvm::SmallString<0> text;
   llvm::raw_svector_ostream os(text);
   std::vector<CodeLevel> levels = {{*module, target}};
@@ -946,6 +964,8 @@ absl::Status Compilation::writeHeader(const std::string &path) {
 
 /// The header \p stem.h.
 std::string Compilation::makeHeader(const std::string &stem) {
+  if (isGraph)
+    return makeGraphHeader(stem);
   std::string name = toIdentifier(stem);
   std::string macro = StringRef(name).upper();
   const ModelReport &r = result.report;
@@ -1033,6 +1053,8 @@ absl::StatusOr<std::vector<std::string>> Compilation::findProductLibraries() {
   if (options.emit == Emit::Cuda)
     names.push_back("libhadal_rt_cuda.a");
   names.insert(names.end(), {"libhadal_rt.a", "libpcre2-8.a"});
+  if (isGraph)
+    names = {"libhadal_graph_main.a", "libhadal_rt.a"};
   for (const char *name : names) {
     absl::StatusOr<std::string> library = findLibrary(name);
     if (!library.ok())
@@ -1243,6 +1265,14 @@ absl::Status Compilation::link(const std::string &object) {
 
 absl::Status Compilation::pack(AtomicFile &file) {
   PackOptions packOptions;
+  auto progress = [&](uint64_t done, uint64_t total) {
+    report("pack", done, total);
+  };
+  packOptions.progress = progress;
+  report("pack");
+  if (isGraph)
+    return packWeights(*recipes, graphHash, graphWeightsBytes, modelFolder,
+                       file, packOptions);
   packOptions.sections.emplace_back("manifest", manifest);
   for (const TextFile &made : importedTextFiles)
     packOptions.sections.emplace_back(made.name, made.contents);
@@ -1267,17 +1297,12 @@ absl::Status Compilation::pack(AtomicFile &file) {
       return absl::InvalidArgumentError(error);
     packOptions.sections.emplace_back(name, std::move(contents));
   }
-  auto progress = [&](uint64_t done, uint64_t total) {
-    report("pack", done, total);
-  };
-  packOptions.progress = progress;
   packOptions.adapterFolder = options.lora;
   if (!statisticsPath.empty())
     packOptions.moreFiles.emplace_back(statisticsFileName, statisticsPath);
   for (const auto &[name, folder] : options.adapters)
     packOptions.moreFiles.emplace_back(getAdapterFile(name),
                                        folder + "/adapter_model.safetensors");
-  report("pack");
   return packWeights(*recipes, modelFolder, file, packOptions);
 }
 
@@ -1308,7 +1333,8 @@ absl::Status Compilation::writeCode() {
 absl::Status Compilation::writeProducts() {
   if (absl::Status status = writeCode(); !status.ok())
     return status;
-  if (options.packWeights && !options.embedWeights) {
+  bool hasWeights = !isGraph || graphWeightsBytes;
+  if (options.packWeights && !options.embedWeights && hasWeights) {
     absl::StatusOr<AtomicFile *> file = outputs.add(getStem() + ".weights");
     if (!file.ok())
       return file.status();
@@ -1335,6 +1361,128 @@ absl::Status Compilation::commit() {
       return status;
   }
   return outputs.commit();
+}
+
+//===----------------------------------------------------------------------===//
+// Graphs of tensors
+//===----------------------------------------------------------------------===//
+
+func::FuncOp Compilation::findGraph() {
+  for (auto function : module->getOps<func::FuncOp>())
+    if (function->hasAttr(rt::graphInputsAttrName))
+      return function;
+  return {};
+}
+
+/// Refuses what only a language model has: a flag must not be ignored.
+absl::Status Compilation::checkGraphOptions() {
+  const CompileOptions defaults;
+  const std::pair<bool, const char *> refused[] = {
+      {options.embedWeights, "--embed-weights"},
+      {options.contextTokens, "--context"},
+      {options.maxBatch, "--max-batch"},
+      {!options.adapters.empty(), "--lora-runtime"},
+      {options.topK, "--top-k"},
+      {options.mergeExperts, "--merge-experts"},
+      {options.orderExperts, "--order-experts"},
+      {!options.prune.empty(), "--prune"},
+      {!options.calibration.empty(), "--calibration"},
+      {!options.quantize.empty(), "--quantize"},
+      {options.window.has_value(), "--window"},
+      {options.cacheElement != defaults.cacheElement, "--kv"},
+      {options.attentionElement != defaults.attentionElement, "--attention"},
+      {options.activations.has_value(), "--activations"},
+      {options.debugInfo, "-g"},
+      {options.output.empty() && !options.stopAfter, "--report"},
+      {!options.stopAfter && options.emit == Emit::Cpp, "--emit=cpp"},
+      {!options.stopAfter && options.emit == Emit::Cuda, "--emit=cuda"}};
+  for (const auto &[isGiven, flag] : refused)
+    if (isGiven)
+      return absl::UnimplementedError(
+          absl::StrCat(flag, " is for language models: ", result.notes.back()));
+  return absl::OkStatus();
+}
+
+/// Adds to the graph what its description says of code and weights.
+absl::Status Compilation::describeGraph() {
+  func::FuncOp graph = findGraph();
+  Builder builder(&context);
+  auto numberOf = [&](const char *name) {
+    return graph->getAttrOfType<IntegerAttr>(name).getInt();
+  };
+  graphWeightsBytes = numberOf(rt::graphWeightsBytesAttrName);
+  graphArenaBytes = numberOf(rt::graphArenaBytesAttrName);
+  if (auto name = graph->getAttrOfType<StringAttr>(rt::graphNameAttrName))
+    graphName = name.str();
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  module->print(os);
+  llvm::SHA256 hasher;
+  hasher.update(text);
+  std::array<uint8_t, 32> digest = hasher.final();
+  graphHash.assign(digest.begin(), digest.begin() + 16);
+  graph->setAttr(rt::graphHashAttrName, builder.getStringAttr(llvm::toHex(
+                                            graphHash, /*LowerCase=*/true)));
+  graph->setAttr(rt::graphCpuFeaturesAttrName,
+                 builder.getI64IntegerAttr(target.cpuFeatures));
+  recipes = ModuleOp::create(module->getLoc());
+  for (auto weight :
+       llvm::make_early_inc_range(module->getOps<deepseek::WeightOp>()))
+    weight->moveBefore(recipes->getBody(), recipes->getBody()->end());
+  return absl::OkStatus();
+}
+
+std::string Compilation::makeGraphHeader(const std::string &stem) {
+  std::string name = toIdentifier(stem);
+  std::string macro = StringRef(name).upper();
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  os << "/* The graph '" << graphName << "', compiled by hadalc "
+     << HADAL_VERSION << ".\n * Link it; see hadal_rt/graph.h. */\n\n"
+     << "#ifndef " << macro << "_H\n#define " << macro << "_H\n\n"
+     << "#include \"hadal_rt/graph.h\"\n\n"
+     << "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
+     << "#define " << macro << "_ARENA_BYTES INT64_C(" << graphArenaBytes
+     << ")\n"
+     << "#define " << macro << "_WEIGHTS_BYTES INT64_C(" << graphWeightsBytes
+     << ") /* of section \"weights\" */\n\n"
+     << "extern const hadal_rt_graph_t " << symbol << ";\n\n"
+     << "#ifdef __cplusplus\n} /* extern \"C\" */\n#endif\n\n"
+     << "#endif /* " << macro << "_H */\n";
+  return text;
+}
+
+absl::Status Compilation::compileGraph(std::optional<Phase> stopAfter) {
+  if (absl::Status status = checkGraphOptions(); !status.ok())
+    return status;
+  // NAME_model is a graph's NAME_graph.
+  symbol.resize(symbol.size() - strlen("_model"));
+  symbol += "_graph";
+  report("lower");
+  LowerGraphToLLVMOptions lower;
+  lower.symbol = symbol;
+  const std::pair<Phase, std::function<void(PassManager &)>> steps[] = {
+      {Phase::RT,
+       [](PassManager &passes) { buildBufferizeGraphPipeline(passes); }},
+      {Phase::Planned,
+       [](PassManager &passes) { passes.addPass(createPlanGraphMemory()); }},
+      {Phase::LLVMDialect, [&](PassManager &passes) {
+         buildLowerGraphToLLVMPipeline(passes, lower);
+       }}};
+  for (const auto &[phase, build] : steps) {
+    if (stopAfter && phase > *stopAfter)
+      break;
+    absl::Status status;
+    if (phase == Phase::LLVMDialect)
+      status = describeGraph();
+    if (status.ok())
+      status = runPasses(build, absl::StatusCode::kInternal);
+    if (status.ok())
+      status = dumper.getStatus();
+    if (!status.ok())
+      return status;
+  }
+  return stopAfter ? print(*stopAfter) : writeProducts();
 }
 
 absl::Status Compilation::run() {
@@ -1378,6 +1526,8 @@ absl::Status Compilation::run() {
       status = dumper.getStatus();
     if (!status.ok())
       return status;
+    if (isGraph)
+      return compileGraph(stopAfter);
   }
   if (stopAfter)
     return print(*stopAfter);

@@ -4,6 +4,7 @@
 
 #include "hadal/Import.h"
 
+#include "dialects/RT/IR/RTOps.h"
 #include "lib/Import/GGUF/GGUF.h"
 #include "lib/Import/GGUF/GGUFStore.h"
 #include "lib/Import/GGUF/Keys.h"
@@ -16,6 +17,7 @@
 #include "lib/Import/JSON.h"
 #include "lib/Import/LoRA/AdaptedStore.h"
 #include "lib/Import/LoRA/RuntimeAdapters.h"
+#include "lib/Import/ONNX/ConvertONNXToLinalg.h"
 #include "lib/Import/ONNX/GraphImporter.h"
 #include "lib/Import/ONNX/Raise.h"
 #include "lib/Import/Safetensors/Safetensors.h"
@@ -179,7 +181,24 @@ importONNX(mlir::MLIRContext &context, StringRef path,
     raise.name = llvm::sys::path::filename(realFolder).str();
   raise.contextTokens = options.contextTokens;
   raise.tiny = options.tiny;
-  return onnx::raiseToDeepSeek(**graph, raise, notes);
+  if (!options.graphs)
+    return onnx::raiseToDeepSeek(**graph, raise, notes);
+  mlir::OwningOpRef<mlir::ModuleOp> plain((*graph)->clone());
+  absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>> raised =
+      onnx::raiseToDeepSeek(**graph, raise, notes);
+  if (raised.ok() || absl::IsInternal(raised.status()))
+    return raised;
+  absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>> converted =
+      onnx::convertToLinalg(*plain, {raise.folder, raise.path});
+  if (!converted.ok())
+    return onnx::isDecoder(*plain) ? raised.status() : converted.status();
+  notes.push_back("compiled as a graph of tensors, not as a language model: " +
+                  std::string(raised.status().message()));
+  (**converted)
+      .lookupSymbol(onnx::graphName)
+      ->setAttr(rt::graphNameAttrName,
+                mlir::StringAttr::get(&context, raise.name));
+  return converted;
 }
 
 /// True for files that start as GGUF files do, whatever their name.

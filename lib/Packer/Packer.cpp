@@ -353,16 +353,23 @@ absl::Status hadal::packWeights(ModuleOp module, StringRef modelFolder,
   if (programs.empty())
     return absl::InternalError("expects an rt.program in the module");
   rt::ProgramOp program = *programs.begin();
-  auto totalBytes = int64_t(program.getWeightsBytes());
-
-  hadal_rt_weights_header_t header = {};
-  std::memcpy(header.magic, HADAL_RT_WEIGHTS_MAGIC, sizeof(header.magic));
-  header.version = HADAL_RT_WEIGHTS_VERSION;
   mlir::FailureOr<std::string> hash = program.getLayoutHashBytes();
   if (mlir::failed(hash))
     return absl::InternalError("the program has no layout hash");
+  return packWeights(module, *hash, int64_t(program.getWeightsBytes()),
+                     modelFolder, output, options);
+}
+
+absl::Status hadal::packWeights(ModuleOp module, StringRef layoutHash,
+                                int64_t totalBytes, StringRef modelFolder,
+                                AtomicFile &output,
+                                const PackOptions &options) {
+  hadal_rt_weights_header_t header = {};
+  std::memcpy(header.magic, HADAL_RT_WEIGHTS_MAGIC, sizeof(header.magic));
+  header.version = HADAL_RT_WEIGHTS_VERSION;
   static_assert(sizeof(header.layout_hash) == 16);
-  std::memcpy(header.layout_hash, hash->data(), sizeof(header.layout_hash));
+  assert(layoutHash.size() == sizeof(header.layout_hash));
+  std::memcpy(header.layout_hash, layoutHash.data(), layoutHash.size());
 
   if (options.sections.size() + 1 > HADAL_RT_MAX_SECTIONS)
     return absl::InternalError("too many sections in the weights file");

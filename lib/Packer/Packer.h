@@ -56,6 +56,12 @@ absl::StatusOr<int64_t> getStoredBytes(mlir::Operation *weight);
 absl::Status packWeights(mlir::ModuleOp module, llvm::StringRef modelFolder,
                          AtomicFile &output, const PackOptions &options);
 
+/// The same, of a module without `rt.program`: section "weights" has
+/// \p totalBytes, and \p layoutHash, 16 bytes, ties the file to the code.
+absl::Status packWeights(mlir::ModuleOp module, llvm::StringRef layoutHash,
+                         int64_t totalBytes, llvm::StringRef modelFolder,
+                         AtomicFile &output, const PackOptions &options);
+
 } // namespace hadal
 
 #endif // HADAL_PACKER_PACKER_H

@@ -9,6 +9,8 @@
 #include "ThreadPool.h"
 #include "Weights.h"
 
+#include "hadal_rt/graph.h"
+
 #include <new>
 #include <string.h>
 #ifdef HADAL_RT_BARE
@@ -163,6 +165,21 @@ hadal_rt_status_t hadal_rt::checkModel(const hadal_rt_model_t *model) {
   return HADAL_RT_OK;
 }
 
+/// The first of \p features that this processor, or its system, lacks; null if
+/// none.
+static const char *findMissingFeature(uint32_t features) {
+  uint32_t available = cpuFeatures();
+  available &= ~refusedCpuFeatures(features & available);
+  return missingCpuFeature(features, available);
+}
+
+static hadal_rt_status_t refuseCpu(const char *name, const char *missing) {
+  return fail(HADAL_RT_UNSUPPORTED_CPU,
+              "model '%s' was compiled for processors with %s; this one "
+              "does not have that",
+              name, missing);
+}
+
 hadal_rt_status_t hadal_rt_model_choose(const hadal_rt_model_t *model,
                                         const hadal_rt_model_t **chosen) {
   if (!chosen)
@@ -171,24 +188,31 @@ hadal_rt_status_t hadal_rt_model_choose(const hadal_rt_model_t *model,
   if (hadal_rt_status_t status = checkModel(model))
     return status;
   for (const hadal_rt_model_t *level = model;; level = level->lesser) {
-    uint32_t available = cpuFeatures();
-    available &= ~refusedCpuFeatures(level->cpu_features & available);
-    const char *missing = missingCpuFeature(level->cpu_features, available);
+    const char *missing = findMissingFeature(level->cpu_features);
     if (!missing) {
       *chosen = level;
       return HADAL_RT_OK;
     }
     if (!level->lesser)
-      return fail(HADAL_RT_UNSUPPORTED_CPU,
-                  "model '%s' was compiled for processors with %s; this one "
-                  "does not have that",
-                  model->name, missing);
+      return refuseCpu(model->name, missing);
   }
 }
 
 hadal_rt_status_t hadal_rt_model_check(const hadal_rt_model_t *model) {
   const hadal_rt_model_t *ignored;
   return hadal_rt_model_choose(model, &ignored);
+}
+
+hadal_rt_status_t hadal_rt_graph_check(const hadal_rt_graph_t *graph) {
+  if (!graph)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "graph is null");
+  if (graph->abi_version != HADAL_RT_GRAPH_ABI_VERSION)
+    return fail(HADAL_RT_UNSUPPORTED_ABI,
+                "the graph has ABI version %u, this runtime has %u",
+                graph->abi_version, HADAL_RT_GRAPH_ABI_VERSION);
+  if (const char *missing = findMissingFeature(graph->cpu_features))
+    return refuseCpu(graph->name, missing);
+  return HADAL_RT_OK;
 }
 
 const char *hadal_rt_model_adapter(const hadal_rt_model_t *model,

@@ -5,6 +5,8 @@
 
 #include "Weights.h"
 
+#include "hadal_rt/graph.h"
+
 #include "Platform.h"
 #include "Status.h"
 
@@ -35,6 +37,14 @@ struct File {
   const int descriptor;
 };
 #endif
+
+/// Whose weights they are.
+struct Owner {
+  const char *name;
+  const uint8_t *layoutHash;
+  int64_t weightsBytes;
+  const hadal_rt_model_t *model; ///< Null for a graph.
+};
 
 /// Sixteen bytes as hexadecimal text.
 struct HashText {
@@ -162,10 +172,13 @@ static hadal_rt_status_t checkSize(const char *path, uint64_t bytes) {
   return HADAL_RT_OK;
 }
 
-/// Checks \p header of \p bytes bytes against \p model, and finds the section
-/// that the model reads.
-static hadal_rt_status_t checkContents(const hadal_rt_model_t *model,
-                                       const char *path,
+static Owner ownerOf(const hadal_rt_model_t *model) {
+  return {model->name, model->layout_hash, model->weights_bytes, model};
+}
+
+/// Checks \p header of \p bytes bytes against \p owner, and finds the section
+/// that it reads.
+static hadal_rt_status_t checkContents(const Owner &owner, const char *path,
                                        const hadal_rt_weights_header_t &header,
                                        uint64_t bytes,
                                        const hadal_rt_section_t **section) {
@@ -176,27 +189,26 @@ static hadal_rt_status_t checkContents(const hadal_rt_model_t *model,
   if (hadal_rt_status_t status = checkHeader(path, header, bytes))
     return status;
 
-  if (memcmp(header.layout_hash, model->layout_hash,
-             sizeof(header.layout_hash)))
+  if (memcmp(header.layout_hash, owner.layoutHash, sizeof(header.layout_hash)))
     return fail(HADAL_RT_WEIGHTS_MISMATCH,
                 "%s: layout is %s, but model '%s' expects %s", path,
-                HashText(header.layout_hash).text, model->name,
-                HashText(model->layout_hash).text);
+                HashText(header.layout_hash).text, owner.name,
+                HashText(owner.layoutHash).text);
   *section = findSection(header, "weights");
   if (!*section)
     return fail(HADAL_RT_INVALID_WEIGHTS, "%s: has no section 'weights'", path);
-  if ((*section)->bytes != uint64_t(model->weights_bytes))
+  if ((*section)->bytes != uint64_t(owner.weightsBytes))
     return fail(HADAL_RT_WEIGHTS_MISMATCH,
                 "%s: section 'weights' has %llu bytes, but model '%s' expects "
                 "%lld",
-                path, (unsigned long long)(*section)->bytes, model->name,
-                (long long)model->weights_bytes);
+                path, (unsigned long long)(*section)->bytes, owner.name,
+                (long long)owner.weightsBytes);
   return HADAL_RT_OK;
 }
 
 /// Makes the handle of a file that starts at \p file.
-static hadal_rt_status_t makeHandle(const hadal_rt_model_t *model,
-                                    const char *path, const uint8_t *file,
+static hadal_rt_status_t makeHandle(const Owner &owner, const char *path,
+                                    const uint8_t *file,
                                     const hadal_rt_weights_header_t &header,
                                     const hadal_rt_section_t *section,
                                     hadal_rt_weights_t **out) {
@@ -205,7 +217,7 @@ static hadal_rt_status_t makeHandle(const hadal_rt_model_t *model,
   if (!weights)
     return fail(HADAL_RT_OUT_OF_MEMORY, "%s: no memory for %zu bytes", path,
                 sizeof(hadal_rt_weights_t));
-  weights->model = model;
+  weights->model = owner.model;
   weights->mapping = nullptr;
   weights->mappingBytes = 0;
   weights->file = file;
@@ -218,10 +230,9 @@ static hadal_rt_status_t makeHandle(const hadal_rt_model_t *model,
 #ifndef HADAL_RT_BARE
 /// Opens the weights file that fills [offset, offset + bytes) of a file. That
 /// range is known to lie within the file.
-static hadal_rt_status_t openRange(const hadal_rt_model_t *model,
-                                   const char *path, int descriptor,
-                                   uint64_t offset, uint64_t bytes,
-                                   hadal_rt_weights_t **out) {
+static hadal_rt_status_t openRange(const Owner &owner, const char *path,
+                                   int descriptor, uint64_t offset,
+                                   uint64_t bytes, hadal_rt_weights_t **out) {
   hadal_rt_weights_header_t header;
   if (hadal_rt_status_t status = checkSize(path, bytes))
     return status;
@@ -230,7 +241,7 @@ static hadal_rt_status_t openRange(const hadal_rt_model_t *model,
                 readErrorText());
   const hadal_rt_section_t *section = nullptr;
   if (hadal_rt_status_t status =
-          checkContents(model, path, header, bytes, &section))
+          checkContents(owner, path, header, bytes, &section))
     return status;
 
   // A page may be larger than the alignment of an embedded file.
@@ -254,7 +265,7 @@ static hadal_rt_status_t openRange(const hadal_rt_model_t *model,
 
   const auto *file = static_cast<const uint8_t *>(mapping) + (offset - start);
   if (hadal_rt_status_t status =
-          makeHandle(model, path, file, header, section, out)) {
+          makeHandle(owner, path, file, header, section, out)) {
     munmap(mapping, mappingBytes);
     return status;
   }
@@ -277,16 +288,37 @@ static hadal_rt_status_t checkOpenArguments(const hadal_rt_model_t *model,
 // O_NONBLOCK: opening a pipe must not wait for a writer.
 static constexpr int openFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
 
+/// Opens the weights file at \p path, all of it.
+static hadal_rt_status_t openFile(const Owner &owner, const char *path,
+                                  hadal_rt_weights_t **out) {
+  File file(open(path, openFlags));
+  uint64_t bytes;
+  if (hadal_rt_status_t status = checkRegular(path, file.descriptor, &bytes))
+    return status;
+  return openRange(owner, path, file.descriptor, 0, bytes, out);
+}
+
 hadal_rt_status_t hadal_rt_weights_open(const hadal_rt_model_t *model,
                                         const char *path,
                                         hadal_rt_weights_t **out) {
   if (hadal_rt_status_t status = checkOpenArguments(model, path, out))
     return status;
-  File file(open(path, openFlags));
-  uint64_t bytes;
-  if (hadal_rt_status_t status = checkRegular(path, file.descriptor, &bytes))
+  return openFile(ownerOf(model), path, out);
+}
+
+hadal_rt_status_t hadal_rt_graph_weights_open(const hadal_rt_graph_t *graph,
+                                              const char *path,
+                                              hadal_rt_weights_t **out) {
+  if (!out)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "out is null");
+  *out = nullptr;
+  if (!path)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "path is null");
+  if (hadal_rt_status_t status = hadal_rt_graph_check(graph))
     return status;
-  return openRange(model, path, file.descriptor, 0, bytes, out);
+  return openFile(
+      {graph->name, graph->layout_hash, graph->weights_bytes, nullptr}, path,
+      out);
 }
 
 hadal_rt_status_t hadal_rt_weights_open_embedded(const hadal_rt_model_t *model,
@@ -314,8 +346,8 @@ hadal_rt_status_t hadal_rt_weights_open_embedded(const hadal_rt_model_t *model,
                 "come before it",
                 path, (unsigned long long)trailer.bytes,
                 (unsigned long long)trailer.offset, (unsigned long long)end);
-  return openRange(model, path, file.descriptor, trailer.offset, trailer.bytes,
-                   out);
+  return openRange(ownerOf(model), path, file.descriptor, trailer.offset,
+                   trailer.bytes, out);
 }
 
 #endif // HADAL_RT_BARE
@@ -342,10 +374,10 @@ hadal_rt_status_t hadal_rt_weights_open_memory(const hadal_rt_model_t *model,
   memcpy(&header, data, sizeof(header));
   const hadal_rt_section_t *section = nullptr;
   if (hadal_rt_status_t status =
-          checkContents(model, path, header, bytes, &section))
+          checkContents(ownerOf(model), path, header, bytes, &section))
     return status;
-  return makeHandle(model, path, static_cast<const uint8_t *>(data), header,
-                    section, out);
+  return makeHandle(ownerOf(model), path, static_cast<const uint8_t *>(data),
+                    header, section, out);
 }
 
 hadal_rt_status_t hadal_rt_weights_section(const hadal_rt_weights_t *weights,

@@ -27,7 +27,7 @@ ENVIRONMENT = {k: v for k, v in os.environ.items()
 INSTALLED = ["bin/hadalc", "bin/hadal-run", "bin/hadal-bench", "bin/hadal-eval", "bin/hadal-opt", "bin/hadal-translate",
              "include/hadal_rt/hadal_rt.h", "include/hadal_rt/hadal_rt.hpp", "include/hadal_rt/kernels.cuh",
              "include/hadal_text/hadal_text.h", "lib/hadal/libhadal_rt.a", "lib/hadal/libhadal_rt_cuda.a",
-             "lib/hadal/libhadal_text.a", "lib/hadal/libhadal_run_main.a",
+             "lib/hadal/libhadal_text.a", "lib/hadal/libhadal_run_main.a", "lib/hadal/libhadal_graph_main.a",
              "lib/cmake/Hadal/HadalConfig.cmake", "lib/pkgconfig/hadal_rt.pc"]
 
 

@@ -18,7 +18,8 @@ NpyWriter::~NpyWriter() {
   unlink(temporaryPath.c_str());
 }
 
-bool NpyWriter::open(const std::string &name, int64_t rows, int64_t columns) {
+bool NpyWriter::open(const std::string &name, const std::string &descr,
+                     const std::vector<int64_t> &shape) {
   path = name;
   temporaryPath = name + ".tmp." + std::to_string(getpid());
   int descriptor = ::open(temporaryPath.c_str(),
@@ -33,9 +34,11 @@ bool NpyWriter::open(const std::string &name, int64_t rows, int64_t columns) {
     errno = error;
     return false;
   }
-  std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (" +
-                       std::to_string(rows) + ", " + std::to_string(columns) +
-                       "), }";
+  std::string header =
+      "{'descr': '" + descr + "', 'fortran_order': False, 'shape': (";
+  for (size_t i = 0; i < shape.size(); ++i)
+    header += (i ? ", " : "") + std::to_string(shape[i]);
+  header += shape.size() == 1 ? ",), }" : "), }";
   // With the 10 bytes before it and a newline, a multiple of 64.
   header.append(63 - (header.size() + 10) % 64, ' ');
   header += '\n';
@@ -53,8 +56,8 @@ bool NpyWriter::open(const std::string &name, int64_t rows, int64_t columns) {
          fwrite(header.data(), header.size(), 1, file) == 1;
 }
 
-bool NpyWriter::append(const float *values, int64_t count) {
-  return fwrite(values, sizeof(float), size_t(count), file) == size_t(count);
+bool NpyWriter::append(const void *data, size_t bytes) {
+  return fwrite(data, 1, bytes, file) == bytes;
 }
 
 bool NpyWriter::commit() {

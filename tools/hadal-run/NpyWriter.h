@@ -8,11 +8,12 @@
 #include <cstdint>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 namespace hadal::run {
 
-/// Writes a float32 matrix row by row to a temporary file, which takes the
-/// name of the result when all is written: a reader never sees half a file.
+/// Writes an array piece by piece to a temporary file, which takes the name of
+/// the result when all is written: a reader never sees half a file.
 class NpyWriter {
 public:
   NpyWriter() = default;
@@ -20,10 +21,12 @@ public:
   NpyWriter(const NpyWriter &) = delete;
   NpyWriter &operator=(const NpyWriter &) = delete;
 
-  /// Begins a file for [rows, columns]. False, with errno set, on an error;
-  /// so are the others.
-  bool open(const std::string &path, int64_t rows, int64_t columns);
-  bool append(const float *values, int64_t count);
+  /// Begins a file for an array of \p shape, whose elements are of type
+  /// \p descr, as NumPy has it: "<f4". False, with errno set, on an error; so
+  /// are the others.
+  bool open(const std::string &path, const std::string &descr,
+            const std::vector<int64_t> &shape);
+  bool append(const void *data, size_t bytes);
   bool commit();
 
 private:

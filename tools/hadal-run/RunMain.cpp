@@ -266,8 +266,8 @@ ExitCode Runner::readPrompt() {
     return reportError(BadInput, "%s: cannot write: %s",
                        options.logitsPath.c_str(), strerror(errno));
   };
-  if (wantsAll &&
-      !writer.open(options.logitsPath, promptTokens, hadal_model.vocab))
+  if (wantsAll && !writer.open(options.logitsPath, "<f4",
+                               {promptTokens, hadal_model.vocab}))
     return reportFile();
 
   if (profile)
@@ -281,7 +281,9 @@ ExitCode Runner::readPrompt() {
     if (ExitCode code =
             step(prompt.data() + first, count, count - outputs, outputs))
       return code;
-    if (wantsAll && !writer.append(logits.data(), count * hadal_model.vocab))
+    if (wantsAll &&
+        !writer.append(logits.data(),
+                       size_t(count * hadal_model.vocab) * sizeof(float)))
       return reportFile();
     if (isLast && outputs > 1)
       std::copy_n(logits.begin() + (outputs - 1) * hadal_model.vocab,

@@ -40,6 +40,20 @@ std::string joinAdapterNames(ProgramOp program);
 /// Every row of a buffer and every weight starts at a multiple of this.
 constexpr int64_t alignmentBytes = 64;
 
+/// Attributes of a function that is a graph of tensors, no step of a language
+/// model: names of inputs and outputs, and their types, with signs; the weight
+/// that an argument is; and what planning and the compiler add.
+inline constexpr char graphInputsAttrName[] = "rt.inputs";
+inline constexpr char graphInputTypesAttrName[] = "rt.input_types";
+inline constexpr char graphOutputsAttrName[] = "rt.outputs";
+inline constexpr char graphOutputTypesAttrName[] = "rt.output_types";
+inline constexpr char graphWeightAttrName[] = "rt.weight";
+inline constexpr char graphWeightsBytesAttrName[] = "rt.weights_bytes";
+inline constexpr char graphArenaBytesAttrName[] = "rt.arena_bytes";
+inline constexpr char graphNameAttrName[] = "rt.name";
+inline constexpr char graphHashAttrName[] = "rt.layout_hash";
+inline constexpr char graphCpuFeaturesAttrName[] = "rt.cpu_features";
+
 } // namespace hadal::rt
 
 #endif // HADAL_DIALECTS_RT_RTOPS_H

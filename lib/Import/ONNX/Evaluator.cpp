@@ -329,15 +329,28 @@ Evaluator::Evaluator(func::FuncOp graph, TensorFiles &files, Lengths lengths)
       values[argument] = makeInput(name, type);
   }
   for (Operation &op : graph.front()) {
-    if (auto constant = dyn_cast<ConstantOp>(op)) {
-      if (auto value = dyn_cast<DenseElementsAttr>(constant.getValue()))
-        values[constant.getResult()] = makeConstant(value);
-    } else if (auto initializer = dyn_cast<InitializerOp>(op)) {
-      values[initializer.getResult()] = makeInitializer(initializer);
-    } else if (auto node = dyn_cast<NodeOp>(op)) {
+    evaluateTensor(op);
+    if (auto node = dyn_cast<NodeOp>(op))
       evaluate(node);
-    }
   }
+}
+
+Evaluator::Evaluator(func::FuncOp graph, TensorFiles &files) : files(files) {
+  for (Operation &op : graph.front())
+    evaluateTensor(op);
+}
+
+void Evaluator::evaluateTensor(Operation &op) {
+  if (auto constant = dyn_cast<ConstantOp>(op)) {
+    if (auto value = dyn_cast<DenseElementsAttr>(constant.getValue()))
+      values[constant.getResult()] = makeConstant(value);
+  } else if (auto initializer = dyn_cast<InitializerOp>(op)) {
+    values[initializer.getResult()] = makeInitializer(initializer);
+  }
+}
+
+void Evaluator::setShape(Value value, ArrayRef<int64_t> shape) {
+  values[value] = makeOpaque(shape);
 }
 
 std::optional<SmallVector<int64_t>> Evaluator::getIntegers(Value value) const {
@@ -967,12 +980,26 @@ void Evaluator::evaluate(NodeOp op) {
   };
   ArrayPtr a = input(op, 0);
   // Functions of each element, or of each row, that nothing is proven from.
-  if (llvm::is_contained({"Sigmoid", "Softmax", "LogSoftmax", "Tanh", "Relu",
-                          "Erf", "Gelu", "Swish", "Softplus", "Dropout",
-                          "SimplifiedLayerNormalization", "RMSNormalization",
-                          "LayerNormalization", "RotaryEmbedding",
-                          "com.microsoft.RotaryEmbedding", "com.microsoft.MoE",
-                          "com.microsoft.QMoE", "com.microsoft.QuickGelu"},
+  if (llvm::is_contained({"Sigmoid",
+                          "Softmax",
+                          "LogSoftmax",
+                          "Tanh",
+                          "Relu",
+                          "Erf",
+                          "Gelu",
+                          "Swish",
+                          "Softplus",
+                          "Dropout",
+                          "SimplifiedLayerNormalization",
+                          "RMSNormalization",
+                          "LayerNormalization",
+                          "RotaryEmbedding",
+                          "com.microsoft.RotaryEmbedding",
+                          "com.microsoft.MoE",
+                          "com.microsoft.QMoE",
+                          "com.microsoft.QuickGelu",
+                          "QuantizeLinear",
+                          "DequantizeLinear"},
                          type))
     return set(0, like(a));
   if (type == "com.microsoft.SkipSimplifiedLayerNormalization") {

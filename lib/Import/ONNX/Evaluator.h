@@ -74,6 +74,13 @@ public:
   /// or \p files are gone.
   Evaluator(mlir::func::FuncOp graph, TensorFiles &files, Lengths lengths);
 
+  /// Evaluates only constants and initializers, for a graph that is no language
+  /// model. Of inputs nothing is known until `setShape` says it; nodes are
+  /// evaluated by `evaluateNode`, in order.
+  Evaluator(mlir::func::FuncOp graph, TensorFiles &files);
+  void evaluateNode(NodeOp op) { evaluate(op); }
+  void setShape(mlir::Value value, llvm::ArrayRef<int64_t> shape);
+
   /// Null if not even the shape of \p value is known.
   const Array *get(mlir::Value value) const {
     return values.lookup(value).get();
@@ -93,6 +100,7 @@ public:
 private:
   ArrayPtr makeInput(llvm::StringRef name, mlir::RankedTensorType type);
   ArrayPtr makeInitializer(InitializerOp op);
+  void evaluateTensor(mlir::Operation &op);
   void evaluate(NodeOp op);
   ArrayPtr evaluateElementwise(NodeOp op, llvm::StringRef type);
   ArrayPtr evaluateShapes(NodeOp op, llvm::StringRef type);

@@ -47,6 +47,7 @@ private:
                         : NameLoc::get(builder.getStringAttr(name));
   }
   Type elementType(const DataType &type);
+  Type narrowType(const DataType &type);
   RankedTensorType tensorType(const Tensor &tensor);
   absl::Status define(StringRef name, Value value);
   absl::StatusOr<DenseElementsAttr> readTensor(const Tensor &tensor);
@@ -88,8 +89,12 @@ Type GraphImporter::elementType(const DataType &type) {
     return builder.getBF16Type();
   case 17:
     return Float8E4M3FNType::get(context);
+  case 18:
+    return Float8E4M3FNUZType::get(context);
   case 19:
     return Float8E5M2Type::get(context);
+  case 20:
+    return Float8E5M2FNUZType::get(context);
   case 24:
     return Float8E8M0FNUType::get(context);
   default:
@@ -97,6 +102,16 @@ Type GraphImporter::elementType(const DataType &type) {
     return IntegerType::get(context, std::max(type.bits, 8u),
                             IntegerType::Unsigned);
   }
+}
+
+/// Of fewer than 8 bits.
+Type GraphImporter::narrowType(const DataType &type) {
+  if (type.number == 23)
+    return Float4E2M1FNType::get(builder.getContext());
+  bool isSigned = type.number == 22 || type.number == 26;
+  return IntegerType::get(builder.getContext(), type.bits,
+                          isSigned ? IntegerType::Signless
+                                   : IntegerType::Unsigned);
 }
 
 /// Elements of fewer than 8 bits are rows of bytes.
@@ -158,10 +173,14 @@ absl::StatusOr<Value> GraphImporter::makeTensor(const Tensor &tensor) {
   Location loc = locationOf(tensor.name);
   if (*numbers)
     return Value(ConstantOp::create(builder, loc, *numbers));
-  return Value(InitializerOp::create(
+  auto op = InitializerOp::create(
       builder, loc, tensorType(tensor), builder.getStringAttr(tensor.name),
       builder.getStringAttr(tensor.file),
-      builder.getI64IntegerAttr(tensor.offsetBytes)));
+      builder.getI64IntegerAttr(tensor.offsetBytes));
+  if (tensor.type->bits < 8)
+    op->setAttr(packedAttrName, TypeAttr::get(RankedTensorType::get(
+                                    tensor.shape, narrowType(*tensor.type))));
+  return Value(op);
 }
 
 absl::StatusOr<mlir::Attribute>
@@ -326,7 +345,9 @@ absl::StatusOr<OwningOpRef<ModuleOp>> GraphImporter::run() {
     for (int64_t &size : shape)
       if (size == -1)
         size = ShapedType::kDynamic;
-    types.push_back(RankedTensorType::get(shape, elementType(*input.type)));
+    Type element = input.type->bits < 8 ? narrowType(*input.type)
+                                        : elementType(*input.type);
+    types.push_back(RankedTensorType::get(shape, element));
   }
   SmallVector<StringRef> outputs;
   for (const ValueInfo &output : model.outputs)
@@ -383,6 +404,13 @@ absl::StatusOr<OwningOpRef<ModuleOp>> GraphImporter::run() {
   if (failed(verify(*module)))
     return absl::InternalError("imported graph is wrong: " + message);
   return std::move(module);
+}
+
+std::string onnx::getSourceName(InitializerOp tensor) {
+  std::string name;
+  for (char c : tensor.getName())
+    name += c == '{' ? '(' : c == '}' ? ')' : c;
+  return name;
 }
 
 absl::StatusOr<OwningOpRef<ModuleOp>>

@@ -5,6 +5,8 @@
 #ifndef HADAL_IMPORT_ONNX_GRAPHIMPORTER_H
 #define HADAL_IMPORT_ONNX_GRAPHIMPORTER_H
 
+#include "dialects/ONNX/IR/ONNXOps.h"
+
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/OwningOpRef.h"
 
@@ -15,6 +17,12 @@ namespace hadal::onnx {
 
 /// The name of the function that a graph becomes.
 inline constexpr llvm::StringLiteral graphName = "main_graph";
+
+/// On an initializer whose elements have fewer than 8 bits: its type.
+inline constexpr llvm::StringLiteral packedAttrName = "onnx.packed";
+
+/// What recipes call \p tensor: a name with `{}` would stand for several.
+std::string getSourceName(InitializerOp tensor);
 
 /// Reads \p path and returns a verified module with a function `@main_graph`;
 /// loads the dialects it needs. Few integers, and single numbers, become

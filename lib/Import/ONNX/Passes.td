@@ -65,4 +65,37 @@ def RaiseToDeepSeek : Pass<"raise-onnx-to-deepseek", "::mlir::ModuleOp"> {
                            "::mlir::arith::ArithDialect"];
 }
 
+def ConvertONNXToLinalg : Pass<"convert-onnx-to-linalg", "::mlir::ModuleOp"> {
+  let summary = "Turns a graph of static shapes into a function of tensors";
+  let description = [{
+    What is no model of the deepseek dialect still runs: `@main_graph` becomes
+    a function of linalg, tensor, arith, math and scf, which returns the
+    outputs and whether an index was out of range or a divisor zero. Shapes,
+    axes and the like are numbers that the graph computes from constants and
+    shapes. Initializers become weights, `deepseek.weight` of bytes, which the
+    function takes after its inputs.
+
+    Exact to the rounding of sums: floats of 16 bits are computed in f32 and
+    rounded after each operator, as ONNX's reference does. Fails with one error
+    that names all operators that have no rule, or the node that is used in a
+    way that none covers.
+
+    ```mlir
+    %1 = onnx.node "Add" "a"(%x, %y) {} : (tensor<4xf32>, tensor<1xf32>) -> ..
+    // becomes
+    %1 = linalg.generic {..} ins(%x, %y : tensor<4xf32>, tensor<1xf32>) ..
+    ```
+  }];
+  let options = [Option<"folder", "folder", "std::string", /*default=*/"\".\"",
+      "Folder of the files that initializers are in">];
+  let dependentDialects = ["::hadal::deepseek::DeepSeekDialect",
+                           "::mlir::arith::ArithDialect",
+                           "::mlir::bufferization::BufferizationDialect",
+                           "::mlir::linalg::LinalgDialect",
+                           "::mlir::math::MathDialect",
+                           "::hadal::rt::RTDialect",
+                           "::mlir::scf::SCFDialect",
+                           "::mlir::tensor::TensorDialect"];
+}
+
 #endif // HADAL_IMPORT_ONNX_PASSES
