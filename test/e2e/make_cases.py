@@ -258,6 +258,10 @@ CASES = {
                                {"onnx": {"kind": "genai", "interleaved": True}}),
     "onnx_dynamo": ("ONNX, plain operators, one sequence, linear scaling", llama(rope_scaling={"type": "linear", "factor": 4.0}),
                     {"onnx": {"kind": "torch"}}),
+    "onnx_qdq_int8": ("ONNX, plain operators, integers of 8 bits with a scale a row", llama(),
+                      {"onnx": {"kind": "torch", "qdq": "int8", "block": 0}}),
+    "onnx_qdq_uint8": ("ONNX, plain operators, integers of 8 bits with zero points, in blocks of 16", llama(num_key_value_heads=2),
+                       {"onnx": {"kind": "torch", "style": "torchscript", "qdq": "uint8", "block": 16}}),
     "onnx_torchscript": ("ONNX, plain operators, a batch with a past, biases, grouped queries, scores chosen by a condition",
                          qwen2(hidden_size=96, num_attention_heads=6),
                          {"onnx": {"kind": "torch", "style": "torchscript", "mask": "condition"}}),
@@ -832,7 +836,7 @@ def main():
 
     # Made once for each version of these files.
     sources = [Path(__file__), Path(reference.__file__), Path(reference_v4.__file__), Path(tensors_v4.__file__),
-               Path(gguf.__file__), Path(adapt.__file__)]
+               Path(gguf.__file__), Path(adapt.__file__), Path(onnx_graphs.__file__)]
     stamp = hashlib.sha256(b"".join(p.read_bytes() for p in sources)).hexdigest()
     stamp_file = args.out / "stamp"
     if not args.only:

@@ -54,11 +54,31 @@ def quantize_nbits(values, bits, block, has_zeros):
     return pack_bits(codes.astype(np.uint8), bits), scales, packed_zeros, numbers.astype(np.float64)
 
 
+def quantize_linear(matrix, unsigned, block):
+    """Codes, scales, zero points or None, and the numbers that DequantizeLinear makes of them: a scale a row, or a block of one."""
+    rows, columns = matrix.shape
+    parts = matrix.astype(np.float32).reshape(rows, -1, block or columns)
+    low, high = np.minimum(parts.min(-1), 0), np.maximum(parts.max(-1), 0)
+    if unsigned:
+        scales = ((high - low) / 255).astype(np.float32)
+        zeros = np.round(-low / scales).astype(np.uint8)
+        codes = np.clip(np.round(parts / scales[..., None]) + zeros[..., None], 0, 255).astype(np.uint8)
+    else:
+        scales, zeros = (np.maximum(high, -low) / 127).astype(np.float32), None
+        codes = np.clip(np.round(parts / scales[..., None]), -127, 127).astype(np.int8)
+    numbers = codes.astype(np.float32) - (0 if zeros is None else zeros[..., None].astype(np.float32))
+    numbers = (numbers * scales[..., None]).astype(np.float64)
+    if not block:
+        scales, zeros = scales[:, 0], None if zeros is None else zeros[:, 0]
+    return codes.reshape(rows, columns), scales, zeros, numbers.reshape(rows, columns)
+
+
 class Graph(of.Builder):
     """A graph of a model: what all exporters share."""
 
-    def __init__(self, config, values, bits=None, block=32, zeros=(), packed=False):
+    def __init__(self, config, values, bits=None, block=32, zeros=(), packed=False, qdq=None):
         super().__init__()
+        self.qdq = qdq
         self.config, self.values, self.rounded = config, values, dict(values)
         self.bits, self.block, self.zeros, self.packed = bits, block, zeros, packed
         self.heads, self.kv = config["num_attention_heads"], config.get("num_key_value_heads") or config["num_attention_heads"]
@@ -85,6 +105,13 @@ class Graph(of.Builder):
                 begin += rows
             y = self.add("com.microsoft.MatMulNBits", inputs, None if out is None else [out], K=matrix.shape[1], N=matrix.shape[0],
                          bits=self.bits, block_size=self.block)
+        elif self.qdq:
+            codes, scales, zeros, numbers = quantize_linear(matrix, self.qdq == "uint8", self.block)
+            self.rounded[name + ".weight"] = numbers
+            inputs = [self.weight(f"{name}.{what}", v.T) for what, v in (("codes", codes), ("scales", scales), ("zeros", zeros))
+                      if v is not None]
+            options = {"axis": 0, "block_size": self.block} if self.block else {"axis": 1}
+            y = self.add("MatMul", [x, self.add("DequantizeLinear", inputs, **options)], None if out is None else [out])
         else:
             y = self.add("MatMul", [x, self.weight(name + ".transposed", matrix.T.astype(np.float32))],
                          None if out is None else [out])

@@ -68,6 +68,7 @@ private:
   bool keepsRows(NodeOp node);
   Movement walk(Value value);
 
+  bool matchQuantized(NodeOp node, bool isTransposed, Matrix &matrix);
   bool matchTensor(Value value, Matrix &matrix);
   bool matchLinear(Value value, Matrix &matrix, Value &input);
   bool matchPacked(NodeOp node, Matrix &matrix);
@@ -290,6 +291,48 @@ Movement GraphMatcher::walk(Value value) {
 // Products with weights
 //===----------------------------------------------------------------------===//
 
+/// Integers with a scale a row, or a block of a row.
+bool GraphMatcher::matchQuantized(NodeOp node, bool isTransposed,
+                                  Matrix &matrix) {
+  InitializerOp tensor = initializerOf(getOperand(node, 0));
+  InitializerOp scales = initializerOf(getOperand(node, 1));
+  InitializerOp zeros = initializerOf(getOperand(node, 2));
+  Value result = node.getOutputs()[0];
+  if (!tensor || !scales || bool(zeros) != bool(getOperand(node, 2)) ||
+      tensor.getType().getRank() != 2)
+    return refuse(result, "integers, scales and zero points that are tensors "
+                          "of the file");
+  Type element = tensor.getType().getElementType();
+  Type scale = scales.getType().getElementType();
+  if ((!element.isSignlessInteger(8) && !element.isUnsignedInteger(8)) ||
+      (!zeros && element.isUnsignedInteger()) ||
+      (zeros && (zeros.getType().getElementType() != element ||
+                 zeros.getType().getShape() != scales.getType().getShape())) ||
+      (!scale.isF32() && !scale.isF16() && !scale.isBF16()))
+    return refuse(result, "integers of 8 bits, with zero points if they are "
+                          "unsigned, and scales of floats");
+  unsigned along = isTransposed ? 0 : 1; // Of a row.
+  int64_t columns = tensor.getType().getDimSize(along);
+  int64_t rows = tensor.getType().getDimSize(1 - along);
+  int64_t axis = getInt(node, "axis", 1), block = getInt(node, "block_size", 0);
+  axis = axis < 0 ? axis + 2 : axis;
+  SmallVector<int64_t> expected = {rows};
+  if (block > 0) {
+    expected.assign({rows, (columns + block - 1) / block});
+    if (isTransposed)
+      std::swap(expected[0], expected[1]);
+  }
+  if (scales.getType().getShape() != ArrayRef<int64_t>(expected) ||
+      axis != (block > 0 ? along : 1 - along))
+    return refuse(result, "a scale a row, or a block of a row");
+  matrix.tensor = tensor;
+  matrix.quantized = node;
+  matrix.isTransposed = isTransposed;
+  matrix.columns = columns;
+  matrix.storedRows = matrix.rows = rows;
+  return true;
+}
+
 /// The right side of a product: `[columns, rows]`, or that of a transposition.
 bool GraphMatcher::matchTensor(Value value, Matrix &matrix) {
   bool isTransposed = true;
@@ -300,6 +343,8 @@ bool GraphMatcher::matchTensor(Value value, Matrix &matrix) {
     isTransposed = false;
     value = transpose.getInputs()[0];
   }
+  if (NodeOp node = nodeOf(strip(value), "DequantizeLinear"))
+    return matchQuantized(node, isTransposed, matrix);
   InitializerOp tensor = initializerOf(value);
   if (!tensor || tensor.getType().getRank() != 2)
     return false;
@@ -416,14 +461,21 @@ bool GraphMatcher::matchLinear(Value value, Matrix &matrix, Value &input) {
   if (type == "Gemm" && node.getInputs().size() >= 2) {
     if (getFloat(node, "alpha", 1) != 1 || getInt(node, "transA", 0))
       return false;
-    InitializerOp tensor = initializerOf(node.getInputs()[1]);
-    if (!tensor || tensor.getType().getRank() != 2)
-      return false;
-    matrix.tensor = tensor;
-    matrix.isTransposed = !getInt(node, "transB", 0);
-    matrix.columns = tensor.getType().getDimSize(matrix.isTransposed ? 0 : 1);
-    matrix.storedRows = matrix.rows =
-        tensor.getType().getDimSize(matrix.isTransposed ? 1 : 0);
+    bool isTransposed = !getInt(node, "transB", 0);
+    if (NodeOp dequantize =
+            nodeOf(strip(node.getInputs()[1]), "DequantizeLinear")) {
+      if (!matchQuantized(dequantize, isTransposed, matrix))
+        return false;
+    } else {
+      InitializerOp tensor = initializerOf(node.getInputs()[1]);
+      if (!tensor || tensor.getType().getRank() != 2)
+        return false;
+      matrix.tensor = tensor;
+      matrix.isTransposed = isTransposed;
+      matrix.columns = tensor.getType().getDimSize(isTransposed ? 0 : 1);
+      matrix.storedRows = matrix.rows =
+          tensor.getType().getDimSize(isTransposed ? 1 : 0);
+    }
     if (Value bias = getOperand(node, 2)) {
       matrix.bias = initializerOf(bias);
       if (!matrix.bias || getFloat(node, "beta", 1) != 1 ||

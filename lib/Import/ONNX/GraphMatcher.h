@@ -20,8 +20,10 @@ namespace hadal::onnx {
 struct Matrix {
   InitializerOp tensor;
   InitializerOp bias;
-  /// Set if `tensor` holds packed integers.
+  /// Set if `tensor` holds packed integers: the MatMulNBits that they are of.
   NodeOp packed;
+  /// Set if it holds integers that this DequantizeLinear makes numbers of.
+  NodeOp quantized;
   /// The tensor is `[columns, storedRows]`.
   bool isTransposed = false;
   int64_t storedRows = 0, columns = 0;

@@ -45,7 +45,7 @@ namespace {
 /// graph, or some rows of it.
 struct Part {
   InitializerOp tensor;
-  NodeOp packed;
+  NodeOp packed, quantized; ///< As in `Matrix`.
   bool isTransposed = false;
   int64_t storedRows = 0, columns = 0; ///< No columns: a vector.
   int64_t firstRow = 0, rows = 0;
@@ -68,9 +68,6 @@ public:
     return absl::OkStatus();
   }
   std::string sourcePath() const override { return options.path; }
-
-  /// Bytes of packed tensors, and their elements.
-  int64_t packedBytes = 0, packedElements = 0;
 
 private:
   void addVector(const Twine &name, InitializerOp tensor);
@@ -113,14 +110,14 @@ void GraphStore::addVector(const Twine &name, InitializerOp tensor) {
 }
 
 void GraphStore::addMatrix(const Twine &name, const Matrix &matrix) {
-  Part part{matrix.tensor,     matrix.packed,          matrix.isTransposed,
-            matrix.storedRows, matrix.columns,         matrix.firstRow,
-            matrix.rows,       matrix.interleavedHeads};
+  Part part{matrix.tensor,       matrix.packed,     matrix.quantized,
+            matrix.isTransposed, matrix.storedRows, matrix.columns,
+            matrix.firstRow,     matrix.rows,       matrix.interleavedHeads};
   parts[(name + ".weight").str()] = part;
   if (!matrix.bias)
     return;
   part.tensor = matrix.bias;
-  part.packed = {};
+  part.packed = part.quantized = {};
   part.isTransposed = false;
   part.columns = 0;
   parts[(name + ".bias").str()] = part;
@@ -132,10 +129,6 @@ static Value readSource(OpBuilder &recipe, InitializerOp tensor,
   Type element = tensor.getType().getElementType();
   if (element.isUnsignedInteger(8))
     element = recipe.getI8Type();
-  // A name with `{}` would stand for several tensors.
-  std::string name;
-  for (char c : tensor.getName())
-    name += c == '{' ? '(' : c == '}' ? ')' : c;
   SmallVector<mlir::Attribute> files;
   SmallVector<int64_t> offsets;
   if (!tensor.getFile().empty()) {
@@ -144,7 +137,7 @@ static Value readSource(OpBuilder &recipe, InitializerOp tensor,
   }
   return deepseek::SourceOp::create(
       recipe, recipe.getUnknownLoc(), RankedTensorType::get(shape, element),
-      recipe.getStringAttr(name), recipe.getArrayAttr(files),
+      recipe.getStringAttr(getSourceName(tensor)), recipe.getArrayAttr(files),
       recipe.getDenseI64ArrayAttr(offsets));
 }
 
@@ -161,82 +154,133 @@ static Value slice(OpBuilder &recipe, Value value, int64_t axis, int64_t begin,
       end);
 }
 
-/// Codes, or zero points, of MatMulNBits: \p columns a row.
-static Value readCodes(OpBuilder &recipe, InitializerOp tensor, int64_t rows,
-                       int64_t columns, int64_t bits) {
-  int64_t bytes = tensor.getType().getNumElements() / rows;
-  Value codes = readSource(recipe, tensor, {rows, bytes});
+/// Those rows of \p value, a matrix or a column, that \p part is.
+static Value selectRows(OpBuilder &recipe, Value value, const Part &part) {
+  value = slice(recipe, value, 0, part.firstRow, part.firstRow + part.rows);
+  if (!part.interleavedHeads)
+    return value;
+  // Row (head, i, j) is row (head, j, i) where halves are rotated.
+  Location loc = recipe.getUnknownLoc();
+  auto type = cast<RankedTensorType>(value.getType());
+  Type element = type.getElementType();
+  int64_t pairs = part.rows / part.interleavedHeads / 2;
+  SmallVector<int64_t> split = {part.interleavedHeads, pairs, 2};
+  SmallVector<int64_t> swapped = {part.interleavedHeads, 2, pairs};
+  SmallVector<int64_t> order = {0, 2, 1};
+  for (int64_t size : type.getShape().drop_front()) {
+    order.push_back(int64_t(split.size()));
+    split.push_back(size);
+    swapped.push_back(size);
+  }
+  value = deepseek::ReshapeOp::create(
+      recipe, loc, RankedTensorType::get(split, element), value);
+  value = deepseek::TransposeOp::create(
+      recipe, loc, RankedTensorType::get(swapped, element), value, order);
+  return deepseek::ReshapeOp::create(recipe, loc, type, value);
+}
+
+/// The tensor of the file that operand \p i is.
+static InitializerOp tensorOf(NodeOp node, unsigned i) {
+  Value value = getOperand(node, i);
+  while (NodeOp other = value.getDefiningOp<NodeOp>())
+    value = other.getInputs()[0]; // A cast or a reshape.
+  return value.getDefiningOp<InitializerOp>();
+}
+
+/// Codes, or zero points, of MatMulNBits: \p columns a row, of type \p element.
+static Value readCodes(OpBuilder &recipe, InitializerOp tensor,
+                       const Part &part, int64_t columns, int64_t bits,
+                       Type element) {
+  int64_t bytes = tensor.getType().getNumElements() / part.storedRows;
+  Value codes = readSource(recipe, tensor, {part.storedRows, bytes});
   codes = deepseek::UnpackOp::create(
       recipe, recipe.getUnknownLoc(),
-      RankedTensorType::get({rows, bytes * 8 / bits}, recipe.getI8Type()),
+      RankedTensorType::get({part.storedRows, bytes * 8 / bits}, element),
       codes, bits, /*plus=*/0);
-  return slice(recipe, codes, 1, 0, columns);
+  return selectRows(recipe, slice(recipe, codes, 1, 0, columns), part);
 }
 
 /// (code - zero point) * scale, in f32. Both are less half their range; where
-/// there are no zero points, they are that half.
+/// there are no zero points, they are that half. Ends in that, so that a pass
+/// can keep the codes.
 static Value readPacked(OpBuilder &recipe, const Part &part) {
   NodeOp node = part.packed;
   int64_t bits = getInt(node, "bits", 4);
   int64_t block = getInt(node, "block_size", 0);
-  int64_t rows = part.storedRows, columns = part.columns;
-  int64_t blocks = (columns + block - 1) / block;
-  Value codes = readCodes(recipe, part.tensor, rows, columns, bits);
-  auto tensorOf = [&](unsigned i) {
-    Value value = getOperand(node, i);
-    while (NodeOp other = value.getDefiningOp<NodeOp>())
-      value = other.getInputs()[0]; // A cast or a reshape.
-    return value.getDefiningOp<InitializerOp>();
-  };
-  Value scales = readSource(recipe, tensorOf(2), {rows, blocks});
+  int64_t blocks = (part.columns + block - 1) / block;
+  Value codes = readCodes(recipe, part.tensor, part, part.columns, bits,
+                          recipe.getIntegerType(bits <= 4 ? 4 : 8));
+  Value scales = selectRows(
+      recipe, readSource(recipe, tensorOf(node, 2), {part.storedRows, blocks}),
+      part);
   Value zeros;
   if (getOperand(node, 3))
-    zeros = readCodes(recipe, tensorOf(3), rows, blocks, bits);
+    zeros = readCodes(recipe, tensorOf(node, 3), part, blocks, bits,
+                      recipe.getI8Type());
   return deepseek::DequantizeOp::create(
       recipe, recipe.getUnknownLoc(),
-      RankedTensorType::get({rows, columns}, recipe.getF32Type()), codes,
-      scales, zeros, /*rows=*/1, /*columns=*/block, /*unchecked=*/false);
+      RankedTensorType::get({part.rows, part.columns}, recipe.getF32Type()),
+      codes, scales, zeros, /*rows=*/1, /*columns=*/block,
+      /*unchecked=*/false);
+}
+
+/// (code - zero point) * scale, in f32, of DequantizeLinear.
+static Value readQuantized(OpBuilder &recipe, const Part &part) {
+  NodeOp node = part.quantized;
+  Location loc = recipe.getUnknownLoc();
+  int64_t block = getInt(node, "block_size", 0);
+  int64_t group = block > 0 ? block : part.columns;
+  // As [rows, columns of \p tensor], signed.
+  auto readMatrix = [&](InitializerOp tensor) {
+    SmallVector<int64_t> shape(tensor.getType().getShape());
+    if (shape.size() == 1)
+      shape.push_back(1);
+    Value value = readSource(recipe, tensor, shape);
+    Type element = cast<RankedTensorType>(value.getType()).getElementType();
+    if (tensor.getType().getElementType().isUnsignedInteger())
+      value = deepseek::UnpackOp::create(recipe, loc, value.getType(), value,
+                                         /*bits=*/8, /*plus=*/0);
+    if (part.isTransposed && tensor.getType().getRank() == 2)
+      value = deepseek::TransposeOp::create(
+          recipe, loc, RankedTensorType::get({shape[1], shape[0]}, element),
+          value, ArrayRef<int64_t>({1, 0}));
+    return selectRows(recipe, value, part);
+  };
+  Value codes = readMatrix(part.tensor), scales = readMatrix(tensorOf(node, 1));
+  Value zeros;
+  if (getOperand(node, 2))
+    zeros = readMatrix(tensorOf(node, 2));
+  return deepseek::DequantizeOp::create(
+      recipe, loc,
+      RankedTensorType::get({part.rows, part.columns}, recipe.getF32Type()),
+      codes, scales, zeros, /*rows=*/1, /*columns=*/group,
+      /*unchecked=*/false);
 }
 
 static Value read(OpBuilder &recipe, const Part &part) {
-  Location loc = recipe.getUnknownLoc();
-  Value value;
-  if (part.packed) {
-    value = readPacked(recipe, part);
-  } else if (!part.columns) {
-    value = readSource(recipe, part.tensor, {part.storedRows});
-  } else if (part.isTransposed) {
-    value = readSource(recipe, part.tensor, {part.columns, part.storedRows});
-    Type element = cast<RankedTensorType>(value.getType()).getElementType();
-    value = slice(recipe, value, 1, part.firstRow, part.firstRow + part.rows);
-    value = deepseek::TransposeOp::create(
-        recipe, loc, RankedTensorType::get({part.rows, part.columns}, element),
-        value, ArrayRef<int64_t>({1, 0}));
-  } else {
-    value = readSource(recipe, part.tensor, {part.storedRows, part.columns});
-  }
+  if (part.packed)
+    return readPacked(recipe, part);
+  if (part.quantized)
+    return readQuantized(recipe, part);
+  if (!part.columns)
+    return selectRows(recipe,
+                      readSource(recipe, part.tensor, {part.storedRows}), part);
   if (!part.isTransposed)
-    value = slice(recipe, value, 0, part.firstRow, part.firstRow + part.rows);
-  if (part.interleavedHeads) {
-    // Row (head, i, j) is row (head, j, i) where halves are rotated.
-    auto type = cast<RankedTensorType>(value.getType());
-    Type element = type.getElementType();
-    int64_t pairs = part.rows / part.interleavedHeads / 2;
-    SmallVector<int64_t> split = {part.interleavedHeads, pairs, 2};
-    SmallVector<int64_t> swapped = {part.interleavedHeads, 2, pairs};
-    SmallVector<int64_t> order = {0, 2, 1};
-    for (int64_t size : type.getShape().drop_front()) {
-      order.push_back(int64_t(split.size()));
-      split.push_back(size);
-      swapped.push_back(size);
-    }
-    value = deepseek::ReshapeOp::create(
-        recipe, loc, RankedTensorType::get(split, element), value);
-    value = deepseek::TransposeOp::create(
-        recipe, loc, RankedTensorType::get(swapped, element), value, order);
-    value = deepseek::ReshapeOp::create(recipe, loc, type, value);
-  }
-  return value;
+    return selectRows(
+        recipe,
+        readSource(recipe, part.tensor, {part.storedRows, part.columns}), part);
+  // Rows are columns of the tensor.
+  Value value =
+      readSource(recipe, part.tensor, {part.columns, part.storedRows});
+  Type element = cast<RankedTensorType>(value.getType()).getElementType();
+  value = slice(recipe, value, 1, part.firstRow, part.firstRow + part.rows);
+  value = deepseek::TransposeOp::create(
+      recipe, recipe.getUnknownLoc(),
+      RankedTensorType::get({part.rows, part.columns}, element), value,
+      ArrayRef<int64_t>({1, 0}));
+  Part whole = part;
+  whole.firstRow = 0;
+  return selectRows(recipe, value, whole);
 }
 
 absl::StatusOr<StoredTensor> GraphStore::take(StringRef name,
@@ -258,11 +302,8 @@ absl::StatusOr<StoredTensor> GraphStore::take(StringRef name,
                    toText(shape));
   Type element = part.tensor.getType().getElementType();
   llvm::raw_string_ostream(stored.typeName) << element;
-  if (part.packed) {
+  if (part.packed || part.quantized)
     element = Float32Type::get(element.getContext());
-    packedBytes += part.tensor.getType().getNumElements();
-    packedElements += part.rows * part.columns;
-  }
   if (element.isF32() || element.isF16() || element.isBF16())
     stored.element = element;
   stored.build = [part](OpBuilder &recipe) { return read(recipe, part); };
@@ -513,14 +554,8 @@ onnx::raiseToDeepSeek(ModuleOp module, const RaiseOptions &options,
                       std::to_string(decoder->maxPositions));
   }
   GraphStore store(*decoder, options);
-  absl::StatusOr<OwningOpRef<ModuleOp>> built = huggingface::buildModel(
-      context, *config, &store, options.name, contextTokens, notes);
-  if (built.ok() && store.packedElements)
-    notes.push_back(
-        "weights of MatMulNBits have " +
-        std::to_string(store.packedBytes >> 10) + " KiB of integers, " +
-        std::to_string((store.packedElements * 4) >> 10) + " KiB as f32");
-  return built;
+  return huggingface::buildModel(context, *config, &store, options.name,
+                                 contextTokens, notes);
 }
 
 namespace {

@@ -42,6 +42,7 @@ GRAPHS = {
     "genai": dict(kind="genai"),
     "genai-packed": dict(kind="genai", packed=True),
     "dynamo": dict(kind="torch"),
+    "dynamo-qdq": dict(kind="torch", qdq="int8", block=0),
     "torchscript": dict(kind="torch", style="torchscript"),
     "torchscript-condition": dict(kind="torch", style="torchscript",
                                   mask="condition"),
