@@ -597,9 +597,10 @@ def ScaleChannels : Pass<"deepseek-scale-channels", "::mlir::ModuleOp"> {
     }
     ```
 
-    Three places are rewritten: the weight of a norm and all products that read
-    it; `up` and `down` of a gated network; and of experts, each by scales of
-    its own. Statistics of what is read change alike. Weights in f16 become f32.
+    Four places are rewritten: the weight of a norm and all products that read
+    it; `up` and `down` of a gated network; of experts, each by scales of its
+    own; and what makes values of attention and what reads what it gives, where
+    query heads that share a value share its scales. Statistics of what is read change alike. Weights in f16 become f32.
 
     Fails only if an option is out of range. Left as they are, with a remark:
     channels without statistics (`@statistics.WEIGHT.moment`, with `strength`
