@@ -100,6 +100,10 @@ LogicalResult PruneExperts::prune(Pruner &pruner, RouterOp router,
   }
   for (const PrunedWeight &weight : weights)
     pruner.select(weight, 0, left, groups, mass);
+  // What is left has the mass that it had.
+  for (WeightOp known : mass)
+    if (pruner.symbols.lookup(known.getSymName()) == known)
+      pruner.keepLargest(known, left, groups);
   Pruner::setColumns(logits.getResult(), left);
   router.setRoutingAttr(rule);
   numRemoved += unsigned(gone) * unsigned(mass.size());

@@ -218,6 +218,13 @@ void Pruner::select(PrunedWeight pruned, ArrayRef<int64_t> view, size_t axis,
   setType(pruned, result);
 }
 
+void Pruner::keepLargest(WeightOp statistic, int64_t keep, int64_t groups) {
+  // As it is before.
+  OwningOpRef<WeightOp> importance = statistic.clone();
+  ArrayRef<int64_t> view = importance->getWeightType().getShape();
+  cut(statistic, view, 0, {keep}, keep, groups, *importance, /*sorted=*/false);
+}
+
 void Pruner::setType(const PrunedWeight &pruned, RankedTensorType type) {
   Value value = pruned.value;
   value.setType(type);

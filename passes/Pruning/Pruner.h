@@ -83,6 +83,9 @@ public:
         axis, axis, keep, groups, importance, sorted);
   }
 
+  /// Keeps the \p keep largest of \p statistic, `[n]`, in \p groups ranges.
+  void keepLargest(deepseek::WeightOp statistic, int64_t keep, int64_t groups);
+
   /// Gives the value of \p pruned, and what is passed for it, the type that its
   /// weights have now.
   void setType(const PrunedWeight &pruned, mlir::RankedTensorType type);
