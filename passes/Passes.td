@@ -243,6 +243,61 @@ def InsertProbes : Pass<"deepseek-insert-probes", "::mlir::ModuleOp"> {
 // Pruning
 //===----------------------------------------------------------------------===//
 
+def GateLayers : Pass<"deepseek-gate-layers", "::mlir::ModuleOp"> {
+  let summary = "Lets tokens skip layers that would change little of them";
+  let description = [{
+    Each token is judged by itself, so that it does not matter which others are
+    in its step. Those that go through are gathered, computed as if there were
+    no others, and put back; the others keep the state that they have. Keys and
+    values are of all tokens, computed and cached for those that skip, too
+    (FlexiDepth, Luo et al. 2025, arXiv:2503.23798, section 3.2), so that later
+    tokens see what they would have seen. There are two kinds of gates:
+
+    - Trained: for each layer N that has a weight `@layers.N.skip_gate`,
+      `[1, hidden]`, and maybe `@layers.N.skip_gate.bias`, `[1]`. A token x goes
+      through if skip_gate . x + bias > 0, where a sigmoid of it is above a half
+      (Mixture-of-Depths, Raposo et al. 2024, arXiv:2404.02258, section 3.5).
+    - Without training: for the `count` layers with the least
+      `deepseek.block_influence` (Men et al. 2024, arXiv:2403.03853), the first
+      not among them, and no two beside one another. A token skips one if the
+      layer before it has turned its state by little: by no more than it does
+      to `percent` percent of a text's tokens, which
+      `@statistics.layers.N.influence.percentiles`, `[101]`, tells.
+
+    ```mlir
+    func.func private @layer_gated(%x, %p, %s, %cache, %i, .., %before, %t) {
+      %score = deepseek.influence %before, %x : ..
+      %rows = deepseek.select_rows %score above %t : tensor<1xf32> : ..
+      %kept = deepseek.gather_rows %x, %rows : ..
+      ..
+      %o = deepseek.attention %q, %k, %v at %p of %s in %cache[%i] heads 4
+          scale 0.25 queries at %pk of %sk : .. : ..
+      ..
+      %z = deepseek.scatter_rows %x, %y at %rows : ..
+      return %z : ..
+    }
+    ```
+
+    Lossy, but for gates that let all tokens through: then exact.
+
+    Fails, and leaves a module that is to be thrown away, if `count` layers
+    cannot be chosen so; if there are no statistics, unless `assume`; if
+    `percent` is above 100; or if a layer has adapters, probes, attention that
+    is not absorbed or over compressed entries.
+  }];
+  let options = [
+    Option<"count", "count", "unsigned", /*default=*/"0",
+        "How many layers get a gate without training">,
+    Option<"percent", "percent", "unsigned", /*default=*/"50",
+        "Of the tokens of a text, how many percent such a gate lets skip">,
+    Option<"assume", "assume", "bool", /*default=*/"false",
+        "Make statistics up that are not there: for models without weights">];
+  let statistics = [Statistic<"numGated", "num-gated",
+      "Number of layers that have a gate">];
+  let dependentDialects = ["::hadal::deepseek::DeepSeekDialect",
+                           "::mlir::func::FuncDialect"];
+}
+
 def PruneLayers : Pass<"deepseek-prune-layers", "::mlir::ModuleOp"> {
   let summary = "Takes whole layers out of a model";
   let description = [{

@@ -397,6 +397,12 @@ LogicalResult hadal::emitCuda(ModuleOp module, const EmitCudaOptions &options,
   CppProgram program;
   if (failed(program.read(module)))
     return failure();
+  // Its buffers are the device's, and it launches without waiting.
+  Operation *count = nullptr;
+  module.walk([&](rt::CountOp op) { count = op; });
+  if (count)
+    return count->emitOpError("has no form in CUDA: the host cannot read what "
+                              "kernels write");
 
   CppWriter kernels(device);
   kernels.raw("// " + options.preamble);

@@ -251,6 +251,12 @@ LogicalResult HostEmitter::emitOther(Operation *op) {
       bind(columns, get(columns.getInput()));
     return success();
   }
+  if (auto count = dyn_cast<rt::CountOp>(op)) {
+    std::string name = names.get("count");
+    writer.line("const int64_t " + name + " = " + text(count.getBuffer()) +
+                "[0];");
+    return bind(count, {name}), success();
+  }
   if (auto alloc = dyn_cast<rt::AllocOp>(op)) {
     if (!alloc.getOffsetPerToken())
       return op->emitOpError("expects a place in the arena; -rt-plan-memory "

@@ -430,8 +430,8 @@ private:
   LogicalResult checkOp(Operation *op) {
     if (op->getNumRegions() != 0 ||
         !(isa<rt::TokensOp, rt::OutputsOp, rt::InputOp, rt::LogitsOp,
-              rt::WeightOp, rt::AllocOp, rt::ColumnsOp, rt::DispatchOp,
-              rt::ProbeOp, func::CallOp, func::ReturnOp>(op) ||
+              rt::WeightOp, rt::AllocOp, rt::ColumnsOp, rt::CountOp,
+              rt::DispatchOp, rt::ProbeOp, func::CallOp, func::ReturnOp>(op) ||
           isa<arith::ArithDialect>(op->getDialect())))
       return op->emitOpError("has no place in a host function");
     if (auto alloc = dyn_cast<rt::AllocOp>(op))
@@ -502,6 +502,12 @@ private:
       int64_t bytes = columns.getBegin() * type.getElementTypeBitWidth() / 8;
       return map(builder, columns,
                  builder.offset(mapping.lookup(columns.getInput()), bytes));
+    }
+    if (auto count = dyn_cast<rt::CountOp>(op)) {
+      Value number =
+          builder.load(builder.getI32Type(), mapping.lookup(count.getBuffer()));
+      return map(builder, count,
+                 LLVM::SExtOp::create(builder, builder.word(), number));
     }
     if (auto dispatch = dyn_cast<rt::DispatchOp>(op))
       return buildDispatch(builder, dispatch);

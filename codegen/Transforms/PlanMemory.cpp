@@ -240,7 +240,8 @@ private:
           aliases.push_back(view.getResult());
           continue;
         }
-        if (!isa<rt::DispatchOp, rt::ProbeOp, func::CallOp>(user)) {
+        if (!isa<rt::DispatchOp, rt::ProbeOp, rt::CountOp, func::CallOp>(
+                user)) {
           InFlightDiagnostic diag =
               user->emitOpError("expects no buffer of the arena");
           diag.attachNote(alloc.getLoc()) << "buffer allocated here";

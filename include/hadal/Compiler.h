@@ -93,6 +93,12 @@ struct CompileOptions {
   /// What is taken away: items like layers:2, experts:25%, channels:10% and
   /// heads:1, with commas between them; lossy. Empty: nothing.
   std::string prune;
+  /// So many layers get a gate, by which `skipPercent` percent of a
+  /// calibration's tokens skip each; lossy. 0: none.
+  int64_t skipLayers = 0, skipPercent = 0;
+  /// A .safetensors file of trained gates, by which tokens skip layers; lossy.
+  /// Empty: none.
+  std::string gates;
   /// A text that says what matters, UTF-8; or ids of its tokens, with commas
   /// between them, if it ends in .tokens; or statistics of one, if it ends in
   /// .safetensors. Empty: weights alone do.
@@ -214,7 +220,7 @@ struct DispatchReport {
   std::string layer; ///< The function it is in.
   int64_t count = 1; ///< Calls of that in a step.
   std::string op, kernel;
-  bool outputs = false, isAlternative = false;
+  bool outputs = false, selected = false, isAlternative = false;
   int64_t weights = 0, experts = 0, expertsPerRow = 0;
   int64_t rowBytes = 0, contextBytes = 0, windowTokens = 0;
   int64_t rowF32Ops = 0, rowInt8Ops = 0, pairF32Ops = 0;
@@ -250,6 +256,9 @@ struct LossReport {
   double perplexity = 0, basePerplexity = 0;
   double klDivergence = 0; ///< To the model without them, in nats a token.
   double topAgreement = 0; ///< Share of tokens with the same first choice.
+  /// Where layers have gates: the share of times that a token skipped one, and
+  /// of operations that this saved.
+  double skippedShare = 0, savedShare = 0;
   /// Of the model without them.
   int64_t baseParameters = 0, baseFlops = 0, baseWeightBytes = 0;
 };

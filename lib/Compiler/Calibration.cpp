@@ -7,6 +7,7 @@
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 #include "lib/Import/Safetensors/Safetensors.h"
 #include "lib/Support/FileIO.h"
+#include "passes/Pruning/Pruner.h"
 
 #include "absl/strings/str_cat.h"
 #include "mlir/IR/Builders.h"
@@ -23,7 +24,6 @@ using namespace mlir;
 using namespace hadal;
 
 static constexpr StringLiteral prefix = "statistics.";
-static constexpr StringLiteral influenceName = "deepseek.block_influence";
 
 /// Probes write files of a few numbers a channel.
 static constexpr uint64_t maxHeaderBytes = 100'000'000;
@@ -182,29 +182,36 @@ absl::StatusOr<LossReport> hadal::measureLoss(const CompileOptions &options,
     if (!scratch->ok())
       return scratch->status();
   bool isTokens = StringRef(options.calibration).ends_with(".tokens");
-  std::string text = (isTokens ? "@" : "") + options.calibration, message;
-  int code =
-      outputs.run(options.evaluator,
-                  {options.evaluator, options.output, "--against", base.program,
-                   isTokens ? "--tokens" : "--text", text, "--json"},
-                  *errors, message, *found);
+  std::string text = (isTokens ? "@" : "") + options.calibration;
   auto refuse = [&](const std::string &why) {
     return absl::InvalidArgumentError(absl::StrCat(
         "cannot measure what is lost on '", options.calibration, "': ", why));
   };
-  if (code != 0)
-    return refuse(findLastError(code, *errors, message));
-  auto buffer = llvm::MemoryBuffer::getFile(*found);
-  llvm::Expected<llvm::json::Value> json =
-      llvm::json::parse(buffer ? (*buffer)->getBuffer() : "");
-  if (!json) {
-    llvm::consumeError(json.takeError());
-    return refuse("the evaluator printed no JSON");
-  }
-  const llvm::json::Object *object = json->getAsObject();
-  const llvm::json::Object *of = object ? object->getObject("base") : nullptr;
-  const llvm::json::Object *divergence =
-      object ? object->getObject("kl_divergence") : nullptr;
+  // The object that \p program prints of the text.
+  auto evaluate = [&](const std::string &program,
+                      SmallVector<StringRef> arguments)
+      -> absl::StatusOr<llvm::json::Object> {
+    std::string message;
+    arguments.append({isTokens ? "--tokens" : "--text", text, "--json"});
+    int code = outputs.run(program, arguments, *errors, message, *found);
+    if (code != 0)
+      return refuse(findLastError(code, *errors, message));
+    auto buffer = llvm::MemoryBuffer::getFile(*found);
+    llvm::Expected<llvm::json::Value> json =
+        llvm::json::parse(buffer ? (*buffer)->getBuffer() : "");
+    if (!json || !json->getAsObject()) {
+      llvm::consumeError(json.takeError());
+      return refuse("the evaluator printed no JSON");
+    }
+    return std::move(*json->getAsObject());
+  };
+  absl::StatusOr<llvm::json::Object> object =
+      evaluate(options.evaluator,
+               {options.evaluator, options.output, "--against", base.program});
+  if (!object.ok())
+    return object.status();
+  const llvm::json::Object *of = object->getObject("base");
+  const llvm::json::Object *divergence = object->getObject("kl_divergence");
   if (!of || !divergence)
     return refuse("the evaluator printed other JSON");
   LossReport loss;
@@ -216,6 +223,17 @@ absl::StatusOr<LossReport> hadal::measureLoss(const CompileOptions &options,
   loss.baseParameters = base.report.total.parameters;
   loss.baseFlops = base.report.decodeFlops(0);
   loss.baseWeightBytes = base.report.total.weightBytes;
+  if (options.skipLayers || !options.gates.empty()) {
+    absl::StatusOr<llvm::json::Object> counted =
+        evaluate(options.output, {options.output, "--eval"});
+    if (!counted.ok())
+      return counted.status();
+    const llvm::json::Object *skipped = counted->getObject("skipped_layers");
+    if (!skipped)
+      return refuse("the program printed other JSON");
+    loss.skippedShare = skipped->getNumber("share").value_or(NAN);
+    loss.savedShare = skipped->getNumber("operations_share").value_or(NAN);
+  }
   return loss;
 }
 

@@ -17,6 +17,7 @@
 #include "lib/Compiler/CudaToolkit.h"
 #include "lib/Compiler/DepFile.h"
 #include "lib/Compiler/Diagnostics.h"
+#include "lib/Compiler/Gates.h"
 #include "lib/Compiler/Manifest.h"
 #include "lib/Compiler/Outputs.h"
 #include "lib/Compiler/PassChanges.h"
@@ -243,6 +244,28 @@ absl::Status Compilation::checkOptions() {
   if (options.orderExperts && options.mergeExperts)
     return absl::InvalidArgumentError(
         "experts are merged and put in order, of which one is possible");
+  bool skips = options.skipLayers || !options.gates.empty();
+  if (options.skipLayers < 0 || options.skipPercent < 0 ||
+      options.skipPercent > 100)
+    return absl::InvalidArgumentError(
+        absl::StrCat("expects layers to skip >= 0, for 0 to 100 percent of the "
+                     "tokens, but got ",
+                     options.skipLayers, " and ", options.skipPercent));
+  if (options.skipLayers && options.calibration.empty() && options.packWeights)
+    return absl::InvalidArgumentError(
+        "to skip layers by what they change takes a calibration");
+  if (skips && ("," + options.prune).find(",layers:") != std::string::npos)
+    return absl::InvalidArgumentError(
+        absl::StrCat("layers are skipped by a gate and pruned by '",
+                     options.prune, "', of which one is possible"));
+  if (skips && !options.adapters.empty())
+    return absl::UnimplementedError(
+        "layers with adapters that are kept at run time cannot be skipped; "
+        "merge one with --lora");
+  if (skips && options.emit == Emit::Cuda)
+    return absl::UnimplementedError(
+        "layers are skipped on processors only: kernels of a GPU do not tell "
+        "the host how many tokens go through");
   if (!options.prune.empty() && !options.adapters.empty())
     return absl::UnimplementedError(
         "adapters that are kept at run time are not cut with --prune; merge "
@@ -625,6 +648,18 @@ absl::Status Compilation::runGraphPasses() {
             passes.addPass(createQuantizeCache({options.cacheElement}));
         },
         absl::StatusCode::kInternal);
+  if (status.ok() && !options.gates.empty())
+    status = attachGates(*module, options.gates);
+  if (status.ok() && (options.skipLayers || !options.gates.empty())) {
+    lossy.push_back("tokens skip layers");
+    GateLayersOptions gates;
+    gates.count = unsigned(options.skipLayers);
+    gates.percent = unsigned(options.skipPercent);
+    gates.assume = !options.packWeights;
+    status = runPasses(
+        [&](PassManager &passes) { passes.addPass(createGateLayers(gates)); },
+        absl::StatusCode::kInvalidArgument);
+  }
   result.remarks = capture.takeRemarks();
   detachStatistics(*module);
   if (status.ok())
@@ -1300,6 +1335,8 @@ absl::Status Compilation::pack(AtomicFile &file) {
   packOptions.adapterFolder = options.lora;
   if (!statisticsPath.empty())
     packOptions.moreFiles.emplace_back(statisticsFileName, statisticsPath);
+  if (!options.gates.empty())
+    packOptions.moreFiles.emplace_back(gatesFileName, options.gates);
   for (const auto &[name, folder] : options.adapters)
     packOptions.moreFiles.emplace_back(getAdapterFile(name),
                                        folder + "/adapter_model.safetensors");

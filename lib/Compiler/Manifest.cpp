@@ -8,6 +8,7 @@
 #include "dialects/RT/IR/RTOps.h"
 #include "hadal/Import.h"
 #include "lib/Compiler/Calibration.h"
+#include "lib/Compiler/Gates.h"
 #include "lib/Compiler/WorkTable.h"
 #include "lib/Packer/Recipe.h"
 #include "runtime/include/hadal_rt/abi.h"
@@ -47,7 +48,7 @@ std::vector<std::string> hadal::getSourceFiles(ModuleOp module) {
   std::set<std::string> files;
   module.walk([&](deepseek::SourceOp source) {
     for (auto file : source.getFiles().getAsRange<StringAttr>())
-      if (file != statisticsFileName)
+      if (file != statisticsFileName && file != gatesFileName)
         files.insert(file.str());
   });
   return {files.begin(), files.end()};
@@ -261,6 +262,9 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
            {"merge_experts", options.mergeExperts},
            {"order_experts", options.orderExperts},
            {"prune", options.prune},
+           {"skip_layers", options.skipLayers},
+           {"skip_percent", options.skipPercent},
+           {"gates", !options.gates.empty()},
            {"calibrated", !options.calibration.empty()},
            {"rounding", options.quantize.empty() ? "" : options.getRounding()},
            {"smoothing",

@@ -404,16 +404,21 @@ static std::string lossText(const ModelReport &report, const LossReport &loss) {
     return llvm::formatv("{0:f1} %", 100 * (double(now) / double(before) - 1))
         .str();
   };
+  std::string gates;
+  if (loss.skippedShare > 0)
+    gates = llvm::formatv("  layers with a gate: {0:f1} % skipped, which saves "
+                          "{1:f1} % of all operations\n",
+                          100 * loss.skippedShare, 100 * loss.savedShare);
   return llvm::formatv(
       "\nagainst the model without lossy options, on the calibration's {0} "
       "tokens:\n  parameters {1}, FLOPs of decode {2}, bytes of weights {3}\n"
       "  perplexity {4:f3} from {5:f3}, KL divergence {6:f4}, same first "
       "choice "
-      "{7:f1} %\n",
+      "{7:f1} %\n{8}",
       loss.tokens, share(report.total.parameters, loss.baseParameters),
       share(report.decodeFlops(0), loss.baseFlops),
       share(report.total.weightBytes, loss.baseWeightBytes), loss.perplexity,
-      loss.basePerplexity, loss.klDivergence, 100 * loss.topAgreement);
+      loss.basePerplexity, loss.klDivergence, 100 * loss.topAgreement, gates);
 }
 
 std::string ModelReport::toText() const {
@@ -509,6 +514,8 @@ static llvm::json::Object lossJSON(const LossReport &loss) {
                             {"base_perplexity", loss.basePerplexity},
                             {"kl_divergence", loss.klDivergence},
                             {"top_1_agreement", loss.topAgreement},
+                            {"skipped_share", loss.skippedShare},
+                            {"saved_share", loss.savedShare},
                             {"base_parameters", loss.baseParameters},
                             {"base_decode_flops", loss.baseFlops},
                             {"base_weight_bytes", loss.baseWeightBytes}};

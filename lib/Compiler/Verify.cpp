@@ -10,6 +10,7 @@
 #include "hadal/Import.h"
 #include "lib/Compiler/Calibration.h"
 #include "lib/Compiler/ChooseScheme.h"
+#include "lib/Compiler/Gates.h"
 #include "lib/Compiler/RecordSource.h"
 #include "lib/Compiler/Report.h"
 
@@ -54,7 +55,8 @@ static constexpr StringLiteral lossyPasses[] = {
     "deepseek-prune-layers",     "deepseek-prune-experts",
     "deepseek-prune-channels",   "deepseek-prune-heads",
     "deepseek-window-attention", "deepseek-reduce-active-experts",
-    "deepseek-merge-experts",    "deepseek-round-activations"};
+    "deepseek-merge-experts",    "deepseek-round-activations",
+    "deepseek-gate-layers"};
 
 //===----------------------------------------------------------------------===//
 // Steps
@@ -200,6 +202,8 @@ static CompileOptions shrinkOptions(const CompileOptions &options,
   tiny.topK = options.topK;
   tiny.mergeExperts = options.mergeExperts;
   tiny.window = options.window;
+  tiny.skipLayers = std::min<int64_t>(options.skipLayers, 1);
+  tiny.skipPercent = options.skipPercent;
   tiny.quantize = options.quantize;
   tiny.rounding = options.rounding;
   tiny.activations = options.activations;
@@ -269,6 +273,26 @@ static absl::Status writeScratch(Outputs &outputs, const std::string &name,
   return absl::OkStatus();
 }
 
+/// A file of a made-up gate of layer 1 of a model of \p hidden columns.
+static std::string makeGate(int64_t hidden) {
+  std::string header = llvm::formatv(
+      "{{\"layers.1.skip_gate.weight\":{{\"dtype\":\"F32\",\"shape\":[{0}],"
+      "\"data_offsets\":[0,{1}]}}",
+      hidden, hidden * int64_t(sizeof(float)));
+  header.append((8 - header.size() % 8) % 8, ' ');
+  char size[8];
+  llvm::support::endian::write64le(size, header.size());
+  std::string bytes(size, sizeof(size));
+  bytes += header;
+  for (int64_t i = 0; i < hidden; ++i) {
+    char value[4];
+    llvm::support::endian::write32le(
+        value, llvm::bit_cast<uint32_t>(float(i * 37 % 17 - 8)));
+    bytes.append(value, sizeof(value));
+  }
+  return bytes;
+}
+
 absl::Status hadal::verify(const CompileOptions &options, Outputs &outputs,
                            Verification &result) {
   MLIRContext context;
@@ -311,7 +335,7 @@ absl::Status hadal::verify(const CompileOptions &options, Outputs &outputs,
     list += (i ? "," : "") + std::to_string(tokens.back());
   }
   result.tokens = verifiedTokens;
-  if (status.ok() && !options.calibration.empty()) {
+  if (status.ok() && (!options.calibration.empty() || tiny.skipLayers)) {
     // Recipes find statistics under this name, beside the model.
     absl::StatusOr<std::string> statistics =
         outputs.getScratchPath(statisticsFileName);
@@ -321,6 +345,9 @@ absl::Status hadal::verify(const CompileOptions &options, Outputs &outputs,
     status =
         writeScratch(outputs, "calibration.tokens", list, tiny.calibration);
   }
+  if (status.ok() && !options.gates.empty())
+    status = writeScratch(outputs, gatesFileName,
+                          makeGate(int64_t(model.getHidden())), tiny.gates);
   absl::StatusOr<std::string> program = outputs.getScratchPath("tiny");
   absl::StatusOr<std::string> weights = outputs.getScratchPath("tiny.weights");
   absl::StatusOr<std::string> logits = outputs.getScratchPath("logits.npy");

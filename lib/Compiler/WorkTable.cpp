@@ -77,6 +77,7 @@ static DispatchReport makeReport(rt::DispatchOp dispatch) {
     return report;
   report.op = work.getOp().str();
   report.outputs = work.getOutputs();
+  report.selected = work.getSelected();
   report.isAlternative = work.getAlternative();
   report.weights = work.getWeights();
   report.experts = work.getExperts();
@@ -145,8 +146,14 @@ llvm::json::Object hadal::makeWorkTable(ModuleOp module) {
       }
       if (!results.empty())
         row["results"] = std::move(results);
+      // The number that a gate counts, for what follows.
+      for (auto [i, argument] : llvm::enumerate(dispatch.getArguments()))
+        if (llvm::any_of(argument.getUsers(), llvm::IsaPred<rt::CountOp>))
+          row["count"] = int64_t(i);
       if (report.outputs)
         row["outputs"] = true;
+      if (report.selected)
+        row["selected"] = true;
       if (report.isAlternative)
         row["alternative"] = true;
       for (auto [key, number] :

@@ -177,7 +177,8 @@ void AbsorbLatentAttention::absorbUses(Value kvB, Halves<Value> halves,
     auto attention = AbsorbedAttentionOp::create(
         builder, op.getLoc(), latents, query, op.getQuery(), op.getLatent(),
         op.getRopeKey(), op.getPositions(), op.getSequences(), op.getCache(),
-        op.getLayer(), op.getSelected(), op.getHeadsAttr(), op.getScaleAttr(),
+        op.getLayer(), op.getSelected(), /*query_positions=*/Value(),
+        /*query_sequences=*/Value(), op.getHeadsAttr(), op.getScaleAttr(),
         op.getWindowAttr());
     attention->setDiscardableAttrs(op->getDiscardableAttrDictionary());
     Value result =

@@ -16,9 +16,6 @@ using namespace mlir;
 using namespace hadal;
 using namespace hadal::deepseek;
 
-/// Of the model: by how much each layer changes what it reads.
-static constexpr StringLiteral influenceName = "deepseek.block_influence";
-
 namespace {
 
 struct PruneLayers : public hadal::impl::PruneLayersBase<PruneLayers> {
@@ -27,7 +24,6 @@ struct PruneLayers : public hadal::impl::PruneLayersBase<PruneLayers> {
   void runOnOperation() override;
 
 private:
-  LogicalResult findLayers(func::FuncOp entry);
   FailureOr<SmallVector<size_t>> choose(ModelOp model, PruneAmount amount);
   FailureOr<SmallVector<size_t>> rank(ModelOp model);
   void remove(ModelOp model, func::FuncOp entry, ArrayRef<size_t> chosen);
@@ -37,30 +33,6 @@ private:
 };
 
 } // namespace
-
-/// The operand of \p call that is the number of its layer; -1 if none is.
-static int64_t findLayerOperand(func::CallOp call) {
-  for (OpOperand &operand : call->getOpOperands())
-    if (operand.get().getType().isIndex() &&
-        operand.get().getDefiningOp<arith::ConstantIndexOp>())
-      return operand.getOperandNumber();
-  return -1;
-}
-
-LogicalResult PruneLayers::findLayers(func::FuncOp entry) {
-  layers.clear();
-  for (auto call : entry.getOps<func::CallOp>()) {
-    if (llvm::none_of(call.getOperandTypes(), llvm::IsaPred<KVCacheType>))
-      continue;
-    if (call.getNumResults() != 1 ||
-        call.getResult(0).getType() != call.getOperand(0).getType() ||
-        findLayerOperand(call) < 0)
-      return call.emitOpError("expects a layer from activations to "
-                              "activations, with its number, to take it out");
-    layers.push_back(call);
-  }
-  return success();
-}
 
 /// Layers, the one that changes the least first.
 FailureOr<SmallVector<size_t>> PruneLayers::rank(ModelOp model) {
@@ -183,8 +155,12 @@ void PruneLayers::runOnOperation() {
   ModelOp model = *models.begin();
   auto entry = dyn_cast_or_null<func::FuncOp>(
       SymbolTable::lookupSymbolIn(getOperation(), model.getEntryAttr()));
-  if (!entry || entry.isExternal() || failed(findLayers(entry)))
+  if (!entry || entry.isExternal())
     return signalPassFailure();
+  auto found = findLayers(entry);
+  if (failed(found))
+    return signalPassFailure();
+  layers = std::move(*found);
   FailureOr<SmallVector<size_t>> chosen = choose(model, *parsed);
   if (failed(chosen))
     return signalPassFailure();

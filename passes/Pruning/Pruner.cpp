@@ -4,6 +4,7 @@
 
 #include "passes/Pruning/Pruner.h"
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/IR/IRMapping.h"
 #include "llvm/ADT/StringSet.h"
 #include "llvm/Support/FormatVariadic.h"
@@ -28,6 +29,29 @@ hadal::parsePruneAmount(StringRef what, StringRef text, std::string &error) {
                         "or a number of 1 or more, but got '{1}'",
                         what, text);
   return std::nullopt;
+}
+
+int64_t hadal::findLayerOperand(func::CallOp call) {
+  for (OpOperand &operand : call->getOpOperands())
+    if (operand.get().getType().isIndex() &&
+        operand.get().getDefiningOp<arith::ConstantIndexOp>())
+      return operand.getOperandNumber();
+  return -1;
+}
+
+FailureOr<SmallVector<func::CallOp>> hadal::findLayers(func::FuncOp entry) {
+  SmallVector<func::CallOp> layers;
+  for (auto call : entry.getOps<func::CallOp>()) {
+    if (llvm::none_of(call.getOperandTypes(), llvm::IsaPred<KVCacheType>))
+      continue;
+    if (call.getNumResults() != 1 ||
+        call.getResult(0).getType() != call.getOperand(0).getType() ||
+        findLayerOperand(call) < 0)
+      return call.emitOpError("expects a layer from activations to "
+                              "activations, with its number, to go without it");
+    layers.push_back(call);
+  }
+  return layers;
 }
 
 Pruner::Pruner(ModuleOp module)

@@ -33,6 +33,18 @@ struct PrunedWeight {
   llvm::SmallVector<deepseek::WeightOp> weights;
 };
 
+/// Of the model: by how much each layer changes what it reads.
+inline constexpr llvm::StringLiteral influenceName = "deepseek.block_influence";
+
+/// The calls of \p entry that are layers, in order. A call with a cache that is
+/// not from activations to activations, with the number of its layer, gets an
+/// error.
+mlir::FailureOr<llvm::SmallVector<mlir::func::CallOp>>
+findLayers(mlir::func::FuncOp entry);
+
+/// The operand of \p call that is the number of its layer; -1 if none is.
+int64_t findLayerOperand(mlir::func::CallOp call);
+
 class Pruner {
 public:
   explicit Pruner(mlir::ModuleOp module);

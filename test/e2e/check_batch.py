@@ -21,7 +21,7 @@ def check(model, args):
     with tempfile.TemporaryDirectory(prefix="hadal-e2e-") as folder:
         folder = Path(folder)
         # The file is what names the symbol: product_model.
-        must_run([args.hadalc, model, "-o", folder / "product", "--emit=lib"], 60)
+        must_run([args.hadalc, model, "-o", folder / "product", "--emit=lib", *args.flags], 60)
         must_run([args.cxx, *args.cxx_flag, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{folder}", f"-I{args.include}",
                   Path(__file__).parent / "batch.cpp", folder / "product.a", "-lpthread", "-lm", "-o", folder / "batch"], 60)
         for threads in args.threads.split(","):
@@ -42,6 +42,7 @@ def main():
     parser.add_argument("--threads", default="1,2", help="numbers of threads, separated by commas (default: 1,2)")
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL")
     args = parser.parse_args()
+    args.flags = []  # More of hadalc.
     return harness.run_checks([(model.name, lambda model=model: check(model, args)) for model in args.models])
 
 

@@ -57,10 +57,20 @@ void DispatchRecorder::dispatch(void *pool, const hadal_rt_step_t *step,
                                 int64_t items) {
   auto *real = static_cast<Pool *>(pool);
   RecordedDispatch one = {
-      current->nextRow++, kernel,        params, items, step,
-      real->pool,         real->dispatch};
-  if (items > 0 && one.row < current->table.rows.size())
+      current->nextRow++, kernel,         params,      items, step,
+      real->pool,         real->dispatch, step->tokens};
+  if (one.row >= current->table.rows.size())
+    return one.run();
+  const DispatchRow &row = current->table.rows[one.row];
+  if (row.outputs)
+    one.rows = step->outputs;
+  else if (row.selected)
+    one.rows = current->selectedRows;
+  if (items > 0)
     current->record(one);
   else
     one.run();
+  if (row.count >= 0)
+    current->selectedRows =
+        *reinterpret_cast<const int32_t *>(params[row.count]);
 }

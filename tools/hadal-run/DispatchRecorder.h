@@ -19,6 +19,9 @@ struct RecordedDispatch {
   const hadal_rt_step_t *step;
   void *pool;
   hadal_rt_dispatch_t dispatch;
+  /// Of the step: tokens, those whose logits are wanted, or those that the gate
+  /// before let through.
+  int64_t rows;
 
   void run() const { run(kernel, params); }
   /// Runs \p other with \p otherParams in place of the kernel.
@@ -54,6 +57,7 @@ private:
   hadal_rt_model_t recorded = {};
   decltype(hadal_rt_model_t::step) step = nullptr; ///< That is recorded.
   size_t nextRow = 0;                              ///< Of the step that runs.
+  int64_t selectedRows = 0; ///< What its last gate let through.
 };
 
 } // namespace hadal::run

@@ -5,6 +5,7 @@
 #include "Eval.h"
 
 #include "Choices.h"
+#include "GateCounter.h"
 #include "LogProbabilities.h"
 #include "Options.h"
 #include "Product.h"
@@ -82,6 +83,8 @@ private:
   std::vector<float> logits; ///< [stepTokens, vocab]
   FILE *rowsFile = nullptr;
   RunningMean nll;
+  GateCounter gates;
+  bool hasGates = false;
 };
 
 } // namespace
@@ -152,12 +155,13 @@ ExitCode Eval::makeSession() {
     return reportError(BadInput, "--context is %lld, expected %zu or more",
                        static_cast<long long>(windowTokens), prefix.size() + 2);
   stepTokens = chooseStepTokens(windowTokens);
+  hasGates = gates.open();
   hadal_rt_session_options_t sizes = {};
   sizes.threads = options.threads;
   sizes.max_step_tokens = stepTokens;
   sizes.kv_tokens = windowTokens;
-  if (ExitCode code =
-          startSession(hadal_model, weights, sizes, session, sequence))
+  if (ExitCode code = startSession(hasGates ? *gates.model() : hadal_model,
+                                   weights, sizes, session, sequence))
     return code;
   sequenceIds.assign(size_t(stepTokens), sequence);
   rows.resize(size_t(stepTokens));
@@ -215,6 +219,8 @@ ExitCode Eval::scoreWindow(int64_t first, int64_t end, int64_t firstScored) {
     for (int64_t i = 0; i < now; ++i)
       if (offset + done + i >= firstScored)
         rows[size_t(outputs++)] = int32_t(i);
+    if (hasGates)
+      gates.nextStep({now, done, outputs});
     status = hadal_rt_session_step(session.get(), inputs.data() + done,
                                    sequenceIds.data(), now, rows.data(),
                                    outputs, logits.data());
@@ -234,6 +240,11 @@ ExitCode Eval::print() const {
     appendFormat(out, ",\"text_tokens\":%zu,\"window_tokens\":%lld,",
                  tokens.size(), static_cast<long long>(windowTokens));
     appendPerplexity(out, nll);
+    if (hasGates)
+      appendFormat(out,
+                   ",\"skipped_layers\":{\"share\":%.6f,"
+                   "\"operations_share\":%.6f}",
+                   gates.skippedShare(), gates.savedShare());
     out += "}\n";
   } else {
     appendFormat(out, "%.200s, %zu tokens in windows of %lld\n",
@@ -242,6 +253,11 @@ ExitCode Eval::print() const {
     appendFormat(out, "perplexity %.4f +- %.4f (%.5f nats a token)\n",
                  std::exp(nll.mean()),
                  std::exp(nll.mean()) * nll.standardError(), nll.mean());
+    if (hasGates)
+      appendFormat(out,
+                   "layers with a gate: %.2f%% skipped, which saves %.2f%% of "
+                   "all operations\n",
+                   100 * gates.skippedShare(), 100 * gates.savedShare());
   }
   return printOutput(out);
 }

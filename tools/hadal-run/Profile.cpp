@@ -69,7 +69,11 @@ void Profile::record(const RecordedDispatch &dispatch) {
   ProfileEntry &entry = *entryOfRow[dispatch.row];
   ++entry.calls;
   entry.seconds += end - start;
-  entry.work += table.rows[dispatch.row].workIn(shape);
+  const DispatchRow &row = table.rows[dispatch.row];
+  Work work = row.workIn(shape);
+  entry.work += row.selected
+                    ? work * (double(dispatch.rows) / double(shape.tokens))
+                    : work;
   if (keepsTrace)
     dispatches.push_back({dispatch.row, start, end});
 }

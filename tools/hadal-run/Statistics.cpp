@@ -6,6 +6,7 @@
 
 #include "hadal_rt/probe.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
@@ -28,6 +29,7 @@ struct Sums {
                               ///< [.., columns, columns].
   std::vector<double> counts; ///< [1], or [experts].
   std::vector<float> largest; ///< Magnitudes, as `values`; of moments alone.
+  std::vector<float> each;    ///< Of states alone: of each token.
 };
 
 /// All that was seen, by probe and layer.
@@ -181,8 +183,10 @@ static void addState(const hadal_rt_probe_t &probe) {
     sums.counts.resize(1);
     // A state of zeros has no direction; nothing is known of it.
     if (left > 0 && right > 0) {
-      sums.values[0] += 1 - product / std::sqrt(left * right);
+      double influence = 1 - product / std::sqrt(left * right);
+      sums.values[0] += influence;
       sums.counts[0] += 1;
+      sums.each.push_back(float(influence));
     }
   }
   seen->state.resize(size_t(probe.rows * probe.columns));
@@ -233,6 +237,23 @@ extern "C" void hadal_rt_probe(const hadal_rt_probe_t *words) {
   }
 }
 
+/// For each percentage, a number that as many of \p values are below, between
+/// two of them, so that roundings do not matter: [101].
+static std::vector<float> findPercentiles(std::vector<float> values) {
+  std::sort(values.begin(), values.end());
+  std::vector<float> percentiles;
+  for (size_t percent = 0; percent <= 100; ++percent) {
+    size_t below = (values.size() * percent + 50) / 100;
+    // Influence is 0 to 2.
+    float left = below ? values[below - 1] : -1;
+    float right = below < values.size() ? values[below] : 3;
+    percentiles.push_back(percent == 0     ? -1.0f
+                          : percent == 100 ? 3.0f
+                                           : (left + right) / 2);
+  }
+  return percentiles;
+}
+
 ExitCode run::writeStatistics(const std::string &path) {
   std::string header = "{";
   std::vector<float> data;
@@ -280,6 +301,8 @@ ExitCode run::writeStatistics(const std::string &path) {
     add(name, shape, values);
     if (!sums.largest.empty())
       add(name + ".max", shape, sums.largest);
+    if (sums.kind == HADAL_RT_PROBE_STATE)
+      add(name + ".percentiles", "101", findPercentiles(sums.each));
     add(name + ".count", std::to_string(experts),
         std::vector<float>(sums.counts.begin(), sums.counts.end()));
   }

@@ -39,14 +39,13 @@ ExitCode Values::open() {
 void Values::record(const RecordedDispatch &dispatch) {
   dispatch.run();
   const DispatchRow &row = table.rows[dispatch.row];
-  int64_t rows = row.outputs ? dispatch.step->outputs : dispatch.step->tokens;
   for (size_t i = 0; i < row.results.size(); ++i) {
     const DispatchRow::Result &result = row.results[i];
     Entry &entry = entries[entriesOfRow[dispatch.row][i]];
     entry.row = dispatch.row;
     auto *data =
         reinterpret_cast<const float *>(dispatch.params[result.argument]);
-    for (int64_t r = 0; r < rows; ++r)
+    for (int64_t r = 0; r < dispatch.rows; ++r)
       entry.values.insert(entry.values.end(), data + r * result.stride,
                           data + r * result.stride + result.columns);
   }

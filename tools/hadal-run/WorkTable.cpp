@@ -14,6 +14,8 @@ using Json = nlohmann::json;
 /// The deepest nesting of calls, and the most dispatches, that are read.
 static constexpr int maxDepth = 8;
 static constexpr size_t maxRows = 1 << 20;
+/// The most arguments of a dispatch that counts.
+static constexpr int64_t maxArguments = 16;
 
 Work &Work::operator+=(const Work &other) {
   weightBytes += other.weightBytes;
@@ -21,6 +23,11 @@ Work &Work::operator+=(const Work &other) {
   int8Ops += other.int8Ops;
   f32Ops += other.f32Ops;
   return *this;
+}
+
+Work Work::operator*(double factor) const {
+  return {weightBytes * factor, bufferBytes * factor, int8Ops * factor,
+          f32Ops * factor};
 }
 
 Work DispatchRow::workIn(const StepShape &step) const {
@@ -115,6 +122,12 @@ static bool appendFunction(const Json &functions, const std::string &function,
     if (!readResults(item, row.results))
       return false;
     row.outputs = getFlag(item, "outputs");
+    row.selected = getFlag(item, "selected");
+    if (item.contains("count")) {
+      row.count = int64_t(getNumber(item, "count"));
+      if (row.count < 0 || row.count > maxArguments)
+        return false;
+    }
     row.isAlternative = getFlag(item, "alternative");
     row.weights = getNumber(item, "weights");
     row.experts = getNumber(item, "experts");

@@ -26,6 +26,7 @@ struct Work {
 
   double bytes() const { return weightBytes + bufferBytes; }
   Work &operator+=(const Work &other);
+  Work operator*(double factor) const;
 };
 
 /// One dispatch of a step; the numbers are those of `#rt.work`.
@@ -40,7 +41,12 @@ struct DispatchRow {
     int64_t columns, stride;
   };
   std::vector<Result> results;
-  bool outputs = false, isAlternative = false;
+  /// Rows are those whose logits are wanted, or those that the gate before let
+  /// through.
+  bool outputs = false, selected = false;
+  bool isAlternative = false;
+  /// The argument with the number that a gate counts, an i32; -1: this is none.
+  int64_t count = -1;
   double weights = 0, experts = 0, expertsPerRow = 0, rowBytes = 0;
   double contextBytes = 0, windowTokens = 0, rowF32Ops = 0, rowInt8Ops = 0,
          pairF32Ops = 0;

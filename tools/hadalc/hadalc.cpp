@@ -39,6 +39,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
   --merge-experts=N     N experts a layer, alike ones become one: lossy (all)
   --order-experts       store those first that the text chooses most (as before)
   --prune=LIST          as layers:2,experts:25%,channels:9%,heads:1; lossy (no)
+  --skip-layers=N:P%|FILE  P% of tokens skip N layers; or by gates; lossy (none)
   --calibration=FILE    a text, or its statistics, .safetensors, to judge by
   --save-statistics=FILE  keep those of the text (they are not)
   --quantize=SCHEME[,method=rtn|imatrix|awq|smoothquant|gptq]
@@ -58,8 +59,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
   --verify              check passes and kernels on a tiny model like it (no)
   --compile-to=PHASE    print the module after import, graph, rt, planned,
                         llvm-dialect, llvm or obj, to OUT or stdout, and stop
-  -g                    line numbers of OUT.mlir, for gdb and perf (none)
-  --depfile=FILE        for make and ninja: the files that OUT was made from
+  -g, --depfile=FILE    line numbers for gdb in OUT.mlir; a make rule (none)
   --header=FILE         C header of --emit=obj, which gets that name (none)
   --dump-ir=DIR         a numbered file of the IR after each pass (none)
   --library-dir=DIR     where libhadal_rt.a is (beside hadalc: ../lib)
@@ -120,6 +120,7 @@ struct Flags {
   Flag kv{"kv", Flag::Value, "f32"};
   Flag attention{"attention", Flag::Value, "f32"};
   Flag prune{"prune"};
+  Flag skipLayers{"skip-layers"};
   Flag verify{"verify", Flag::Switch};
   Flag nvcc{"nvcc"};
 
@@ -144,7 +145,7 @@ Flag *Flags::find(llvm::StringRef name) {
                      &topK,       &machine,      &calibration,  &saveStatistics,
                      &kv,         &depfile,      &header,       &debugInfo,
                      &nvcc,       &mergeExperts, &orderExperts, &loraRuntime,
-                     &attention})
+                     &attention,  &skipLayers})
     if (name == flag->name)
       return flag;
   return name == "h" ? &help : nullptr;
@@ -329,6 +330,20 @@ static int parseQuantize(const Flag &flag, CompileOptions &options) {
   return Done;
 }
 
+/// Reads N:P% or the name of a file.
+static bool parseSkipLayers(const Flag &flag, CompileOptions &options) {
+  if (llvm::StringRef(flag.value).ends_with(".safetensors")) {
+    options.gates = flag.value;
+    return true;
+  }
+  auto [count, percent] = llvm::StringRef(flag.value).split(':');
+  return percent.consume_back("%") &&
+         !count.getAsInteger(10, options.skipLayers) &&
+         options.skipLayers > 0 &&
+         !percent.getAsInteger(10, options.skipPercent) &&
+         options.skipPercent >= 0 && options.skipPercent <= 100;
+}
+
 /// Reads N[,sink=K]; whether the numbers make sense is for compile() to say.
 static bool parseWindow(const Flag &flag,
                         std::optional<CompileOptions::Window> &window) {
@@ -437,6 +452,9 @@ static int makeOptions(const char *argv0, const Flags &flags,
   if (flags.prune.isGiven)
     if (absl::Status status = checkPruneList(options.prune); !status.ok())
       return errors.fail(BadInput, "--prune " + std::string(status.message()));
+  if (flags.skipLayers.isGiven && !parseSkipLayers(flags.skipLayers, options))
+    return refuse(flags.skipLayers, "N:P%, two numbers, as 4:25%, or a file of "
+                                    "gates, .safetensors");
   options.calibration = flags.calibration.value;
   options.saveStatistics = flags.saveStatistics.value;
   if (flags.quantize.isGiven)

@@ -126,6 +126,7 @@ public:
 
 private:
   LogicalResult convert(Operation *op);
+  WorkRows workRowsOf(Operation &op) const;
   LogicalResult convertArguments(bool isEntry);
 
   // Each gives the results of its op a buffer and dispatches what fills it.
@@ -153,13 +154,16 @@ private:
   /// rows, segments of the context that are merged then.
   LogicalResult attend(Operation *op, Value out, PageLayout page, int64_t heads,
                        WindowAttr window, int64_t selectedTokens,
-                       ArrayRef<Value> inputs, Value positions,
+                       ArrayRef<Value> inputs, Value positions, Value rows,
                        AttentionKernel kernel);
   LogicalResult convert(SwiGLUOp op);
   /// The product of gate and up in one pass over their input.
   LogicalResult convertGated(SwiGLUOp op, LinearOp gate, LinearOp up);
   LogicalResult convert(AddOp op);
   LogicalResult convert(GatherRowsOp op);
+  LogicalResult convert(ScatterRowsOp op);
+  LogicalResult convert(SelectRowsOp op);
+  LogicalResult convert(InfluenceOp op);
   LogicalResult convert(RouterOp op);
   LogicalResult convert(ExpertsOp op);
   LogicalResult convert(UnitNormOp op);
@@ -201,9 +205,15 @@ private:
                                      std::optional<uint64_t> activationGroup);
 
   Value at(Value old) { return mapping.lookup(old); }
-  /// Rows of \p old: the step's tokens, or its outputs.
+  /// Rows of \p old: the step's tokens, or some of them.
   Value rowsOf(Value old) {
-    return outputs.contains(old) ? outputCount : tokenCount;
+    Value count = rowCounts.lookup(old);
+    return count ? count : tokenCount;
+  }
+  /// Lets \p result have as many rows as \p like.
+  void countRowsLike(Value result, Value like) {
+    if (Value count = rowCounts.lookup(like))
+      rowCounts[result] = count;
   }
   /// The buffer for a result: the function's own out argument if the value is
   /// returned, or a new slice of the arena.
@@ -228,8 +238,8 @@ private:
     Value ends, span;
   };
   llvm::DenseMap<Operation *, Runs> runsOf;
-  /// Old values whose rows are outputs.
-  llvm::DenseSet<Value> outputs;
+  /// How many rows old values have that do not have one for each token.
+  llvm::DenseMap<Value, Value> rowCounts;
   /// Buffers that the caller, or the step, gives for returned values.
   llvm::DenseMap<Value, Value> returned;
   /// What experts have inside, a row a slot, by their results.
@@ -280,8 +290,7 @@ FailureOr<WeightOp> Program::rotaryTable(Location loc, RotaryAttr rotary) {
 }
 
 Value FunctionConverter::bufferFor(Value result, Value rowsLike, Type element) {
-  if (outputs.contains(rowsLike))
-    outputs.insert(result);
+  countRowsLike(result, rowsLike);
   if (Value buffer = returned.lookup(result)) {
     mapping.map(result, buffer);
     return buffer;
@@ -362,6 +371,7 @@ LogicalResult FunctionConverter::convertArguments(bool isEntry) {
     for (auto [argument, kind] :
          llvm::zip(from.getArguments().take_front(4), kinds))
       mapping.map(argument, rt::InputOp::create(b, idsType, step, kind));
+    rowCounts[from.getArgument(3)] = outputCount;
     Value logits = terminator.getOperand(0);
     int64_t vocab = columnsOf(logits);
     returned[logits] =
@@ -392,29 +402,36 @@ LogicalResult FunctionConverter::run(bool isEntry) {
     Operation *last = &to.front().back();
     if (failed(convert(&op)))
       return failure();
-    auto isOfOutputs = [&](Value value) { return outputs.contains(value); };
     if (program.describesWork)
       describeWork(
           &op,
           llvm::make_range(std::next(last->getIterator()), to.front().end()),
-          mapping,
-          llvm::any_of(op.getOperands(), isOfOutputs) ||
-              llvm::any_of(op.getResults(), isOfOutputs));
+          mapping, workRowsOf(op));
   }
   program.symbols.erase(from);
   program.symbols.insert(to);
   return success();
 }
 
+WorkRows FunctionConverter::workRowsOf(Operation &op) const {
+  Value count;
+  for (Value result : op.getResults())
+    count = rowCounts.lookup(result);
+  // The gate itself judges all tokens.
+  if (!count || isa<SelectRowsOp>(op))
+    return WorkRows::Tokens;
+  return count == outputCount ? WorkRows::Outputs : WorkRows::Selected;
+}
+
 LogicalResult FunctionConverter::convert(Operation *op) {
   return llvm::TypeSwitch<Operation *, LogicalResult>(op)
       .Case<UseWeightOp, EmbedOp, RMSNormOp, LayerNormOp, LinearOp, LMHeadOp,
             AdaptOp, HeadLinearOp, SplitOp, RotaryOp, AttentionOp, SelectKeysOp,
-            AbsorbedAttentionOp, SwiGLUOp, AddOp, GatherRowsOp, RouterOp,
-            ExpertsOp, UnitNormOp, HashRouterOp, HyperExpandOp, HyperMixOp,
-            HyperUpdateOp, HyperHeadOp, CompressOp, SelectEntriesOp,
-            CompressedAttentionOp, ProbeOp, func::CallOp, func::ReturnOp>(
-          [&](auto op) { return convert(op); })
+            AbsorbedAttentionOp, SwiGLUOp, AddOp, GatherRowsOp, ScatterRowsOp,
+            SelectRowsOp, InfluenceOp, RouterOp, ExpertsOp, UnitNormOp,
+            HashRouterOp, HyperExpandOp, HyperMixOp, HyperUpdateOp, HyperHeadOp,
+            CompressOp, SelectEntriesOp, CompressedAttentionOp, ProbeOp,
+            func::CallOp, func::ReturnOp>([&](auto op) { return convert(op); })
       .Case([&](LatentAttentionOp op) {
         return op.emitOpError("has no lowering in its expanded form; run "
                               "-deepseek-absorb-latent-attention first");
@@ -588,8 +605,7 @@ LogicalResult FunctionConverter::convertRounded(RMSNormOp op,
                                         group, offset,
                                         op.getEpsilon().convertToFloat()),
            rowsOf(op.getInput()), arguments);
-  if (outputs.contains(op.getInput()))
-    outputs.insert(op.getResult());
+  countRowsLike(op.getResult(), op.getInput());
   // There is no buffer of the norm; its bytes stand for it.
   mapping.map(op.getResult(), result.values);
   quantized[{result.values, group, offset, shape.digits}] = result;
@@ -802,8 +818,7 @@ LogicalResult FunctionConverter::convert(SplitOp op) {
     mapping.map(result, rt::ColumnsOp::create(
                             b, rowsType(b.getContext(), columns, stride), input,
                             begin));
-    if (outputs.contains(op.getInput()))
-      outputs.insert(result);
+    countRowsLike(result, op.getInput());
     begin += columns;
   }
   return success();
@@ -839,7 +854,7 @@ LogicalResult FunctionConverter::attend(Operation *op, Value out,
                                         WindowAttr window,
                                         int64_t selectedTokens,
                                         ArrayRef<Value> inputs, Value positions,
-                                        AttentionKernel kernel) {
+                                        Value rows, AttentionKernel kernel) {
   AttentionPlan plan =
       AttentionPlan::get(page, heads, program.context, window, selectedTokens);
   // Query and sums of a head are on the kernel's stack.
@@ -847,7 +862,7 @@ LogicalResult FunctionConverter::attend(Operation *op, Value out,
     return op->emitOpError("expects keys and values that fit on a kernel's "
                            "stack to lower, but got ")
            << page.keyDim << " and " << page.valueDim << " columns";
-  Value units = b.mul(tokenCount, plan.groups);
+  Value units = b.mul(rows, plan.groups);
   Value isFew, none;
   if (plan.segments) {
     AttentionPlan split = plan.split();
@@ -857,8 +872,7 @@ LogicalResult FunctionConverter::attend(Operation *op, Value out,
       return alloc(0, roundUp(type.getNumElements() * 4, rt::alignmentBytes),
                    type);
     };
-    Value splitUnits =
-        plan.sides == 1 ? units : b.mul(tokenCount, split.groups);
+    Value splitUnits = plan.sides == 1 ? units : b.mul(rows, split.groups);
     isFew = b.less(splitUnits, b.index(AttentionPlan::fewItems));
     none = b.index(0);
     SmallVector<Value> arguments(inputs);
@@ -871,18 +885,24 @@ LogicalResult FunctionConverter::attend(Operation *op, Value out,
     SmallVector<Value> merge = {sums, stats, positions, out};
     dispatch(
         program.kernels.mergeSegments(TypeRange(merge), page.valueDim, split),
-        b.select(isFew, b.mul(tokenCount, heads), none), merge);
+        b.select(isFew, b.mul(rows, heads), none), merge);
   }
   // Blocks of rows as large as leaves work for many threads.
   Value blockRows = b.min(b.index(plan.blockRows), b.add(b.div(units, 32), 1));
-  Value blocks =
-      b.div(b.add(tokenCount, b.sub(blockRows, b.index(1))), blockRows);
+  Value blocks = b.div(b.add(rows, b.sub(blockRows, b.index(1))), blockRows);
   Value items = b.mul(blocks, plan.groups);
   SmallVector<Value> arguments(inputs);
-  arguments.append({out, tokenCount, blockRows});
+  arguments.append({out, rows, blockRows});
   dispatch(kernel(TypeRange(arguments), plan, /*isSplit=*/false),
            isFew ? b.select(isFew, none, items) : items, arguments);
   return success();
+}
+
+/// Where the tokens of the queries of \p op are, and whose they are.
+template <typename Op> static std::pair<Value, Value> placesOfQueries(Op op) {
+  if (op.getQueryPositions())
+    return {op.getQueryPositions(), op.getQuerySequences()};
+  return {op.getPositions(), op.getSequences()};
 }
 
 LogicalResult FunctionConverter::convert(AttentionOp op) {
@@ -896,13 +916,15 @@ LogicalResult FunctionConverter::convert(AttentionOp op) {
            append);
   Value out = bufferFor(op.getResult(), op.getQuery());
   int64_t heads = op.getHeads();
-  return attend(op, out, page, heads, op.getWindowAttr(), /*selectedTokens=*/0,
-                {at(op.getQuery()), positions, sequences, layer}, positions,
-                [&](TypeRange types, AttentionPlan plan, bool isSplit) {
-                  return program.kernels.attention(
-                      types, page, heads, op.getScale().convertToDouble(), plan,
-                      isSplit);
-                });
+  auto [queryPositions, querySequences] = placesOfQueries(op);
+  return attend(
+      op, out, page, heads, op.getWindowAttr(), /*selectedTokens=*/0,
+      {at(op.getQuery()), at(queryPositions), at(querySequences), layer},
+      at(queryPositions), rowsOf(op.getQuery()),
+      [&](TypeRange types, AttentionPlan plan, bool isSplit) {
+        return program.kernels.attention(
+            types, page, heads, op.getScale().convertToDouble(), plan, isSplit);
+      });
 }
 
 LogicalResult FunctionConverter::convert(SelectKeysOp op) {
@@ -922,19 +944,20 @@ LogicalResult FunctionConverter::convert(SelectKeysOp op) {
       alloc(columns * 4, 0, rowsType(b.getContext(), columns, columns));
   constexpr int64_t mostStrands = 64;
   auto strands = std::min<int64_t>(llvm::PowerOf2Ceil(pages), mostStrands);
+  auto [queryPositions, querySequences] = placesOfQueries(op);
+  Value rows = rowsOf(op.getQuery());
   SmallVector<Value> score = {at(op.getQuery()),
                               at(op.getWeights()),
-                              positions,
-                              sequences,
+                              at(queryPositions),
+                              at(querySequences),
                               layer,
                               scores};
   dispatch(program.kernels.indexScores(TypeRange(score), page, op.getHeads(),
                                        topK, op.getScale().convertToDouble(),
                                        strands),
-           b.mul(tokenCount, strands), score);
-  SmallVector<Value> select = {scores, positions, out};
-  dispatch(program.kernels.selectTop(TypeRange(select), topK), tokenCount,
-           select);
+           b.mul(rows, strands), score);
+  SmallVector<Value> select = {scores, at(queryPositions), out};
+  dispatch(program.kernels.selectTop(TypeRange(select), topK), rows, select);
   return success();
 }
 
@@ -946,7 +969,8 @@ FunctionConverter::getExpanded(AbsorbedAttentionOp op) {
                                     program.options.pageTokens);
   auto key = op.getQuery().getDefiningOp<HeadLinearOp>();
   if (!key || key.getInput() != op.getRopeQuery() || !key->hasOneUse() ||
-      op.getWindowAttr() || op.getSelected() || !op->hasOneUse())
+      op.getWindowAttr() || op.getSelected() || op.getQueryPositions() ||
+      !op->hasOneUse())
     return std::nullopt;
   auto value = dyn_cast<HeadLinearOp>(*op->user_begin());
   if (!value || value.getInput() != op.getResult())
@@ -990,8 +1014,9 @@ LogicalResult FunctionConverter::convert(AbsorbedAttentionOp op) {
            append);
   Value out = bufferFor(op.getResult(), op.getQuery());
   int64_t heads = op.getHeads();
+  auto [queryPositions, querySequences] = placesOfQueries(op);
   SmallVector<Value> inputs = {at(op.getQuery()), at(op.getRopeQuery()),
-                               positions, sequences, layer};
+                               at(queryPositions), at(querySequences), layer};
   auto runs = runsOf.find(op);
   bool hasRuns = runs != runsOf.end();
   if (op.getSelected())
@@ -1000,7 +1025,7 @@ LogicalResult FunctionConverter::convert(AbsorbedAttentionOp op) {
     inputs.push_back(runs->second.ends);
   return attend(op, out, page, heads, op.getWindowAttr(),
                 op.getSelected() ? columnsOf(op.getSelected()) : 0, inputs,
-                positions,
+                at(queryPositions), rowsOf(op.getQuery()),
                 [&](TypeRange types, AttentionPlan plan, bool isSplit) {
                   return program.kernels.absorbedAttention(
                       types, page, heads, columnsOf(op.getRopeQuery()) / heads,
@@ -1105,14 +1130,64 @@ LogicalResult FunctionConverter::convert(AddOp op) {
 }
 
 LogicalResult FunctionConverter::convert(GatherRowsOp op) {
-  if (!outputCount)
-    return op.emitOpError("expects to stand in the model's entry");
-  outputs.insert(op.getResult());
-  Value out = bufferFor(op.getResult(), op.getResult());
+  Value count = rowCounts.lookup(op.getRows());
+  if (!count)
+    return op.emitOpError("expects rows that deepseek.select_rows gives, or, "
+                          "in the model's entry, those that need logits");
+  rowCounts[op.getResult()] = count;
+  bool isVector =
+      cast<RankedTensorType>(op.getResult().getType()).getRank() == 1;
+  Value out;
+  if (isVector) {
+    out = alloc(rt::alignmentBytes, 0,
+                MemRefType::get({ShapedType::kDynamic}, b.getI32Type()));
+    mapping.map(op.getResult(), out);
+  } else {
+    out = bufferFor(op.getResult(), op.getResult());
+  }
   SmallVector<Value> arguments = {at(op.getInput()), at(op.getRows()), out};
   dispatch(program.kernels.gatherRows(TypeRange(arguments),
-                                      columnsOf(op.getResult())),
-           outputCount, arguments);
+                                      isVector ? 0 : columnsOf(op.getResult())),
+           count, arguments);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(ScatterRowsOp op) {
+  Value out = bufferFor(op.getResult(), op.getInput());
+  int64_t columns = columnsOf(op.getResult());
+  SmallVector<Value> all = {at(op.getInput()), out};
+  dispatch(program.kernels.copyRows(TypeRange(all), columns),
+           rowsOf(op.getInput()), all);
+  SmallVector<Value> some = {at(op.getUpdate()), at(op.getRows()), out};
+  dispatch(program.kernels.scatterRows(TypeRange(some), columns),
+           rowsOf(op.getUpdate()), some);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(SelectRowsOp op) {
+  auto i32Array = [&](int64_t size) {
+    return MemRefType::get({size}, b.getI32Type());
+  };
+  Value rows = alloc(rt::alignmentBytes, 0, i32Array(ShapedType::kDynamic));
+  Value count = alloc(0, rt::alignmentBytes, i32Array(1));
+  SmallVector<Value> arguments = {at(op.getScores())};
+  if (op.getThreshold())
+    arguments.push_back(at(op.getThreshold()));
+  arguments.append({rows, count, rowsOf(op.getScores())});
+  dispatch(
+      program.kernels.selectRows(TypeRange(arguments), bool(op.getThreshold())),
+      b.index(1), arguments);
+  mapping.map(op.getRows(), rows);
+  rowCounts[op.getRows()] = rt::CountOp::create(b, count);
+  return success();
+}
+
+LogicalResult FunctionConverter::convert(InfluenceOp op) {
+  Value out = bufferFor(op.getResult(), op.getBefore());
+  SmallVector<Value> arguments = {at(op.getBefore()), at(op.getAfter()), out};
+  dispatch(program.kernels.influence(TypeRange(arguments),
+                                     columnsOf(op.getBefore())),
+           rowsOf(op.getBefore()), arguments);
   return success();
 }
 

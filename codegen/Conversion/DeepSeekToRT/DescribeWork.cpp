@@ -238,7 +238,7 @@ static SmallVector<int64_t> getResultBuffers(Operation *op,
 
 void hadal::describeWork(Operation *op,
                          llvm::iterator_range<Block::iterator> made,
-                         const IRMapping &mapping, bool hasOutputRows) {
+                         const IRMapping &mapping, WorkRows rows) {
   Operation *named = op;
   if (auto sum = dyn_cast<AddOp>(op))
     if (LinearOp product = addedProduct(sum))
@@ -257,10 +257,11 @@ void hadal::describeWork(Operation *op,
     if (getExpanded(op, dispatch, mapping))
       isAlternative = true;
     dispatch.setWorkAttr(rt::WorkAttr::get(
-        op->getContext(), named->getName().stripDialect(), hasOutputRows,
-        isAlternative, work.weights, work.experts, work.expertsPerRow,
-        work.rowBytes, work.contextBytes, work.windowTokens, work.rowF32Ops,
-        work.rowInt8Ops, work.pairF32Ops));
+        op->getContext(), named->getName().stripDialect(),
+        rows == WorkRows::Outputs, rows == WorkRows::Selected, isAlternative,
+        work.weights, work.experts, work.expertsPerRow, work.rowBytes,
+        work.contextBytes, work.windowTokens, work.rowF32Ops, work.rowInt8Ops,
+        work.pairF32Ops));
     // A sum that is named for its product is not that product's result.
     if (named != op)
       continue;

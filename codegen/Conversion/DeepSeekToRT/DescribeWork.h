@@ -12,6 +12,10 @@
 
 namespace hadal {
 
+/// What the rows of an op are: all tokens of the step, those whose logits are
+/// wanted, or those that a layer's gate lets through.
+enum class WorkRows { Tokens, Outputs, Selected };
+
 /// The product that the kernel of a product adds to the other operand of
 /// \p op, if nothing else reads it; else null.
 deepseek::LinearOp addedProduct(deepseek::AddOp op);
@@ -23,10 +27,9 @@ deepseek::LinearOp addedProduct(deepseek::AddOp op);
 /// \p op, and go to the dispatches that take its weights or its query.
 ///
 /// \param mapping What the operands of \p op became.
-/// \param hasOutputRows Rows are those whose logits are wanted.
 void describeWork(mlir::Operation *op,
                   llvm::iterator_range<mlir::Block::iterator> made,
-                  const mlir::IRMapping &mapping, bool hasOutputRows);
+                  const mlir::IRMapping &mapping, WorkRows rows);
 
 } // namespace hadal
 

@@ -264,8 +264,17 @@ public:
                       std::optional<double> limit);
   /// (lhs, rhs, out); items are rows.
   rt::KernelOp add(TypeRange types, int64_t columns);
-  /// (in, rows, out); items are outputs.
+  /// (in, rows, out); items are kept rows. No columns: of vectors.
   rt::KernelOp gatherRows(TypeRange types, int64_t columns);
+  /// (in, out); items are rows.
+  rt::KernelOp copyRows(TypeRange types, int64_t columns);
+  /// (update, rows, out); items are rows of the update.
+  rt::KernelOp scatterRows(TypeRange types, int64_t columns);
+  /// (scores, [threshold], rows, count, all rows); one item. Writes to rows
+  /// those whose score is above the threshold, or 0, and how many they are.
+  rt::KernelOp selectRows(TypeRange types, bool hasThreshold);
+  /// (before, after, out); items are rows.
+  rt::KernelOp influence(TypeRange types, int64_t columns);
   /// (logits, [bias], [map], experts, weights); items are rows. \p massOf: as
   /// many experts' mass goes to those chosen; top_k if they keep their own.
   rt::KernelOp router(TypeRange types, deepseek::RoutingAttr routing,

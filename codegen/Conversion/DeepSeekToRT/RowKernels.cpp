@@ -318,16 +318,102 @@ KernelOp KernelSet::add(TypeRange types, int64_t columns) {
 }
 
 KernelOp KernelSet::gatherRows(TypeRange types, int64_t columns) {
-  return get("gather_rows_" + Twine(columns), types,
+  std::string name =
+      columns ? "gather_rows_" + std::to_string(columns) : "gather_each";
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    Value in = arguments[0], rows = arguments[1], out = arguments[2];
+    int64_t lanes = columns ? KernelBuilder::lanesFor(columns) : 0;
+    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+      Value from = b.toIndex(b.load(rows, row));
+      if (!columns)
+        return b.store(b.load(in, from), out, row);
+      b.loop(b.index(0), b.index(columns), lanes, [&](Value c) {
+        b.storeVector(b.loadVector(in, {from, c}, lanes), out, {row, c});
+      });
+    });
+  });
+}
+
+KernelOp KernelSet::copyRows(TypeRange types, int64_t columns) {
+  return get("copy_rows_" + Twine(columns), types,
              [&](KernelBuilder &b, KernelOp kernel) {
                auto arguments = kernel.getKernelArguments();
                int64_t lanes = KernelBuilder::lanesFor(columns);
                b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
-                 Value from = b.toIndex(b.load(arguments[1], row));
                  b.loop(b.index(0), b.index(columns), lanes, [&](Value c) {
-                   b.storeVector(b.loadVector(arguments[0], {from, c}, lanes),
-                                 arguments[2], {row, c});
+                   b.storeVector(b.loadVector(arguments[0], {row, c}, lanes),
+                                 arguments[1], {row, c});
                  });
                });
              });
+}
+
+KernelOp KernelSet::scatterRows(TypeRange types, int64_t columns) {
+  return get("scatter_rows_" + Twine(columns), types,
+             [&](KernelBuilder &b, KernelOp kernel) {
+               auto arguments = kernel.getKernelArguments();
+               int64_t lanes = KernelBuilder::lanesFor(columns);
+               b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+                 Value to = b.toIndex(b.load(arguments[1], row));
+                 b.loop(b.index(0), b.index(columns), lanes, [&](Value c) {
+                   b.storeVector(b.loadVector(arguments[0], {row, c}, lanes),
+                                 arguments[2], {to, c});
+                 });
+               });
+             });
+}
+
+KernelOp KernelSet::selectRows(TypeRange types, bool hasThreshold) {
+  std::string name = hasThreshold ? "select_rows_above" : "select_rows";
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    Value scores = arguments[0];
+    Value threshold =
+        hasThreshold ? b.load(arguments[1], b.index(0)) : b.f32(0);
+    auto rest = arguments.drop_front(hasThreshold ? 2 : 1);
+    Value rows = rest[0], count = rest[1], all = rest[2];
+    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value) {
+      Value kept = b.loop(
+          b.index(0), all, 1, b.index(0), [&](Value row, ValueRange carried) {
+            // Written in any case; the next one that is kept replaces it.
+            b.store(b.toI32(row), rows, carried[0]);
+            Value score = b.load(scores, {row, b.index(0)});
+            // A NaN is kept.
+            Value isLow = arith::CmpFOp::create(b, arith::CmpFPredicate::OLE,
+                                                score, threshold);
+            return Values{
+                b.select(isLow, carried[0], b.add(carried[0], b.index(1)))};
+          })[0];
+      b.store(b.toI32(kept), count, b.index(0));
+    });
+  });
+}
+
+KernelOp KernelSet::influence(TypeRange types, int64_t columns) {
+  return get(
+      "influence_" + Twine(columns), types,
+      [&](KernelBuilder &b, KernelOp kernel) {
+        auto arguments = kernel.getKernelArguments();
+        Value before = arguments[0], after = arguments[1], out = arguments[2];
+        int64_t lanes = KernelBuilder::lanesFor(columns);
+        b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+          Value zero = b.f32(0, b.vectorType(lanes));
+          Values sums = b.loop(
+              b.index(0), b.index(columns), lanes, {zero, zero, zero},
+              [&](Value column, ValueRange carried) {
+                Value x = b.loadVector(before, {row, column}, lanes);
+                Value y = b.loadVector(after, {row, column}, lanes);
+                return Values{b.fma(x, y, carried[0]), b.fma(x, x, carried[1]),
+                              b.fma(y, y, carried[2])};
+              });
+          // Roots first: squares of squares may be out of range.
+          Value norms =
+              b.mulf(b.sqrt(b.sumLanes(sums[1])), b.sqrt(b.sumLanes(sums[2])));
+          Value cosine = b.divf(b.sumLanes(sums[0]), norms);
+          Value one = b.f32(1);
+          b.store(b.select(b.lessf(b.f32(0), norms), b.subf(one, cosine), one),
+                  out, {row, b.index(0)});
+        });
+      });
 }

@@ -943,6 +943,14 @@ LogicalResult RotaryOp::verify() {
   return success();
 }
 
+/// Both say of queries which tokens they are of.
+template <typename Op> static LogicalResult verifyQueries(Op op) {
+  if (bool(op.getQueryPositions()) != bool(op.getQuerySequences())) // C4
+    return op.emitOpError("expects positions and sequences of queries, or "
+                          "neither");
+  return success();
+}
+
 LogicalResult AttentionOp::verify() {
   auto cache = cast<KVCacheType>(getCache().getType());
   int64_t heads = getHeads(), kvHeads = cache.getHeads();
@@ -960,6 +968,8 @@ LogicalResult AttentionOp::verify() {
   if (heads <= 0 || heads % kvHeads != 0) // C2
     return emitOpError("expects heads to be a multiple of the cache's ")
            << kvHeads << ", but got " << heads;
+  if (failed(verifyQueries(*this)))
+    return failure();                                    // C4
   return expectPositive(*this, "scale", getScaleAttr()); // C3
 }
 
@@ -976,7 +986,8 @@ LogicalResult SelectKeysOp::verify() {
       failed(expectShape(*this, "key", getKey(), {anySize, dim})) ||
       failed(expectShape(*this, "weights", getWeights(), {anySize, heads})) ||
       failed(expectShape(*this, "a result", getSelected(),
-                         {anySize, int64_t(getTopK())}))) // C1, C2
+                         {anySize, int64_t(getTopK())})) || // C1, C2
+      failed(verifyQueries(*this)))                         // C4
     return failure();
   return expectPositive(*this, "scale", getScaleAttr()); // C3
 }
@@ -1032,8 +1043,8 @@ LogicalResult AbsorbedAttentionOp::verify() {
       failed(
           expectShape(*this, "a result", getResult(), {anySize, heads * rank})))
     return failure(); // C1
-  if (failed(verifySelected(*this)))
-    return failure();                                    // C3
+  if (failed(verifySelected(*this)) || failed(verifyQueries(*this)))
+    return failure();                                    // C3, C4
   return expectPositive(*this, "scale", getScaleAttr()); // C2
 }
 
@@ -1158,8 +1169,31 @@ LogicalResult ExpertsOp::verify() {
 }
 
 LogicalResult GatherRowsOp::verify() {
-  return expectShape(*this, "a result", getResult(),
+  auto input = cast<RankedTensorType>(getInput().getType());
+  auto result = cast<RankedTensorType>(getResult().getType());
+  if (input.getRank() != result.getRank() ||
+      input.getElementType() != result.getElementType() ||
+      input.getShape().drop_front() != result.getShape().drop_front()) // C1
+    return emitOpError("expects input and result of one type but for the "
+                       "rows, but got ")
+           << input << " and " << result;
+  return success();
+}
+
+LogicalResult ScatterRowsOp::verify() {
+  return expectShape(*this, "update", getUpdate(),
                      {anySize, columnsOf(getInput())}); // C1
+}
+
+LogicalResult SelectRowsOp::verify() {
+  if (getThreshold() &&
+      failed(expectShape(*this, "threshold", getThreshold(), {1})))
+    return failure();                                             // C1
+  return expectShape(*this, "scores", getScores(), {anySize, 1}); // C1
+}
+
+LogicalResult InfluenceOp::verify() {
+  return expectShape(*this, "a result", getResult(), {anySize, 1}); // C1
 }
 
 LogicalResult LMHeadOp::verify() {

@@ -1127,7 +1127,7 @@ def DeepSeek_RotaryOp : DeepSeek_Op<"rotary", [
 }
 
 def DeepSeek_AttentionOp : DeepSeek_Op<"attention",
-    [MemoryEffects<[MemRead, MemWrite]>,
+    [MemoryEffects<[MemRead, MemWrite]>, AttrSizedOperandSegments,
      AllTypesMatch<["positions", "sequences"]>]> {
   let summary = "Grouped-query attention over the cache";
   let description = [{
@@ -1141,24 +1141,30 @@ def DeepSeek_AttentionOp : DeepSeek_Op<"attention",
       cache of kind `heads`; the result is `[tokens, heads * value_dim]`.
     - (C2) `heads` is a multiple of the cache's heads.
     - (C3) `scale > 0`.
+    - (C4) queries may be of some of the tokens alone, in their order: `query`
+      and the result have a row for each of `query_positions` and
+      `query_sequences` then, of which both are given or none.
   }];
   let arguments = (ins Activations:$query, Activations:$key,
                        Activations:$value, PerToken:$positions,
                        PerToken:$sequences, DeepSeek_KVCacheType:$cache,
-                       Index:$layer, I64Attr:$heads, F64Attr:$scale,
+                       Index:$layer, Optional<PerToken>:$query_positions,
+                       Optional<PerToken>:$query_sequences, I64Attr:$heads,
+                       F64Attr:$scale,
                        OptionalAttr<DeepSeek_WindowAttr>:$window);
   let results = (outs Activations:$result);
   let assemblyFormat = [{
     $query `,` $key `,` $value `at` $positions `of` $sequences `in` $cache
     `[` $layer `]` `heads` $heads `scale` $scale (`window` $window^)?
-    attr-dict `:` type($query) `,` type($key) `,` type($value) `,`
+    (`queries` `at` $query_positions^ `of` $query_sequences `:`
+     type($query_positions) `,` type($query_sequences))? attr-dict `:` type($query) `,` type($key) `,` type($value) `,`
     type($positions) `,` type($cache) `->` type($result)
   }];
   let hasVerifier = 1;
 }
 
 def DeepSeek_SelectKeysOp : DeepSeek_Op<"select_keys",
-    [MemoryEffects<[MemRead, MemWrite]>,
+    [MemoryEffects<[MemRead, MemWrite]>, AttrSizedOperandSegments,
      AllTypesMatch<["positions", "sequences"]>]> {
   let summary = "Chooses the tokens that sparse attention sees";
   let description = [{
@@ -1174,6 +1180,8 @@ def DeepSeek_SelectKeysOp : DeepSeek_Op<"select_keys",
       `[tokens, heads * d]`, `key` `[tokens, d]`, `weights` `[tokens, heads]`.
     - (C2) the result is `[tokens, top_k]`, for `heads` and `top_k` > 0.
     - (C3) `scale > 0`.
+    - (C4) `query_positions` and `query_sequences` as for `deepseek.attention`;
+      `weights` have rows as queries have.
 
     Source: DeepSeek-V3.2-Exp, section 1, eq. 1. Its `inference/model.py` turns
     query and key by a Hadamard matrix, which changes no score, and rounds them
@@ -1189,12 +1197,15 @@ def DeepSeek_SelectKeysOp : DeepSeek_Op<"select_keys",
   let arguments = (ins Activations:$query, Activations:$key,
                        Activations:$weights, PerToken:$positions,
                        PerToken:$sequences, DeepSeek_KVCacheType:$cache,
-                       Index:$layer, I64Attr:$heads, I64Attr:$top_k,
-                       F64Attr:$scale);
+                       Index:$layer, Optional<PerToken>:$query_positions,
+                       Optional<PerToken>:$query_sequences, I64Attr:$heads,
+                       I64Attr:$top_k, F64Attr:$scale);
   let results = (outs 2DTensorOf<[I32]>:$selected);
   let assemblyFormat = [{
     $query `,` $key `,` $weights `at` $positions `of` $sequences `in` $cache
-    `[` $layer `]` `heads` $heads `top_k` $top_k `scale` $scale attr-dict `:`
+    `[` $layer `]` `heads` $heads `top_k` $top_k `scale` $scale
+    (`queries` `at` $query_positions^ `of` $query_sequences `:`
+     type($query_positions) `,` type($query_sequences))? attr-dict `:`
     type($query) `,` type($key) `,` type($weights) `,` type($positions) `,`
     type($cache) `->` type($selected)
   }];
@@ -1244,7 +1255,7 @@ def DeepSeek_LatentAttentionOp : DeepSeek_Op<"latent_attention",
 }
 
 def DeepSeek_AbsorbedAttentionOp : DeepSeek_Op<"absorbed_attention",
-    [MemoryEffects<[MemRead, MemWrite]>,
+    [MemoryEffects<[MemRead, MemWrite]>, AttrSizedOperandSegments,
      AllTypesMatch<["positions", "sequences"]>]> {
   let summary = "Multi-head latent attention, in the space of the latents";
   let description = [{
@@ -1267,19 +1278,25 @@ def DeepSeek_AbsorbedAttentionOp : DeepSeek_Op<"absorbed_attention",
     - (C2) `scale > 0`.
     - (C3) `selected`, as `deepseek.select_keys` gives it, is `[tokens, top_k]`;
       there is no `window` then.
+    - (C4) `query_positions` and `query_sequences` as for `deepseek.attention`;
+      `rope_query` and `selected` have rows as queries have.
   }];
   let arguments = (ins Activations:$query, Activations:$rope_query,
                        Activations:$latent, Activations:$rope_key,
                        PerToken:$positions, PerToken:$sequences,
                        DeepSeek_KVCacheType:$cache, Index:$layer,
-                       Optional<2DTensorOf<[I32]>>:$selected, I64Attr:$heads, F64Attr:$scale,
+                       Optional<2DTensorOf<[I32]>>:$selected,
+                       Optional<PerToken>:$query_positions,
+                       Optional<PerToken>:$query_sequences, I64Attr:$heads,
+                       F64Attr:$scale,
                        OptionalAttr<DeepSeek_WindowAttr>:$window);
   let results = (outs Activations:$result);
   let assemblyFormat = [{
     $query `,` $rope_query `,` $latent `,` $rope_key `at` $positions `of`
     $sequences `in` $cache `[` $layer `]` `heads` $heads `scale` $scale
     (`window` $window^)? (`selected` $selected^ `:` type($selected))?
-    attr-dict `:` type($query) `,` type($rope_query) `,`
+    (`queries` `at` $query_positions^ `of` $query_sequences `:`
+     type($query_positions) `,` type($query_sequences))? attr-dict `:` type($query) `,` type($rope_query) `,`
     type($latent) `,` type($rope_key) `,` type($positions) `,` type($cache)
     `->` type($result)
   }];
@@ -1441,15 +1458,93 @@ def DeepSeek_ExpertsOp : DeepSeek_Op<"experts", [
 }
 
 def DeepSeek_GatherRowsOp : DeepSeek_Op<"gather_rows", [Pure]> {
-  let summary = "Keeps the rows that need logits";
+  let summary = "Keeps some rows: those that need logits, or go through a layer";
   let description = [{
-    - (C1) `rows` is `[outputs]`, and input and result have the same columns.
+    result[r] = input[rows[r]], of activations, or of what each token has one
+    of: its position and its sequence.
+    - (C1) `rows` is `[kept]`, and input and result are of one type but for the
+      number of rows.
   }];
-  let arguments = (ins Activations:$input, PerToken:$rows);
-  let results = (outs Activations:$result);
+  let arguments = (ins AnyTypeOf<[Activations, PerToken]>:$input,
+                       PerToken:$rows);
+  let results = (outs AnyTypeOf<[Activations, PerToken]>:$result);
   let assemblyFormat = [{
     $input `,` $rows attr-dict `:` type($input) `,` type($rows) `->`
     type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_ScatterRowsOp : DeepSeek_Op<"scatter_rows",
+    [Pure, AllTypesMatch<["input", "result"]>]> {
+  let summary = "Puts rows back where they were gathered";
+  let description = [{
+    result[rows[r]] = update[r], and result[t] = input[t] for all other t: a
+    token that does not go through a layer keeps the state that it has.
+    - (C1) `rows` is `[kept]`, each of it another row of `input`, ascending, as
+      `deepseek.select_rows` gives them; `update` is `[kept, columns]` for an
+      `input` of `[tokens, columns]`.
+
+    ```mlir
+    %y = deepseek.scatter_rows %x, %kept at %rows
+        : tensor<?x64xf32>, tensor<?x64xf32>, tensor<?xi32>
+    ```
+  }];
+  let arguments = (ins Activations:$input, Activations:$update,
+                       PerToken:$rows);
+  let results = (outs Activations:$result);
+  let assemblyFormat = [{
+    $input `,` $update `at` $rows attr-dict `:` type($input) `,` type($update)
+    `,` type($rows)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_SelectRowsOp : DeepSeek_Op<"select_rows", [Pure]> {
+  let summary = "The tokens that go through a layer: those with a high score";
+  let description = [{
+    The numbers of the rows t with scores[t, 0] > threshold[0], ascending; with
+    `threshold` left out, > 0, which is where a sigmoid is above a half. A NaN
+    is above every threshold: a token of which nothing is known goes through.
+
+    A token is judged by itself, so that it does not matter which others are in
+    its step. (Expert choice, by which the best k of a sequence go through,
+    needs those that come after: Raposo et al. 2024, arXiv:2404.02258, section
+    3.5.)
+    - (C1) `scores` is `[tokens, 1]`, `threshold` is `[1]`.
+
+    ```mlir
+    %rows = deepseek.select_rows %scores above %threshold : tensor<1xf32>
+        : tensor<?x1xf32> -> tensor<?xi32>
+    ```
+  }];
+  let arguments = (ins Activations:$scores,
+                       Optional<1DTensorOf<[F32]>>:$threshold);
+  let results = (outs PerToken:$rows);
+  let assemblyFormat = [{
+    $scores (`above` $threshold^ `:` type($threshold))? attr-dict `:`
+    type($scores) `->` type($rows)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_InfluenceOp : DeepSeek_Op<"influence",
+    [Pure, AllTypesMatch<["before", "after"]>]> {
+  let summary = "By how much a layer has turned each token's state";
+  let description = [{
+    result[t, 0] = 1 - cos(before[t], after[t]), and 1 where one is all zeros:
+    the block influence of ShortGPT (Men et al. 2024, arXiv:2403.03853, eq. 1),
+    of one token.
+    - (C1) the result is `[tokens, 1]`.
+
+    ```mlir
+    %s = deepseek.influence %x, %y : tensor<?x64xf32> -> tensor<?x1xf32>
+    ```
+  }];
+  let arguments = (ins Activations:$before, Activations:$after);
+  let results = (outs Activations:$result);
+  let assemblyFormat = [{
+    $before `,` $after attr-dict `:` type($before) `->` type($result)
   }];
   let hasVerifier = 1;
 }

@@ -235,6 +235,9 @@ private:
   LogicalResult visit(RouterOp op);
   LogicalResult visit(ExpertsOp op);
   LogicalResult visit(GatherRowsOp op);
+  LogicalResult visit(ScatterRowsOp op);
+  LogicalResult visit(SelectRowsOp op);
+  LogicalResult visit(InfluenceOp op);
   LogicalResult visit(LMHeadOp op);
   LogicalResult visit(UnitNormOp op);
   LogicalResult visit(HashRouterOp op);
@@ -327,9 +330,10 @@ LogicalResult Interpreter::Frame::run(Operation *op) {
       .Case<func::CallOp, arith::ConstantOp, UseWeightOp, EmbedOp, RMSNormOp,
             LayerNormOp, LinearOp, AdaptOp, HeadLinearOp, SplitOp, RotaryOp,
             AttentionOp, SelectKeysOp, LatentAttentionOp, AbsorbedAttentionOp,
-            SwiGLUOp, AddOp, RouterOp, ExpertsOp, GatherRowsOp, LMHeadOp,
-            UnitNormOp, HashRouterOp, HyperExpandOp, HyperMixOp, HyperUpdateOp,
-            HyperHeadOp, CompressOp, SelectEntriesOp, CompressedAttentionOp>(
+            SwiGLUOp, AddOp, RouterOp, ExpertsOp, GatherRowsOp, ScatterRowsOp,
+            SelectRowsOp, InfluenceOp, LMHeadOp, UnitNormOp, HashRouterOp,
+            HyperExpandOp, HyperMixOp, HyperUpdateOp, HyperHeadOp, CompressOp,
+            SelectEntriesOp, CompressedAttentionOp>(
           [&](auto concrete) { return visit(concrete); })
       // It computes nothing.
       .Case([](ProbeOp) { return success(); })
@@ -598,13 +602,58 @@ LogicalResult Interpreter::Frame::visit(AddOp op) {
 
 LogicalResult Interpreter::Frame::visit(GatherRowsOp op) {
   const Tensor &input = at(op.getInput()), &rows = at(op.getRows());
-  Tensor result = zeros(rows, op.getResult());
+  bool isVector = input.rank() == 1;
+  int64_t columns = isVector ? 1 : input.columns();
+  Tensor result =
+      isVector ? Tensor({rows.rows()}) : Tensor({rows.rows(), columns});
   for (int64_t r = 0; r < rows.rows(); ++r) {
     auto row = int64_t(rows.values[size_t(r)]);
     if (row < 0 || row >= input.rows())
       return op.emitOpError("expects rows in [0, ")
              << input.rows() << "), but got " << row;
-    std::copy_n(input.row(row), input.columns(), result.row(r));
+    std::copy_n(input.values.data() + row * columns, columns,
+                result.values.data() + r * columns);
+  }
+  return set(op, op.getResult(), std::move(result));
+}
+
+LogicalResult Interpreter::Frame::visit(ScatterRowsOp op) {
+  const Tensor &update = at(op.getUpdate()), &rows = at(op.getRows());
+  if (failed(expectSameRows(op, {op.getUpdate(), op.getRows()})))
+    return failure();
+  Tensor result = at(op.getInput());
+  for (int64_t r = 0; r < rows.rows(); ++r) {
+    auto row = int64_t(rows.values[size_t(r)]);
+    if (row < 0 || row >= result.rows())
+      return op.emitOpError("expects rows in [0, ")
+             << result.rows() << "), but got " << row;
+    std::copy_n(update.row(r), update.columns(), result.row(row));
+  }
+  return set(op, op.getResult(), std::move(result));
+}
+
+LogicalResult Interpreter::Frame::visit(SelectRowsOp op) {
+  const Tensor &scores = at(op.getScores());
+  double threshold = op.getThreshold() ? at(op.getThreshold()).values[0] : 0;
+  std::vector<double> rows;
+  for (int64_t t = 0; t < scores.rows(); ++t)
+    if (!(scores.row(t)[0] <= threshold))
+      rows.push_back(double(t));
+  auto count = int64_t(rows.size());
+  return set(op, op.getRows(), Tensor({count}, std::move(rows)));
+}
+
+LogicalResult Interpreter::Frame::visit(InfluenceOp op) {
+  const Tensor &before = at(op.getBefore()), &after = at(op.getAfter());
+  if (failed(expectSameRows(op, {op.getBefore(), op.getAfter()})))
+    return failure();
+  Tensor result = zeros(before, op.getResult());
+  int64_t dim = before.columns();
+  for (int64_t t = 0; t < before.rows(); ++t) {
+    const double *x = before.row(t), *y = after.row(t);
+    double squares = dot(x, x, dim) * dot(y, y, dim);
+    result.row(t)[0] =
+        squares > 0 ? 1 - dot(x, y, dim) / std::sqrt(squares) : 1;
   }
   return set(op, op.getResult(), std::move(result));
 }
@@ -612,6 +661,22 @@ LogicalResult Interpreter::Frame::visit(GatherRowsOp op) {
 //===----------------------------------------------------------------------===//
 // Attention
 //===----------------------------------------------------------------------===//
+
+/// Where the tokens of the queries of \p op are.
+template <typename Op> static Value positionsOfQueries(Op op) {
+  if constexpr (!std::is_same_v<Op, LatentAttentionOp>)
+    if (op.getQueryPositions())
+      return op.getQueryPositions();
+  return op.getPositions();
+}
+
+/// And whose.
+template <typename Op> static Value sequencesOfQueries(Op op) {
+  if constexpr (!std::is_same_v<Op, LatentAttentionOp>)
+    if (op.getQuerySequences())
+      return op.getQuerySequences();
+  return op.getSequences();
+}
 
 template <typename Op>
 FailureOr<Interpreter::CacheEntry *> Interpreter::Frame::entryOf(Op op,
@@ -647,8 +712,8 @@ template <typename Op>
 SmallVector<const Interpreter::CacheEntry *>
 Interpreter::Frame::seenBy(Op op, int64_t t) {
   auto layer = int64_t(at(op.getLayer()).values[0]);
-  auto sequence = int64_t(at(op.getSequences()).values[size_t(t)]);
-  auto position = int64_t(at(op.getPositions()).values[size_t(t)]);
+  auto sequence = int64_t(at(sequencesOfQueries(op)).values[size_t(t)]);
+  auto position = int64_t(at(positionsOfQueries(op)).values[size_t(t)]);
   SmallVector<const CacheEntry *> seen;
   if constexpr (!std::is_same_v<Op, AttentionOp>)
     if (op.getSelected()) {
@@ -668,8 +733,10 @@ Interpreter::Frame::seenBy(Op op, int64_t t) {
 
 LogicalResult Interpreter::Frame::visit(AttentionOp op) {
   const Tensor &query = at(op.getQuery());
-  if (failed(expectSameRows(op, {op.getQuery(), op.getKey(), op.getValue(),
-                                 op.getPositions(), op.getSequences()})) ||
+  if (failed(expectSameRows(op, {op.getKey(), op.getValue(), op.getPositions(),
+                                 op.getSequences()})) ||
+      failed(expectSameRows(op, {op.getQuery(), positionsOfQueries(op),
+                                 sequencesOfQueries(op)})) ||
       failed(append(op, at(op.getKey()), at(op.getValue()))))
     return failure();
   auto type = cast<KVCacheType>(op.getCache().getType());
@@ -699,8 +766,11 @@ LogicalResult Interpreter::Frame::visit(AttentionOp op) {
 LogicalResult Interpreter::Frame::visit(SelectKeysOp op) {
   const Tensor &query = at(op.getQuery()), &key = at(op.getKey());
   const Tensor &weights = at(op.getWeights());
-  if (failed(expectSameRows(op, {op.getQuery(), op.getKey(), op.getWeights(),
-                                 op.getPositions(), op.getSequences()})))
+  if (failed(expectSameRows(
+          op, {op.getKey(), op.getPositions(), op.getSequences()})) ||
+      failed(
+          expectSameRows(op, {op.getQuery(), op.getWeights(),
+                              positionsOfQueries(op), sequencesOfQueries(op)})))
     return failure();
   for (int64_t t = 0; t < key.rows(); ++t) {
     FailureOr<CacheEntry *> entry = entryOf(op, t);
@@ -712,8 +782,8 @@ LogicalResult Interpreter::Frame::visit(SelectKeysOp op) {
   auto layer = int64_t(at(op.getLayer()).values[0]);
   Tensor result = zeros(query, op.getSelected());
   for (int64_t t = 0; t < query.rows(); ++t) {
-    auto sequence = int64_t(at(op.getSequences()).values[size_t(t)]);
-    auto own = int64_t(at(op.getPositions()).values[size_t(t)]);
+    auto sequence = int64_t(at(sequencesOfQueries(op)).values[size_t(t)]);
+    auto own = int64_t(at(positionsOfQueries(op)).values[size_t(t)]);
     std::vector<int64_t> positions;
     std::vector<double> scores;
     for (const auto &[position, entry] : interpreter.cache[{layer, sequence}]) {
@@ -781,9 +851,11 @@ LogicalResult Interpreter::Frame::visit(LatentAttentionOp op) {
 
 LogicalResult Interpreter::Frame::visit(AbsorbedAttentionOp op) {
   const Tensor &query = at(op.getQuery()), &ropeQuery = at(op.getRopeQuery());
-  if (failed(expectSameRows(op, {op.getQuery(), op.getRopeQuery(),
-                                 op.getLatent(), op.getRopeKey(),
+  if (failed(expectSameRows(op, {op.getLatent(), op.getRopeKey(),
                                  op.getPositions(), op.getSequences()})) ||
+      failed(expectSameRows(op, {op.getQuery(), op.getRopeQuery(),
+                                 positionsOfQueries(op),
+                                 sequencesOfQueries(op)})) ||
       failed(append(op, at(op.getRopeKey()), at(op.getLatent()))))
     return failure();
   int64_t heads = op.getHeads(), stride = ropeQuery.columns() / heads;

@@ -43,10 +43,10 @@ void RTDialect::initialize() {
 
 LogicalResult
 WorkAttr::verify(llvm::function_ref<InFlightDiagnostic()> emitError,
-                 StringRef op, bool outputs, bool alternative, int64_t weights,
-                 int64_t experts, int64_t expertsPerRow, int64_t rowBytes,
-                 int64_t contextBytes, int64_t windowTokens, int64_t rowF32Ops,
-                 int64_t rowInt8Ops, int64_t pairF32Ops) {
+                 StringRef op, bool outputs, bool selected, bool alternative,
+                 int64_t weights, int64_t experts, int64_t expertsPerRow,
+                 int64_t rowBytes, int64_t contextBytes, int64_t windowTokens,
+                 int64_t rowF32Ops, int64_t rowInt8Ops, int64_t pairF32Ops) {
   for (int64_t number :
        {weights, experts, expertsPerRow, rowBytes, contextBytes, windowTokens,
         rowF32Ops, rowInt8Ops, pairF32Ops})
@@ -170,6 +170,13 @@ LogicalResult KernelOp::verify() {
   if (!llvm::equal(getBody().getArgumentTypes(), expected)) // C1
     return emitOpError("expects a block of arguments (")
            << expected << "), but got (" << getBody().getArgumentTypes() << ")";
+  return success();
+}
+
+LogicalResult CountOp::verify() {
+  auto type = cast<MemRefType>(getBuffer().getType());
+  if (!type.isDynamicDim(0) && type.getDimSize(0) < 1) // C1
+    return emitOpError("expects room for a number, but got ") << type;
   return success();
 }
 

@@ -228,8 +228,8 @@ def RT_WorkAttr : AttrDef<RT_Dialect, "Work"> {
   let summary = "What a dispatch reads and computes, as a formula of the step";
   let description = [{
     `op` is the deepseek op that the dispatch is part of. A row is a token of
-    the step or, with `outputs`, one whose logits are wanted. In a step of r
-    rows, whose sequences have c tokens with the new ones, and where p pairs of
+    the step or, with `outputs`, one whose logits are wanted, or, with
+    `selected`, one that a layer's gate lets through. In a step of r rows, whose sequences have c tokens with the new ones, and where p pairs of
     a token and one that it attends to are computed, the dispatch
 
     - reads `weights` bytes of weights; with `experts`, which a row chooses
@@ -254,6 +254,7 @@ def RT_WorkAttr : AttrDef<RT_Dialect, "Work"> {
   let parameters = (ins
     StringRefParameter<"The deepseek op">:$op,
     DefaultValuedParameter<"bool", "false">:$outputs,
+    DefaultValuedParameter<"bool", "false">:$selected,
     DefaultValuedParameter<"bool", "false">:$alternative,
     DefaultValuedParameter<"int64_t", "0">:$weights,
     DefaultValuedParameter<"int64_t", "0">:$experts,
@@ -295,6 +296,20 @@ def RT_DispatchOp : RT_Op<"dispatch",
     build($_builder, $_state, step, kernel, items, arguments,
           /*work=*/nullptr, /*result_buffers=*/nullptr);
   }]>];
+  let hasVerifier = 1;
+}
+
+def RT_CountOp : RT_Op<"count", [MemoryEffects<[MemRead]>]> {
+  let summary = "A number that a kernel has written, for the host";
+  let description = [{
+    The first number of `buffer`, when all dispatches before it are done: how
+    many rows there are of what depends on the numbers themselves. Kernels that
+    run elsewhere have the processor wait.
+    - (C1) `buffer` has room for a number.
+  }];
+  let arguments = (ins MemRefRankOf<[I32], [1]>:$buffer);
+  let results = (outs Index:$result);
+  let assemblyFormat = "$buffer attr-dict `:` type($buffer)";
   let hasVerifier = 1;
 }
 

@@ -851,7 +851,8 @@ Value ModelBuilder::attention(LayerBody &body, Value input) {
   k = rotate(body, k, config.kvHeads, "k_rotated");
   Value heads = deepseek::AttentionOp::create(
       body.builder, named("heads"), q.getType(), q, k, v, body.positions,
-      body.sequences, body.cache, body.layer, config.heads,
+      body.sequences, body.cache, body.layer, /*query_positions=*/Value(),
+      /*query_sequences=*/Value(), config.heads,
       APFloat(1.0 / std::sqrt(double(config.headDim))), windowOf(layerIndex));
   return linear(body, heads, "self_attn.o_proj");
 }
@@ -889,8 +890,8 @@ Value ModelBuilder::selectKeys(LayerBody &body, Value input,
   double scale = 1.0 / std::sqrt(double(indexer.heads) * double(indexer.dim));
   return deepseek::SelectKeysOp::create(
       body.builder, named("selected"), type, q, k, weights, body.positions,
-      body.sequences, body.cache, body.layer, indexer.heads, indexer.topK,
-      APFloat(scale));
+      body.sequences, body.cache, body.layer, /*query_positions=*/Value(),
+      /*query_sequences=*/Value(), indexer.heads, indexer.topK, APFloat(scale));
 }
 
 Value ModelBuilder::latentAttention(LayerBody &body, Value input) {

@@ -1186,7 +1186,7 @@ func.func @experts_c3_shape(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tenso
 // -----
 
 func.func @gather_rows_c1(%x: tensor<?x16xf32>, %r: tensor<?xi32>) {
-  // expected-error @below {{'deepseek.gather_rows' op expects a result of shape ?x16, but got 'tensor<?x8xf32>'}}
+  // expected-error @below {{'deepseek.gather_rows' op expects input and result of one type but for the rows, but got 'tensor<?x16xf32>' and 'tensor<?x8xf32>'}}
   %0 = deepseek.gather_rows %x, %r : tensor<?x16xf32>, tensor<?xi32> -> tensor<?x8xf32>
   return
 }
@@ -1640,5 +1640,55 @@ func.func @layer_norm_c1(%x: tensor<?x8xf32>, %w: tensor<8xf32>, %b: tensor<4xf3
 func.func @layer_norm_c2(%x: tensor<?x8xf32>, %w: tensor<8xf32>) {
   // expected-error @below {{'deepseek.layer_norm' op expects epsilon > 0, but got 0.000000e+00 : f32}}
   %0 = deepseek.layer_norm %x, %w, %w epsilon 0.0 : tensor<?x8xf32>, tensor<8xf32>, tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @gather_rows_c1_rank(%p: tensor<?xi32>, %x: tensor<?x8xf32>) {
+  // expected-error @below {{'deepseek.gather_rows' op expects input and result of one type but for the rows, but got 'tensor<?x8xf32>' and 'tensor<?xi32>'}}
+  %0 = deepseek.gather_rows %x, %p : tensor<?x8xf32>, tensor<?xi32> -> tensor<?xi32>
+  return
+}
+
+// -----
+
+func.func @scatter_rows_c1(%p: tensor<?xi32>, %x: tensor<?x8xf32>, %y: tensor<?x4xf32>) {
+  // expected-error @below {{'deepseek.scatter_rows' op expects update of shape ?x8, but got 'tensor<?x4xf32>'}}
+  %0 = deepseek.scatter_rows %x, %y at %p : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi32>
+  return
+}
+
+// -----
+
+func.func @select_rows_c1(%x: tensor<?x2xf32>) {
+  // expected-error @below {{'deepseek.select_rows' op expects scores of shape ?x1, but got 'tensor<?x2xf32>'}}
+  %0 = deepseek.select_rows %x : tensor<?x2xf32> -> tensor<?xi32>
+  return
+}
+
+// -----
+
+func.func @select_rows_c1_threshold(%x: tensor<?x1xf32>, %t: tensor<2xf32>) {
+  // expected-error @below {{'deepseek.select_rows' op expects threshold of shape 1, but got 'tensor<2xf32>'}}
+  %0 = deepseek.select_rows %x above %t : tensor<2xf32> : tensor<?x1xf32> -> tensor<?xi32>
+  return
+}
+
+// -----
+
+func.func @influence_c1(%x: tensor<?x8xf32>) {
+  // expected-error @below {{'deepseek.influence' op expects a result of shape ?x1, but got 'tensor<?x2xf32>'}}
+  %0 = deepseek.influence %x, %x : tensor<?x8xf32> -> tensor<?x2xf32>
+  return
+}
+
+// -----
+
+!cache = !deepseek.kv_cache<kind = heads, layers = 2, heads = 1, key_dim = 8, value_dim = 8, element = f32>
+
+func.func @attention_c4(%x: tensor<?x8xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache, %layer: index) {
+  // expected-error @below {{'deepseek.attention' op expects positions and sequences of queries, or neither}}
+  %0 = "deepseek.attention"(%x, %x, %x, %p, %s, %cache, %layer, %p) <{heads = 1 : i64, scale = 1.0 : f64, operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 1, 1, 1, 0>}> : (tensor<?x8xf32>, tensor<?x8xf32>, tensor<?x8xf32>, tensor<?xi32>, tensor<?xi32>, !cache, index, tensor<?xi32>) -> tensor<?x8xf32>
   return
 }

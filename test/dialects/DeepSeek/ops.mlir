@@ -91,6 +91,14 @@ func.func @row_by_row(%tokens: tensor<?xi32>, %table: tensor<40x16xf8E4M3FN>, %n
   %f:2 = deepseek.split %e : tensor<?x24xf32> -> tensor<?x16xf32>, tensor<?x8xf32>
   // CHECK: %[[G:.+]] = deepseek.gather_rows %[[PARTS]]#0, %{{.+}} : tensor<?x16xf32>, tensor<?xi32> -> tensor<?x16xf32>
   %g = deepseek.gather_rows %f#0, %rows : tensor<?x16xf32>, tensor<?xi32> -> tensor<?x16xf32>
+  // CHECK: %[[SCORE:.+]] = deepseek.influence %[[G]], %[[G]] : tensor<?x16xf32> -> tensor<?x1xf32>
+  %score = deepseek.influence %g, %g : tensor<?x16xf32> -> tensor<?x1xf32>
+  // CHECK: %[[KEPT:.+]] = deepseek.select_rows %[[SCORE]] : tensor<?x1xf32> -> tensor<?xi32>
+  %kept = deepseek.select_rows %score : tensor<?x1xf32> -> tensor<?xi32>
+  // CHECK: %[[EACH:.+]] = deepseek.gather_rows %{{.+}}, %[[KEPT]] : tensor<?xi32>, tensor<?xi32> -> tensor<?xi32>
+  %each = deepseek.gather_rows %rows, %kept : tensor<?xi32>, tensor<?xi32> -> tensor<?xi32>
+  // CHECK: deepseek.scatter_rows %[[G]], %[[G]] at %[[EACH]] : tensor<?x16xf32>, tensor<?x16xf32>, tensor<?xi32>
+  %scattered = deepseek.scatter_rows %g, %g at %each : tensor<?x16xf32>, tensor<?x16xf32>, tensor<?xi32>
   // CHECK: deepseek.lm_head %[[G]], %{{.+}} : tensor<?x16xf32>, tensor<40x16xf16> -> tensor<?x40xf32>
   %i = deepseek.lm_head %g, %head : tensor<?x16xf32>, tensor<40x16xf16> -> tensor<?x40xf32>
   return %i : tensor<?x40xf32>

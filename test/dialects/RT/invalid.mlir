@@ -172,3 +172,11 @@ func.func private @work_c1() attributes {w = #rt.work<op = "linear", row_bytes =
 
 // expected-error @below {{expects experts_per_row <= experts, but got 9 and 8}}
 func.func private @work_c1_experts() attributes {w = #rt.work<op = "experts", experts = 8, experts_per_row = 9>}
+
+// -----
+
+func.func @count_c1(%empty: memref<0xi32>) {
+  // expected-error @below {{'rt.count' op expects room for a number, but got 'memref<0xi32>'}}
+  %0 = rt.count %empty : memref<0xi32>
+  return
+}

@@ -45,6 +45,8 @@ func.func @step(%step: !rt.step) {
   %p = rt.page %step[%tokens, %tokens] layer %tokens bytes 4096, 2048 at 64 : memref<16x8xf32>
   // CHECK: rt.page %[[STEP]][%[[TOKENS]], %[[TOKENS]]] layer %[[TOKENS]] bytes 4096, 1024 at 64 base 2048 : memref<16x8xf32>
   %based = rt.page %step[%tokens, %tokens] layer %tokens bytes 4096, 1024 at 64 base 2048 : memref<16x8xf32>
+  // CHECK: rt.count %{{.+}} : memref<?xi32>
+  %n = rt.count %ids : memref<?xi32>
   // CHECK: rt.dispatch @fill items %[[TOKENS]] of %[[STEP]](%[[A]], %[[TOKENS]]) : memref<?x64xf32>, index
   rt.dispatch @fill items %tokens of %step(%a, %tokens) : memref<?x64xf32>, index
   // CHECK: rt.dispatch @fill items %[[TOKENS]] of %[[STEP]](%[[A]], %[[TOKENS]]) {result_buffers = array<i64: 0, 60>, work = #rt.work<op = "experts", outputs = true, alternative = true, weights = 64, experts = 8, experts_per_row = 2, row_bytes = 3, context_bytes = 4, window_tokens = 8, row_f32_ops = 5, row_int8_ops = 6, pair_f32_ops = 7>} : memref<?x64xf32>, index
