@@ -612,16 +612,22 @@ LogicalResult FunctionConverter::convertRounded(RMSNormOp op,
   return success();
 }
 
-/// Refuses integers that are not packed, or whose groups are no whole units of
-/// a tile, nor equal parts of them.
+/// Refuses integers, the first of \p weights, that are not packed as such, nor
+/// their scales and offsets; and groups that are no whole units of a tile, nor
+/// equal parts of them.
 static LogicalResult expectTiles(Operation *op, const IntegerShape &shape,
                                  ArrayRef<Value> weights) {
-  for (Value weight : weights)
-    if (weight && !isa_and_nonnull<TiledAttr>(
-                      cast<RankedTensorType>(weight.getType()).getEncoding()))
+  int64_t columns = getTileColumns(shape.bits);
+  for (Value weight : weights) {
+    if (!weight)
+      continue;
+    auto tiled = dyn_cast_or_null<TiledAttr>(
+        cast<RankedTensorType>(weight.getType()).getEncoding());
+    if (!tiled ||
+        tiled.getColumns() != (weight == weights.front() ? columns : 1))
       return op->emitOpError("expects a packed weight to lower, but got ")
              << weight.getType();
-  int64_t columns = getTileColumns(shape.bits);
+  }
   bool isPart = columns % shape.activationGroup == 0 &&
                 shape.activationGroup % 16 == 0 &&
                 shape.group == shape.activationGroup;

@@ -134,6 +134,30 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 
 // -----
 
+// Bytes that are packed as scales are no weight.
+
+!cache = !deepseek.kv_cache<kind = heads, layers = 1, heads = 2, key_dim = 8, value_dim = 8, element = f32>
+
+deepseek.model @m vocab 32 hidden 64 layers 1 context 64 entry @forward {}
+
+func.func private @layer(%x: tensor<?x64xf32>, %w: tensor<32x64xi8, #deepseek.tiled<rows = 16>>, %s: tensor<32x2xf16, #deepseek.tiled<rows = 16>>) -> tensor<?x32xf32> {
+  // expected-error @below {{'deepseek.linear' op expects a packed weight to lower, but got 'tensor<32x64xi8, #deepseek.tiled<rows = 16>>'}}
+  %a = deepseek.linear %x, %w scales %s : tensor<32x2xf16, #deepseek.tiled<rows = 16>> : tensor<?x64xf32>, tensor<32x64xi8, #deepseek.tiled<rows = 16>> -> tensor<?x32xf32>
+  return %a : tensor<?x32xf32>
+}
+func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: tensor<?xi32>, %outputs: tensor<?xi32>, %cache: !cache) -> tensor<?x32xf32> {
+  %table = deepseek.use_weight @table : tensor<32x64xf32>
+  %x = deepseek.embed %ids, %table : tensor<?xi32>, tensor<32x64xf32> -> tensor<?x64xf32>
+  %l = deepseek.lm_head %x, %table : tensor<?x64xf32>, tensor<32x64xf32> -> tensor<?x32xf32>
+  return %l : tensor<?x32xf32>
+}
+deepseek.weight @table : tensor<32x64xf32> {
+  %0 = deepseek.source "table" in [] at [] : tensor<32x64xf32>
+  deepseek.yield %0 : tensor<32x64xf32>
+}
+
+// -----
+
 // A group shares its words with no other.
 
 !cache = !deepseek.kv_cache<kind = heads, layers = 1, heads = 2, key_dim = 8, value_dim = 8, element = f32>
