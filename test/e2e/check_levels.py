@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 sys.dont_write_bytecode = True
-from harness import Failure, ids, must_refuse, must_run, require_numpy, run_checks
+from harness import Failure, describe, ids, must_refuse, must_run, require_numpy, run, run_checks
 
 np = require_numpy("check_levels.py")
 
@@ -75,9 +75,17 @@ def main():
             return must_refuse([*runner(args.runs_on[0]), product.path, "--tokens", TOKENS, "--weights",
                                 f"{folder}/wrong.weights"], 120).replace(folder, "")
 
+        def profile():
+            # Of the code that runs: its own table of dispatches, beside what the machine can do.
+            status, _, err = run([product.path, "--tokens", TOKENS, "-n", "1", "--profile"], 300)
+            if status or "linear" not in err:
+                raise Failure(f"expected a profile with products: {describe(status, err)}")
+            return "it has products"
+
         checks = [(f"on {cpu}", lambda cpu=cpu: compare(product.logits(runner(cpu)))) for cpu in args.runs_on]
         if not args.target:
             checks.append(("on this machine", lambda: compare(product.logits())))
+            checks.append(("profile", profile))
         checks += [(f"refused on {cpu}", lambda cpu=cpu: refuse(cpu)) for cpu in args.refused_on]
         checks += [("weights of another product", share), ("weights of another context", mismatch)]
         return run_checks(checks)

@@ -33,7 +33,6 @@ ExitCode DispatchRecorder::open(const char *name) {
                        name);
   std::string error;
   recorded = chosenModel();
-  recorded.lesser = nullptr;
   if (!recorded.manifest || !table.read(recorded.manifest, error))
     return reportError(BadInput, "%s: %s", name,
                        recorded.manifest ? error.c_str() : "no manifest");

@@ -315,7 +315,7 @@ static void runDispatchStep(const hadal_rt_step_t *step) {
 static ExitCode probe(const Weights &weights, int64_t threads,
                       void (*run)(const hadal_rt_step_t *), int64_t arenaBytes,
                       double amount, int64_t repeats, Samples &samples) {
-  hadal_rt_model_t model = hadal_model;
+  hadal_rt_model_t model = chosenModel();
   model.step = run;
   model.arena_bytes_per_token = 0;
   model.arena_bytes_fixed = arenaBytes;

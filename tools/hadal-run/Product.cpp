@@ -41,9 +41,12 @@ ExitCode run::openProduct(const std::string &path, Weights &weights) {
   return status ? reportStatus(status) : Done;
 }
 
-const hadal_rt_model_t &run::chosenModel() {
+hadal_rt_model_t run::chosenModel() {
   const hadal_rt_model_t *chosen;
-  return hadal_rt_model_choose(&hadal_model, &chosen) ? hadal_model : *chosen;
+  hadal_rt_model_t model =
+      hadal_rt_model_choose(&hadal_model, &chosen) ? hadal_model : *chosen;
+  model.lesser = nullptr;
+  return model;
 }
 
 ExitCode run::startSession(const hadal_rt_model_t &model,

@@ -23,8 +23,9 @@ using rt::Weights;
 /// empty, else those in this program, else those beside it.
 ExitCode openProduct(const std::string &path, Weights &weights);
 
-/// `hadal_model`, or what it has for a lesser processor that this one is.
-const hadal_rt_model_t &chosenModel();
+/// A copy of `hadal_model`, or of what it has for a lesser processor that this
+/// one is: alone, so that its fields can be changed.
+hadal_rt_model_t chosenModel();
 
 /// Makes \p session with one sequence, \p sequence, in it.
 ExitCode startSession(const hadal_rt_model_t &model, const Weights &weights,
