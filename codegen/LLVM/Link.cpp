@@ -82,11 +82,16 @@ static absl::StatusOr<Driver> findDriver(const LinkOptions &options) {
       driver.path = *path;
       break;
     }
-  if (driver.path.empty())
-    return absl::NotFoundError(concat({"linking for ", triple.str(),
-                                       " needs a C++ compiler driver, but "
-                                       "there is none of: ",
-                                       join(names, ", ")}));
+  if (driver.path.empty()) {
+    // As Debian names its packages.
+    std::string arch = triple.getArchName().str();
+    llvm::replace(arch, '_', '-');
+    return absl::NotFoundError(
+        concat({"linking for ", triple.str(),
+                " needs a C++ compiler driver, but there is none of: ",
+                join(names, ", "), "; Debian's package is g++",
+                native ? std::string() : concat({"-", arch, "-linux-gnu"})}));
+  }
   if (!isClang(driver.path)) {
     // A cross gcc looks for a linker that is named after its target.
     if (native && findProgram("ld.lld"))

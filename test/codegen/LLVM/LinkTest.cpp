@@ -92,6 +92,11 @@ TEST(Link, ErrorIsOneLine) {
   options.driver = "no-such-driver";
   status = linkExecutable(object, {}, folder.path("model"), options);
   EXPECT_TRUE(absl::IsNotFound(status)) << status;
+  options.triple = "aarch64-linux-gnu";
+  status = linkExecutable(object, {}, folder.path("model"), options);
+  EXPECT_TRUE(absl::IsNotFound(status)) << status;
+  EXPECT_NE(status.message().find("g++-aarch64-linux-gnu"), std::string::npos)
+      << status;
 }
 
 TEST(Link, Archive) {
