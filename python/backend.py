@@ -12,11 +12,12 @@ import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+SOURCE = HERE.parent
 
 
 def read_project():
     """The fields of [project] that are used here. Python 3.9 has no reader of TOML."""
-    text = (HERE / "pyproject.toml").read_text()
+    text = (SOURCE / "pyproject.toml").read_text()
     fields = dict(re.findall(r'^([a-z-]+) = "([^"]*)"$', text, re.MULTILINE))
     fields["dependencies"] = re.findall(r'"([^"]+)"', re.search(r"^dependencies = \[(.*)\]$", text, re.MULTILINE)[1])
     fields["license"] = re.search(r'^license = \{ text = "([^"]*)" \}$', text, re.MULTILINE)[1]
@@ -59,8 +60,8 @@ def build_sdist(sdist_directory, config_settings=None):
     project = read_project()
     base = f"{project['name']}-{project['version']}"
     with tarfile.open(Path(sdist_directory) / f"{base}.tar.gz", "w:gz", format=tarfile.PAX_FORMAT) as archive:
-        for path in [HERE / "pyproject.toml", HERE / "backend.py", *package_files()]:
-            archive.add(path, f"{base}/{path.relative_to(HERE)}")
+        for path in [SOURCE / "pyproject.toml", HERE / "backend.py", *package_files()]:
+            archive.add(path, f"{base}/{path.relative_to(SOURCE)}")
         data = make_metadata(project).encode()
         entry = tarfile.TarInfo(f"{base}/PKG-INFO")
         entry.size = len(data)

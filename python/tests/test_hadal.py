@@ -17,7 +17,8 @@ MODEL = SOURCE / "models" / "abyss-tiny"
 
 def install(folder):
     """Installs the package where nothing can be downloaded; a copy, since pip leaves files beside what it builds."""
-    shutil.copytree(SOURCE / "python", folder / "source")
+    shutil.copytree(SOURCE / "python", folder / "source" / "python")
+    shutil.copy(SOURCE / "pyproject.toml", folder / "source")
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", folder / "site",
                     "--disable-pip-version-check", folder / "source"], check=True,
                    env={**os.environ, "PIP_ROOT_USER_ACTION": "ignore"})
