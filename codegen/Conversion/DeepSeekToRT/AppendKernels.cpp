@@ -83,45 +83,66 @@ private:
 
 } // namespace
 
+/// Rows that an item of keys has: neighbors share the lines of a page.
+constexpr int64_t appendRows = 32;
+
+Value KernelSet::appendItems(KernelBuilder &b, PageLayout page, Value rows) {
+  if (page.isLatent)
+    return rows;
+  Value blocks = b.div(b.add(rows, appendRows - 1), appendRows);
+  return b.mul(blocks, page.heads);
+}
+
 KernelOp KernelSet::appendCache(TypeRange types, PageLayout page) {
   return get(
       "append_cache_" + Twine(pageName(page)), types,
       [&](KernelBuilder &b, KernelOp kernel) {
         auto arguments = kernel.getKernelArguments();
         Value positions = arguments[2], sequences = arguments[3],
-              layer = arguments[4];
-        b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+              layer = arguments[4], rowCount = arguments[5];
+        Value pageIndex, token;
+        auto place = [&](Value row, ArrayRef<PageLayout::Part> parts) {
           Value position = b.toIndex(b.load(positions, row));
           Value sequence = b.toIndex(b.load(sequences, row));
-          Value pageIndex = b.div(position, page.pageTokens);
-          Value token = b.rem(position, page.pageTokens);
-          auto part = [&](PageLayout::Part part) {
+          pageIndex = b.div(position, page.pageTokens);
+          token = b.rem(position, page.pageTokens);
+          Values memrefs;
+          for (PageLayout::Part part : parts) {
             bool isScale = part == PageLayout::KeyScales ||
                            part == PageLayout::ValueScales;
-            return isScale && !page.isInteger()
-                       ? Value()
-                       : pagePart(b, kernel.getStep(), sequence, pageIndex,
-                                  layer, page, part);
-          };
-          Append append(b, page, row);
-          Value keys = part(PageLayout::Keys);
-          Value keyScales = part(PageLayout::KeyScales);
-          if (page.isLatent) {
-            append.copy(arguments[0], b.index(0), page.valueDim, keys, {token},
-                        0, Value(), keyScales, {token}, /*hasGroups=*/true);
-            append.copy(arguments[1], b.index(0), page.keyDim - page.valueDim,
-                        keys, {token}, page.valueDim, Value(), keyScales,
-                        {token}, /*hasGroups=*/true);
-            return;
+            memrefs.push_back(isScale && !page.isInteger()
+                                  ? Value()
+                                  : pagePart(b, kernel.getStep(), sequence,
+                                             pageIndex, layer, page, part));
           }
-          Value values = part(PageLayout::Values);
-          Value valueScales = part(PageLayout::ValueScales);
-          b.loop(b.index(0), b.index(page.heads), 1, [&](Value head) {
+          return memrefs;
+        };
+        if (page.isLatent)
+          return b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+            Values part = place(row, {PageLayout::Keys, PageLayout::KeyScales});
+            Append append(b, page, row);
+            append.copy(arguments[0], b.index(0), page.valueDim, part[0],
+                        {token}, 0, Value(), part[1], {token},
+                        /*hasGroups=*/true);
+            append.copy(arguments[1], b.index(0), page.keyDim - page.valueDim,
+                        part[0], {token}, page.valueDim, Value(), part[1],
+                        {token},
+                        /*hasGroups=*/true);
+          });
+        b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+          Value head = b.rem(item, page.heads);
+          Value begin = b.mul(b.div(item, page.heads), appendRows);
+          Value end = b.min(b.add(begin, appendRows), rowCount);
+          b.loop(begin, end, 1, [&](Value row) {
+            Values part =
+                place(row, {PageLayout::Keys, PageLayout::KeyScales,
+                            PageLayout::Values, PageLayout::ValueScales});
+            Append append(b, page, row);
             append.copy(arguments[0], b.mul(head, page.keyDim), page.keyDim,
-                        keys, {head}, 0, token, keyScales, {head, token},
+                        part[0], {head}, 0, token, part[1], {head, token},
                         /*hasGroups=*/false);
             append.copy(arguments[1], b.mul(head, page.valueDim), page.valueDim,
-                        values, {head, token}, 0, Value(), valueScales,
+                        part[2], {head, token}, 0, Value(), part[3],
                         {head, token}, /*hasGroups=*/false);
           });
         });

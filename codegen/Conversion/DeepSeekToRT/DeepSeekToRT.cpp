@@ -916,10 +916,11 @@ LogicalResult FunctionConverter::convert(AttentionOp op) {
                                     program.options.pageTokens);
   Value positions = at(op.getPositions()), sequences = at(op.getSequences());
   Value layer = at(op.getLayer());
-  SmallVector<Value> append = {at(op.getKey()), at(op.getValue()), positions,
-                               sequences, layer};
-  dispatch(program.kernels.appendCache(TypeRange(append), page), tokenCount,
-           append);
+  SmallVector<Value> append = {at(op.getKey()), at(op.getValue()),
+                               positions,       sequences,
+                               layer,           tokenCount};
+  dispatch(program.kernels.appendCache(TypeRange(append), page),
+           KernelSet::appendItems(b, page, tokenCount), append);
   Value out = bufferFor(op.getResult(), op.getQuery());
   int64_t heads = op.getHeads();
   auto [queryPositions, querySequences] = placesOfQueries(op);
@@ -1014,10 +1015,11 @@ LogicalResult FunctionConverter::convert(AbsorbedAttentionOp op) {
                                     program.options.pageTokens);
   Value positions = at(op.getPositions()), sequences = at(op.getSequences());
   Value layer = at(op.getLayer());
-  SmallVector<Value> append = {at(op.getLatent()), at(op.getRopeKey()),
-                               positions, sequences, layer};
-  dispatch(program.kernels.appendCache(TypeRange(append), page), tokenCount,
-           append);
+  SmallVector<Value> append = {
+      at(op.getLatent()), at(op.getRopeKey()), positions, sequences, layer,
+      tokenCount};
+  dispatch(program.kernels.appendCache(TypeRange(append), page),
+           KernelSet::appendItems(b, page, tokenCount), append);
   Value out = bufferFor(op.getResult(), op.getQuery());
   int64_t heads = op.getHeads();
   auto [queryPositions, querySequences] = placesOfQueries(op);

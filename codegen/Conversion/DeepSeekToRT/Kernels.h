@@ -222,9 +222,12 @@ public:
   rt::KernelOp rotary(TypeRange types, int64_t heads, int64_t headDim,
                       deepseek::RotaryAttr rotary, bool inverse,
                       bool isLeading);
-  /// heads: (key, value, positions, sequences, layer);
-  /// latent: (latent, rope_key, positions, sequences, layer); items are rows.
+  /// heads: (key, value, positions, sequences, layer, rows);
+  /// latent: (latent, rope_key, positions, sequences, layer, rows).
   rt::KernelOp appendCache(TypeRange types, PageLayout page);
+  /// Its items for \p rows: blocks of rows times heads; of latents, rows.
+  static mlir::Value appendItems(KernelBuilder &b, PageLayout page,
+                                 mlir::Value rows);
   /// (key, positions, sequences, layer); items are rows.
   rt::KernelOp appendIndex(TypeRange types, PageLayout page);
   /// (query, weights, positions, sequences, layer, scores); items are rows *

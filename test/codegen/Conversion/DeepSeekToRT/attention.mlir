@@ -37,13 +37,16 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 // CHECK:         %[[BLOCKS:.+]] = arith.select %[[FEW]], %[[NONE]], %{{.+}}
 // CHECK:         rt.dispatch @attention_4_heads{{.*}} items %[[BLOCKS]] of {{.+}}, %[[OUT]], %[[ROWS]], %{{.+}})
 
-// Keys are stored with tokens next to each other.
+// Keys are stored with tokens next to each other. An item is a head of
+// neighboring rows, which share the lines of a page.
 
 // CHECK-LABEL: rt.kernel @append_cache_heads_2x64_32
+// CHECK:         scf.for %[[ITEM:[^ ]+]] =
+// CHECK:         %[[HEAD:[^ ]+]] = arith.remui %[[ITEM]],
+// CHECK:         scf.for %[[ROW:[^ ]+]] =
 // CHECK:         %[[TOKEN:[^ ]+]] = arith.remui
 // CHECK:         rt.page {{.+}} : memref<2x64x32xf32, strided<[3072, 32, 1]>>
 // CHECK:         rt.page {{.+}} : memref<2x32x32xf32, strided<[3072, 32, 1]>>
-// CHECK:         scf.for %[[HEAD:[^ ]+]] =
 // CHECK:             memref.store %{{.+}}, %{{.+}}[%[[HEAD]], %{{.+}}, %[[TOKEN]]] : memref<2x64x32xf32, strided<[3072, 32, 1]>>
 
 // Two slots of each of two heads of keys are scored at a time, and their values

@@ -97,7 +97,8 @@ func.func private @elementwise(%a: tensor<?x32xf32>, %b: tensor<?x32xf32>) -> te
 // CHECK-SAME:    (%{{.+}}: !rt.step, %[[Q:[^:]+]]: memref<?x32xf32, strided<[32, 1]>>, %[[K:[^:]+]]: memref<?x16xf32, strided<[16, 1]>>, %[[POS:[^:]+]]: memref<?xi32>, %[[SEQ:[^:]+]]: memref<?xi32>, %[[LAYER:[^:]+]]: index, %[[OUT:[^:]+]]: memref
 // CHECK:         %[[TABLE:.+]] = rt.weight %{{.+}} at 0 "rotary_table.0" : memref<64x8xf32>
 // CHECK:         rt.dispatch @rotary_half_split_4x8_8{{.*}}(%[[Q]], %[[POS]], %[[TABLE]], %[[QR:.+]]) :
-// CHECK:         rt.dispatch @append_cache_heads_2x8_8_of_2_32{{.*}}(%[[K]], %[[K]], %[[POS]], %[[SEQ]], %[[LAYER]])
+// CHECK:         %[[PARTS:.+]] = arith.muli %{{.+}}, %c2
+// CHECK:         rt.dispatch @append_cache_heads_2x8_8_of_2_32{{.*}} items %[[PARTS]] of %{{.+}}(%[[K]], %[[K]], %[[POS]], %[[SEQ]], %[[LAYER]], %{{.+}})
 // CHECK:         %[[BLOCK_ROWS:.+]] = arith.minui
 // CHECK:         %[[BLOCKS:.+]] = arith.divui %{{.+}}, %[[BLOCK_ROWS]]
 // CHECK:         %[[ITEMS:.+]] = arith.muli %[[BLOCKS]], %{{.+}}
