@@ -8,7 +8,7 @@
 
 Commands are those of ```sh blocks, and of lines that begin with four spaces and a dollar. They run in a folder that looks like
 the source tree, with the tools in PATH, and must exit with 0. What a reader has and the tree lacks is put there: path/to/model,
-path/to/adapter, some.txt, questions.jsonl, stories.txt. A server is started, and ends with its page. Before a block, the page may
+path/to/adapter, some.txt, questions.jsonl, stories.txt, encoder.onnx, x.npy. A server is started, and ends with its page. Before a block, the page may
 have one of these comments, which readers do not see:
 
     <!-- run first: COMMAND -->   makes what the block takes for granted
@@ -30,7 +30,10 @@ import time
 from pathlib import Path
 
 sys.dont_write_bytecode = True
+import numpy as np
+
 import harness
+import onnx_file as of
 from harness import Failure
 
 PAGES = ["README.md", "CONTRIBUTING.md", "docs/*.md"]
@@ -82,6 +85,13 @@ def write_adapter(folder, model):
     (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + struct.pack(f"<{len(values)}f", *values))
 
 
+def write_graph(folder):
+    """A graph of one node, and its input."""
+    tensors = [[of.value_info(name, [4], of.FLOAT)] for name in "xy"]
+    (folder / "encoder.onnx").write_bytes(of.model([of.node("Relu", ["x"], ["y"])], [], *tensors))
+    np.save(folder / "x.npy", np.zeros(4, np.float32))
+
+
 def make_tree(folder, source, build):
     """A folder like the source tree. What commands write into is a copy."""
     for entry in source.iterdir():
@@ -94,6 +104,7 @@ def make_tree(folder, source, build):
     for name in ("model", "DeepSeek-V2-Lite"):
         (folder / "path/to" / name).symlink_to(model)
     write_adapter(folder / "path/to/adapter", model)
+    write_graph(folder)
     inputs = source / "test/tools/hadal-eval/Inputs"
     for name in ("some.txt", "stories.txt"):
         shutil.copy(inputs / "story.txt", folder / name)

@@ -11,6 +11,7 @@
 #include "lib/Import/ONNX/GraphImporter.h"
 #include "lib/Import/ONNX/GraphLowering.h"
 #include "lib/Import/ONNX/Passes.h"
+#include "lib/Support/CheckedMath.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
@@ -32,6 +33,9 @@ namespace hadal::onnx {
 #define GEN_PASS_DEF_CONVERTONNXTOLINALG
 #include "lib/Import/ONNX/Passes.h.inc"
 } // namespace hadal::onnx
+
+/// Elements of an input.
+constexpr int64_t maxElements = int64_t(1) << 40;
 
 /// On an argument, false: what the caller owns is not written.
 constexpr StringLiteral readOnly =
@@ -116,6 +120,11 @@ absl::Status GraphConverter::addInputs() {
       return unimplemented(where + " has the shape " + toText(type) +
                            ", and a graph that is no language model needs "
                            "sizes that are known");
+    // Before anything counts its elements.
+    std::optional<int64_t> count = checkedProduct(type.getShape());
+    if (!count || *count > maxElements)
+      return invalid(where + " has the shape " + toText(type) +
+                     ", which is not possible");
     if (!isElement(type.getElementType()))
       return unimplemented(where + " has elements of type " +
                            toText(type.getElementType()) +

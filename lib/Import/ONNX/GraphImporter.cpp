@@ -23,8 +23,8 @@ using namespace mlir;
 using namespace hadal;
 using namespace hadal::onnx;
 
-/// The newest opset that Hadal knows the operators of, that of onnx 1.22.
-constexpr int64_t maxOpset = 27;
+/// The newest opset that Hadal knows the operators of, that of onnx 1.23.
+constexpr int64_t maxOpset = 28;
 /// Integers that shapes are computed from, not weights.
 constexpr int64_t maxConstantElements = 1024;
 

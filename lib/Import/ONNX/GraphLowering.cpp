@@ -360,6 +360,13 @@ Lowered GraphLowering::view(Lowered source, ArrayRef<int64_t> shape,
   // A loop whose dimension is empty reads nothing, which linalg does not see.
   if (llvm::is_contained(shape, 0))
     return {empty(shape, source.element), source.element};
+  // A dimension that is read as it is has to be read to its end.
+  SmallVector<int64_t> sizes(source.getShape());
+  for (auto [size, place] : llvm::zip(sizes, access.getResults()))
+    if (auto dim = dyn_cast<AffineDimExpr>(place))
+      size = shape[dim.getPosition()];
+  if (source.getShape() != ArrayRef<int64_t>(sizes))
+    source = slice(source, SmallVector<int64_t>(sizes.size(), 0), sizes);
   Value result = generic(
       source.value, {access, identity}, iterators, empty(shape, source.element),
       [](Scalars &, ValueRange arguments) { return arguments[0]; });
@@ -725,6 +732,8 @@ LogicalResult GraphLowering::lower(NodeOp op) {
   loc = op.getLoc();
   evaluator.evaluateNode(op);
   message.clear();
+  if (op.getOutputs().empty())
+    return fail("has no output");
   for (auto [i, operand] : llvm::enumerate(op.getInputs()))
     if (!isa<NoneType>(operand.getType()) && !values.lookup(operand))
       return fail("operand " + Twine(i) +

@@ -47,7 +47,8 @@ static LogicalResult lowerRotary(GraphLowering &g) {
     return g.fail("is packed or scaled, which is not supported");
   bool isFlat = x.getRank() == 3;
   int64_t heads = g.getInt("num_heads", 0);
-  if (isFlat && !heads && isMicrosoft && cosines.dim(1))
+  if (isFlat && !heads && isMicrosoft && cosines.getRank() == 2 &&
+      cosines.dim(1))
     heads = x.dim(2) / (2 * cosines.dim(1));
   FailureOr<Lowered> split = splitHeads(g, x, heads);
   if (failed(split))

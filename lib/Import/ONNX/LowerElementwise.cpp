@@ -297,6 +297,10 @@ static Value floorRemainder(Scalars &s, Value rest, Value y) {
   Value zero = s.zero(y.getType());
   Value isOpposite = s.make<arith::XOrIOp>(s.compare("lt", rest, zero),
                                            s.compare("lt", y, zero));
+  // A zero has the sign of the divisor, too.
+  if (isa<FloatType>(y.getType()))
+    rest = s.select(s.compare("eq", rest, zero),
+                    s.make<math::CopySignOp>(zero, y), rest);
   Value isMoved = s.both(s.compare("ne", rest, zero), isOpposite);
   return s.select(isMoved, s.add(rest, y), rest);
 }
@@ -323,13 +327,20 @@ static Value powerOfIntegers(Scalars &s, Value x, Value y, Type yElement) {
   return s.select(s.compare("lt", exponent, zero), inverse, result);
 }
 
-static Value bitShift(Scalars &s, Value x, Value y, bool isLeft) {
-  Value width = s.integer(x.getType().getIntOrFloatBitWidth(), y.getType());
-  Value isWithin = s.compare("lt", y, width, /*isUnsigned=*/true);
-  Value by = s.select(isWithin, y, s.zero(y.getType()));
+/// Bits that are shifted past an end are lost; what comes in is the sign.
+static Value bitShift(Scalars &s, Value x, Value y, bool isLeft,
+                      bool isUnsigned) {
+  Type type = y.getType();
+  int64_t width = type.getIntOrFloatBitWidth();
+  Value isWithin =
+      s.compare("lt", y, s.integer(width, type), /*isUnsigned=*/true);
+  if (!isLeft && !isUnsigned)
+    return s.make<arith::ShRSIOp>(
+        x, s.select(isWithin, y, s.integer(width - 1, type)));
+  Value by = s.select(isWithin, y, s.zero(type));
   Value shifted = isLeft ? Value(s.make<arith::ShLIOp>(x, by))
                          : Value(s.make<arith::ShRUIOp>(x, by));
-  return s.select(isWithin, shifted, s.zero(x.getType()));
+  return s.select(isWithin, shifted, s.zero(type));
 }
 
 static StringRef findComparison(StringRef type) {
@@ -366,7 +377,8 @@ static Value combine(Scalars &s, GraphLowering &g, StringRef type, Value x,
   if (type == "Div")
     return isReal ? s.div(x, y) : divideIntegers(s, x, y, isUnsigned, false);
   if (type == "BitShift")
-    return bitShift(s, x, y, g.getString("direction", "") == "LEFT");
+    return bitShift(s, x, y, g.getString("direction", "") == "LEFT",
+                    isUnsigned);
   if (type == "PRelu") {
     Value isNegative = s.compare("lt", x, s.zero(x.getType()), isUnsigned);
     return s.select(isNegative, s.mul(x, y), x);

@@ -411,13 +411,16 @@ static LogicalResult lowerDepth(GraphLowering &g) {
   int64_t block = g.getInt("blocksize", 0);
   if (!x || x.getRank() != 4 || block < 1 || block > 1 << 20)
     return g.fail("expects [batch, channels, height, width] and a block size");
+  std::optional<int64_t> most = checkedProduct({x.dim(1), block, block});
+  if (!most)
+    return g.fail("has more channels than can be counted");
   int64_t n = x.dim(0), c = x.dim(1), h = x.dim(2), w = x.dim(3);
   if (g.node.getOpType() == "SpaceToDepth") {
     if (h % block || w % block)
       return g.fail("expects whole blocks of " + Twine(block));
     x = g.reshape(x, {n, c, h / block, block, w / block, block});
     x = g.transpose(x, {0, 3, 5, 1, 2, 4});
-    return g.set(g.reshape(x, {n, c * block * block, h / block, w / block}));
+    return g.set(g.reshape(x, {n, *most, h / block, w / block}));
   }
   if (c % (block * block))
     return g.fail("expects whole blocks of " + Twine(block));

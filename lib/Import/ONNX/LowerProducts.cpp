@@ -17,6 +17,8 @@ static FailureOr<Lowered> centered(GraphLowering &g, Lowered x, Lowered zero,
                                    bool isRows) {
   Type wide = g.builder.getI32Type();
   SmallVector<Lowered> operands = {x};
+  if (x.isFloat())
+    return g.fail("expects integers");
   if (zero) {
     if (zero.element != x.element)
       return g.fail("has a zero point of another type");
@@ -172,6 +174,8 @@ static LogicalResult lowerQuantize(GraphLowering &g) {
 
 static LogicalResult lowerDequantize(GraphLowering &g) {
   Lowered x = g.input(0), scale = g.input(1), zero = g.input(2);
+  if (g.getInt("output_dtype", 0))
+    return g.fail("chooses the type of its result, which is not supported");
   if (!x || !scale || x.isFloat() || !scale.isFloat() ||
       (zero && zero.element != x.element))
     return g.fail("expects integers, a scale, and a zero point of their type");
