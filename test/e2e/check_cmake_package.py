@@ -11,6 +11,7 @@ The installed tree is moved before it is used: nothing in it may say where it wa
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -18,11 +19,15 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 import harness
+import known_objects
 from harness import Failure, must_run
 
 # What a shell has, without what a build sets for its own compilers.
 ENVIRONMENT = {k: v for k, v in os.environ.items()
                if k not in ("CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "MAKEFLAGS", "CMAKE_GENERATOR")}
+
+# What a header of Hadal must stand.
+STRICT = "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror"
 
 INSTALLED = ["bin/hadalc", "bin/hadal-run", "bin/hadal-bench", "bin/hadal-eval", "bin/hadal-opt", "bin/hadal-translate",
              "include/hadal_rt/hadal_rt.h", "include/hadal_rt/hadal_rt.hpp", "include/hadal_rt/kernels.cuh",
@@ -44,13 +49,15 @@ def check_tokens(out, args):
 class Project:
     """A build of examples/cmake in a folder of its own."""
 
-    def __init__(self, folder, args, generator="Ninja", *flags):
-        self.folder, self.args = folder, args
-        must_run(["cmake", "-S", args.source / "examples" / "cmake", "-B", folder, "-G", generator,
-                  "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror", *flags], 120, env=ENVIRONMENT)
+    def __init__(self, folder, args, generator="Ninja", *flags, environment=ENVIRONMENT):
+        self.folder, self.args, self.environment = folder, args, environment
+        self.configure("-G", generator, "-DCMAKE_BUILD_TYPE=Release", *flags)
+
+    def configure(self, *flags):
+        must_run(["cmake", "-S", self.args.source / "examples" / "cmake", "-B", self.folder, *flags], 120, env=self.environment)
 
     def build(self, target="all"):
-        return must_run(["cmake", "--build", self.folder, "--target", target], 240, env=ENVIRONMENT)
+        return must_run(["cmake", "--build", self.folder, "--target", target], 400, env=self.environment)
 
     def check_output(self, program=None, runner=()):
         check_tokens(must_run([*runner, program or self.folder / "continue", *read_greedy(self.args)["prompt"]], 60), self.args)
@@ -75,7 +82,7 @@ def check_static(work, prefix, args):
     """A static library and a program, and what makes CMake compile the model again."""
     model = work / "model"
     shutil.copytree(args.source / "models" / "abyss-tiny", model, ignore=shutil.ignore_patterns("golden"))
-    project = Project(work / "static", args, "Ninja", f"-DCMAKE_PREFIX_PATH={prefix}", f"-DMODEL={model}", "-DWITH_PROGRAM=ON")
+    project = Project(work / "static", args, "Ninja", STRICT, f"-DCMAKE_PREFIX_PATH={prefix}", f"-DMODEL={model}", "-DWITH_PROGRAM=ON")
     project.build()
     project.check_output()
     text = must_run([prefix / "bin" / "hadal-run", project.folder / "storyteller", "--prompt", "Once upon a time", "-n", 8], 60)
@@ -107,7 +114,7 @@ def check_shared(work, prefix, args):
     """With make, which reads depfiles by other means than ninja."""
     model = work / "shared-model"
     shutil.copytree(args.source / "models" / "abyss-tiny", model, ignore=shutil.ignore_patterns("golden"))
-    project = Project(work / "shared", args, "Unix Makefiles", f"-DCMAKE_PREFIX_PATH={prefix}", f"-DMODEL={model}",
+    project = Project(work / "shared", args, "Unix Makefiles", STRICT, f"-DCMAKE_PREFIX_PATH={prefix}", f"-DMODEL={model}",
                       "-DBUILD_SHARED_LIBS=ON")
     project.build()
     project.check_output()
@@ -118,8 +125,30 @@ def check_shared(work, prefix, args):
 
 
 def check_subdirectory(work, prefix, args):
-    """The runtime from its sources, as FetchContent has it; all of the compiler would take minutes."""
-    project = Project(work / "subdirectory", args, "Ninja", f"-DHADAL_SOURCE_DIR={args.source}", "-DHADAL_RUNTIME_ONLY=ON",
+    """All of Hadal as FetchContent has it. What the build has compiled by the same commands is not compiled again."""
+    names = r"CMAKE_(?:C|CXX)_(?:COMPILER|FLAGS(?:_[A-Z]+)?)|CMAKE_BUILD_TYPE"
+    cache = dict(re.findall(rf"^({names}):\w+=(.*)$", (args.build / "CMakeCache.txt").read_text(), re.M))
+    folder, known = work / "subdirectory", work / "known.json"
+    known_objects.write_known(known, args.build, folder / "hadal")
+    project = Project(folder, args, "Ninja", f"-DHADAL_SOURCE_DIR={args.source}", f"-DHADAL_CCACHE={known_objects.__file__}",
+                      *(f"-D{name}={value}" for name, value in cache.items()),
+                      environment={**ENVIRONMENT, "HADAL_KNOWN_OBJECTS": str(known)})
+    project.build()
+    project.check_output()
+    made = (folder / "hadal" / "bin" / "hadalc").stat().st_mtime_ns
+    project.configure("-DBUILD_SHARED_LIBS=ON")
+    project.build()
+    project.check_output()
+    if "libstory.so" not in must_run(["ldd", folder / "continue"], 60):
+        raise Failure("continue does not need libstory.so")
+    if (folder / "hadal" / "bin" / "hadalc").stat().st_mtime_ns != made:
+        raise Failure("hadalc was built again for a shared library of the model")
+    return f"static and shared, by {must_run([folder / 'hadal' / 'bin' / 'hadalc', '--version'], 60).strip()}"
+
+
+def check_runtime_subdirectory(work, prefix, args):
+    """Of the sources only the runtime, and an installed hadalc."""
+    project = Project(work / "runtime", args, "Ninja", f"-DHADAL_SOURCE_DIR={args.source}", "-DHADAL_RUNTIME_ONLY=ON", STRICT,
                       f"-DHADAL_HADALC={prefix / 'bin' / 'hadalc'}")
     project.build()
     project.check_output()
@@ -128,7 +157,7 @@ def check_subdirectory(work, prefix, args):
 
 def check_cross(work, prefix, args):
     toolchain = args.source / "cmake" / "targets" / "aarch64-linux-gnu.cmake"
-    project = Project(work / "cross", args, "Ninja", f"-DHadal_DIR={prefix / 'lib' / 'cmake' / 'Hadal'}",
+    project = Project(work / "cross", args, "Ninja", STRICT, f"-DHadal_DIR={prefix / 'lib' / 'cmake' / 'Hadal'}",
                       f"-DCMAKE_TOOLCHAIN_FILE={toolchain}", "-DCMAKE_EXE_LINKER_FLAGS=-static -fuse-ld=lld")
     project.build()
     project.check_output(runner=[args.emulator])
@@ -177,6 +206,7 @@ def main():
 
         checks = [("install", lambda: check_install(prefix, args)), check("static library, ninja", check_static),
                   check("shared library, make", check_shared), check("subdirectory", check_subdirectory),
+                  check("runtime as a subdirectory", check_runtime_subdirectory),
                   check("pkg-config", check_pkg_config), check("meson", check_meson)]
         if args.emulator:
             checks.append(check("aarch64-linux-gnu", check_cross))
