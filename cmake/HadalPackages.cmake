@@ -19,7 +19,8 @@ set(CPACK_THREADS 0)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
-set(CPACK_DEBIAN_COMPRESSION_TYPE zstd)
+# What dpkg of any release reads, and lintian.
+set(CPACK_DEBIAN_COMPRESSION_TYPE xz)
 
 # The libraries that it is linked with are found by dpkg-shlibdeps, but for
 # libLLVM: by way of LLVM's own folder it is a link of llvm-22-dev's, which says
@@ -31,8 +32,7 @@ set(CPACK_DEBIAN_COMPILER_PACKAGE_DEPENDS
   "libhadal-dev (= ${PROJECT_VERSION}), clang-22 | c++-compiler, libc6-dev, libllvm22")
 set(CPACK_DEBIAN_COMPILER_PACKAGE_RECOMMENDS "lld-22")
 set(CPACK_COMPONENT_COMPILER_DESCRIPTION
-  "ahead-of-time compiler for the DeepSeek family of models
-Reads a checkpoint and writes a program, library or object: native code for
+  "Reads a checkpoint and writes a program, library or object: native code for
 that model, beside one file of weights in the layout that the code reads.")
 
 set(CPACK_DEBIAN_RUNTIME_PACKAGE_NAME libhadal-dev)
@@ -40,9 +40,9 @@ set(CPACK_DEBIAN_RUNTIME_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_RUNTIME_PACKAGE_DEPENDS "libc6-dev")
 set(CPACK_DEBIAN_RUNTIME_PACKAGE_SUGGESTS "hadal, cmake, pkg-config")
 set(CPACK_COMPONENT_RUNTIME_DESCRIPTION
-  "runtime and text library of models that Hadal compiled
-Static libraries, headers, and what CMake and pkg-config read, for programs
-that have a compiled model in them.")
+  "The runtime and the text library of compiled models: static libraries,
+headers, and what CMake and pkg-config read, for programs that have such a
+model in them.")
 
 # What Debian wants of every package.
 find_program(HADAL_GZIP gzip)
@@ -58,8 +58,11 @@ if(HADAL_GZIP)
     execute_process(COMMAND ${HADAL_GZIP} -9nf ${doc}/${name}/changelog)
     install(FILES ${doc}/${name}/changelog.gz DESTINATION share/doc/${name}
       COMPONENT ${component})
-    install(FILES ${PROJECT_SOURCE_DIR}/LICENSE RENAME copyright
+    install(FILES ${PROJECT_SOURCE_DIR}/cmake/debian/copyright
       DESTINATION share/doc/${name} COMPONENT ${component})
+    install(FILES ${PROJECT_SOURCE_DIR}/cmake/debian/${name}.lintian-overrides
+      DESTINATION share/lintian/overrides RENAME ${name}
+      COMPONENT ${component})
   endforeach()
 endif()
 
