@@ -30,8 +30,8 @@ static const char helpText[] =
 Ranks published models, stored types and windows by score, loss and cost.
   --task=general|code|math|reasoning
   --memory=SIZE    RAM for weights and cache; of a GPU, its own
-  --machine=FILE|bandwidth=37GB/s,int8=2TOPS,f32=485GFLOPS,dispatch=3us|NAME
-                   FILE: what hadal-bench printed as JSON; NAME: a GPU of the
+  --machine=FILE|GPU|bandwidth=37GB/s,int8=2TOPS,f32=485GFLOPS
+                   FILE: what hadal-bench printed as JSON; GPU: one of the
                    data, with its memory and costs: a100, h100, l4, l40s
   --cpu=NAME       kernels for this processor (this one)
   --context=N      tokens that a sequence may have (4096)

@@ -32,7 +32,7 @@ deepseek.weight @head : tensor<48x32xf32, #deepseek.tiled<rows = 16>> {
 //       CHECK: rt.dispatch @gather_rows_32{{.*}} items %[[N]] of %[[STEP]](%[[X]], %[[ROWS]], %[[XK:.+]]) {{.*}}selected = true
 //       CHECK: rt.dispatch @gather_each{{.*}} items %[[N]] of %[[STEP]](%[[P]], %[[ROWS]], %[[PK:.+]]) {{.*}}selected = true
 //       CHECK: rt.dispatch @gather_each{{.*}} items %[[N]] of %[[STEP]](%[[S]], %[[ROWS]], %[[SK:.+]]) {{.*}}selected = true
-//       CHECK: rt.dispatch @append_cache{{.*}} items %[[TOKENS]] of %[[STEP]](%[[X]], %[[X]], %[[P]], %[[S]],
+//       CHECK: rt.dispatch @append_cache{{.*}} items %{{.+}} of %[[STEP]](%[[X]], %[[X]], %[[P]], %[[S]], %{{.+}}, %[[TOKENS]])
 //       CHECK: rt.dispatch @attention{{.*}}(%[[XK]], %[[PK]], %[[SK]], {{.*}}, %[[A:.+]], %[[N]], %{{.+}}) {{.*}}selected = true
 //       CHECK: rt.dispatch @copy_rows_32{{.*}} items %[[TOKENS]] of %[[STEP]](%[[X]], %[[OUT:.+]]) {{.*}}#rt.work<op = "scatter_rows", row_bytes
 //       CHECK: rt.dispatch @scatter_rows_32{{.*}} items %[[N]] of %[[STEP]](%[[A]], %[[ROWS]], %[[OUT]])
