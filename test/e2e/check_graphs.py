@@ -65,6 +65,7 @@ def integers(b):
 
 def movement(b):
     yield b.add("Slice", ["x", b.const([-1]), b.const([-(1 << 62)]), b.const([2]), b.const([-2])]), X[:, :, ::-2]
+    yield b.add("Slice", ["x", b.const([3]), b.const([9]), b.const([1])]), X[:, 3:]
     yield b.add("Gather", ["x", b.const([[0, -1], [2, 1]])], axis=1), X[:, [[0, -1], [2, 1]]]
     yield b.add("GatherND", ["x", b.const([[1, -1], [0, 2]])]), X[[1, 0], [-1, 2]]
     yield b.add("GatherElements", ["x", b.const([[[1, 0, 1, -1]]])], axis=0), X[[1, 0, 1, -1], 0, [0, 1, 2, 3]].reshape(1, 1, 4)

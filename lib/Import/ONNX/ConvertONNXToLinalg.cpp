@@ -227,7 +227,14 @@ absl::Status GraphConverter::addOutputs(GraphLowering &lowering) {
     if (!result)
       return unimplemented(options.path + ": output " + Twine(i) +
                            " is one of its node that is not supported");
-    results.push_back(result.value);
+    // Nothing is computed of what has no elements; memrefs of one dimension are
+    // the ones whose strides a zero leaves known.
+    Value output = result.value;
+    if (llvm::is_contained(result.getShape(), 0))
+      output =
+          tensor::EmptyOp::create(builder, end->getLoc(), ArrayRef<int64_t>{0},
+                                  getElementTypeOrSelf(output.getType()));
+    results.push_back(output);
     elements.push_back(TypeAttr::get(
         RankedTensorType::get(result.getShape(), result.element)));
   }
