@@ -46,6 +46,25 @@ def PlanMemory : Pass<"rt-plan-memory", "::mlir::ModuleOp"> {
   let dependentDialects = ["::hadal::rt::RTDialect"];
 }
 
+def SeparateGraphResults : Pass<"rt-separate-graph-results",
+                                "::mlir::func::FuncOp"> {
+  let summary = "Gives each result of a graph a buffer of its own";
+  let description = [{
+    A function with `rt.inputs` that returns one buffer several times, as a
+    graph does whose outputs are equal, returns copies of it after the first,
+    since the caller will give a place for each. Exact.
+
+    ```mlir
+    return %y, %y : memref<4xf32>, memref<4xf32>
+    // becomes
+    %copy = memref.alloc() : memref<4xf32>
+    memref.copy %y, %copy : memref<4xf32> to memref<4xf32>
+    return %y, %copy : memref<4xf32>, memref<4xf32>
+    ```
+  }];
+  let dependentDialects = ["::mlir::memref::MemRefDialect"];
+}
+
 def PlanGraphMemory : Pass<"rt-plan-graph-memory", "::mlir::ModuleOp"> {
   let summary = "Gives every buffer of a graph its place in one arena";
   let description = [{

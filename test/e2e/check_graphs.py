@@ -66,6 +66,11 @@ def integers(b):
 def movement(b):
     yield b.add("Slice", ["x", b.const([-1]), b.const([-(1 << 62)]), b.const([2]), b.const([-2])]), X[:, :, ::-2]
     yield b.add("Slice", ["x", b.const([3]), b.const([9]), b.const([1])]), X[:, 3:]
+    # Three outputs that are one buffer.
+    for _ in range(3):
+        yield b.add("Neg", ["x"]), -X
+    yield b.add("SpaceToDepth", [b.add("Reshape", ["x", b.const([1, 2, 6, 2])])], blocksize=2, mode="CRD"), \
+        X.reshape(1, 2, 3, 2, 1, 2).transpose(0, 1, 3, 5, 2, 4).reshape(1, 8, 3, 1)
     yield b.add("Gather", ["x", b.const([[0, -1], [2, 1]])], axis=1), X[:, [[0, -1], [2, 1]]]
     yield b.add("GatherND", ["x", b.const([[1, -1], [0, 2]])]), X[[1, 0], [-1, 2]]
     yield b.add("GatherElements", ["x", b.const([[[1, 0, 1, -1]]])], axis=0), X[[1, 0, 1, -1], 0, [0, 1, 2, 3]].reshape(1, 1, 4)
@@ -308,6 +313,7 @@ def bad_graphs():
     yield one("huge", "Expand", ["x", "s"], "is not possible",
               initializers=[of.tensor("s", np.array([1 << 31, 1 << 31, 1, 1]))])
     yield one("negative", "ConstantOfShape", ["s"], "is not possible", initializers=[of.tensor("s", np.array([-2]))])
+    yield one("attribute", "Neg", ["x"], "has the attribute 'scale', which is not known", scale=2)
     yield one("step", "Slice", ["x", "s", "s", "s", "s"], "a step of 0", initializers=[of.tensor("s", np.array([0]))])
     yield one("parts", "Split", ["x", "s"], "do not add up", initializers=[of.tensor("s", np.array([1 << 62]))])
     yield one("many", "TopK", ["x", "s"], "looks for 4 of 3", initializers=[of.tensor("s", np.array([4]))])

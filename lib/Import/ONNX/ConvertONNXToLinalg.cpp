@@ -132,7 +132,8 @@ absl::Status GraphConverter::addInputs() {
     Type element = type.getElementType();
     if (auto integer = dyn_cast<IntegerType>(element))
       element = builder.getIntegerType(integer.getWidth());
-    types.push_back(RankedTensorType::get(type.getShape(), element));
+    types.push_back(*count ? RankedTensorType::get(type.getShape(), element)
+                           : RankedTensorType::get({0}, element));
   }
   function = func::FuncOp::create(builder, graph.getLoc(), graphName,
                                   builder.getFunctionType(types, {}));
@@ -227,8 +228,7 @@ absl::Status GraphConverter::addOutputs(GraphLowering &lowering) {
     if (!result)
       return unimplemented(options.path + ": output " + Twine(i) +
                            " is one of its node that is not supported");
-    // Nothing is computed of what has no elements; memrefs of one dimension are
-    // the ones whose strides a zero leaves known.
+    // A zero leaves only the strides of memrefs of one dimension known.
     Value output = result.value;
     if (llvm::is_contained(result.getShape(), 0))
       output =
@@ -271,11 +271,13 @@ absl::StatusOr<OwningOpRef<ModuleOp>> GraphConverter::run() {
   auto opset = opsets ? opsets.getAs<IntegerAttr>("ai.onnx") : IntegerAttr();
   Evaluator evaluator(graph, files);
   GraphLowering lowering(builder, evaluator, opset ? opset.getInt() : 0);
-  for (BlockArgument argument : graph.getArguments())
-    lowering.define(
-        argument,
-        {function.getArgument(argument.getArgNumber()),
-         cast<RankedTensorType>(argument.getType()).getElementType()});
+  for (BlockArgument argument : graph.getArguments()) {
+    auto type = cast<RankedTensorType>(argument.getType());
+    Value input = function.getArgument(argument.getArgNumber());
+    if (llvm::is_contained(type.getShape(), 0))
+      input = lowering.empty(type.getShape(), type.getElementType());
+    lowering.define(argument, {input, type.getElementType()});
+  }
   for (Operation &op : graph.front()) {
     absl::Status status;
     if (auto initializer = dyn_cast<InitializerOp>(op))

@@ -182,7 +182,7 @@ LogicalResult GraphLowering::set(unsigned i, Lowered result) {
 }
 
 StringRef GraphLowering::getString(StringRef name, StringRef fallback) {
-  auto value = dyn_cast_or_null<StringAttr>(node.getParameters().get(name));
+  auto value = dyn_cast_or_null<StringAttr>(getParameter(name));
   return value ? value.getValue() : fallback;
 }
 
@@ -193,7 +193,7 @@ std::optional<SmallVector<int64_t>> GraphLowering::integers(unsigned i) {
 
 FailureOr<std::optional<SmallVector<int64_t>>>
 GraphLowering::integersOf(StringRef name, unsigned i) {
-  std::optional<SmallVector<int64_t>> given = getInts(node, name);
+  std::optional<SmallVector<int64_t>> given = getInts(name);
   if (given || !has(i))
     return given;
   given = integers(i);
@@ -441,6 +441,8 @@ static SmallVector<OpFoldResult> attributes(OpBuilder &builder,
 
 Lowered GraphLowering::slice(Lowered source, ArrayRef<int64_t> offsets,
                              ArrayRef<int64_t> sizes) {
+  if (llvm::is_contained(sizes, 0))
+    return {empty(sizes, source.element), source.element};
   SmallVector<int64_t> ones(sizes.size(), 1);
   return {tensor::ExtractSliceOp::create(
               builder, loc, tensor(sizes, source.element), source.value,
@@ -727,6 +729,27 @@ static LowerRule findRule(StringRef type) {
 
 bool GraphLowering::isKnown(StringRef type) { return findRule(type); }
 
+/// Whether attribute \p name of an operator \p type needs no rule.
+static bool isWithoutEffect(StringRef type, StringRef name) {
+  return llvm::StringSwitch<bool>((type + "." + name).str())
+      // Of FP8, which is refused.
+      .Cases({"Cast.saturate", "CastLike.saturate", "QuantizeLinear.saturate",
+              "Cast.round_mode", "CastLike.round_mode"},
+             true)
+      // Of training.
+      .Cases({"Dropout.seed", "Dropout.ratio", "BatchNormalization.momentum"},
+             true)
+      // The evaluator reads them for the shape of the result.
+      .Cases({"Flatten.axis", "Reshape.allowzero", "Shape.start", "Shape.end"},
+             true)
+      // What is allowed is done: sorted, and at least in f32.
+      .Cases({"TopK.sorted", "Attention.softmax_precision",
+              "LayerNormalization.stash_type", "RMSNormalization.stash_type",
+              "GroupNormalization.stash_type"},
+             true)
+      .Default(false);
+}
+
 LogicalResult GraphLowering::lower(NodeOp op) {
   node = op;
   loc = op.getLoc();
@@ -741,5 +764,14 @@ LogicalResult GraphLowering::lower(NodeOp op) {
   LowerRule rule = findRule(op.getOpType());
   if (!rule)
     return fail("the operator is not known");
-  return rule(*this);
+  readParameters.clear();
+  if (failed(rule(*this)))
+    return failure();
+  // What no rule reads would be silently left out.
+  for (NamedAttribute parameter : op.getParameters())
+    if (!readParameters.contains(parameter.getName()) &&
+        !isWithoutEffect(op.getOpType(), parameter.getName()))
+      return fail("has the attribute '" + parameter.getName().getValue() +
+                  "', which is not known");
+  return success();
 }

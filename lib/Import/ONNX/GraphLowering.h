@@ -10,6 +10,7 @@
 #include "mlir/Dialect/Utils/StructuredOpsUtils.h"
 #include "mlir/IR/AffineMap.h"
 #include "mlir/IR/Builders.h"
+#include "llvm/ADT/StringSet.h"
 
 namespace hadal::onnx {
 
@@ -108,12 +109,22 @@ public:
     return set(0, {value, element});
   }
 
-  // Attributes and operands.
+  // Attributes, which count as read, and operands.
+  mlir::Attribute getParameter(llvm::StringRef name) {
+    readParameters.insert(name);
+    return node.getParameters().get(name);
+  }
   int64_t getInt(llvm::StringRef name, int64_t fallback) {
+    readParameters.insert(name);
     return onnx::getInt(node, name, fallback);
   }
   double getFloat(llvm::StringRef name, double fallback) {
+    readParameters.insert(name);
     return onnx::getFloat(node, name, fallback);
+  }
+  std::optional<llvm::SmallVector<int64_t>> getInts(llvm::StringRef name) {
+    readParameters.insert(name);
+    return onnx::getInts(node, name);
   }
   llvm::StringRef getString(llvm::StringRef name, llvm::StringRef fallback);
   bool has(unsigned i) const { return bool(getOperand(node, i)); }
@@ -194,6 +205,7 @@ public:
   int64_t opset;
   mlir::Location loc;
   NodeOp node;
+  llvm::StringSet<> readParameters; ///< By the rule of `node`.
   llvm::DenseMap<mlir::Value, Lowered> values;
   llvm::SmallVector<mlir::Value> failures; ///< Scalars of i1.
 };

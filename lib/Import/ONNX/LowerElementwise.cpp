@@ -489,8 +489,7 @@ static LogicalResult lowerClip(GraphLowering &g) {
   // Attributes before opset 11, operands since.
   for (auto [i, name] : {std::pair(1u, "min"), std::pair(2u, "max")}) {
     Lowered bound = g.input(i);
-    if (auto value =
-            dyn_cast_or_null<FloatAttr>(g.node.getParameters().get(name)))
+    if (auto value = dyn_cast_or_null<FloatAttr>(g.getParameter(name)))
       bound = g.splat(value.getValueAsDouble(), x.element);
     if (bound &&
         (bound.element != x.element || bound.getType().getNumElements() != 1))

@@ -54,10 +54,8 @@ static LogicalResult lowerConstantOfShape(GraphLowering &g) {
     return g.fail("the shape has to be known when the graph is compiled");
   if (failed(g.checkShape(*shape)))
     return failure();
-  auto value =
-      dyn_cast_or_null<DenseElementsAttr>(g.node.getParameters().get("value"));
-  if (g.node.getParameters().get("value") &&
-      (!value || value.getNumElements() != 1))
+  auto value = dyn_cast_or_null<DenseElementsAttr>(g.getParameter("value"));
+  if (g.getParameter("value") && (!value || value.getNumElements() != 1))
     return g.fail("expects a value of one element");
   if (!value)
     return g.set(g.splat(0, g.builder.getF32Type(), *shape));
@@ -112,7 +110,7 @@ static LogicalResult lowerTranspose(GraphLowering &g) {
   if (!x)
     return g.fail("expects an operand");
   SmallVector<int64_t> order;
-  if (auto given = getInts(g.node, "perm"))
+  if (auto given = g.getInts("perm"))
     order = *given;
   else
     for (int64_t i = x.getRank(); i > 0; --i)
@@ -212,6 +210,9 @@ static LogicalResult lowerSplit(GraphLowering &g) {
   if (failed(given))
     return failure();
   auto count = int64_t(g.node.getOutputs().size());
+  if (g.getInt("num_outputs", count) != count)
+    return g.fail("has " + Twine(count) + " outputs, but num_outputs is " +
+                  Twine(g.getInt("num_outputs", count)));
   int64_t size = x.dim(*axis);
   SmallVector<int64_t> sizes;
   if (*given)
@@ -393,7 +394,7 @@ static LogicalResult lowerTrilu(GraphLowering &g) {
 
 static LogicalResult lowerEyeLike(GraphLowering &g) {
   Lowered x = g.input(0);
-  if (!x || x.getRank() != 2 || g.node.getParameters().get("dtype"))
+  if (!x || x.getRank() != 2 || g.getParameter("dtype"))
     return g.fail("expects a matrix, and no other type");
   int64_t k = g.getInt("k", 0);
   Type type = g.storage(x.element);
@@ -414,18 +415,24 @@ static LogicalResult lowerDepth(GraphLowering &g) {
   std::optional<int64_t> most = checkedProduct({x.dim(1), block, block});
   if (!most)
     return g.fail("has more channels than can be counted");
+  StringRef mode = g.getString("mode", "DCR");
+  if (mode != "DCR" && mode != "CRD")
+    return g.fail("has the mode '" + mode + "', expected DCR or CRD");
   int64_t n = x.dim(0), c = x.dim(1), h = x.dim(2), w = x.dim(3);
   if (g.node.getOpType() == "SpaceToDepth") {
     if (h % block || w % block)
       return g.fail("expects whole blocks of " + Twine(block));
     x = g.reshape(x, {n, c, h / block, block, w / block, block});
-    x = g.transpose(x, {0, 3, 5, 1, 2, 4});
+    if (mode == "DCR")
+      x = g.transpose(x, {0, 3, 5, 1, 2, 4});
+    else
+      x = g.transpose(x, {0, 1, 3, 5, 2, 4});
     return g.set(g.reshape(x, {n, *most, h / block, w / block}));
   }
   if (c % (block * block))
     return g.fail("expects whole blocks of " + Twine(block));
   int64_t left = c / (block * block);
-  if (g.getString("mode", "DCR") == "DCR") {
+  if (mode == "DCR") {
     x = g.reshape(x, {n, block, block, left, h, w});
     x = g.transpose(x, {0, 3, 4, 1, 5, 2});
   } else {

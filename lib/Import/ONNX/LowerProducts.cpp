@@ -151,8 +151,7 @@ static LogicalResult lowerQuantize(GraphLowering &g) {
       IntegerType::get(g.builder.getContext(), 8, IntegerType::Unsigned);
   Type element = zero ? zero.element : byte;
   if (!x || !scale || !scale.isFloat() || isa<FloatType>(element) ||
-      g.node.getParameters().get("output_dtype") ||
-      g.node.getParameters().get("precision"))
+      g.getParameter("output_dtype") || g.getParameter("precision"))
     return g.fail("expects numbers, a scale, and a zero point of 8 or 16 bits");
   FailureOr<Lowered> scales = spread(g, scale, x);
   if (failed(scales))

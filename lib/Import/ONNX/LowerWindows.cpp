@@ -38,7 +38,7 @@ static FailureOr<Windows> readWindows(GraphLowering &g, ArrayRef<int64_t> sizes,
   auto read = [&](StringRef name, SmallVector<int64_t> &to, size_t count,
                   int64_t fallback, int64_t least) {
     to.assign(count, fallback);
-    if (auto given = getInts(g.node, name))
+    if (auto given = g.getInts(name))
       to = *given;
     return to.size() == count && llvm::all_of(to, [&](int64_t value) {
              return value >= least && value < maxExtent;
@@ -48,7 +48,7 @@ static FailureOr<Windows> readWindows(GraphLowering &g, ArrayRef<int64_t> sizes,
   if (kernel.empty() && !read("kernel_shape", w.kernel, rank, 0, 1))
     return g.fail("expects a kernel_shape");
   SmallVector<int64_t> given;
-  if (!kernel.empty() && getInts(g.node, "kernel_shape") &&
+  if (!kernel.empty() && g.getInts("kernel_shape") &&
       (!read("kernel_shape", given, rank, 0, 1) ||
        ArrayRef<int64_t>(given) != kernel))
     return g.fail("has a kernel_shape that is not that of its weights");
