@@ -227,6 +227,18 @@ static hadal_rt_status_t makeHandle(const Owner &owner, const char *path,
   return HADAL_RT_OK;
 }
 
+/// Sets \p out to null. \p source, which the caller gives as \p name, says
+/// where the weights are.
+static hadal_rt_status_t checkPointers(const char *name, const void *source,
+                                       hadal_rt_weights_t **out) {
+  if (!out)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "out is null");
+  *out = nullptr;
+  if (!source)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "%s is null", name);
+  return HADAL_RT_OK;
+}
+
 #ifndef HADAL_RT_BARE
 /// Opens the weights file that fills [offset, offset + bytes) of a file. That
 /// range is known to lie within the file.
@@ -274,17 +286,6 @@ static hadal_rt_status_t openRange(const Owner &owner, const char *path,
   return HADAL_RT_OK;
 }
 
-static hadal_rt_status_t checkOpenArguments(const hadal_rt_model_t *model,
-                                            const char *path,
-                                            hadal_rt_weights_t **out) {
-  if (!out)
-    return fail(HADAL_RT_INVALID_ARGUMENT, "out is null");
-  *out = nullptr;
-  if (!path)
-    return fail(HADAL_RT_INVALID_ARGUMENT, "path is null");
-  return checkModel(model);
-}
-
 // O_NONBLOCK: opening a pipe must not wait for a writer.
 static constexpr int openFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
 
@@ -301,7 +302,9 @@ static hadal_rt_status_t openFile(const Owner &owner, const char *path,
 hadal_rt_status_t hadal_rt_weights_open(const hadal_rt_model_t *model,
                                         const char *path,
                                         hadal_rt_weights_t **out) {
-  if (hadal_rt_status_t status = checkOpenArguments(model, path, out))
+  if (hadal_rt_status_t status = checkPointers("path", path, out))
+    return status;
+  if (hadal_rt_status_t status = checkModel(model))
     return status;
   return openFile(ownerOf(model), path, out);
 }
@@ -309,11 +312,8 @@ hadal_rt_status_t hadal_rt_weights_open(const hadal_rt_model_t *model,
 hadal_rt_status_t hadal_rt_graph_weights_open(const hadal_rt_graph_t *graph,
                                               const char *path,
                                               hadal_rt_weights_t **out) {
-  if (!out)
-    return fail(HADAL_RT_INVALID_ARGUMENT, "out is null");
-  *out = nullptr;
-  if (!path)
-    return fail(HADAL_RT_INVALID_ARGUMENT, "path is null");
+  if (hadal_rt_status_t status = checkPointers("path", path, out))
+    return status;
   if (hadal_rt_status_t status = hadal_rt_graph_check(graph))
     return status;
   return openFile(
@@ -324,7 +324,9 @@ hadal_rt_status_t hadal_rt_graph_weights_open(const hadal_rt_graph_t *graph,
 hadal_rt_status_t hadal_rt_weights_open_embedded(const hadal_rt_model_t *model,
                                                  const char *path,
                                                  hadal_rt_weights_t **out) {
-  if (hadal_rt_status_t status = checkOpenArguments(model, path, out))
+  if (hadal_rt_status_t status = checkPointers("path", path, out))
+    return status;
+  if (hadal_rt_status_t status = checkModel(model))
     return status;
   File file(open(path, openFlags));
   uint64_t bytes;
@@ -355,11 +357,8 @@ hadal_rt_status_t hadal_rt_weights_open_embedded(const hadal_rt_model_t *model,
 hadal_rt_status_t hadal_rt_weights_open_memory(const hadal_rt_model_t *model,
                                                const void *data, uint64_t bytes,
                                                hadal_rt_weights_t **out) {
-  if (!out)
-    return fail(HADAL_RT_INVALID_ARGUMENT, "out is null");
-  *out = nullptr;
-  if (!data)
-    return fail(HADAL_RT_INVALID_ARGUMENT, "data is null");
+  if (hadal_rt_status_t status = checkPointers("data", data, out))
+    return status;
   if (hadal_rt_status_t status = checkModel(model))
     return status;
   if (uintptr_t(data) % HADAL_RT_WEIGHTS_ALIGNMENT)
