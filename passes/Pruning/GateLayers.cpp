@@ -54,6 +54,21 @@ static bool isOfTokens(Type type) {
   return tensor && tensor.getRank() && tensor.isDynamicDim(0);
 }
 
+/// What \p op puts into the cache. It is of all tokens: later ones attend to
+/// them.
+static SmallVector<OpOperand *, 2> getCached(Operation *op) {
+  using Operands = SmallVector<OpOperand *, 2>;
+  return llvm::TypeSwitch<Operation *, Operands>(op)
+      .Case([](AttentionOp op) {
+        return Operands{&op.getKeyMutable(), &op.getValueMutable()};
+      })
+      .Case([](AbsorbedAttentionOp op) {
+        return Operands{&op.getLatentMutable(), &op.getRopeKeyMutable()};
+      })
+      .Case([](SelectKeysOp op) { return Operands{&op.getKeyMutable()}; })
+      .Default(Operands());
+}
+
 Value GateLayers::use(OpBuilder &builder, Location loc, WeightOp weight) {
   return UseWeightOp::create(builder, loc, weight.getWeightType(),
                              weight.getSymName());
@@ -144,25 +159,17 @@ FailureOr<func::FuncOp> GateLayers::gate(func::FuncOp function, GateKind kind,
   func::FuncOp &copy = gated[{function, int(kind)}];
   if (copy)
     return copy;
-  // What the cache holds is of all tokens: later ones attend to them.
-  SmallVector<Value> cached;
   Operation *refused = nullptr;
+  bool attends = false;
   function.walk([&](Operation *op) {
-    llvm::TypeSwitch<Operation *>(op)
-        .Case([&](AttentionOp op) {
-          cached.append({op.getKey(), op.getValue()});
-        })
-        .Case([&](AbsorbedAttentionOp op) {
-          cached.append({op.getLatent(), op.getRopeKey()});
-        })
-        .Case([&](SelectKeysOp op) { cached.push_back(op.getKey()); })
-        .Case<LatentAttentionOp, AdaptOp, ProbeOp>(
-            [&](Operation *op) { refused = op; });
+    attends |= !getCached(op).empty();
+    if (isa<LatentAttentionOp, AdaptOp, ProbeOp>(op))
+      refused = op;
   });
   if (refused)
     return refused->emitOpError("is in a layer that tokens are to skip, which "
                                 "is not supported");
-  if (cached.empty())
+  if (!attends)
     return function.emitOpError("expects attention in a layer that tokens are "
                                 "to skip");
 
@@ -205,17 +212,9 @@ FailureOr<func::FuncOp> GateLayers::gate(func::FuncOp function, GateKind kind,
   whole.insert(rows.getDefiningOp());
   BackwardSliceOptions slice;
   slice.inclusive = true;
-  for (Operation &op : block) {
-    SmallVector<Value> values;
-    llvm::TypeSwitch<Operation *>(&op)
-        .Case([&](AttentionOp op) { values = {op.getKey(), op.getValue()}; })
-        .Case([&](AbsorbedAttentionOp op) {
-          values = {op.getLatent(), op.getRopeKey()};
-        })
-        .Case([&](SelectKeysOp op) { values = {op.getKey()}; });
-    for (Value value : values)
-      (void)getBackwardSlice(value, &whole, slice);
-  }
+  for (Operation &op : block)
+    for (OpOperand *operand : getCached(&op))
+      (void)getBackwardSlice(operand->get(), &whole, slice);
 
   llvm::DenseMap<Value, Value> kept;
   auto keep = [&](Value value) {
@@ -247,20 +246,8 @@ FailureOr<func::FuncOp> GateLayers::gate(func::FuncOp function, GateKind kind,
       left.insert(&op.getSequencesMutable());
     };
     llvm::TypeSwitch<Operation *>(&op)
-        .Case([&](AttentionOp op) {
-          attend(op);
-          left.insert(&op.getKeyMutable());
-          left.insert(&op.getValueMutable());
-        })
-        .Case([&](AbsorbedAttentionOp op) {
-          attend(op);
-          left.insert(&op.getLatentMutable());
-          left.insert(&op.getRopeKeyMutable());
-        })
-        .Case([&](SelectKeysOp op) {
-          attend(op);
-          left.insert(&op.getKeyMutable());
-        });
+        .Case<AttentionOp, AbsorbedAttentionOp, SelectKeysOp>(attend);
+    left.insert_range(getCached(&op));
     for (OpOperand &operand : op.getOpOperands())
       if (!left.contains(&operand) && isWhole(operand.get()))
         operand.set(keep(operand.get()));
