@@ -15,7 +15,6 @@
 #include "llvm/Support/Endian.h"
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/MemoryBuffer.h"
-#include "llvm/Support/Path.h"
 
 #include <cmath>
 #include <map>
@@ -239,10 +238,8 @@ absl::StatusOr<LossReport> hadal::measureLoss(const CompileOptions &options,
 
 absl::Status hadal::attachStatistics(ModuleOp module, const std::string &path,
                                      std::vector<std::string> &notes) {
-  StringRef folder = llvm::sys::path::parent_path(path);
   absl::StatusOr<safetensors::Checkpoint> file =
-      safetensors::Checkpoint::openFile(folder.empty() ? "." : folder,
-                                        llvm::sys::path::filename(path));
+      safetensors::Checkpoint::openFile(path);
   if (!file.ok())
     return file.status();
   InputFile input;

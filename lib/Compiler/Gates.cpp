@@ -10,17 +10,14 @@
 #include "absl/strings/str_cat.h"
 #include "mlir/IR/Builders.h"
 #include "llvm/Support/FormatVariadic.h"
-#include "llvm/Support/Path.h"
 
 using namespace mlir;
 using namespace hadal;
 using safetensors::DType;
 
 absl::Status hadal::attachGates(ModuleOp module, const std::string &path) {
-  StringRef folder = llvm::sys::path::parent_path(path);
   absl::StatusOr<safetensors::Checkpoint> file =
-      safetensors::Checkpoint::openFile(folder.empty() ? "." : folder,
-                                        llvm::sys::path::filename(path));
+      safetensors::Checkpoint::openFile(path);
   if (!file.ok())
     return file.status();
   auto models = module.getOps<deepseek::ModelOp>();

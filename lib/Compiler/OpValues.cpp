@@ -92,8 +92,7 @@ static void setKeys(std::vector<OpValues> &values) {
 static absl::StatusOr<std::vector<OpValues>>
 readValues(const std::string &path) {
   absl::StatusOr<safetensors::Checkpoint> file =
-      safetensors::Checkpoint::openFile(llvm::sys::path::parent_path(path),
-                                        llvm::sys::path::filename(path));
+      safetensors::Checkpoint::openFile(path);
   if (!file.ok())
     return file.status();
   auto buffer = llvm::MemoryBuffer::getFile(path, /*IsText=*/false,

@@ -191,6 +191,12 @@ absl::Status Checkpoint::addFile(StringRef name) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<Checkpoint> Checkpoint::openFile(StringRef path) {
+  StringRef folder = llvm::sys::path::parent_path(path);
+  return openFile(folder.empty() ? "." : folder,
+                  llvm::sys::path::filename(path));
+}
+
 absl::StatusOr<Checkpoint> Checkpoint::openFile(StringRef folder,
                                                 StringRef name) {
   Checkpoint checkpoint;

@@ -59,7 +59,8 @@ public:
   /// one line with the file, the tensor, and what was expected.
   static absl::StatusOr<Checkpoint> open(llvm::StringRef folder);
 
-  /// Reads the header of the file \p name in \p folder alone.
+  /// Reads the header of the file \p path, or of \p name in \p folder, alone.
+  static absl::StatusOr<Checkpoint> openFile(llvm::StringRef path);
   static absl::StatusOr<Checkpoint> openFile(llvm::StringRef folder,
                                              llvm::StringRef name);
 
