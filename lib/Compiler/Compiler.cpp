@@ -341,15 +341,15 @@ absl::Status Compilation::checkOptions() {
 /// Finds out what the processors have that code is made for.
 absl::Status Compilation::resolveTargets() {
   std::vector<ResolvedTarget> targets;
+  bool isHere = isForThisMachine(options.target.empty()
+                                     ? llvm::sys::getDefaultTargetTriple()
+                                     : options.target);
   for (StringRef cpu : llvm::split(options.cpu, ',')) {
     if (cpu.empty() && !options.cpu.empty())
       return absl::InvalidArgumentError(
           absl::StrCat("expects names of processors with a comma between them, "
                        "but got '",
                        options.cpu, "'"));
-    bool isHere = isForThisMachine(options.target.empty()
-                                       ? llvm::sys::getDefaultTargetTriple()
-                                       : options.target);
     absl::StatusOr<ResolvedTarget> resolved = resolveTarget(
         {options.target, cpu.empty() && isHere ? "native" : cpu.str(), ""});
     if (!resolved.ok())
@@ -1454,9 +1454,8 @@ absl::Status Compilation::describeGraph() {
   std::string text;
   llvm::raw_string_ostream os(text);
   module->print(os);
-  llvm::SHA256 hasher;
-  hasher.update(text);
-  std::array<uint8_t, 32> digest = hasher.final();
+  std::array<uint8_t, 32> digest =
+      llvm::SHA256::hash(llvm::arrayRefFromStringRef(text));
   graphHash.assign(digest.begin(), digest.begin() + 16);
   graph->setAttr(rt::graphHashAttrName, builder.getStringAttr(llvm::toHex(
                                             graphHash, /*LowerCase=*/true)));
