@@ -7,6 +7,7 @@
 
 #include "dialects/DeepSeek/IR/GGUFBlocks.h"
 #include "lib/Import/JSON.h"
+#include "lib/Import/RotaryRows.h"
 
 using namespace mlir;
 using namespace hadal;
@@ -160,24 +161,8 @@ Value GGUFStore::read(OpBuilder &recipe, const Part &part,
   Value value = deepseek::SourceOp::create(
       recipe, loc, storedType, recipe.getStringAttr(part.name),
       recipe.getArrayAttr(files), recipe.getDenseI64ArrayAttr(offsets));
-  if (permutedHeads) {
-    // Row (head, i, j) of the file is row (head, j, i).
-    int64_t pairs = stored[0] / permutedHeads / 2;
-    SmallVector<int64_t> split = {permutedHeads, pairs, 2};
-    SmallVector<int64_t> swapped = {permutedHeads, 2, pairs};
-    SmallVector<int64_t> permutation = {0, 2, 1};
-    for (int64_t size : ArrayRef(stored).drop_front()) {
-      permutation.push_back(int64_t(split.size()));
-      split.push_back(size);
-      swapped.push_back(size);
-    }
-    value = deepseek::ReshapeOp::create(
-        recipe, loc, RankedTensorType::get(split, element), value);
-    value = deepseek::TransposeOp::create(
-        recipe, loc, RankedTensorType::get(swapped, element), value,
-        permutation);
-    value = deepseek::ReshapeOp::create(recipe, loc, storedType, value);
-  }
+  if (permutedHeads)
+    value = splitRotaryPairs(recipe, value, permutedHeads);
   if (format)
     value = deepseek::DequantizeGGUFOp::create(
         recipe, loc, RankedTensorType::get(shape, part.element), *format,

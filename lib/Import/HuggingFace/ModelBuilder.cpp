@@ -7,12 +7,12 @@
 #include "lib/Import/HuggingFace/ModelBuilder.h"
 
 #include "lib/Import/JSON.h"
+#include "lib/Import/VerifyModule.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Builders.h"
-#include "mlir/IR/Verifier.h"
 
 #include "llvm/ADT/MapVector.h"
 
@@ -1267,14 +1267,9 @@ absl::StatusOr<OwningOpRef<ModuleOp>> ModelBuilder::build(StringRef name) {
   buildForward();
   buildModelOp(name);
 
-  std::string message;
-  ScopedDiagnosticHandler handler(builder.getContext(), [&](Diagnostic &diag) {
-    if (message.empty())
-      message = diag.str();
-    return success();
-  });
-  if (failed(verify(*module)))
-    return absl::InternalError("imported module is wrong: " + message);
+  if (absl::Status status = verifyModule(*module, "imported module");
+      !status.ok())
+    return status;
   return std::move(module);
 }
 

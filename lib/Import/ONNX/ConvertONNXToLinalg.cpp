@@ -11,6 +11,7 @@
 #include "lib/Import/ONNX/GraphImporter.h"
 #include "lib/Import/ONNX/GraphLowering.h"
 #include "lib/Import/ONNX/Passes.h"
+#include "lib/Import/VerifyModule.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -20,7 +21,6 @@
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
-#include "mlir/IR/Verifier.h"
 
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringSet.h"
@@ -40,15 +40,6 @@ constexpr int64_t maxElements = int64_t(1) << 40;
 /// On an argument, false: what the caller owns is not written.
 constexpr StringLiteral readOnly =
     bufferization::BufferizationDialect::kWritableAttrName;
-
-/// Whether tensors may have such elements.
-static bool isElement(Type type) {
-  if (type.isF64() || type.isF32() || type.isF16() || type.isBF16())
-    return true;
-  auto integer = dyn_cast<IntegerType>(type);
-  return integer && (integer.isSignless() || integer.isUnsigned()) &&
-         llvm::is_contained({1u, 8u, 16u, 32u, 64u}, integer.getWidth());
-}
 
 static std::string toText(Type type) {
   std::string text;
@@ -295,14 +286,9 @@ absl::StatusOr<OwningOpRef<ModuleOp>> GraphConverter::run() {
   }
   if (absl::Status status = addOutputs(lowering); !status.ok())
     return status;
-  std::string message;
-  ScopedDiagnosticHandler handler(builder.getContext(), [&](Diagnostic &diag) {
-    if (message.empty())
-      message = diag.str();
-    return success();
-  });
-  if (failed(verify(*module)))
-    return absl::InternalError("the converted graph is wrong: " + message);
+  if (absl::Status status = verifyModule(*module, "the converted graph");
+      !status.ok())
+    return status;
   return std::move(module);
 }
 

@@ -7,11 +7,11 @@
 #include "dialects/ONNX/IR/ONNXOps.h"
 #include "lib/Import/JSON.h"
 #include "lib/Import/ONNX/ONNXFile.h"
+#include "lib/Import/VerifyModule.h"
 #include "lib/Support/FileIO.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Builders.h"
-#include "mlir/IR/Verifier.h"
 
 #include "llvm/ADT/StringMap.h"
 #include "llvm/ADT/StringSet.h"
@@ -66,13 +66,20 @@ private:
 };
 } // namespace
 
-Type GraphImporter::elementType(const DataType &type) {
+Type onnx::getElementType(Builder &builder, int64_t number) {
   MLIRContext *context = builder.getContext();
-  switch (type.number) {
+  auto getUnsigned = [&](unsigned bits) {
+    return IntegerType::get(context, bits, IntegerType::Unsigned);
+  };
+  switch (number) {
   case 1:
     return builder.getF32Type();
+  case 2:
+    return getUnsigned(8);
   case 3:
     return builder.getI8Type();
+  case 4:
+    return getUnsigned(16);
   case 5:
     return builder.getI16Type();
   case 6:
@@ -85,6 +92,10 @@ Type GraphImporter::elementType(const DataType &type) {
     return builder.getF16Type();
   case 11:
     return builder.getF64Type();
+  case 12:
+    return getUnsigned(32);
+  case 13:
+    return getUnsigned(64);
   case 16:
     return builder.getBF16Type();
   case 17:
@@ -98,10 +109,16 @@ Type GraphImporter::elementType(const DataType &type) {
   case 24:
     return Float8E8M0FNUType::get(context);
   default:
-    // Of the unsigned, and of codes that are not numbers by themselves.
-    return IntegerType::get(context, std::max(type.bits, 8u),
-                            IntegerType::Unsigned);
+    return {};
   }
+}
+
+Type GraphImporter::elementType(const DataType &type) {
+  if (Type known = getElementType(builder, type.number))
+    return known;
+  // Codes that are not numbers by themselves.
+  return IntegerType::get(builder.getContext(), std::max(type.bits, 8u),
+                          IntegerType::Unsigned);
 }
 
 /// Of fewer than 8 bits.
@@ -395,14 +412,9 @@ absl::StatusOr<OwningOpRef<ModuleOp>> GraphImporter::run() {
   function.setFunctionType(
       builder.getFunctionType(types, TypeRange(ValueRange(results))));
 
-  std::string message;
-  ScopedDiagnosticHandler handler(builder.getContext(), [&](Diagnostic &diag) {
-    if (message.empty())
-      message = diag.str();
-    return success();
-  });
-  if (failed(verify(*module)))
-    return absl::InternalError("imported graph is wrong: " + message);
+  if (absl::Status status = verifyModule(*module, "imported graph");
+      !status.ok())
+    return status;
   return std::move(module);
 }
 

@@ -21,6 +21,10 @@ inline constexpr llvm::StringLiteral graphName = "main_graph";
 /// On an initializer whose elements have fewer than 8 bits: its type.
 inline constexpr llvm::StringLiteral packedAttrName = "onnx.packed";
 
+/// The type of a number of `TensorProto.DataType` of 8 bits and more; null if
+/// it is of none.
+mlir::Type getElementType(mlir::Builder &builder, int64_t number);
+
 /// What recipes call \p tensor: a name with `{}` would stand for several.
 std::string getSourceName(InitializerOp tensor);
 

@@ -439,6 +439,14 @@ static SmallVector<OpFoldResult> attributes(OpBuilder &builder,
   return getAsIndexOpFoldResult(builder.getContext(), values);
 }
 
+bool onnx::isElement(Type type) {
+  if (type.isF64() || type.isF32() || type.isF16() || type.isBF16())
+    return true;
+  auto integer = dyn_cast<IntegerType>(type);
+  return integer && (integer.isSignless() || integer.isUnsigned()) &&
+         llvm::is_contained({1u, 8u, 16u, 32u, 64u}, integer.getWidth());
+}
+
 Lowered GraphLowering::slice(Lowered source, ArrayRef<int64_t> offsets,
                              ArrayRef<int64_t> sizes) {
   if (llvm::is_contained(sizes, 0))

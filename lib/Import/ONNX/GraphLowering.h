@@ -33,6 +33,9 @@ struct Lowered {
   }
 };
 
+/// Whether tensors of a graph may have such elements.
+bool isElement(mlir::Type type);
+
 /// Builds arithmetic on elements. Operands of one call have one type.
 class Scalars {
 public:

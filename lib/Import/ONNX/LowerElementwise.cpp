@@ -3,6 +3,7 @@
 // Operators that compute each element of a result from one of each operand.
 // Definitions are those of https://onnx.ai/onnx/operators.
 
+#include "lib/Import/ONNX/GraphImporter.h"
 #include "lib/Import/ONNX/GraphLowering.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -510,43 +511,6 @@ static LogicalResult lowerClip(GraphLowering &g) {
                      }));
 }
 
-/// The type of `TensorProto.DataType`; null if there is none here.
-static Type typeOf(Builder &builder, int64_t number) {
-  auto isUnsigned = [&](unsigned bits) {
-    return IntegerType::get(builder.getContext(), bits, IntegerType::Unsigned);
-  };
-  switch (number) {
-  case 1:
-    return builder.getF32Type();
-  case 2:
-    return isUnsigned(8);
-  case 3:
-    return builder.getI8Type();
-  case 4:
-    return isUnsigned(16);
-  case 5:
-    return builder.getI16Type();
-  case 6:
-    return builder.getI32Type();
-  case 7:
-    return builder.getI64Type();
-  case 9:
-    return builder.getI1Type();
-  case 10:
-    return builder.getF16Type();
-  case 11:
-    return builder.getF64Type();
-  case 12:
-    return isUnsigned(32);
-  case 13:
-    return isUnsigned(64);
-  case 16:
-    return builder.getBF16Type();
-  default:
-    return {};
-  }
-}
-
 static LogicalResult lowerCast(GraphLowering &g) {
   Lowered x = g.input(0);
   Type to;
@@ -554,8 +518,8 @@ static LogicalResult lowerCast(GraphLowering &g) {
     Lowered like = g.input(1);
     to = like ? like.element : Type();
   } else {
-    to = typeOf(g.builder, g.getInt("to", 0));
-    if (!to)
+    to = getElementType(g.builder, g.getInt("to", 0));
+    if (!to || !isElement(to))
       return g.fail("casts to type " + Twine(g.getInt("to", 0)) +
                     ", which is not supported");
   }

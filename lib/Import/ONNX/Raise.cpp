@@ -15,6 +15,7 @@
 #include "lib/Import/ONNX/GraphImporter.h"
 #include "lib/Import/ONNX/GraphMatcher.h"
 #include "lib/Import/ONNX/Passes.h"
+#include "lib/Import/RotaryRows.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 
@@ -159,24 +160,7 @@ static Value selectRows(OpBuilder &recipe, Value value, const Part &part) {
   value = slice(recipe, value, 0, part.firstRow, part.firstRow + part.rows);
   if (!part.interleavedHeads)
     return value;
-  // Row (head, i, j) is row (head, j, i) where halves are rotated.
-  Location loc = recipe.getUnknownLoc();
-  auto type = cast<RankedTensorType>(value.getType());
-  Type element = type.getElementType();
-  int64_t pairs = part.rows / part.interleavedHeads / 2;
-  SmallVector<int64_t> split = {part.interleavedHeads, pairs, 2};
-  SmallVector<int64_t> swapped = {part.interleavedHeads, 2, pairs};
-  SmallVector<int64_t> order = {0, 2, 1};
-  for (int64_t size : type.getShape().drop_front()) {
-    order.push_back(int64_t(split.size()));
-    split.push_back(size);
-    swapped.push_back(size);
-  }
-  value = deepseek::ReshapeOp::create(
-      recipe, loc, RankedTensorType::get(split, element), value);
-  value = deepseek::TransposeOp::create(
-      recipe, loc, RankedTensorType::get(swapped, element), value, order);
-  return deepseek::ReshapeOp::create(recipe, loc, type, value);
+  return splitRotaryPairs(recipe, value, part.interleavedHeads);
 }
 
 /// The tensor of the file that operand \p i is.
