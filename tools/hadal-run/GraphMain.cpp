@@ -5,17 +5,16 @@
 
 #include "NpyReader.h"
 #include "NpyWriter.h"
+#include "OwnPath.h"
 #include "Report.h"
 
 #include "hadal_rt/graph.h"
 
 #include <cerrno>
-#include <climits>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <optional>
-#include <unistd.h>
 
 using namespace hadal;
 using namespace hadal::run;
@@ -227,14 +226,9 @@ ExitCode GraphRunner::openWeights(const void *&weights) {
     return Done;
   std::string path = weightsPath;
   if (path.empty()) {
-    char self[PATH_MAX];
-    ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
-    if (length <= 0)
-      return reportError(BadInput,
-                         "cannot find this program through /proc/self/exe: "
-                         "%s; name its weights with --weights",
-                         strerror(errno));
-    path = std::string(self, size_t(length)) + ".weights";
+    if (ExitCode code = findOwnPath(path))
+      return code;
+    path += ".weights";
   }
   uint64_t bytes;
   if (hadal_rt_graph_weights_open(&hadal_graph, path.c_str(), &handle) ||

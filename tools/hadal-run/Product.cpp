@@ -4,11 +4,9 @@
 
 #include "Product.h"
 
-#include <cerrno>
-#include <climits>
-#include <cstring>
+#include "OwnPath.h"
+
 #include <ctime>
-#include <unistd.h>
 
 using namespace hadal;
 using namespace hadal::run;
@@ -25,18 +23,12 @@ ExitCode run::openProduct(const std::string &path, Weights &weights) {
   if (!path.empty()) {
     status = weights.open(hadal_model, path.c_str());
   } else {
-    char self[PATH_MAX];
-    ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
-    if (length <= 0)
-      return reportError(BadInput,
-                         "cannot find this program through /proc/self/exe: "
-                         "%s; name its weights with --weights",
-                         strerror(errno));
-    self[length] = 0;
-    status = weights.openEmbedded(hadal_model, self);
+    std::string self;
+    if (ExitCode code = findOwnPath(self))
+      return code;
+    status = weights.openEmbedded(hadal_model, self.c_str());
     if (status == HADAL_RT_NOT_FOUND)
-      status =
-          weights.open(hadal_model, (std::string(self) + ".weights").c_str());
+      status = weights.open(hadal_model, (self + ".weights").c_str());
   }
   return status ? reportStatus(status) : Done;
 }
