@@ -10,9 +10,9 @@ compiles it, runs `OUT --bench --json`, starts it anew a few times for one
 token, asks the compiler what it predicts for the machine that was measured, and
 deletes it again. Prints a line a run; --out keeps every number, and plot.py
 makes the tables and plots of docs/performance.md of it. Bandwidth and peaks are
-measured in the same process as the model, so shares hold on a machine that
-others use, too; still, the quieter the better. Needs NumPy, and disk for one
-checkpoint and one product at a time.
+measured in the same process, before and after every repeat, so shares hold on a
+machine that others use, too; still, the quieter the better. Needs NumPy, and
+disk for one checkpoint and one product at a time.
 """
 import argparse
 import json
@@ -91,7 +91,7 @@ def rows(result):
         speed = one["tokens_per_s"]
         yield (f"{result['shape']} {result['scheme']}: {one['kind']} {one['tokens']} at {one['depth']}: "
                f"{speed['min']:.2f} / {speed['median']:.2f} / {speed['max']:.2f} tokens/s, "
-               f"{one['share_of_bandwidth']:.0%} of bandwidth, {one['share_of_peak']:.0%} of peak")
+               f"{one['share_of_bandwidth']['median']:.0%} of bandwidth, {one['share_of_peak']['median']:.0%} of peak")
 
 
 def main():

@@ -52,7 +52,7 @@ def plot_speeds(results, kind, share, label, folder, png):
             error = [[speed["median"] - speed["min"]], [speed["max"] - speed["median"]]]
             axis.bar(x, speed["median"], yerr=error, color=COLORS[x % len(COLORS)], width=0.6,
                      capsize=3)
-            axis.annotate(f"{speed['median']:.1f}\n{run[share]:.0%} of {label}", (x, speed["max"]), ha="center",
+            axis.annotate(f"{speed['median']:.1f}\n{run[share]['median']:.0%} of {label}", (x, speed["max"]), ha="center",
                           va="bottom", xytext=(0, 3), textcoords="offset points")
         axis.set_xticks(range(len(bars)), [scheme for scheme, _ in bars])
         axis.set_ylim(0, 1.3 * max(run["tokens_per_s"]["max"] for _, run in bars))
@@ -78,6 +78,13 @@ def plot_depths(results, folder, png):
     save(figure, "depth", folder, png)
 
 
+def percent(share):
+    """The median, with the range of the repeats where it is known."""
+    if "min" not in share:
+        return f"{share['median']:.0%}"
+    return " / ".join(f"{share[key] * 100:.0f}" for key in ("min", "median", "max")) + "%"
+
+
 def speed_table(results):
     yield "| shape | weights | run | tokens/s: min / median / max | predicted | of bandwidth | of peak |"
     yield "|---|---|---|---|---|---|---|"
@@ -88,7 +95,7 @@ def speed_table(results):
             guess = predicted.get((run["kind"], run["depth"]))
             yield (f"| {result['shape']} | {result['scheme']} | {run['kind']} of {run['tokens']}, {run['depth']} before "
                    f"| {speed['min']:.1f} / {speed['median']:.1f} / {speed['max']:.1f} "
-                   f"| {f'{guess:.1f}' if guess else ''} | {run['share_of_bandwidth']:.0%} | {run['share_of_peak']:.0%} |")
+                   f"| {f'{guess:.1f}' if guess else ''} | {percent(run['share_of_bandwidth'])} | {percent(run['share_of_peak'])} |")
 
 
 def machine_table(results):

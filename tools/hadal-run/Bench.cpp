@@ -38,13 +38,40 @@ struct BenchOptions {
   bool json = false;
 };
 
+/// What part of the machine's limit repeats reached: each of the limit right
+/// before and after it, whose mean it is.
+class Shares {
+public:
+  /// A repeat of \p seconds that would have taken \p before at the limit as it
+  /// was before it, \p after at that after it, and \p least at their mean.
+  void add(double seconds, double before, double after, double least) {
+    all.add(least / seconds);
+    if (std::min(before, after) >= 0.9 * std::max(before, after))
+      steady.add(least / seconds);
+  }
+  /// Of the repeats in which the limit stayed within a tenth, or, if there is
+  /// none, of all.
+  const Samples &samples() const { return isSteady() ? steady : all; }
+  bool isSteady() const { return !steady.values.empty(); }
+  void appendJson(std::string &out, const char *key) const;
+  void appendText(std::string &out) const;
+
+private:
+  Samples all, steady;
+};
+
 struct Measurement {
   bool isDecode;
   int64_t tokens;
   int64_t depth;
-  Samples tokensPerSecond;
   Work work; ///< Of all tokens.
-  std::vector<ProfileEntry> profile;
+  Samples tokensPerSecond = {};
+  /// Of what memory gives in the time, the bytes of weights and cache.
+  Shares ofBandwidth = {};
+  /// Of the time, what the operations take at the peaks that fit them.
+  Shares ofPeak = {};
+  std::vector<ProfileEntry> profile = {};
+  Speeds profileLimits = {}; ///< As the machine was beside the profiled run.
 
   double secondsPerToken() const { return 1 / tokensPerSecond.median(); }
 };
@@ -70,22 +97,13 @@ public:
 
 private:
   ExitCode measureDepth(int64_t depth);
-  hadal_rt_status_t measureRun(Measurement &result);
+  ExitCode measureRun(Measurement &result);
+  ExitCode sampleMachine(Speeds &now);
   Work countWork(const Measurement &run) const;
   void appendJson(std::string &out) const;
   void appendText(std::string &out) const;
   /// Of a GPU, it is not measured what it can do.
   static bool isMachineKnown() { return !hadal_model.device; }
-  /// Of what memory gives in the time, the bytes of weights and cache.
-  double shareOfBandwidth(const Measurement &m) const {
-    return m.work.weightBytes /
-           (double(m.tokens) * m.secondsPerToken() * machine.bytes.median());
-  }
-  /// Of the time, what the operations take at the peaks that fit them.
-  double shareOfPeak(const Measurement &m) const {
-    return machine.operationSeconds(m.work) /
-           (double(m.tokens) * m.secondsPerToken());
-  }
   hadal_rt_status_t feed(int64_t tokens, int64_t stepTokens);
   double sampleSeconds(int64_t depth, int64_t tokens, int64_t stepTokens,
                        hadal_rt_status_t &status);
@@ -162,9 +180,14 @@ Work Bench::countWork(const Measurement &run) const {
   return sum;
 }
 
+/// What the machine can do right now; of a GPU, nothing.
+ExitCode Bench::sampleMachine(Speeds &now) {
+  return isMachineKnown() ? machine.sample(now) : Done;
+}
+
 /// Repeats \p result, whose tokens and depth are set, and once more under the
-/// profile.
-hadal_rt_status_t Bench::measureRun(Measurement &result) {
+/// profile. The machine is measured between the repeats: it changes.
+ExitCode Bench::measureRun(Measurement &result) {
   hadal_rt_status_t status = HADAL_RT_OK;
   int64_t chunk = result.isDecode ? 1 : stepTokens;
   std::string label;
@@ -172,7 +195,8 @@ hadal_rt_status_t Bench::measureRun(Measurement &result) {
                result.isDecode ? "decode" : "prefill",
                static_cast<long long>(result.tokens),
                static_cast<long long>(result.depth));
-  for (int64_t i = -1; i < options.repeats && !status; ++i) {
+  Speeds before, after;
+  for (int64_t i = -1; i < options.repeats; ++i) {
     std::string text = label;
     if (i >= 0)
       appendFormat(text, ": %lld of %lld", static_cast<long long>(i + 1),
@@ -182,16 +206,37 @@ hadal_rt_status_t Bench::measureRun(Measurement &result) {
     int64_t now = i < 0 && result.isDecode ? std::min<int64_t>(result.tokens, 2)
                                            : result.tokens;
     double seconds = sampleSeconds(result.depth, now, chunk, status);
-    if (i >= 0 && !status)
-      result.tokensPerSecond.add(double(now) / seconds);
+    if (status)
+      return reportStatus(status);
+    before = after;
+    if (ExitCode code = sampleMachine(after))
+      return code;
+    if (i < 0)
+      continue;
+    result.tokensPerSecond.add(double(now) / seconds);
+    if (!isMachineKnown())
+      continue;
+    Speeds mean = Speeds::meanOf(before, after);
+    double bytes = result.work.weightBytes;
+    result.ofBandwidth.add(seconds, bytes / before.bytes, bytes / after.bytes,
+                           bytes / mean.bytes);
+    result.ofPeak.add(seconds, before.operationSeconds(result.work),
+                      after.operationSeconds(result.work),
+                      mean.operationSeconds(result.work));
   }
-  if (profile && !status) {
+  if (profile) {
     progress.show(label + ": profile");
     profile->start(label, hadal_rt_session_threads(session.get()));
     sampleSeconds(result.depth, result.tokens, chunk, status);
     result.profile = profile->stop();
+    if (status)
+      return reportStatus(status);
+    before = after;
+    if (ExitCode code = sampleMachine(after))
+      return code;
+    result.profileLimits = Speeds::meanOf(before, after);
   }
-  return status;
+  return Done;
 }
 
 ExitCode Bench::measureDepth(int64_t depth) {
@@ -199,16 +244,36 @@ ExitCode Bench::measureDepth(int64_t depth) {
       hadal_rt_sequence_truncate(session.get(), sequence, 0);
   if (!status)
     status = feed(depth, stepTokens);
+  if (status)
+    return reportStatus(status);
   for (bool isDecode : {false, true}) {
     int64_t count = isDecode ? options.decodeTokens : options.prefillTokens;
-    if (!count || status)
+    if (!count)
       continue;
-    Measurement result = {isDecode, count, depth, {}, {}, {}};
+    Measurement result = {isDecode, count, depth, {}};
     result.work = countWork(result);
-    status = measureRun(result);
-    measurements.push_back(result);
+    if (ExitCode code = measureRun(result))
+      return code;
+    measurements.push_back(std::move(result));
   }
-  return status ? reportStatus(status) : Done;
+  return Done;
+}
+
+/// Says how many repeats it is of; 0 if the machine changed in every one.
+void Shares::appendJson(std::string &out, const char *key) const {
+  appendFormat(out,
+               ",\"%s\":{\"min\":%.4g,\"median\":%.4g,\"max\":%.4g,"
+               "\"steady_repeats\":%zu}",
+               key, samples().min(), samples().median(), samples().max(),
+               steady.values.size());
+}
+
+void Shares::appendText(std::string &out) const {
+  std::string text;
+  appendFormat(text, "%s%.0f%% (%.0f..%.0f)", isSteady() ? "" : "~",
+               100 * samples().median(), 100 * samples().min(),
+               100 * samples().max());
+  appendFormat(out, " %16s", text.c_str());
 }
 
 void Bench::appendJson(std::string &out) const {
@@ -232,12 +297,13 @@ void Bench::appendJson(std::string &out) const {
                  "\"f32_operations_per_token\":%.0f",
                  m.work.weightBytes / tokens, m.work.int8Ops / tokens,
                  m.work.f32Ops / tokens);
-    if (isMachineKnown())
-      appendFormat(out, ",\"share_of_bandwidth\":%.4f,\"share_of_peak\":%.4f",
-                   shareOfBandwidth(m), shareOfPeak(m));
+    if (isMachineKnown()) {
+      m.ofBandwidth.appendJson(out, "share_of_bandwidth");
+      m.ofPeak.appendJson(out, "share_of_peak");
+    }
     if (profile) {
       out += ",\"profile\":";
-      appendProfileJson(out, m.profile, machine);
+      appendProfileJson(out, m.profile, m.profileLimits);
     }
     out += '}';
   }
@@ -250,35 +316,41 @@ void Bench::appendText(std::string &out) const {
                double(hadal_model.weights_bytes) * 1e-6);
   if (isMachineKnown())
     machine.appendText(out);
-  appendFormat(out, "\n%-8s %7s %7s %9s %19s %9s %9s %9s %5s\n", "run",
+  appendFormat(out, "\n%-8s %7s %7s %9s %19s %9s %9s %16s %16s\n", "run",
                "tokens", "depth", "tokens/s", "(min .. max)", "MB/token",
                "MOP/token", isMachineKnown() ? "bandwidth" : "GB/s",
                isMachineKnown() ? "peak" : "");
+  bool isSteady = true;
   for (const Measurement &m : measurements) {
     std::string range;
     appendFormat(range, "(%.2f .. %.2f)", m.tokensPerSecond.min(),
                  m.tokensPerSecond.max());
     auto tokens = double(m.tokens);
-    appendFormat(out, "%-8s %7lld %7lld %9.2f %19s %9.1f %9.0f ",
+    appendFormat(out, "%-8s %7lld %7lld %9.2f %19s %9.1f %9.0f",
                  m.isDecode ? "decode" : "prefill",
                  static_cast<long long>(m.tokens),
                  static_cast<long long>(m.depth), m.tokensPerSecond.median(),
                  range.c_str(), m.work.weightBytes / tokens * 1e-6,
                  (m.work.int8Ops + m.work.f32Ops) / tokens * 1e-6);
-    if (isMachineKnown())
-      appendFormat(out, "%8.0f%% %4.0f%%\n", 100 * shareOfBandwidth(m),
-                   100 * shareOfPeak(m));
-    else
-      appendFormat(out, "%9.1f\n",
+    if (isMachineKnown()) {
+      m.ofBandwidth.appendText(out);
+      m.ofPeak.appendText(out);
+      isSteady &= m.ofBandwidth.isSteady() && m.ofPeak.isSteady();
+    } else {
+      appendFormat(out, " %16.1f",
                    m.work.weightBytes / tokens / m.secondsPerToken() * 1e-9);
+    }
+    out += '\n';
   }
+  if (!isSteady)
+    out += "~: the machine changed by more than a tenth in every repeat\n";
   for (const Measurement &m : measurements) {
     if (!profile)
       break;
     appendFormat(
         out, "\n%s of %lld after %lld\n", m.isDecode ? "decode" : "prefill",
         static_cast<long long>(m.tokens), static_cast<long long>(m.depth));
-    appendProfile(out, m.profile, machine);
+    appendProfile(out, m.profile, m.profileLimits);
   }
 }
 
@@ -320,7 +392,7 @@ ExitCode Bench::run() {
   }
   progress.show("the machine");
   if (isMachineKnown())
-    if (ExitCode code = machine.measure(weights, options.threads))
+    if (ExitCode code = machine.open(weights, options.threads))
       return code;
 
   stepTokens = std::clamp<int64_t>(mostTokens, 1, 512);

@@ -45,4 +45,6 @@ const char hadal::run::benchHelp[] =
     "  --weights FILE (in OUT, or beside it with .weights)\n"
     "bandwidth: share of it that weights and cache take; peak: share of the "
     "time\n"
-    "that the products would take at the peaks of int8 and f32.\n";
+    "that the products would take at the peaks of int8 and f32. Both, with min "
+    "and\n"
+    "max, of what was measured right before and after each repeat.\n";

@@ -6,6 +6,7 @@
 #include "Probes.h"
 
 #include <cstring>
+#include <unistd.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -16,9 +17,25 @@
 using namespace hadal;
 using namespace hadal::run;
 
-/// More than the caches of most machines.
-static constexpr int64_t probeBytes = int64_t(512) << 20;
 static constexpr int64_t probeItemBytes = 256 << 10;
+
+/// What the read probe reads, whole items: see findProbeBytes().
+static int64_t probeBytes;
+
+/// Bytes that \p threads threads cannot have in their caches: eight times what
+/// these hold, if a cache of the last level has at least eight threads, but of
+/// the memory of the machine no more than a quarter.
+static int64_t findProbeBytes(int64_t threads) {
+  constexpr int64_t least = int64_t(512) << 20;
+  int64_t wanted = 0, most = 0;
+#if defined(_SC_LEVEL3_CACHE_SIZE) && defined(_SC_PHYS_PAGES)
+  int64_t cache = std::max<int64_t>(sysconf(_SC_LEVEL3_CACHE_SIZE), 0);
+  wanted = 8 * cache * ((threads + 7) / 8);
+  most = int64_t(sysconf(_SC_PHYS_PAGES)) / 4 * sysconf(_SC_PAGESIZE);
+#endif
+  int64_t bytes = std::max(std::min(wanted, most), least);
+  return bytes / probeItemBytes * probeItemBytes;
+}
 
 /// How far ahead the read probe asks for memory, as kernels do; 0: not at all.
 static int64_t probedAheadBytes;
@@ -311,11 +328,10 @@ static void runDispatchStep(const hadal_rt_step_t *step) {
 // All of it
 //===----------------------------------------------------------------------===//
 
-/// Times \p run, a probe's step, \p repeats times; gives \p amount per second.
-static ExitCode probe(const Weights &weights, int64_t threads,
-                      void (*run)(const hadal_rt_step_t *), int64_t arenaBytes,
-                      double amount, int64_t repeats, Samples &samples) {
-  hadal_rt_model_t model = chosenModel();
+ExitCode Probe::open(const Weights &weights, int64_t threads, Run run,
+                     int64_t arenaBytes, double stepAmount) {
+  amount = stepAmount;
+  model = chosenModel();
   model.step = run;
   model.arena_bytes_per_token = 0;
   model.arena_bytes_fixed = arenaBytes;
@@ -323,57 +339,84 @@ static ExitCode probe(const Weights &weights, int64_t threads,
   hadal_rt_session_options_t sizes = {};
   sizes.threads = threads;
   sizes.max_step_tokens = 1;
-  Session session;
-  int32_t sequence = 0, token = 0, row = 0;
+  logits.resize(size_t(model.vocab));
   if (ExitCode code = startSession(model, weights, sizes, session, sequence))
     return code;
-  std::vector<float> logits(size_t(model.vocab));
-  hadal_rt_status_t status = HADAL_RT_OK;
-  for (int64_t i = -1; !status && i < repeats; ++i) {
-    // The first step touches the memory.
-    int64_t outputs = i < 0;
-    double start = nowSeconds();
-    status = hadal_rt_session_step(session.get(), &token, &sequence, 1, &row,
-                                   outputs, logits.data());
-    double seconds = nowSeconds() - start;
-    if (!status && i >= 0)
-      samples.add(amount / seconds);
-    if (!status)
-      status = hadal_rt_sequence_truncate(session.get(), sequence, 0);
-  }
+  return step(/*writesLogits=*/true);
+}
+
+ExitCode Probe::step(bool writesLogits) {
+  int32_t token = 0, row = 0;
+  hadal_rt_status_t status =
+      hadal_rt_session_step(session.get(), &token, &sequence, 1, &row,
+                            int64_t(writesLogits), logits.data());
+  if (!status)
+    status = hadal_rt_sequence_truncate(session.get(), sequence, 0);
   return status ? reportStatus(status) : Done;
 }
 
-ExitCode Machine::measure(const Weights &weights, int64_t threads) {
-  constexpr int64_t repeats = 9;
-  // Processors differ in whether they read faster when they are asked ahead.
-  for (int64_t ahead : {0, 2048}) {
-    probedAheadBytes = ahead;
-    Samples some;
-    if (ExitCode code = probe(weights, threads, runReadStep,
-                              probeBytes + probeBytes / probeItemBytes * 8,
-                              double(probeBytes), repeats, some))
+ExitCode Probe::raise(double &perSecond) {
+  double start = nowSeconds();
+  ExitCode code = step(/*writesLogits=*/false);
+  perSecond = std::max(perSecond, amount / (nowSeconds() - start));
+  return code;
+}
+
+/// Of a few tries, whoever else wants the processor disturbs the fewest.
+static constexpr int tries = 3;
+
+ExitCode Machine::sample(Speeds &now) {
+  now = {};
+  for (int i = 0; i < tries; ++i) {
+    // Processors differ in whether they read faster when they are asked ahead.
+    for (int64_t ahead : {0, 2048}) {
+      probedAheadBytes = ahead;
+      if (ExitCode code = reads.raise(now.bytes))
+        return code;
+    }
+    if (ExitCode code = multiplications.raise(now.f32Ops))
       return code;
-    if (bytes.values.empty() || some.median() > bytes.median())
-      bytes = some;
+    probedDot = findByteDot(int8Instruction);
+    if (ExitCode code = dots.raise(now.int8Ops))
+      return code;
   }
-  if (ExitCode code =
-          probe(weights, threads, runMultiplyStep, probeFmaItems * 4,
-                2 * double(probeFmas * probeFmaItems), repeats, f32Ops))
-    return code;
-  double dots = 2 * double(probeDots * probeFmaItems);
+  bytes.add(now.bytes);
+  f32Ops.add(now.f32Ops);
+  int8Ops.add(now.int8Ops);
+  return Done;
+}
+
+ExitCode Machine::open(const Weights &weights, int64_t threads) {
+  constexpr int64_t samples = 3;
+  double dotAmount = 2 * double(probeDots * probeFmaItems);
   probedDot = findByteDot(int8Instruction);
-  if (ExitCode code = probe(weights, threads, runDotStep, probeFmaItems * 4,
-                            dots, repeats, int8Ops))
-    return code;
-  probedDot = findBf16Dot();
-  if (probedDot)
-    if (ExitCode code = probe(weights, threads, runDotStep, probeFmaItems * 4,
-                              dots, repeats, bf16Ops))
-      return code;
-  Samples steps;
   if (ExitCode code =
-          probe(weights, threads, runDispatchStep, 64, 1, /*repeats=*/1, steps))
+          dots.open(weights, threads, runDotStep, probeFmaItems * 4, dotAmount))
+    return code;
+  if (ExitCode code = multiplications.open(
+          weights, threads, runMultiplyStep, probeFmaItems * 4,
+          2 * double(probeFmas * probeFmaItems)))
+    return code;
+  probeBytes = findProbeBytes(dots.threads());
+  if (ExitCode code = reads.open(weights, threads, runReadStep,
+                                 probeBytes + probeBytes / probeItemBytes * 8,
+                                 double(probeBytes)))
+    return code;
+  Speeds now;
+  for (int64_t i = 0; i < samples; ++i) {
+    if (ExitCode code = sample(now))
+      return code;
+    probedDot = findBf16Dot();
+    if (!probedDot)
+      continue;
+    double best = 0;
+    for (int j = 0; j < tries; ++j)
+      if (ExitCode code = dots.raise(best))
+        return code;
+    bf16Ops.add(best);
+  }
+  Probe dispatches;
+  if (ExitCode code = dispatches.open(weights, threads, runDispatchStep, 64, 1))
     return code;
   dispatchSeconds.values.assign(std::begin(probedSeconds),
                                 std::end(probedSeconds));

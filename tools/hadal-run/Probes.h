@@ -30,32 +30,82 @@ struct Samples {
   }
 };
 
-/// What this machine can do a second. A multiplication and an addition are two
+/// What the machine can do a second. A multiplication and an addition are two
 /// operations.
-struct Machine {
-  Samples bytes;   ///< Read from memory.
-  Samples f32Ops;  ///< Fused multiply-adds of vectors.
-  Samples int8Ops; ///< Dot products of bytes, summed in 32 bits.
-  Samples bf16Ops; ///< Dot products of bf16; empty without the instruction.
-  const char *int8Instruction = "";
-  Samples dispatchSeconds; ///< Start and end of a dispatch that does nothing.
+struct Speeds {
+  double bytes = 0;   ///< Read from memory.
+  double f32Ops = 0;  ///< Fused multiply-adds of vectors.
+  double int8Ops = 0; ///< Dot products of bytes, summed in 32 bits.
 
   /// Seconds that \p work takes at the least: those of its bytes, or those of
   /// its operations at the peaks that fit them.
   double leastSeconds(double workBytes, const Work &work) const {
-    return std::max(workBytes / bytes.median(), operationSeconds(work));
+    return std::max(workBytes / bytes, operationSeconds(work));
   }
   double operationSeconds(const Work &work) const {
-    return work.int8Ops / int8Ops.median() + work.f32Ops / f32Ops.median();
+    return work.int8Ops / int8Ops + work.f32Ops / f32Ops;
   }
+  static Speeds meanOf(const Speeds &a, const Speeds &b) {
+    return {(a.bytes + b.bytes) / 2, (a.f32Ops + b.f32Ops) / 2,
+            (a.int8Ops + b.int8Ops) / 2};
+  }
+};
 
-  /// Measures all of it with \p threads threads, 0 being all; takes seconds.
-  ExitCode measure(const Weights &weights, int64_t threads);
+/// A model whose steps compute nothing that is wanted, and a session that runs
+/// them.
+class Probe {
+public:
+  using Run = void (*)(const hadal_rt_step_t *);
+
+  Probe() = default;
+  Probe(const Probe &) = delete;
+  Probe &operator=(const Probe &) = delete;
+
+  /// A step of \p run does \p amount of what is counted, in an arena of \p
+  /// arenaBytes, which it touches where it is to write logits.
+  ExitCode open(const Weights &weights, int64_t threads, Run run,
+                int64_t arenaBytes, double amount);
+  /// Runs a step; \p perSecond is raised to what it gave, if that is more.
+  ExitCode raise(double &perSecond);
+  int64_t threads() const { return hadal_rt_session_threads(session.get()); }
+
+private:
+  ExitCode step(bool writesLogits);
+
+  hadal_rt_model_t model = {}; ///< Outlives the session.
+  Session session;
+  int32_t sequence = 0;
+  double amount = 0;
+  std::vector<float> logits;
+};
+
+/// Measures the machine, as often as it is asked, on threads of its own: no
+/// model may run meanwhile. Keeps the memory that it reads, half a gigabyte or
+/// eight times the caches that the threads share.
+class Machine {
+public:
+  /// Makes the probes with \p threads threads, 0 being all, and takes a few
+  /// samples; takes a second or two.
+  ExitCode open(const Weights &weights, int64_t threads);
+  /// Measures what the machine can do at this moment: of a few tries, which
+  /// take a tenth of a second together, the fastest.
+  ExitCode sample(Speeds &now);
+  /// The medians of all samples.
+  Speeds typical() const {
+    return {bytes.median(), f32Ops.median(), int8Ops.median()};
+  }
 
   /// Appends members of a JSON object, each followed by a comma.
   void appendJson(std::string &out) const;
   /// Appends a line of text.
   void appendText(std::string &out) const;
+
+private:
+  Probe reads, multiplications, dots;
+  Samples bytes, f32Ops, int8Ops; ///< As in Speeds.
+  Samples bf16Ops; ///< Dot products of bf16; empty without the instruction.
+  const char *int8Instruction = "";
+  Samples dispatchSeconds; ///< Start and end of a dispatch that does nothing.
 };
 
 /// Appends `"KEY":{"min":..,"median":..,"max":..}`.

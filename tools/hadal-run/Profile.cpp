@@ -169,25 +169,25 @@ static double sumSeconds(const std::vector<ProfileEntry> &entries) {
   return sum;
 }
 
-static double shareOfLimit(const ProfileEntry &entry, const Machine &machine) {
-  return machine.leastSeconds(entry.work.bytes(), entry.work) / entry.seconds;
+static double shareOfLimit(const ProfileEntry &entry, const Speeds &limits) {
+  return limits.leastSeconds(entry.work.bytes(), entry.work) / entry.seconds;
 }
 
 static void appendRow(std::string &out, const char *name,
                       const ProfileEntry &entry, double total,
-                      const Machine &machine) {
+                      const Speeds &limits) {
   double operations = entry.work.int8Ops + entry.work.f32Ops;
   appendFormat(
       out, "%-34.34s %6lld %9.3f %4.0f%% %8.1f %8.1f %6.1f %7.1f %4.0f%%\n",
       name, static_cast<long long>(entry.calls), entry.seconds * 1e3,
       100 * entry.seconds / total, entry.work.bytes() * 1e-6, operations * 1e-6,
       entry.work.bytes() * 1e-9 / entry.seconds,
-      operations * 1e-9 / entry.seconds, 100 * shareOfLimit(entry, machine));
+      operations * 1e-9 / entry.seconds, 100 * shareOfLimit(entry, limits));
 }
 
 void run::appendProfile(std::string &out,
                         const std::vector<ProfileEntry> &entries,
-                        const Machine &machine) {
+                        const Speeds &limits) {
   double total = sumSeconds(entries);
   // Kernels stand below their op, and ops by their time.
   std::vector<ProfileEntry> ops;
@@ -208,16 +208,16 @@ void run::appendProfile(std::string &out,
   appendFormat(out, "%-34s %6s %9s %5s %8s %8s %6s %7s %5s\n", "op, kernel",
                "calls", "ms", "share", "MB", "MOP", "GB/s", "GOP/s", "limit");
   for (const ProfileEntry &op : ops) {
-    appendRow(out, op.op.c_str(), op, total, machine);
+    appendRow(out, op.op.c_str(), op, total, limits);
     for (const ProfileEntry &entry : entries)
       if (entry.op == op.op && entry.seconds >= total * 1e-3)
-        appendRow(out, ("  " + entry.kernel).c_str(), entry, total, machine);
+        appendRow(out, ("  " + entry.kernel).c_str(), entry, total, limits);
   }
 }
 
 void run::appendProfileJson(std::string &out,
                             const std::vector<ProfileEntry> &entries,
-                            const Machine &machine) {
+                            const Speeds &limits) {
   out += '[';
   for (const ProfileEntry &entry : entries) {
     out += &entry == entries.data() ? "{\"op\":" : ",{\"op\":";
@@ -230,7 +230,7 @@ void run::appendProfileJson(std::string &out,
                  "\"share_of_limit\":%.4f}",
                  static_cast<long long>(entry.calls), entry.seconds,
                  entry.work.bytes(), entry.work.int8Ops, entry.work.f32Ops,
-                 shareOfLimit(entry, machine));
+                 shareOfLimit(entry, limits));
   }
   out += ']';
 }

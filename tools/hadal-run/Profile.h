@@ -67,13 +67,14 @@ private:
   std::vector<Label> labels;
 };
 
-/// Appends the table of \p entries, which took \p seconds, as text.
+/// Appends the table of \p entries as text; \p limits is what the machine could
+/// do.
 void appendProfile(std::string &out, const std::vector<ProfileEntry> &entries,
-                   const Machine &machine);
+                   const Speeds &limits);
 /// ... and as a JSON array.
 void appendProfileJson(std::string &out,
                        const std::vector<ProfileEntry> &entries,
-                       const Machine &machine);
+                       const Speeds &limits);
 
 } // namespace hadal::run
 

@@ -405,7 +405,7 @@ ExitCode Runner::printProfile() {
   if (!options.profile)
     return Done;
   Machine machine;
-  if (ExitCode code = machine.measure(weights, options.threads))
+  if (ExitCode code = machine.open(weights, options.threads))
     return code;
   std::string out;
   machine.appendText(out);
@@ -413,7 +413,7 @@ ExitCode Runner::printProfile() {
                                 std::pair("generate", &generateProfile)})
     if (!entries->empty()) {
       appendFormat(out, "\n%s\n", label);
-      appendProfile(out, *entries, machine);
+      appendProfile(out, *entries, machine.typical());
     }
   fputs(out.c_str(), stderr);
   return Done;

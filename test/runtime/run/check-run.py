@@ -354,6 +354,21 @@ class RunTest(unittest.TestCase):
         for key in ("f32_operations_per_s", "int8_operations_per_s"):
             self.assertGreater(out[key]["median"], 1e8)
         self.assertLess(out["dispatch_s"]["median"], 1e-3)
+        # Each repeat is held to what was measured beside it.
+        read = out["read_bytes_per_s"]
+        for run in out["runs"]:
+            for key in ("share_of_bandwidth", "share_of_peak"):
+                share = run[key]
+                self.assertLess(0, share["min"])
+                self.assertLessEqual(share["min"], share["median"])
+                self.assertLessEqual(share["median"], share["max"])
+                self.assertIn(share["steady_repeats"], (0, 1, 2))
+            speed, size = run["tokens_per_s"], run["bytes_per_token"]
+            share = run["share_of_bandwidth"]
+            self.assertGreater(share["min"] * 1.01,
+                               speed["min"] * size / read["max"])
+            self.assertLess(share["max"],
+                            speed["max"] * size / read["min"] * 1.01)
         text = self.call(ARGUMENTS.hadal_bench, self.product, "-p", "0", "-n",
                          "2", "-r", "1")
         self.assertIn("bandwidth", text)
