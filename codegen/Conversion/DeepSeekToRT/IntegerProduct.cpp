@@ -114,6 +114,13 @@ private:
     Value shift;
   };
   Ahead prefetch(Value group) const;
+  /// Whether the weights come from memory: those of one row, and of as few as
+  /// are a block only where there are no more. Of more, one block in many
+  /// waits.
+  bool waitsForMemory() const {
+    return inputRows.size() == 1 ||
+           (weightOffset(dotProduct) && rows.size() <= 8);
+  }
   /// Whether `step` multiplies two rows at once, by eight columns.
   bool inPairs() const {
     return multipliesPairs(dotProduct) && rows.size() % 2 == 0;
@@ -392,9 +399,8 @@ Values GroupLoop::sums(Value group, int64_t part) const {
   size_t count = sums.size();
   if (count <= (inPairs() ? 2 : 4))
     sums.append(count, zero);
-  // More rows than one keep a processor busy for as long as memory takes.
   Ahead ahead;
-  if (inputRows.size() == 1)
+  if (waitsForMemory())
     ahead = prefetch(group);
   Value first = unitOf(group);
   int64_t unroll = std::gcd(units(), int64_t(8));

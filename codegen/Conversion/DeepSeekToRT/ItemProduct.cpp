@@ -46,7 +46,7 @@ SmallVector<int64_t> ItemProduct::blockSizes() const {
     // memory.
     sizes = {4, 2, 1};
   else if (registers >= 32)
-    sizes = {12, 4, 2, 1};
+    sizes = {12, 8, 4, 2, 1};
   // A row of several digits is as many.
   for (int64_t &size : sizes)
     size = std::max<int64_t>(size / digits, 1);

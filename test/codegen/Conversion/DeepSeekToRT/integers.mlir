@@ -131,6 +131,14 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 // CHECK:         arith.sitofp %{{.+}} : vector<16xi32> to vector<16xf32>
 // CHECK:         math.fma
 
+// Up to eight rows, which are a block only where there are no more, wait for
+// memory with AVX-512.
+
+// VNNI-NOT:      memref.prefetch
+// VNNI:          scf.for %{{.+}} -> (vector<16xf32>, vector<16xf32>, vector<16xf32>, vector<16xf32>, vector<16xf32>, vector<16xf32>, vector<16xf32>, vector<16xf32>)
+// VNNI:          memref.prefetch
+// VNNI-COUNT-8:  math.fma
+
 // A single row asks for weights ahead, of both tiles that it reads side by side
 // with AVX-512; none is past the last tile of the call.
 
