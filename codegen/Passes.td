@@ -174,6 +174,10 @@ def ConvertDeepSeekToRT : Pass<"convert-deepseek-to-rt", "::mlir::ModuleOp"> {
         "latents of bf16 or of integers: lossy">,
     Option<"bf16Pairs", "bf16-pairs", "bool", /*default=*/"false",
         "Multiply bf16 by vdpbf16ps of AVX512_BF16">,
+    Option<"scalesByExponents", "scales-by-exponents", "bool",
+        /*default=*/"false",
+        "Multiply scales by inputs' scales that are powers of two by vscalefps "
+        "of AVX-512">,
     Option<"describeWork", "describe-work", "bool", /*default=*/"false",
         "Give dispatches their `work`, for profiles and reports">];
   let dependentDialects = [

@@ -363,6 +363,10 @@ absl::StatusOr<ResolvedTarget> hadal::resolveTarget(const Target &target) {
                               : DotProductKind::Neon;
   resolved.bf16Pairs = resolved.vectorBits >= 512 &&
                        resolved.cpuFeatures & HADAL_RT_CPU_AVX512_BF16;
+  // Others take two operations for it, or have not been measured.
+  resolved.scalesByExponents =
+      resolved.dotProduct == DotProductKind::AVX512VNNI &&
+      resolved.tuneCpu == "znver4";
   auto machine = createTargetMachine(resolved, 2);
   if (!machine)
     return absl::InvalidArgumentError(

@@ -40,6 +40,8 @@ struct ResolvedTarget {
   unsigned vectorBits = 0;  ///< Of the widest registers: 128, 256 or 512.
   DotProductKind dotProduct = DotProductKind::Generic;
   bool bf16Pairs = false; ///< It multiplies pairs of bf16 in 512 bits.
+  /// It has other pipes for `vscalefps` than for products.
+  bool scalesByExponents = false;
   std::string dataLayout;
 };
 

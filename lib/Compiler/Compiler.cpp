@@ -318,6 +318,7 @@ absl::Status Compilation::checkOptions() {
     target.dotProduct = options.emit == Emit::Cuda ? DotProductKind::CUDA
                                                    : DotProductKind::Generic;
     target.bf16Pairs = false;
+    target.scalesByExponents = false;
     // Small blocks read better and suit any processor.
     if (options.cpu.empty() || options.emit == Emit::Cuda)
       target.vectorBits = 128;
@@ -742,6 +743,7 @@ absl::Status Compilation::convertToRT() {
     convert.dotProduct = target.dotProduct;
     convert.bf16Products = options.attentionElement == "bf16";
     convert.bf16Pairs = target.bf16Pairs;
+    convert.scalesByExponents = target.scalesByExponents;
     convert.describeWork = true;
     return [convert](PassManager &passes) {
       passes.addPass(createPackWeights());

@@ -244,9 +244,10 @@ private:
   llvm::DenseMap<Value, Value> returned;
   /// What experts have inside, a row a slot, by their results.
   llvm::DenseMap<Value, Value> insideExperts;
-  /// Rounded inputs that are there already, by buffer, group, offset and
-  /// digits.
-  llvm::DenseMap<std::tuple<Value, int64_t, int64_t, int64_t>, Quantized>
+  /// Rounded inputs that are there already, by buffer, group, offset, digits
+  /// and whether scales are powers of two.
+  llvm::DenseMap<std::tuple<Value, int64_t, int64_t, int64_t, int64_t>,
+                 Quantized>
       quantized;
 };
 
@@ -534,7 +535,8 @@ FunctionConverter::quantize(Value input, const IntegerShape &shape, Value rows,
                             int64_t rowsPerToken) {
   int64_t columns = shape.inner, group = shape.activationGroup;
   int64_t offset = offsetOf(shape, program.kernels.dotProduct());
-  Quantized &result = quantized[{input, group, offset, shape.digits}];
+  Quantized &result =
+      quantized[{input, group, offset, shape.digits, shape.hasPowers()}];
   if (result.values)
     return result;
   result = allocQuantized(shape, rowsPerToken);
@@ -544,6 +546,7 @@ FunctionConverter::quantize(Value input, const IntegerShape &shape, Value rows,
   dispatch(shape.digits > 1
                ? program.kernels.splitRows(types, columns, group, offset)
                : program.kernels.quantizeRows(types, columns, group, offset,
+                                              program.kernels.inputScale(shape),
                                               /*epsilon=*/std::nullopt),
            rows, arguments);
   return result;
@@ -586,6 +589,7 @@ FunctionConverter::roundedShape(RMSNormOp op) const {
             .Default(std::nullopt);
     if (!one || one->digits > 1 ||
         (shape && (one->activationGroup != shape->activationGroup ||
+                   one->hasPowers() != shape->hasPowers() ||
                    offsetOf(*one, dotProduct) != offsetOf(*shape, dotProduct))))
       return std::nullopt;
     shape = one;
@@ -603,12 +607,14 @@ LogicalResult FunctionConverter::convertRounded(RMSNormOp op,
                                   result.values, result.scales, result.offsets};
   dispatch(program.kernels.quantizeRows(TypeRange(arguments), shape.inner,
                                         group, offset,
+                                        program.kernels.inputScale(shape),
                                         op.getEpsilon().convertToFloat()),
            rowsOf(op.getInput()), arguments);
   countRowsLike(op.getResult(), op.getInput());
   // There is no buffer of the norm; its bytes stand for it.
   mapping.map(op.getResult(), result.values);
-  quantized[{result.values, group, offset, shape.digits}] = result;
+  quantized[{result.values, group, offset, shape.digits, shape.hasPowers()}] =
+      result;
   return success();
 }
 
@@ -1618,6 +1624,7 @@ struct ConvertDeepSeekToRT
     options.dotProduct = dotProduct;
     options.bf16Products = bf16Products;
     options.bf16Pairs = bf16Pairs;
+    options.scalesByExponents = scalesByExponents;
     if (options.pageTokens % 16 != 0 || options.pageTokens <= 0) {
       module.emitError("expects page-tokens to be a multiple of 16, but got ")
           << options.pageTokens;

@@ -134,6 +134,19 @@ Value hadal::addDotProducts(KernelBuilder &b, DotProductKind kind,
   llvm_unreachable("every kind is above");
 }
 
+Value hadal::scaleByExponents(KernelBuilder &b, Value numbers,
+                              Value exponents) {
+  auto constant = [&](IntegerAttr value) -> Value {
+    return LLVM::ConstantOp::create(b, value);
+  };
+  // Of all lanes, in the current direction of rounding; it is exact but for
+  // subnormal results, and rounds those as a product does.
+  return callIntrinsic(
+      b, "llvm.x86.avx512.mask.scalef.ps.512", numbers.getType(),
+      {numbers, exponents, numbers, constant(b.getI16IntegerAttr(-1)),
+       constant(b.getI32IntegerAttr(4))});
+}
+
 bool hadal::multipliesPairs(DotProductKind kind) {
   return kind == DotProductKind::NeonI8MM;
 }

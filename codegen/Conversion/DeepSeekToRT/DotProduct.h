@@ -53,6 +53,11 @@ mlir::Value moveBits(KernelBuilder &b, mlir::Value bytes, int64_t bits,
 mlir::Value lookUp(KernelBuilder &b, DotProductKind kind,
                    llvm::ArrayRef<int64_t> table, mlir::Value codes);
 
+/// \p numbers times two to the power of \p exponents, whole numbers, in 16 f32
+/// of AVX-512; an infinite one makes zeros or infinities.
+mlir::Value scaleByExponents(KernelBuilder &b, mlir::Value numbers,
+                             mlir::Value exponents);
+
 } // namespace hadal
 
 #endif // HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_DOTPRODUCT_H

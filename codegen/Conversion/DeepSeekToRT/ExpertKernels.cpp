@@ -403,8 +403,8 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
                      std::to_string(topK) + limitName(limit);
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    IntegerRows input = {arguments[0], arguments[1], arguments[2],
-                         shape.digits};
+    IntegerRows input = {arguments[0], arguments[1], arguments[2], shape.digits,
+                         inputScale(shape)};
     SlotGroups groups = {arguments[3], arguments[4], arguments[5], experts};
     Value gateOffsets = shape.hasOffsets ? arguments[10] : Value();
     Value upOffsets = shape.hasOffsets ? arguments[11] : Value();
@@ -441,8 +441,8 @@ KernelOp KernelSet::integerExpertsDown(TypeRange types,
   std::string name = "experts_down_" + integerName(shape, experts);
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    IntegerRows input = {arguments[0], arguments[1], arguments[2],
-                         shape.digits};
+    IntegerRows input = {arguments[0], arguments[1], arguments[2], shape.digits,
+                         inputScale(shape)};
     SlotGroups groups = {arguments[3], arguments[4], arguments[5], experts};
     ItemProduct product(b, options, shape, /*weights=*/1, perItem);
     forExpertItems(

@@ -9,6 +9,7 @@
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "llvm/Support/FormatVariadic.h"
 
+#include <limits>
 #include <numeric>
 
 using namespace mlir;
@@ -103,6 +104,7 @@ struct GroupLoop {
   Values scales(Value group, const Blocks &blocks) const;
   Values offsets(Value group, const Blocks &blocks) const;
   Values inputSums(Value part) const;
+  Value scale(Value numbers, Value row, Value part) const;
   /// \p part: which group of its unit \p group is.
   Values sums(Value group, int64_t part) const;
 
@@ -242,10 +244,24 @@ Values GroupLoop::inputSums(Value part) const {
     digits.push_back(arith::SIToFPOp::create(
         b, b.getF32Type(), b.load(input.offsets, {row, part})));
   Values sums = joinDigits(b, digits, input.digits);
-  for (auto [sum, row] : llvm::zip(sums, inputRows))
-    sum = b.mulf(arith::NegFOp::create(b, sum),
-                 b.load(input.scales, {row, part}));
+  for (auto [sum, row] : llvm::zip(sums, inputRows)) {
+    Value negated = arith::NegFOp::create(b, sum);
+    if (input.scale != InputScale::Exponent) {
+      sum = b.mulf(negated, b.load(input.scales, {row, part}));
+      continue;
+    }
+    Value scaled = scale(b.broadcast(negated, tileRows), row, part);
+    sum = vector::ExtractOp::create(b, scaled, int64_t(0));
+  }
   return sums;
+}
+
+/// \p numbers times the scale of group \p part of \p row of the inputs.
+Value GroupLoop::scale(Value numbers, Value row, Value part) const {
+  Value scale = b.broadcast(b.load(input.scales, {row, part}), tileRows);
+  return input.scale == InputScale::Exponent
+             ? scaleByExponents(b, numbers, scale)
+             : b.mulf(numbers, scale);
 }
 
 /// Where the weights are that come `prefetchBytes` after those of \p group;
@@ -458,9 +474,9 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b, DotProductKind dotProduct,
     };
     if (ratio == 1) {
       Values sums = loop.sums(group, unitPart);
-      Values inputs = inputScales(group);
       for (auto [i, sum] : llvm::enumerate(sums)) {
-        Value scale = b.mulf(scales[i / rows.size()], inputs[i % rows.size()]);
+        Value scale =
+            loop.scale(scales[i / rows.size()], rows[i % rows.size()], group);
         next.push_back(b.fma(sum, scale, carried[i]));
       }
       return shape.offsets ? subtract(next, loop.inputSums(group)) : next;
@@ -517,11 +533,37 @@ TileRange hadal::tilesFrom(KernelBuilder &b, Value group, int64_t perGroup,
   return {begin, b.min(b.add(begin, count), end)};
 }
 
+/// The power of two at or below \p x, which is positive, in f32, and no
+/// subnormal: x without its mantissa.
+static Value powerBelow(KernelBuilder &b, Value x) {
+  Value bits = arith::BitcastOp::create(b, b.getI32Type(), x);
+  Value power = arith::AndIOp::create(b, bits, b.i32(0x7f800000));
+  return arith::BitcastOp::create(b, b.getF32Type(), power);
+}
+
+/// The logarithm to base two of \p power, a power of two, zero or infinite.
+static Value exponentOf(KernelBuilder &b, Value power) {
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  Value bits = arith::BitcastOp::create(b, b.getI32Type(), power);
+  Value biased = arith::ShRUIOp::create(b, bits, b.i32(23));
+  Value exponent =
+      arith::SIToFPOp::create(b, b.getF32Type(), b.sub(biased, b.i32(127)));
+  Value isFinite = b.lessf(power, b.f32(infinity));
+  Value isZero = b.lessf(power, b.f32(0x1p-126));
+  return b.select(isZero, b.f32(-infinity),
+                  b.select(isFinite, exponent, b.f32(infinity)));
+}
+
 KernelOp KernelSet::quantizeRows(TypeRange types, int64_t columns,
                                  int64_t group, int64_t offset,
+                                 InputScale scaleKind,
                                  std::optional<float> epsilon) {
   auto name =
       llvm::formatv("quantize_rows_{0}_{1}_{2}", columns, group, -offset).str();
+  if (scaleKind == InputScale::Power)
+    name += "_power";
+  if (scaleKind == InputScale::Exponent)
+    name += "_exponent";
   if (epsilon)
     name = llvm::formatv("rms_norm_{0:e8}_", *epsilon).str() + name;
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
@@ -560,6 +602,11 @@ KernelOp KernelSet::quantizeRows(TypeRange types, int64_t columns,
         // A subnormal scale has no finite inverse; its group counts as zeros.
         Value quotient = b.divf(largest, b.f32(127));
         Value isZero = b.lessf(quotient, b.f32(0x1p-126));
+        if (scaleKind != InputScale::Number) {
+          Value power = powerBelow(b, quotient);
+          quotient = b.select(b.lessf(power, quotient), b.mulf(power, b.f32(2)),
+                              power);
+        }
         Value scale = b.select(isZero, b.f32(0), quotient);
         Value inverse = b.select(isZero, b.f32(0), b.divf(b.f32(1), scale));
         Value inverses = b.broadcast(inverse, lanes);
@@ -574,7 +621,9 @@ KernelOp KernelSet::quantizeRows(TypeRange types, int64_t columns,
               return Values{b.add(carried[0], q)};
             })[0];
         Value total = b.sumLanes(sum);
-        b.store(scale, scales, {row, g});
+        b.store(scaleKind == InputScale::Exponent ? exponentOf(b, scale)
+                                                  : scale,
+                scales, {row, g});
         b.store(b.mul(total, b.i32(int32_t(offset))), offsets, {row, g});
       });
     });

@@ -36,10 +36,11 @@ struct IntegerWeight {
 /// offsets.
 struct IntegerRows {
   mlir::Value values;  ///< `[rows, k / 4]` in i32: four bytes each.
-  mlir::Value scales;  ///< `[rows, groups]` in f32.
+  mlir::Value scales;  ///< `[rows, groups]` in f32; see `scale`.
   mlir::Value offsets; ///< `[rows, groups]` in i32: where sums start; for
                        ///< weights with offsets, the sum of each group.
   int64_t digits = 1;
+  InputScale scale = InputScale::Number;
 };
 
 /// What a group's sum of products starts with, per unit of the sum of its

@@ -10,6 +10,7 @@
 #include "codegen/Conversion/DeepSeekToRT/KernelBuilder.h"
 #include "codegen/DotProductKind.h"
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "dialects/DeepSeek/IR/InputRounding.h"
 #include "dialects/RT/IR/RTOps.h"
 
 #include "mlir/IR/BuiltinOps.h"
@@ -33,6 +34,9 @@ struct KernelOptions {
   bool bf16Products = false;
   /// Whether the target multiplies pairs of bf16 (AVX512_BF16).
   bool bf16Pairs = false;
+  /// Whether `vscalefps` multiplies by powers of two beside dot products, for
+  /// which a product would wait: inputs then have logarithms for scales.
+  bool scalesByExponents = false;
 };
 
 /// Where one layer's keys and values are in a KV page: one head after the
@@ -148,6 +152,10 @@ constexpr int64_t tileRows = 16;
 /// Digits of seven bits that a number of an input is where it is not rounded.
 constexpr int64_t inputDigits = 4;
 
+/// Scales of rounded inputs: max |x| / 127, the power of two at or above it,
+/// or the logarithm to base two of that, all in f32.
+enum class InputScale { Number, Power, Exponent };
+
 /// An integer weight `[columns, inner]`; see `IntegerWeight`.
 struct IntegerShape {
   int64_t columns, inner, bits, group, activationGroup;
@@ -158,6 +166,11 @@ struct IntegerShape {
   /// What its integers stand for; empty if for themselves.
   llvm::ArrayRef<int64_t> codebook = {};
 
+  /// Whether the scales of the inputs, which are rounded, are powers of two.
+  bool hasPowers() const {
+    return digits == 1 &&
+           deepseek::roundsToPowers(bits, group, activationGroup);
+  }
   /// What the names of kernels say of it, beside its sizes \p dims.
   std::string getName(const llvm::Twine &dims) const;
   /// Its sizes, of one matrix or of that of each expert.
@@ -173,6 +186,12 @@ public:
   using TypeRange = mlir::TypeRange;
 
   DotProductKind dotProduct() const { return options.dotProduct; }
+  /// What stands for the scales of the inputs of \p shape.
+  InputScale inputScale(const IntegerShape &shape) const {
+    if (!shape.hasPowers())
+      return InputScale::Number;
+    return options.scalesByExponents ? InputScale::Exponent : InputScale::Power;
+  }
 
   /// Tiles that one work item of a linear kernel computes.
   int64_t tilesPerItem(int64_t tiles) const;
@@ -195,7 +214,8 @@ public:
   /// goes to offsets. With \p epsilon, what is rounded is `rmsNorm` of the row,
   /// which is stored nowhere.
   rt::KernelOp quantizeRows(TypeRange types, int64_t columns, int64_t group,
-                            int64_t offset, std::optional<float> epsilon);
+                            int64_t offset, InputScale scale,
+                            std::optional<float> epsilon);
   /// (in, digits, scales, offsets); items are rows. Cuts each number into
   /// digits, of which the lowest comes first: row r is rows r * 4 .. r * 4 + 3
   /// of digits and offsets. Scales are powers of two.

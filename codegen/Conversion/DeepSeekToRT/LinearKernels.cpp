@@ -183,8 +183,8 @@ KernelOp KernelSet::integerLinear(TypeRange types, const IntegerShape &shape,
                      (hasBias ? "_bias" : "") + (hasResidual ? "_add" : "");
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    IntegerRows input = {arguments[0], arguments[1], arguments[2],
-                         shape.digits};
+    IntegerRows input = {arguments[0], arguments[1], arguments[2], shape.digits,
+                         inputScale(shape)};
     IntegerWeight weight = {
         arguments[3],
         arguments[4],
@@ -231,8 +231,8 @@ KernelOp KernelSet::integerGatedLinear(TypeRange types,
       "linear_swiglu_" + shape.getName(shape.getDims()) + limitName(limit);
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    IntegerRows input = {arguments[0], arguments[1], arguments[2],
-                         shape.digits};
+    IntegerRows input = {arguments[0], arguments[1], arguments[2], shape.digits,
+                         inputScale(shape)};
     Value tilesEnd = b.min(b.mul(kernel.getLast(), perItem), b.index(tiles));
     auto weight = [&](int64_t at, int64_t offsets) {
       return IntegerWeight{

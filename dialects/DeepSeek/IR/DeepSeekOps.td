@@ -994,7 +994,9 @@ def DeepSeek_LinearOp : DeepSeek_Op<"linear", [Pure, AttrSizedOperandSegments]> 
 
     With `activation_group`, each group of that many elements of a row of
     `input` is first rounded to 8-bit integers of one scale, max |x| / 127: a
-    lossy choice. Without, inputs are what they are.
+    lossy choice. For weights of at most 4 bits whose groups are those of the
+    inputs and have at most 32 elements, the scale is the power of two at or
+    above that. Without, inputs are what they are.
     - (C1) `input` is `[tokens, k]`, `weight` `[n, k]`, result `[tokens, n]`.
     - (C2) `bias`, if any, is `[n]`.
     - (C3) `scales` are given iff the weight is FP8 or integer. For FP8 they

@@ -5,6 +5,7 @@
 
 #include "dialects/DeepSeek/Reference/Reference.h"
 
+#include "dialects/DeepSeek/IR/InputRounding.h"
 #include "dialects/DeepSeek/IR/RotaryTable.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -125,9 +126,10 @@ struct BlockScales {
 };
 } // namespace
 
-/// Rounds \p values to 8-bit integers of one scale. In f32 and with a
-/// reciprocal, as kernels do, because another integer would be another result.
-static void roundGroup(MutableArrayRef<double> values) {
+/// Rounds \p values to 8-bit integers of one scale, \p toPower: one that is a
+/// power of two. In f32 and with a reciprocal, as kernels do, because another
+/// integer would be another result.
+static void roundGroup(MutableArrayRef<double> values, bool toPower) {
   float largest = 0;
   for (double value : values)
     largest = std::max(largest, std::abs(float(value)));
@@ -135,6 +137,10 @@ static void roundGroup(MutableArrayRef<double> values) {
   float scale = largest / 127;
   if (scale < std::numeric_limits<float>::min())
     scale = 0;
+  if (toPower && scale > 0) {
+    float power = std::ldexp(1.0f, std::ilogb(scale));
+    scale = power < scale ? 2 * power : power;
+  }
   float inverse = scale == 0 ? 0 : 1 / scale;
   for (double &value : values) {
     float integer = std::nearbyint(float(value) * inverse);
@@ -144,11 +150,24 @@ static void roundGroup(MutableArrayRef<double> values) {
 
 /// Rounds each \p group of the \p count numbers at \p x, if there are any.
 static std::vector<double> roundInput(const double *x, int64_t count,
-                                      std::optional<uint64_t> group) {
+                                      std::optional<uint64_t> group,
+                                      bool toPower = false) {
   std::vector<double> result(x, x + count);
   for (int64_t begin = 0; group && begin < count; begin += int64_t(*group))
-    roundGroup(MutableArrayRef(result).slice(size_t(begin), size_t(*group)));
+    roundGroup(MutableArrayRef(result).slice(size_t(begin), size_t(*group)),
+               toPower);
   return result;
+}
+
+/// The same for a product with \p weight.
+static std::vector<double> roundInput(const double *x, int64_t count,
+                                      std::optional<uint64_t> group,
+                                      Value weight, Value scales) {
+  bool toPower =
+      group && roundsToPowers(int64_t(cast<RankedTensorType>(weight.getType())
+                                          .getElementTypeBitWidth()),
+                              getScaleGroup(weight, scales), int64_t(*group));
+  return roundInput(x, count, group, toPower);
 }
 
 /// Returns what a cache of \p type keeps of a key, a value or a part of them,
@@ -468,7 +487,8 @@ LogicalResult Interpreter::Frame::visit(LinearOp op) {
   Tensor result({input.rows(), weight.rows()});
   for (int64_t t = 0; t < input.rows(); ++t) {
     std::vector<double> x =
-        roundInput(input.row(t), input.columns(), op.getActivationGroup());
+        roundInput(input.row(t), input.columns(), op.getActivationGroup(),
+                   op.getWeight(), op.getScales());
     std::vector<double> row = multiply(weight.row(0), scales, x.data(),
                                        weight.rows(), weight.columns());
     if (op.getBias())
@@ -514,7 +534,8 @@ LogicalResult Interpreter::Frame::visit(LMHeadOp op) {
   Tensor result({input.rows(), weight.rows()});
   for (int64_t r = 0; r < input.rows(); ++r) {
     std::vector<double> x =
-        roundInput(input.row(r), input.columns(), op.getActivationGroup());
+        roundInput(input.row(r), input.columns(), op.getActivationGroup(),
+                   op.getWeight(), op.getScales());
     llvm::copy(multiply(weight.row(0), scales, x.data(), weight.rows(),
                         weight.columns()),
                result.row(r));
@@ -1012,11 +1033,11 @@ LogicalResult Interpreter::Frame::visit(ExpertsOp op) {
   auto multiplyBy = [&](Value value, unsigned scales, int64_t e,
                         const double *input) {
     const Tensor &matrices = at(value);
-    BlockScales blocks = scalesOf(
-        value, op.getScales().empty() ? Value() : op.getScales()[scales],
-        op.getOffsetsOf(scales), e);
+    Value ofValue = op.getScales().empty() ? Value() : op.getScales()[scales];
+    BlockScales blocks = scalesOf(value, ofValue, op.getOffsetsOf(scales), e);
     int64_t n = matrices.shape[1], k = matrices.shape[2];
-    std::vector<double> x = roundInput(input, k, op.getActivationGroup());
+    std::vector<double> x =
+        roundInput(input, k, op.getActivationGroup(), value, ofValue);
     return multiply(matrices.row(e * n), blocks, x.data(), n, k);
   };
   Tensor result({input.rows(), hidden});

@@ -43,6 +43,7 @@ TEST(ResolveTarget, NamedProcessors) {
   EXPECT_EQ(zen4.features, "+avx512vnni,+avx512bf16");
   EXPECT_EQ(zen4.cpuFeatures, 47u);
   EXPECT_EQ(zen4.dotProduct, DotProductKind::AVX512VNNI);
+  EXPECT_TRUE(zen4.scalesByExponents);
   ResolvedTarget sapphireRapids = resolve({linux64, "sapphirerapids", ""});
   EXPECT_EQ(sapphireRapids.features,
             "+avx512vnni,+avx512bf16,+amx-tile,+amx-int8");
@@ -56,6 +57,7 @@ TEST(ResolveTarget, NamedProcessors) {
 
 TEST(ResolveTarget, NamedFeatures) {
   ResolvedTarget target = resolve({linux64, "x86-64-v4", "+avx512vnni"});
+  EXPECT_FALSE(target.scalesByExponents);
   EXPECT_EQ(target.features, "+avx512vnni");
   EXPECT_EQ(target.cpuFeatures, 39u);
 }

@@ -2,6 +2,7 @@
 // sums of a group are integers.
 
 // RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="dot-product=avx512-vnni" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,VNNI
+// RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="dot-product=avx512-vnni scales-by-exponents" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,VNNI,EXPONENT
 // RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="registers=8 dot-product=avx2" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,AVX2
 // RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="registers=8 dot-product=neon" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,NEON
 // RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="registers=8 dot-product=neon-i8mm" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,I8MM
@@ -108,6 +109,17 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 // 4-bit weights are split into nibbles: two columns of four a load. Sums start
 // at an offset that takes the 8 back that was added to each.
 
+// A power of two is a quotient without its mantissa, or twice that.
+
+// CHECK-LABEL: rt.kernel @quantize_rows_64_32_8_
+// AVX2-SAME:     power
+// EXPONENT-SAME: exponent
+// CHECK:         %[[BITS:.+]] = arith.andi
+// CHECK:         %[[BELOW:.+]] = arith.bitcast %[[BITS]] : i32 to f32
+// CHECK:         arith.cmpf olt, %[[BELOW]]
+// EXPONENT:      %[[EXPONENT:.+]] = arith.sitofp %{{.+}} : i32 to f32
+// EXPONENT:      arith.select %{{.+}}, %[[EXPONENT]]
+
 // CHECK-LABEL: rt.kernel @linear_int4_32x64_32_32
 // CHECK:         %[[START:.+]] = memref.load %{{.+}}[%{{.+}}] : memref<?x16xi32
 // CHECK:         vector.broadcast %[[START]] : i32 to vector<16xi32>
@@ -129,6 +141,12 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 // I8MM:          vector.shuffle %[[FOUR:.+]], %[[MORE:.+]] [0, 16, 1, 17] : vector<16xi32>, vector<16xi32>
 // I8MM-COUNT-16: llvm.call_intrinsic "llvm.aarch64.neon.smmla.v4i32.v16i8"
 // CHECK:         arith.sitofp %{{.+}} : vector<16xi32> to vector<16xf32>
+
+// The input's scale is a power of two, by which that of the weight is
+// multiplied, or whose exponent is added.
+
+// EXPONENT:      %[[SCALE:.+]] = llvm.call_intrinsic "llvm.x86.avx512.mask.scalef.ps.512"
+// EXPONENT-NEXT: math.fma %{{.+}}, %[[SCALE]],
 // CHECK:         math.fma
 
 // Up to eight rows, which are a block only where there are no more, wait for

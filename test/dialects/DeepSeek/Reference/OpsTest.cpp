@@ -129,14 +129,17 @@ TEST_F(ReferenceOpsTest, LMHeadWithIntegers) {
     %0 = deepseek.lm_head %x, %w scales %s : tensor<1x2xf16> activation_group 32 : tensor<?x64xf32>, tensor<1x64xi4> -> tensor<?x1xf32>
     return %0 : tensor<?x1xf32>
   })");
-  Tensor x({1, 64}), w({1, 64}), scales({1, 2}, {0.25, 3});
+  Tensor x({2, 64}), w({1, 64}), scales({1, 2}, {0.25, 3});
   x.values[0] = 127;
   x.values[1] = 0.4;
   x.values[32] = 254;
   x.values[33] = -3;
+  // Steps of 4, the power of two above 300 / 127.
+  x.row(1)[0] = 300;
+  x.row(1)[1] = 9;
   w.values.assign(64, -8);
   expectValues(call({x, w, scales})[0],
-               {-8 * 0.25 * 127 - 8 * 3.0 * (254 - 4)});
+               {-8 * 0.25 * 127 - 8 * 3.0 * (254 - 4), -8 * 0.25 * (300 + 8)});
 }
 
 TEST_F(ReferenceOpsTest, HeadLinearSkipsTheEndOfAHead) {
