@@ -709,14 +709,18 @@ def KeepStored : Pass<"deepseek-keep-stored", "::mlir::ModuleOp"> {
 
     Recipes that end in `deepseek.dequantize_gguf` are kept, and those that end
     in `deepseek.dequantize` of integers in groups of a row; a zero point times
-    its scale is an offset, which is exact for scales of 16 bits. An argument of
+    its scale is an offset, which is exact for scales of 16 bits. Behind these,
+    whole rows may be moved by `reshape`, `slice` and `transpose`, and matrices
+    that `head_linear` reads may be transposed last: so both halves of an
+    absorbed `kv_b` are kept. An argument of
     a function becomes two or three. A function that is called with weights of
     several kinds becomes one for each. What else reads a weight, as the
     embedding does of tied ones, has its f32 form beside.
 
     Never fails. Left as they are: what is integers already, weights whose
     groups are in no order, and, with a remark, experts whose three matrices are
-    not alike, and zero points with scales in f32.
+    not alike, zero points with scales in f32, and transposed matrices whose
+    columns are no multiple of 16 and of what a tile stores together.
   }];
   let statistics = [
     Statistic<"numKept", "num-kept", "Number of weights that stay integers">,

@@ -44,8 +44,14 @@ Role roleOf(OpOperand &operand) {
   if (auto embed = dyn_cast<EmbedOp>(op))
     return role(embed.getTable() == value && isInteger(value),
                 embed.getScales() == value || embed.getOffsets() == value);
-  if (auto linear = dyn_cast<HeadLinearOp>(op))
-    return role(linear.getWeight() == value, false);
+  if (auto linear = dyn_cast<HeadLinearOp>(op)) {
+    // Scales of groups of rows are read along the columns.
+    bool areInTiles = linear.getScales() &&
+                      getScaleAxis(linear.getWeight(), linear.getScales()) == 2;
+    return role(linear.getWeight() == value,
+                areInTiles && (linear.getScales() == value ||
+                               linear.getOffsets() == value));
+  }
   if (auto head = dyn_cast<LMHeadOp>(op))
     return role(head.getWeight() == value,
                 head.getScales() == value || head.getOffsets() == value);

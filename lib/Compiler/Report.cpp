@@ -218,19 +218,18 @@ private:
     Value scales, offsets;
     for (OpOperand &use : value.getUses()) {
       Operation *owner = use.getOwner();
-      if (auto linear = dyn_cast<LinearOp>(owner)) {
-        isScale &= linear.getScales() == value || linear.getOffsets() == value;
-        scales = linear.getScales();
-        offsets = linear.getOffsets();
-      } else if (auto head = dyn_cast<LMHeadOp>(owner)) {
-        isScale &= head.getScales() == value || head.getOffsets() == value;
-        scales = head.getScales();
-        offsets = head.getOffsets();
-      } else if (auto embed = dyn_cast<EmbedOp>(owner)) {
-        isScale &= embed.getScales() == value || embed.getOffsets() == value;
-        scales = embed.getScales();
-        offsets = embed.getOffsets();
-      } else if (auto experts = dyn_cast<ExpertsOp>(owner)) {
+      bool isProduct =
+          llvm::TypeSwitch<Operation *, bool>(owner)
+              .Case<LinearOp, HeadLinearOp, LMHeadOp, EmbedOp>([&](auto op) {
+                isScale &= op.getScales() == value || op.getOffsets() == value;
+                scales = op.getScales();
+                offsets = op.getOffsets();
+                return true;
+              })
+              .Default(false);
+      if (isProduct)
+        continue;
+      if (auto experts = dyn_cast<ExpertsOp>(owner)) {
         bool isUsedAsScale = llvm::is_contained(experts.getScales(), value) ||
                              llvm::is_contained(experts.getOffsets(), value);
         isScale &= isUsedAsScale;

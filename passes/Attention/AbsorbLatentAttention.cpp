@@ -230,18 +230,20 @@ WeightOp AbsorbLatentAttention::cutWeight(WeightOp weight, const Cut &cut,
   builder.setInsertionPoint(yield);
   auto reshaped = RankedTensorType::get(
       {cut.heads, cut.nope + cut.value, cut.rank}, cut.element);
-  Value result =
-      ReshapeOp::create(builder, yield.getLoc(), reshaped, yield.getValue());
+  // What an importer joined of halves folds to the half that it was.
+  Value result = builder.createOrFold<ReshapeOp>(yield.getLoc(), reshaped,
+                                                 yield.getValue());
   int64_t begin = isKey ? 0 : cut.nope;
   int64_t end = isKey ? cut.nope : cut.nope + cut.value;
   auto sliced =
       RankedTensorType::get({cut.heads, end - begin, cut.rank}, cut.element);
-  result = SliceOp::create(builder, yield.getLoc(), sliced, result, /*axis=*/1,
-                           begin, end);
+  result = builder.createOrFold<SliceOp>(yield.getLoc(), sliced, result,
+                                         /*axis=*/1, begin, end);
   if (isKey)
-    result = TransposeOp::create(builder, yield.getLoc(), type, result,
-                                 ArrayRef<int64_t>{0, 2, 1});
+    result = builder.createOrFold<TransposeOp>(yield.getLoc(), type, result,
+                                               ArrayRef<int64_t>{0, 2, 1});
   yield.getValueMutable().assign(result);
+  half.eraseUnusedSteps();
 
   SymbolTable(getOperation()).insert(half, std::next(weight->getIterator()));
   return half;

@@ -31,18 +31,28 @@ struct Form {
   Type codes, scales, offsets;
   int64_t group = 0;
   Attribute codebook = {};
+  /// Whether its matrices are transposed since: groups are of their columns.
+  bool isTurned = false;
 
   explicit operator bool() const { return bool(codes); }
   /// The shape of the scales or offsets, of type \p element, of a weight.
   SmallVector<int64_t> shapeOf(ArrayRef<int64_t> weight, Type element) const {
     SmallVector<int64_t> shape(weight);
-    shape.back() = getScaleColumns(weight.back(), group, element);
+    int64_t &columns = shape[shape.size() - (isTurned ? 2 : 1)];
+    columns = getScaleColumns(columns, group, element);
     return shape;
+  }
+  /// The type of a part of a weight of type \p weight.
+  RankedTensorType typeOf(RankedTensorType weight, GGUFPart part,
+                          Type element) const {
+    if (part == GGUFPart::Codes)
+      return RankedTensorType::get(weight.getShape(), element, codebook);
+    return RankedTensorType::get(shapeOf(weight.getShape(), element), element);
   }
   bool operator==(const Form &other) const {
     return codes == other.codes && scales == other.scales &&
            offsets == other.offsets && group == other.group &&
-           codebook == other.codebook;
+           codebook == other.codebook && isTurned == other.isTurned;
   }
   bool operator!=(const Form &other) const { return !(*this == other); }
 };
@@ -83,7 +93,7 @@ private:
 /// scales for them.
 static SmallVector<Value> getMatrices(Operation *op) {
   return llvm::TypeSwitch<Operation *, SmallVector<Value>>(op)
-      .Case<LinearOp, LMHeadOp>([](auto op) {
+      .Case<LinearOp, HeadLinearOp, LMHeadOp>([](auto op) {
         return op.getScales() ? SmallVector<Value>()
                               : SmallVector<Value>{op.getWeight()};
       })
@@ -128,19 +138,93 @@ static Form formOf(DequantizeOp op) {
   return {codes, scales, offsets, group};
 }
 
+namespace {
+
+/// The steps of a recipe behind the one that makes numbers of integers, in
+/// their order, if they move but whole rows; the last may transpose matrices.
+struct Moves {
+  Operation *numbers = nullptr; ///< Null if there are other steps.
+  SmallVector<Operation *> steps;
+  bool isTurned = false;
+};
+
+} // namespace
+
+static Moves findMoves(WeightOp weight) {
+  Moves moves;
+  Operation *op = weight.getResult().getDefiningOp();
+  for (; op; op = op->getOperand(0).getDefiningOp()) {
+    if (isa<DequantizeGGUFOp, DequantizeOp>(op)) {
+      moves.numbers = op;
+      std::reverse(moves.steps.begin(), moves.steps.end());
+      return moves;
+    }
+    auto shapeOf = [](Value value) {
+      return cast<RankedTensorType>(value.getType()).getShape();
+    };
+    if (!isa<ReshapeOp, SliceOp, TransposeOp>(op))
+      return {};
+    ArrayRef<int64_t> before = shapeOf(op->getOperand(0));
+    auto last = int64_t(before.size()) - 1;
+    if (auto slice = dyn_cast<SliceOp>(op);
+        slice && int64_t(slice.getAxis()) == last)
+      return {};
+    if (isa<ReshapeOp>(op) && before.back() != shapeOf(op->getResult(0)).back())
+      return {};
+    if (auto transpose = dyn_cast<TransposeOp>(op)) {
+      ArrayRef<int64_t> from = transpose.getPermutation();
+      moves.isTurned |= from.back() != last;
+      if (from.back() != last &&
+          (from != ArrayRef<int64_t>{0, 2, 1} || !moves.steps.empty()))
+        return {};
+    }
+    moves.steps.push_back(op);
+  }
+  return {};
+}
+
+/// What \p step makes of \p value, which stands for rows that it moves.
+static Value moveRows(OpBuilder &builder, Operation *step, Value value) {
+  auto type = cast<RankedTensorType>(value.getType());
+  auto moved = [&](ArrayRef<int64_t> shape) {
+    return RankedTensorType::get(shape, type.getElementType(),
+                                 type.getEncoding());
+  };
+  SmallVector<int64_t> shape(
+      cast<RankedTensorType>(step->getResult(0).getType()).getShape());
+  shape.back() = type.getShape().back();
+  Location loc = step->getLoc();
+  return llvm::TypeSwitch<Operation *, Value>(step)
+      .Case([&](ReshapeOp) {
+        return ReshapeOp::create(builder, loc, moved(shape), value);
+      })
+      .Case([&](SliceOp op) {
+        return SliceOp::create(builder, loc, moved(shape), value, op.getAxis(),
+                               op.getBegin(), op.getEnd());
+      })
+      .Case([&](TransposeOp op) {
+        for (auto [i, from] : llvm::enumerate(op.getPermutation()))
+          shape[i] = type.getDimSize(unsigned(from));
+        return TransposeOp::create(builder, loc, moved(shape), value,
+                                   op.getPermutation());
+      });
+}
+
 /// The form of \p weight. Remarks on integers that have none.
 Form KeepStored::findForm(WeightOp weight) {
   Form form;
   RankedTensorType type = weight.getWeightType();
-  Operation *last = weight.getResult().getDefiningOp();
-  if (!last || type.getEncoding() || type.getRank() < 2)
+  if (type.getEncoding() || type.getRank() < 2)
     return form;
-  if (auto blocks = dyn_cast<DequantizeGGUFOp>(last))
-    form = ::formOf(blocks);
-  auto matrix = dyn_cast<DequantizeOp>(last);
-  if (!matrix || !getElementTypeOrSelf(matrix.getInput()).isInteger())
+  Moves moves = findMoves(weight);
+  if (!moves.numbers)
     return form;
-  form = ::formOf(matrix);
+  auto matrix = dyn_cast<DequantizeOp>(moves.numbers);
+  if (matrix && !getElementTypeOrSelf(matrix.getInput()).isInteger())
+    return form;
+  form = matrix ? ::formOf(matrix)
+                : ::formOf(cast<DequantizeGGUFOp>(moves.numbers));
+  form.isTurned = moves.isTurned;
   if (form)
     return form;
   emitRemark(weight.getLoc())
@@ -209,6 +293,14 @@ bool KeepStored::isKept(Operation *reader) {
   if (kept.empty() ||
       !llvm::all_of(kept, [](Form &form) { return bool(form); }))
     return false;
+  if (llvm::any_of(kept, [](Form &form) { return form.isTurned; })) {
+    // Groups are of outputs; columns are whole units of a tile, and whole
+    // vectors of scales.
+    auto head = dyn_cast<HeadLinearOp>(reader);
+    int64_t unit = std::max<int64_t>(
+        getTileColumns(kept.front().codes.getIntOrFloatBitWidth()), 16);
+    return head && head.getWeight().getType().getDimSize(2) % unit == 0;
+  }
   if (kept.size() == 1)
     return true;
   // Experts: gate and up are multiplied at once.
@@ -223,7 +315,8 @@ bool KeepStored::isKept(Operation *reader) {
 }
 
 /// Declares a weight of \p type beside \p weight, with the part \p suffix of
-/// its recipe, which ends in what \p build makes of the last op.
+/// its recipe: what \p build makes of the op that makes numbers of integers,
+/// moved as these numbers are.
 static WeightOp
 declarePart(SymbolTable &symbols, WeightOp weight, StringRef suffix,
             RankedTensorType type,
@@ -237,15 +330,12 @@ declarePart(SymbolTable &symbols, WeightOp weight, StringRef suffix,
   weight.getRecipe().cloneInto(&part.getRecipe(), mapping);
   auto yield = cast<YieldOp>(part.getRecipe().front().back());
   builder.setInsertionPoint(yield);
-  Operation *last = yield.getValue().getDefiningOp();
-  yield.getValueMutable().assign(build(builder, last));
-  // What only the other parts need.
-  SmallVector<Operation *> steps;
-  for (Operation &op : part.getRecipe().front().without_terminator())
-    steps.push_back(&op);
-  for (Operation *op : llvm::reverse(steps))
-    if (op->use_empty())
-      op->erase();
+  Moves moves = findMoves(part);
+  Value value = build(builder, moves.numbers);
+  for (Operation *step : moves.steps)
+    value = moveRows(builder, step, value);
+  yield.getValueMutable().assign(value);
+  part.eraseUnusedSteps(); // What only the other parts need.
   symbols.insert(part, std::next(weight->getIterator()));
   return part;
 }
@@ -258,26 +348,27 @@ void KeepStored::addParts(UseWeightOp use) {
   Parts<WeightOp> &parts = weightParts[weight];
   if (!parts.codes) {
     auto part = [&](StringRef suffix, GGUFPart which, Type element) {
-      auto partType = RankedTensorType::get(
-          which == GGUFPart::Codes ? SmallVector<int64_t>(type.getShape())
-                                   : form.shapeOf(type.getShape(), element),
-          element, which == GGUFPart::Codes ? form.codebook : Attribute());
       return declarePart(
-          *symbols, weight, suffix, partType,
-          [&](OpBuilder &builder, Operation *last) -> Value {
+          *symbols, weight, suffix, form.typeOf(type, which, element),
+          [&](OpBuilder &builder, Operation *numbers) -> Value {
             Location loc = weight.getLoc();
-            if (auto blocks = dyn_cast<DequantizeGGUFOp>(last))
-              return GGUFPartOp::create(builder, loc, partType, which,
-                                        blocks.getFormat(), blocks.getInput());
-            auto matrix = cast<DequantizeOp>(last);
+            auto type = cast<RankedTensorType>(numbers->getResult(0).getType());
+            Form stored = form;
+            stored.isTurned = false;
+            if (auto blocks = dyn_cast<DequantizeGGUFOp>(numbers))
+              return GGUFPartOp::create(
+                  builder, loc, stored.typeOf(type, which, element), which,
+                  blocks.getFormat(), blocks.getInput());
+            auto matrix = cast<DequantizeOp>(numbers);
             if (which == GGUFPart::Codes)
               return matrix.getInput();
             if (which == GGUFPart::Scales)
               return matrix.getScales();
             // Exact: see `formOf`.
             return DequantizeOp::create(
-                builder, loc, partType, matrix.getZeros(), matrix.getScales(),
-                /*rows=*/1, /*columns=*/1, /*unchecked=*/false);
+                builder, loc, stored.typeOf(type, which, element),
+                matrix.getZeros(), matrix.getScales(), /*rows=*/1,
+                /*columns=*/1, /*unchecked=*/false);
           });
     };
     // Each goes right behind the weight: the last comes first.
@@ -364,7 +455,7 @@ void KeepStored::rewrite(Operation *reader) {
       offsets.push_back(parts.offsets);
   }
   llvm::TypeSwitch<Operation *>(reader)
-      .Case<LinearOp, LMHeadOp>(
+      .Case<LinearOp, HeadLinearOp, LMHeadOp>(
           [&](auto op) { op.getWeightMutable().assign(codes[0]); })
       .Case([&](EmbedOp op) { op.getTableMutable().assign(codes[0]); })
       .Case([&](ExpertsOp op) {
@@ -373,7 +464,7 @@ void KeepStored::rewrite(Operation *reader) {
         op.getDownMutable().assign(codes[2]);
       });
   llvm::TypeSwitch<Operation *>(reader)
-      .Case<LinearOp, LMHeadOp, EmbedOp, ExpertsOp>([&](auto op) {
+      .Case<LinearOp, HeadLinearOp, LMHeadOp, EmbedOp, ExpertsOp>([&](auto op) {
         op.getScalesMutable().assign(scales);
         op.getOffsetsMutable().assign(offsets);
       });

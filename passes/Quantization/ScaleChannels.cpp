@@ -240,7 +240,7 @@ void ScaleChannels::scaleValues(Pruner &pruner, LinearOp out) {
   Value bias;
   int64_t axis = 0, heads = 0, shared = 1, dim = 0;
   if (auto value = out.getInput().getDefiningOp<HeadLinearOp>()) {
-    if (!value->hasOneUse())
+    if (!value->hasOneUse() || value.getScales())
       return decline(out, "what it reads is read elsewhere, too");
     made = value.getWeight();
     auto type = cast<RankedTensorType>(made.getType());

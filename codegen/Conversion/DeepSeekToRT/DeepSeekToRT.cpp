@@ -644,6 +644,36 @@ static LogicalResult expectTiles(Operation *op, const IntegerShape &shape,
   return success();
 }
 
+/// The integers that \p op multiplies by; none if it has floats.
+static std::optional<HeadShape> headShape(HeadLinearOp op) {
+  if (!op.getScales())
+    return std::nullopt;
+  HeadShape shape = {integerShape(op.getWeight(), op.getScales(),
+                                  op.getOffsets(),
+                                  /*activationGroup=*/std::nullopt)};
+  shape.isTurned = getScaleAxis(op.getWeight(), op.getScales()) == 1;
+  return shape;
+}
+
+/// The same for heads, whose scales are in no tiles if groups are of columns.
+static LogicalResult expectHeadTiles(HeadLinearOp op, const HeadShape &shape) {
+  Value weight = op.getWeight();
+  if (!shape.isTurned)
+    return expectTiles(op, shape, {weight, op.getScales(), op.getOffsets()});
+  auto isPlain = [](Value numbers) {
+    return !numbers || !cast<RankedTensorType>(numbers.getType()).getEncoding();
+  };
+  if (!isPlain(op.getScales()) || !isPlain(op.getOffsets()))
+    return op.emitOpError("expects scales of columns that are not packed to "
+                          "lower, but got ")
+           << op.getScales().getType();
+  if (shape.inner % 16 != 0 || shape.group % tileRows != 0)
+    return op.emitOpError("expects a multiple of 16 columns, in groups of as "
+                          "many rows, to lower, but got groups of ")
+           << shape.group << " of " << weight.getType();
+  return expectTiles(op, shape, weight);
+}
+
 LogicalResult FunctionConverter::convertIntegerEmbed(EmbedOp op, Value table,
                                                      Value out) {
   if (!getElementTypeOrSelf(op.getTable()).isInteger())
@@ -806,12 +836,23 @@ LogicalResult FunctionConverter::convert(HeadLinearOp op) {
     findRuns(attention);
   Value out = bufferFor(op.getResult(), op.getInput());
   SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight())};
+  for (Value numbers : {Value(op.getScales()), Value(op.getOffsets())})
+    if (numbers)
+      arguments.push_back(at(numbers));
   if (hasRuns)
     arguments.push_back(runsOf.at(attention).span);
   arguments.append({out, rowsOf(op.getInput())});
-  rt::KernelOp kernel = program.kernels.headLinear(
-      TypeRange(arguments), weight[0], columnsOf(op.getInput()) / weight[0],
-      weight[2], weight[1], hasRuns);
+  int64_t stride = columnsOf(op.getInput()) / weight[0];
+  rt::KernelOp kernel;
+  if (std::optional<HeadShape> shape = headShape(op)) {
+    if (failed(expectHeadTiles(op, *shape)))
+      return failure();
+    kernel = program.kernels.integerHeadLinear(TypeRange(arguments), *shape,
+                                               weight[0], stride, hasRuns);
+  } else {
+    kernel = program.kernels.headLinear(TypeRange(arguments), weight[0], stride,
+                                        weight[2], weight[1], hasRuns);
+  }
   dispatch(kernel, b.index(weight[0] * program.kernels.linearItems(weight[1])),
            arguments);
   if (hasRuns && isBehind)
@@ -992,6 +1033,10 @@ FunctionConverter::getExpanded(AbsorbedAttentionOp op) {
   int64_t nope = columnsOf(op.getRopeQuery()) / heads - rope;
   if (!page.isOfPairs(program.options))
     return std::nullopt;
+  // Tiles of integers are widened where the keys will be.
+  if ((key.getScales() || value.getScales()) &&
+      std::max(nope, page.valueDim) > 4 * (nope + rope))
+    return std::nullopt;
   return ExpandedShape::get(page, heads, nope,
                             columnsOf(value.getResult()) / heads);
 }
@@ -1058,19 +1103,20 @@ void FunctionConverter::attendExpanded(AbsorbedAttentionOp op,
   int64_t columns = 2 * shape->heads;
   Value stats = alloc(roundUp(columns * 4, rt::alignmentBytes), 0,
                       rowsType(b.getContext(), columns, columns));
-  SmallVector<Value> arguments = {at(op.getRopeQuery()),
-                                  at(key.getWeight()),
-                                  at(value.getWeight()),
-                                  at(op.getPositions()),
-                                  at(op.getSequences()),
-                                  at(op.getLayer()),
-                                  runsOf.at(op).ends,
-                                  stats,
-                                  out,
-                                  tokenCount};
+  SmallVector<Value> arguments = {at(op.getRopeQuery())};
+  for (HeadLinearOp product : {key, value})
+    for (Value operand :
+         {Value(product.getWeight()), Value(product.getScales()),
+          Value(product.getOffsets())})
+      if (operand)
+        arguments.push_back(at(operand));
+  arguments.append({at(op.getPositions()), at(op.getSequences()),
+                    at(op.getLayer()), runsOf.at(op).ends, stats, out,
+                    tokenCount});
   constexpr int64_t most = ExpandedShape::blockRows;
   Value blocks = b.div(b.add(tokenCount, most - 1), most);
   dispatch(program.kernels.expandedAttention(TypeRange(arguments), page, *shape,
+                                             headShape(key), headShape(value),
                                              op.getScale().convertToDouble()),
            ifManyRows(b.mul(blocks, shape->heads)), arguments);
 }

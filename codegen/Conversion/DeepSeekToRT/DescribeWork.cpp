@@ -37,7 +37,7 @@ static int64_t bytesOf(ShapedType type) {
 /// a matrix.
 static bool isScaleOrOffset(Operation *op, Value operand) {
   return TypeSwitch<Operation *, bool>(op)
-      .Case<EmbedOp, LinearOp, LMHeadOp>([&](auto op) {
+      .Case<EmbedOp, LinearOp, HeadLinearOp, LMHeadOp>([&](auto op) {
         return operand == op.getScales() || operand == op.getOffsets();
       })
       .Case([&](ExpertsOp op) {

@@ -4,6 +4,7 @@
 // again, for many tokens of one sequence at a time.
 
 #include "codegen/Conversion/DeepSeekToRT/Attention.h"
+#include "codegen/Conversion/DeepSeekToRT/DequantizedTiles.h"
 #include "hadal_rt/abi.h"
 
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
@@ -71,10 +72,17 @@ public:
 
   void attend(KernelOp kernel, Value rows);
 
-  Value queries, keyWeight, valueWeight, positions, sequences, layer, runs,
-      stats, out;
+  /// The weights of keys or of values: one of both.
+  struct Half {
+    Value floats;
+    std::optional<DequantizedTiles> codes;
+  };
+  Half keyWeight, valueWeight;
+  Value queries, positions, sequences, layer, runs, stats, out;
 
 private:
+  void widenTile(const Half &half, Value tile);
+  Value columnOf(const Half &half, Value tile, Value column);
   void readWeights();
   void attendRun(Value begin, Value end);
   void expandPage(Value pageIndex, Value token);
@@ -165,17 +173,42 @@ void ExpandedAttention::attend(KernelOp kernel, Value rows) {
   });
 }
 
+/// Widens integers of \p tile of the head to where keys will be, eight columns
+/// to a row.
+void ExpandedAttention::widenTile(const Half &half, Value tile) {
+  if (!half.codes)
+    return;
+  half.codes->forColumns(
+      head, tile, {}, [&](Value k, ValueList columns, ValueRange) -> Values {
+        constexpr int64_t perRow = tileTokens / lanes;
+        b.storeVector(
+            vector::BitCastOp::create(b, pairVector(), columns.front()), keys,
+            {b.div(k, perRow), b.mul(b.rem(k, perRow), lanes)});
+        return {};
+      });
+}
+
+/// Column \p column of \p tile, which is the last that was widened.
+Value ExpandedAttention::columnOf(const Half &half, Value tile, Value column) {
+  if (!half.codes)
+    return widen(
+        b, b.loadVector(half.floats, {head, tile, column, b.index(0)}, lanes));
+  constexpr int64_t perRow = tileTokens / lanes;
+  return vector::BitCastOp::create(
+      b, b.vectorType(lanes),
+      b.loadVector(keys,
+                   {b.div(column, perRow), b.mul(b.rem(column, perRow), lanes)},
+                   lanes));
+}
+
 void ExpandedAttention::readWeights() {
   int64_t half = lanes / 2;
-  auto rowOf = [&](Value weight, Value tile, Value column) {
-    return widen(b,
-                 b.loadVector(weight, {head, tile, column, b.index(0)}, lanes));
-  };
   // Lanes are columns of the rank.
   b.loop(b.index(0), b.index(shape.rank / lanes), 1, [&](Value tile) {
+    widenTile(keyWeight, tile);
     b.loop(b.index(0), b.index(shape.nope), 2, [&](Value n) {
-      Value packed = pairs.packNeighbors(rowOf(keyWeight, tile, n),
-                                         rowOf(keyWeight, tile, b.add(n, 1)));
+      Value packed = pairs.packNeighbors(
+          columnOf(keyWeight, tile, n), columnOf(keyWeight, tile, b.add(n, 1)));
       b.storeVector(sliceLanes(b, packed, 0, half), keyPanels,
                     {tile, n, b.index(0)});
       b.storeVector(sliceLanes(b, packed, half, half), keyPanels,
@@ -184,11 +217,12 @@ void ExpandedAttention::readWeights() {
   });
   // Lanes are columns of the value.
   b.loop(b.index(0), b.index(shape.value / lanes), 1, [&](Value tile) {
+    widenTile(valueWeight, tile);
     Value panel = b.div(tile, 2), column = b.mul(b.rem(tile, 2), lanes);
     b.loop(b.index(0), b.index(shape.rank / 2), 1, [&](Value pair) {
       Value c = b.mul(pair, 2);
-      Value x = pairs.round(rowOf(valueWeight, tile, c));
-      Value y = pairs.round(rowOf(valueWeight, tile, b.add(c, 1)));
+      Value x = pairs.round(columnOf(valueWeight, tile, c));
+      Value y = pairs.round(columnOf(valueWeight, tile, b.add(c, 1)));
       b.storeVector(pairs.pack(x, y), valuePanels, {panel, pair, column});
     });
   });
@@ -523,23 +557,40 @@ KernelOp KernelSet::findRuns(TypeRange types) {
 
 KernelOp KernelSet::expandedAttention(TypeRange types, PageLayout page,
                                       const ExpandedShape &shape,
+                                      std::optional<HeadShape> key,
+                                      std::optional<HeadShape> value,
                                       double scale) {
+  auto nameOf = [&](const std::optional<HeadShape> &half) {
+    return half ? half->getName(shape.heads) : weightName(types[1]);
+  };
+  std::string weights = nameOf(key);
+  if (nameOf(value) != weights)
+    weights += "_" + nameOf(value);
   auto name = llvm::formatv("expanded_attention_{0}_{1}_{2}_{3}_{4}_{5:e8}",
                             shape.heads, shape.nope, shape.value,
-                            pageName(page), weightName(types[1]), scale)
+                            pageName(page), weights, scale)
                   .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     ExpandedAttention attention(b, kernel, page, shape, options, scale);
     attention.queries = arguments[0];
-    attention.keyWeight = arguments[1];
-    attention.valueWeight = arguments[2];
-    attention.positions = arguments[3];
-    attention.sequences = arguments[4];
-    attention.layer = arguments[5];
-    attention.runs = arguments[6];
-    attention.stats = arguments[7];
-    attention.out = arguments[8];
-    attention.attend(kernel, arguments[9]);
+    size_t next = 1;
+    auto take = [&](ExpandedAttention::Half &half,
+                    const std::optional<HeadShape> &codes) {
+      if (codes)
+        half.codes.emplace(b, options.dotProduct, *codes, arguments, next,
+                           /*mostTiles=*/1);
+      else
+        half.floats = arguments[next++];
+    };
+    take(attention.keyWeight, key);
+    take(attention.valueWeight, value);
+    attention.positions = arguments[next++];
+    attention.sequences = arguments[next++];
+    attention.layer = arguments[next++];
+    attention.runs = arguments[next++];
+    attention.stats = arguments[next++];
+    attention.out = arguments[next++];
+    attention.attend(kernel, arguments[next]);
   });
 }

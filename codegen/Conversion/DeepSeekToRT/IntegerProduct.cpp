@@ -27,8 +27,7 @@ int64_t hadal::integerOffset(int64_t bits, bool isUnsigned, bool hasCodebook,
   return isUnsigned ? 0 : -(int64_t(1) << (bits - 1));
 }
 
-/// Lane \p lane of what `unpackCodes` gives; \p load has the stored vectors.
-static Value unpackLane(KernelBuilder &b, int64_t bits, int64_t lane,
+Value hadal::unpackLane(KernelBuilder &b, int64_t bits, int64_t lane,
                         function_ref<Value(int64_t vector)> load) {
   if (bits == 8)
     return load(lane);

@@ -48,6 +48,10 @@ struct IntegerRows {
 int64_t integerOffset(int64_t bits, bool isUnsigned, bool hasCodebook,
                       DotProductKind dotProduct);
 
+/// Lane \p lane of what `unpackCodes` gives; \p load has the stored vectors.
+mlir::Value unpackLane(KernelBuilder &b, int64_t bits, int64_t lane,
+                       llvm::function_ref<mlir::Value(int64_t vector)> load);
+
 /// The integers of columns of 16 rows that a tile stores together, from the
 /// vectors that it stores: vectors of 64 bytes, each of four columns of every
 /// row, which count from 0 if they have less than 8 \p bits.

@@ -177,6 +177,17 @@ struct IntegerShape {
   std::string getDims(int64_t experts = 0) const;
 };
 
+/// An integer weight of `head_linear`, `[heads, columns, inner]`.
+struct HeadShape : IntegerShape {
+  /// Groups are of columns; scales and offsets are `[heads, groups, inner]`, in
+  /// no tiles.
+  bool isTurned = false;
+
+  std::string getName(int64_t heads) const {
+    return IntegerShape::getName(getDims(heads)) + (isTurned ? "_turned" : "");
+  }
+};
+
 class KernelSet {
 public:
   KernelSet(mlir::ModuleOp module, KernelOptions options)
@@ -238,6 +249,10 @@ public:
   /// span, `findRuns` says which rows.
   rt::KernelOp headLinear(TypeRange types, int64_t heads, int64_t stride,
                           int64_t inner, int64_t columns, bool hasSpan);
+  /// (in, weight, scales, [offsets], [span], out, rows), likewise. The bits are
+  /// those of a weight in f32.
+  rt::KernelOp integerHeadLinear(TypeRange types, const HeadShape &shape,
+                                 int64_t heads, int64_t stride, bool hasSpan);
   /// (in, positions, table, out); items are rows.
   rt::KernelOp rotary(TypeRange types, int64_t heads, int64_t headDim,
                       deepseek::RotaryAttr rotary, bool inverse,
@@ -273,11 +288,14 @@ public:
   /// that `expandedAttention` computes them. All others are in [span[0],
   /// span[1]).
   rt::KernelOp findRuns(TypeRange types);
-  /// (query, key weight, value weight, positions, sequences, layer, runs,
-  /// stats, out, rows); items are heads * blocks of `ExpandedShape::blockRows`
-  /// rows. Writes the rows that have a run.
+  /// (query, key weight, [scales, [offsets]], value weight, [scales,
+  /// [offsets]], positions, sequences, layer, runs, stats, out, rows); items
+  /// are heads * blocks of `ExpandedShape::blockRows` rows. Writes the rows
+  /// that have a run. \p key and \p value are given if they are integers.
   rt::KernelOp expandedAttention(TypeRange types, PageLayout page,
-                                 const ExpandedShape &shape, double scale);
+                                 const ExpandedShape &shape,
+                                 std::optional<HeadShape> key,
+                                 std::optional<HeadShape> value, double scale);
   /// (sums, stats, positions, out) of a split attention; items are
   /// rows * heads.
   rt::KernelOp mergeSegments(TypeRange types, int64_t valueDim,

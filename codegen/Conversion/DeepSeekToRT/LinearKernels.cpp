@@ -2,7 +2,9 @@
 //
 // Kernels of linear, head_linear and lm_head.
 
+#include "codegen/Conversion/DeepSeekToRT/DequantizedTiles.h"
 #include "codegen/Conversion/DeepSeekToRT/ItemProduct.h"
+#include "hadal_rt/abi.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "llvm/Support/FormatVariadic.h"
@@ -129,6 +131,21 @@ KernelOp KernelSet::gatedLinear(TypeRange types, int64_t inner, int64_t columns,
   });
 }
 
+/// The rows of a step of \p rows that a product of heads computes: those of
+/// \p span if it is not null; of few rows, all.
+static std::pair<Value, Value> rowsOfSpan(KernelBuilder &b, Value span,
+                                          Value rows) {
+  if (!span)
+    return {b.index(0), rows};
+  Value isFew = b.less(rows, b.index(ExpandedShape::leastRows));
+  auto bound = [&](int64_t which, Value ofFew) {
+    Value found = b.toIndex(b.load(span, b.index(which)));
+    return b.select(isFew, ofFew, found);
+  };
+  Value begin = bound(0, b.index(0));
+  return {begin, bound(1, rows)};
+}
+
 KernelOp KernelSet::headLinear(TypeRange types, int64_t heads, int64_t stride,
                                int64_t inner, int64_t columns, bool hasSpan) {
   int64_t tiles = ceilDiv(columns, tileRows);
@@ -139,18 +156,10 @@ KernelOp KernelSet::headLinear(TypeRange types, int64_t heads, int64_t stride,
                   .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    Value out = arguments[hasSpan ? 3 : 2], allRows = arguments.back();
-    Value begin = b.index(0), end = allRows;
-    if (hasSpan) {
-      // Of few rows, all.
-      Value isFew = b.less(allRows, b.index(ExpandedShape::leastRows));
-      auto bound = [&](int64_t which, Value ofFew) {
-        Value found = b.toIndex(b.load(arguments[2], b.index(which)));
-        return b.select(isFew, ofFew, found);
-      };
-      begin = bound(0, begin);
-      end = bound(1, end);
-    }
+    Value out = arguments[hasSpan ? 3 : 2];
+    std::pair<Value, Value> range =
+        rowsOfSpan(b, hasSpan ? arguments[2] : Value(), arguments.back());
+    Value begin = range.first, end = range.second;
     int64_t groups = ceilDiv(tiles, perItem);
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
       Value head = b.div(item, groups);
@@ -171,6 +180,91 @@ KernelOp KernelSet::headLinear(TypeRange types, int64_t heads, int64_t stride,
                                          columnOffset, t, columns, false);
                          });
           });
+    });
+  });
+}
+
+KernelOp KernelSet::integerHeadLinear(TypeRange types, const HeadShape &shape,
+                                      int64_t heads, int64_t stride,
+                                      bool hasSpan) {
+  int64_t tiles = ceilDiv(shape.columns, tileRows);
+  int64_t perItem = tilesPerItem(tiles);
+  auto name = llvm::formatv("head_linear{0}_{1}_of_{2}", hasSpan ? "_span" : "",
+                            shape.getName(heads), stride)
+                  .str();
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    size_t next = 1;
+    DequantizedTiles numbers(b, options.dotProduct, shape, arguments, next,
+                             perItem);
+    Value span = hasSpan ? arguments[next++] : Value();
+    Value out = arguments[next];
+    std::pair<Value, Value> range = rowsOfSpan(b, span, arguments.back());
+    Value begin = range.first, end = range.second;
+    // Tiles that are widened for many rows.
+    int64_t most = HADAL_RT_KERNEL_STACK_BYTES / 2 /
+                   (shape.inner * tileRows * int64_t(sizeof(float)));
+    int64_t atOnce = std::min<int64_t>(most, perItem);
+    Value wide;
+    if (atOnce > 0)
+      wide = b.stack({atOnce, shape.inner, tileRows}, b.getF32Type());
+    // A row reads what few need once; of more, what is widened is read again.
+    constexpr int64_t fewRows = 2;
+    Value isMany = b.less(b.index(fewRows), b.sub(end, begin));
+    Value fewEnd = wide ? b.select(isMany, begin, end) : end;
+    int64_t groups = ceilDiv(tiles, perItem);
+    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+      Value head = b.div(item, groups), group = b.rem(item, groups);
+      Rows input = {arguments[0], b.mul(head, stride)};
+      Value columnOffset = b.mul(head, shape.columns);
+      auto store = [&](ValueList sums, ValueList tile, ValueList rows) {
+        size_t next = 0;
+        for (Value t : tile)
+          for (Value row : rows)
+            storeTile(b, sums[next++], out, row, columnOffset, t, shape.columns,
+                      false);
+      };
+      forTilesOfItem(b, group, tiles, perItem, [&](ValueList tile) {
+        b.loop(begin, fewEnd, 1, [&](Value row) {
+          Values zeros(tile.size(), b.f32(0, b.vectorType(tileRows)));
+          Values sums = numbers.forColumns(
+              head, tile, zeros,
+              [&](Value k, ValueList columns, ValueRange carried) {
+                Value x = b.broadcast(input.element(b, row, k), tileRows);
+                Values next;
+                for (auto [column, sum] : llvm::zip(columns, carried))
+                  next.push_back(b.fma(column, x, sum));
+                return next;
+              });
+          store(sums, tile, row);
+        });
+        if (!wide)
+          return;
+        b.when(isMany, [&] {
+          for (size_t first = 0; first < tile.size(); first += size_t(atOnce)) {
+            ValueList some = tile.slice(
+                first, std::min(size_t(atOnce), tile.size() - first));
+            numbers.forColumns(
+                head, some, {},
+                [&](Value k, ValueList columns, ValueRange) -> Values {
+                  for (auto [i, column] : llvm::enumerate(columns))
+                    b.storeVector(column, wide,
+                                  {b.index(int64_t(i)), k, b.index(0)});
+                  return {};
+                });
+            Values slots;
+            for (size_t i = 0; i < some.size(); ++i)
+              slots.push_back(b.index(int64_t(i)));
+            TiledWeight widened = {wide, Value(), Value(), shape.inner};
+            forRowBlocks(b, begin, end,
+                         rowBlocks(options.registers, int64_t(some.size())),
+                         [&](ValueList rows) {
+                           store(multiplyTiles(b, widened, slots, input, rows),
+                                 some, rows);
+                         });
+          }
+        });
+      });
     });
   });
 }

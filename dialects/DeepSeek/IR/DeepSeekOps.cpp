@@ -122,6 +122,15 @@ Value WeightOp::getResult() {
   return cast<YieldOp>(getRecipe().front().back()).getValue();
 }
 
+void WeightOp::eraseUnusedSteps() {
+  SmallVector<Operation *> steps;
+  for (Operation &op : getRecipe().front().without_terminator())
+    steps.push_back(&op);
+  for (Operation *op : llvm::reverse(steps))
+    if (op->use_empty())
+      op->erase();
+}
+
 LogicalResult WeightOp::verify() {
   if (!getWeightType().hasStaticShape()) // C2
     return emitOpError("expects a static shape, but got ") << getType();
@@ -329,7 +338,8 @@ LogicalResult SliceOp::verify() {
            << input.getDimSize(axis) << ", but got " << begin << " and " << end;
   SmallVector<int64_t> shape(input.getShape());
   shape[axis] = end - begin;
-  auto expected = RankedTensorType::get(shape, input.getElementType());
+  auto expected =
+      RankedTensorType::get(shape, input.getElementType(), input.getEncoding());
   if (getResult().getType() != expected) // C1
     return emitOpError("expects result ")
            << expected << ", but got " << getResult().getType();
@@ -337,7 +347,20 @@ LogicalResult SliceOp::verify() {
 }
 
 OpFoldResult SliceOp::fold(FoldAdaptor) {
-  return getInput().getType() == getResult().getType() ? getInput() : Value();
+  if (getInput().getType() == getResult().getType())
+    return getInput();
+  auto concat = getInput().getDefiningOp<ConcatOp>();
+  if (!concat || concat.getAxis() != getAxis())
+    return {};
+  // One of what is joined.
+  int64_t begin = 0;
+  for (Value input : concat.getInputs()) {
+    if (begin == int64_t(getBegin()) &&
+        input.getType() == getResult().getType())
+      return input;
+    begin += cast<RankedTensorType>(input.getType()).getDimSize(getAxis());
+  }
+  return {};
 }
 
 LogicalResult ReshapeOp::verify() {
@@ -346,7 +369,8 @@ LogicalResult ReshapeOp::verify() {
   std::optional<int64_t> before = checkedProduct(input.getShape());
   std::optional<int64_t> after = checkedProduct(result.getShape());
   if (!before || before != after ||
-      input.getElementType() != result.getElementType()) // C1
+      input.getElementType() != result.getElementType() ||
+      input.getEncoding() != result.getEncoding()) // C1
     return emitOpError("expects as many elements, of one type, but got ")
            << input << " and " << result;
   return success();
@@ -356,6 +380,8 @@ OpFoldResult ReshapeOp::fold(FoldAdaptor) {
   if (getInput().getType() == getResult().getType())
     return getInput();
   if (auto before = getInput().getDefiningOp<ReshapeOp>()) {
+    if (before.getInput().getType() == getResult().getType())
+      return before.getInput();
     getInputMutable().assign(before.getInput());
     return getResult();
   }
@@ -369,7 +395,8 @@ LogicalResult TransposeOp::verify() {
   SmallVector<bool> seen(size_t(input.getRank()), false);
   bool valid = int64_t(permutation.size()) == input.getRank() &&
                result.getRank() == input.getRank() &&
-               result.getElementType() == input.getElementType();
+               result.getElementType() == input.getElementType() &&
+               result.getEncoding() == input.getEncoding();
   for (size_t i = 0; valid && i < permutation.size(); ++i) {
     int64_t from = permutation[i];
     valid = from >= 0 && from < input.getRank() && !seen[size_t(from)] &&
@@ -384,10 +411,20 @@ LogicalResult TransposeOp::verify() {
 }
 
 OpFoldResult TransposeOp::fold(FoldAdaptor) {
-  for (auto [i, from] : llvm::enumerate(getPermutation()))
-    if (int64_t(i) != from)
-      return {};
-  return getInput();
+  auto isIdentity = [](ArrayRef<int64_t> permutation) {
+    return llvm::all_of(llvm::enumerate(permutation), [](auto entry) {
+      return int64_t(entry.index()) == entry.value();
+    });
+  };
+  if (isIdentity(getPermutation()))
+    return getInput();
+  auto before = getInput().getDefiningOp<TransposeOp>();
+  if (!before)
+    return {};
+  SmallVector<int64_t> both;
+  for (int64_t from : getPermutation())
+    both.push_back(before.getPermutation()[size_t(from)]);
+  return isIdentity(both) ? before.getInput() : Value();
 }
 
 LogicalResult ConvertOp::verify() {
@@ -414,8 +451,20 @@ int64_t hadal::deepseek::getScaleColumns(int64_t columns, int64_t group,
   return columns / scaleBlock * (scaleBlock / group + scaleBlockBytes);
 }
 
-int64_t hadal::deepseek::getScaleGroup(Value weight, Value scales) {
-  int64_t columns = columnsOf(weight), stored = columnsOf(scales);
+int64_t hadal::deepseek::getScaleAxis(Value weight, Value scales) {
+  ArrayRef<int64_t> shape = shapeOf(weight), stored = shapeOf(scales);
+  auto rank = int64_t(shape.size());
+  bool isOfRows =
+      int64_t(stored.size()) == rank && rank == 3 && stored[1] != shape[1];
+  return isOfRows ? 1 : rank - 1;
+}
+
+/// Elements along \p axis that one of \p scales is for, or 0.
+static int64_t getScaleGroup(Value weight, Value scales, int64_t axis) {
+  if (axis >= int64_t(shapeOf(scales).size()))
+    return 0;
+  int64_t columns = shapeOf(weight)[size_t(axis)];
+  int64_t stored = shapeOf(scales)[size_t(axis)];
   if (stored <= 0)
     return 0;
   if (!elementOf(scales).isInteger())
@@ -427,12 +476,17 @@ int64_t hadal::deepseek::getScaleGroup(Value weight, Value scales) {
   return groups > 0 && scaleBlock % groups == 0 ? scaleBlock / groups : 0;
 }
 
+int64_t hadal::deepseek::getScaleGroup(Value weight, Value scales) {
+  return ::getScaleGroup(weight, scales, getScaleAxis(weight, scales));
+}
+
 /// Requires the scales, the offsets and the rounding of inputs that a
 /// weight of the type of \p weight may have: of FP8 blocks, of integer groups,
-/// or none.
+/// or none. Groups are along \p axis, the last if none is given.
 static LogicalResult verifyScales(Operation *op, StringRef name, Value weight,
                                   Value scales, Value offsets,
-                                  std::optional<int64_t> activationGroup) {
+                                  std::optional<int64_t> activationGroup,
+                                  std::optional<int64_t> axis = std::nullopt) {
   Type element = elementOf(weight);
   bool isFP8 = isa<Float8E4M3FNType>(element), isInteger = element.isInteger();
   if ((isFP8 || isInteger) != bool(scales))
@@ -452,8 +506,11 @@ static LogicalResult verifyScales(Operation *op, StringRef name, Value weight,
     return expectShape(op, name, scales,
                        scaleShape(shapeOf(weight), fp8BlockSize, fp8BlockSize));
   SmallVector<int64_t> shape(shapeOf(weight));
-  int64_t columns = shape.back(), group = getScaleGroup(weight, scales);
-  shape.back() = columnsOf(scales);
+  auto along = size_t(axis.value_or(int64_t(shape.size()) - 1));
+  int64_t columns = shape[along];
+  int64_t group = ::getScaleGroup(weight, scales, int64_t(along));
+  if (along < shapeOf(scales).size())
+    shape[along] = shapeOf(scales)[along];
   if (failed(expectShape(op, name, scales, shape)))
     return failure();
   if (group == 0)
@@ -466,7 +523,7 @@ static LogicalResult verifyScales(Operation *op, StringRef name, Value weight,
       return op->emitOpError("expects offsets of one level for groups of ")
              << group << " of " << columns << " columns, but got "
              << offsets.getType();
-    shape.back() = getScaleColumns(columns, group, elementOf(offsets));
+    shape[along] = getScaleColumns(columns, group, elementOf(offsets));
     if (failed(expectShape(op, "offsets", offsets, shape)))
       return failure();
   }
@@ -905,8 +962,14 @@ LogicalResult HeadLinearOp::verify() {
     return emitOpError("expects ")
            << weight[0] << " heads of at least " << weight[2]
            << " columns, but got " << getInput().getType();
-  return expectShape(*this, "a result", getResult(),
-                     {anySize, weight[0] * weight[1]}); // C1
+  if (failed(expectShape(*this, "a result", getResult(),
+                         {anySize, weight[0] * weight[1]}))) // C1
+    return failure();
+  std::optional<int64_t> axis;
+  if (getScales())
+    axis = getScaleAxis(getWeight(), getScales());
+  return verifyScales(*this, "scales", getWeight(), getScales(), getOffsets(),
+                      std::nullopt, axis); // C2
 }
 
 LogicalResult SplitOp::verify() {

@@ -42,8 +42,12 @@ constexpr int64_t scaleBlockBytes = 2;
 /// \p group, as they are stored.
 int64_t getScaleColumns(int64_t columns, int64_t group, mlir::Type element);
 
-/// Elements of a row of \p weight that one of \p scales is for, or 0 if these
-/// scales are of no groups.
+/// The dimension of \p weight whose groups have \p scales: the last, or that of
+/// the rows, if its matrices are transposed; see `deepseek.head_linear`.
+int64_t getScaleAxis(mlir::Value weight, mlir::Value scales);
+
+/// Elements of a row of \p weight that one of \p scales is for, or of a column
+/// if that is their axis; 0 if these scales are of no groups.
 int64_t getScaleGroup(mlir::Value weight, mlir::Value scales);
 
 /// What the names of an adapter's files start with, in a `deepseek.source`.

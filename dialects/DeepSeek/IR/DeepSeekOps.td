@@ -20,6 +20,8 @@ def Activations : 2DTensorOf<[F32]>;
 def PerToken : 1DTensorOf<[I32]>;
 /// Integers of a matrix, of as many bits as are stored.
 def CodeElement : AnyTypeOf<[I8, I<3>, I<4>, I<5>, I<6>, UI<2>, UI<4>, UI<5>]>;
+/// What matrices of heads may be stored in.
+def HeadElement : AnyTypeOf<[F32, F16, BF16, CodeElement]>;
 /// What matrices of a model may be stored in.
 def MatrixElement : AnyTypeOf<[F32, F16, BF16, F8E4M3FN, CodeElement]>;
 /// The same, and what else a checkpoint has: scales, and tables of integers.
@@ -99,6 +101,8 @@ def DeepSeek_WeightOp : DeepSeek_Op<"weight",
     ::mlir::RankedTensorType getWeightType() {
       return ::llvm::cast<::mlir::RankedTensorType>(getType());
     }
+    /// Erases what the recipe computes and does not yield.
+    void eraseUnusedSteps();
   }];
 }
 
@@ -226,7 +230,7 @@ def DeepSeek_SliceOp : DeepSeek_RecipeOp<"slice"> {
   let summary = "Takes indices [begin, end) of one dimension";
   let description = [{
     - (C1) `axis` is a dimension and 0 <= begin < end <= its size; the result
-      has `end - begin` there.
+      has `end - begin` there, and the encoding of the input.
   }];
   let arguments = (ins WeightTensor:$input, I64Attr:$axis, I64Attr:$begin,
                        I64Attr:$end);
@@ -242,7 +246,8 @@ def DeepSeek_SliceOp : DeepSeek_RecipeOp<"slice"> {
 def DeepSeek_ReshapeOp : DeepSeek_RecipeOp<"reshape"> {
   let summary = "Gives the same elements, in the same order, another shape";
   let description = [{
-    - (C1) both shapes have the same number of elements, of one type.
+    - (C1) both shapes have the same number of elements, of one type and with
+      one encoding.
   }];
   let arguments = (ins WeightTensor:$input);
   let results = (outs WeightTensor:$result);
@@ -256,7 +261,8 @@ def DeepSeek_TransposeOp : DeepSeek_RecipeOp<"transpose"> {
   let summary = "Permutes dimensions";
   let description = [{
     Dimension i of the result is dimension `permutation[i]` of the input.
-    - (C1) `permutation` is one, and the shapes follow it.
+    - (C1) `permutation` is one, and the shapes follow it; the encoding is that
+      of the input.
   }];
   let arguments = (ins WeightTensor:$input, DenseI64ArrayAttr:$permutation);
   let results = (outs WeightTensor:$result);
@@ -1070,20 +1076,36 @@ def DeepSeek_AdaptOp : DeepSeek_Op<"adapt", [
   let hasVerifier = 1;
 }
 
-def DeepSeek_HeadLinearOp : DeepSeek_Op<"head_linear", [Pure]> {
+def DeepSeek_HeadLinearOp : DeepSeek_Op<"head_linear", [
+    Pure, AttrSizedOperandSegments]> {
   let summary = "Multiplies the start of each head by that head's matrix";
   let description = [{
-    result[t, h * n + i] = sum_k input[t, h * stride + k] * weight[h, i, k],
-    with stride = columns of `input` / heads. What is left of a head past k is
-    not read: MLA keeps the rotary part there.
+    result[t, h * n + i] = sum_k input[t, h * stride + k] * W[h, i, k],
+    with stride = columns of `input` / heads, where W is `weight`, times its
+    scales, less its offsets, if they are given. What is left of a head past k
+    is not read: MLA keeps the rotary part there. Inputs are not rounded.
     - (C1) `weight` is `[heads, n, k]`, `input` `[tokens, heads * stride]` with
       stride >= k, and the result `[tokens, heads * n]`.
+    - (C2) `scales` are given iff the weight is integer, and `offsets` only
+      then. They are those of `deepseek.linear`, of groups of k, `[heads, n, k /
+      group]`; or of groups of n, `[heads, n / group, k]`: a weight whose
+      matrices are transposed since they were stored has such. Two levels are
+      along the groups in either.
   }];
-  let arguments = (ins Activations:$input, 3DTensorOf<[F32, F16, BF16]>:$weight);
+  let arguments = (ins Activations:$input, 3DTensorOf<[HeadElement]>:$weight,
+                       Optional<3DTensorOf<[GroupScaleElement]>>:$scales,
+                       Optional<3DTensorOf<[GroupScaleElement]>>:$offsets);
   let results = (outs Activations:$result);
+  let builders = [
+    OpBuilder<(ins "::mlir::Type":$result, "::mlir::Value":$input,
+                   "::mlir::Value":$weight), [{
+      build($_builder, $_state, result, input, weight, ::mlir::Value(),
+            ::mlir::Value());
+    }]>];
   let assemblyFormat = [{
-    $input `,` $weight attr-dict `:` type($input) `,` type($weight)
-    `->` type($result)
+    $input `,` $weight (`scales` $scales^ `:` type($scales))?
+    (`offsets` $offsets^ `:` type($offsets))? attr-dict `:`
+    type($input) `,` type($weight) `->` type($result)
   }];
   let hasVerifier = 1;
 }

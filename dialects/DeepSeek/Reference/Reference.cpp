@@ -195,6 +195,17 @@ static std::vector<double> roundEntry(const double *x, int64_t count,
   return result;
 }
 
+/// \p stack with each of its matrices transposed.
+static Tensor turnMatrices(const Tensor &stack) {
+  int64_t rows = stack.shape[1], columns = stack.shape[2];
+  Tensor turned({stack.shape[0], columns, rows});
+  for (int64_t m = 0; m < stack.shape[0]; ++m)
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < columns; ++j)
+        turned.row(m * columns + j)[i] = stack.row(m * rows + i)[j];
+  return turned;
+}
+
 /// Returns `W x`, where row i of W, `[n, k]`, is at \p weight + i * k.
 static std::vector<double> multiply(const double *weight, BlockScales scales,
                                     const double *x, int64_t n, int64_t k) {
@@ -547,12 +558,29 @@ LogicalResult Interpreter::Frame::visit(HeadLinearOp op) {
   const Tensor &input = at(op.getInput()), &weight = at(op.getWeight());
   int64_t heads = weight.shape[0], n = weight.shape[1], k = weight.shape[2];
   int64_t stride = input.columns() / heads;
+  Value scales = op.getScales();
+  bool isTurned = scales && getScaleAxis(op.getWeight(), scales) == 1;
+  BlockScales blocks = scalesOf(op.getWeight(), scales, op.getOffsets());
+  // As matrices were stored, groups are of a row.
+  std::optional<Tensor> turnedScales, turnedOffsets;
+  if (isTurned) {
+    blocks.scales = &turnedScales.emplace(turnMatrices(*blocks.scales));
+    if (blocks.offsets)
+      blocks.offsets = &turnedOffsets.emplace(turnMatrices(*blocks.offsets));
+  }
   Tensor result({input.rows(), heads * n});
-  for (int64_t t = 0; t < input.rows(); ++t)
-    for (int64_t h = 0; h < heads; ++h)
-      for (int64_t i = 0; i < n; ++i)
+  for (int64_t h = 0; h < heads; ++h) {
+    blocks.m = h;
+    for (int64_t i = 0; i < n; ++i) {
+      std::vector<double> row(weight.row(h * n + i), weight.row(h * n + i) + k);
+      for (int64_t j = 0; j < k; ++j)
+        row[size_t(j)] =
+            blocks.scale(row[size_t(j)], isTurned ? j : i, isTurned ? i : j);
+      for (int64_t t = 0; t < input.rows(); ++t)
         result.row(t)[h * n + i] =
-            dot(input.row(t) + h * stride, weight.row(h * n + i), k);
+            dot(input.row(t) + h * stride, row.data(), k);
+    }
+  }
   return set(op, op.getResult(), std::move(result));
 }
 

@@ -442,6 +442,38 @@ func.func @head_linear_c1_result(%x: tensor<?x16xf32>, %w: tensor<2x4x6xf32>) {
 
 // -----
 
+func.func @head_linear_c2(%x: tensor<?x64xf32>, %w: tensor<2x64x32xi4>) {
+  // expected-error @below {{'deepseek.head_linear' op expects scales with an FP8 or integer weight and only then, but got none with 'tensor<2x64x32xi4>'}}
+  %0 = deepseek.head_linear %x, %w : tensor<?x64xf32>, tensor<2x64x32xi4> -> tensor<?x128xf32>
+  return
+}
+
+// -----
+
+func.func @head_linear_c2_shape(%x: tensor<?x64xf32>, %w: tensor<2x64x32xi4>, %s: tensor<2x2x16xf16>) {
+  // expected-error @below {{'deepseek.head_linear' op expects scales of shape 2x2x32, but got 'tensor<2x2x16xf16>'}}
+  %0 = deepseek.head_linear %x, %w scales %s : tensor<2x2x16xf16> : tensor<?x64xf32>, tensor<2x64x32xi4> -> tensor<?x128xf32>
+  return
+}
+
+// -----
+
+func.func @head_linear_c2_groups(%x: tensor<?x64xf32>, %w: tensor<2x64x32xi4>, %s: tensor<2x3x32xf16>) {
+  // expected-error @below {{'deepseek.head_linear' op expects scales of groups that divide 64 columns, but got 'tensor<2x3x32xf16>'}}
+  %0 = deepseek.head_linear %x, %w scales %s : tensor<2x3x32xf16> : tensor<?x64xf32>, tensor<2x64x32xi4> -> tensor<?x128xf32>
+  return
+}
+
+// -----
+
+func.func @head_linear_c2_offsets(%x: tensor<?x64xf32>, %w: tensor<2x64x32xui4>, %s: tensor<2x2x32xf16>, %o: tensor<2x64x1xf16>) {
+  // expected-error @below {{'deepseek.head_linear' op expects offsets of shape 2x2x32, but got 'tensor<2x64x1xf16>'}}
+  %0 = deepseek.head_linear %x, %w scales %s : tensor<2x2x32xf16> offsets %o : tensor<2x64x1xf16> : tensor<?x64xf32>, tensor<2x64x32xui4> -> tensor<?x128xf32>
+  return
+}
+
+// -----
+
 func.func @split_c1(%x: tensor<?x16xf32>) {
   // expected-error @below {{'deepseek.split' op expects parts of 16 columns in all, but got 12}}
   %0:2 = deepseek.split %x : tensor<?x16xf32> -> tensor<?x8xf32>, tensor<?x4xf32>

@@ -157,6 +157,15 @@ func.func @latent_attention(%q: tensor<?x20xf32>, %c: tensor<?x8xf32>, %r: tenso
   return %a, %e : tensor<?x10xf32>, tensor<?x10xf32>
 }
 
+// CHECK-LABEL: func.func @integer_heads
+func.func @integer_heads(%q: tensor<?x48xf32>, %uk: tensor<2x256x16xui4>, %ks: tensor<2x10x16xi8>, %uv: tensor<2x5x256xi8>, %vs: tensor<2x5x8xf16>) -> tensor<?x10xf32> {
+  // CHECK: %[[L:.+]] = deepseek.head_linear %{{.+}}, %{{.+}} scales %[[S:.+]] : tensor<2x10x16xi8> offsets %[[S]] : tensor<2x10x16xi8> : tensor<?x48xf32>, tensor<2x256x16xui4> -> tensor<?x512xf32>
+  %a = deepseek.head_linear %q, %uk scales %ks : tensor<2x10x16xi8> offsets %ks : tensor<2x10x16xi8> : tensor<?x48xf32>, tensor<2x256x16xui4> -> tensor<?x512xf32>
+  // CHECK: deepseek.head_linear %[[L]], %{{.+}} scales %{{.+}} : tensor<2x5x8xf16> : tensor<?x512xf32>, tensor<2x5x256xi8> -> tensor<?x10xf32>
+  %b = deepseek.head_linear %a, %uv scales %vs : tensor<2x5x8xf16> : tensor<?x512xf32>, tensor<2x5x256xi8> -> tensor<?x10xf32>
+  return %b : tensor<?x10xf32>
+}
+
 // CHECK-LABEL: func.func @experts
 func.func @experts(%x: tensor<?x16xf32>, %logits: tensor<?x8xf32>, %bias: tensor<8xf32>, %map: tensor<8xi32>, %gate: tensor<8x4x16xf16>, %down: tensor<8x16x4xf16>, %gate8: tensor<8x4x16xf8E4M3FN>, %down8: tensor<8x16x4xf8E4M3FN>, %scales: tensor<8x1x1xf32>) -> (tensor<?x16xf32>, tensor<?x16xf32>) {
   // CHECK: %[[E:.+]], %[[W:.+]] = deepseek.router %{{.+}} by <scoring = softmax, method = greedy, experts = 8, top_k = 2, groups = 1, top_groups = 1, normalize = false, scale = 1.000000e+00 : f64> : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>

@@ -159,3 +159,30 @@ func.func @other_use(%q: tensor<?x20xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf
 
 // BY-VALUE-NOT: deepseek.latent_attention
 // BY-VALUE: deepseek.absorbed_attention
+
+// -----
+
+// Halves that an importer joined are taken as they were.
+
+!cache = !deepseek.kv_cache<kind = latent, layers = 1, heads = 1, key_dim = 12, value_dim = 8, element = f32>
+
+// CHECK: deepseek.weight @kv_b.absorbed_key : tensor<2x8x6xf32> {
+// CHECK-NEXT: %[[K:.+]] = deepseek.source "k_b"
+// CHECK-NEXT: deepseek.yield %[[K]]
+// CHECK: deepseek.weight @kv_b.absorbed_value : tensor<2x5x8xf32> {
+// CHECK-NEXT: %[[V:.+]] = deepseek.source "v_b"
+// CHECK-NEXT: deepseek.yield %[[V]]
+deepseek.weight @kv_b : tensor<22x8xf32> {
+  %0 = deepseek.source "k_b" in [] at [] : tensor<2x8x6xf32>
+  %1 = deepseek.transpose %0 [0, 2, 1] : tensor<2x8x6xf32> -> tensor<2x6x8xf32>
+  %2 = deepseek.source "v_b" in [] at [] : tensor<2x5x8xf32>
+  %3 = deepseek.concat %1, %2 axis 1 : (tensor<2x6x8xf32>, tensor<2x5x8xf32>) -> tensor<2x11x8xf32>
+  %4 = deepseek.reshape %3 : tensor<2x11x8xf32> -> tensor<22x8xf32>
+  deepseek.yield %4 : tensor<22x8xf32>
+}
+func.func @joined(%q: tensor<?x20xf32>, %c: tensor<?x8xf32>, %r: tensor<?x4xf32>, %p: tensor<?xi32>, %s: tensor<?xi32>, %cache: !cache) -> tensor<?x10xf32> {
+  %w = deepseek.use_weight @kv_b : tensor<22x8xf32>
+  %l = arith.constant 0 : index
+  %o = deepseek.latent_attention %q, %c, %r, %w at %p of %s in %cache[%l] heads 2 scale 2.5e-1 : tensor<?x20xf32>, tensor<?x8xf32>, tensor<?x4xf32>, tensor<22x8xf32>, tensor<?xi32>, !cache -> tensor<?x10xf32>
+  return %o : tensor<?x10xf32>
+}

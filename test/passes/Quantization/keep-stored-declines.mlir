@@ -38,8 +38,8 @@ func.func @zeros_in_f32(%x: tensor<?x64xf32>) -> tensor<?x32xf32> {
 
 // -----
 
-// Experts whose gate and up are not alike, and one matrix that another op
-// reads, too.
+// Experts whose gate and up are not alike, and heads whose columns are no whole
+// vectors, where groups are of rows.
 
 deepseek.weight @up : tensor<4x32x64xf32> {
   %0 = deepseek.source "up" in [] at [] : tensor<4x32x36xi8>
@@ -57,18 +57,19 @@ deepseek.weight @down : tensor<4x64x32xf32> {
   deepseek.yield %1 : tensor<4x64x32xf32>
 }
 // expected-remark @below {{'heads' is stored in 'f32': 'deepseek.head_linear' reads its numbers}}
-deepseek.weight @heads : tensor<2x32x32xf32> {
-  %0 = deepseek.source "heads" in [] at [] : tensor<2x32x34xi8>
-  %1 = deepseek.dequantize_gguf q8_0 %0 : tensor<2x32x34xi8> -> tensor<2x32x32xf32>
-  deepseek.yield %1 : tensor<2x32x32xf32>
+deepseek.weight @heads : tensor<2x32x8xf32> {
+  %0 = deepseek.source "heads" in [] at [] : tensor<2x8x34xi8>
+  %1 = deepseek.dequantize_gguf q8_0 %0 : tensor<2x8x34xi8> -> tensor<2x8x32xf32>
+  %2 = deepseek.transpose %1 [0, 2, 1] : tensor<2x8x32xf32> -> tensor<2x32x8xf32>
+  deepseek.yield %2 : tensor<2x32x8xf32>
 }
 // CHECK-LABEL: func.func @experts
 func.func @experts(%x: tensor<?x64xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>) -> tensor<?x64xf32> {
   %g = deepseek.use_weight @gate : tensor<4x32x64xf32>
   %u = deepseek.use_weight @up : tensor<4x32x64xf32>
   %d = deepseek.use_weight @down : tensor<4x64x32xf32>
-  %h = deepseek.use_weight @heads : tensor<2x32x32xf32>
-  %0 = deepseek.head_linear %x, %h : tensor<?x64xf32>, tensor<2x32x32xf32> -> tensor<?x64xf32>
+  %h = deepseek.use_weight @heads : tensor<2x32x8xf32>
+  %0 = deepseek.head_linear %x, %h : tensor<?x64xf32>, tensor<2x32x8xf32> -> tensor<?x64xf32>
   // expected-remark @below {{experts become f32: gate and up are stored in different forms, of 'i8' and 'i4'}}
   %y = deepseek.experts %0, %e, %w gate %g up %u down %d : tensor<?x64xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<4x32x64xf32>, tensor<4x32x64xf32>, tensor<4x64x32xf32> -> tensor<?x64xf32>
   return %y : tensor<?x64xf32>

@@ -140,3 +140,46 @@ func.func @experts(%x: tensor<?x256xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf3
   %y = deepseek.experts %x, %e, %w gate %u up %u down %d : tensor<?x256xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<4x32x256xf32>, tensor<4x32x256xf32>, tensor<4x256x32xf32> -> tensor<?x256xf32>
   return %y : tensor<?x256xf32>
 }
+
+// -----
+
+// Matrices of heads: rows that are cut out are those of the parts, and groups
+// of what is transposed are of its columns.
+
+// CHECK: deepseek.weight @key : tensor<2x256x16xi6> {
+// CHECK-NEXT: %[[BYTES:.+]] = deepseek.source "kv_b"
+// CHECK-NEXT: %[[CODES:.+]] = deepseek.gguf_part codes of q6_k %[[BYTES]] : tensor<64x210xi8> -> tensor<64x256xi6>
+// CHECK-NEXT: %[[HEADS:.+]] = deepseek.reshape %[[CODES]] : tensor<64x256xi6> -> tensor<2x32x256xi6>
+// CHECK-NEXT: %[[KEYS:.+]] = deepseek.slice %[[HEADS]] axis 1 from 0 to 16 : tensor<2x32x256xi6> -> tensor<2x16x256xi6>
+// CHECK-NEXT: deepseek.transpose %[[KEYS]] [0, 2, 1] : tensor<2x16x256xi6> -> tensor<2x256x16xi6>
+// CHECK: deepseek.weight @key.scales : tensor<2x18x16xi8> {
+// CHECK: deepseek.gguf_part scales of q6_k %{{.+}} : tensor<64x210xi8> -> tensor<64x18xi8>
+// CHECK: deepseek.transpose %{{.+}} [0, 2, 1] : tensor<2x16x18xi8> -> tensor<2x18x16xi8>
+// CHECK: deepseek.weight @value : tensor<2x16x256xui4, #deepseek.codebook
+// CHECK: deepseek.slice %{{.+}} axis 1 from 16 to 32 : tensor<2x32x256xui4, #{{.+}}> -> tensor<2x16x256xui4, #
+// CHECK: deepseek.weight @value.scales : tensor<2x16x10xi8> {
+deepseek.weight @key : tensor<2x256x16xf32> {
+  %0 = deepseek.source "kv_b" in [] at [] : tensor<64x210xi8>
+  %1 = deepseek.dequantize_gguf q6_k %0 : tensor<64x210xi8> -> tensor<64x256xf32>
+  %2 = deepseek.reshape %1 : tensor<64x256xf32> -> tensor<2x32x256xf32>
+  %3 = deepseek.slice %2 axis 1 from 0 to 16 : tensor<2x32x256xf32> -> tensor<2x16x256xf32>
+  %4 = deepseek.transpose %3 [0, 2, 1] : tensor<2x16x256xf32> -> tensor<2x256x16xf32>
+  deepseek.yield %4 : tensor<2x256x16xf32>
+}
+deepseek.weight @value : tensor<2x16x256xf32> {
+  %0 = deepseek.source "kv_b" in [] at [] : tensor<64x136xi8>
+  %1 = deepseek.dequantize_gguf iq4_xs %0 : tensor<64x136xi8> -> tensor<64x256xf32>
+  %2 = deepseek.reshape %1 : tensor<64x256xf32> -> tensor<2x32x256xf32>
+  %3 = deepseek.slice %2 axis 1 from 16 to 32 : tensor<2x32x256xf32> -> tensor<2x16x256xf32>
+  deepseek.yield %3 : tensor<2x16x256xf32>
+}
+// CHECK-LABEL: func.func @heads
+// CHECK: %[[L:.+]] = deepseek.head_linear %{{.+}}, %{{.+}} scales %{{.+}} : tensor<2x18x16xi8> : tensor<?x48xf32>, tensor<2x256x16xi6> -> tensor<?x512xf32>
+// CHECK: deepseek.head_linear %[[L]], %{{.+}} scales %{{.+}} : tensor<2x16x10xi8> : tensor<?x512xf32>, tensor<2x16x256xui4, #{{.+}}> -> tensor<?x32xf32>
+func.func @heads(%x: tensor<?x48xf32>) -> tensor<?x32xf32> {
+  %k = deepseek.use_weight @key : tensor<2x256x16xf32>
+  %v = deepseek.use_weight @value : tensor<2x16x256xf32>
+  %0 = deepseek.head_linear %x, %k : tensor<?x48xf32>, tensor<2x256x16xf32> -> tensor<?x512xf32>
+  %1 = deepseek.head_linear %0, %v : tensor<?x512xf32>, tensor<2x16x256xf32> -> tensor<?x32xf32>
+  return %1 : tensor<?x32xf32>
+}

@@ -58,6 +58,7 @@ MODELS = {
                  "moe_intermediate_size": 32, "num_nextn_predict_layers": 0,
                  "v_head_dim": 32, "qk_nope_head_dim": 32},
 }
+MODELS["v2_lite_whole"] = MODELS["v2_lite"]
 
 
 def is_split(name):
