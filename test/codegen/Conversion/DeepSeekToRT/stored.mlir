@@ -51,6 +51,18 @@ func.func private @gated(%x: tensor<?x64xf32>, %w: tensor<32x64xi4, #deepseek.ti
   return %c : tensor<?x32xf32>
 }
 
+// Heads' inputs are not rounded, nor cut into digits. Groups are of a row, or,
+// where scales are in no tiles, of columns.
+// CHECK-LABEL: func.func private @heads
+// CHECK-NOT:     split_rows
+// CHECK:         rt.dispatch @head_linear_int4_2x256x16_32_32_f32_scales_levels_turned_of_24
+// CHECK:         rt.dispatch @head_linear_int8_2x16x256_32_32_f32_of_256
+func.func private @heads(%x: tensor<?x48xf32>, %k: tensor<2x256x16xi4, #deepseek.tiled<rows = 16, columns = 8>>, %ks: tensor<2x10x16xi8>, %v: tensor<2x16x256xi8, #deepseek.tiled<rows = 16, columns = 4>>, %vs: tensor<2x16x8xf16, #deepseek.tiled<rows = 16>>) -> tensor<?x32xf32> {
+  %a = deepseek.head_linear %x, %k scales %ks : tensor<2x10x16xi8> : tensor<?x48xf32>, tensor<2x256x16xi4, #deepseek.tiled<rows = 16, columns = 8>> -> tensor<?x512xf32>
+  %b = deepseek.head_linear %a, %v scales %vs : tensor<2x16x8xf16, #deepseek.tiled<rows = 16>> : tensor<?x512xf32>, tensor<2x16x256xi8, #deepseek.tiled<rows = 16, columns = 4>> -> tensor<?x32xf32>
+  return %b : tensor<?x32xf32>
+}
+
 // Codes of other bits, and scales of two levels. Down is of its own type.
 // CHECK-LABEL: func.func private @k_quants
 // CHECK:         rt.dispatch @split_rows_256_16_32
@@ -144,6 +156,30 @@ func.func private @layer(%x: tensor<?x64xf32>, %w: tensor<32x64xi8, #deepseek.ti
   // expected-error @below {{'deepseek.linear' op expects a packed weight to lower, but got 'tensor<32x64xi8, #deepseek.tiled<rows = 16>>'}}
   %a = deepseek.linear %x, %w scales %s : tensor<32x2xf16, #deepseek.tiled<rows = 16>> : tensor<?x64xf32>, tensor<32x64xi8, #deepseek.tiled<rows = 16>> -> tensor<?x32xf32>
   return %a : tensor<?x32xf32>
+}
+func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: tensor<?xi32>, %outputs: tensor<?xi32>, %cache: !cache) -> tensor<?x32xf32> {
+  %table = deepseek.use_weight @table : tensor<32x64xf32>
+  %x = deepseek.embed %ids, %table : tensor<?xi32>, tensor<32x64xf32> -> tensor<?x64xf32>
+  %l = deepseek.lm_head %x, %table : tensor<?x64xf32>, tensor<32x64xf32> -> tensor<?x32xf32>
+  return %l : tensor<?x32xf32>
+}
+deepseek.weight @table : tensor<32x64xf32> {
+  %0 = deepseek.source "table" in [] at [] : tensor<32x64xf32>
+  deepseek.yield %0 : tensor<32x64xf32>
+}
+
+// -----
+
+// Scales of columns are read along these, not in tiles.
+
+!cache = !deepseek.kv_cache<kind = heads, layers = 1, heads = 2, key_dim = 8, value_dim = 8, element = f32>
+
+deepseek.model @m vocab 32 hidden 64 layers 1 context 64 entry @forward {}
+
+func.func private @layer(%x: tensor<?x64xf32>, %w: tensor<2x64x32xi8, #deepseek.tiled<rows = 16, columns = 4>>, %s: tensor<2x2x32xf16, #deepseek.tiled<rows = 16>>) -> tensor<?x128xf32> {
+  // expected-error @below {{'deepseek.head_linear' op expects scales of columns that are not packed to lower, but got 'tensor<2x2x32xf16, #deepseek.tiled<rows = 16>>'}}
+  %a = deepseek.head_linear %x, %w scales %s : tensor<2x2x32xf16, #deepseek.tiled<rows = 16>> : tensor<?x64xf32>, tensor<2x64x32xi8, #deepseek.tiled<rows = 16, columns = 4>> -> tensor<?x128xf32>
+  return %a : tensor<?x128xf32>
 }
 func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: tensor<?xi32>, %outputs: tensor<?xi32>, %cache: !cache) -> tensor<?x32xf32> {
   %table = deepseek.use_weight @table : tensor<32x64xf32>
