@@ -265,6 +265,17 @@ CASES = {
     "onnx_torchscript": ("ONNX, plain operators, a batch with a past, biases, grouped queries, scores chosen by a condition",
                          qwen2(hidden_size=96, num_attention_heads=6),
                          {"onnx": {"kind": "torch", "style": "torchscript", "mask": "condition"}}),
+    "onnx_genai_qmoe": ("ONNX, genai's graph, experts of 4 bits in blocks of 32 with zero points, gates between other rows, weights "
+                        "normalized", {**deepseek(max_position_embeddings=128), "moe_intermediate_size": 32, "norm_topk_prob": True},
+                        {"tokens": 16, "onnx": {"kind": "genai", "experts": {"bits": 4, "block": 32, "has_zeros": True}}}),
+    "onnx_genai_qmoe_int8": ("ONNX, genai's graph, experts of 8 bits with a scale a row, three matrices",
+                             deepseek(max_position_embeddings=128),
+                             {"tokens": 16, "onnx": {"kind": "genai", "experts": {"bits": 8, "fusion": 0}}}),
+    "onnx_dynamo_v2": ("ONNX, plain operators, latent attention, groups of experts, each on the rows of its tokens",
+                       deepseek_v2(rope_scaling=None), {"tokens": 16, "onnx": {"kind": "torch"}}),
+    "onnx_torchscript_v3": ("ONNX, plain operators, a batch with a past, latent attention, a corrected choice of experts, whose matrices "
+                            "are gathered", deepseek_v3(rope_scaling=None),
+                            {"tokens": 16, "onnx": {"kind": "torch", "style": "torchscript", "experts": "stack"}}),
     "gguf_llama_bf16": ("GGUF, BF16, tied embeddings, linear rope scaling, head_dim given",
                         llama(head_dim=16, num_key_value_heads=2, tie_word_embeddings=True,
                               rope_scaling={"type": "linear", "factor": 4.0}), {"gguf": {"kind": "BF16"}}),

@@ -12,7 +12,7 @@ LOWEST = float(np.finfo(np.float32).min)
 
 def frequencies(config):
     """Of plain rotary embedding, in float32 as torch computes them; linear scaling divides them."""
-    dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    dim = config.get("qk_rope_head_dim") or config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     inverse = (1.0 / config["rope_theta"] ** (np.arange(0, dim, 2) / dim)).astype(np.float32)
     scaling = config.get("rope_scaling") or {}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
@@ -24,6 +24,14 @@ def frequencies(config):
         low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
         kept = np.clip((turns - low) / (high - low), 0, 1)
         return ((1 - kept) * inverse / scaling["factor"] + kept * inverse).astype(np.float32)
+    if kind == "yarn":
+        def pair_of(turns):
+            length = scaling["original_max_position_embeddings"]
+            return dim * np.log(length / (turns * 2 * np.pi)) / (2 * np.log(config["rope_theta"]))
+        low = max(np.floor(pair_of(scaling["beta_fast"])), 0)
+        high = min(np.ceil(pair_of(scaling["beta_slow"])), dim - 1)
+        ramp = np.clip((np.arange(dim // 2) - low) / max(high - low, 0.001), 0, 1)
+        return (inverse / scaling["factor"] * ramp + inverse * (1 - ramp)).astype(np.float32)
     assert kind == "default", kind
     return inverse
 
@@ -71,6 +79,18 @@ def quantize_linear(matrix, unsigned, block):
     if not block:
         scales, zeros = scales[:, 0], None if zeros is None else zeros[:, 0]
     return codes.reshape(rows, columns), scales, zeros, numbers.reshape(rows, columns)
+
+
+def pack_experts(values, bits, block, has_zeros):
+    """What QMoE reads of matrices [experts, n, k]: as quantize_nbits, of all experts; a scale a row if there is no block."""
+    parts = [quantize_nbits(matrix, bits, block or matrix.shape[1], has_zeros) for matrix in values]
+    codes, scales, zeros, numbers = (None if column[0] is None else np.stack(column) for column in zip(*parts))
+    codes = codes.reshape(*values.shape[:2], -1)
+    if not block:
+        scales = scales[..., 0]
+        if has_zeros:  # Along the rows of all, not of each.
+            zeros = pack_bits(zeros[..., 0] & (2**bits - 1), bits)
+    return codes, scales, zeros, numbers
 
 
 class Graph(of.Builder):
@@ -125,6 +145,138 @@ class Graph(of.Builder):
             return self.add("MatMul", [x, self.add("Transpose", ["model.embed_tokens.weight"], perm=[1, 0])], ["logits"])
         return self.linear(x, ["lm_head"], "logits")
 
+    def experts(self, prefix, part):
+        """The matrices of all experts, as one stack."""
+        count = self.config["n_routed_experts"]
+        return np.stack([self.values[f"{prefix}experts.{e}.{part}.weight"] for e in range(count)])
+
+    def fused_experts(self, x, prefix, bits=None, block=0, has_zeros=False, fusion=1):
+        """com.microsoft.MoE, or QMoE if there are bits, and the shared experts."""
+        config, count = self.config, self.config["n_routed_experts"]
+        logits = self.linear(x, [prefix + "gate"])
+        flat = self.add("Reshape", [logits, self.const([-1, count])])
+        gate, up, down = (self.experts(prefix, part) for part in ("gate_proj", "up_proj", "down_proj"))
+        if fusion == 1:
+            first = np.stack([gate, up], axis=2).reshape(count, -1, gate.shape[2])
+        elif fusion == 2:
+            first = np.concatenate([gate, up], axis=1)
+        else:
+            first = gate
+        stacks = {"fc1": first, "fc2": down, **({"fc3": up} if fusion == 0 else {})}
+        options = {"k": config["num_experts_per_tok"], "normalize_routing_weights": int(config["norm_topk_prob"]),
+                   "activation_type": "swiglu", "swiglu_fusion": fusion}
+        if not bits:
+            inputs = [x, flat]
+            for name, stack in stacks.items():
+                inputs += [self.weight(prefix + name, stack.astype(np.float32)), ""]
+            return self.add_shared(self.add("com.microsoft.MoE", inputs, **options), x, prefix)
+        inputs, zeros, rounded = [x, flat] + [""] * 12, [], {}
+        for i, (name, stack) in enumerate(stacks.items()):
+            codes, scales, points, rounded[name] = pack_experts(stack, bits, block, has_zeros)
+            inputs[2 + 3 * i] = self.weight(prefix + name, codes)
+            inputs[3 + 3 * i] = self.weight(prefix + name + ".scales", scales)
+            if has_zeros:
+                inputs[11 + i] = self.weight(prefix + name + ".zeros", points)
+        if fusion == 1:
+            gate, up = rounded["fc1"][:, 0::2], rounded["fc1"][:, 1::2]
+        elif fusion == 2:
+            gate, up = np.split(rounded["fc1"], 2, axis=1)
+        else:
+            gate, up = rounded["fc1"], rounded["fc3"]
+        for e in range(count):
+            for part, stack in (("gate_proj", gate), ("up_proj", up), ("down_proj", rounded["fc2"])):
+                self.rounded[f"{prefix}experts.{e}.{part}.weight"] = stack[e]
+        if block:
+            options["block_size"] = block
+        while inputs[-1] == "":
+            inputs.pop()
+        return self.add_shared(self.add("com.microsoft.QMoE", inputs, expert_weight_bits=bits, **options), x, prefix)
+
+    def add_shared(self, routed, x, prefix):
+        if not self.config.get("n_shared_experts"):
+            return routed
+        return self.add("Add", [routed, self.swiglu(x, prefix + "shared_experts.")])
+
+    def route(self, x, prefix):
+        """The experts of each token and their weights, [tokens, k], by the rule of the generation."""
+        config, count = self.config, self.config["n_routed_experts"]
+        k, groups = config["num_experts_per_tok"], config.get("n_group") or 1
+        one, last = self.const([1]), self.const([-1])
+        flat = self.add("Reshape", [x, self.const([-1, config["hidden_size"]])])
+        logits = self.linear(flat, [prefix + "gate"])
+        is_v3 = config.get("topk_method") == "noaux_tc"
+        scores = self.add("Sigmoid", [logits]) if is_v3 else self.add("Softmax", [logits], axis=-1)
+        choice = scores
+        if is_v3:
+            bias = self.f32(prefix + "gate.e_score_correction_bias")
+            choice = self.add("Add", [scores, self.add("Unsqueeze", [bias, self.const([0])])])
+        if groups > 1 and config.get("topk_method") != "greedy":
+            grouped = self.add("Reshape", [choice, self.const([-1, groups, count // groups])])
+            if is_v3:
+                n = len(self.nodes)
+                best, _ = self.add("TopK", [grouped, self.const([2])], [f"best{n}", f"unused{n}"], axis=-1)
+                of_groups = self.add("ReduceSum", [best, last], keepdims=0)
+            else:
+                of_groups = self.add("ReduceMax", [grouped, last], keepdims=0)
+            n = len(self.nodes)
+            _, chosen = self.add("TopK", [of_groups, self.const([config["topk_group"]])], [f"unused{n}", f"groups{n}"], axis=-1, sorted=0)
+            zeros = self.add("ConstantOfShape", [self.add("Shape", [of_groups])], value=np.zeros(1, np.float32))
+            ones = self.add("ConstantOfShape", [self.add("Shape", [chosen])], value=np.ones(1, np.float32))
+            mask = self.add("Unsqueeze", [self.add("ScatterElements", [zeros, chosen, ones], axis=1), last])
+            wide = self.add("Expand", [mask, self.const([1, groups, count // groups])])
+            mask = self.add("Cast", [self.add("Reshape", [wide, self.const([-1, count])])], to=of.BOOL)
+            choice = self.add("Where", [self.add("Not", [mask]), self.const(0, np.float32), choice])
+        n = len(self.nodes)
+        weights, ids = self.add("TopK", [choice, self.const([k])], [f"values{n}", f"ids{n}"], axis=-1, sorted=0)
+        if is_v3:
+            weights = self.add("GatherElements", [scores, ids], axis=1)
+        if config["norm_topk_prob"]:
+            total = self.add("ReduceSum", [weights, last], keepdims=1)
+            weights = self.add("Div", [weights, self.add("Add", [total, self.const(1e-20, np.float32)])])
+        if config.get("routed_scaling_factor", 1.0) != 1.0:
+            weights = self.add("Mul", [weights, self.const(config["routed_scaling_factor"], np.float32)])
+        return flat, ids, weights
+
+    def written_experts(self, x, prefix, style):
+        """The experts of torch.onnx: "loop", each on the rows of its tokens; "stack", each token on its experts' matrices. What
+        "swapped" makes is none: it takes tokens for experts."""
+        config, count = self.config, self.config["n_routed_experts"]
+        k, hidden = config["num_experts_per_tok"], config["hidden_size"]
+        zero, one = self.const([0]), self.const([1])
+        flat, ids, weights = self.route(x, prefix)
+        if style != "stack":
+            hot = self.add("OneHot", [ids, self.const(count), self.const([0, 1])], axis=-1)
+            hot = self.add("Transpose", [hot], perm=[2, 0, 1])
+            total = self.add("Expand", [self.const(0, np.float32), self.add("Shape", [flat])])
+            for e in range(count):
+                found = self.add("NonZero", [self.add("Gather", [hot, self.const(e)], axis=0)])
+                n = len(self.nodes)
+                rows, slots = self.add("Split", [found, self.const([1, 1])], [f"rows{n}", f"slots{n}"], axis=0)
+                rows, slots = (self.add("Squeeze", [v, zero]) for v in ((slots, rows) if style == "swapped" else (rows, slots)))
+                pairs = self.add("Concat", [self.add("Unsqueeze", [v, self.const([-1])]) for v in (rows, slots)], axis=-1)
+                y = self.swiglu(self.add("Gather", [flat, rows], axis=0), f"{prefix}experts.{e}.")
+                y = self.add("Mul", [y, self.add("Unsqueeze", [self.add("GatherND", [weights, pairs]), self.const([-1])])])
+                total = self.add("ScatterND", [total, self.add("Unsqueeze", [rows, self.const([-1])]), y], reduction="add")
+        else:
+            gate, up, down = (self.experts(prefix, part) for part in ("gate_proj", "up_proj", "down_proj"))
+            first = self.weight(prefix + "gate_up", np.concatenate([gate, up], axis=1).astype(np.float32))
+            second = self.weight(prefix + "down", down.astype(np.float32))
+            numbers = self.add("Reshape", [ids, self.const([-1])])
+            tokens = self.add("Gather", [self.add("Shape", [flat]), self.const(0)], axis=0)
+            rows = self.add("Unsqueeze", [self.add("Range", [self.const(0), tokens, self.const(1)]), one])
+            rows = self.add("Reshape", [self.add("Expand", [rows, self.const([1, k])]), self.const([-1])])
+            taken = self.add("Unsqueeze", [self.add("Gather", [flat, rows], axis=0), self.const([-1])])
+            both = self.add("Squeeze", [self.add("MatMul", [self.add("Gather", [first, numbers], axis=0), taken]), self.const([-1])])
+            n, width = len(self.nodes), gate.shape[1]
+            gates, ups = self.add("Split", [both, self.const([width, width])], [f"gate{n}", f"up{n}"], axis=-1)
+            gated = self.add("Mul", [self.add("Mul", [gates, self.add("Sigmoid", [gates])]), ups])
+            y = self.add("MatMul", [self.add("Gather", [second, numbers], axis=0), self.add("Unsqueeze", [gated, self.const([-1])])])
+            y = self.add("Squeeze", [y, self.const([-1])])
+            y = self.add("Mul", [y, self.add("Unsqueeze", [self.add("Reshape", [weights, self.const([-1])]), self.const([-1])])])
+            total = self.add("ReduceSum", [self.add("Reshape", [y, self.const([-1, k, hidden])]), one], keepdims=0)
+        shape = self.add("Shape", [x])
+        return self.add_shared(self.add("Reshape", [total, shape]), x, prefix)
+
     def swiglu(self, x, prefix):
         gate = self.linear(x, [prefix + "gate_proj"])
         up = self.linear(x, [prefix + "up_proj"])
@@ -132,7 +284,11 @@ class Graph(of.Builder):
         return self.linear(self.add("Mul", [silu, up]), [prefix + "down_proj"])
 
 
-def write_genai(folder, config, values, interleaved=False, **options):
+def is_mixture(config, layer):
+    return "n_routed_experts" in config and layer >= config["first_k_dense_replace"]
+
+
+def write_genai(folder, config, values, interleaved=False, experts=None, **options):
     """The graph of onnxruntime-genai's builder; returns the tensors as they were rounded."""
     g = Graph(config, values, **options)
     inputs = [of.value_info("input_ids", ["batch", "sequence"]), of.value_info("attention_mask", ["batch", "total"])]
@@ -181,7 +337,10 @@ def write_genai(folder, config, values, interleaved=False, **options):
                       scale=float(g.dim**-0.5), softcap=0.0, local_window_size=-1)
         added = g.linear(heads, [attention + "o_proj"])
         normed = norm(prefix + "post_attention_layernorm.weight")
-        added = g.swiglu(normed, prefix + "mlp.")
+        if is_mixture(config, i):
+            added = g.fused_experts(normed, prefix + "mlp.", **(experts or {}))
+        else:
+            added = g.swiglu(normed, prefix + "mlp.")
     g.head(norm("model.norm.weight"))
     g.write(folder, inputs, outputs, domains=[("com.microsoft", 1)])
     if interleaved:
@@ -194,11 +353,19 @@ def write_genai(folder, config, values, interleaved=False, **options):
     return g.rounded
 
 
-def write_torch(folder, config, values, style="dynamo", mask="where", window=None, **options):
+def write_torch(folder, config, values, style="dynamo", mask="where", window=None, experts="loop", **options):
     """The graph of torch.onnx.export, by plain operators. Styles: "dynamo", one sequence and no past; "torchscript", a batch with
     a past, positions and shapes computed by nodes. Masks: "where", numbers that are added; "condition", scores that are chosen."""
     g = Graph(config, values, **options)
     scripted = style == "torchscript"
+    turned = value_dim = g.dim  # Columns of a head that are rotated, and that are values.
+    if "kv_lora_rank" in config:
+        turned, value_dim = config["qk_rope_head_dim"], config["v_head_dim"]
+        g.dim, g.kv = config["qk_nope_head_dim"] + turned, g.heads
+    scaling = config.get("rope_scaling") or {}
+    scale = g.dim**-0.5
+    if scaling.get("mscale_all_dim"):
+        scale *= (0.1 * scaling["mscale_all_dim"] * np.log(scaling["factor"]) + 1)**2
     batch = "batch" if scripted else 1
     inputs = [of.value_info("input_ids", [batch, "sequence"])]
     outputs = [of.value_info("logits", [batch, "sequence", config["vocab_size"]], of.FLOAT)]
@@ -248,12 +415,12 @@ def write_torch(folder, config, values, style="dynamo", mask="where", window=Non
         root = g.add("Sqrt", [g.add("Add", [mean, g.const(config["rms_norm_eps"], np.float32)])])
         return g.add("Mul", [g.f32(name), g.add("Mul", [x, g.add("Reciprocal", [root])])])
 
-    def split(x, heads):
+    def split(x, heads, dim):
         if scripted:
-            sizes = [g.add("Unsqueeze", [rows, zero]), g.add("Unsqueeze", [length, zero]), g.const([heads]), g.const([g.dim])]
+            sizes = [g.add("Unsqueeze", [rows, zero]), g.add("Unsqueeze", [length, zero]), g.const([heads]), g.const([dim])]
             shape = g.add("Concat", sizes, axis=0)
         else:
-            shape = g.const([1, -1, heads, g.dim])
+            shape = g.const([1, -1, heads, dim])
         return g.add("Transpose", [g.add("Reshape", [x, shape])], perm=[0, 2, 1, 3])
 
     def rotate(x):
@@ -262,11 +429,44 @@ def write_torch(folder, config, values, style="dynamo", mask="where", window=Non
             width = g.add("Gather", [g.add("Shape", [x]), g.const(3)], axis=0)
             half = g.add("Unsqueeze", [g.add("Cast", [g.add("Div", [width, g.const(2)])], to=of.INT64), zero])
         else:
-            half = g.const([g.dim // 2])
+            half = g.const([turned // 2])
         low = g.add("Slice", [x, zero, half, g.const([3]), one])
         high = g.add("Slice", [x, half, end, g.const([3]), one])
         swapped = g.add("Concat", [g.add("Neg", [high]), low], axis=-1)
         return g.add("Add", [g.add("Mul", [x, cos]), g.add("Mul", [swapped, sin])])
+
+    def parts(x, *sizes):
+        n = len(g.nodes)
+        return g.add("Split", [x, g.const(sizes)], [f"part{n}_{i}" for i in range(len(sizes))], axis=-1)
+
+    def neighbors(x, heads):
+        """Rotates neighbors: they become halves first."""
+        if scripted:
+            length_of = g.add("Unsqueeze", [g.add("Gather", [g.add("Shape", [x]), g.const(2)], axis=0), zero])
+            begin = [g.add("Unsqueeze", [rows, zero]), g.const([heads]), length_of]
+            pairs = g.add("Concat", [*begin, g.const([turned // 2, 2])], axis=0)
+            whole = g.add("Concat", [*begin, g.const([turned])], axis=0)
+        else:
+            pairs, whole = g.const([1, heads, -1, turned // 2, 2]), g.const([1, heads, -1, turned])
+        pairs = g.add("Transpose", [g.add("Reshape", [x, pairs])], perm=[0, 1, 2, 4, 3])
+        return rotate(g.add("Reshape", [pairs, whole]))
+
+    def latent(x, attention):
+        """Queries, keys and values of multi-head latent attention."""
+        nope = config["qk_nope_head_dim"]
+        if config["q_lora_rank"] is None:
+            q = g.linear(x, [attention + "q_proj"])
+        else:
+            q = norm(g.linear(x, [attention + "q_a_proj"]), attention + "q_a_layernorm.weight")
+            q = g.linear(q, [attention + "q_b_proj"])
+        plain, moved = parts(split(q, g.heads, g.dim), nope, turned)
+        q = g.add("Concat", [plain, neighbors(moved, g.heads)], axis=-1)
+        compressed, moved = parts(g.linear(x, [attention + "kv_a_proj_with_mqa"]), config["kv_lora_rank"], turned)
+        kv = g.linear(norm(compressed, attention + "kv_a_layernorm.weight"), [attention + "kv_b_proj"])
+        plain, v = parts(split(kv, g.heads, nope + value_dim), nope, value_dim)
+        moved = neighbors(split(moved, 1, turned), 1)
+        moved = g.add("Expand", [moved, g.add("Concat", [g.add("Shape", [plain], end=3), g.const([turned])], axis=0)])
+        return q, g.add("Concat", [plain, moved], axis=-1), v
 
     def repeat(x):
         if g.kv == g.heads:
@@ -281,27 +481,34 @@ def write_torch(folder, config, values, style="dynamo", mask="where", window=Non
         prefix = f"model.layers.{i}."
         attention = prefix + "self_attn."
         normed = norm(x, prefix + "input_layernorm.weight")
-        q = rotate(split(g.linear(normed, [attention + "q_proj"]), g.heads))
-        k = rotate(split(g.linear(normed, [attention + "k_proj"]), g.kv))
-        v = split(g.linear(normed, [attention + "v_proj"]), g.kv)
+        if "kv_lora_rank" in config:
+            q, k, v = latent(normed, attention)
+        else:
+            q = rotate(split(g.linear(normed, [attention + "q_proj"]), g.heads, g.dim))
+            k = rotate(split(g.linear(normed, [attention + "k_proj"]), g.kv, g.dim))
+            v = split(g.linear(normed, [attention + "v_proj"]), g.kv, g.dim)
         if scripted:
             past_names = [f"past_key_values.{i}.key", f"past_key_values.{i}.value"]
-            inputs += [of.value_info(n, ["batch", g.kv, "past", g.dim], of.FLOAT) for n in past_names]
+            inputs += [of.value_info(n, ["batch", g.kv, "past", size], of.FLOAT) for n, size in zip(past_names, (g.dim, value_dim))]
             k = g.add("Concat", [past_names[0], k], [f"present.{i}.key"], axis=-2)
             v = g.add("Concat", [past_names[1], v], [f"present.{i}.value"], axis=-2)
-            outputs += [of.value_info(f"present.{i}.{n}", ["batch", g.kv, "total", g.dim], of.FLOAT) for n in ("key", "value")]
+            outputs += [of.value_info(f"present.{i}.{n}", ["batch", g.kv, "total", size], of.FLOAT)
+                        for n, size in (("key", g.dim), ("value", value_dim))]
         transposed = g.add("Transpose", [repeat(k)], perm=[0, 1, 3, 2])
         if scripted:
             # The root of the scale on either side.
-            root = g.const(g.dim**-0.25, np.float32)
+            root = g.const(scale**0.5, np.float32)
             scores = g.add("MatMul", [g.add("Mul", [q, root]), g.add("Mul", [transposed, root])])
         else:
-            scores = g.add("Mul", [g.add("MatMul", [q, transposed]), g.const(g.dim**-0.5, np.float32)])
+            scores = g.add("Mul", [g.add("MatMul", [q, transposed]), g.const(scale, np.float32)])
         scores = g.add("Where", [seen, scores, lowest]) if mask == "condition" else g.add("Add", [scores, added])
         heads = g.add("MatMul", [g.add("Softmax", [scores], axis=-1), repeat(v)])
-        merged = g.add("Reshape", [g.add("Transpose", [heads], perm=[0, 2, 1, 3]), g.const([0, 0, g.heads * g.dim])])
+        merged = g.add("Reshape", [g.add("Transpose", [heads], perm=[0, 2, 1, 3]), g.const([0, 0, g.heads * value_dim])])
         x = g.add("Add", [x, g.linear(merged, [attention + "o_proj"])])
-        x = g.add("Add", [g.swiglu(norm(x, prefix + "post_attention_layernorm.weight"), prefix + "mlp."), x])
+        normed = norm(x, prefix + "post_attention_layernorm.weight")
+        is_dense = not is_mixture(config, i)
+        y = g.swiglu(normed, prefix + "mlp.") if is_dense else g.written_experts(normed, prefix + "mlp.", experts)
+        x = g.add("Add", [y, x] if is_dense else [x, y])
     g.head(norm(x, "model.norm.weight"))
     g.write(folder, inputs, outputs, opset=18)
     return g.rounded

@@ -95,6 +95,11 @@ static ArrayPtr make(ArrayRef<int64_t> shape, bool isReal,
   return array;
 }
 
+ArrayPtr onnx::makeArray(ArrayRef<int64_t> shape, bool isReal,
+                         std::function<Number(int64_t)> compute) {
+  return make(shape, isReal, {}, std::move(compute));
+}
+
 static Number fromInteger(int64_t value) {
   Number number;
   number.integer = value;
@@ -319,7 +324,8 @@ ArrayPtr Evaluator::makeInput(StringRef name, RankedTensorType type) {
   return nullptr;
 }
 
-Evaluator::Evaluator(func::FuncOp graph, TensorFiles &files, Lengths lengths)
+Evaluator::Evaluator(func::FuncOp graph, TensorFiles &files, Lengths lengths,
+                     const llvm::DenseMap<Value, ArrayPtr> &given)
     : files(files), lengths(lengths) {
   for (BlockArgument argument : graph.getArguments()) {
     auto name = graph.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
@@ -332,6 +338,9 @@ Evaluator::Evaluator(func::FuncOp graph, TensorFiles &files, Lengths lengths)
     evaluateTensor(op);
     if (auto node = dyn_cast<NodeOp>(op))
       evaluate(node);
+    for (Value result : op.getResults())
+      if (ArrayPtr array = given.lookup(result))
+        values[result] = array;
   }
 }
 
@@ -807,9 +816,66 @@ ArrayPtr Evaluator::evaluateIndexing(NodeOp op, StringRef type) {
     return make(*shape, one ? one->isReal : true, {},
                 [number](int64_t) { return number; });
   }
-  if (!a || !b)
+  if (!a)
     return nullptr;
   auto rank = int64_t(a->shape.size());
+  if (type == "NonZero") {
+    // How many there are is part of the shape.
+    if (!a->isKnown() || a->count > maxSummedElements || rank == 0)
+      return nullptr;
+    std::vector<int64_t> found;
+    for (int64_t i = 0; i < a->count; ++i)
+      if (a->real(i) != 0)
+        found.push_back(i);
+    SmallVector<int64_t, 5> strides = stridesOf(a->shape);
+    auto count = int64_t(found.size());
+    return make({rank, count}, false, {},
+                [=, found = std::move(found)](int64_t i) {
+                  auto axis = size_t(i / count);
+                  return fromInteger(found[size_t(i % count)] / strides[axis] %
+                                     a->shape[axis]);
+                });
+  }
+  if (type == "OneHot") {
+    std::optional<SmallVector<int64_t>> depth = integers(op, 1);
+    ArrayPtr numbers = input(op, 2);
+    auto axis = normalize(getInt(op, "axis", -1), rank + 1);
+    if (!depth || depth->size() != 1 || (*depth)[0] < 0 || !axis || !numbers ||
+        numbers->count != 2)
+      return nullptr;
+    SmallVector<int64_t, 5> shape = a->shape;
+    shape.insert(shape.begin() + *axis, (*depth)[0]);
+    int64_t inner = stridesOf(shape)[size_t(*axis)], size = (*depth)[0];
+    return make(shape, numbers->isReal, {a, numbers}, [=](int64_t i) {
+      int64_t at = a->integer(i / inner / size * inner + i % inner);
+      at = at < 0 ? at + size : at;
+      return numbers->at(at == i / inner % size);
+    });
+  }
+  if (!b)
+    return nullptr;
+  if (type == "GatherElements") {
+    auto axis = normalize(getInt(op, "axis", 0), rank);
+    if (!axis || b->shape.size() != a->shape.size())
+      return nullptr;
+    SmallVector<int64_t, 5> shape = b->shape, strides = stridesOf(a->shape);
+    bool isReal = a->isReal;
+    return make(shape, isReal, {a, b}, [=](int64_t i) {
+      int64_t rest = i, from = 0;
+      for (size_t d = shape.size(); d > 0; --d) {
+        int64_t at = rest % shape[d - 1], size = a->shape[d - 1];
+        rest /= shape[d - 1];
+        if (int64_t(d - 1) == *axis) {
+          at = b->integer(i);
+          at = at < 0 ? at + size : at;
+        }
+        if (at < 0 || at >= size)
+          return isReal ? fromReal(std::nan("")) : fromInteger(INT64_MIN);
+        from += at * strides[d - 1];
+      }
+      return a->at(from);
+    });
+  }
   if (type == "Gather") {
     auto axis = normalize(getInt(op, "axis", 0), rank);
     if (!axis)
@@ -854,6 +920,45 @@ ArrayPtr Evaluator::evaluateIndexing(NodeOp op, StringRef type) {
     });
   }
   return nullptr;
+}
+
+/// Elements of a small array that are replaced.
+ArrayPtr Evaluator::evaluateScatter(NodeOp op) {
+  ArrayPtr a = input(op, 0), b = input(op, 1), c = input(op, 2);
+  if (!a)
+    return nullptr;
+  std::shared_ptr<Array> result = makeOpaque(a->shape);
+  auto rank = int64_t(a->shape.size());
+  auto axis = normalize(getInt(op, "axis", 0), rank);
+  if (!result || op.getOpType() != "ScatterElements" || !axis || !b || !c ||
+      !a->isKnown() || !b->isKnown() || !c->isKnown() ||
+      a->count > maxSummedElements || b->count > maxSummedElements ||
+      b->shape != c->shape || b->shape.size() != a->shape.size() ||
+      op.getParameters().contains("reduction"))
+    return result;
+  SmallVector<int64_t, 5> strides = stridesOf(a->shape);
+  std::vector<Number> elements;
+  for (int64_t i = 0; i < a->count; ++i)
+    elements.push_back(a->at(i));
+  for (int64_t i = 0; i < b->count; ++i) {
+    int64_t rest = i, to = 0;
+    for (size_t d = b->shape.size(); d > 0; --d) {
+      int64_t at = rest % b->shape[d - 1], size = a->shape[d - 1];
+      rest /= b->shape[d - 1];
+      if (int64_t(d - 1) == *axis) {
+        at = b->integer(i);
+        at = at < 0 ? at + size : at;
+      }
+      if (at < 0 || at >= size)
+        return result;
+      to += at * strides[d - 1];
+    }
+    elements[size_t(to)] =
+        a->isReal ? fromReal(c->real(i)) : fromInteger(c->integer(i));
+  }
+  result->isReal = a->isReal;
+  result->elements = std::move(elements);
+  return result;
 }
 
 ArrayPtr Evaluator::evaluateReduction(NodeOp op, StringRef type) {
@@ -1020,6 +1125,21 @@ void Evaluator::evaluate(NodeOp op) {
       shape.back() = shape.back() / (heads + 2 * kvHeads) * heads;
     return set(0, makeOpaque(shape));
   }
+  // Elements that are replaced, or chosen by their size, are not known.
+  if (type == "ScatterND" || type == "ScatterElements")
+    return set(0, evaluateScatter(op));
+  if (type == "TopK") {
+    std::optional<SmallVector<int64_t>> k = integers(op, 1);
+    auto axis = a ? normalize(getInt(op, "axis", -1), int64_t(a->shape.size()))
+                  : std::nullopt;
+    if (!axis || !k || k->size() != 1 || (*k)[0] < 0 ||
+        (*k)[0] > a->shape[size_t(*axis)])
+      return;
+    SmallVector<int64_t, 5> shape = a->shape;
+    shape[size_t(*axis)] = (*k)[0];
+    set(0, makeOpaque(shape));
+    return set(1, makeOpaque(shape));
+  }
   if (type == "Split") {
     std::optional<SmallVector<int64_t>> sizes = getInts(op, "split");
     if (!sizes)
@@ -1057,8 +1177,9 @@ void Evaluator::evaluate(NodeOp op) {
   else if (llvm::is_contained(
                {"Concat", "Transpose", "Expand", "Trilu", "Slice"}, type))
     rule = &Evaluator::evaluateMovement;
-  else if (llvm::is_contained(
-               {"Range", "ConstantOfShape", "Gather", "GatherND"}, type))
+  else if (llvm::is_contained({"Range", "ConstantOfShape", "Gather", "GatherND",
+                               "GatherElements", "NonZero", "OneHot"},
+                              type))
     rule = &Evaluator::evaluateIndexing;
   else if (type == "CumSum" || type.starts_with("Reduce"))
     rule = &Evaluator::evaluateReduction;

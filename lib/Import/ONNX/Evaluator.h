@@ -70,9 +70,12 @@ private:
 
 class Evaluator {
 public:
-  /// Evaluates all nodes of \p graph. The evaluator is not used after the graph
-  /// or \p files are gone.
-  Evaluator(mlir::func::FuncOp graph, TensorFiles &files, Lengths lengths);
+  /// Evaluates all nodes of \p graph; of the values in \p given, which nodes
+  /// compute, it takes what is said there. The evaluator is not used after the
+  /// graph or \p files are gone.
+  Evaluator(mlir::func::FuncOp graph, TensorFiles &files, Lengths lengths,
+            const llvm::DenseMap<mlir::Value, ArrayPtr> &given =
+                llvm::DenseMap<mlir::Value, ArrayPtr>());
 
   /// Evaluates only constants and initializers, for a graph that is no language
   /// model. Of inputs nothing is known until `setShape` says it; nodes are
@@ -106,6 +109,7 @@ private:
   ArrayPtr evaluateShapes(NodeOp op, llvm::StringRef type);
   ArrayPtr evaluateIndexing(NodeOp op, llvm::StringRef type);
   ArrayPtr evaluateMovement(NodeOp op, llvm::StringRef type);
+  ArrayPtr evaluateScatter(NodeOp op);
   ArrayPtr evaluateReduction(NodeOp op, llvm::StringRef type);
   ArrayPtr evaluateProduct(NodeOp op, llvm::StringRef type);
 
@@ -132,6 +136,10 @@ private:
 /// reads, where the first is broadcast to the second; -1 if it cannot be.
 int64_t broadcastIndex(int64_t index, llvm::ArrayRef<int64_t> from,
                        llvm::ArrayRef<int64_t> to);
+
+/// An array of \p shape whose elements \p compute gives.
+ArrayPtr makeArray(llvm::ArrayRef<int64_t> shape, bool isReal,
+                   std::function<Number(int64_t index)> compute);
 
 /// Attributes of nodes.
 int64_t getInt(NodeOp op, llvm::StringRef name, int64_t fallback);

@@ -5,13 +5,9 @@
 // positions and masks exporters write in ever new ways, so that it is computed
 // instead, for several lengths of a step that have no factor in common.
 
-#include "lib/Import/ONNX/GraphMatcher.h"
+#include "lib/Import/ONNX/DecoderProof.h"
 
 #include "lib/Import/JSON.h"
-#include "lib/Import/ONNX/Evaluator.h"
-#include "lib/Import/ONNX/RopeTable.h"
-
-#include "llvm/ADT/DenseSet.h"
 
 #include <cmath>
 
@@ -25,99 +21,17 @@ constexpr int64_t manyTokens = 40'009;
 /// Masks add this or less where a token must not be seen.
 constexpr double blocked = -1e4;
 
-namespace {
-/// Nodes that move elements of `source` and no more, and what comes of it.
-struct Movement {
-  Value source, result;
-  SmallVector<NodeOp> chain;
-};
-
-/// How elements of heads get their rotated values.
-struct Rotation {
-  NodeOp node;
-  /// Of what is rotated; `high` and `low` are the halves that are swapped, if
-  /// nodes spell that out.
-  Movement input, high, low;
-  Value cosine, sine, positions;
-  bool isInterleaved = false;
-};
-
-class GraphMatcher {
-public:
-  GraphMatcher(func::FuncOp graph, StringRef folder, StringRef path,
-               const std::optional<RopeConfig> &rope)
-      : graph(graph), path(path), files(folder), givenRope(rope) {}
-
-  absl::StatusOr<Decoder> match();
-
-private:
-  bool ok() const { return status.ok(); }
-  /// Says that \p value should have been \p expected. Always false.
-  bool refuse(Value value, const Twine &expected);
-  bool refuse(const Twine &message);
-
-  bool chooseLengths();
-  Evaluator &small(size_t i = 0) { return *evaluators[i]; }
-  Evaluator &large() { return *evaluators.back(); }
-
-  NodeOp nodeOf(Value value, StringRef type = "");
-  InitializerOp initializerOf(Value value);
-  Value strip(Value value);
-  Value peel(Value value, double &scale);
-  std::optional<double> scalarOf(Value value);
-  bool keepsRows(NodeOp node);
-  Movement walk(Value value);
-
-  bool matchQuantized(NodeOp node, bool isTransposed, Matrix &matrix);
-  bool matchTensor(Value value, Matrix &matrix);
-  bool matchLinear(Value value, Matrix &matrix, Value &input);
-  bool matchPacked(NodeOp node, Matrix &matrix);
-  bool takeColumns(NodeOp node, Value result, Matrix &matrix, Value &input);
-  bool matchNorm(Value value, InitializerOp &weight, Value &input);
-  bool matchResidual(Value value, Value &residual, Matrix &last, Value &input);
-  bool matchFeedForward(Value input, Value residual, DecoderLayer &layer);
-  bool matchAttention(Value input, Value residual, DecoderLayer &layer);
-  /// Queries, keys and values, in this order, are projections of \p inputs,
-  /// which must all be the norm of \p residual that the layer begins with.
-  bool matchInputNorm(Value attended, ArrayRef<Value> inputs, Value residual,
-                      DecoderLayer &layer);
-  bool matchGroupQuery(NodeOp node, Value residual, DecoderLayer &layer);
-  bool matchProducts(Value input, Value residual, DecoderLayer &layer);
-  bool matchHeads(Value operand, bool isKey, bool isCached, bool isRotated,
-                  Matrix &matrix, Value &input);
-  bool matchRotation(Value value, Rotation &rotation);
-  bool matchSwap(Value value, Rotation &rotation);
-  bool matchMask(Value mask, bool isCondition, bool isInverted);
-  bool setHeads(Value value, int64_t heads, int64_t kvHeads, int64_t dim);
-  bool setRope(const RopeTable &table, Value value);
-  bool checkCaches(Value cosine, Value sine, Value value);
-  bool matchEmbedding(Value value);
-
-  func::FuncOp graph;
-  StringRef path;
-  TensorFiles files;
-  std::optional<RopeConfig> givenRope;
-  std::vector<std::unique_ptr<Evaluator>> evaluators;
-  absl::Status status;
-  Decoder decoder;
-  bool hasEpsilon = false, hasRope = false;
-  RopeFormula formula;
-  llvm::DenseSet<Value> provenMasks;
-  llvm::DenseSet<std::pair<Value, Value>> provenCaches;
-};
-} // namespace
-
 //===----------------------------------------------------------------------===//
 // Values
 //===----------------------------------------------------------------------===//
 
-bool GraphMatcher::refuse(const Twine &message) {
+bool DecoderProof::refuse(const Twine &message) {
   if (ok())
     status = unimplemented(path + ": " + message);
   return false;
 }
 
-bool GraphMatcher::refuse(Value value, const Twine &expected) {
+bool DecoderProof::refuse(Value value, const Twine &expected) {
   auto node = value ? value.getDefiningOp<NodeOp>() : NodeOp();
   if (!node)
     return refuse("expected " + expected +
@@ -132,16 +46,15 @@ bool GraphMatcher::refuse(Value value, const Twine &expected) {
 }
 
 /// The node that computes \p value, if it is of \p type.
-NodeOp GraphMatcher::nodeOf(Value value, StringRef type) {
+NodeOp DecoderProof::nodeOf(Value value, StringRef type) {
   auto node = value ? value.getDefiningOp<NodeOp>() : NodeOp();
   return node && (type.empty() || node.getOpType() == type) ? node : NodeOp();
 }
 
 /// Sets the lengths that the graph is computed for, as far as it leaves them
 /// open.
-bool GraphMatcher::chooseLengths() {
-  bool hasPast = false, hasTokens = false;
-  Lengths fixed{0, 0, -1};
+bool DecoderProof::chooseLengths() {
+  bool hasTokens = false;
   for (BlockArgument argument : graph.getArguments()) {
     auto type = dyn_cast<RankedTensorType>(argument.getType());
     auto name = graph.getArgAttrOfType<StringAttr>(argument.getArgNumber(),
@@ -164,24 +77,29 @@ bool GraphMatcher::chooseLengths() {
   }
   if (!hasTokens)
     return refuse("the graph has no input 'input_ids', [batch, tokens]");
-  Lengths lengths[] = {{2, 7, 5}, {1, 1, 11}, {1, 13, 0}, {1, manyTokens, 0}};
-  for (Lengths &each : lengths) {
-    if (fixed.batch)
-      each.batch = fixed.batch;
-    if (fixed.tokens)
-      each.tokens = fixed.tokens;
-    if (fixed.past >= 0)
-      each.past = fixed.past;
-    if (!hasPast)
-      each.past = 0;
-    evaluators.push_back(std::make_unique<Evaluator>(graph, files, each));
-  }
+  const Lengths lengths[] = {
+      {2, 7, 5}, {1, 1, 11}, {1, 13, 0}, {1, manyTokens, 0}};
+  for (const Lengths &each : lengths)
+    evaluators.push_back(
+        std::make_unique<Evaluator>(graph, files, limitLengths(each)));
   return true;
+}
+
+Lengths DecoderProof::limitLengths(Lengths lengths) const {
+  if (fixed.batch)
+    lengths.batch = fixed.batch;
+  if (fixed.tokens)
+    lengths.tokens = fixed.tokens;
+  if (fixed.past >= 0)
+    lengths.past = fixed.past;
+  if (!hasPast)
+    lengths.past = 0;
+  return lengths;
 }
 
 /// A node that leaves the rows of its operand as they are, whatever shape it
 /// gives to what they are rows of.
-bool GraphMatcher::keepsRows(NodeOp node) {
+bool DecoderProof::keepsRows(NodeOp node) {
   if (!llvm::is_contained({"Reshape", "Flatten", "Squeeze", "Unsqueeze"},
                           node.getOpType()))
     return false;
@@ -203,7 +121,7 @@ static bool isFloatCast(NodeOp node) {
 
 /// \p value before nodes that neither compute nor move anything: the flat rows
 /// of a batch stay what they are.
-Value GraphMatcher::strip(Value value) {
+Value DecoderProof::strip(Value value) {
   while (NodeOp node = nodeOf(value)) {
     if (node.getInputs().empty() || node.getOutputs()[0] != value)
       return value;
@@ -217,7 +135,7 @@ Value GraphMatcher::strip(Value value) {
 }
 
 /// The one number that \p value is at all lengths.
-std::optional<double> GraphMatcher::scalarOf(Value value) {
+std::optional<double> DecoderProof::scalarOf(Value value) {
   std::optional<double> number;
   for (auto &evaluator : evaluators) {
     const Array *array = evaluator->get(value);
@@ -232,7 +150,7 @@ std::optional<double> GraphMatcher::scalarOf(Value value) {
 }
 
 /// The same, and before products with a number, which multiply \p scale.
-Value GraphMatcher::peel(Value value, double &scale) {
+Value DecoderProof::peel(Value value, double &scale) {
   while (NodeOp node = nodeOf(value)) {
     bool isCast = isFloatCast(node) || node.getOpType() == "Identity";
     bool isMul = node.getOpType() == "Mul", isDiv = node.getOpType() == "Div";
@@ -256,13 +174,13 @@ Value GraphMatcher::peel(Value value, double &scale) {
   return value;
 }
 
-InitializerOp GraphMatcher::initializerOf(Value value) {
+InitializerOp DecoderProof::initializerOf(Value value) {
   value = strip(value);
   return value ? value.getDefiningOp<InitializerOp>() : InitializerOp();
 }
 
 /// Follows \p value to where its elements come from.
-Movement GraphMatcher::walk(Value value) {
+Movement DecoderProof::walk(Value value) {
   Movement movement;
   movement.result = value;
   while (NodeOp node = nodeOf(value)) {
@@ -292,7 +210,7 @@ Movement GraphMatcher::walk(Value value) {
 //===----------------------------------------------------------------------===//
 
 /// Integers with a scale a row, or a block of a row.
-bool GraphMatcher::matchQuantized(NodeOp node, bool isTransposed,
+bool DecoderProof::matchQuantized(NodeOp node, bool isTransposed,
                                   Matrix &matrix) {
   InitializerOp tensor = initializerOf(getOperand(node, 0));
   InitializerOp scales = initializerOf(getOperand(node, 1));
@@ -326,7 +244,9 @@ bool GraphMatcher::matchQuantized(NodeOp node, bool isTransposed,
       axis != (block > 0 ? along : 1 - along))
     return refuse(result, "a scale a row, or a block of a row");
   matrix.tensor = tensor;
-  matrix.quantized = node;
+  matrix.scales = scales;
+  matrix.zeros = zeros;
+  matrix.block = block > 0 ? block : columns;
   matrix.isTransposed = isTransposed;
   matrix.columns = columns;
   matrix.storedRows = matrix.rows = rows;
@@ -334,7 +254,7 @@ bool GraphMatcher::matchQuantized(NodeOp node, bool isTransposed,
 }
 
 /// The right side of a product: `[columns, rows]`, or that of a transposition.
-bool GraphMatcher::matchTensor(Value value, Matrix &matrix) {
+bool DecoderProof::matchTensor(Value value, Matrix &matrix) {
   bool isTransposed = true;
   if (NodeOp transpose = nodeOf(strip(value), "Transpose")) {
     auto order = getInts(transpose, "perm");
@@ -357,7 +277,7 @@ bool GraphMatcher::matchTensor(Value value, Matrix &matrix) {
 }
 
 /// com.microsoft.MatMulNBits: integers of a few bits, a scale a block.
-bool GraphMatcher::matchPacked(NodeOp node, Matrix &matrix) {
+bool DecoderProof::matchPacked(NodeOp node, Matrix &matrix) {
   int64_t bits = getInt(node, "bits", 4), n = getInt(node, "N", 0);
   int64_t k = getInt(node, "K", 0), block = getInt(node, "block_size", 0);
   Value result = node.getOutputs()[0];
@@ -400,14 +320,18 @@ bool GraphMatcher::matchPacked(NodeOp node, Matrix &matrix) {
       return refuse(result, "a bias of " + Twine(n) + " numbers");
   }
   matrix.tensor = initializerOf(node.getInputs()[1]);
-  matrix.packed = node;
+  matrix.scales = initializerOf(node.getInputs()[2]);
+  if (Value zeros = getOperand(node, 3))
+    matrix.zeros = initializerOf(zeros);
+  matrix.block = block;
+  matrix.packedBits = bits;
   matrix.columns = k;
   matrix.storedRows = matrix.rows = n;
   return true;
 }
 
 /// Some of the results of a product, which a Slice or a Split takes.
-bool GraphMatcher::takeColumns(NodeOp node, Value result, Matrix &matrix,
+bool DecoderProof::takeColumns(NodeOp node, Value result, Matrix &matrix,
                                Value &input) {
   Movement movement{node.getInputs()[0], result, {node}};
   int64_t first = -1, count = -1, total = -1;
@@ -434,7 +358,7 @@ bool GraphMatcher::takeColumns(NodeOp node, Value result, Matrix &matrix,
 }
 
 /// input * matrix^T + bias.
-bool GraphMatcher::matchLinear(Value value, Matrix &matrix, Value &input) {
+bool DecoderProof::matchLinear(Value value, Matrix &matrix, Value &input) {
   value = strip(value);
   NodeOp node = nodeOf(value);
   if (!node || !ok())
@@ -499,16 +423,25 @@ bool GraphMatcher::matchLinear(Value value, Matrix &matrix, Value &input) {
 // Layers
 //===----------------------------------------------------------------------===//
 
-bool GraphMatcher::matchNorm(Value value, InitializerOp &weight, Value &input) {
-  value = strip(value);
-  NodeOp node = nodeOf(value, "RMSNormalization");
-  if (!node || node.getInputs().size() != 2)
-    return refuse(value, "an RMS norm, of which this is no form that is known");
+/// A norm of the last dimension, of any epsilon.
+bool DecoderProof::matchNormOf(NodeOp node, InitializerOp &weight,
+                               Value &input) {
+  if (node.getInputs().size() != 2)
+    return false;
   const Array *array = small().get(node.getInputs()[0]);
   int64_t axis = getInt(node, "axis", -1);
   weight = initializerOf(node.getInputs()[1]);
-  if (!weight || weight.getType().getRank() != 1 ||
-      (axis != -1 && (!array || axis + 1 != int64_t(array->shape.size()))))
+  input = node.getInputs()[0];
+  return weight && weight.getType().getRank() == 1 &&
+         (axis == -1 || (array && axis + 1 == int64_t(array->shape.size())));
+}
+
+bool DecoderProof::matchNorm(Value value, InitializerOp &weight, Value &input) {
+  value = strip(value);
+  NodeOp node = nodeOf(value, "RMSNormalization");
+  if (!node)
+    return refuse(value, "an RMS norm, of which this is no form that is known");
+  if (!matchNormOf(node, weight, input))
     return refuse(value,
                   "a norm of the last dimension with a vector of weights");
   double epsilon = getFloat(node, "epsilon", 1e-5);
@@ -518,11 +451,10 @@ bool GraphMatcher::matchNorm(Value value, InitializerOp &weight, Value &input) {
                              Twine(std::to_string(epsilon)));
   decoder.epsilon = epsilon;
   hasEpsilon = true;
-  input = node.getInputs()[0];
   return true;
 }
 
-bool GraphMatcher::matchInputNorm(Value attended, ArrayRef<Value> inputs,
+bool DecoderProof::matchInputNorm(Value attended, ArrayRef<Value> inputs,
                                   Value residual, DecoderLayer &layer) {
   if (strip(inputs[0]) != strip(inputs[1]) ||
       strip(inputs[0]) != strip(inputs[2]))
@@ -536,7 +468,7 @@ bool GraphMatcher::matchInputNorm(Value attended, ArrayRef<Value> inputs,
 }
 
 /// residual + linear(input).
-bool GraphMatcher::matchResidual(Value value, Value &residual, Matrix &last,
+bool DecoderProof::matchResidual(Value value, Value &residual, Matrix &last,
                                  Value &input) {
   value = strip(value);
   NodeOp node = nodeOf(value, "Add");
@@ -552,33 +484,58 @@ bool GraphMatcher::matchResidual(Value value, Value &residual, Matrix &last,
   return refuse(value, "a projection by a matrix of the file as one summand");
 }
 
-bool GraphMatcher::matchFeedForward(Value input, Value residual,
-                                    DecoderLayer &layer) {
-  input = strip(input);
-  NodeOp product = nodeOf(input, "Mul");
+/// silu(gate) * up, both projections of \p input.
+bool DecoderProof::matchGated(Value value, DecoderLayer &layer, Value &input) {
+  value = strip(value);
+  NodeOp product = nodeOf(value, "Mul");
   if (!product || product.getInputs().size() != 2)
-    return refuse(input, "the product of a gate and a projection");
+    return refuse(value, "the product of a gate and a projection");
   for (unsigned side : {0, 1}) {
     NodeOp swish = nodeOf(strip(product.getInputs()[side]), "Swish");
     if (!swish || getFloat(swish, "alpha", 1) != 1)
       continue;
-    Value gateInput, upInput, normInput;
-    if (!matchLinear(swish.getInputs()[0], layer.gate, gateInput))
+    Value upInput;
+    if (!matchLinear(swish.getInputs()[0], layer.gate, input))
       return refuse(swish.getInputs()[0], "a projection by a matrix");
     if (!matchLinear(product.getInputs()[1 - side], layer.up, upInput))
       return refuse(product.getInputs()[1 - side], "a projection by a matrix");
-    if (strip(gateInput) != strip(upInput))
-      return refuse(input, "a gate and a projection of the same rows");
-    if (!matchNorm(gateInput, layer.attentionNorm, normInput))
-      return false;
-    if (strip(normInput) != strip(residual))
-      return refuse(gateInput, "a norm of the residual");
+    if (strip(input) != strip(upInput))
+      return refuse(value, "a gate and a projection of the same rows");
     return true;
   }
-  return refuse(input, "x * sigmoid(x) as one factor");
+  return refuse(value, "x * sigmoid(x) as one factor");
 }
 
-bool GraphMatcher::setHeads(Value value, int64_t heads, int64_t kvHeads,
+/// \p input is the norm of \p residual that the second half of a layer reads.
+bool DecoderProof::matchSecondNorm(Value input, Value residual,
+                                   DecoderLayer &layer) {
+  Value normInput;
+  if (!matchNorm(input, layer.attentionNorm, normInput))
+    return false;
+  if (strip(normInput) != strip(residual))
+    return refuse(input, "a norm of the residual");
+  return true;
+}
+
+/// residual + a feed-forward network, or experts, of the norm of residual.
+bool DecoderProof::matchNetwork(Value value, Value &residual,
+                                DecoderLayer &layer) {
+  value = strip(value);
+  if (NodeOp add = nodeOf(value, "Add"); add && add.getInputs().size() == 2)
+    for (unsigned side : {1, 0})
+      if (isMixture(add.getInputs()[side])) {
+        residual = add.getInputs()[1 - side];
+        Value input;
+        return matchMixture(add.getInputs()[side], layer, input) &&
+               matchSecondNorm(input, residual, layer);
+      }
+  Value gated, input;
+  return matchResidual(value, residual, layer.down, gated) &&
+         matchGated(gated, layer, input) &&
+         matchSecondNorm(input, residual, layer);
+}
+
+bool DecoderProof::setHeads(Value value, int64_t heads, int64_t kvHeads,
                             int64_t dim) {
   bool isSane = heads > 0 && kvHeads > 0 && heads % kvHeads == 0 && dim > 0 &&
                 dim % 2 == 0;
@@ -608,7 +565,7 @@ static bool hasHeads(const Matrix &matrix, int64_t heads, int64_t dim) {
   return matrix.rows == heads * dim;
 }
 
-bool GraphMatcher::matchGroupQuery(NodeOp node, Value residual,
+bool DecoderProof::matchGroupQuery(NodeOp node, Value residual,
                                    DecoderLayer &layer) {
   Value value = node.getOutputs()[0];
   int64_t heads = getInt(node, "num_heads", 0);
@@ -742,7 +699,7 @@ bool GraphMatcher::matchGroupQuery(NodeOp node, Value residual,
   return matchInputNorm(value, inputs, residual, layer);
 }
 
-bool GraphMatcher::matchAttention(Value input, Value residual,
+bool DecoderProof::matchAttention(Value input, Value residual,
                                   DecoderLayer &layer) {
   Value stripped = strip(input);
   if (NodeOp node = nodeOf(stripped, "com.microsoft.GroupQueryAttention"))
@@ -754,9 +711,7 @@ bool GraphMatcher::matchAttention(Value input, Value residual,
 // Attention as products
 //===----------------------------------------------------------------------===//
 
-/// Calls \p check with elements of heads `[batch, heads, tokens, dim]`: all of
-/// the first and the last head of a short step, and some of the others.
-static bool forElements(
+bool onnx::forElements(
     const Lengths &lengths, int64_t heads, int64_t dim,
     llvm::function_ref<bool(int64_t, int64_t, int64_t, int64_t)> check) {
   int64_t last = lengths.batch - 1, end = lengths.tokens - 1;
@@ -779,7 +734,7 @@ static bool forElements(
 }
 
 /// Concat(-high, low) of the last dimension of what is rotated.
-bool GraphMatcher::matchSwap(Value value, Rotation &rotation) {
+bool DecoderProof::matchSwap(Value value, Rotation &rotation) {
   NodeOp concat = nodeOf(strip(value), "Concat");
   if (!concat || concat.getInputs().size() != 2)
     return false;
@@ -796,7 +751,7 @@ bool GraphMatcher::matchSwap(Value value, Rotation &rotation) {
 }
 
 /// x * cos + swap(x) * sin.
-bool GraphMatcher::matchRotation(Value value, Rotation &rotation) {
+bool DecoderProof::matchRotation(Value value, Rotation &rotation) {
   NodeOp add = nodeOf(value, "Add");
   if (!add || add.getInputs().size() != 2)
     return refuse(value, "rotated heads: x * cos + rotate_half(x) * sin");
@@ -830,7 +785,7 @@ bool GraphMatcher::matchRotation(Value value, Rotation &rotation) {
 }
 
 /// The rotation of the model, from the first table that is seen.
-bool GraphMatcher::setRope(const RopeTable &table, Value value) {
+bool DecoderProof::setRope(const RopeTable &table, Value value) {
   if (hasRope)
     return true;
   std::optional<RopeConfig> rope = givenRope;
@@ -858,7 +813,7 @@ static unsigned mantissaOf(Value value) {
 }
 
 /// Tables `[positions, dim / 2]` of a fused node.
-bool GraphMatcher::checkCaches(Value cosine, Value sine, Value value) {
+bool DecoderProof::checkCaches(Value cosine, Value sine, Value value) {
   if (!cosine || !sine)
     return refuse(value, "caches of cosines and sines");
   if (provenCaches.contains({cosine, sine}))
@@ -910,7 +865,7 @@ bool GraphMatcher::checkCaches(Value cosine, Value sine, Value value) {
 /// \p operand, `[batch, heads, tokens, dim]`, or with the last two swapped if
 /// it \p isKey, holds heads of a projection, which \p matrix then has the rows
 /// of. With \p isCached, those of the past come first.
-bool GraphMatcher::matchHeads(Value operand, bool isKey, bool isCached,
+bool DecoderProof::matchHeads(Value operand, bool isKey, bool isCached,
                               bool isRotated, Matrix &matrix, Value &input) {
   Movement outer = walk(operand);
   Rotation rotation;
@@ -1032,7 +987,7 @@ bool GraphMatcher::matchHeads(Value operand, bool isKey, bool isCached,
 
 /// A token sees those before it and itself. \p isCondition: the mask is true,
 /// or with \p isInverted false, where it does; else it is added to scores.
-bool GraphMatcher::matchMask(Value mask, bool isCondition, bool isInverted) {
+bool DecoderProof::matchMask(Value mask, bool isCondition, bool isInverted) {
   if (provenMasks.contains(mask))
     return true;
   for (auto &evaluator : evaluators) {
@@ -1094,8 +1049,30 @@ bool GraphMatcher::matchMask(Value mask, bool isCondition, bool isInverted) {
   return true;
 }
 
+/// \p outer makes rows of \p value of heads `[batch, heads, tokens, dim]`.
+bool DecoderProof::matchMerged(const Movement &outer, Value value,
+                               int64_t heads, int64_t dim) {
+  // The heads of a token, one after the other.
+  for (auto &evaluator : evaluators) {
+    const Lengths &lengths = evaluator->getLengths();
+    ArrayPtr index = evaluator->trace(outer.source, outer.chain, outer.result);
+    if (!index || index->shape.empty() || index->shape.back() != heads * dim ||
+        index->count != lengths.batch * lengths.tokens * heads * dim)
+      return refuse(value, "rows of all heads of a token");
+    bool isRight = forElements(
+        lengths, heads, dim, [&](int64_t b, int64_t h, int64_t s, int64_t j) {
+          int64_t at = ((b * lengths.tokens + s) * heads + h) * dim + j;
+          return index->integer(at) ==
+                 ((b * heads + h) * lengths.tokens + s) * dim + j;
+        });
+    if (!isRight)
+      return refuse(value, "rows of all heads of a token, in order");
+  }
+  return true;
+}
+
 /// softmax(q k^T * scale + mask) v.
-bool GraphMatcher::matchProducts(Value input, Value residual,
+bool DecoderProof::matchProducts(Value input, Value residual,
                                  DecoderLayer &layer) {
   Movement outer = walk(input);
   NodeOp product = nodeOf(outer.source, "MatMul");
@@ -1159,6 +1136,13 @@ bool GraphMatcher::matchProducts(Value input, Value residual,
       return refuse(keys, "scores that are scaled, not keys before they are "
                           "transposed");
   }
+  bool isLatent = bool(findJoin(queries));
+  if (isLatent && !matchLatent(product, queries, keys, scale, residual, layer))
+    return false;
+  if (isLatent)
+    return matchMerged(outer, input, decoder.heads, decoder.latent->valueDim);
+  if (decoder.latent)
+    return refuse(scores, "latent attention in all layers or in none");
   const Array *queryShape = small().get(queries);
   if (!queryShape || queryShape->shape.size() != 4)
     return refuse(scores, "queries of four dimensions");
@@ -1188,30 +1172,15 @@ bool GraphMatcher::matchProducts(Value input, Value residual,
   decoder.kvHeads = decoder.kvHeads ? decoder.kvHeads : kvHeads;
   if (!setHeads(result, heads, kvHeads, dim))
     return false;
-  // The heads of a token, one after the other.
-  for (auto &evaluator : evaluators) {
-    const Lengths &lengths = evaluator->getLengths();
-    ArrayPtr index = evaluator->trace(outer.source, outer.chain, outer.result);
-    if (!index || index->shape.empty() || index->shape.back() != heads * dim ||
-        index->count != lengths.batch * lengths.tokens * heads * dim)
-      return refuse(input, "rows of all heads of a token");
-    bool isRight = forElements(
-        lengths, heads, dim, [&](int64_t b, int64_t h, int64_t s, int64_t j) {
-          int64_t at = ((b * lengths.tokens + s) * heads + h) * dim + j;
-          return index->integer(at) ==
-                 ((b * heads + h) * lengths.tokens + s) * dim + j;
-        });
-    if (!isRight)
-      return refuse(input, "rows of all heads of a token, in order");
-  }
-  return matchInputNorm(result, inputs, residual, layer);
+  return matchMerged(outer, input, heads, dim) &&
+         matchInputNorm(result, inputs, residual, layer);
 }
 
 //===----------------------------------------------------------------------===//
 // The model
 //===----------------------------------------------------------------------===//
 
-bool GraphMatcher::matchEmbedding(Value value) {
+bool DecoderProof::matchEmbedding(Value value) {
   NodeOp gather = nodeOf(value, "Gather");
   if (!gather || gather.getInputs().size() != 2)
     return false;
@@ -1229,7 +1198,7 @@ bool GraphMatcher::matchEmbedding(Value value) {
   return true;
 }
 
-absl::StatusOr<Decoder> GraphMatcher::match() {
+absl::StatusOr<Decoder> DecoderProof::match() {
   auto names = graph->getAttrOfType<ArrayAttr>("onnx.outputs");
   auto results = cast<func::ReturnOp>(graph.front().getTerminator());
   if (!names || names.size() != results.getNumOperands() || names.empty())
@@ -1255,9 +1224,8 @@ absl::StatusOr<Decoder> GraphMatcher::match() {
     return status;
   while (ok() && !matchEmbedding(strip(x))) {
     DecoderLayer layer;
-    Value middle, gated, attended;
-    bool isLayer = ok() && matchResidual(x, middle, layer.down, gated) &&
-                   matchFeedForward(gated, middle, layer) &&
+    Value middle, attended;
+    bool isLayer = ok() && matchNetwork(x, middle, layer) &&
                    matchResidual(middle, x, layer.o, attended) &&
                    matchAttention(attended, x, layer);
     if (!isLayer)
@@ -1275,5 +1243,5 @@ absl::StatusOr<Decoder> GraphMatcher::match() {
 absl::StatusOr<Decoder>
 onnx::matchDecoder(func::FuncOp graph, StringRef folder, StringRef path,
                    const std::optional<RopeConfig> &rope) {
-  return GraphMatcher(graph, folder, path, rope).match();
+  return DecoderProof(graph, folder, path, rope).match();
 }

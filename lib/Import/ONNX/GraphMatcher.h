@@ -20,21 +20,48 @@ namespace hadal::onnx {
 struct Matrix {
   InitializerOp tensor;
   InitializerOp bias;
-  /// Set if `tensor` holds packed integers: the MatMulNBits that they are of.
-  NodeOp packed;
-  /// Set if it holds integers that this DequantizeLinear makes numbers of.
-  NodeOp quantized;
+  /// Of integers: a number is (integer - zero) * scale. Zeros may be null.
+  InitializerOp scales, zeros;
+  /// Columns that have a scale of their own.
+  int64_t block = 0;
+  /// Of how many bits an integer is, where bytes hold several or it is less
+  /// half their range: those of MatMulNBits and QMoE. 0: elements are numbers.
+  int64_t packedBits = 0;
+  /// Zeros are packed along the rows of all, not along the blocks of a row.
+  bool hasZeroColumn = false;
   /// The tensor is `[columns, storedRows]`.
   bool isTransposed = false;
   int64_t storedRows = 0, columns = 0;
-  int64_t firstRow = 0, rows = 0;
+  /// Of those that are stored, every `rowStep`-th from `firstRow` on.
+  int64_t firstRow = 0, rowStep = 1, rows = 0;
   /// Rows of so many heads are in the order of rotation by neighbors.
   int64_t interleavedHeads = 0;
+  /// Tensors have so many of these in their first dimension; 0: they are one.
+  int64_t experts = 0;
+};
+
+/// Experts, of which a router chooses some for each token, and their shared
+/// part, which is a feed-forward network.
+struct Mixture {
+  /// Number, routing and what cuts off; `sharedExperts` is 1 or 0, of the width
+  /// that the matrices have.
+  huggingface::MoEConfig config;
+  Matrix router;
+  InitializerOp correction;
+  /// One of all experts, or one of each.
+  std::vector<Matrix> gate, up, down;
 };
 
 struct DecoderLayer {
   InitializerOp inputNorm, attentionNorm;
-  Matrix q, k, v, o, gate, up, down;
+  /// With latent attention, q is expanded from qLatent, if there is one, and
+  /// keys and values from kvLatent.
+  Matrix q, k, v, o;
+  Matrix qLatent, kvLatent, kvExpansion;
+  InitializerOp qNorm, kvNorm;
+  /// Of the feed-forward network, or of the shared part of a mixture.
+  Matrix gate, up, down;
+  std::optional<Mixture> mixture;
 };
 
 struct Decoder {
@@ -42,6 +69,7 @@ struct Decoder {
   Matrix head;
   std::vector<DecoderLayer> layers;
   int64_t heads = 0, kvHeads = 0, headDim = 0;
+  std::optional<huggingface::LatentConfig> latent;
   double epsilon = 0;
   huggingface::RopeConfig rope;
   /// Positions that tables of the graph reach to; 0 for any.

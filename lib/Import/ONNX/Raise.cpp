@@ -42,15 +42,18 @@ constexpr int64_t defaultContextTokens = 4096;
 //===----------------------------------------------------------------------===//
 
 namespace {
-/// A tensor as the model builder asks for it: all of a vector or matrix of the
-/// graph, or some rows of it.
+/// A tensor as the model builder asks for it: some rows of a matrix, all of a
+/// vector, which has no columns, or a stack.
 struct Part {
-  InitializerOp tensor;
-  NodeOp packed, quantized; ///< As in `Matrix`.
-  bool isTransposed = false;
-  int64_t storedRows = 0, columns = 0; ///< No columns: a vector.
-  int64_t firstRow = 0, rows = 0;
-  int64_t interleavedHeads = 0;
+  /// One, or one for each expert.
+  std::vector<Matrix> matrices;
+  /// What several are called, with `{}` for their number; else empty.
+  std::string name;
+
+  /// Matrices of a stack; 0: it is none.
+  int64_t depth() const {
+    return name.empty() ? matrices[0].experts : int64_t(matrices.size());
+  }
 };
 
 class GraphStore : public huggingface::TensorStore {
@@ -61,7 +64,7 @@ public:
                                     ArrayRef<int64_t> shape) override;
   absl::StatusOr<StoredTensor> takeStack(StringRef name,
                                          ArrayRef<int64_t> shape) override {
-    return invalid(options.path + ": has no experts " + quote(name));
+    return take(name, shape);
   }
   /// The graph says what is used, and of that nothing is left over.
   absl::Status checkUnused(const Config &config,
@@ -73,9 +76,43 @@ public:
 private:
   void addVector(const Twine &name, InitializerOp tensor);
   void addMatrix(const Twine &name, const Matrix &matrix);
+  void addStack(const Twine &name, const std::vector<Matrix> &matrices);
+  void addLayer(const std::string &prefix, const DecoderLayer &layer,
+                bool isLatent);
 
   const RaiseOptions &options;
   llvm::StringMap<Part> parts;
+};
+
+/// Makes the recipe of a part.
+class PartReader {
+public:
+  PartReader(OpBuilder &recipe, const Part &part)
+      : recipe(recipe), part(part), matrix(part.matrices[0]),
+        depth(part.depth()) {}
+
+  Value read();
+
+private:
+  using Role = InitializerOp Matrix::*;
+
+  SmallVector<int64_t> stacked(ArrayRef<int64_t> shape) const;
+  /// Axis \p i of a matrix, counted in a stack.
+  int64_t axis(int64_t i) const { return i + (depth ? 1 : 0); }
+  Value readSource(Role role, ArrayRef<int64_t> shape);
+  Value slice(Value value, int64_t axis, int64_t begin, int64_t end);
+  Value reshape(Value value, ArrayRef<int64_t> shape);
+  Value transpose(Value value);
+  Value unpack(Value value, int64_t bits, Type element);
+  Value selectRows(Value value);
+  Value readPackedZeros(int64_t blocks);
+  Value readPacked();
+  Value readQuantized();
+
+  OpBuilder &recipe;
+  const Part &part;
+  const Matrix &matrix;
+  int64_t depth;
 };
 } // namespace
 
@@ -89,61 +126,113 @@ GraphStore::GraphStore(const Decoder &decoder, const RaiseOptions &options)
   addMatrix("model.embed_tokens", embedding);
   addMatrix("lm_head", decoder.head);
   addVector("model.norm.weight", decoder.norm);
-  for (auto [i, layer] : llvm::enumerate(decoder.layers)) {
-    std::string prefix = "model.layers." + std::to_string(i) + ".";
-    addVector(prefix + "input_layernorm.weight", layer.inputNorm);
-    addVector(prefix + "post_attention_layernorm.weight", layer.attentionNorm);
-    addMatrix(prefix + "self_attn.q_proj", layer.q);
-    addMatrix(prefix + "self_attn.k_proj", layer.k);
-    addMatrix(prefix + "self_attn.v_proj", layer.v);
-    addMatrix(prefix + "self_attn.o_proj", layer.o);
-    addMatrix(prefix + "mlp.gate_proj", layer.gate);
-    addMatrix(prefix + "mlp.up_proj", layer.up);
-    addMatrix(prefix + "mlp.down_proj", layer.down);
+  for (auto [i, layer] : llvm::enumerate(decoder.layers))
+    addLayer("model.layers." + std::to_string(i) + ".", layer,
+             decoder.latent.has_value());
+}
+
+void GraphStore::addLayer(const std::string &prefix, const DecoderLayer &layer,
+                          bool isLatent) {
+  addVector(prefix + "input_layernorm.weight", layer.inputNorm);
+  addVector(prefix + "post_attention_layernorm.weight", layer.attentionNorm);
+  std::string attention = prefix + "self_attn.";
+  if (isLatent) {
+    addMatrix(attention + (layer.qNorm ? "q_b_proj" : "q_proj"), layer.q);
+    if (layer.qNorm) {
+      addMatrix(attention + "q_a_proj", layer.qLatent);
+      addVector(attention + "q_a_layernorm.weight", layer.qNorm);
+    }
+    addMatrix(attention + "kv_a_proj_with_mqa", layer.kvLatent);
+    addVector(attention + "kv_a_layernorm.weight", layer.kvNorm);
+    addMatrix(attention + "kv_b_proj", layer.kvExpansion);
+  } else {
+    addMatrix(attention + "q_proj", layer.q);
+    addMatrix(attention + "k_proj", layer.k);
+    addMatrix(attention + "v_proj", layer.v);
   }
+  addMatrix(attention + "o_proj", layer.o);
+  std::string network = prefix + "mlp.";
+  if (const std::optional<Mixture> &mixture = layer.mixture) {
+    addMatrix(network + "gate", mixture->router);
+    if (mixture->correction)
+      addVector(network + "gate.e_score_correction_bias", mixture->correction);
+    addStack(network + "experts.{}.gate_proj", mixture->gate);
+    addStack(network + "experts.{}.up_proj", mixture->up);
+    addStack(network + "experts.{}.down_proj", mixture->down);
+    if (!mixture->config.sharedExperts)
+      return;
+    network += "shared_experts.";
+  }
+  addMatrix(network + "gate_proj", layer.gate);
+  addMatrix(network + "up_proj", layer.up);
+  addMatrix(network + "down_proj", layer.down);
 }
 
 void GraphStore::addVector(const Twine &name, InitializerOp tensor) {
-  Part part;
-  part.tensor = tensor;
-  part.storedRows = part.rows = tensor.getType().getNumElements();
-  parts[name.str()] = part;
+  Matrix vector;
+  vector.tensor = tensor;
+  vector.storedRows = vector.rows = tensor.getType().getNumElements();
+  parts[name.str()] = {{vector}, ""};
 }
 
 void GraphStore::addMatrix(const Twine &name, const Matrix &matrix) {
-  Part part{matrix.tensor,       matrix.packed,     matrix.quantized,
-            matrix.isTransposed, matrix.storedRows, matrix.columns,
-            matrix.firstRow,     matrix.rows,       matrix.interleavedHeads};
-  parts[(name + ".weight").str()] = part;
+  parts[(name + ".weight").str()] = {{matrix}, ""};
   if (!matrix.bias)
     return;
-  part.tensor = matrix.bias;
-  part.packed = part.quantized = {};
-  part.isTransposed = false;
-  part.columns = 0;
-  parts[(name + ".bias").str()] = part;
+  Matrix bias;
+  bias.tensor = matrix.bias;
+  bias.storedRows = matrix.storedRows;
+  bias.firstRow = matrix.firstRow;
+  bias.rows = matrix.rows;
+  bias.interleavedHeads = matrix.interleavedHeads;
+  parts[(name + ".bias").str()] = {{bias}, ""};
 }
 
-/// Reads \p tensor as \p shape; integers of a few bits as their bytes.
-static Value readSource(OpBuilder &recipe, InitializerOp tensor,
-                        ArrayRef<int64_t> shape) {
-  Type element = tensor.getType().getElementType();
+void GraphStore::addStack(const Twine &name,
+                          const std::vector<Matrix> &matrices) {
+  std::string full = (name + ".weight").str();
+  parts[full] = {matrices, matrices[0].experts ? "" : full};
+}
+
+SmallVector<int64_t> PartReader::stacked(ArrayRef<int64_t> shape) const {
+  SmallVector<int64_t> all;
+  if (depth)
+    all.push_back(depth);
+  llvm::append_range(all, shape);
+  return all;
+}
+
+/// Reads tensors as \p shape, or a stack of it; integers of a few bits as their
+/// bytes.
+Value PartReader::readSource(Role role, ArrayRef<int64_t> shape) {
+  InitializerOp first = matrix.*role;
+  Type element = first.getType().getElementType();
   if (element.isUnsignedInteger(8))
     element = recipe.getI8Type();
+  std::string name = getSourceName(first);
+  if (!part.name.empty())
+    name = part.name + (role == &Matrix::scales  ? ".scales"
+                        : role == &Matrix::zeros ? ".zeros"
+                                                 : "");
   SmallVector<mlir::Attribute> files;
   SmallVector<int64_t> offsets;
-  if (!tensor.getFile().empty()) {
+  for (const Matrix &each : part.matrices) {
+    InitializerOp tensor = each.*role;
+    if (tensor.getFile().empty())
+      continue;
     files.push_back(tensor.getFileAttr());
     offsets.push_back(int64_t(tensor.getOffset()));
   }
+  if (files.size() > 1 && llvm::all_equal(files))
+    files.resize(1);
   return deepseek::SourceOp::create(
-      recipe, recipe.getUnknownLoc(), RankedTensorType::get(shape, element),
-      recipe.getStringAttr(getSourceName(tensor)), recipe.getArrayAttr(files),
+      recipe, recipe.getUnknownLoc(),
+      RankedTensorType::get(stacked(shape), element),
+      recipe.getStringAttr(name), recipe.getArrayAttr(files),
       recipe.getDenseI64ArrayAttr(offsets));
 }
 
-static Value slice(OpBuilder &recipe, Value value, int64_t axis, int64_t begin,
-                   int64_t end) {
+Value PartReader::slice(Value value, int64_t axis, int64_t begin, int64_t end) {
   auto type = cast<RankedTensorType>(value.getType());
   if (begin == 0 && end == type.getDimSize(unsigned(axis)))
     return value;
@@ -155,116 +244,137 @@ static Value slice(OpBuilder &recipe, Value value, int64_t axis, int64_t begin,
       end);
 }
 
-/// Those rows of \p value, a matrix or a column, that \p part is.
-static Value selectRows(OpBuilder &recipe, Value value, const Part &part) {
-  value = slice(recipe, value, 0, part.firstRow, part.firstRow + part.rows);
-  if (!part.interleavedHeads)
-    return value;
-  return splitRotaryPairs(recipe, value, part.interleavedHeads);
+Value PartReader::reshape(Value value, ArrayRef<int64_t> shape) {
+  Type element = cast<RankedTensorType>(value.getType()).getElementType();
+  return deepseek::ReshapeOp::create(recipe, recipe.getUnknownLoc(),
+                                     RankedTensorType::get(shape, element),
+                                     value);
 }
 
-/// The tensor of the file that operand \p i is.
-static InitializerOp tensorOf(NodeOp node, unsigned i) {
-  Value value = getOperand(node, i);
-  while (NodeOp other = value.getDefiningOp<NodeOp>())
-    value = other.getInputs()[0]; // A cast or a reshape.
-  return value.getDefiningOp<InitializerOp>();
-}
-
-/// Codes, or zero points, of MatMulNBits: \p columns a row, of type \p element.
-static Value readCodes(OpBuilder &recipe, InitializerOp tensor,
-                       const Part &part, int64_t columns, int64_t bits,
-                       Type element) {
-  int64_t bytes = tensor.getType().getNumElements() / part.storedRows;
-  Value codes = readSource(recipe, tensor, {part.storedRows, bytes});
-  codes = deepseek::UnpackOp::create(
+/// Swaps the last two dimensions.
+Value PartReader::transpose(Value value) {
+  auto type = cast<RankedTensorType>(value.getType());
+  SmallVector<int64_t> shape(type.getShape()), order;
+  for (int64_t i = 0; i < type.getRank(); ++i)
+    order.push_back(i);
+  std::swap(shape[shape.size() - 1], shape[shape.size() - 2]);
+  std::swap(order[order.size() - 1], order[order.size() - 2]);
+  return deepseek::TransposeOp::create(
       recipe, recipe.getUnknownLoc(),
-      RankedTensorType::get({part.storedRows, bytes * 8 / bits}, element),
-      codes, bits, /*plus=*/0);
-  return selectRows(recipe, slice(recipe, codes, 1, 0, columns), part);
+      RankedTensorType::get(shape, type.getElementType()), value, order);
+}
+
+Value PartReader::unpack(Value value, int64_t bits, Type element) {
+  SmallVector<int64_t> shape(
+      cast<RankedTensorType>(value.getType()).getShape());
+  shape.back() = shape.back() * 8 / bits;
+  return deepseek::UnpackOp::create(recipe, recipe.getUnknownLoc(),
+                                    RankedTensorType::get(shape, element),
+                                    value, bits, /*plus=*/0);
+}
+
+/// Those rows of \p value, matrices or columns, that the part is.
+Value PartReader::selectRows(Value value) {
+  if (matrix.rowStep == 1) {
+    value =
+        slice(value, axis(0), matrix.firstRow, matrix.firstRow + matrix.rows);
+  } else {
+    // A dimension for the rows that stand between those of the part.
+    SmallVector<int64_t> rest(
+        cast<RankedTensorType>(value.getType()).getShape());
+    rest.erase(rest.begin(), rest.begin() + axis(1));
+    SmallVector<int64_t> split = {matrix.rows, matrix.rowStep};
+    SmallVector<int64_t> joined = {matrix.rows};
+    llvm::append_range(split, rest);
+    llvm::append_range(joined, rest);
+    value = reshape(value, stacked(split));
+    value = slice(value, axis(1), matrix.firstRow, matrix.firstRow + 1);
+    value = reshape(value, stacked(joined));
+  }
+  if (!matrix.interleavedHeads)
+    return value;
+  return splitRotaryPairs(recipe, value, matrix.interleavedHeads);
+}
+
+Value PartReader::readPackedZeros(int64_t blocks) {
+  int64_t bits = matrix.packedBits, rows = matrix.storedRows;
+  Type i8 = recipe.getI8Type();
+  if (matrix.hasZeroColumn) {
+    Value zeros = readSource(&Matrix::zeros, {(rows * bits + 7) / 8});
+    zeros = slice(unpack(zeros, bits, i8), axis(0), 0, rows);
+    return selectRows(reshape(zeros, stacked({rows, 1})));
+  }
+  Value zeros = readSource(&Matrix::zeros, {rows, (blocks * bits + 7) / 8});
+  return selectRows(slice(unpack(zeros, bits, i8), axis(1), 0, blocks));
 }
 
 /// (code - zero point) * scale, in f32. Both are less half their range; where
 /// there are no zero points, they are that half. Ends in that, so that a pass
 /// can keep the codes.
-static Value readPacked(OpBuilder &recipe, const Part &part) {
-  NodeOp node = part.packed;
-  int64_t bits = getInt(node, "bits", 4);
-  int64_t block = getInt(node, "block_size", 0);
-  int64_t blocks = (part.columns + block - 1) / block;
-  Value codes = readCodes(recipe, part.tensor, part, part.columns, bits,
-                          recipe.getIntegerType(bits <= 4 ? 4 : 8));
-  Value scales = selectRows(
-      recipe, readSource(recipe, tensorOf(node, 2), {part.storedRows, blocks}),
-      part);
-  Value zeros;
-  if (getOperand(node, 3))
-    zeros = readCodes(recipe, tensorOf(node, 3), part, blocks, bits,
-                      recipe.getI8Type());
+Value PartReader::readPacked() {
+  int64_t bits = matrix.packedBits, rows = matrix.storedRows;
+  int64_t blocks = (matrix.columns + matrix.block - 1) / matrix.block;
+  InitializerOp tensor = matrix.tensor;
+  int64_t bytes = tensor.getType().getNumElements() / rows /
+                  std::max<int64_t>(1, matrix.experts);
+  Value codes = unpack(readSource(&Matrix::tensor, {rows, bytes}), bits,
+                       recipe.getIntegerType(bits <= 4 ? 4 : 8));
+  codes = selectRows(slice(codes, axis(1), 0, matrix.columns));
+  Value scales = selectRows(readSource(&Matrix::scales, {rows, blocks}));
+  Value zeros = matrix.zeros ? readPackedZeros(blocks) : Value();
   return deepseek::DequantizeOp::create(
       recipe, recipe.getUnknownLoc(),
-      RankedTensorType::get({part.rows, part.columns}, recipe.getF32Type()),
-      codes, scales, zeros, /*rows=*/1, /*columns=*/block,
+      RankedTensorType::get(stacked({matrix.rows, matrix.columns}),
+                            recipe.getF32Type()),
+      codes, scales, zeros, /*rows=*/1, /*columns=*/matrix.block,
       /*unchecked=*/false);
 }
 
 /// (code - zero point) * scale, in f32, of DequantizeLinear.
-static Value readQuantized(OpBuilder &recipe, const Part &part) {
-  NodeOp node = part.quantized;
-  Location loc = recipe.getUnknownLoc();
-  int64_t block = getInt(node, "block_size", 0);
-  int64_t group = block > 0 ? block : part.columns;
-  // As [rows, columns of \p tensor], signed.
-  auto readMatrix = [&](InitializerOp tensor) {
+Value PartReader::readQuantized() {
+  // As [rows, columns of \p role], signed.
+  auto readMatrix = [&](Role role) {
+    InitializerOp tensor = matrix.*role;
     SmallVector<int64_t> shape(tensor.getType().getShape());
     if (shape.size() == 1)
       shape.push_back(1);
-    Value value = readSource(recipe, tensor, shape);
-    Type element = cast<RankedTensorType>(value.getType()).getElementType();
+    Value value = readSource(role, shape);
     if (tensor.getType().getElementType().isUnsignedInteger())
-      value = deepseek::UnpackOp::create(recipe, loc, value.getType(), value,
-                                         /*bits=*/8, /*plus=*/0);
-    if (part.isTransposed && tensor.getType().getRank() == 2)
-      value = deepseek::TransposeOp::create(
-          recipe, loc, RankedTensorType::get({shape[1], shape[0]}, element),
-          value, ArrayRef<int64_t>({1, 0}));
-    return selectRows(recipe, value, part);
+      value = unpack(value, /*bits=*/8, recipe.getI8Type());
+    if (matrix.isTransposed && tensor.getType().getRank() == 2)
+      value = transpose(value);
+    return selectRows(value);
   };
-  Value codes = readMatrix(part.tensor), scales = readMatrix(tensorOf(node, 1));
-  Value zeros;
-  if (getOperand(node, 2))
-    zeros = readMatrix(tensorOf(node, 2));
+  Value codes = readMatrix(&Matrix::tensor);
+  Value scales = readMatrix(&Matrix::scales);
+  Value zeros = matrix.zeros ? readMatrix(&Matrix::zeros) : Value();
   return deepseek::DequantizeOp::create(
-      recipe, loc,
-      RankedTensorType::get({part.rows, part.columns}, recipe.getF32Type()),
-      codes, scales, zeros, /*rows=*/1, /*columns=*/group,
+      recipe, recipe.getUnknownLoc(),
+      RankedTensorType::get(stacked({matrix.rows, matrix.columns}),
+                            recipe.getF32Type()),
+      codes, scales, zeros, /*rows=*/1, /*columns=*/matrix.block,
       /*unchecked=*/false);
 }
 
-static Value read(OpBuilder &recipe, const Part &part) {
-  if (part.packed)
-    return readPacked(recipe, part);
-  if (part.quantized)
-    return readQuantized(recipe, part);
-  if (!part.columns)
-    return selectRows(recipe,
-                      readSource(recipe, part.tensor, {part.storedRows}), part);
-  if (!part.isTransposed)
-    return selectRows(
-        recipe,
-        readSource(recipe, part.tensor, {part.storedRows, part.columns}), part);
+Value PartReader::read() {
+  if (matrix.packedBits)
+    return readPacked();
+  if (matrix.scales)
+    return readQuantized();
+  int64_t rows = matrix.storedRows, columns = matrix.columns;
+  if (!columns)
+    return selectRows(readSource(&Matrix::tensor, {rows}));
+  if (!matrix.isTransposed)
+    return selectRows(readSource(&Matrix::tensor, {rows, columns}));
   // Rows are columns of the tensor.
-  Value value =
-      readSource(recipe, part.tensor, {part.columns, part.storedRows});
-  Type element = cast<RankedTensorType>(value.getType()).getElementType();
-  value = slice(recipe, value, 1, part.firstRow, part.firstRow + part.rows);
-  value = deepseek::TransposeOp::create(
-      recipe, recipe.getUnknownLoc(),
-      RankedTensorType::get({part.rows, part.columns}, element), value,
-      ArrayRef<int64_t>({1, 0}));
-  Part whole = part;
-  whole.firstRow = 0;
-  return selectRows(recipe, value, whole);
+  Value value = readSource(&Matrix::tensor, {columns, rows});
+  if (matrix.rowStep != 1)
+    return selectRows(transpose(value));
+  value = transpose(
+      slice(value, axis(1), matrix.firstRow, matrix.firstRow + matrix.rows));
+  if (!matrix.interleavedHeads)
+    return value;
+  return splitRotaryPairs(recipe, value, matrix.interleavedHeads);
 }
 
 absl::StatusOr<StoredTensor> GraphStore::take(StringRef name,
@@ -274,23 +384,30 @@ absl::StatusOr<StoredTensor> GraphStore::take(StringRef name,
     return invalid(options.path + ": the graph has nothing that is " +
                    quote(name) + ", expected a tensor of shape " +
                    toText(shape));
-  Part part = found->second;
-  SmallVector<int64_t> given = {part.rows};
-  if (part.columns)
-    given.push_back(part.columns);
+  const Part &part = found->second;
+  const Matrix &matrix = part.matrices[0];
+  SmallVector<int64_t> given;
+  if (part.depth())
+    given.push_back(part.depth());
+  given.push_back(matrix.rows);
+  if (matrix.columns)
+    given.push_back(matrix.columns);
+  InitializerOp tensor = matrix.tensor;
   StoredTensor stored;
-  stored.place = options.path + ": tensor " + quote(part.tensor.getName());
+  stored.place = options.path + ": tensor " + quote(tensor.getName());
   if (ArrayRef<int64_t>(given) != shape)
     return invalid(stored.place + ", which is " + quote(name) + ", has shape " +
                    toText(given) + ", but the rest of the graph makes it " +
                    toText(shape));
-  Type element = part.tensor.getType().getElementType();
+  Type element = tensor.getType().getElementType();
   llvm::raw_string_ostream(stored.typeName) << element;
-  if (part.packed || part.quantized)
+  if (matrix.scales)
     element = Float32Type::get(element.getContext());
   if (element.isF32() || element.isF16() || element.isBF16())
     stored.element = element;
-  stored.build = [part](OpBuilder &recipe) { return read(recipe, part); };
+  stored.build = [&part](OpBuilder &recipe) {
+    return PartReader(recipe, part).read();
+  };
   return stored;
 }
 
@@ -362,30 +479,60 @@ static absl::Status readGenAI(const llvm::json::Object &json, StringRef path,
 
 /// Requires that config.json and the graph agree.
 static absl::Status checkConfig(const Config &given, const Config &config) {
-  auto check = [&](StringRef key, int64_t a, int64_t b) -> absl::Status {
-    if (a == b)
-      return absl::OkStatus();
-    return invalid(given.path + ": '" + key + "' is " + Twine(a) +
-                   ", but the graph has " + Twine(b));
-  };
-  const std::tuple<StringRef, int64_t, int64_t> pairs[] = {
+  using Pair = std::tuple<StringRef, int64_t, int64_t>;
+  SmallVector<Pair> pairs = {
       {"vocab_size", given.vocab, config.vocab},
       {"hidden_size", given.hidden, config.hidden},
       {"num_hidden_layers", given.layers, config.layers},
-      {"intermediate_size", given.intermediate, config.intermediate},
       {"num_attention_heads", given.heads, config.heads},
-      {"num_key_value_heads", given.kvHeads, config.kvHeads},
-      {"head_dim", given.headDim, config.headDim},
-      {"kv_lora_rank", given.latent ? given.latent->rank : 0, 0},
-      {"n_routed_experts", given.moe ? given.moe->experts : 0, 0},
-      {"sliding_window", given.windowTokens.value_or(0), 0}};
-  for (auto [key, a, b] : pairs)
-    if (absl::Status status = check(key, a, b); !status.ok())
-      return status;
-  if (float(given.normEpsilon) != float(config.normEpsilon))
-    return invalid(given.path + ": 'rms_norm_eps' is " +
-                   std::to_string(given.normEpsilon) + ", but the graph has " +
-                   std::to_string(config.normEpsilon));
+      {"sliding_window", given.windowTokens.value_or(0), 0},
+      {"index_topk", given.indexer ? given.indexer->topK : 0, 0},
+      {"hc_mult", given.hyper ? given.hyper->streams : 0, 0}};
+  if (config.intermediate)
+    pairs.push_back(
+        {"intermediate_size", given.intermediate, config.intermediate});
+  auto a = given.latent.value_or(huggingface::LatentConfig());
+  auto b = config.latent.value_or(huggingface::LatentConfig());
+  pairs.append(
+      {Pair{"kv_lora_rank", a.rank, b.rank},
+       Pair{"q_lora_rank", a.queryRank.value_or(0), b.queryRank.value_or(0)},
+       Pair{"qk_nope_head_dim", a.nopeDim, b.nopeDim},
+       Pair{"qk_rope_head_dim", a.ropeDim, b.ropeDim},
+       Pair{"v_head_dim", a.valueDim, b.valueDim}});
+  if (!config.latent)
+    pairs.append({Pair{"num_key_value_heads", given.kvHeads, config.kvHeads},
+                  Pair{"head_dim", given.headDim, config.headDim}});
+  auto m = given.moe.value_or(huggingface::MoEConfig());
+  auto n = config.moe.value_or(huggingface::MoEConfig());
+  pairs.push_back({"n_routed_experts", m.experts, n.experts});
+  if (given.moe && config.moe)
+    pairs.append({Pair{"num_experts_per_tok", m.topK, n.topK},
+                  Pair{"moe_intermediate_size", m.intermediate, n.intermediate},
+                  Pair{"n_shared_experts", m.sharedExperts, n.sharedExperts},
+                  Pair{"first_k_dense_replace", m.firstDense, n.firstDense},
+                  Pair{"moe_layer_freq", m.layerFreq, n.layerFreq},
+                  Pair{"n_group", m.groups, n.groups},
+                  Pair{"topk_group", m.topGroups, n.topGroups},
+                  Pair{"norm_topk_prob", m.normalize, n.normalize}});
+  for (auto [key, x, y] : pairs)
+    if (x != y)
+      return invalid(given.path + ": '" + key + "' is " + Twine(x) +
+                     ", but the graph has " + Twine(y));
+  if (m.scoring != n.scoring || m.method != n.method)
+    return invalid(given.path + ": experts are chosen by " +
+                   deepseek::stringifyScoring(m.scoring) + " and " +
+                   deepseek::stringifyTopKMethod(m.method) +
+                   ", but the graph has " +
+                   deepseek::stringifyScoring(n.scoring) + " and " +
+                   deepseek::stringifyTopKMethod(n.method));
+  const std::tuple<StringRef, double, double> numbers[] = {
+      {"rms_norm_eps", given.normEpsilon, config.normEpsilon},
+      {"routed_scaling_factor", m.scale, n.scale},
+      {"swiglu_limit", m.limit.value_or(0), n.limit.value_or(0)}};
+  for (auto [key, x, y] : numbers)
+    if (float(x) != float(y))
+      return invalid(given.path + ": '" + key + "' is " + std::to_string(x) +
+                     ", but the graph has " + std::to_string(y));
   return absl::OkStatus();
 }
 
@@ -394,23 +541,99 @@ static absl::Status readBiases(const Decoder &decoder, StringRef path,
                                Config &config) {
   auto has = [](const Matrix &matrix) { return bool(matrix.bias); };
   const DecoderLayer &first = decoder.layers.front();
-  config.qkvBias = has(first.q);
+  bool isLatent = decoder.latent.has_value();
+  config.qkvBias = !isLatent && has(first.q);
+  config.latentBias = has(first.kvLatent);
   config.outputBias = has(first.o);
   config.mlpBias = has(first.gate);
+  bool hasQueryLatent = isLatent && decoder.latent->queryRank;
   for (auto [i, layer] : llvm::enumerate(decoder.layers)) {
     bool isSame =
         has(layer.q) == config.qkvBias && has(layer.k) == config.qkvBias &&
         has(layer.v) == config.qkvBias && has(layer.o) == config.outputBias &&
-        has(layer.gate) == config.mlpBias && has(layer.up) == config.mlpBias &&
-        has(layer.down) == config.mlpBias;
+        has(layer.kvLatent) == config.latentBias &&
+        has(layer.qLatent) == (hasQueryLatent && config.latentBias) &&
+        !has(layer.kvExpansion) && has(layer.gate) == config.mlpBias &&
+        has(layer.up) == config.mlpBias && has(layer.down) == config.mlpBias;
     if (!isSame)
       return unimplemented(path + ": layer " + Twine(i) +
                            " has biases on other projections than layer 0, or "
                            "not on all of q, k and v, or of the feed-forward");
+    if (layer.mixture && config.mlpBias)
+      return unimplemented(path + ": layer " + Twine(i) +
+                           " has experts, and the feed-forward has biases");
   }
   if (has(decoder.head))
     return unimplemented(path + ": the logits have a bias");
   return absl::OkStatus();
+}
+
+/// The shortest decimal that rounds to \p number, which it was before.
+static double shorten(double number) {
+  std::string digits;
+  llvm::raw_string_ostream(digits) << llvm::format("%.6g", number);
+  double shortest = 0;
+  if (StringRef(digits).getAsDouble(shortest) ||
+      float(shortest) != float(number))
+    return number;
+  return shortest;
+}
+
+/// Layers with experts follow those without, and all have the same.
+static absl::Status readExperts(const Decoder &decoder, StringRef path,
+                                Config &config) {
+  for (auto [i, layer] : llvm::enumerate(decoder.layers)) {
+    if (!layer.mixture) {
+      if (config.moe)
+        return unimplemented(path + ": layer " + Twine(i) +
+                             " has no experts, which a layer before it has");
+      config.intermediate = layer.gate.rows;
+      continue;
+    }
+    huggingface::MoEConfig moe = layer.mixture->config;
+    moe.scale = shorten(moe.scale);
+    if (moe.limit)
+      moe.limit = shorten(*moe.limit);
+    // How many experts the shared part is as wide as.
+    if (moe.sharedExperts) {
+      if (layer.gate.rows % moe.intermediate != 0)
+        return unimplemented(path + ": layer " + Twine(i) +
+                             " has a shared part of " + Twine(layer.gate.rows) +
+                             " columns, expected a multiple of an expert's " +
+                             Twine(moe.intermediate));
+      moe.sharedExperts = layer.gate.rows / moe.intermediate;
+    }
+    moe.firstDense = config.moe ? config.moe->firstDense : int64_t(i);
+    if (moe.limit && (moe.sharedExperts || moe.firstDense))
+      return unimplemented(path + ": layer " + Twine(i) +
+                           " has a swiglu_limit, which the shared experts and "
+                           "the layers without experts do not have");
+    if (!config.moe)
+      config.moe = moe;
+    auto keyOf = [](const huggingface::MoEConfig &moe) {
+      return std::tuple(moe.experts, moe.sharedExperts, moe.topK, moe.groups,
+                        moe.topGroups, moe.intermediate, moe.scoring,
+                        moe.method, moe.normalize, moe.scale, moe.limit);
+    };
+    if (keyOf(moe) != keyOf(*config.moe))
+      return unimplemented(path + ": layer " + Twine(i) +
+                           " has other experts, or chooses them by another "
+                           "rule, than layer " +
+                           Twine(config.moe->firstDense));
+  }
+  return absl::OkStatus();
+}
+
+/// The generation that a graph looks like one of, if nothing says it.
+static StringRef modelTypeOf(const Config &config) {
+  if (config.latent)
+    return config.moe && config.moe->scoring == deepseek::Scoring::Sigmoid
+               ? "deepseek_v3"
+               : "deepseek_v2";
+  if (config.moe)
+    return "deepseek";
+  // Of Llama's and Qwen2's graphs only this differs.
+  return config.qkvBias && !config.outputBias ? "qwen2" : "llama";
 }
 
 static absl::StatusOr<Config> makeConfig(const Decoder &decoder,
@@ -422,29 +645,25 @@ static absl::StatusOr<Config> makeConfig(const Decoder &decoder,
   if (absl::Status status = readBiases(decoder, options.path, config);
       !status.ok())
     return status;
-  // Of Llama's and Qwen2's graphs only this differs.
-  config.modelType = config.qkvBias && !config.outputBias ? "qwen2" : "llama";
+  if (absl::Status status = readExperts(decoder, options.path, config);
+      !status.ok())
+    return status;
+  config.latent = decoder.latent;
+  config.modelType = modelTypeOf(config).str();
   config.vocab = decoder.head.rows;
   config.hidden = decoder.head.columns;
   config.layers = int64_t(decoder.layers.size());
-  config.intermediate = decoder.layers.front().gate.rows;
   config.heads = decoder.heads;
   config.kvHeads = decoder.kvHeads;
   config.headDim = decoder.headDim;
-  // As the shortest decimal that rounds to it, which it was before.
-  std::string digits;
-  llvm::raw_string_ostream(digits) << llvm::format("%.6g", decoder.epsilon);
-  double shortest = 0;
-  if (StringRef(digits).getAsDouble(shortest) ||
-      float(shortest) != float(decoder.epsilon))
-    shortest = decoder.epsilon;
-  config.normEpsilon = shortest;
+  config.normEpsilon = shorten(decoder.epsilon);
   config.rope = decoder.rope;
   InitializerOp head = decoder.head.tensor;
   config.tiedEmbeddings = head == decoder.embedding &&
-                          !decoder.head.isTransposed && !decoder.head.packed;
+                          !decoder.head.isTransposed && !decoder.head.scales;
   config.maxPositions = decoder.maxPositions;
   if (config.layers > huggingface::maxLayers ||
+      (config.moe && config.moe->experts > huggingface::maxExperts) ||
       std::max({config.vocab, config.hidden, config.intermediate,
                 config.heads * config.headDim}) > huggingface::maxDimension)
     return unimplemented(options.path + ": the model has more layers or larger "

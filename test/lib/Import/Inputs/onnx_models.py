@@ -29,6 +29,8 @@ SMALL = dict(vocab_size=320, hidden_size=64, intermediate_size=160,
              num_hidden_layers=2, max_position_embeddings=256,
              torch_dtype="float32")
 LLAMA3 = dict(make_cases.LLAMA3, original_max_position_embeddings=8192)
+MOE = dict(SMALL, num_hidden_layers=3)
+LATENT = dict(MOE, rope_scaling=None)
 MODELS = {
     "llama": make_cases.llama(**SMALL, num_key_value_heads=2),
     "linear": make_cases.llama(
@@ -38,6 +40,20 @@ MODELS = {
     "tied": make_cases.llama(**SMALL, tie_word_embeddings=True),
     "qwen2": make_cases.qwen2(**SMALL),
 }
+MIXTURES = {
+    "moe": dict(make_cases.deepseek(), **MOE, moe_intermediate_size=32),
+    "moe-normalized": dict(make_cases.deepseek(), **MOE,
+                           moe_intermediate_size=32, norm_topk_prob=True),
+}
+LATENTS = {
+    "v2": make_cases.deepseek_v2(**LATENT),
+    "v2-lite": make_cases.deepseek_v2(
+        **LATENT, q_lora_rank=None, topk_method="greedy",
+        routed_scaling_factor=1.0),
+    "v3": make_cases.deepseek_v3(**LATENT),
+    # Nothing but the configuration says what YaRN's numbers are.
+    "v3-yarn": make_cases.deepseek_v3(**MOE),
+}
 GRAPHS = {
     "genai": dict(kind="genai"),
     "genai-packed": dict(kind="genai", packed=True),
@@ -46,6 +62,20 @@ GRAPHS = {
     "torchscript": dict(kind="torch", style="torchscript"),
     "torchscript-condition": dict(kind="torch", style="torchscript",
                                   mask="condition"),
+}
+WRITTEN = {
+    "dynamo": dict(kind="torch"),
+    "dynamo-stacked": dict(kind="torch", experts="stack"),
+    "torchscript": dict(kind="torch", style="torchscript"),
+}
+FUSED = {
+    "moe": dict(kind="genai"),
+    "moe-halves": dict(kind="genai", experts=dict(fusion=2)),
+    "moe-three": dict(kind="genai", experts=dict(fusion=0)),
+    "qmoe-4": dict(kind="genai", experts=dict(bits=4)),
+    "qmoe-4-zeros": dict(kind="genai", experts=dict(bits=4, has_zeros=True)),
+    "qmoe-8-blocks": dict(kind="genai", experts=dict(
+        bits=8, block=16, has_zeros=True, fusion=2)),
 }
 
 
@@ -68,53 +98,61 @@ def write_graph(folder):
 
 
 def check_same(tool, folder):
-    failures = 0
-    for name, config in MODELS.items():
-        tensors, values = values_of(config)
-        # All have the name of the model; the graphs, with and without the
-        # configuration beside them.
-        models = {"hf": ("--import-hf", folder / "hf" / name)}
-        make_cases.write_model(folder / "hf" / name, config, tensors)
+    all_graphs = [(MODELS, GRAPHS), (MIXTURES, {**WRITTEN, **FUSED}),
+                  (LATENTS, WRITTEN)]
+    return sum(check_model(tool, folder, name, config, graphs)
+               for models, graphs in all_graphs
+               for name, config in models.items())
+
+
+def check_model(tool, folder, name, config, graphs):
+    tensors, values = values_of(config)
+    # All have the name of the model; the graphs, with and without the
+    # configuration beside them.
+    models = {"hf": ("--import-hf", folder / "hf" / name)}
+    make_cases.write_model(folder / "hf" / name, config, tensors)
+    if name in MODELS:
         (folder / "gguf").mkdir(exist_ok=True)
         keys = {**gguf.keys_of(config, False),
                 **gguf.tokenizer_keys(config["vocab_size"])}
         (folder / "gguf" / f"{name}.gguf").write_bytes(gguf.file_bytes(
             keys, gguf.convert(config, values, lambda *_: "F32", False)[0]))
         models["gguf"] = ("--import-gguf", folder / "gguf" / f"{name}.gguf")
-        for kind, options in GRAPHS.items():
-            for given in ("alone", "beside"):
-                path = folder / kind / given / name
-                shutil.rmtree(path, ignore_errors=True)
-                onnx_graphs.write(path, config, values, **options)
-                if given == "beside":
-                    make_cases.write_json(path / "config.json", config)
-                else:
-                    make_cases.write_json(path / "genai_config.json", {
-                        "model": {"context_length": 256, "bos_token_id": 0,
-                                  "eos_token_id": 1}})
-                models[f"{kind} {given}"] = ("--import-onnx",
-                                             path / "model.onnx")
-        expected = None
-        for what, (flag, path) in models.items():
-            result = run(tool, flag, path)
-            lines = without_recipes(result.stdout).splitlines()
-            expected = expected or lines
-            different = [(a, b) for a, b in zip(expected, lines) if a != b]
-            if result.returncode or len(lines) != len(expected) or different:
-                failures += 1
-                print(f"{name}, {what}: {result.stderr}{len(lines)} lines, "
-                      f"{len(expected)} expected, first different "
-                      f"{different[:1]}")
+    for kind, options in graphs.items():
+        for given in ("alone", "beside"):
+            if given == "alone" and name.endswith("yarn"):
+                continue
+            path = folder / kind / given / name
+            shutil.rmtree(path, ignore_errors=True)
+            onnx_graphs.write(path, config, values, **options)
+            if given == "beside":
+                make_cases.write_json(path / "config.json", config)
+            else:
+                make_cases.write_json(path / "genai_config.json", {
+                    "model": {"context_length": 256, "bos_token_id": 0,
+                              "eos_token_id": 1}})
+            models[f"{kind} {given}"] = ("--import-onnx", path / "model.onnx")
+    expected, failures = None, 0
+    for what, (flag, path) in models.items():
+        result = run(tool, flag, path)
+        lines = without_recipes(result.stdout).splitlines()
+        expected = expected or lines
+        different = [(a, b) for a, b in zip(expected, lines) if a != b]
+        if result.returncode or len(lines) != len(expected) or different:
+            failures += 1
+            print(f"{name}, {what}: {result.stderr}{len(lines)} lines, "
+                  f"{len(expected)} expected, first different "
+                  f"{different[:1]}")
     return failures
 
 
 def check_refusals(tool, folder):
-    config = MODELS["llama"]
-    values = values_of(config)[1]
     failures = 0
 
-    def refuse(message, change=None, beside=None, **options):
+    def refuse(message, change=None, beside=None, config=MODELS["llama"],
+               **options):
         nonlocal failures
+        values = values_of(config)[1]
         shutil.rmtree(folder, ignore_errors=True)
         onnx_graphs.write(folder, config, values, **options)
         path = folder / "model.onnx"
@@ -135,6 +173,7 @@ def check_refusals(tool, folder):
             print(f"expected: {message}\ngot exit status {result.returncode} "
                   f"and: {result.stderr[:500]}")
 
+    llama = MODELS["llama"]
     torch = dict(kind="torch")
     genai = dict(kind="genai")
     refuse("position 0 is not seen", None, **torch,
@@ -157,16 +196,45 @@ def check_refusals(tool, folder):
     refuse("bits 2, 4 or 8, N and K from 1 on",
            (b"bits\x18\x04", b"bits\x18\x05"), **genai, bits=4)
     refuse("'num_hidden_layers' is 3, but the graph has 2",
-           beside=dict(config, num_hidden_layers=3), **torch)
+           beside=dict(llama, num_hidden_layers=3), **torch)
     refuse("'rms_norm_eps' is 0.000010, but the graph has 0.000001",
-           beside=dict(config, rms_norm_eps=1e-5), **torch)
+           beside=dict(llama, rms_norm_eps=1e-5), **torch)
     refuse("expected heads of a projection, rotated by halves as the positions "
-           "say", beside=dict(config, rope_theta=20000.0), **torch)
-    refuse("expected a cosine of", beside=dict(config, rope_theta=20000.0),
+           "say", beside=dict(llama, rope_theta=20000.0), **torch)
+    refuse("expected a cosine of", beside=dict(llama, rope_theta=20000.0),
            **genai)
+    moe, v3 = MIXTURES["moe"], LATENTS["v3"]
+    fused = dict(kind="genai", config=moe)
+    for message, old, new in (
+            ("activation_type 'swiglu' or 'silu', but got 'swaglu'",
+             b"\x06swiglu", b"\x06swaglu"),
+            ("swiglu_fusion 0, 1 or 2", b"swiglu_fusion\x18\x01",
+             b"swiglu_fusion\x18\x03"),
+            ("no attribute 'swiglu_fusiom'", b"swiglu_fusion",
+             b"swiglu_fusiom"),
+            ("k from 1 to the number of experts, 12, but got 13",
+             b"\x01k\x18\x03", b"\x01k\x18\x0d")):
+        refuse(message, (old, new), **fused)
+    refuse("expert_weight_bits 2, 4 or 8, but got 5",
+           (b"expert_weight_bits\x18\x04", b"expert_weight_bits\x18\x05"),
+           **fused, experts=dict(bits=4))
+    refuse("'num_experts_per_tok' is 2, but the graph has 3",
+           beside=dict(moe, num_experts_per_tok=2), **fused)
+    written = dict(kind="torch", config=v3)
+    refuse("expected weights that are divided by their sum",
+           (b"GatherElements", b"GatherElementz"), **written)
+    refuse("expected rows that are chosen by nodes that are known",
+           (b"OneHot", b"OneHut"), **written)
+    refuse("expected a weight of the router for each row", **written,
+           experts="swapped")
+    refuse("expected epsilon 0.000001 for the norm of a latent", kind="torch",
+           config=dict(v3, rms_norm_eps=1e-5))
+    refuse("'kv_lora_rank' is 32, but the graph has 0",
+           beside=dict(v3, num_hidden_layers=2), **torch)
+    refuse("expected a scale of", beside=LATENTS["v3-yarn"], **written)
     # Caches that are off in one place.
     shutil.rmtree(folder, ignore_errors=True)
-    onnx_graphs.write(folder, config, values, **genai)
+    onnx_graphs.write(folder, llama, values_of(llama)[1], **genai)
     data = bytearray((folder / "model.onnx.data").read_bytes())
     data[16 * 8 * 4 + 3] ^= 1
     (folder / "model.onnx.data").write_bytes(data)

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The state of a proof that a graph is a decoder, and its steps.
+
+#ifndef HADAL_IMPORT_ONNX_DECODERPROOF_H
+#define HADAL_IMPORT_ONNX_DECODERPROOF_H
+
+#include "lib/Import/ONNX/Evaluator.h"
+#include "lib/Import/ONNX/GraphMatcher.h"
+#include "lib/Import/ONNX/RopeTable.h"
+
+#include "llvm/ADT/DenseSet.h"
+
+namespace hadal::onnx {
+
+/// Nodes that move elements of `source` and no more, and what comes of it.
+struct Movement {
+  mlir::Value source, result;
+  llvm::SmallVector<NodeOp> chain;
+};
+
+/// How elements of heads get their rotated values.
+struct Rotation {
+  NodeOp node;
+  /// Of what is rotated; `high` and `low` are the halves that are swapped, if
+  /// nodes spell that out.
+  Movement input, high, low;
+  mlir::Value cosine, sine, positions;
+  bool isInterleaved = false;
+};
+
+/// Heads `[batch, heads, tokens, nope + rope]` that a node joins of two parts.
+struct JoinedHeads {
+  bool isKey = false;
+  Movement outer, nope, rope;
+  Rotation rotation;
+  NodeOp join;
+
+  mlir::Value nopeSource() const { return nope.source; }
+  mlir::Value ropeSource() const { return rotation.input.source; }
+};
+
+/// Calls \p check with elements of heads `[batch, heads, tokens, dim]`: all of
+/// the first and the last head of a short step, and some of the others.
+bool forElements(
+    const Lengths &lengths, int64_t heads, int64_t dim,
+    llvm::function_ref<bool(int64_t, int64_t, int64_t, int64_t)> check);
+
+class DecoderProof {
+public:
+  DecoderProof(mlir::func::FuncOp graph, llvm::StringRef folder,
+               llvm::StringRef path,
+               const std::optional<huggingface::RopeConfig> &rope)
+      : graph(graph), path(path), files(folder), givenRope(rope) {}
+
+  absl::StatusOr<Decoder> match();
+
+private:
+  bool ok() const { return status.ok(); }
+  /// Says that \p value should have been \p expected. Always false.
+  bool refuse(mlir::Value value, const llvm::Twine &expected);
+  bool refuse(const llvm::Twine &message);
+
+  bool chooseLengths();
+  /// \p lengths, as far as the graph leaves them open.
+  Lengths limitLengths(Lengths lengths) const;
+  Evaluator &small(size_t i = 0) { return *evaluators[i]; }
+  Evaluator &large() { return *evaluators.back(); }
+
+  NodeOp nodeOf(mlir::Value value, llvm::StringRef type = "");
+  InitializerOp initializerOf(mlir::Value value);
+  mlir::Value strip(mlir::Value value);
+  mlir::Value peel(mlir::Value value, double &scale);
+  std::optional<double> scalarOf(mlir::Value value);
+  bool keepsRows(NodeOp node);
+  Movement walk(mlir::Value value);
+
+  bool matchQuantized(NodeOp node, bool isTransposed, Matrix &matrix);
+  bool matchTensor(mlir::Value value, Matrix &matrix);
+  bool matchLinear(mlir::Value value, Matrix &matrix, mlir::Value &input);
+  bool matchPacked(NodeOp node, Matrix &matrix);
+  bool takeColumns(NodeOp node, mlir::Value result, Matrix &matrix,
+                   mlir::Value &input);
+  bool matchNormOf(NodeOp node, InitializerOp &weight, mlir::Value &input);
+  bool matchNorm(mlir::Value value, InitializerOp &weight, mlir::Value &input);
+  bool matchResidual(mlir::Value value, mlir::Value &residual, Matrix &last,
+                     mlir::Value &input);
+  bool matchGated(mlir::Value value, DecoderLayer &layer, mlir::Value &input);
+  bool matchSecondNorm(mlir::Value input, mlir::Value residual,
+                       DecoderLayer &layer);
+  bool matchNetwork(mlir::Value value, mlir::Value &residual,
+                    DecoderLayer &layer);
+  bool matchAttention(mlir::Value input, mlir::Value residual,
+                      DecoderLayer &layer);
+  /// Queries, keys and values, in this order, are projections of \p inputs,
+  /// which must all be the norm of \p residual that the layer begins with.
+  bool matchInputNorm(mlir::Value attended, llvm::ArrayRef<mlir::Value> inputs,
+                      mlir::Value residual, DecoderLayer &layer);
+  bool matchGroupQuery(NodeOp node, mlir::Value residual, DecoderLayer &layer);
+  bool matchProducts(mlir::Value input, mlir::Value residual,
+                     DecoderLayer &layer);
+  bool matchHeads(mlir::Value operand, bool isKey, bool isCached,
+                  bool isRotated, Matrix &matrix, mlir::Value &input);
+  bool matchMerged(const Movement &outer, mlir::Value value, int64_t heads,
+                   int64_t dim);
+  bool matchRotation(mlir::Value value, Rotation &rotation);
+  bool matchSwap(mlir::Value value, Rotation &rotation);
+  bool matchMask(mlir::Value mask, bool isCondition, bool isInverted);
+  bool setHeads(mlir::Value value, int64_t heads, int64_t kvHeads, int64_t dim);
+  bool setRope(const RopeTable &table, mlir::Value value);
+  bool checkCaches(mlir::Value cosine, mlir::Value sine, mlir::Value value);
+  bool matchEmbedding(mlir::Value value);
+
+  // Of experts, in MatchExperts.cpp.
+  NodeOp findExperts(mlir::Value value, double &scale);
+  bool isMixture(mlir::Value value);
+  bool matchMixture(mlir::Value value, DecoderLayer &layer, mlir::Value &input);
+  bool matchFusedExperts(NodeOp node, Mixture &mixture, mlir::Value &input);
+  bool matchFusedMatrix(NodeOp node, unsigned weights, unsigned scales,
+                        unsigned zeros, int64_t rows, int64_t columns,
+                        Matrix &matrix);
+  bool matchFusedRouter(NodeOp node, mlir::Value weights, Mixture &mixture,
+                        mlir::Value &input);
+  bool isZero(mlir::Value value);
+
+  // Of experts that are written out, in MatchRouting.cpp.
+  using Evaluators = std::vector<std::unique_ptr<Evaluator>>;
+  Movement walkRows(mlir::Value value);
+  bool isWrittenMixture(NodeOp node);
+  bool makeChoices(llvm::ArrayRef<NodeOp> tops, mlir::Value weights,
+                   Evaluators &made);
+  bool matchGroups(NodeOp top, Mixture &mixture, mlir::Value &choice);
+  bool matchRule(NodeOp top, mlir::Value weights, Mixture &mixture,
+                 mlir::Value &input);
+  bool matchLogits(mlir::Value logits, Mixture &mixture, mlir::Value &input);
+  bool matchWeighted(mlir::Value value, mlir::Value &expert,
+                     mlir::Value &weight);
+  mlir::Value findWeights(mlir::Value weight);
+  bool matchScattered(mlir::Value value, Mixture &mixture, mlir::Value &input);
+  bool isLike(const Matrix &a, const Matrix &b);
+  bool matchTaken(mlir::Value value, NodeOp top, const Evaluators &made,
+                  Matrix &matrix, mlir::Value &input);
+  bool matchGathered(mlir::Value value, Mixture &mixture, mlir::Value &input);
+  bool matchWrittenExperts(NodeOp node, Mixture &mixture, mlir::Value &input);
+
+  // Of latent attention, in MatchLatent.cpp.
+  bool matchLatent(NodeOp product, mlir::Value queries, mlir::Value keys,
+                   double scale, mlir::Value residual, DecoderLayer &layer);
+  NodeOp findJoin(mlir::Value operand);
+  bool proveJoined(Evaluator &evaluator, JoinedHeads &side, int64_t heads,
+                   const huggingface::LatentConfig &latent);
+  bool matchLatentNorm(mlir::Value value, InitializerOp &weight,
+                       mlir::Value &input);
+
+  mlir::func::FuncOp graph;
+  llvm::StringRef path;
+  TensorFiles files;
+  std::optional<huggingface::RopeConfig> givenRope;
+  /// Lengths that the graph fixes; 0, or -1 of the past, where it does not.
+  Lengths fixed{0, 0, -1};
+  bool hasPast = false;
+  std::vector<std::unique_ptr<Evaluator>> evaluators;
+  absl::Status status;
+  Decoder decoder;
+  bool hasEpsilon = false, hasRope = false;
+  RopeFormula formula;
+  llvm::DenseSet<mlir::Value> provenMasks;
+  llvm::DenseSet<std::pair<mlir::Value, mlir::Value>> provenCaches;
+};
+
+} // namespace hadal::onnx
+
+#endif // HADAL_IMPORT_ONNX_DECODERPROOF_H
