@@ -276,6 +276,9 @@ CASES = {
     "onnx_torchscript_v3": ("ONNX, plain operators, a batch with a past, latent attention, a corrected choice of experts, whose matrices "
                             "are gathered", deepseek_v3(rope_scaling=None),
                             {"tokens": 16, "onnx": {"kind": "torch", "style": "torchscript", "experts": "stack"}}),
+    "onnx_opset24": ("ONNX, operators of opsets 23 and 24, a batch with a past, grouped queries, biases",
+                     qwen2(hidden_size=96, num_attention_heads=6, max_position_embeddings=128),
+                     {"tokens": 16, "onnx": {"kind": "torch", "style": "torchscript", "operators": "rows"}}),
     "gguf_llama_bf16": ("GGUF, BF16, tied embeddings, linear rope scaling, head_dim given",
                         llama(head_dim=16, num_key_value_heads=2, tie_word_embeddings=True,
                               rope_scaling={"type": "linear", "factor": 4.0}), {"gguf": {"kind": "BF16"}}),

@@ -104,6 +104,7 @@ class Graph(of.Builder):
         self.heads, self.kv = config["num_attention_heads"], config.get("num_key_value_heads") or config["num_attention_heads"]
         self.dim = config.get("head_dim") or config["hidden_size"] // self.heads
         self.layers = config["num_hidden_layers"]
+        self.has_swish = False
 
     def f32(self, name):
         return self.weight(name, self.values[name].astype(np.float32))
@@ -280,7 +281,7 @@ class Graph(of.Builder):
     def swiglu(self, x, prefix):
         gate = self.linear(x, [prefix + "gate_proj"])
         up = self.linear(x, [prefix + "up_proj"])
-        silu = self.add("Mul", [gate, self.add("Sigmoid", [gate])])
+        silu = self.add("Swish", [gate]) if self.has_swish else self.add("Mul", [gate, self.add("Sigmoid", [gate])])
         return self.linear(self.add("Mul", [silu, up]), [prefix + "down_proj"])
 
 
@@ -353,11 +354,14 @@ def write_genai(folder, config, values, interleaved=False, experts=None, **optio
     return g.rounded
 
 
-def write_torch(folder, config, values, style="dynamo", mask="where", window=None, experts="loop", **options):
+def write_torch(folder, config, values, style="dynamo", mask="where", window=None, experts="loop", operators=None,
+                **options):
     """The graph of torch.onnx.export, by plain operators. Styles: "dynamo", one sequence and no past; "torchscript", a batch with
-    a past, positions and shapes computed by nodes. Masks: "where", numbers that are added; "condition", scores that are chosen."""
+    a past, positions and shapes computed by nodes. Masks: "where", numbers that are added; "condition", scores that are chosen.
+    Operators: those of opsets 23 and 24, with attention over "heads", or over "rows", which are causal and have the past in it."""
     g = Graph(config, values, **options)
     scripted = style == "torchscript"
+    g.has_swish = bool(operators)
     turned = value_dim = g.dim  # Columns of a head that are rotated, and that are values.
     if "kv_lora_rank" in config:
         turned, value_dim = config["qk_rope_head_dim"], config["v_head_dim"]
@@ -401,11 +405,17 @@ def write_torch(folder, config, values, style="dynamo", mask="where", window=Non
         angles = g.add("Transpose", [g.add("MatMul", [inverse, spread])], perm=[0, 2, 1])
     else:
         angles = g.add("Mul", [spread, inverse])
+    half_cos, half_sin = (g.add(f, [angles]) for f in ("Cos", "Sin")) if operators else (None, None)
+    if operators == "rows":
+        table = np.outer(np.arange(config["max_position_embeddings"]), frequencies(config).astype(np.float64))
+        half_cos, half_sin = (g.weight(name, f(table).astype(np.float32)) for name, f in (("cos", np.cos), ("sin", np.sin)))
     angles = g.add("Concat", [angles, angles], axis=-1)
     cos = g.add("Unsqueeze", [g.add("Cos", [angles]), one])
     sin = g.add("Unsqueeze", [g.add("Sin", [angles]), one])
 
     def norm(x, name):
+        if operators:
+            return g.add("RMSNormalization", [x, g.f32(name)], axis=-1, epsilon=config["rms_norm_eps"])
         square = g.add("Pow", [x, g.const(2, np.float32)])
         if scripted:
             mean = g.add("ReduceMean", [square, last], keepdims=1)
@@ -424,6 +434,8 @@ def write_torch(folder, config, values, style="dynamo", mask="where", window=Non
         return g.add("Transpose", [g.add("Reshape", [x, shape])], perm=[0, 2, 1, 3])
 
     def rotate(x):
+        if operators:
+            return g.add("RotaryEmbedding", [x, half_cos, half_sin])
         if scripted:
             # The half of a width that is read from a shape.
             width = g.add("Gather", [g.add("Shape", [x]), g.const(3)], axis=0)
@@ -481,7 +493,11 @@ def write_torch(folder, config, values, style="dynamo", mask="where", window=Non
         prefix = f"model.layers.{i}."
         attention = prefix + "self_attn."
         normed = norm(x, prefix + "input_layernorm.weight")
-        if "kv_lora_rank" in config:
+        if operators == "rows":
+            q, k, v = (g.linear(normed, [attention + part]) for part in ("q_proj", "k_proj", "v_proj"))
+            q, k = (g.add("RotaryEmbedding", [part, half_cos, half_sin, positions], num_heads=heads)
+                    for part, heads in ((q, g.heads), (k, g.kv)))
+        elif "kv_lora_rank" in config:
             q, k, v = latent(normed, attention)
         else:
             q = rotate(split(g.linear(normed, [attention + "q_proj"]), g.heads, g.dim))
@@ -490,27 +506,35 @@ def write_torch(folder, config, values, style="dynamo", mask="where", window=Non
         if scripted:
             past_names = [f"past_key_values.{i}.key", f"past_key_values.{i}.value"]
             inputs += [of.value_info(n, ["batch", g.kv, "past", size], of.FLOAT) for n, size in zip(past_names, (g.dim, value_dim))]
-            k = g.add("Concat", [past_names[0], k], [f"present.{i}.key"], axis=-2)
-            v = g.add("Concat", [past_names[1], v], [f"present.{i}.value"], axis=-2)
+            if operators != "rows":
+                k = g.add("Concat", [past_names[0], k], [f"present.{i}.key"], axis=-2)
+                v = g.add("Concat", [past_names[1], v], [f"present.{i}.value"], axis=-2)
             outputs += [of.value_info(f"present.{i}.{n}", ["batch", g.kv, "total", size], of.FLOAT)
                         for n, size in (("key", g.dim), ("value", value_dim))]
-        transposed = g.add("Transpose", [repeat(k)], perm=[0, 1, 3, 2])
-        if scripted:
-            # The root of the scale on either side.
-            root = g.const(scale**0.5, np.float32)
-            scores = g.add("MatMul", [g.add("Mul", [q, root]), g.add("Mul", [transposed, root])])
+        if operators == "rows":
+            merged, _, _ = g.add("Attention", [q, k, v, "", *past_names], [f"merged{i}", f"present.{i}.key", f"present.{i}.value"],
+                                 q_num_heads=g.heads, kv_num_heads=g.kv, is_causal=1)
+        elif operators:
+            heads = g.add("Attention", [q, k, v, seen if mask == "condition" else added], scale=float(scale))
+            merged = g.add("Reshape", [g.add("Transpose", [heads], perm=[0, 2, 1, 3]), g.const([0, 0, -1])])
         else:
-            scores = g.add("Mul", [g.add("MatMul", [q, transposed]), g.const(scale, np.float32)])
-        scores = g.add("Where", [seen, scores, lowest]) if mask == "condition" else g.add("Add", [scores, added])
-        heads = g.add("MatMul", [g.add("Softmax", [scores], axis=-1), repeat(v)])
-        merged = g.add("Reshape", [g.add("Transpose", [heads], perm=[0, 2, 1, 3]), g.const([0, 0, g.heads * value_dim])])
+            transposed = g.add("Transpose", [repeat(k)], perm=[0, 1, 3, 2])
+            if scripted:
+                # The root of the scale on either side.
+                root = g.const(scale**0.5, np.float32)
+                scores = g.add("MatMul", [g.add("Mul", [q, root]), g.add("Mul", [transposed, root])])
+            else:
+                scores = g.add("Mul", [g.add("MatMul", [q, transposed]), g.const(scale, np.float32)])
+            scores = g.add("Where", [seen, scores, lowest]) if mask == "condition" else g.add("Add", [scores, added])
+            heads = g.add("MatMul", [g.add("Softmax", [scores], axis=-1), repeat(v)])
+            merged = g.add("Reshape", [g.add("Transpose", [heads], perm=[0, 2, 1, 3]), g.const([0, 0, g.heads * value_dim])])
         x = g.add("Add", [x, g.linear(merged, [attention + "o_proj"])])
         normed = norm(x, prefix + "post_attention_layernorm.weight")
         is_dense = not is_mixture(config, i)
         y = g.swiglu(normed, prefix + "mlp.") if is_dense else g.written_experts(normed, prefix + "mlp.", experts)
         x = g.add("Add", [y, x] if is_dense else [x, y])
     g.head(norm(x, "model.norm.weight"))
-    g.write(folder, inputs, outputs, opset=18)
+    g.write(folder, inputs, outputs, opset=24 if operators else 18)
     return g.rounded
 
 

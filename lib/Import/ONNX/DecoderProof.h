@@ -22,11 +22,19 @@ struct Movement {
 /// How elements of heads get their rotated values.
 struct Rotation {
   NodeOp node;
-  /// Of what is rotated; `high` and `low` are the halves that are swapped, if
-  /// nodes spell that out.
+  /// Of what is rotated; `high` and `low` are the halves that are swapped.
   Movement input, high, low;
+  /// Broadcast to what is rotated; of a RotaryEmbedding, which has no halves,
+  /// `[batch, tokens, pairs]`, or tables of which `positions` take rows.
   mlir::Value cosine, sine, positions;
-  bool isInterleaved = false;
+  bool isFused = false;
+};
+
+/// In which order elements of heads are.
+enum class HeadLayout {
+  Heads,      ///< [batch, heads, tokens, dim]
+  Transposed, ///< [batch, heads, dim, tokens]
+  Rows        ///< [batch, tokens, heads * dim]
 };
 
 /// Heads `[batch, heads, tokens, nope + rope]` that a node joins of two parts.
@@ -99,8 +107,15 @@ private:
   bool matchGroupQuery(NodeOp node, mlir::Value residual, DecoderLayer &layer);
   bool matchProducts(mlir::Value input, mlir::Value residual,
                      DecoderLayer &layer);
-  bool matchHeads(mlir::Value operand, bool isKey, bool isCached,
-                  bool isRotated, Matrix &matrix, mlir::Value &input);
+  /// \p operand, in \p layout, holds \p heads of a projection, which \p matrix
+  /// then has the rows of. With \p isCached, those of the past come first.
+  bool matchHeads(mlir::Value operand, HeadLayout layout, bool isCached,
+                  bool isRotated, int64_t heads, Matrix &matrix,
+                  mlir::Value &input);
+  bool matchOperator(NodeOp node, const Movement &outer, mlir::Value residual,
+                     DecoderLayer &layer);
+  int64_t rowOf(Evaluator &evaluator, Rotation &rotation, int64_t index);
+  Angle angleOf(Evaluator &evaluator, Rotation &rotation, int64_t index);
   bool matchMerged(const Movement &outer, mlir::Value value, int64_t heads,
                    int64_t dim);
   bool matchRotation(mlir::Value value, Rotation &rotation);

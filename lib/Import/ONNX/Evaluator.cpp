@@ -1111,6 +1111,25 @@ void Evaluator::evaluate(NodeOp op) {
     set(0, like(a));
     return set(3, like(a));
   }
+  if (type == "Attention") {
+    // [batch, heads, tokens, dim], or [batch, tokens, heads * dim].
+    ArrayPtr v = input(op, 2);
+    if (!a || !v || a->shape.size() != v->shape.size() || a->shape.size() < 3)
+      return;
+    SmallVector<int64_t, 5> shape = a->shape;
+    int64_t heads = getInt(op, "q_num_heads", 0);
+    int64_t kvHeads = getInt(op, "kv_num_heads", 0);
+    bool isRows = shape.size() == 3;
+    if (isRows && (heads < 1 || kvHeads < 1 || v->shape.back() % kvHeads != 0))
+      return;
+    std::optional<int64_t> width = v->shape.back();
+    if (isRows)
+      width = checkedProduct({*width / kvHeads, heads});
+    if (!width)
+      return;
+    shape.back() = *width;
+    return set(0, makeOpaque(shape));
+  }
   if (type == "com.microsoft.MatMulNBits" ||
       type == "com.microsoft.GroupQueryAttention") {
     if (!a || a->shape.empty())

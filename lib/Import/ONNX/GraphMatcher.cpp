@@ -752,6 +752,18 @@ bool DecoderProof::matchSwap(Value value, Rotation &rotation) {
 
 /// x * cos + swap(x) * sin.
 bool DecoderProof::matchRotation(Value value, Rotation &rotation) {
+  if (NodeOp node = nodeOf(value, "RotaryEmbedding")) {
+    if (getInt(node, "interleaved", 0) ||
+        getInt(node, "rotary_embedding_dim", 0) || node.getInputs().size() < 3)
+      return refuse(value, "whole heads that are rotated by halves");
+    rotation.node = node;
+    rotation.isFused = true;
+    rotation.input = walk(node.getInputs()[0]);
+    rotation.cosine = node.getInputs()[1];
+    rotation.sine = node.getInputs()[2];
+    rotation.positions = getOperand(node, 3);
+    return true;
+  }
   NodeOp add = nodeOf(value, "Add");
   if (!add || add.getInputs().size() != 2)
     return refuse(value, "rotated heads: x * cos + rotate_half(x) * sin");
@@ -862,20 +874,54 @@ bool DecoderProof::checkCaches(Value cosine, Value sine, Value value) {
   return true;
 }
 
-/// \p operand, `[batch, heads, tokens, dim]`, or with the last two swapped if
-/// it \p isKey, holds heads of a projection, which \p matrix then has the rows
-/// of. With \p isCached, those of the past come first.
-bool DecoderProof::matchHeads(Value operand, bool isKey, bool isCached,
-                              bool isRotated, Matrix &matrix, Value &input) {
+/// The row of `[batch, tokens]` that element \p index of what a RotaryEmbedding
+/// rotates is of.
+int64_t DecoderProof::rowOf(Evaluator &evaluator, Rotation &rotation,
+                            int64_t index) {
+  const Array *whole = evaluator.get(rotation.node.getOutputs()[0]);
+  const Lengths &lengths = evaluator.getLengths();
+  int64_t width =
+      whole->shape.size() == 4 ? decoder.headDim : whole->shape.back();
+  return index / (whole->count / lengths.batch) * lengths.tokens +
+         index / width % lengths.tokens;
+}
+
+/// The cosine and the sine that element \p index of what is rotated gets; no
+/// numbers if there are none.
+Angle DecoderProof::angleOf(Evaluator &evaluator, Rotation &rotation,
+                            int64_t index) {
+  const Array *cosines = evaluator.get(rotation.cosine);
+  const Array *sines = evaluator.get(rotation.sine);
+  const Array *whole = evaluator.get(rotation.node.getOutputs()[0]);
+  int64_t c = -1, s = -1;
+  if (!rotation.isFused) {
+    c = broadcastIndex(index, cosines->shape, whole->shape);
+    s = broadcastIndex(index, sines->shape, whole->shape);
+  } else if (cosines->shape == sines->shape && cosines->count > 0 &&
+             cosines->shape.back() * 2 == decoder.headDim) {
+    int64_t half = decoder.headDim / 2;
+    int64_t row = rowOf(evaluator, rotation, index) % (cosines->count / half);
+    c = s = row * half + index % half;
+  }
+  return c < 0 || s < 0 ? Angle{std::nan(""), 0}
+                        : Angle{cosines->real(c), sines->real(s)};
+}
+
+bool DecoderProof::matchHeads(Value operand, HeadLayout layout, bool isCached,
+                              bool isRotated, int64_t heads, Matrix &matrix,
+                              Value &input) {
   Movement outer = walk(operand);
   Rotation rotation;
   Value source = outer.source;
   if (isRotated) {
     if (!matchRotation(source, rotation))
       return false;
+    if (rotation.positions &&
+        !checkCaches(rotation.cosine, rotation.sine, source))
+      return false;
     source = rotation.input.source;
   }
-  int64_t heads = decoder.heads, dim = decoder.headDim;
+  int64_t dim = decoder.headDim;
   int64_t first = -1, kvHeads = 0, width = 0;
   // The lengths that all is known for come first, the many tokens last; the
   // table behind a rotation is read at the latter.
@@ -894,37 +940,43 @@ bool DecoderProof::matchHeads(Value operand, bool isKey, bool isCached,
     if (from->count != lengths.batch * lengths.tokens * width)
       return refuse(source, "rows of a projection, one a token");
     ArrayPtr index = outerIndex, high, low;
-    const Array *cosines = nullptr, *sines = nullptr;
-    ArrayRef<int64_t> rotated;
     if (isRotated) {
-      const Movement &in = rotation.input;
-      index = evaluator.trace(in.source, in.chain, in.result);
-      high = evaluator.trace(rotation.high.source, rotation.high.chain,
-                             rotation.high.result);
-      low = evaluator.trace(rotation.low.source, rotation.low.chain,
-                            rotation.low.result);
-      cosines = evaluator.get(rotation.cosine);
-      sines = evaluator.get(rotation.sine);
+      auto trace = [&](const Movement &movement) {
+        return evaluator.trace(movement.source, movement.chain,
+                               movement.result);
+      };
+      index = trace(rotation.input);
+      const Array *cosines = evaluator.get(rotation.cosine);
+      const Array *sines = evaluator.get(rotation.sine);
       const Array *whole = evaluator.get(rotation.node.getOutputs()[0]);
-      if (!index || !high || !low || !cosines || !cosines->isKnown() ||
-          !sines || !sines->isKnown() || !whole ||
-          whole->count != index->count || whole->shape.empty() ||
-          whole->shape.back() != dim || high->count * 2 != whole->count ||
-          low->count * 2 != whole->count || high->shape.back() * 2 != dim ||
-          low->shape.back() * 2 != dim)
+      if (!index || !cosines || !cosines->isKnown() || !sines ||
+          !sines->isKnown() || !whole || whole->count != index->count ||
+          whole->shape.empty() || whole->shape.back() % dim != 0 ||
+          whole->count < lengths.batch)
         return refuse(operand, "whole heads that are rotated");
-      rotated = whole->shape;
+      if (!rotation.isFused) {
+        high = trace(rotation.high);
+        low = trace(rotation.low);
+        if (!high || !low || whole->shape.back() != dim ||
+            high->count * 2 != whole->count || low->count * 2 != whole->count ||
+            high->shape.back() * 2 != dim || low->shape.back() * 2 != dim)
+          return refuse(operand, "whole heads that are rotated");
+      }
+    }
+    const Array *positions = nullptr;
+    if (rotation.positions) {
+      positions = evaluator.get(rotation.positions);
+      if (!positions || !positions->isKnown() || positions->count == 0)
+        return refuse(operand, "positions that count tokens");
     }
     auto flat = [&](int64_t b, int64_t h, int64_t t, int64_t j) {
-      return isKey ? ((b * heads + h) * dim + j) * total + t
-                   : ((b * heads + h) * total + t) * dim + j;
+      return layout == HeadLayout::Heads
+                 ? ((b * heads + h) * total + t) * dim + j
+             : layout == HeadLayout::Rows
+                 ? ((b * total + t) * heads + h) * dim + j
+                 : ((b * heads + h) * dim + j) * total + t;
     };
-    auto angleAt = [&](int64_t at) {
-      int64_t c = broadcastIndex(at, cosines->shape, rotated);
-      int64_t s = broadcastIndex(at, sines->shape, rotated);
-      return c < 0 || s < 0 ? Angle{std::nan(""), 0}
-                            : Angle{cosines->real(c), sines->real(s)};
-    };
+    auto angleAt = [&](int64_t at) { return angleOf(evaluator, rotation, at); };
     if (isRotated && !hasRope) {
       RopeTable table;
       table.positions = lengths.tokens;
@@ -960,6 +1012,12 @@ bool DecoderProof::matchHeads(Value operand, bool isKey, bool isCached,
               at % dim != j)
             return false;
           int64_t half = dim / 2, row = at / dim;
+          if (positions)
+            return positions->integer(rowOf(evaluator, rotation, at) %
+                                      positions->count) == lengths.past + s;
+          if (rotation.isFused)
+            return formula.matches(angleAt(at), lengths.past + s, j % half,
+                                   bits);
           int64_t other = j < half ? high->integer(row * half + j)
                                    : low->integer(row * half + j - half);
           return other == (j < half ? expected + half : expected - half) &&
@@ -1075,6 +1133,8 @@ bool DecoderProof::matchMerged(const Movement &outer, Value value,
 bool DecoderProof::matchProducts(Value input, Value residual,
                                  DecoderLayer &layer) {
   Movement outer = walk(input);
+  if (NodeOp node = nodeOf(outer.source, "Attention"))
+    return matchOperator(node, outer, residual, layer);
   NodeOp product = nodeOf(outer.source, "MatMul");
   if (!product || product.getInputs().size() != 2)
     return refuse(outer.source, "attention: a product of weights and values, "
@@ -1161,10 +1221,12 @@ bool DecoderProof::matchProducts(Value input, Value residual,
                       Twine(std::to_string(scale)));
 
   Value inputs[3];
-  if (!matchHeads(queries, false, false, true, layer.q, inputs[0]) ||
-      !matchHeads(keys, true, true, true, layer.k, inputs[1]) ||
-      !matchHeads(product.getInputs()[1], false, true, false, layer.v,
-                  inputs[2]))
+  if (!matchHeads(queries, HeadLayout::Heads, false, true, heads, layer.q,
+                  inputs[0]) ||
+      !matchHeads(keys, HeadLayout::Transposed, true, true, heads, layer.k,
+                  inputs[1]) ||
+      !matchHeads(product.getInputs()[1], HeadLayout::Heads, true, false, heads,
+                  layer.v, inputs[2]))
     return false;
   if (layer.q.rows != heads * dim || layer.k.rows != layer.v.rows)
     return refuse(result, "as many heads of keys as of values");
@@ -1173,6 +1235,92 @@ bool DecoderProof::matchProducts(Value input, Value residual,
   if (!setHeads(result, heads, kvHeads, dim))
     return false;
   return matchMerged(outer, input, heads, dim) &&
+         matchInputNorm(result, inputs, residual, layer);
+}
+
+/// Attention of opset 23, with the past in it or before it.
+bool DecoderProof::matchOperator(NodeOp node, const Movement &outer,
+                                 Value residual, DecoderLayer &layer) {
+  Value result = node.getOutputs()[0];
+  if (getInt(node, "left_window_size", -1) != -1 ||
+      getInt(node, "right_window_size", -1) > 0)
+    return refuse(result, "no left_window_size and no right_window_size");
+  if (double cap = getFloat(node, "softcap", 0); cap != 0)
+    return refuse(result, "softcap 0, but got " + Twine(std::to_string(cap)));
+  if (getOperand(node, 6))
+    return refuse(result, "no nonpad_kv_seqlen");
+  bool hasPastInput = bool(getOperand(node, 4));
+  for (unsigned i : {4, 5})
+    if (Value past = getOperand(node, i); past && !isa<BlockArgument>(past))
+      return refuse(result, "keys and values of the past that are inputs");
+  // Sizes, which no length changes.
+  int64_t counts[3] = {getInt(node, "q_num_heads", 0),
+                       getInt(node, "kv_num_heads", 0),
+                       getInt(node, "kv_num_heads", 0)};
+  int64_t dim = 0;
+  bool isRows = false;
+  for (unsigned i : {0, 1, 2}) {
+    Value operand = getOperand(node, i);
+    const Array *array = operand ? small().get(operand) : nullptr;
+    if (!array || (array->shape.size() != 4 && array->shape.size() != 3) ||
+        (i && isRows != (array->shape.size() == 3)))
+      return refuse(result, "queries, keys and values of known shape");
+    isRows = array->shape.size() == 3;
+    if (!isRows)
+      counts[i] = array->shape[1];
+    int64_t width = array->shape.back();
+    if (isRows && (counts[i] < 1 || width % counts[i] != 0))
+      return refuse(result, "q_num_heads and kv_num_heads that divide rows");
+    width = isRows ? width / counts[i] : width;
+    if (i && width != dim)
+      return refuse(result, "heads of one width, but got " + Twine(dim) +
+                                " and " + Twine(width));
+    dim = width;
+  }
+  double scale = getFloat(node, "scale", 0);
+  double expected = 1 / std::sqrt(double(dim));
+  if (scale != 0 && !(std::abs(scale - expected) <= 1e-6 * expected))
+    return refuse(result,
+                  "scale " + Twine(std::to_string(expected)) +
+                      ", one over the root of a head's width, but got " +
+                      Twine(std::to_string(scale)));
+  decoder.heads = decoder.heads ? decoder.heads : counts[0];
+  decoder.headDim = decoder.headDim ? decoder.headDim : dim;
+  if (decoder.latent || counts[0] != decoder.heads || dim != decoder.headDim ||
+      dim < 2 || dim % 2 != 0 || counts[0] < 1 || counts[1] < 1 ||
+      counts[2] < 1)
+    return refuse(result, Twine(decoder.heads) + " heads of an even width, " +
+                              Twine(decoder.headDim) + ", but got " +
+                              Twine(counts[0]) + " of " + Twine(dim));
+  bool isCausal = getInt(node, "is_causal", 0);
+  // What is joined before the node is not past to it.
+  if (isCausal && hasPast && !hasPastInput)
+    return refuse(result, "is_causal 0 where the past is joined before it");
+  if (Value mask = getOperand(node, 3)) {
+    const Array *array = small().get(mask);
+    if (!matchMask(mask, array && !array->isReal, false))
+      return false;
+  } else if (!isCausal) {
+    return refuse(result, "is_causal 1, or a mask");
+  }
+  HeadLayout layout = isRows ? HeadLayout::Rows : HeadLayout::Heads;
+  Value inputs[3];
+  if (!matchHeads(getOperand(node, 0), layout, false, true, counts[0], layer.q,
+                  inputs[0]) ||
+      !matchHeads(getOperand(node, 1), layout, !hasPastInput, true, counts[1],
+                  layer.k, inputs[1]) ||
+      !matchHeads(getOperand(node, 2), layout, !hasPastInput, false, counts[2],
+                  layer.v, inputs[2]))
+    return false;
+  if (layer.q.rows != counts[0] * dim || layer.k.rows != layer.v.rows)
+    return refuse(result, "as many heads of keys as of values");
+  int64_t kvHeads = layer.k.rows / dim;
+  decoder.kvHeads = decoder.kvHeads ? decoder.kvHeads : kvHeads;
+  if (!setHeads(result, counts[0], kvHeads, dim))
+    return false;
+  if (isRows && strip(outer.result) != result)
+    return refuse(outer.result, "rows of all heads of a token, in order");
+  return (isRows || matchMerged(outer, outer.result, counts[0], dim)) &&
          matchInputNorm(result, inputs, residual, layer);
 }
 

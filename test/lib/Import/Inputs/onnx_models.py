@@ -62,6 +62,11 @@ GRAPHS = {
     "torchscript": dict(kind="torch", style="torchscript"),
     "torchscript-condition": dict(kind="torch", style="torchscript",
                                   mask="condition"),
+    "operators": dict(kind="torch", operators="heads"),
+    "operators-past": dict(kind="torch", style="torchscript", mask="condition",
+                           operators="heads"),
+    "operators-rows": dict(kind="torch", style="torchscript",
+                           operators="rows"),
 }
 WRITTEN = {
     "dynamo": dict(kind="torch"),
@@ -229,6 +234,11 @@ def check_refusals(tool, folder):
            experts="swapped")
     refuse("expected epsilon 0.000001 for the norm of a latent", kind="torch",
            config=dict(v3, rms_norm_eps=1e-5))
+    operators = dict(kind="torch", style="torchscript", operators="rows")
+    refuse("expected is_causal 1, or a mask",
+           (b"is_causal\x18\x01", b"is_causal\x18\x00"), **operators)
+    refuse("expected a mask that lets a token see itself", None,
+           **dict(operators, operators="heads"), window=4)
     refuse("'kv_lora_rank' is 32, but the graph has 0",
            beside=dict(v3, num_hidden_layers=2), **torch)
     refuse("expected a scale of", beside=LATENTS["v3-yarn"], **written)
