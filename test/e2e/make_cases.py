@@ -271,8 +271,9 @@ CASES = {
     "onnx_genai_qmoe_int8": ("ONNX, genai's graph, experts of 8 bits with a scale a row, three matrices",
                              deepseek(max_position_embeddings=128),
                              {"tokens": 16, "onnx": {"kind": "genai", "experts": {"bits": 8, "fusion": 0}}}),
-    "onnx_dynamo_v2": ("ONNX, plain operators, latent attention, groups of experts, each on the rows of its tokens",
-                       deepseek_v2(rope_scaling=None), {"tokens": 16, "onnx": {"kind": "torch"}}),
+    "onnx_dynamo_v2": ("ONNX, plain operators, latent attention, groups of experts, each on the rows of its tokens, "
+                       "YaRN by its table alone",
+                       deepseek_v2(), {"tokens": 16, "onnx": {"kind": "torch"}}),
     "onnx_torchscript_v3": ("ONNX, plain operators, a batch with a past, latent attention, a corrected choice of experts, whose matrices "
                             "are gathered", deepseek_v3(rope_scaling=None),
                             {"tokens": 16, "onnx": {"kind": "torch", "style": "torchscript", "experts": "stack"}}),

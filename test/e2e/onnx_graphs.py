@@ -239,14 +239,19 @@ class Graph(of.Builder):
         return flat, ids, weights
 
     def written_experts(self, x, prefix, style):
-        """The experts of torch.onnx: "loop", each on the rows of its tokens; "stack", each token on its experts' matrices. What
-        "swapped" makes is none: it takes tokens for experts."""
+        """The experts of torch.onnx: "loop", each on the rows of its tokens; "stack", each token on its experts' matrices;
+        "elements", the first by other nodes. What "swapped" makes is none: it takes tokens for experts."""
         config, count = self.config, self.config["n_routed_experts"]
         k, hidden = config["num_experts_per_tok"], config["hidden_size"]
         zero, one = self.const([0]), self.const([1])
         flat, ids, weights = self.route(x, prefix)
         if style != "stack":
-            hot = self.add("OneHot", [ids, self.const(count), self.const([0, 1])], axis=-1)
+            if style == "elements":
+                numbers = self.add("Range", [self.const(0), self.const(count), self.const(1)])
+                hot = self.add("Equal", [self.add("Unsqueeze", [ids, self.const([-1])]), numbers])
+                hot = self.add("Cast", [hot], to=of.INT64)
+            else:
+                hot = self.add("OneHot", [ids, self.const(count), self.const([0, 1])], axis=-1)
             hot = self.add("Transpose", [hot], perm=[2, 0, 1])
             total = self.add("Expand", [self.const(0, np.float32), self.add("Shape", [flat])])
             for e in range(count):
@@ -255,9 +260,17 @@ class Graph(of.Builder):
                 rows, slots = self.add("Split", [found, self.const([1, 1])], [f"rows{n}", f"slots{n}"], axis=0)
                 rows, slots = (self.add("Squeeze", [v, zero]) for v in ((slots, rows) if style == "swapped" else (rows, slots)))
                 pairs = self.add("Concat", [self.add("Unsqueeze", [v, self.const([-1])]) for v in (rows, slots)], axis=-1)
-                y = self.swiglu(self.add("Gather", [flat, rows], axis=0), f"{prefix}experts.{e}.")
+                column = self.add("Unsqueeze", [rows, self.const([-1])])
+                if style == "elements":
+                    y = self.swiglu(self.add("GatherND", [flat, column]), f"{prefix}experts.{e}.")
+                else:
+                    y = self.swiglu(self.add("Gather", [flat, rows], axis=0), f"{prefix}experts.{e}.")
                 y = self.add("Mul", [y, self.add("Unsqueeze", [self.add("GatherND", [weights, pairs]), self.const([-1])])])
-                total = self.add("ScatterND", [total, self.add("Unsqueeze", [rows, self.const([-1])]), y], reduction="add")
+                if style == "elements":
+                    wide = self.add("Expand", [column, self.add("Shape", [y])])
+                    total = self.add("ScatterElements", [total, wide, y], axis=0, reduction="add")
+                else:
+                    total = self.add("ScatterND", [total, column, y], reduction="add")
         else:
             gate, up, down = (self.experts(prefix, part) for part in ("gate_proj", "up_proj", "down_proj"))
             first = self.weight(prefix + "gate_up", np.concatenate([gate, up], axis=1).astype(np.float32))
@@ -289,7 +302,7 @@ def is_mixture(config, layer):
     return "n_routed_experts" in config and layer >= config["first_k_dense_replace"]
 
 
-def write_genai(folder, config, values, interleaved=False, experts=None, **options):
+def write_genai(folder, config, values, interleaved=False, experts=None, table=np.float32, **options):
     """The graph of onnxruntime-genai's builder; returns the tensors as they were rounded."""
     g = Graph(config, values, **options)
     inputs = [of.value_info("input_ids", ["batch", "sequence"]), of.value_info("attention_mask", ["batch", "total"])]
@@ -299,8 +312,8 @@ def write_genai(folder, config, values, interleaved=False, experts=None, **optio
     lengths = g.add("Cast", [g.add("Sub", [ones, one])], to=of.INT32)
     total = g.add("Cast", [g.add("Gather", [g.add("Shape", ["attention_mask"]), g.const(1)], axis=0)], to=of.INT32)
     angles = np.outer(np.arange(config["max_position_embeddings"]), frequencies(config).astype(np.float64))
-    cos = g.weight("cos_cache", np.cos(angles).astype(np.float32))
-    sin = g.weight("sin_cache", np.sin(angles).astype(np.float32))
+    cos = g.weight("cos_cache", np.cos(angles).astype(table))
+    sin = g.weight("sin_cache", np.sin(angles).astype(table))
     x = g.add("Gather", [g.f32("model.embed_tokens.weight"), "input_ids"])
     epsilon, added = config["rms_norm_eps"], None
     stored = dict(values)

@@ -805,8 +805,9 @@ bool DecoderProof::setRope(const RopeTable &table, Value value) {
     rope = fitRope(table);
   if (!rope)
     return refuse(value, "cosines and sines of a rotary embedding without "
-                         "scaling, or with that of Llama 3 or one factor; what "
-                         "config.json says beside the file is taken, too");
+                         "scaling, or with that of YaRN, Llama 3 or one "
+                         "factor; what config.json says beside the file is "
+                         "taken, too");
   decoder.rope = *rope;
   formula =
       RopeFormula(makeRotary(*graph.getContext(), *rope, 2 * table.pairs));
@@ -844,6 +845,8 @@ bool DecoderProof::checkCaches(Value cosine, Value sine, Value value) {
     int64_t at = p * cosines->shape[1] + i;
     return Angle{cosines->real(at), sines->real(at)};
   };
+  unsigned bits = std::min(mantissaOf(strip(cosine)), mantissaOf(strip(sine)));
+  table.mantissaBits = bits;
   if (decoder.headDim && table.pairs * 2 != decoder.headDim)
     return refuse(value, "a cache of " + Twine(decoder.headDim / 2) +
                              " pairs, but got " + Twine(table.pairs));
@@ -851,7 +854,6 @@ bool DecoderProof::checkCaches(Value cosine, Value sine, Value value) {
     return false;
   if (formula.pairs() != table.pairs)
     return refuse(value, "a cache of " + Twine(formula.pairs()) + " pairs");
-  unsigned bits = std::min(mantissaOf(strip(cosine)), mantissaOf(strip(sine)));
   // All of a short table, some thousand rows of a long one.
   int64_t step = std::max<int64_t>(1, table.positions / 4096);
   for (int64_t p = 0; p < table.positions; p += step)

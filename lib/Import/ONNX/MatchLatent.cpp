@@ -187,12 +187,6 @@ bool DecoderProof::matchLatent(NodeOp product, Value queries, Value keys,
       latent.valueDim < 1)
     return refuse(result, "parts of heads and of a latent, of sizes from 1 on");
 
-  double factor = givenRope ? givenRope->softmaxFactor : 1;
-  double expected = factor / std::sqrt(double(dim));
-  if (!(std::abs(scale - expected) <= 1e-6 * expected))
-    return refuse(result, "a scale of " + Twine(std::to_string(expected)) +
-                              ", but got " + Twine(std::to_string(scale)));
-
   int64_t keyWidth = nope + latent.valueDim;
   for (size_t n = evaluators.size(); n-- > 0;) {
     Evaluator &evaluator = *evaluators[n];
@@ -221,6 +215,18 @@ bool DecoderProof::matchLatent(NodeOp product, Value queries, Value keys,
     if (lengths.past && index->integer(0) != -1)
       return refuse(values, "values of the past before others");
   }
+
+  // YaRN's factor of the scale is in no table.
+  double factor = scale * std::sqrt(double(dim));
+  bool isGiven = givenRope || decoder.latent;
+  double expected = isGiven ? decoder.rope.softmaxFactor : factor;
+  if (!(factor > 0 && std::abs(factor - expected) <= 1e-6 * expected))
+    return refuse(result,
+                  "a scale of " +
+                      Twine(std::to_string(expected / std::sqrt(double(dim)))) +
+                      ", but got " + Twine(std::to_string(scale)));
+  if (!isGiven)
+    decoder.rope.softmaxFactor = std::abs(factor - 1) <= 1e-6 ? 1 : factor;
 
   Value queryInput, expanded, latentInput, normed;
   if (!matchLinear(q.nopeSource(), layer.q, queryInput) ||

@@ -69,13 +69,13 @@ bool RopeFormula::matches(Angle angle, int64_t position, int64_t pair,
 /// the rounding of an angle matters less and less.
 static double measure(const RopeTable &table, int64_t pair,
                       double &uncertainty) {
-  double frequency = 0;
+  double frequency = 0, rounding = std::ldexp(1, -int(table.mantissaBits) - 1);
   for (int64_t p = 1; p < table.positions && p <= 4096; p *= 2) {
     Angle angle = table.at(p, pair);
     double given = std::atan2(angle.sine, angle.cosine);
     double turns = std::round((frequency * double(p) - given) / (2 * pi));
     frequency = (given + 2 * pi * turns) / double(p);
-    uncertainty = 3 * roundingF32 * std::max(frequency, 1 / double(p));
+    uncertainty = 3 * std::max(roundingF32 * frequency, rounding / double(p));
   }
   return frequency;
 }
@@ -94,6 +94,56 @@ static double shorten(double value, double uncertainty) {
   return value;
 }
 
+/// YaRN's rule that gives \p frequencies for base \p theta, as `matches` tells.
+/// Pairs up to `low` keep their frequency, those from `high` on have it divided
+/// by a factor, and those between a mix. Several rules may give the same; a
+/// factor that is an integer is taken first.
+static std::optional<RopeConfig>
+fitYarn(const std::vector<double> &frequencies, double theta,
+        llvm::function_ref<bool(const std::vector<double> &)> matches) {
+  auto n = int64_t(frequencies.size());
+  auto baseOf = [&](int64_t i) {
+    return std::pow(theta, -double(i) / double(n));
+  };
+  double last = 1 - frequencies.back() / baseOf(n - 1);
+  if (!(last > 1e-4 && last < 1)) // False for NaN.
+    return std::nullopt;
+  std::optional<RopeConfig> found;
+  for (int64_t low = 0; low < n - 1; ++low)
+    for (int64_t high = low + 1; high < 2 * n; ++high) {
+      auto rampOf = [&](int64_t i) {
+        return std::clamp(double(i - low) / double(high - low), 0.0, 1.0);
+      };
+      double rest = 1 - last / rampOf(n - 1);
+      if (!(rest > 1e-6))
+        continue;
+      double factor = shorten(1 / rest, 1e-5 / rest);
+      bool isInteger = factor == std::round(factor);
+      if (found && !isInteger)
+        continue;
+      std::vector<double> expected;
+      for (int64_t i = 0; i < n; ++i)
+        expected.push_back(baseOf(i) * (rampOf(i) / factor + 1 - rampOf(i)));
+      if (!matches(expected))
+        continue;
+      // Any length will do, with numbers of turns that round to both pairs.
+      constexpr int64_t length = 4096;
+      auto turnsAt = [&](double pair) {
+        return double(length) / (2 * pi * std::pow(theta, pair / double(n)));
+      };
+      found.emplace();
+      found->type = RopeConfig::Type::Yarn;
+      found->theta = theta;
+      found->factor = factor;
+      found->originalTokens = length;
+      found->betaFast = turnsAt(double(low) + 0.25);
+      found->betaSlow = turnsAt(double(high) - 0.25);
+      if (isInteger)
+        return found;
+    }
+  return found;
+}
+
 std::optional<RopeConfig> onnx::fitRope(const RopeTable &table) {
   if (table.pairs < 2 || table.positions < 2)
     return std::nullopt;
@@ -101,7 +151,8 @@ std::optional<RopeConfig> onnx::fitRope(const RopeTable &table) {
   for (int64_t i = 0; i < table.pairs; ++i) {
     double uncertainty = 0;
     double frequency = measure(table, i, uncertainty);
-    bool isUsable = frequency > 0 && frequency <= 1 + 1e-6; // False for NaN.
+    bool isUsable =
+        frequency > 0 && frequency <= 1 + 1e-6 + uncertainty; // False for NaN.
     if (!isUsable)
       return std::nullopt;
     frequencies.push_back(frequency);
@@ -168,5 +219,17 @@ std::optional<RopeConfig> onnx::fitRope(const RopeTable &table) {
       if (theta)
         if (std::optional<RopeConfig> llama3 = scaled(theta))
           return llama3;
+  // YaRN keeps those of the first pairs, and divides those of the last.
+  std::vector<double> bases = {1e4, 5e4, 1e5, 5e5, 1e6, 1e7};
+  for (size_t i = 1; i < last; ++i)
+    for (double theta : {baseOf(0, i), baseOf(i, last)})
+      if (theta && bases.size() < 64)
+        bases.push_back(theta);
+  for (double theta : bases)
+    if (std::optional<RopeConfig> yarn = fitYarn(frequencies, theta, matches)) {
+      double cosine = table.at(0, 0).cosine;
+      yarn->attentionFactor = std::abs(cosine - 1) < 1e-6 ? 1 : cosine;
+      return yarn;
+    }
   return std::nullopt;
 }

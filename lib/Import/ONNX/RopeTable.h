@@ -19,6 +19,8 @@ struct Angle {
 struct RopeTable {
   std::function<Angle(int64_t position, int64_t pair)> at;
   int64_t positions = 0, pairs = 0;
+  /// Of the type that numbers are stored in.
+  unsigned mantissaBits = 23;
 };
 
 /// The attribute that a model of \p rope with heads of \p dim has.
@@ -27,8 +29,9 @@ deepseek::RotaryAttr makeRotary(mlir::MLIRContext &context,
                                 int64_t dim);
 
 /// Finds the base and the scaling that give \p table; nothing if Hadal knows
-/// none. Of the rules it knows, no scaling, by one factor, and that of Llama 3
-/// can be found again; YaRN's cannot.
+/// none. No scaling, by one factor, and that of Llama 3 are found as they were;
+/// of YaRN one that gives the same, since its length and its numbers of turns
+/// are not in the table.
 std::optional<huggingface::RopeConfig> fitRope(const RopeTable &table);
 
 /// What a rotary embedding has for a position and a pair.
