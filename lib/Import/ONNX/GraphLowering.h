@@ -138,6 +138,11 @@ public:
   integersOf(llvm::StringRef name, unsigned i);
   mlir::FailureOr<int64_t> axisOf(int64_t axis, int64_t rank,
                                   bool allowEnd = false);
+  /// The attribute `axis`, counted from the first of \p rank dimensions.
+  mlir::FailureOr<int64_t> readAxis(int64_t fallback, int64_t rank,
+                                    bool allowEnd = false) {
+    return axisOf(getInt("axis", fallback), rank, allowEnd);
+  }
   mlir::LogicalResult normalizeAxes(llvm::MutableArrayRef<int64_t> axes,
                                     int64_t rank);
   mlir::LogicalResult checkShape(llvm::ArrayRef<int64_t> shape);

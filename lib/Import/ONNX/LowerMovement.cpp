@@ -176,8 +176,7 @@ static LogicalResult lowerConcat(GraphLowering &g) {
   if (parts.empty() ||
       llvm::any_of(parts, [](const Lowered &part) { return !part; }))
     return g.fail("expects operands");
-  FailureOr<int64_t> axis =
-      g.axisOf(g.getInt("axis", g.opset < 4 ? 1 : 0), parts[0].getRank());
+  FailureOr<int64_t> axis = g.readAxis(g.opset < 4 ? 1 : 0, parts[0].getRank());
   if (failed(axis))
     return failure();
   SmallVector<int64_t> shape(parts[0].getShape());
@@ -203,7 +202,7 @@ static LogicalResult lowerSplit(GraphLowering &g) {
   Lowered x = g.input(0);
   if (!x)
     return g.fail("expects an operand");
-  FailureOr<int64_t> axis = g.axisOf(g.getInt("axis", 0), x.getRank());
+  FailureOr<int64_t> axis = g.readAxis(0, x.getRank());
   if (failed(axis))
     return failure();
   auto given = g.integersOf("split", 1);
@@ -450,7 +449,7 @@ static LogicalResult lowerGather(GraphLowering &g) {
   Lowered x = g.input(0), indices = g.input(1);
   if (!x || !indices || indices.isFloat())
     return g.fail("expects a tensor and indices");
-  FailureOr<int64_t> axis = g.axisOf(g.getInt("axis", 0), x.getRank());
+  FailureOr<int64_t> axis = g.readAxis(0, x.getRank());
   if (failed(axis))
     return failure();
   SmallVector<int64_t> shape(x.getShape().take_front(size_t(*axis)));
@@ -467,7 +466,7 @@ static LogicalResult lowerGatherElements(GraphLowering &g) {
   Lowered x = g.input(0), indices = g.input(1);
   if (!x || !indices || indices.isFloat() || indices.getRank() != x.getRank())
     return g.fail("expects a tensor and indices of as many dimensions");
-  FailureOr<int64_t> axis = g.axisOf(g.getInt("axis", 0), x.getRank());
+  FailureOr<int64_t> axis = g.readAxis(0, x.getRank());
   if (failed(axis))
     return failure();
   for (int64_t i = 0; i < x.getRank(); ++i)
@@ -611,7 +610,7 @@ static LogicalResult lowerScatter(GraphLowering &g) {
     if (updates.getShape() != ArrayRef<int64_t>(shape))
       return g.fail("has updates that do not fit its indices");
   } else {
-    FailureOr<int64_t> given = g.axisOf(g.getInt("axis", 0), x.getRank());
+    FailureOr<int64_t> given = g.readAxis(0, x.getRank());
     if (failed(given))
       return failure();
     axis = *given;
@@ -665,8 +664,7 @@ static LogicalResult lowerOneHot(GraphLowering &g) {
   if (!indices || !values || !depth || depth->count != 1 || !depth->isKnown())
     return g.fail("the depth has to be known when the graph is compiled");
   int64_t size = depth->integer(0);
-  FailureOr<int64_t> axis =
-      g.axisOf(g.getInt("axis", -1), indices.getRank() + 1);
+  FailureOr<int64_t> axis = g.readAxis(-1, indices.getRank() + 1);
   if (failed(axis))
     return failure();
   if (values.getType().getNumElements() != 2)

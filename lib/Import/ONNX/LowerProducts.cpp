@@ -105,7 +105,7 @@ static LogicalResult lowerGemm(GraphLowering &g) {
 static FailureOr<Lowered> spread(GraphLowering &g, Lowered scale, Lowered x) {
   if (scale.getType().getNumElements() == 1 && scale.getRank() <= 1)
     return g.reshape(scale, {});
-  FailureOr<int64_t> axis = g.axisOf(g.getInt("axis", 1), x.getRank());
+  FailureOr<int64_t> axis = g.readAxis(1, x.getRank());
   if (failed(axis))
     return failure();
   int64_t block = g.getInt("block_size", 0);

@@ -154,7 +154,7 @@ static LogicalResult lowerArg(GraphLowering &g) {
   Lowered x = g.input(0);
   if (!x)
     return g.fail("expects an operand");
-  FailureOr<int64_t> axis = g.axisOf(g.getInt("axis", 0), x.getRank());
+  FailureOr<int64_t> axis = g.readAxis(0, x.getRank());
   if (failed(axis))
     return failure();
   bool isMax = g.node.getOpType() == "ArgMax";
@@ -199,8 +199,7 @@ static LogicalResult lowerSoftmax(GraphLowering &g) {
     return g.fail("expects a tensor of floats");
   bool isLog = g.node.getOpType() == "LogSoftmax";
   bool isOld = g.opset < 13;
-  FailureOr<int64_t> axis =
-      g.axisOf(g.getInt("axis", isOld ? 1 : -1), x.getRank(), isOld);
+  FailureOr<int64_t> axis = g.readAxis(isOld ? 1 : -1, x.getRank(), isOld);
   if (failed(axis))
     return failure();
   if (!isOld)
@@ -298,7 +297,7 @@ static LogicalResult lowerNorm(GraphLowering &g) {
     });
     (void)g.set(3, x);
   }
-  FailureOr<int64_t> axis = g.axisOf(g.getInt("axis", -1), x.getRank());
+  FailureOr<int64_t> axis = g.readAxis(-1, x.getRank());
   if (failed(axis))
     return failure();
   SmallVector<int64_t> axes;
@@ -389,7 +388,7 @@ static LogicalResult lowerLpNorm(GraphLowering &g) {
   int64_t p = g.getInt("p", 2);
   if (!x || !x.isFloat() || (p != 1 && p != 2))
     return g.fail("expects a tensor of floats, and a norm of 1 or 2");
-  FailureOr<int64_t> axis = g.axisOf(g.getInt("axis", -1), x.getRank());
+  FailureOr<int64_t> axis = g.readAxis(-1, x.getRank());
   if (failed(axis))
     return failure();
   Lowered sum = g.reduce(x, *axis, 0, [&](Scalars &s, ValueRange v) -> Value {
@@ -498,7 +497,7 @@ static LogicalResult lowerTopK(GraphLowering &g) {
   if (!x || k < 0)
     return g.fail("the number of elements has to be known when the graph is "
                   "compiled");
-  FailureOr<int64_t> axis = g.axisOf(g.getInt("axis", -1), x.getRank());
+  FailureOr<int64_t> axis = g.readAxis(-1, x.getRank());
   if (failed(axis))
     return failure();
   if (k > x.dim(*axis))
