@@ -980,6 +980,71 @@ public:
   }
 };
 
+class RoundByNode : public PiecewiseNode {
+public:
+  RoundByNode(RoundByOp op, ElementKind kind, RecipeNode *input,
+              RecipeNode *scales, StringRef name)
+      : PiecewiseNode(kind, input->getCount()), input(input), scales(scales),
+        name(name), least(kind == ElementKind::I8 ? -128 : -8) {
+    auto shape = cast<RankedTensorType>(op.getInput().getType()).getShape();
+    auto blocks = cast<RankedTensorType>(op.getScales().getType()).getShape();
+    columns = shape.back();
+    blockRows = shape[shape.size() - 2] / blocks[blocks.size() - 2];
+    groups = blocks.back();
+  }
+
+  absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
+                                        void *out) override {
+    // Of one row at most.
+    int64_t now = std::min({count, columns - first % columns, blockElements});
+    absl::Status status = readScales(first / columns / blockRows);
+    elements.resize(size_t(now * input->getElementBytes()));
+    if (status.ok())
+      status = input->evaluate(first, now, elements.data());
+    if (!status.ok())
+      return status;
+    numbers.resize(size_t(now));
+    widen(input->getKind(), elements.data(), now, numbers.data());
+    auto *to = static_cast<int8_t *>(out);
+    for (int64_t i = 0; i < now; ++i) {
+      float scale = factors[size_t((first + i) % columns / (columns / groups))];
+      float value = scale == 0 ? 0 : numbers[size_t(i)] / scale;
+      if (std::isnan(value))
+        return absl::InvalidArgumentError(absl::StrCat(
+            "tensor '", name.str(), "': element ", first + i, ", ",
+            numbers[size_t(i)], ", is no integer by its scale, ", scale));
+      value = std::clamp(std::nearbyint(value), least, -least - 1);
+      to[i] = int8_t(value);
+    }
+    return now;
+  }
+
+private:
+  /// Leaves those of \p block, some rows, in `factors`.
+  absl::Status readScales(int64_t block) {
+    if (block == held)
+      return absl::OkStatus();
+    held = -1;
+    elements.resize(size_t(groups * scales->getElementBytes()));
+    factors.resize(size_t(groups));
+    absl::Status status =
+        scales->evaluate(block * groups, groups, elements.data());
+    if (status.ok())
+      widen(scales->getKind(), elements.data(), groups, factors.data());
+    if (status.ok())
+      held = block;
+    return status;
+  }
+
+  RecipeNode *input, *scales;
+  StringRef name;
+  float least; ///< Integer.
+  int64_t columns, blockRows, groups;
+  int64_t held = -1; ///< The rows that `factors` are of.
+  std::vector<float> numbers, factors;
+  std::vector<char> elements;
+};
+
 class QuantizeNode : public GroupNode {
 public:
   QuantizeNode(QuantizeOp op, ElementKind kind, RecipeNode *input,
@@ -1721,6 +1786,10 @@ private:
           RecipeNode *gram = op.getGram() ? inputs.back() : nullptr;
           return std::make_unique<QuantizeNode>(op, kind, inputs[0], moment,
                                                 gram, name);
+        })
+        .Case([&](RoundByOp op) -> Result {
+          return std::make_unique<RoundByNode>(op, kind, inputs[0], inputs[1],
+                                               name);
         })
         .Case([&](QuantizeScalesOp op) -> Result {
           if (count > 0 && inputs[0]->getCount() == 0)

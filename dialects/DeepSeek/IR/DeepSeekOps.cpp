@@ -720,6 +720,21 @@ LogicalResult QuantizeOp::verify() {
   return success();
 }
 
+LogicalResult RoundByOp::verify() {
+  if (failed(expectShape(*this, "a result", getResult(),
+                         shapeOf(getInput())))) // C1
+    return failure();
+  ArrayRef<int64_t> input = shapeOf(getInput()), scales = shapeOf(getScales());
+  bool isGood = input.size() >= 2 && scales.size() == input.size() &&
+                scales.drop_back(2) == input.drop_back(2);
+  for (size_t i = input.size() - 2; isGood && i < input.size(); ++i)
+    isGood = scales[i] > 0 && input[i] % scales[i] == 0;
+  if (!isGood) // C2
+    return emitOpError("expects scales of blocks of ")
+           << getInput().getType() << ", but got " << getScales().getType();
+  return success();
+}
+
 LogicalResult QuantizeScalesOp::verify() {
   if (getBits() != 8 && getBits() != 4) // C1
     return emitOpError("expects 8 or 4 bits, but got ") << getBits();

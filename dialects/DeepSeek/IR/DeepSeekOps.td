@@ -675,6 +675,31 @@ def DeepSeek_QuantizeScalesOp : DeepSeek_RecipeOp<"quantize_scales"> {
   let hasVerifier = 1;
 }
 
+def DeepSeek_RoundByOp : DeepSeek_RecipeOp<"round_by"> {
+  let summary = "The integers that a weight was trained to be";
+  let description = [{
+    In training for rounded weights the loss is that of s * clamp(round(w / s)),
+    and a checkpoint has w and s. Element w of the result is w / s, computed in
+    f32, rounded to nearest even and clamped to [-128, 127] for i8 and [-8, 7]
+    for i4; 0 where s is 0 (Jacob et al. 2017, arXiv:1712.05877, section 3).
+    - (C1) the result has the input's shape, in i8 or i4.
+    - (C2) `scales` is `[.., a, b]` for an input `[.., n, k]`, where a divides n
+      and b divides k: each is that of a block.
+
+    ```mlir
+    %q = deepseek.round_by %w scales %s
+        : tensor<64x256xbf16>, tensor<64x8xf32> -> tensor<64x256xi4>
+    ```
+  }];
+  let arguments = (ins QuantizableTensor:$input, QuantizableTensor:$scales);
+  let results = (outs RankedTensorOf<[I8, I<4>]>:$result);
+  let assemblyFormat = [{
+    $input `scales` $scales attr-dict `:` type($input) `,` type($scales) `->`
+    type($result)
+  }];
+  let hasVerifier = 1;
+}
+
 def DeepSeek_GGUFFormat : DeepSeek_Enum<"GGUFFormat",
     "How a GGUF file stores blocks of numbers in few bits", [
   I32EnumAttrCase<"Q4_0", 0, "q4_0">, I32EnumAttrCase<"Q4_1", 1, "q4_1">,

@@ -549,6 +549,23 @@ static Tensor feedBackErrors(QuantizeOp op, Tensor input, const Tensor &gram,
   return input;
 }
 
+static Tensor roundBy(RoundByOp op, Tensor input, const Tensor &scales) {
+  double least = getElementTypeOrSelf(op.getResult()).isInteger(4) ? -8 : -128;
+  int64_t columns = input.columns();
+  int64_t rows = input.shape[input.shape.size() - 2];
+  int64_t blockRows = rows / scales.shape[scales.shape.size() - 2];
+  int64_t blockColumns = columns / scales.columns();
+  for (int64_t i = 0; i < int64_t(input.values.size()); ++i) {
+    // All rows of all matrices have blocks of as many rows.
+    int64_t block = i / columns / blockRows;
+    auto scale = float(scales.row(block)[i % columns / blockColumns]);
+    double &value = input.values[size_t(i)];
+    value = scale == 0 ? 0 : double(float(value) / scale);
+    value = std::clamp(std::nearbyint(value), least, -least - 1);
+  }
+  return input;
+}
+
 static FailureOr<Tensor> quantize(QuantizeOp op, Tensor input,
                                   const Tensor *moment, const Tensor *gram) {
   auto group = int64_t(op.getGroup());
@@ -765,6 +782,10 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
               return quantize(quantizeOp, take(quantizeOp.getInput()),
                               quantizeOp.getMoment() ? &moment : nullptr,
                               quantizeOp.getGram() ? &gram : nullptr);
+            })
+            .Case([&](RoundByOp round) {
+              Tensor scales = take(round.getScales());
+              return roundBy(round, take(round.getInput()), scales);
             })
             .Case([&](QuantizeScalesOp scales) {
               Tensor moment;

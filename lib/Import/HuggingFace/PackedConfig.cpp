@@ -171,10 +171,13 @@ void PackedReader::readWeights(const llvm::json::Object &weights,
   bool isFloat = format == "float-quantized";
   expect(inner, "type", {isFloat ? "\"float\"" : "\"int\""});
   config.layout = isFloat                      ? PackedLayout::FP8
+                  : format == "dense"          ? PackedLayout::Dense
                   : format == "pack-quantized" ? PackedLayout::Packed
                                                : PackedLayout::Integers;
   if (config.layout == PackedLayout::Packed)
     config.bits = readBits(inner, "num_bits", {2, 4, 8});
+  else if (config.layout == PackedLayout::Dense)
+    config.bits = readBits(inner, "num_bits", {4, 8});
   else
     config.bits = readBits(inner, "num_bits", {8});
   config.hasZeros = false;
@@ -183,6 +186,9 @@ void PackedReader::readWeights(const llvm::json::Object &weights,
   if (config.hasZeros && isFloat)
     inner.fail(unimplemented(inner.place() + ": 'symmetric' is false, expected "
                                              "true with type \"float\""));
+  if (config.hasZeros && config.layout == PackedLayout::Dense)
+    inner.fail(unimplemented(inner.place() + ": 'symmetric' is false, expected "
+                                             "true with format \"dense\""));
   const llvm::json::Value *group = inner.get("group_size");
   const llvm::json::Value *block = inner.get("block_structure");
   const llvm::json::Value *value = inner.get("strategy");
@@ -227,11 +233,12 @@ PackedConfig PackedReader::readCompressed() {
     // Whatever the type: bytes of integers, or FP8.
     name = "int-quantized";
   } else if (status.ok() && name != "pack-quantized" &&
-             name != "int-quantized" && name != "float-quantized") {
-    reader.fail(unimplemented(
-        reader.place() + ": 'format' is " + quote(name) +
-        ", expected \"pack-quantized\", \"int-quantized\", \"naive-quantized\" "
-        "or \"float-quantized\""));
+             name != "int-quantized" && name != "float-quantized" &&
+             name != "dense") {
+    reader.fail(
+        unimplemented(reader.place() + ": 'format' is " + quote(name) +
+                      ", expected \"pack-quantized\", \"int-quantized\", "
+                      "\"naive-quantized\", \"float-quantized\" or \"dense\""));
   }
   for (StringRef key : {"kv_cache_scheme", "transform_config"})
     expect(reader, key, {"{}"});

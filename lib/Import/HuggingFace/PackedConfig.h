@@ -18,6 +18,7 @@ enum class PackedLayout {
   AWQ,      ///< The same names, both packed along n in an order of its own.
   Packed,   ///< compressed-tensors: weight_packed, along k.
   Integers, ///< compressed-tensors: weight in I8.
+  Dense,    ///< compressed-tensors: weight not rounded yet, and its scales.
   FP8       ///< compressed-tensors: weight in F8_E4M3.
 };
 

@@ -27,11 +27,12 @@ struct PackedStore::Parts {
   std::string module; ///< With `{}` for a stack.
   /// The dimension of a stack, or nothing.
   SmallVector<int64_t, 1> lead;
-  int64_t rows, columns;
+  int64_t rows, columns, bits;
   /// Elements of a block, and blocks in a row and in a column.
   int64_t blockRows = 1, blockColumns = 0;
   int64_t groupRows = 0, groupColumns = 0;
   Build codes, scales, zeros, order;
+  Build whole; ///< In place of codes: what is rounded by the scales.
 
   SmallVector<int64_t> shape(std::initializer_list<int64_t> sizes) const {
     SmallVector<int64_t> result(lead.begin(), lead.end());
@@ -350,6 +351,21 @@ absl::Status PackedStore::takeCompressed(Parts &parts) {
     if (!codes.ok())
       return codes.status();
     parts.codes = std::move(codes->build);
+  } else if (config.layout == PackedLayout::Dense) {
+    absl::StatusOr<StoredTensor> whole =
+        lead ? base.takeStack(name, parts.shape({n, k}))
+             : base.take(name, parts.shape({n, k}));
+    if (!whole.ok())
+      return whole.status();
+    if (!whole->element || isa<Float8E4M3FNType>(whole->element))
+      return invalid(whole->place + " is " + whole->typeName +
+                     ", expected BF16, F16 or F32");
+    if (n % parts.blockRows != 0 || k % parts.blockColumns != 0)
+      return unimplemented(
+          whole->place + " has shape " + toText(ArrayRef<int64_t>({n, k})) +
+          ", which scales of " + Twine(parts.blockRows) + " x " +
+          Twine(parts.blockColumns) + " do not divide");
+    parts.whole = std::move(whole->build);
   } else {
     absl::StatusOr<StoredTensor> codes =
         parts.lead.empty() ? base.take(name, parts.shape({n, k}))
@@ -415,7 +431,12 @@ absl::Status PackedStore::takeCompressed(Parts &parts) {
        {".input_scale", ".input_zero_point", ".output_scale"})
     base.ignore(parts.module + suffix.str(),
                 parts.lead.empty() ? 0 : parts.lead.front());
-  return takeOrder(parts, ".weight_g_idx").status();
+  absl::StatusOr<bool> isOrdered = takeOrder(parts, ".weight_g_idx");
+  if (isOrdered.ok() && *isOrdered && parts.whole)
+    return unimplemented(checkpoint.sourcePath() + ": matrix " +
+                         quote(parts.module) +
+                         " has columns in no order, and is not rounded yet");
+  return isOrdered.status();
 }
 
 //===----------------------------------------------------------------------===//
@@ -431,6 +452,7 @@ std::string PackedStore::partName(StringRef module) const {
   case PackedLayout::Packed:
     return (module + ".weight_packed").str();
   case PackedLayout::Integers:
+  case PackedLayout::Dense:
   case PackedLayout::FP8:
     return (module + ".weight_scale").str();
   }
@@ -444,6 +466,7 @@ absl::StatusOr<StoredTensor> PackedStore::takePacked(StringRef module,
   parts.lead.assign(shape.begin(), shape.end() - 2);
   parts.rows = shape[shape.size() - 2];
   parts.columns = shape.back();
+  parts.bits = config.bits;
   parts.blockColumns = parts.columns;
   switch (config.strategy) {
   case PackedStrategy::Tensor:
@@ -472,6 +495,7 @@ absl::StatusOr<StoredTensor> PackedStore::takePacked(StringRef module,
     break;
   case PackedLayout::Packed:
   case PackedLayout::Integers:
+  case PackedLayout::Dense:
   case PackedLayout::FP8:
     status = takeCompressed(parts);
     break;
@@ -487,7 +511,19 @@ absl::StatusOr<StoredTensor> PackedStore::takePacked(StringRef module,
   stored.typeName = "quantized";
   auto type = RankedTensorType::get(shape, stored.element);
   stored.build = [type, parts = std::move(parts)](OpBuilder &recipe) -> Value {
-    Value codes = parts.codes(recipe), scales = parts.scales(recipe);
+    Value scales, codes;
+    if (parts.whole) {
+      scales = parts.scales(recipe);
+      Value whole = parts.whole(recipe);
+      codes = deepseek::RoundByOp::create(
+          recipe, recipe.getUnknownLoc(),
+          RankedTensorType::get(type.getShape(),
+                                recipe.getIntegerType(unsigned(parts.bits))),
+          whole, scales);
+    } else {
+      codes = parts.codes(recipe);
+      scales = parts.scales(recipe);
+    }
     Value zeros = parts.zeros ? parts.zeros(recipe) : Value();
     int64_t blockColumns = parts.blockColumns;
     if (parts.order) {

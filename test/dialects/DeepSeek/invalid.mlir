@@ -1724,3 +1724,13 @@ func.func @attention_c4(%x: tensor<?x8xf32>, %p: tensor<?xi32>, %s: tensor<?xi32
   %0 = "deepseek.attention"(%x, %x, %x, %p, %s, %cache, %layer, %p) <{heads = 1 : i64, scale = 1.0 : f64, operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 1, 1, 1, 0>}> : (tensor<?x8xf32>, tensor<?x8xf32>, tensor<?x8xf32>, tensor<?xi32>, tensor<?xi32>, !cache, index, tensor<?xi32>) -> tensor<?x8xf32>
   return
 }
+
+// -----
+
+deepseek.weight @round_by_c2 : tensor<4x64xi4> {
+  %0 = deepseek.source "w" in [] at [] : tensor<4x64xf32>
+  %1 = deepseek.source "s" in [] at [] : tensor<4x3xf32>
+  // expected-error @below {{'deepseek.round_by' op expects scales of blocks of 'tensor<4x64xf32>', but got 'tensor<4x3xf32>'}}
+  %2 = deepseek.round_by %0 scales %1 : tensor<4x64xf32>, tensor<4x3xf32> -> tensor<4x64xi4>
+  deepseek.yield %2 : tensor<4x64xi4>
+}
