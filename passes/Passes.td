@@ -399,8 +399,9 @@ def MergeExperts : Pass<"deepseek-merge-experts", "::mlir::ModuleOp"> {
     ```
 
     FP8 experts become bf16, with a scale no more: a mean has no blocks of one
-    scale. What is known of the inputs of experts is forgotten, since it is of
-    others; `-deepseek-quantize` rounds them without.
+    scale. What is known of the inputs of experts, mean squares and products,
+    becomes that of the merged ones, so that `-deepseek-quantize` rounds them by
+    it.
 
     Fails, and leaves a module that is to be thrown away, if the model has no
     router; if `count` is not between 1 and one less than the experts; if a

@@ -263,6 +263,22 @@ struct LossReport {
   int64_t baseParameters = 0, baseFlops = 0, baseWeightBytes = 0;
 };
 
+/// An expert of before that is part of a merged one.
+struct MergedExpert {
+  int64_t number = 0;
+  /// Of the weights with which the text chose the layer's experts; 0 without.
+  double massShare = 0;
+  /// The cosine of what it makes of made-up rows, and what the member with the
+  /// largest share does; see `deepseek.merge_experts`.
+  double similarity = 0;
+};
+
+/// What the experts of a layer have become: the members of each that is left.
+struct MergedLayer {
+  std::string router; ///< The name of its weight.
+  std::vector<std::vector<MergedExpert>> experts;
+};
+
 /// What a model needs and does. Bytes are those of stored weights without the
 /// padding of tiles, and of the cache.
 struct ModelReport {
@@ -284,6 +300,8 @@ struct ModelReport {
   std::vector<DispatchReport> dispatches;
   /// Known if `CompileOptions::evaluator` has measured it.
   std::optional<LossReport> loss;
+  /// Known where weights are packed; empty if no experts were merged.
+  std::vector<MergedLayer> merged;
   /// If it is set, the report predicts the speed of this machine.
   std::optional<Machine> machine;
   /// Where every layer has a window: tokens that a token sees, itself included,

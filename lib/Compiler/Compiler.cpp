@@ -10,6 +10,7 @@
 #include "codegen/LLVM/Link.h"
 #include "codegen/Passes.h"
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
+#include "dialects/DeepSeek/IR/ExpertMerging.h"
 #include "dialects/RT/IR/RTOps.h"
 #include "hadal/Import.h"
 #include "lib/Compiler/Calibration.h"
@@ -1334,6 +1335,17 @@ absl::Status Compilation::pack(AtomicFile &file) {
       return absl::InvalidArgumentError(error);
     packOptions.sections.emplace_back(name, std::move(contents));
   }
+  auto merged = [&](StringRef router, const deepseek::ExpertMerger &merger) {
+    MergedLayer layer{router.str(), {}};
+    for (int64_t i = 0; i < merger.getCount(); ++i) {
+      layer.experts.emplace_back();
+      for (const deepseek::ExpertMerger::Member &member : merger.getMembers(i))
+        layer.experts.back().push_back(
+            {member.expert, member.massShare, member.similarity});
+    }
+    result.report.merged.push_back(std::move(layer));
+  };
+  packOptions.merged = merged;
   packOptions.adapterFolder = options.lora;
   if (!statisticsPath.empty())
     packOptions.moreFiles.emplace_back(statisticsFileName, statisticsPath);

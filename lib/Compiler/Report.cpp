@@ -420,6 +420,51 @@ static std::string lossText(const ModelReport &report, const LossReport &loss) {
       loss.basePerplexity, loss.klDivergence, 100 * loss.topAgreement, gates);
 }
 
+/// Which experts have become one. Those that are alone are left out.
+static std::string mergedText(ArrayRef<MergedLayer> layers) {
+  std::string text = "\nexperts merged: each with its share of what the text's "
+                     "tokens gave to its layer's, and how\nalike it is to the "
+                     "one of them with the most\n";
+  for (const MergedLayer &layer : layers) {
+    int64_t before = 0;
+    for (const auto &members : layer.experts)
+      before += int64_t(members.size());
+    text += llvm::formatv("  {0}: {1} of {2}", layer.router,
+                          layer.experts.size(), before);
+    for (const auto &members : layer.experts) {
+      if (members.size() < 2)
+        continue;
+      const char *between = "; ";
+      for (const MergedExpert &member : members) {
+        text +=
+            llvm::formatv("{0}{1} ({2:f1} %, {3:f2})", between, member.number,
+                          100 * member.massShare, member.similarity);
+        between = " + ";
+      }
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+static llvm::json::Array mergedJSON(ArrayRef<MergedLayer> layers) {
+  llvm::json::Array all;
+  for (const MergedLayer &layer : layers) {
+    llvm::json::Array experts;
+    for (const auto &members : layer.experts) {
+      llvm::json::Array of;
+      for (const MergedExpert &member : members)
+        of.push_back(llvm::json::Object{{"expert", member.number},
+                                        {"mass_share", member.massShare},
+                                        {"similarity", member.similarity}});
+      experts.push_back(std::move(of));
+    }
+    all.push_back(llvm::json::Object{{"router", layer.router},
+                                     {"experts", std::move(experts)}});
+  }
+  return all;
+}
+
 std::string ModelReport::toText() const {
   std::string text;
   llvm::raw_string_ostream os(text);
@@ -500,6 +545,8 @@ std::string ModelReport::toText() const {
   for (const LayerReport &layer : layers)
     row(layer);
   row(total);
+  if (!merged.empty())
+    os << mergedText(merged);
   if (loss)
     os << lossText(*this, *loss);
   if (machine)
@@ -577,6 +624,8 @@ std::string ModelReport::toJSON() const {
         {"sink_tokens", sinkTokens},
         {"pages_of_sequence_for_steps_of_512", pagesOfSequence(reportTokens)},
         {"peak_bytes_for_steps_of_512", peakBytes(reportTokens)}};
+  if (!merged.empty())
+    object["merged_experts"] = mergedJSON(merged);
   if (loss)
     object["loss"] = lossJSON(*loss);
   if (machine)

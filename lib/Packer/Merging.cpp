@@ -7,6 +7,7 @@
 #include "dialects/DeepSeek/IR/ExpertMerging.h"
 
 #include "absl/strings/str_cat.h"
+#include "mlir/Analysis/SliceAnalysis.h"
 
 #include <algorithm>
 
@@ -19,19 +20,35 @@ namespace {
 class MergeExpertsNode : public PiecewiseNode {
 public:
   MergeExpertsNode(MergeExpertsOp op, ElementKind kind, int64_t count,
-                   ArrayRef<RecipeNode *> parts, RecipeNode *mass,
-                   RecipeNode *moment, StringRef name,
+                   ArrayRef<RecipeNode *> inputs, StringRef name,
                    std::shared_ptr<const ExpertMerger> &shared)
-      : PiecewiseNode(kind, count), parts(parts), mass(mass), moment(moment),
+      : PiecewiseNode(kind, count), parts(inputs.take_front(3)),
         part(op.getPart()), keep(int64_t(op.getKeep())), name(name),
         merger(shared) {
+    inputs = inputs.drop_front(3);
+    const std::pair<Value, RecipeNode **> optional[] = {
+        {op.getMass(), &mass},
+        {op.getMoment(), &moment},
+        {op.getStatistic(), &statistic},
+        {op.getCount(), &rowCounts}};
+    for (auto [value, node] : optional)
+      if (value) {
+        *node = inputs.front();
+        inputs = inputs.drop_front();
+      }
     auto shape = cast<RankedTensorType>(op.getGate().getType()).getShape();
     experts = shape[0];
     inner = shape[1];
     hidden = shape[2];
     bool isDown = part == MergedPart::Down;
     rows = isDown ? hidden : inner;
-    numbers.resize(size_t(isDown ? inner : hidden));
+    int64_t columns = isDown ? inner : hidden;
+    if (statistic) {
+      shape = cast<RankedTensorType>(op.getResult().getType()).getShape();
+      columns = shape.back();
+      rows = shape.size() == 3 ? columns : 1;
+    }
+    numbers.resize(size_t(columns));
   }
 
   absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
@@ -101,14 +118,28 @@ private:
     if (index == held)
       return absl::OkStatus();
     held = -1;
-    bool isDown = part == MergedPart::Down;
+    // Inner channels are columns of down, rows of gate and up, and both of a
+    // statistic of them.
+    bool isInner = part == MergedPart::Inner;
+    bool hasInnerRows =
+        isInner ? rows > 1 : !statistic && part != MergedPart::Down;
+    bool hasInnerColumns = isInner || part == MergedPart::Down;
     auto columns = int64_t(numbers.size());
-    RecipeNode *from = parts[size_t(part) - size_t(MergedPart::Gate)];
+    RecipeNode *from =
+        statistic ? statistic : parts[size_t(part) - size_t(MergedPart::Gate)];
     sums.assign(size_t(columns), 0);
-    for (const ExpertMerger::Member &member :
-         merger->getMembers(index / rows)) {
+    ArrayRef<ExpertMerger::Member> members = merger->getMembers(index / rows);
+    std::vector<double> shares;
+    if (statistic) {
+      std::vector<float> counts;
+      if (absl::Status status = read(rowCounts, 0, experts, counts);
+          !status.ok())
+        return status;
+      shares = shareCounts(members, counts);
+    }
+    for (auto [i, member] : llvm::enumerate(members)) {
       int64_t row = index % rows;
-      if (!isDown)
+      if (hasInnerRows)
         row = member.channels[size_t(row)];
       absl::Status status =
           read(from, (member.expert * rows + row) * columns, columns, numbers);
@@ -116,8 +147,9 @@ private:
         return status;
       for (int64_t j = 0; j < columns; ++j)
         sums[size_t(j)] +=
-            member.share *
-            double(numbers[size_t(isDown ? member.channels[size_t(j)] : j)]);
+            (statistic ? shares[i] : member.share) *
+            double(numbers[size_t(hasInnerColumns ? member.channels[size_t(j)]
+                                                  : j)]);
     }
     std::copy(sums.begin(), sums.end(), numbers.begin());
     held = index;
@@ -125,7 +157,8 @@ private:
   }
 
   SmallVector<RecipeNode *> parts; ///< Gate, up and down.
-  RecipeNode *mass, *moment;
+  RecipeNode *mass = nullptr, *moment = nullptr;
+  RecipeNode *statistic = nullptr, *rowCounts = nullptr;
   MergedPart part;
   int64_t keep;
   StringRef name;
@@ -143,23 +176,42 @@ private:
 
 std::unique_ptr<RecipeNode>
 hadal::makeMergeExpertsNode(MergeExpertsOp op, ElementKind kind, int64_t count,
-                            RecipeNode *gate, RecipeNode *up, RecipeNode *down,
-                            RecipeNode *mass, RecipeNode *moment,
-                            StringRef name, SourceFiles &files) {
-  RecipeNode *parts[] = {gate, up, down};
-  // The recipe up to here, but for the part. Names of values are those within
-  // it.
+                            ArrayRef<RecipeNode *> inputs, StringRef name,
+                            SourceFiles &files) {
+  // What decides which experts become one, without the names of values: weights
+  // of one layer, and what is known of them, have it in recipes of their own.
   std::string key;
   llvm::raw_string_ostream os(key);
+  llvm::SetVector<Operation *> slice;
+  BackwardSliceOptions sliceOptions;
+  sliceOptions.inclusive = true;
+  SmallVector<Value> deciding = {op.getGate(), op.getUp(), op.getDown(),
+                                 op.getMass(), op.getMoment()};
+  for (Value value : deciding)
+    if (value)
+      (void)getBackwardSlice(value, &slice, sliceOptions);
+  llvm::DenseMap<Value, int64_t> numbers = {{Value(), -1}};
   for (Operation &before : *op->getBlock()) {
-    if (&before == op)
-      break;
-    before.print(os, OpPrintingFlags().useLocalScope());
+    if (!slice.contains(&before))
+      continue;
+    os << before.getName() << ' ' << before.getAttrDictionary();
+    for (Value operand : before.getOperands())
+      os << ' ' << numbers.lookup(operand);
+    for (Value result : before.getResults()) {
+      os << ' ' << result.getType();
+      numbers.try_emplace(result, int64_t(numbers.size()));
+    }
     os << '\n';
   }
-  for (Value operand : op->getOperands())
-    operand.printAsOperand(os, OpPrintingFlags().useLocalScope());
+  for (Value value : deciding)
+    os << numbers.lookup(value) << ' ';
   os << int64_t(op.getKeep());
-  return std::make_unique<MergeExpertsNode>(op, kind, count, parts, mass,
-                                            moment, name, files.getMerger(key));
+  // A layer has one map, that of its router.
+  StringRef layer = op->getParentOfType<WeightOp>().getSymName();
+  if (op.getPart() == MergedPart::Map) {
+    layer.consume_back(".map");
+    files.nameMerger(layer, key);
+  }
+  return std::make_unique<MergeExpertsNode>(op, kind, count, inputs, name,
+                                            files.getMerger(key));
 }

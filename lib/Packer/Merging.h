@@ -11,13 +11,12 @@ namespace hadal {
 
 /// Makes the node of `deepseek.merge_experts`. It reads all experts, one at a
 /// time, to see which become one, unless \p files know that from another weight
-/// of the layer, and then each row of them when it is asked for. \p mass and \p
-/// moment may be null; \p name is that of a tensor behind the experts, for
+/// of the layer, and then each row of them when it is asked for. \p inputs are
+/// the operands of \p op; \p name is that of a tensor behind the experts, for
 /// messages.
 std::unique_ptr<RecipeNode>
 makeMergeExpertsNode(deepseek::MergeExpertsOp op, ElementKind kind,
-                     int64_t count, RecipeNode *gate, RecipeNode *up,
-                     RecipeNode *down, RecipeNode *mass, RecipeNode *moment,
+                     int64_t count, llvm::ArrayRef<RecipeNode *> inputs,
                      llvm::StringRef name, SourceFiles &files);
 
 } // namespace hadal

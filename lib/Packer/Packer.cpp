@@ -343,6 +343,8 @@ static absl::Status packAll(ArrayRef<Place> places, int64_t totalBytes,
   if (!status.ok())
     return status;
   progress();
+  if (options.merged)
+    files.forEachMerger(options.merged);
   return filler.finish();
 }
 

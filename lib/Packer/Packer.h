@@ -19,6 +19,10 @@
 
 namespace hadal {
 
+namespace deepseek {
+class ExpertMerger;
+} // namespace deepseek
+
 /// Discardable integer attribute of a `deepseek.weight`: where the weight is in
 /// the section "weights". A weight without it is not packed.
 constexpr char weightOffsetAttrName[] = "rt.offset";
@@ -33,6 +37,10 @@ struct PackOptions {
   /// Called now and then with the bytes of "weights" that are written and those
   /// that there are in all. May be null.
   llvm::function_ref<void(uint64_t, uint64_t)> progress = nullptr;
+  /// Called, when all is written, with each layer whose experts were merged, by
+  /// the name of its router. May be null.
+  llvm::function_ref<void(llvm::StringRef, const deepseek::ExpertMerger &)>
+      merged = nullptr;
   /// Where the files of an adapter are; see `SourceFiles`.
   std::string adapterFolder = "";
   /// Bytes of the result that are computed at a time.

@@ -1768,10 +1768,7 @@ private:
         })
         .Case([&](RankOp) -> Result { return makeRankNode(count, inputs[0]); })
         .Case([&](MergeExpertsOp op) -> Result {
-          RecipeNode *mass = op.getMass() ? inputs[3] : nullptr;
-          RecipeNode *moment = op.getMoment() ? inputs.back() : nullptr;
-          return makeMergeExpertsNode(op, kind, count, inputs[0], inputs[1],
-                                      inputs[2], mass, moment, name, files);
+          return makeMergeExpertsNode(op, kind, count, inputs, name, files);
         })
         .Case([&](ChannelScalesOp op) -> Result {
           return makeChannelScalesNode(op, count, inputs[0],

@@ -53,12 +53,27 @@ public:
   getMerger(const std::string &key) {
     return mergers[key];
   }
+  /// Lets \p layer be the name of the experts that the one of \p key merges.
+  void nameMerger(llvm::StringRef layer, const std::string &key) {
+    mergedLayers.emplace_back(layer.str(), key);
+  }
+  /// Calls \p visit with each that has a name and has merged something, in the
+  /// order in which they got it.
+  void forEachMerger(
+      llvm::function_ref<void(llvm::StringRef, const deepseek::ExpertMerger &)>
+          visit) const {
+    for (const auto &[layer, key] : mergedLayers)
+      if (auto merger = mergers.lookup(key))
+        visit(layer, *merger);
+  }
 
 private:
   std::string folder, adapterFolder;
   llvm::StringMap<std::string> paths; ///< Of files that are not in it.
   llvm::StringMap<std::unique_ptr<InputFile>> files;
   llvm::StringMap<std::shared_ptr<const deepseek::ExpertMerger>> mergers;
+  /// Names of layers, and keys of their mergers.
+  std::vector<std::pair<std::string, std::string>> mergedLayers;
 };
 
 /// Computes ranges of the elements of one value, in row-major order.

@@ -96,11 +96,17 @@ LogicalResult MergeExperts::merge(Pruner &pruner, RouterOp router) {
                       scales.empty() ? WeightOp() : scales[part].weights[i]));
     WeightOp router = gate->weights[i];
     WeightOp mass = pruner.findStatistic(router, "mass");
+    // As it was for the experts that are merged.
     WeightOp moment = pruner.findStatistic(parts.front().weights[i], "moment");
+    if (moment)
+      moment = cast<WeightOp>(builder.clone(*moment));
+    int64_t keep = count;
     if (!mass)
       ++pruner.numMissing;
-    auto rewrite = [&](WeightOp weight, MergedPart part,
-                       RankedTensorType type) {
+    auto rewrite = [&](WeightOp weight, MergedPart part, RankedTensorType type,
+                       WeightOp statistic = {}, WeightOp count = {}) {
+      OwningOpRef<WeightOp> old =
+          statistic ? cast<WeightOp>(statistic->clone()) : WeightOp();
       weight.getRecipe().front().clear();
       OpBuilder inside = OpBuilder::atBlockBegin(&weight.getRecipe().front());
       SmallVector<Value> of;
@@ -108,10 +114,12 @@ LogicalResult MergeExperts::merge(Pruner &pruner, RouterOp router) {
         of.push_back(pruner.inlineRecipe(inside, copy));
       Value masses = mass ? pruner.inlineRecipe(inside, mass) : Value();
       Value moments = moment ? pruner.inlineRecipe(inside, moment) : Value();
+      Value known = old ? pruner.inlineRecipe(inside, *old) : Value();
+      Value rows = count ? pruner.inlineRecipe(inside, count) : Value();
       YieldOp::create(inside, loc,
                       MergeExpertsOp::create(inside, loc, type, part, of[0],
                                              of[1], of[2], masses, moments,
-                                             int64_t(count)));
+                                             known, rows, int64_t(keep)));
       weight.setType(type);
     };
     for (size_t part = 0; part < 3; ++part) {
@@ -125,11 +133,32 @@ LogicalResult MergeExperts::merge(Pruner &pruner, RouterOp router) {
     WeightOp map = pruner.declareMap(router, all);
     rewrite(map, MergedPart::Map, map.getWeightType());
     maps.push_back(map);
-    // What is known of the inputs is of experts that there are no more.
-    for (const PrunedWeight &part : parts)
-      for (StringRef name : {"moment", "gram"})
-        if (WeightOp statistic = pruner.findStatistic(part.weights[i], name))
-          pruner.symbols.erase(statistic);
+    // What is known of the inputs becomes that of the merged experts; what is
+    // not a mean, and how many rows it is of, is of experts that are no more.
+    for (size_t part = 0; part < 3; ++part)
+      for (StringRef name : {"moment", "gram"}) {
+        WeightOp weight = parts[part].weights[i];
+        WeightOp known = pruner.findStatistic(weight, name);
+        WeightOp rows = pruner.findStatistic(weight, (name + ".count").str());
+        SmallVector<int64_t> shape;
+        if (known)
+          shape.assign(known.getWeightType().getShape().begin(),
+                       known.getWeightType().getShape().end());
+        bool isOfEach = known && rows && shape.size() > 1 &&
+                        shape.front() == all &&
+                        rows.getWeightType().getShape() == ArrayRef(all);
+        if (isOfEach) {
+          shape.front() = keep;
+          rewrite(known, part == 2 ? MergedPart::Inner : MergedPart::Outer,
+                  known.getWeightType().clone(shape), known, rows);
+        } else if (known) {
+          pruner.symbols.erase(known);
+        }
+        for (StringRef suffix : {".count", ".max"})
+          if (WeightOp other =
+                  pruner.findStatistic(weight, (name + suffix).str()))
+            pruner.symbols.erase(other);
+      }
   }
   for (PrunedWeight &part : parts)
     pruner.setType(part, part.weights.front().getWeightType());

@@ -77,6 +77,7 @@ def cases(args, folder):
         yield abyss, [f"--prune={prune}"]
     # Merged, with the mass of each and without, and rounded after.
     yield abyss, ["--merge-experts=5", f"--calibration={statistics}"]
+    yield abyss, ["--quantize=int4-g32,method=gptq", "--merge-experts=8", f"--calibration={statistics}", "--activations=f32"]
     yield abyss, ["--quantize=int4-g32", "--merge-experts=8", "--top-k=3", "--activations=f32"]
     # Rounded by statistics, of what is left, and with experts that the text never chose.
     yield abyss, [f"--quantize=int4-g32,calibration={statistics}"]

@@ -585,7 +585,27 @@ LogicalResult MergeExpertsOp::verify() {
   if (keep <= 0 || keep > experts) // C3
     return emitOpError("expects to keep 1 to ")
            << experts << " experts, but got " << keep;
+  bool isOuter = getPart() == MergedPart::Outer;
+  bool isStatistic = isOuter || getPart() == MergedPart::Inner;
+  if (bool(getStatistic()) != isStatistic || bool(getCount()) != isStatistic)
+    return emitOpError("expects a statistic and its count with outer and inner "
+                       "and only then, but got ")
+           << stringifyMergedPart(getPart()); // C4
   SmallVector<int64_t> shape = {keep, inner, hidden};
+  if (isStatistic) {
+    shape = SmallVector<int64_t>(shapeOf(getStatistic()));
+    int64_t columns = isOuter ? hidden : inner;
+    SmallVector<int64_t> wanted(shape.size(), columns);
+    wanted.front() = experts;
+    if (shape.size() < 2 || shape.size() > 3 || shape != wanted) // C4
+      return emitOpError("expects a statistic of ")
+             << experts << " times " << columns << " channels, but got "
+             << getStatistic().getType();
+    if (failed(expectShape(*this, "count", getCount(), {experts})))
+      return failure(); // C4
+    shape.front() = keep;
+    element = Float32Type::get(getContext());
+  }
   if (getPart() == MergedPart::Down)
     std::swap(shape[1], shape[2]);
   if (getPart() == MergedPart::Map) {

@@ -488,7 +488,9 @@ def DeepSeek_MergedPart : DeepSeek_Enum<"MergedPart",
   I32EnumAttrCase<"Map", 0, "map">,
   I32EnumAttrCase<"Gate", 1, "gate">,
   I32EnumAttrCase<"Up", 2, "up">,
-  I32EnumAttrCase<"Down", 3, "down">]>;
+  I32EnumAttrCase<"Down", 3, "down">,
+  I32EnumAttrCase<"Outer", 4, "outer">,
+  I32EnumAttrCase<"Inner", 5, "inner">]>;
 
 def DeepSeek_MergeExpertsOp : DeepSeek_RecipeOp<"merge_experts", [
     AttrSizedOperandSegments]> {
@@ -511,9 +513,17 @@ def DeepSeek_MergeExpertsOp : DeepSeek_RecipeOp<"merge_experts", [
     `map` is the number of the merged expert for each expert; merged ones are in
     the order of their first members. Distances and matches in f64, sums
     rounded once.
+
+    What a text says of the experts is merged alike: `outer` is `statistic`, mean
+    squares or mean products, of what gate and up read, and `inner` that of what
+    down reads, whose channels are matched. It is the mean over the members,
+    weighted by `count`, on how many rows each is; zeros where that is none.
     - (C1) `gate` and `up` are `[e, i, d]`, `down` is `[e, d, i]`, all of one
       element type.
     - (C2) `mass` is `[e]` and `moment` `[e, d]`.
+    - (C4) `statistic` and `count` are given iff the part is `outer` or `inner`:
+      `[e, k]` or `[e, k, k]`, k being d or i, and `[e]`; the result has `keep`
+      in place of e.
     - (C3) 0 < `keep` <= e; `map` is i32 `[e]`, `gate` and `up` are
       `[keep, i, d]` and `down` is `[keep, d, i]`, of the weights' type.
 
@@ -527,11 +537,14 @@ def DeepSeek_MergeExpertsOp : DeepSeek_RecipeOp<"merge_experts", [
       EnumAttr<DeepSeek_Dialect, DeepSeek_MergedPart, "merged_part">:$part,
       QuantizableTensor:$gate, QuantizableTensor:$up, QuantizableTensor:$down,
       Optional<1DTensorOf<[F32]>>:$mass, Optional<2DTensorOf<[F32]>>:$moment,
-      I64Attr:$keep);
+      Optional<RankedTensorOf<[F32]>>:$statistic,
+      Optional<1DTensorOf<[F32]>>:$count, I64Attr:$keep);
   let results = (outs RankedTensorOf<[F32, F16, BF16, I32]>:$result);
   let assemblyFormat = [{
     $part `of` $gate `,` $up `,` $down (`mass` $mass^ `:` type($mass))?
-    (`moment` $moment^ `:` type($moment))? `keep` $keep attr-dict `:`
+    (`moment` $moment^ `:` type($moment))?
+    (`statistic` $statistic^ `:` type($statistic))?
+    (`count` $count^ `:` type($count))? `keep` $keep attr-dict `:`
     type($gate) `,` type($up) `,` type($down) `->` type($result)
   }];
   let hasVerifier = 1;

@@ -251,11 +251,26 @@ std::vector<int32_t> ExpertMerger::align(int64_t reference,
   return result;
 }
 
+static double cosine(const std::vector<float> &a, const std::vector<float> &b) {
+  double product = 0, squares = 0, others = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    product += double(a[i]) * double(b[i]);
+    squares += double(a[i]) * double(a[i]);
+    others += double(b[i]) * double(b[i]);
+  }
+  return squares > 0 && others > 0
+             ? product / (std::sqrt(squares) * std::sqrt(others))
+             : 0;
+}
+
 void ExpertMerger::merge(int64_t keep, llvm::ArrayRef<float> masses) {
   cluster(keep);
   members.assign(size_t(keep), {});
   for (int64_t e = 0; e < experts; ++e)
     members[size_t(map[size_t(e)])].push_back({e, 0, {}});
+  double all = 0;
+  for (float mass : masses)
+    all += double(mass);
   auto massOf = [&](const Member &member) {
     return masses.empty() ? 1.0 : double(masses[size_t(member.expert)]);
   };
@@ -273,6 +288,10 @@ void ExpertMerger::merge(int64_t keep, llvm::ArrayRef<float> masses) {
     for (Member &member : group) {
       member.share =
           total > 0 ? massOf(member) / total : 1 / double(group.size());
+      member.massShare = all > 0 ? massOf(member) / all : 0;
+      if (member.expert != reference)
+        member.similarity =
+            cosine(outputs[size_t(reference)], outputs[size_t(member.expert)]);
       if (member.expert == reference) {
         member.channels.resize(size_t(inner));
         for (int64_t c = 0; c < inner; ++c)
@@ -308,4 +327,16 @@ std::vector<float> deepseek::averageMoments(llvm::ArrayRef<float> moments,
   for (size_t i = 0; i < hidden; ++i)
     result[i] = float(sums[i] / total);
   return result;
+}
+
+std::vector<double>
+hadal::deepseek::shareCounts(llvm::ArrayRef<ExpertMerger::Member> members,
+                             llvm::ArrayRef<float> counts) {
+  double sum = 0;
+  for (const ExpertMerger::Member &member : members)
+    sum += double(counts[size_t(member.expert)]);
+  std::vector<double> shares;
+  for (const ExpertMerger::Member &member : members)
+    shares.push_back(sum > 0 ? double(counts[size_t(member.expert)]) / sum : 0);
+  return shares;
 }

@@ -23,6 +23,12 @@ public:
     double share; ///< Of the merged expert; those of all members add up to 1.
     /// The channel that becomes channel i of the merged expert.
     std::vector<int32_t> channels;
+    /// Of the mass of all experts of the layer; 0 if nothing says what each
+    /// has.
+    double massShare = 0;
+    /// The cosine of what it makes of the rows and what the member with the
+    /// largest mass makes of them; 0 if one makes nothing.
+    double similarity = 1;
   };
 
   /// \param moments Mean squares of the input, `[hidden]`; empty: ones.
@@ -40,6 +46,8 @@ public:
 
   /// The merged expert that each one is part of.
   llvm::ArrayRef<int32_t> getMap() const { return map; }
+  /// How many experts are left.
+  int64_t getCount() const { return int64_t(members.size()); }
   /// Of merged expert \p index, in the order of their numbers.
   llvm::ArrayRef<Member> getMembers(int64_t index) const {
     return members[size_t(index)];
@@ -58,6 +66,11 @@ private:
   std::vector<int32_t> map;
   std::vector<std::vector<Member>> members;
 };
+
+/// How much each of \p members counts in what is known of the merged expert, by
+/// \p counts, on how many rows each expert is: shares of all, or zeros.
+std::vector<double> shareCounts(llvm::ArrayRef<ExpertMerger::Member> members,
+                                llvm::ArrayRef<float> counts);
 
 /// The mean over experts of \p moments, `[experts, hidden]`, of the rows that
 /// chose each, by \p masses; empty if there are none.

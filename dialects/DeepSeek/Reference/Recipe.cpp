@@ -377,7 +377,8 @@ static Tensor select(SelectOp op, const Tensor &input,
 
 static Tensor mergeExperts(MergeExpertsOp op, const Tensor &gate,
                            const Tensor &up, const Tensor &down,
-                           const Tensor *mass, const Tensor *moment) {
+                           const Tensor *mass, const Tensor *moment,
+                           const Tensor *statistic, const Tensor *count) {
   int64_t experts = gate.shape[0], inner = gate.shape[1];
   int64_t hidden = gate.shape[2], size = inner * hidden;
   auto floats = [](const Tensor *tensor) {
@@ -398,6 +399,27 @@ static Tensor mergeExperts(MergeExpertsOp op, const Tensor &gate,
   Tensor result(shapeOf(op.getResult()));
   if (op.getPart() == MergedPart::Map) {
     llvm::copy(merger.getMap(), result.values.begin());
+    return result;
+  }
+  if (statistic) {
+    bool isInner = op.getPart() == MergedPart::Inner;
+    int64_t columns = result.columns();
+    int64_t rows = result.rank() == 3 ? columns : 1;
+    std::vector<float> counts = floats(count);
+    for (int64_t i = 0; i < int64_t(op.getKeep()); ++i) {
+      ArrayRef<ExpertMerger::Member> members = merger.getMembers(i);
+      std::vector<double> shares = shareCounts(members, counts);
+      for (auto [member, share] : llvm::zip(members, shares))
+        for (int64_t r = 0; r < rows; ++r) {
+          int64_t row = isInner && rows > 1 ? member.channels[size_t(r)] : r;
+          const double *from = statistic->row(member.expert * rows + row);
+          for (int64_t j = 0; j < columns; ++j)
+            result.row(i * rows + r)[j] +=
+                share * from[isInner ? member.channels[size_t(j)] : j];
+        }
+    }
+    for (double &value : result.values)
+      value = double(float(value));
     return result;
   }
   bool isDown = op.getPart() == MergedPart::Down;
@@ -752,15 +774,21 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
               return tensor;
             })
             .Case([&](MergeExpertsOp merge) {
-              Tensor mass, moment;
+              Tensor mass, moment, statistic, count;
               if (merge.getMass())
                 mass = take(merge.getMass());
               if (merge.getMoment())
                 moment = take(merge.getMoment());
+              if (merge.getStatistic())
+                statistic = take(merge.getStatistic());
+              if (merge.getCount())
+                count = take(merge.getCount());
               Tensor gate = take(merge.getGate()), up = take(merge.getUp());
               return mergeExperts(merge, gate, up, take(merge.getDown()),
                                   merge.getMass() ? &mass : nullptr,
-                                  merge.getMoment() ? &moment : nullptr);
+                                  merge.getMoment() ? &moment : nullptr,
+                                  merge.getStatistic() ? &statistic : nullptr,
+                                  merge.getCount() ? &count : nullptr);
             })
             .Case([&](ChannelScalesOp scales) {
               SmallVector<Tensor> weights;
