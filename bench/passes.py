@@ -26,7 +26,8 @@ sys.dont_write_bytecode = True
 import stories
 
 CASES = [["--top-k=3"], ["--top-k=2"], ["--prune=layers:1"], ["--prune=layers:32%"],
-         ["--skip-layers=1:25%"], ["--skip-layers=1:50%"], ["--skip-layers=2:50%"], ["--prune=experts:25%"],
+         ["--skip-layers=1:25%"], ["--skip-layers=1:50%"], ["--skip-layers=2:50%"],
+         ["--skip-layers=exit=3:50%"], ["--skip-layers=exit=2:50%"], ["--prune=experts:25%"],
          ["--prune=experts:50%"], ["--prune=experts:50%", "--top-k=2"], ["--merge-experts=12"], ["--merge-experts=8"],
          ["--prune=channels:25%"], ["--prune=heads:1"]]
 CASES += [[f"--quantize={scheme},method={method}"] for scheme in ("int4-g32", "int4-g128", "mixed", "int8")
@@ -34,6 +35,7 @@ CASES += [[f"--quantize={scheme},method={method}"] for scheme in ("int4-g32", "i
 CASES += [[f"--quantize=int8,method=smoothquant,alpha={alpha}"] for alpha in (0.5, 0.75)]
 # Of a dense model with more layers.
 DENSE = [["--prune=layers:1"], ["--prune=layers:3"], ["--skip-layers=3:50%"], ["--skip-layers=6:50%"],
+         ["--skip-layers=exit=28:50%"], ["--skip-layers=exit=25:25%"],
          ["--prune=channels:10%"], ["--window=256,sink=4"]]
 DENSE += [[f"--quantize={scheme},method={method}"] for scheme in ("int4-g32", "int8") for method in ("rtn", "imatrix", "awq", "gptq")]
 
@@ -80,7 +82,7 @@ def main():
             after = compile_with([*flags, f"--calibration={statistics}"], folder / "after")
             found = json.loads(run([evaluate, folder / "after", "--against", base, "--text", text, "--json"]))
             flops = after["decode"]["flops"]
-            if "--skip-layers" in flags[0]:
+            if any("--skip-layers" in flag for flag in flags):
                 skipped = json.loads(run([folder / "after", "--eval", "--text", text, "--json"]))["skipped_layers"]
                 flops *= 1 - skipped["operations_share"]
             if first:

@@ -251,18 +251,26 @@ def GateLayers : Pass<"deepseek-gate-layers", "::mlir::ModuleOp"> {
     no others, and put back; the others keep the state that they have. Keys and
     values are of all tokens, computed and cached for those that skip, too
     (FlexiDepth, Luo et al. 2025, arXiv:2503.23798, section 3.2), so that later
-    tokens see what they would have seen. There are two kinds of gates:
+    tokens see what they would have seen. Gates skip a layer, or leave the model:
+    who leaves before layer N goes through none from N on, and its state goes to
+    the head, and, for keys and values, to the layers left out (Schuster et al.
+    2022, arXiv:2207.07061, which calls it state propagation). There are two
+    kinds of gates:
 
     - Trained: for each layer N that has a weight `@layers.N.skip_gate`,
       `[1, hidden]`, and maybe `@layers.N.skip_gate.bias`, `[1]`. A token x goes
       through if skip_gate . x + bias > 0, where a sigmoid of it is above a half
       (Mixture-of-Depths, Raposo et al. 2024, arXiv:2404.02258, section 3.5).
+      It leaves before layer N if `@layers.N.exit_gate` says so alike.
     - Without training: for the `count` layers with the least
       `deepseek.block_influence` (Men et al. 2024, arXiv:2403.03853), the first
       not among them, and no two beside one another. A token skips one if the
       layer before it has turned its state by little: by no more than it does
       to `percent` percent of a text's tokens, which
-      `@statistics.layers.N.influence.percentiles`, `[101]`, tells.
+      `@statistics.layers.N.influence.percentiles`, `[101]`, tells. So do those
+      leave for which the layer before one in `exit-before` does as little, of
+      which there are `exit-percent` percent: hidden states that are saturated,
+      in the words of Schuster et al.
 
     ```mlir
     func.func private @layer_gated(%x, %p, %s, %cache, %i, .., %before, %t) {
@@ -276,13 +284,19 @@ def GateLayers : Pass<"deepseek-gate-layers", "::mlir::ModuleOp"> {
       %z = deepseek.scatter_rows %x, %y at %rows : ..
       return %z : ..
     }
+    // With an exit before layer 2, layer 2 and each after it:
+    %scores = deepseek.influence %x1, %x2 : ..
+    %x3 = call @layer_gated(%x2, .., %scores, %t)
+    %x4 = call @layer_gated(%x3, .., %scores, %t)
     ```
 
     Lossy, but for gates that let all tokens through: then exact.
 
     Fails, and leaves a module that is to be thrown away, if `count` layers
-    cannot be chosen so; if there are no statistics, unless `assume`; if
-    `percent` is above 100; or if a layer has adapters, probes, attention that
+    cannot be chosen so, of which none may be before one in `exit-before`; if
+    there are no statistics, unless `assume`; if `percent` is above 100; if
+    there is no layer to leave before, or the one before it has a trained gate,
+    since who skips it is changed by nothing; or if a layer has adapters, probes, attention that
     is not absorbed or over compressed entries.
   }];
   let options = [
@@ -290,6 +304,10 @@ def GateLayers : Pass<"deepseek-gate-layers", "::mlir::ModuleOp"> {
         "How many layers get a gate without training">,
     Option<"percent", "percent", "unsigned", /*default=*/"50",
         "Of the tokens of a text, how many percent such a gate lets skip">,
+    ListOption<"exitBefore", "exit-before", "unsigned",
+        "Layers before which tokens leave the model, without training">,
+    ListOption<"exitPercent", "exit-percent", "unsigned",
+        "For each of them, how many percent of the tokens of a text leave">,
     Option<"assume", "assume", "bool", /*default=*/"false",
         "Make statistics up that are not there: for models without weights">];
   let statistics = [Statistic<"numGated", "num-gated",

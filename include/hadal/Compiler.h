@@ -96,9 +96,16 @@ struct CompileOptions {
   /// So many layers get a gate, by which `skipPercent` percent of a
   /// calibration's tokens skip each; lossy. 0: none.
   int64_t skipLayers = 0, skipPercent = 0;
-  /// A .safetensors file of trained gates, by which tokens skip layers; lossy.
-  /// Empty: none.
+  /// Layers before which tokens leave for good, each with the percentage of a
+  /// calibration's tokens that do; lossy.
+  std::vector<std::pair<int64_t, int64_t>> exits;
+  /// A .safetensors file of trained gates, by which tokens skip layers, or
+  /// leave before one; lossy. Empty: none.
   std::string gates;
+  /// Whether tokens may go through fewer layers than there are.
+  bool hasGates() const {
+    return skipLayers || !exits.empty() || !gates.empty();
+  }
   /// A text that says what matters, UTF-8; or ids of its tokens, with commas
   /// between them, if it ends in .tokens; or statistics of one, if it ends in
   /// .safetensors. Empty: weights alone do.

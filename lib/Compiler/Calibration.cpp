@@ -222,7 +222,7 @@ absl::StatusOr<LossReport> hadal::measureLoss(const CompileOptions &options,
   loss.baseParameters = base.report.total.parameters;
   loss.baseFlops = base.report.decodeFlops(0);
   loss.baseWeightBytes = base.report.total.weightBytes;
-  if (options.skipLayers || !options.gates.empty()) {
+  if (options.hasGates()) {
     absl::StatusOr<llvm::json::Object> counted =
         evaluate(options.output, {options.output, "--eval"});
     if (!counted.ok())

@@ -245,14 +245,21 @@ absl::Status Compilation::checkOptions() {
   if (options.orderExperts && options.mergeExperts)
     return absl::InvalidArgumentError(
         "experts are merged and put in order, of which one is possible");
-  bool skips = options.skipLayers || !options.gates.empty();
+  bool skips = options.hasGates();
   if (options.skipLayers < 0 || options.skipPercent < 0 ||
       options.skipPercent > 100)
     return absl::InvalidArgumentError(
         absl::StrCat("expects layers to skip >= 0, for 0 to 100 percent of the "
                      "tokens, but got ",
                      options.skipLayers, " and ", options.skipPercent));
-  if (options.skipLayers && options.calibration.empty() && options.packWeights)
+  for (auto [layer, percent] : options.exits)
+    if (layer < 0 || layer > INT32_MAX || percent < 0 || percent > 100)
+      return absl::InvalidArgumentError(
+          absl::StrCat("expects layers >= 0 for 0 to 100 percent of the tokens "
+                       "to leave before, but got ",
+                       layer, " and ", percent));
+  if ((options.skipLayers || !options.exits.empty()) &&
+      options.calibration.empty() && options.packWeights)
     return absl::InvalidArgumentError(
         "to skip layers by what they change takes a calibration");
   if (skips && ("," + options.prune).find(",layers:") != std::string::npos)
@@ -652,11 +659,15 @@ absl::Status Compilation::runGraphPasses() {
         absl::StatusCode::kInternal);
   if (status.ok() && !options.gates.empty())
     status = attachGates(*module, options.gates);
-  if (status.ok() && (options.skipLayers || !options.gates.empty())) {
+  if (status.ok() && options.hasGates()) {
     lossy.push_back("tokens skip layers");
     GateLayersOptions gates;
     gates.count = unsigned(options.skipLayers);
     gates.percent = unsigned(options.skipPercent);
+    for (auto [layer, percent] : options.exits) {
+      gates.exitBefore.push_back(unsigned(layer));
+      gates.exitPercent.push_back(unsigned(percent));
+    }
     gates.assume = !options.packWeights;
     status = runPasses(
         [&](PassManager &passes) { passes.addPass(createGateLayers(gates)); },

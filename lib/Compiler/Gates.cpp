@@ -38,9 +38,13 @@ absl::Status hadal::attachGates(ModuleOp module, const std::string &path) {
     int64_t layer;
     bool isLayer = rest.consume_front("layers.") &&
                    !rest.consumeInteger(10, layer) && layer >= 0;
-    bool isWeight = rest == ".skip_gate.weight";
-    if (!isLayer || (!isWeight && rest != ".skip_gate.bias"))
-      return refuse("is no gate: expected layers.N.skip_gate.weight or .bias");
+    StringRef kind = rest.consume_front(".skip_gate") ? ".skip_gate" : "";
+    if (kind.empty() && rest.consume_front(".exit_gate"))
+      kind = ".exit_gate";
+    bool isWeight = rest == ".weight";
+    if (!isLayer || kind.empty() || (!isWeight && rest != ".bias"))
+      return refuse("is no gate: expected layers.N.skip_gate.weight or .bias, "
+                    "or the same of exit_gate");
     if (layer >= layers)
       return refuse(llvm::formatv("is of a layer that the model does not have, "
                                   "expected 0 to {0}",
@@ -62,7 +66,7 @@ absl::Status hadal::attachGates(ModuleOp module, const std::string &path) {
     else
       return refuse("is not of F32, F16 or BF16");
 
-    std::string symbol = "layers." + std::to_string(layer) + ".skip_gate";
+    std::string symbol = ("layers." + Twine(layer) + kind).str();
     SmallVector<int64_t> wanted = {1, columns};
     if (!isWeight) {
       symbol += ".bias";
@@ -88,12 +92,12 @@ absl::Status hadal::attachGates(ModuleOp module, const std::string &path) {
   }
   for (auto weight : module.getOps<deepseek::WeightOp>()) {
     StringRef name = weight.getSymName();
-    if (name.consume_back(".skip_gate.bias") &&
-        !module.lookupSymbol((name + ".skip_gate").str()))
+    if (name.consume_back(".bias") &&
+        (name.ends_with(".skip_gate") || name.ends_with(".exit_gate")) &&
+        !module.lookupSymbol(name))
       return absl::InvalidArgumentError(
-          absl::StrCat("'", path, "': the gate of '", name.str(),
-                       "' has a bias and no "
-                       "weight"));
+          absl::StrCat("'", path, "': the gate '", name.str(),
+                       "' has a bias and no weight"));
   }
   if (!count)
     return absl::InvalidArgumentError(

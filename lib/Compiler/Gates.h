@@ -18,7 +18,8 @@ inline constexpr char gatesFileName[] = "@gates.safetensors";
 /// read them from the file `gatesFileName`. The file has, for each layer N that
 /// tokens may skip, `layers.N.skip_gate.weight`, `[hidden]` or `[1, hidden]`,
 /// and maybe `layers.N.skip_gate.bias`, `[1]`, in F32, F16 or BF16, with or
-/// without `model.` in front.
+/// without `model.` in front; for each that they may leave before for good,
+/// `exit_gate` in place of `skip_gate`.
 ///
 /// kInvalidArgument: it has other tensors, other shapes, a layer that the model
 /// does not have, or no gate.

@@ -239,6 +239,9 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
   llvm::json::Array lesser;
   for (const auto &[cpu, features] : input.lesser)
     lesser.push_back(llvm::json::Object{{"cpu", cpu}, {"features", features}});
+  llvm::json::Array exits;
+  for (auto [layer, percent] : options.exits)
+    exits.push_back(llvm::json::Object{{"layer", layer}, {"percent", percent}});
   llvm::json::Object manifest{
       {"hadal_version", HADAL_VERSION},
       {"model", llvm::json::Object{{"name", report.name},
@@ -264,6 +267,7 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
            {"prune", options.prune},
            {"skip_layers", options.skipLayers},
            {"skip_percent", options.skipPercent},
+           {"exits", std::move(exits)},
            {"gates", !options.gates.empty()},
            {"calibrated", !options.calibration.empty()},
            {"rounding", options.quantize.empty() ? "" : options.getRounding()},

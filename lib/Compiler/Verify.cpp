@@ -204,6 +204,9 @@ static CompileOptions shrinkOptions(const CompileOptions &options,
   tiny.window = options.window;
   tiny.skipLayers = std::min<int64_t>(options.skipLayers, 1);
   tiny.skipPercent = options.skipPercent;
+  // The tiny model has a gate of layer 1, and so none leaves before layer 2.
+  if (!options.exits.empty())
+    tiny.exits = {{1, options.exits.front().second}};
   tiny.quantize = options.quantize;
   tiny.rounding = options.rounding;
   tiny.activations = options.activations;
@@ -335,7 +338,8 @@ absl::Status hadal::verify(const CompileOptions &options, Outputs &outputs,
     list += (i ? "," : "") + std::to_string(tokens.back());
   }
   result.tokens = verifiedTokens;
-  if (status.ok() && (!options.calibration.empty() || tiny.skipLayers)) {
+  if (status.ok() && (!options.calibration.empty() || tiny.skipLayers ||
+                      !tiny.exits.empty())) {
     // Recipes find statistics under this name, beside the model.
     absl::StatusOr<std::string> statistics =
         outputs.getScratchPath(statisticsFileName);

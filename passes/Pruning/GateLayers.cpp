@@ -10,6 +10,7 @@
 #include "llvm/ADT/TypeSwitch.h"
 
 #include <limits>
+#include <map>
 #include <vector>
 
 namespace hadal {
@@ -25,7 +26,13 @@ namespace {
 
 /// How a gate judges tokens: by a matrix that reads the state, with or without
 /// a bias, or by what the layer before has changed.
-enum class GateKind { Linear, LinearWithBias, Influence };
+enum class GateKind { None, Linear, LinearWithBias, Influence };
+
+/// What says which tokens have left: scores that the entry computes, of all
+/// tokens, and what they must be above; null: zero.
+struct Exit {
+  Value scores, threshold;
+};
 
 struct GateLayers : public hadal::impl::GateLayersBase<GateLayers> {
   using GateLayersBase::GateLayersBase;
@@ -35,15 +42,26 @@ struct GateLayers : public hadal::impl::GateLayersBase<GateLayers> {
 private:
   FailureOr<SmallVector<size_t>> choose(ModelOp model,
                                         ArrayRef<func::CallOp> layers);
-  FailureOr<WeightOp> makeThreshold(func::CallOp call, size_t layer);
+  LogicalResult checkExits(ModelOp model, size_t layers);
+  FailureOr<WeightOp> makeThreshold(func::CallOp call, size_t layer,
+                                    StringRef name, unsigned percent);
   FailureOr<func::FuncOp> gate(func::FuncOp function, GateKind kind,
-                               int64_t hidden);
-  LogicalResult gate(func::CallOp call, GateKind kind, ArrayRef<Value> inputs);
+                               int64_t hidden, ArrayRef<Exit> exits);
+  LogicalResult gate(func::CallOp call, GateKind kind, ArrayRef<Value> inputs,
+                     ArrayRef<Exit> exits);
+  LogicalResult addExits(ArrayRef<func::CallOp> layers, size_t layer,
+                         SmallVectorImpl<Exit> &exits);
+  /// The gate of \p layer, trained, by the name of its kind; null: none.
+  WeightOp findTrained(size_t layer, StringRef name) {
+    return symbols->lookup<WeightOp>("layers." + std::to_string(layer) + "." +
+                                     name.str());
+  }
   Value use(OpBuilder &builder, Location loc, WeightOp weight);
 
   std::optional<SymbolTable> symbols;
-  /// What each function has become, by how it is gated.
-  DenseMap<std::pair<Operation *, int>, func::FuncOp> gated;
+  /// What each function has become, by how it is gated: its own gate, and which
+  /// exits before it have a threshold.
+  std::map<std::pair<Operation *, std::string>, func::FuncOp> gated;
 };
 
 } // namespace
@@ -69,13 +87,52 @@ static SmallVector<OpOperand *, 2> getCached(Operation *op) {
       .Default(Operands());
 }
 
+/// What a trained gate says of each row of \p input. \p bias may be null.
+static Value makeScores(OpBuilder &builder, Location loc, Value input,
+                        Value weight, Value bias) {
+  auto states = cast<RankedTensorType>(input.getType());
+  auto type =
+      RankedTensorType::get({states.getDimSize(0), 1}, builder.getF32Type());
+  return LinearOp::create(builder, loc, type, input, weight, bias,
+                          /*scales=*/Value(), /*offsets=*/Value(),
+                          /*activation_group=*/IntegerAttr());
+}
+
 Value GateLayers::use(OpBuilder &builder, Location loc, WeightOp weight) {
   return UseWeightOp::create(builder, loc, weight.getWeightType(),
                              weight.getSymName());
 }
 
+LogicalResult GateLayers::checkExits(ModelOp model, size_t layers) {
+  if (exitBefore.size() != exitPercent.size())
+    return model.emitOpError("expects a percentage for each layer that tokens "
+                             "leave before, but got ")
+           << exitPercent.size() << " for " << exitBefore.size();
+  llvm::SmallDenseSet<unsigned> seen;
+  for (auto [layer, share] : llvm::zip(exitBefore, exitPercent)) {
+    if (layer < 1 || layer >= layers)
+      return model.emitOpError("expects tokens to leave before one of the "
+                               "layers 1 to ")
+             << int64_t(layers) - 1 << ", but got " << layer;
+    if (share > 100)
+      return model.emitOpError("expects 0 to 100 percent of the tokens to "
+                               "leave, but got ")
+             << share;
+    if (!seen.insert(layer).second)
+      return model.emitOpError("expects tokens to leave once before layer ")
+             << layer << ", but got it twice";
+    // Who skips that is changed by nothing, and would leave.
+    if (findTrained(layer - 1, "skip_gate"))
+      return model.emitOpError("expects tokens to leave by what the layer "
+                               "before has changed, but layer ")
+             << layer - 1 << " has a gate";
+  }
+  return success();
+}
+
 /// The layers that change the least together, none of them the first or beside
-/// another: each is judged by what the one before it has done.
+/// another: each is judged by what the one before it has done. So are tokens
+/// that leave before the next one.
 FailureOr<SmallVector<size_t>>
 GateLayers::choose(ModelOp model, ArrayRef<func::CallOp> layers) {
   auto influence = model->getAttrOfType<DenseF64ArrayAttr>(influenceName);
@@ -98,13 +155,17 @@ GateLayers::choose(ModelOp model, ArrayRef<func::CallOp> layers) {
     // Of layers 1 .. i - 1, the last is among them. Without statistics all are
     // alike.
     size_t before = i >= 2 ? i - 2 : 0;
-    return k && i >= 2
+    return k && i >= 2 && !llvm::is_contained(exitBefore, unsigned(i))
                ? sums[before][k - 1] + (influence ? influence[i - 1] : 1)
                : none;
   };
   for (size_t i = 0; i <= layers.size(); ++i)
     for (size_t k = 0; k <= count; ++k)
       sums[i][k] = k == 0 ? 0 : i ? std::min(sums[i - 1][k], with(i, k)) : none;
+  if (!(sums.back()[count] < none))
+    return model.emitOpError("expects fewer layers to skip where tokens leave "
+                             "by what the layer before has changed, but got ")
+           << int64_t(count);
   SmallVector<size_t> chosen;
   for (size_t i = layers.size(), k = count; k && i;) {
     bool isChosen = with(i, k) <= sums[i - 1][k];
@@ -118,9 +179,11 @@ GateLayers::choose(ModelOp model, ArrayRef<func::CallOp> layers) {
   return chosen;
 }
 
-/// The weight of what the layer before \p layer changes of as many percent of
-/// the tokens, at most.
-FailureOr<WeightOp> GateLayers::makeThreshold(func::CallOp call, size_t layer) {
+/// The weight of what the layer before \p layer changes of \p percent percent
+/// of the tokens, at most.
+FailureOr<WeightOp> GateLayers::makeThreshold(func::CallOp call, size_t layer,
+                                              StringRef kind,
+                                              unsigned percent) {
   std::string name = "statistics.layers." + std::to_string(layer - 1) +
                      ".influence.percentiles";
   auto statistic = symbols->lookup<WeightOp>(name);
@@ -134,9 +197,9 @@ FailureOr<WeightOp> GateLayers::makeThreshold(func::CallOp call, size_t layer) {
   if (statistic && statistic.getWeightType() != all)
     return statistic.emitOpError("expects percentiles of ") << all;
   auto one = RankedTensorType::get({1}, f32);
-  auto weight = WeightOp::create(
-      builder, call.getLoc(),
-      "layers." + std::to_string(layer) + ".skip_threshold", one);
+  auto weight =
+      WeightOp::create(builder, call.getLoc(),
+                       ("layers." + Twine(layer) + "." + kind).str(), one);
   builder.setInsertionPointToStart(&weight.getRecipe().emplaceBlock());
   Value percentiles = statistic
                           ? Pruner::inlineRecipe(builder, statistic)
@@ -152,11 +215,14 @@ FailureOr<WeightOp> GateLayers::makeThreshold(func::CallOp call, size_t layer) {
   return weight;
 }
 
-/// A copy of \p function that computes only the rows that go through, behind
-/// arguments for the gate.
+/// A copy of \p function that computes only the rows that go through its gate,
+/// and have not left before, behind arguments for \p exits and the gate.
 FailureOr<func::FuncOp> GateLayers::gate(func::FuncOp function, GateKind kind,
-                                         int64_t hidden) {
-  func::FuncOp &copy = gated[{function, int(kind)}];
+                                         int64_t hidden, ArrayRef<Exit> exits) {
+  std::string how = std::to_string(int(kind));
+  for (const Exit &exit : exits)
+    how += exit.threshold ? '>' : '+';
+  func::FuncOp &copy = gated[{function, how}];
   if (copy)
     return copy;
   Operation *refused = nullptr;
@@ -188,28 +254,39 @@ FailureOr<func::FuncOp> GateLayers::gate(func::FuncOp function, GateKind kind,
   auto rowsType =
       RankedTensorType::get({states.getDimSize(0)}, builder.getI32Type());
   builder.setInsertionPointToStart(&block);
-  Value scores, threshold;
+  SmallVector<Exit> gates;
+  for (const Exit &exit : exits) {
+    Value scores = block.addArgument(exit.scores.getType(), loc);
+    gates.push_back(
+        {scores, exit.threshold ? block.addArgument(one, loc) : Value()});
+  }
+  llvm::SetVector<Operation *> whole;
   if (kind == GateKind::Influence) {
     Value before = block.addArgument(states, loc);
-    threshold = block.addArgument(one, loc);
-    scores = InfluenceOp::create(builder, loc, scoreType, before, input);
-  } else {
+    Value threshold = block.addArgument(one, loc);
+    auto influence =
+        InfluenceOp::create(builder, loc, scoreType, before, input);
+    gates.push_back({influence, threshold});
+    whole.insert(influence);
+  } else if (kind != GateKind::None) {
     Value weight =
         block.addArgument(RankedTensorType::get({1, hidden}, f32), loc);
     Value bias = kind == GateKind::LinearWithBias ? block.addArgument(one, loc)
                                                   : Value();
-    scores = LinearOp::create(builder, loc, scoreType, input, weight, bias,
-                              /*scales=*/Value(), /*offsets=*/Value(),
-                              /*activation_group=*/IntegerAttr());
+    gates.push_back({makeScores(builder, loc, input, weight, bias), Value()});
+    whole.insert(gates.back().scores.getDefiningOp());
   }
   copy.setFunctionType(FunctionType::get(
       &getContext(), block.getArgumentTypes(), function.getResultTypes()));
-  Value rows = SelectRowsOp::create(builder, loc, rowsType, scores, threshold);
+  // One after the other, so that the last is known to be what counts.
+  Value rows;
+  for (const Exit &gate : gates) {
+    rows = SelectRowsOp::create(builder, loc, rowsType, gate.scores,
+                                gate.threshold, rows);
+    whole.insert(rows.getDefiningOp());
+  }
 
   // The slices of the copy.
-  llvm::SetVector<Operation *> whole;
-  whole.insert(scores.getDefiningOp());
-  whole.insert(rows.getDefiningOp());
   BackwardSliceOptions slice;
   slice.inclusive = true;
   for (Operation &op : block)
@@ -260,17 +337,55 @@ FailureOr<func::FuncOp> GateLayers::gate(func::FuncOp function, GateKind kind,
   return copy;
 }
 
+/// Lets those tokens leave before layer \p layer that its gates say: scores for
+/// it and all layers behind it.
+LogicalResult GateLayers::addExits(ArrayRef<func::CallOp> layers, size_t layer,
+                                   SmallVectorImpl<Exit> &exits) {
+  func::CallOp call = layers[layer];
+  func::CallOp last = layer ? layers[layer - 1] : call;
+  OpBuilder builder(call);
+  Location loc = call.getLoc();
+  Value state = call.getOperand(0);
+  if (WeightOp weight = findTrained(layer, "exit_gate")) {
+    WeightOp bias = findTrained(layer, "exit_gate.bias");
+    exits.push_back({makeScores(builder, loc, state, use(builder, loc, weight),
+                                bias ? use(builder, loc, bias) : Value()),
+                     Value()});
+  }
+  ArrayRef<unsigned> before = exitBefore, percents = exitPercent;
+  const auto *found = llvm::find(before, unsigned(layer));
+  if (found == before.end())
+    return success();
+  FailureOr<WeightOp> threshold = makeThreshold(
+      call, layer, "exit_threshold", percents[size_t(found - before.begin())]);
+  if (failed(threshold))
+    return failure();
+  auto states = cast<RankedTensorType>(state.getType());
+  auto scores =
+      RankedTensorType::get({states.getDimSize(0), 1}, builder.getF32Type());
+  exits.push_back(
+      {InfluenceOp::create(builder, loc, scores, last.getOperand(0), state),
+       use(builder, loc, *threshold)});
+  return success();
+}
+
 LogicalResult GateLayers::gate(func::CallOp call, GateKind kind,
-                               ArrayRef<Value> inputs) {
+                               ArrayRef<Value> inputs, ArrayRef<Exit> exits) {
   auto function = symbols->lookup<func::FuncOp>(call.getCallee());
   if (!function || function.isExternal() || !function.isPrivate() ||
       function.getNumResults() != 1)
     return call.emitOpError("expects a private function of one result to skip");
   auto states = cast<RankedTensorType>(call.getOperand(0).getType());
-  FailureOr<func::FuncOp> with = gate(function, kind, states.getDimSize(1));
+  FailureOr<func::FuncOp> with =
+      gate(function, kind, states.getDimSize(1), exits);
   if (failed(with))
     return failure();
   call.setCallee(with->getName());
+  for (const Exit &exit : exits) {
+    call.getOperandsMutable().append(exit.scores);
+    if (exit.threshold)
+      call.getOperandsMutable().append(exit.threshold);
+  }
   call.getOperandsMutable().append(inputs);
   if (SymbolTable::symbolKnownUseEmpty(function, getOperation()))
     symbols->erase(function);
@@ -300,6 +415,8 @@ void GateLayers::runOnOperation() {
   FailureOr<SmallVector<func::CallOp>> layers = findLayers(entry);
   if (failed(layers))
     return signalPassFailure();
+  if (failed(checkExits(*models.begin(), layers->size())))
+    return signalPassFailure();
   SmallVector<size_t> chosen;
   if (count) {
     auto found = choose(*models.begin(), *layers);
@@ -307,24 +424,29 @@ void GateLayers::runOnOperation() {
       return signalPassFailure();
     chosen = *found;
   }
+  SmallVector<Exit> exits;
   for (auto [i, call] : llvm::enumerate(*layers)) {
+    if (failed(addExits(*layers, i, exits)))
+      return signalPassFailure();
     OpBuilder builder(call);
-    std::string name = "layers." + std::to_string(i) + ".skip_gate";
     LogicalResult result = success();
     if (llvm::is_contained(chosen, i)) {
-      FailureOr<WeightOp> threshold = makeThreshold(call, i);
+      FailureOr<WeightOp> threshold =
+          makeThreshold(call, i, "skip_threshold", percent);
       if (failed(threshold))
         return signalPassFailure();
       Value before = (*layers)[i - 1].getOperand(0);
       result = gate(call, GateKind::Influence,
-                    {before, use(builder, call.getLoc(), *threshold)});
-    } else if (auto weight = symbols->lookup<WeightOp>(name)) {
-      auto bias = symbols->lookup<WeightOp>(name + ".bias");
+                    {before, use(builder, call.getLoc(), *threshold)}, exits);
+    } else if (WeightOp weight = findTrained(i, "skip_gate")) {
+      WeightOp bias = findTrained(i, "skip_gate.bias");
       SmallVector<Value> inputs = {use(builder, call.getLoc(), weight)};
       if (bias)
         inputs.push_back(use(builder, call.getLoc(), bias));
       result = gate(call, bias ? GateKind::LinearWithBias : GateKind::Linear,
-                    inputs);
+                    inputs, exits);
+    } else if (!exits.empty()) {
+      result = gate(call, GateKind::None, {}, exits);
     }
     if (failed(result))
       return signalPassFailure();

@@ -33,12 +33,12 @@ GATES = "@gates.safetensors"  # By this name recipes read it.
 
 
 def write_gates(path, gates):
-    """A file of a weight of f32 and a bias for each layer in `gates`."""
+    """A file of a weight of f32 and a bias for each layer and kind in `gates`."""
     header, data = {}, b""
-    for layer, (weight, bias) in gates.items():
+    for (layer, kind), (weight, bias) in gates.items():
         for name, values in (("weight", weight), ("bias", np.array([bias]))):
             raw = np.asarray(values, np.float32).tobytes()
-            header[f"model.layers.{layer}.skip_gate.{name}"] = {
+            header[f"model.layers.{layer}.{kind}_gate.{name}"] = {
                 "dtype": "F32", "shape": list(np.shape(values)), "data_offsets": [len(data), len(data) + len(raw)]}
             data += raw
     text = json.dumps(header).encode()
@@ -54,11 +54,15 @@ class Model:
         config = json.loads((self.path / "config.json").read_text())
         self.hidden, self.layers = config["hidden_size"], config["num_hidden_layers"]
 
-    def gates(self, bias):
-        """A gate of the last layer, and of the one before if there are three, which read random directions."""
+    def gates(self, bias, exit_bias=None):
+        """A gate of the last layer, and of the one before if there are three, which read random directions; and one by which tokens
+        leave before that."""
         random = np.random.default_rng(7)
         layers = {self.layers - 1, max(self.layers - 2, 1 if self.layers > 2 else 0)}
-        write_gates(self.path / GATES, {layer: (random.normal(size=self.hidden), bias) for layer in sorted(layers)})
+        gates = {} if bias is None else {(layer, "skip"): (random.normal(size=self.hidden), bias) for layer in sorted(layers)}
+        if exit_bias is not None:
+            gates[(min(layers), "exit")] = (np.random.default_rng(11).normal(size=self.hidden), exit_bias)
+        write_gates(self.path / GATES, gates)
         return [f"--skip-layers={self.path / GATES}"]
 
     def compile(self, flags):
@@ -120,7 +124,26 @@ def check(source, args):
         expect(difference(some, plain) > TOLERANCE, "gates change nothing")
         args.flags = model.gates(0.0)
         check_batch.check(model.path, args)
-        return f"{share:.0%} of the gated layers skipped"
+        left = check_exits(model, plain)
+        args.flags = model.gates(0.0, 0.0)
+        check_batch.check(model.path, args)
+        return f"{share:.0%} of the gated layers skipped, {left:.0%} of those behind an exit"
+
+
+def check_exits(model, plain):
+    """Tokens that leave for good, alone and beside gates of layers that are left."""
+    model.compile(model.gates(None, 1e9))
+    expect((model.logits() == plain).all(), "an exit that nobody takes changes logits")
+    expect(model.skipped() == 0, "an exit that nobody takes is taken")
+    hold(model, model.gates(None, -1e9), "all left")
+    expect(model.skipped() == 1, "an exit that all take is not taken by all")
+    some = hold(model, model.gates(None, 0.0), "some left")
+    left = model.skipped()
+    expect(0 < left < 1, f"expected some tokens to leave, but {left:.0%} do")
+    expect(difference(some, plain) > TOLERANCE, "exits change nothing")
+    hold(model, model.gates(0.0, 0.0), "some left, some skipped")
+    expect(model.skipped() >= left, "gates of layers behind an exit let some back who have left")
+    return left
 
 
 def check_influence(source, args):
@@ -149,11 +172,22 @@ def check_influence(source, args):
         must_run([args.hadalc, model.path, "-o", Path(name) / "verified", "--verify", "--skip-layers=1:50%",
                   f"--calibration={text}"], 60)
         must_run([args.hadalc, model.path, "--verify", *model.gates(0.0)], 60)
+        # Of four layers, tokens go through none from the exit on.
+        model.compile(["--skip-layers=exit=2:0%", *flags])
+        expect((model.logits() == plain).all(), "an exit of 0% changes logits")
+        hold(model, ["--skip-layers=exit=2:50%", *flags], "half left")
+        left = model.skipped()
+        expect(0.4 <= left <= 0.6, f"expected half of the tokens to leave, but {left:.0%} do")
+        hold(model, ["--skip-layers=1:50%,exit=1:25%,exit=3:50%", *flags], "two exits and a gate")
+        must_run([args.hadalc, model.path, "--verify", "--skip-layers=1:50%,exit=3:50%", f"--calibration={text}"], 60)
         for flags, error in ((["--skip-layers=9:50%"], "expects at most 2 layers to skip"),
+                             (["--skip-layers=2:50%,exit=2:50%"], "expects fewer layers to skip"),
+                             (["--skip-layers=exit=4:50%"], "expects tokens to leave before one of the layers 1 to 3, but got 4"),
+                             (["--skip-layers=exit=2:50%,exit=2:20%"], "but got it twice"),
                              (["--skip-layers=1:50%", "--prune=layers:1"], "of which one is possible")):
             error_line = must_refuse([args.hadalc, model.path, "-o", Path(name) / "refused", f"--calibration={file}", *flags], 60)
             expect(error in error_line, f"{flags}: expected '{error}', but got '{error_line}'")
-        return f"{share:.0%} of the gated layer skipped"
+        return f"{share:.0%} of the gated layer skipped, {left:.0%} of those behind an exit"
 
 
 def main():

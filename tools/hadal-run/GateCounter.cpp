@@ -29,15 +29,17 @@ void GateCounter::nextStep(const StepShape &step) {
 void GateCounter::record(const RecordedDispatch &dispatch) {
   dispatch.run();
   const DispatchRow &row = table.rows[dispatch.row];
-  if (row.count < 0)
+  size_t next = dispatch.row + 1;
+  // Of several gates of a layer, the last says who goes through all.
+  if (row.count < 0 ||
+      (next < table.rows.size() && table.rows[next].count >= 0))
     return;
   auto rows = double(dispatch.rows);
   double kept = *reinterpret_cast<const int32_t *>(dispatch.params[row.count]);
   judged += rows;
   passed += kept;
   // What follows, up to the next gate, for those that went through alone.
-  for (size_t i = dispatch.row + 1;
-       i < table.rows.size() && table.rows[i].count < 0; ++i)
+  for (size_t i = next; i < table.rows.size() && table.rows[i].count < 0; ++i)
     if (table.rows[i].selected && !table.rows[i].isAlternative) {
       Work work = table.rows[i].workIn(shape) * (1 - kept / rows);
       saved += work.int8Ops + work.f32Ops;

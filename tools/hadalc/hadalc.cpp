@@ -39,7 +39,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
   --merge-experts=N     N experts a layer, alike ones become one: lossy (all)
   --order-experts       store those first that the text chooses most (as before)
   --prune=LIST          as layers:2,experts:25%,channels:9%,heads:1; lossy (no)
-  --skip-layers=N:P%|FILE  P% of tokens skip N layers; or by gates; lossy (none)
+  --skip-layers=N:P%|FILE[,exit=L:P%]  P% skip N, or leave before L: lossy (no)
   --calibration=FILE    a text, or its statistics, .safetensors, to judge by
   --save-statistics=FILE  keep those of the text (they are not)
   --quantize=SCHEME[,method=rtn|imatrix|awq|smoothquant|gptq]
@@ -330,18 +330,30 @@ static int parseQuantize(const Flag &flag, CompileOptions &options) {
   return Done;
 }
 
-/// Reads N:P% or the name of a file.
+/// Reads items: N:P% or the name of a file, once, and exit=L:P%.
 static bool parseSkipLayers(const Flag &flag, CompileOptions &options) {
-  if (llvm::StringRef(flag.value).ends_with(".safetensors")) {
-    options.gates = flag.value;
-    return true;
+  for (llvm::StringRef item : llvm::split(flag.value, ',')) {
+    bool isExit = item.consume_front("exit=");
+    if (!isExit && (options.skipLayers || !options.gates.empty()))
+      return false;
+    if (!isExit && item.ends_with(".safetensors")) {
+      options.gates = item.str();
+      continue;
+    }
+    int64_t number, share;
+    auto [count, percent] = item.split(':');
+    if (!percent.consume_back("%") || count.getAsInteger(10, number) ||
+        number <= 0 || percent.getAsInteger(10, share) || share < 0 ||
+        share > 100)
+      return false;
+    if (isExit) {
+      options.exits.emplace_back(number, share);
+    } else {
+      options.skipLayers = number;
+      options.skipPercent = share;
+    }
   }
-  auto [count, percent] = llvm::StringRef(flag.value).split(':');
-  return percent.consume_back("%") &&
-         !count.getAsInteger(10, options.skipLayers) &&
-         options.skipLayers > 0 &&
-         !percent.getAsInteger(10, options.skipPercent) &&
-         options.skipPercent >= 0 && options.skipPercent <= 100;
+  return true;
 }
 
 /// Reads N[,sink=K]; whether the numbers make sense is for compile() to say.
@@ -454,7 +466,7 @@ static int makeOptions(const char *argv0, const Flags &flags,
       return errors.fail(BadInput, "--prune " + std::string(status.message()));
   if (flags.skipLayers.isGiven && !parseSkipLayers(flags.skipLayers, options))
     return refuse(flags.skipLayers, "N:P%, two numbers, as 4:25%, or a file of "
-                                    "gates, .safetensors");
+                                    "gates, .safetensors; and exit=L:P%");
   options.calibration = flags.calibration.value;
   options.saveStatistics = flags.saveStatistics.value;
   if (flags.quantize.isGiven)

@@ -1233,10 +1233,14 @@ LogicalResult FunctionConverter::convert(SelectRowsOp op) {
   SmallVector<Value> arguments = {at(op.getScores())};
   if (op.getThreshold())
     arguments.push_back(at(op.getThreshold()));
-  arguments.append({rows, count, rowsOf(op.getScores())});
-  dispatch(
-      program.kernels.selectRows(TypeRange(arguments), bool(op.getThreshold())),
-      b.index(1), arguments);
+  if (op.getAmong())
+    arguments.push_back(at(op.getAmong()));
+  Value all = op.getAmong() ? op.getAmong() : op.getScores();
+  arguments.append({rows, count, rowsOf(all)});
+  dispatch(program.kernels.selectRows(TypeRange(arguments),
+                                      bool(op.getThreshold()),
+                                      bool(op.getAmong())),
+           b.index(1), arguments);
   mapping.map(op.getRows(), rows);
   rowCounts[op.getRows()] = rt::CountOp::create(b, count);
   return success();

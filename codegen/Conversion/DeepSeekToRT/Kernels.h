@@ -311,9 +311,10 @@ public:
   rt::KernelOp copyRows(TypeRange types, int64_t columns);
   /// (update, rows, out); items are rows of the update.
   rt::KernelOp scatterRows(TypeRange types, int64_t columns);
-  /// (scores, [threshold], rows, count, all rows); one item. Writes to rows
-  /// those whose score is above the threshold, or 0, and how many they are.
-  rt::KernelOp selectRows(TypeRange types, bool hasThreshold);
+  /// (scores, [threshold], [among], rows, count, all rows); one item. Writes to
+  /// rows those whose score is above the threshold, or 0, and how many they
+  /// are; of all rows, or of as many in \p among.
+  rt::KernelOp selectRows(TypeRange types, bool hasThreshold, bool hasAmong);
   /// (before, after, out); items are rows.
   rt::KernelOp influence(TypeRange types, int64_t columns);
   /// (logits, [bias], [map], experts, weights); items are rows. \p massOf: as

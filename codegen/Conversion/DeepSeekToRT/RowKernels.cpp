@@ -364,18 +364,24 @@ KernelOp KernelSet::scatterRows(TypeRange types, int64_t columns) {
              });
 }
 
-KernelOp KernelSet::selectRows(TypeRange types, bool hasThreshold) {
+KernelOp KernelSet::selectRows(TypeRange types, bool hasThreshold,
+                               bool hasAmong) {
   std::string name = hasThreshold ? "select_rows_above" : "select_rows";
+  if (hasAmong)
+    name += "_among";
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     Value scores = arguments[0];
     Value threshold =
         hasThreshold ? b.load(arguments[1], b.index(0)) : b.f32(0);
     auto rest = arguments.drop_front(hasThreshold ? 2 : 1);
+    Value among = hasAmong ? Value(rest.front()) : Value();
+    rest = rest.drop_front(hasAmong ? 1 : 0);
     Value rows = rest[0], count = rest[1], all = rest[2];
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value) {
       Value kept = b.loop(
-          b.index(0), all, 1, b.index(0), [&](Value row, ValueRange carried) {
+          b.index(0), all, 1, b.index(0), [&](Value i, ValueRange carried) {
+            Value row = among ? b.toIndex(b.load(among, i)) : i;
             // Written in any case; the next one that is kept replaces it.
             b.store(b.toI32(row), rows, carried[0]);
             Value score = b.load(scores, {row, b.index(0)});

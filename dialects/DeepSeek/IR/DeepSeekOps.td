@@ -1562,12 +1562,15 @@ def DeepSeek_ScatterRowsOp : DeepSeek_Op<"scatter_rows",
   let hasVerifier = 1;
 }
 
-def DeepSeek_SelectRowsOp : DeepSeek_Op<"select_rows", [Pure]> {
+def DeepSeek_SelectRowsOp : DeepSeek_Op<"select_rows", [
+    Pure, AttrSizedOperandSegments]> {
   let summary = "The tokens that go through a layer: those with a high score";
   let description = [{
     The numbers of the rows t with scores[t, 0] > threshold[0], ascending; with
     `threshold` left out, > 0, which is where a sigmoid is above a half. A NaN
     is above every threshold: a token of which nothing is known goes through.
+    Given `among`, rows that another gate has let through, only of those: a
+    token goes through both, or not at all.
 
     A token is judged by itself, so that it does not matter which others are in
     its step. (Expert choice, by which the best k of a sequence go through,
@@ -1578,14 +1581,18 @@ def DeepSeek_SelectRowsOp : DeepSeek_Op<"select_rows", [Pure]> {
     ```mlir
     %rows = deepseek.select_rows %scores above %threshold : tensor<1xf32>
         : tensor<?x1xf32> -> tensor<?xi32>
+    %both = deepseek.select_rows %others among %rows : tensor<?xi32>
+        : tensor<?x1xf32> -> tensor<?xi32>
     ```
   }];
   let arguments = (ins Activations:$scores,
-                       Optional<1DTensorOf<[F32]>>:$threshold);
+                       Optional<1DTensorOf<[F32]>>:$threshold,
+                       Optional<PerToken>:$among);
   let results = (outs PerToken:$rows);
   let assemblyFormat = [{
-    $scores (`above` $threshold^ `:` type($threshold))? attr-dict `:`
-    type($scores) `->` type($rows)
+    $scores (`above` $threshold^ `:` type($threshold))?
+    (`among` $among^ `:` type($among))? attr-dict `:` type($scores) `->`
+    type($rows)
   }];
   let hasVerifier = 1;
 }

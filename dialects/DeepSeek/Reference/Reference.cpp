@@ -685,9 +685,16 @@ LogicalResult Interpreter::Frame::visit(SelectRowsOp op) {
   const Tensor &scores = at(op.getScores());
   double threshold = op.getThreshold() ? at(op.getThreshold()).values[0] : 0;
   std::vector<double> rows;
-  for (int64_t t = 0; t < scores.rows(); ++t)
+  int64_t all = op.getAmong() ? at(op.getAmong()).rows() : scores.rows();
+  for (int64_t i = 0; i < all; ++i) {
+    int64_t t =
+        op.getAmong() ? int64_t(at(op.getAmong()).values[size_t(i)]) : i;
+    if (t < 0 || t >= scores.rows())
+      return op.emitOpError("expects rows in [0, ")
+             << scores.rows() << "), but got " << t;
     if (!(scores.row(t)[0] <= threshold))
       rows.push_back(double(t));
+  }
   auto count = int64_t(rows.size());
   return set(op, op.getRows(), Tensor({count}, std::move(rows)));
 }

@@ -95,6 +95,8 @@ func.func @row_by_row(%tokens: tensor<?xi32>, %table: tensor<40x16xf8E4M3FN>, %n
   %score = deepseek.influence %g, %g : tensor<?x16xf32> -> tensor<?x1xf32>
   // CHECK: %[[KEPT:.+]] = deepseek.select_rows %[[SCORE]] : tensor<?x1xf32> -> tensor<?xi32>
   %kept = deepseek.select_rows %score : tensor<?x1xf32> -> tensor<?xi32>
+  // CHECK: deepseek.select_rows %[[SCORE]] among %[[KEPT]] : tensor<?xi32> : tensor<?x1xf32> -> tensor<?xi32>
+  %fewer = deepseek.select_rows %score among %kept : tensor<?xi32> : tensor<?x1xf32> -> tensor<?xi32>
   // CHECK: %[[EACH:.+]] = deepseek.gather_rows %{{.+}}, %[[KEPT]] : tensor<?xi32>, tensor<?xi32> -> tensor<?xi32>
   %each = deepseek.gather_rows %rows, %kept : tensor<?xi32>, tensor<?xi32> -> tensor<?xi32>
   // CHECK: deepseek.scatter_rows %[[G]], %[[G]] at %[[EACH]] : tensor<?x16xf32>, tensor<?x16xf32>, tensor<?xi32>
