@@ -608,11 +608,11 @@ def Quantize : Pass<"deepseek-quantize", "::mlir::ModuleOp"> {
     it has `shared_expert` in it, attention for `attn` or `attention`, ffn for
     `mlp` or `ffn`.
 
-    A type is `int8` (one scale a row), `int8-g32`, `int8-g64`, `int8-g128`,
-    `int4-g32`, `int4-g64`, `int4-g128`, or `none`. A preset sets all classes:
+    A type is `int8` (one scale a row), `int8-g32`, `int8-g64`, `int8-g128`, the
+    same of `int6`, `int5` and `int4`, or `none`. A preset sets all classes:
     `int8` means int8-g128; `mixed`, int4-g32 for experts and int8-g128 for the
     rest; another type by itself, that type, but int8-g128 for the head where it
-    has 4 bits: its rounding reaches the logits with nothing after it.
+    has fewer than 8 bits: its rounding reaches the logits with nothing after it.
 
     Fails only if `scheme` or `method` cannot be read, or if a statistic is not
     of the shape of its weight. A weight without a statistic that the method

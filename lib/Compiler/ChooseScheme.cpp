@@ -13,7 +13,8 @@ using namespace hadal;
 using llvm::StringRef;
 
 /// What a class may be stored as; each has kernels of its own.
-static constexpr const char *types[] = {"int8-g128", "int4-g32", "int4-g128"};
+static constexpr const char *types[] = {"int8-g128", "int6-g32", "int5-g32",
+                                        "int4-g32", "int4-g128"};
 
 namespace {
 

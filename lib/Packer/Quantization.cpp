@@ -6,9 +6,9 @@
 #include "lib/Packer/Quantization.h"
 
 #include "dialects/DeepSeek/IR/DeepSeekDialect.h"
+#include "dialects/DeepSeek/IR/Rounding.h"
 
 #include <algorithm>
-#include <cassert>
 #include <cmath>
 #include <cstring>
 
@@ -45,11 +45,6 @@ float hadal::findLargest(float largest, const float *data, int64_t count) {
   return *data;
 }
 
-float hadal::computeScale(float largest, unsigned bits) {
-  assert((bits == 8 || bits == 4) && "expected a size that the dialect has");
-  return bits == 8 ? std::fabs(largest) / 127 : largest / -8;
-}
-
 void hadal::quantize(const float *from, int64_t count, float scale,
                      unsigned bits, int8_t *to) {
   if (scale == 0) {
@@ -59,7 +54,8 @@ void hadal::quantize(const float *from, int64_t count, float scale,
   // A float of this size has a unit in the last place of 1, so that adding it
   // rounds to an integer, which is left in the low bits.
   constexpr float magic = 0x1.8p23f;
-  float smallest = bits == 8 ? -127 : -8, largest = bits == 8 ? 127 : 7;
+  float smallest = deepseek::getLeastInteger(bits);
+  float largest = deepseek::getMostInteger(bits);
   for (int64_t i = 0; i < count; ++i) {
     // Clamped first: the bounds are integers, so the result is the same.
     float value = std::min(std::max(from[i] / scale, smallest), largest);

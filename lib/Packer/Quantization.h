@@ -14,12 +14,8 @@ namespace hadal {
 /// at \p data; of equal ones, the first. NaN is the largest of all.
 float findLargest(float largest, const float *data, int64_t count);
 
-/// The scale of a group whose largest element is \p largest, for integers of
-/// \p bits, 8 or 4; not rounded yet.
-float computeScale(float largest, unsigned bits);
-
 /// Divides \p count numbers by \p scale and rounds them to integers of \p bits,
-/// 8 or 4, to nearest, ties to even; with a scale of 0 they become 0.
+/// 4, 5, 6 or 8, to nearest, ties to even; with a scale of 0 they become 0.
 void quantize(const float *from, int64_t count, float scale, unsigned bits,
               int8_t *to);
 

@@ -897,7 +897,7 @@ protected:
       for (int64_t i = 0; status.ok() && i < count; ++i) {
         const float *of = numbers.data() + i * group;
         float &scale = scales[size_t(i)];
-        scale = computeScale(findLargest(0, of, group), bits);
+        scale = getScaleOf(findLargest(0, of, group), bits);
         if (moment)
           status = adaptScale((first + i) * group, of, scale);
       }
@@ -912,7 +912,7 @@ protected:
           return status;
         largest = findLargest(largest, numbers.data(), now);
       }
-      scales[0] = computeScale(largest, bits);
+      scales[0] = getScaleOf(largest, bits);
     }
     narrow(ElementKind::F16, scales.data(), count, to);
     int64_t bad = findNonFinite(ElementKind::F16, to, count);
@@ -1050,7 +1050,7 @@ public:
   QuantizeNode(QuantizeOp op, ElementKind kind, RecipeNode *input,
                RecipeNode *moment, RecipeNode *gram, StringRef name)
       : GroupNode(kind, input->getCount(), input, moment,
-                  int64_t(op.getGroup()), kind == ElementKind::I8 ? 8 : 4,
+                  int64_t(op.getGroup()), unsigned(bitsOf(kind)),
                   op.getInput().getType().getShape(), name),
         gram(gram) {
     if (gram)

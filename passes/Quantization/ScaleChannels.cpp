@@ -3,6 +3,7 @@
 // Moves the scales of channels from what a product reads into its weights, so
 // that rounding either loses less.
 
+#include "dialects/DeepSeek/IR/Rounding.h"
 #include "passes/Passes.h"
 #include "passes/Pruning/Pruner.h"
 
@@ -341,9 +342,9 @@ void ScaleChannels::scaleValues(Pruner &pruner, LinearOp out) {
 }
 
 void ScaleChannels::runOnOperation() {
-  if (!(strength <= 1) || (strength < 0 && bits != 4 && bits != 8)) {
+  if (!(strength <= 1) || (strength < 0 && !isRoundingWidth(bits))) {
     emitError(getOperation().getLoc())
-        << "expects bits of 4 or 8, or a strength of 0 to 1, but got "
+        << "expects bits of 4, 5, 6 or 8, or a strength of 0 to 1, but got "
         << int64_t(bits) << " and " << double(strength);
     return signalPassFailure();
   }

@@ -13,20 +13,28 @@ using namespace hadal;
 using llvm::StringRef;
 
 static constexpr char typeNames[] =
-    "int8, int8-g32, int8-g64, int8-g128, int4-g32, int4-g64, int4-g128 or "
-    "none";
+    "int8, int8-g32, .., int6-g64, .., int4-g128 (8, 6, 5 or 4 bits, groups of "
+    "32, 64 or 128) or none";
 
 static std::optional<QuantizedType> parseType(StringRef name) {
-  return llvm::StringSwitch<std::optional<QuantizedType>>(name)
-      .Case("none", QuantizedType{0, 0})
-      .Case("int8", QuantizedType{8, 0})
-      .Case("int8-g32", QuantizedType{8, 32})
-      .Case("int8-g64", QuantizedType{8, 64})
-      .Case("int8-g128", QuantizedType{8, 128})
-      .Case("int4-g32", QuantizedType{4, 32})
-      .Case("int4-g64", QuantizedType{4, 64})
-      .Case("int4-g128", QuantizedType{4, 128})
-      .Default(std::nullopt);
+  if (name == "none")
+    return QuantizedType{0, 0};
+  if (name == "int8")
+    return QuantizedType{8, 0};
+  QuantizedType type;
+  type.bits = llvm::StringSwitch<int64_t>(name.take_front(6))
+                  .Case("int8-g", 8)
+                  .Case("int6-g", 6)
+                  .Case("int5-g", 5)
+                  .Case("int4-g", 4)
+                  .Default(0);
+  type.group = llvm::StringSwitch<int64_t>(
+                   name.drop_front(std::min<size_t>(6, name.size())))
+                   .Case("32", 32)
+                   .Case("64", 64)
+                   .Case("128", 128)
+                   .Default(0);
+  return type.bits && type.group ? std::optional(type) : std::nullopt;
 }
 
 static std::optional<QuantizeScheme> parsePreset(StringRef name) {
@@ -46,7 +54,7 @@ static std::optional<QuantizeScheme> parsePreset(StringRef name) {
   scheme.types.fill(*type);
   // Its rounding reaches the logits with no layer after it to even it out, and
   // it is a small part of a large model.
-  if (type->bits == 4)
+  if (type->bits && type->bits < 8)
     scheme.types[size_t(WeightClass::Head)] = {8, 128};
   return scheme;
 }

@@ -23,7 +23,7 @@ inline constexpr const char *weightClassNames[] = {"experts", "attention",
 
 /// How the weights of a class are stored.
 struct QuantizedType {
-  int64_t bits = 0;  ///< 8, 4, or 0: as they are.
+  int64_t bits = 0;  ///< 8, 6, 5, 4, or 0: as they are.
   int64_t group = 0; ///< Elements of a row with one scale; 0: all of the row.
 
   bool operator==(const QuantizedType &other) const {

@@ -5,6 +5,8 @@
 
 #include "dialects/DeepSeek/IR/ChannelScales.h"
 
+#include "dialects/DeepSeek/IR/Rounding.h"
+
 #include "llvm/ADT/STLExtras.h"
 
 #include <algorithm>
@@ -85,8 +87,8 @@ double ChannelScaler::errorOf(const float *row, const Candidate &candidate) {
   constexpr float magic = 0x1.8p23f;
   size_t columns = scaled.size();
   size_t group = scaling.group ? size_t(scaling.group) : columns;
-  float least = scaling.bits == 8 ? -127.0f : -8.0f;
-  float most = scaling.bits == 8 ? 127.0f : 7.0f;
+  float least = getLeastInteger(scaling.bits);
+  float most = getMostInteger(scaling.bits);
   for (size_t i = 0; i < columns; ++i)
     scaled[i] = row[i] * candidate.scales[i];
   double error = 0;
@@ -96,8 +98,7 @@ double ChannelScaler::errorOf(const float *row, const Candidate &candidate) {
     for (size_t i = first; i < end; ++i)
       if (std::fabs(scaled[i]) > std::fabs(extreme))
         extreme = scaled[i];
-    float scale =
-        scaling.bits == 8 ? std::fabs(extreme) / 127.0f : extreme / -8.0f;
+    float scale = getScaleOf(extreme, scaling.bits);
     float inverse = 1 / scale;
     if (!std::isfinite(inverse))
       continue;

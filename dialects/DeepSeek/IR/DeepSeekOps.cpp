@@ -642,13 +642,14 @@ LogicalResult ChannelScalesOp::verify() {
              << getStatistic().getType() << ", but got " << weight.getType();
   }
   bool hasBits = getBits() && getGroup() && !getStrength() &&
-                 (*getBits() == 4 || *getBits() == 8) &&
+                 isRoundingWidth(int64_t(*getBits())) &&
                  int64_t(*getGroup()) > 0;
   double strength = getStrength() ? getStrength()->convertToDouble() : -1;
   if (!hasBits &&
       (getBits() || getGroup() || !(strength >= 0 && strength <= 1))) // C2
-    return emitOpError("expects bits of 4 or 8 and a group, or a strength of 0 "
-                       "to 1");
+    return emitOpError(
+        "expects bits of 4, 5, 6 or 8 and a group, or a strength "
+        "of 0 to 1");
   return expectShape(*this, "a result", getResult(), statistic); // C1
 }
 
@@ -756,8 +757,8 @@ LogicalResult RoundByOp::verify() {
 }
 
 LogicalResult QuantizeScalesOp::verify() {
-  if (getBits() != 8 && getBits() != 4) // C1
-    return emitOpError("expects 8 or 4 bits, but got ") << getBits();
+  if (!isRoundingWidth(int64_t(getBits()))) // C1
+    return emitOpError("expects 4, 5, 6 or 8 bits, but got ") << getBits();
   SmallVector<int64_t> shape(shapeOf(getInput()));
   int64_t columns = shape.back(), groups = columnsOf(getResult());
   shape.back() = groups;

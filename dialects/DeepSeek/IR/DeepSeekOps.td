@@ -571,7 +571,7 @@ def DeepSeek_ChannelScalesOp : DeepSeek_RecipeOp<"channel_scales"> {
     eq. 4). A channel that is always zero keeps its scale.
     - (C1) `weights` are `[.., k]` and `statistic` and the result `[k]`, or
       `[e, n, k]` and `[e, k]`, where each of e matrices has its own.
-    - (C2) either `bits`, 4 or 8, and a positive `group` are given, or
+    - (C2) either `bits`, 4, 5, 6 or 8, and a positive `group` are given, or
       `strength`, from 0 to 1.
 
     ```mlir
@@ -628,7 +628,8 @@ def DeepSeek_QuantizeOp : DeepSeek_RecipeOp<"quantize", [
     Groups are `group` consecutive elements of the last dimension. With s the
     group's scale (see `deepseek.quantize_scales`, of the same `moment`),
     element w becomes round-to-nearest-even(w / s), clamped to [-127, 127] for
-    i8 and [-8, 7] for i4; all of a group whose scale is 0 become 0.
+    i8, [-8, 7] for i4, [-16, 15] for i5 and [-32, 31] for i6; all of a group
+    whose scale is 0 become 0.
 
     With `gram`, the mean of x^T x over the rows x that the weight is multiplied
     with, errors of a row make up for one another: columns are rounded one
@@ -641,7 +642,7 @@ def DeepSeek_QuantizeOp : DeepSeek_RecipeOp<"quantize", [
     element is the first. In f64. Frantar et al. 2023, arXiv:2210.17323,
     algorithm 1, in the form of Chee et al. 2023, arXiv:2307.13304, eq. 2, with
     the order of columns and scales of their groups fixed before.
-    - (C1) the result has the input's shape, in i8 or i4.
+    - (C1) the result has the input's shape, in i8, i6, i5 or i4.
     - (C2) the last dimension is a multiple of `group`, and `group` of 32.
     - (C3) `moment` is `[k]` or, for an input `[e, n, k]`, `[e, k]`; `group` is
       at most 32768 then.
@@ -652,7 +653,7 @@ def DeepSeek_QuantizeOp : DeepSeek_RecipeOp<"quantize", [
                        Optional<RankedTensorOf<[F32]>>:$moment,
                        Optional<RankedTensorOf<[F32]>>:$gram, I64Attr:$group,
                        OptionalAttr<F64Attr>:$damping);
-  let results = (outs RankedTensorOf<[I8, I<4>]>:$result);
+  let results = (outs RankedTensorOf<[I8, I<6>, I<5>, I<4>]>:$result);
   let assemblyFormat = [{
     $input (`moment` $moment^ `:` type($moment))?
     (`gram` $gram^ `:` type($gram))? `group` $group (`damping` $damping^)?
@@ -664,16 +665,17 @@ def DeepSeek_QuantizeOp : DeepSeek_RecipeOp<"quantize", [
 def DeepSeek_QuantizeScalesOp : DeepSeek_RecipeOp<"quantize_scales"> {
   let summary = "The scales by which a weight is rounded to integers";
   let description = [{
-    For 8 bits a group's scale is max |w| / 127; for 4 bits it is w / -8 for
-    the w of largest magnitude (the first of equal ones), so that it becomes
-    the one integer that has no opposite. Rounded to f16, to nearest even.
+    For 8 bits a group's scale is max |w| / 127; for b = 4, 5 and 6 bits it is
+    w / -2^(b-1) for the w of largest magnitude (the first of equal ones), so
+    that it becomes the one integer that has no opposite. Rounded to f16, to
+    nearest even.
 
     With `moment`, the mean square of each input channel over a text, it is the
     one of several s for which the error sum_j moment_j (w_j - s q_j)^2 is
     smallest, q_j being w_j / s rounded and clamped: the above, and, from each
-    of some fixed scales around it, of both signs for 4 bits, the s that is best
-    for its q. Where all moments of a group are zero, they count as ones.
-    - (C1) `bits` is 8 or 4.
+    of some fixed scales around it, of both signs unless there are 8 bits, the s
+    that is best for its q. Where all moments of a group are zero, they count as ones.
+    - (C1) `bits` is 4, 5, 6 or 8.
     - (C2) the result is `[.., n, k / group]` for an input `[.., n, k]`, and the
       group that follows is a multiple of 32.
     - (C3) `moment` as for `deepseek.quantize`.

@@ -91,7 +91,8 @@ float deepseek::findScale(const float *weights, const float *moments,
     return fallback;
   // Weights are divided by the largest and moments by their mean, so that no
   // sum overflows.
-  float unit = std::fabs(fallback) * (bits == 8 ? 127.0f : 8.0f);
+  float first = -getLeastInteger(bits);
+  float unit = std::fabs(fallback) * first;
   double sum = std::accumulate(moments, moments + count, 0.0);
   auto mean = float(sum / double(count));
   if (!std::isfinite(unit) || !(1 / unit <= 3e38f))
@@ -105,14 +106,13 @@ float deepseek::findScale(const float *weights, const float *moments,
     group.moments[size_t(i)] =
         mean > 0 ? moments[i] / mean + momentFloor : 1.0f;
   }
-  group.smallest = bits == 8 ? -127 : -8;
-  group.largest = bits == 8 ? 127 : 7;
+  group.smallest = getLeastInteger(bits);
+  group.largest = getMostInteger(bits);
 
   // What the largest weight becomes, in units of the integers: of 4 bits by
-  // tenths around 8, as ggml's make_qx_quants does.
+  // tenths around 8, as ggml's make_qx_quants does, of more by as much of it.
   int64_t steps = bits == 8 ? 4 : 12;
-  float step = bits == 8 ? 1.0f : 0.1f;
-  float first = bits == 8 ? 127 : 8;
+  float step = bits == 8 ? 1.0f : 0.1f * (first / 8);
   float best = fallback / unit, bestError = group.errorOf(best);
   float bestGain = 0, candidate = 0;
   for (int sign = 0; sign < (bits == 8 ? 1 : 2); ++sign)
@@ -255,7 +255,8 @@ ErrorFeedback::ErrorFeedback(const float *gram, int64_t columns, double damping)
 void ErrorFeedback::round(const float *weights, const float *scales,
                           int64_t rows, int64_t group, unsigned bits,
                           int8_t *to) const {
-  double smallest = bits == 8 ? -127 : -8, largest = bits == 8 ? 127 : 7;
+  double smallest = double(getLeastInteger(bits));
+  double largest = double(getMostInteger(bits));
   std::vector<double> errors(static_cast<size_t>(columns * blockRows));
   double sums[blockRows];
   for (int64_t begin = 0; begin < rows; begin += blockRows) {

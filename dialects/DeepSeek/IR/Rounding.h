@@ -11,12 +11,33 @@
 
 namespace hadal::deepseek {
 
+/// Whether weights are rounded to integers of \p bits: 4, 5, 6 or 8.
+inline constexpr bool isRoundingWidth(int64_t bits) {
+  return (bits >= 4 && bits <= 6) || bits == 8;
+}
+/// The largest of these integers.
+inline constexpr float getMostInteger(unsigned bits) {
+  return float((1 << (bits - 1)) - 1);
+}
+/// The least: of 8 bits one that has an opposite.
+inline constexpr float getLeastInteger(unsigned bits) {
+  return bits == 8 ? -127.0f : -getMostInteger(bits) - 1;
+}
+/// The scale by which \p largest, the number of largest magnitude of a group,
+/// becomes the integer of largest magnitude. That of less than 8 bits is
+/// negative.
+inline float getScaleOf(float largest, unsigned bits) {
+  float least = getLeastInteger(bits);
+  return bits == 8 ? (largest < 0 ? largest : -largest) / least
+                   : largest / least;
+}
+
 /// The most weights of one scale that moments can choose it for.
 inline constexpr int64_t maxWeightedGroup = 32768;
 
 /// The scale that `deepseek.quantize_scales` gives \p count weights, at most
 /// `maxWeightedGroup`, whose inputs have the mean squares \p moments, for
-/// integers of \p bits, 8 or 4; not rounded to f16. \p fallback is the scale
+/// integers of \p bits; not rounded to f16. \p fallback is the scale
 /// without moments. Finite if all arguments are.
 float findScale(const float *weights, const float *moments, int64_t count,
                 unsigned bits, float fallback);

@@ -504,8 +504,7 @@ static double scaleOf(const double *values, const double *moments,
   for (int64_t i = 0; i < group; ++i)
     if (std::abs(values[i]) > std::abs(largest))
       largest = values[i];
-  float scale =
-      bits == 8 ? float(std::abs(largest)) / 127 : float(largest) / -8;
+  float scale = getScaleOf(float(largest), unsigned(bits));
   if (moments) {
     std::vector<float> numbers(values, values + group);
     std::vector<float> factors(moments, moments + group);
@@ -591,16 +590,15 @@ static Tensor roundBy(RoundByOp op, Tensor input, const Tensor &scales) {
 static FailureOr<Tensor> quantize(QuantizeOp op, Tensor input,
                                   const Tensor *moment, const Tensor *gram) {
   auto group = int64_t(op.getGroup());
-  bool is8 = cast<RankedTensorType>(op.getResult().getType())
-                 .getElementType()
-                 .isInteger(8);
-  double least = is8 ? -127 : -8, most = is8 ? 127 : 7;
+  unsigned bits = getElementTypeOrSelf(op.getResult()).getIntOrFloatBitWidth();
+  auto least = double(getLeastInteger(bits));
+  auto most = double(getMostInteger(bits));
   FailureOr<std::vector<double>> scales =
-      findScales(op, input, moment, group, is8 ? 8 : 4);
+      findScales(op, input, moment, group, bits);
   if (failed(scales))
     return failure();
   if (gram)
-    return feedBackErrors(op, std::move(input), *gram, *scales, is8 ? 8 : 4);
+    return feedBackErrors(op, std::move(input), *gram, *scales, bits);
   for (auto [i, value] : llvm::enumerate(input.values)) {
     double scale = (*scales)[i / size_t(group)];
     // In f32, as the division could round to a tie in another way in f64.

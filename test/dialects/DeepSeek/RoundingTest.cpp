@@ -31,11 +31,13 @@ protected:
     for (int64_t i = 0; i < count; ++i)
       if (std::fabs(weights[i]) > std::fabs(largest))
         largest = weights[i];
-    return bits() == 8 ? std::fabs(largest) / 127 : largest / -8;
+    return bits() == 8 ? std::fabs(largest) / 127
+                       : largest / -float(1 << (bits() - 1));
   }
 
   double roundTo(float weight, float scale) const {
-    double least = bits() == 8 ? -127 : -8, most = bits() == 8 ? 127 : 7;
+    double most = (1 << (bits() - 1)) - 1;
+    double least = bits() == 8 ? -127 : -most - 1;
     return scale == 0
                ? 0
                : std::fmin(std::fmax(std::nearbyint(weight / scale), least),
@@ -59,7 +61,7 @@ protected:
 
 } // namespace
 
-INSTANTIATE_TEST_SUITE_P(Bits, RoundingTest, ::testing::Values(4u, 8u));
+INSTANTIATE_TEST_SUITE_P(Bits, RoundingTest, ::testing::Values(4u, 5u, 6u, 8u));
 
 TEST_P(RoundingTest, ScalesAreNoWorse) {
   double plain = 0, weighted = 0;
@@ -74,7 +76,7 @@ TEST_P(RoundingTest, ScalesAreNoWorse) {
       plain += errorOf(w.data(), m.data(), count, fallback);
       weighted += errorOf(w.data(), m.data(), count, scale);
     }
-  EXPECT_LT(weighted, plain * (bits() == 4 ? 0.85 : 0.98));
+  EXPECT_LT(weighted, plain * (bits() < 8 ? 0.85 : 0.98));
 }
 
 // Sizes do not matter, and neither does what is not there.

@@ -1015,7 +1015,7 @@ deepseek.weight @channel_scales_c2 : tensor<8xf32> {
   %m = deepseek.source "m" in [] at [] : tensor<8xf32>
   %w = deepseek.source "w" in [] at [] : tensor<4x8xf32>
   %v = deepseek.source "v" in [] at [] : tensor<8x4xf32>
-  // expected-error @below {{'deepseek.channel_scales' op expects bits of 4 or 8 and a group, or a strength of 0 to 1}}
+  // expected-error @below {{'deepseek.channel_scales' op expects bits of 4, 5, 6 or 8 and a group, or a strength of 0 to 1}}
   %0 = deepseek.channel_scales of %w by %m bits 4 : (tensor<8xf32>, tensor<4x8xf32>) -> tensor<8xf32>
   deepseek.yield %m : tensor<8xf32>
 }
@@ -1026,7 +1026,7 @@ deepseek.weight @channel_scales_c2_both : tensor<8xf32> {
   %m = deepseek.source "m" in [] at [] : tensor<8xf32>
   %w = deepseek.source "w" in [] at [] : tensor<4x8xf32>
   %v = deepseek.source "v" in [] at [] : tensor<8x4xf32>
-  // expected-error @below {{'deepseek.channel_scales' op expects bits of 4 or 8 and a group, or a strength of 0 to 1}}
+  // expected-error @below {{'deepseek.channel_scales' op expects bits of 4, 5, 6 or 8 and a group, or a strength of 0 to 1}}
   %0 = deepseek.channel_scales of %w by %m bits 4 group 8 strength 0.5 : (tensor<8xf32>, tensor<4x8xf32>) -> tensor<8xf32>
   deepseek.yield %m : tensor<8xf32>
 }
@@ -1301,8 +1301,8 @@ deepseek.weight @quantize_c2 : tensor<4x64xi8> {
 
 deepseek.weight @quantize_scales_c1 : tensor<4x2xf16> {
   %0 = deepseek.source "w" in [] at [] : tensor<4x64xf32>
-  // expected-error @below {{'deepseek.quantize_scales' op expects 8 or 4 bits, but got 5}}
-  %1 = deepseek.quantize_scales %0 bits 5 : tensor<4x64xf32> -> tensor<4x2xf16>
+  // expected-error @below {{'deepseek.quantize_scales' op expects 4, 5, 6 or 8 bits, but got 7}}
+  %1 = deepseek.quantize_scales %0 bits 7 : tensor<4x64xf32> -> tensor<4x2xf16>
   deepseek.yield %1 : tensor<4x2xf16>
 }
 

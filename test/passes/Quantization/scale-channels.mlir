@@ -5,7 +5,7 @@
 // RUN: FileCheck %s --check-prefix=REMARK < %t
 // RUN: hadal-opt %s %{run} check=1e-12" -deepseek-scale-channels="strength=0.5" %{run} check=1e-12" 2>/dev/null | FileCheck %s --check-prefix=SMOOTH
 // RUN: hadal-opt %s -deepseek-scale-channels="bits=4 group-size=32" -deepseek-quantize="scheme=int4-g32 method=awq" 2>/dev/null | FileCheck %s --check-prefix=ROUNDED
-// RUN: not hadal-opt %s -deepseek-scale-channels="bits=5" 2>&1 | FileCheck %s --check-prefix=BITS
+// RUN: not hadal-opt %s -deepseek-scale-channels="bits=7" 2>&1 | FileCheck %s --check-prefix=BITS
 // RUN: not hadal-opt %s -deepseek-scale-channels="strength=1.5" 2>&1 | FileCheck %s --check-prefix=STRENGTH
 
 // The norm is divided by what all that read it are multiplied by; the router, which is not rounded, does not decide.
@@ -46,8 +46,8 @@
 // ROUNDED: %[[M:.+]] = deepseek.scale_channels %{{.+}} by %{{.+}} axis 0 power -2
 // ROUNDED: deepseek.quantize %[[W]] moment %[[M]] : tensor<96xf32> group 32
 
-// BITS: error: expects bits of 4 or 8, or a strength of 0 to 1, but got 5 and -1
-// STRENGTH: error: expects bits of 4 or 8, or a strength of 0 to 1, but got 4 and 1.5
+// BITS: error: expects bits of 4, 5, 6 or 8, or a strength of 0 to 1, but got 7 and -1
+// STRENGTH: error: expects bits of 4, 5, 6 or 8, or a strength of 0 to 1, but got 4 and 1.5
 
 !cache = !deepseek.kv_cache<kind = heads, layers = 1, heads = 1, key_dim = 8, value_dim = 8, element = f32>
 
