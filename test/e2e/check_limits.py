@@ -6,12 +6,14 @@
 """Measures hadalc on real sizes.
 
     check_limits.py --hadalc build/bin/hadalc --configs test/lib/Import/Inputs     time and memory of compiling
+    check_limits.py --hadalc build/bin/hadalc --passes test/lib/Import/Inputs/DeepSeek-V3   with each pass
     check_limits.py --hadalc build/bin/hadalc --pack build/test/e2e/pack           memory of packing
 
 Times are printed beside what is promised, and only fail at three times that or more, since machines are noisy. Exit
 status 77: the disk has too little room for --pack.
 """
 import argparse
+import json
 import shutil
 import sys
 import tempfile
@@ -26,6 +28,15 @@ GIB = 1 << 30
 
 # Folder: seconds that are promised, seconds that fail.
 CONFIGS = {"DeepSeek-V3": (10, 30), "DeepSeek-V3.2-Exp": (10, 30), "DeepSeek-V2-Lite": (5, 20), "DeepSeek-V4-Pro": (10, 30)}
+
+
+# What each pass is asked for, of a model of FP8 and, where that is refused, of bf16. None needs a weight.
+PASSES = [["--top-k=4"], ["--prune=layers:32%"], ["--prune=experts:25%"], ["--merge-experts=128"], ["--order-experts"],
+          ["--skip-layers=4:50%"], ["--skip-layers=exit=30:25%,exit=45:50%"], ["--window=4096,sink=4"], ["--kv=int8"],
+          ["--quantize=mixed"], ["--quantize=int4-g32,method=imatrix"], ["--quantize=int4-g128,method=awq"],
+          ["--quantize=int8,method=smoothquant"],
+          ["--prune=layers:10%,experts:50%", "--top-k=6", "--window=8192", "--quantize=experts=int4-g32,attention=int8-g128"]]
+WIDE_PASSES = [["--prune=channels:25%"], ["--prune=heads:25%"]]
 
 
 def check_memory(bytes):
@@ -45,6 +56,29 @@ def check_config(folder, promised, most, hadalc):
         raise Failure(line)
     check_memory(memory)
     return line
+
+
+def check_passes(source, hadalc):
+    """Compiles a DeepSeek-V3 with each pass. The statistics are a hole in a file."""
+    config = json.loads((source / "config.json").read_text())
+    wide = {key: value for key, value in config.items() if key != "quantization_config"}
+    with tempfile.TemporaryDirectory(prefix="hadal-e2e-") as work:
+        work = Path(work)
+        sparse.write_tensors(work / "statistics.safetensors", sparse.statistics(config))
+        (work / "wide").mkdir()
+        (work / "wide/config.json").write_text(json.dumps(wide))
+
+        def check(folder, flags):
+            seconds, memory = harness.measure([hadalc, folder, "-o", work / "model.o", "--weights=none", "--emit=obj",
+                                               f"--calibration={work / 'statistics.safetensors'}", *flags], 120)
+            line = f"{seconds:.2f} s (promised: 10 s), {memory / 1e6:.0f} MB resident"
+            if seconds > 30:
+                raise Failure(line)
+            check_memory(memory)
+            return line
+
+        return harness.run_checks([(" ".join(flags), lambda folder=folder, flags=flags: check(folder, flags))
+                                   for folder, cases in ((source, PASSES), (work / "wide", WIDE_PASSES)) for flags in cases])
 
 
 def check_pack(folder, hadalc):
@@ -71,10 +105,13 @@ def main():
     parser.add_argument("--hadalc", required=True, type=harness.existing_file)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--configs", type=Path, help="folder of published configurations")
+    what.add_argument("--passes", type=Path, help="folder of the configuration of a DeepSeek-V3")
     what.add_argument("--pack", type=Path, help="folder on a disk with 7 GB of room")
     args = parser.parse_args()
     if args.pack:
         return harness.run_checks([("pack DeepSeek-V3, one layer", lambda: check_pack(args.pack, args.hadalc))])
+    if args.passes:
+        return check_passes(args.passes, args.hadalc)
     return harness.run_checks([(name, lambda name=name, limits=limits: check_config(args.configs / name, *limits, args.hadalc))
                                for name, limits in CONFIGS.items()])
 

@@ -38,10 +38,10 @@ def tensors(config):
             yield name, "F32" if kind == "correction" else "BF16", shape
 
 
-def write_model(folder, config):
-    """Returns the bytes of all tensors."""
+def write_tensors(path, tensors):
+    """Writes (name, element type, shape) as a hole; returns the bytes of all."""
     header, end = {}, 0
-    for name, dtype, shape in tensors(config):
+    for name, dtype, shape in tensors:
         size = BYTES[dtype]
         for n in shape:
             size *= n
@@ -49,8 +49,37 @@ def write_model(folder, config):
         end += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    make_cases.write_json(folder / "config.json", config)
-    with open(folder / "model.safetensors", "wb") as file:
+    with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         os.truncate(file.fileno(), 8 + len(text) + end)
     return end
+
+
+def write_model(folder, config):
+    """Returns the bytes of all tensors."""
+    make_cases.write_json(folder / "config.json", config)
+    return write_tensors(folder / "model.safetensors", tensors(config))
+
+
+def statistics(config):
+    """Yields what a calibration would know of a DeepSeek-V3, but for products of channels."""
+    hidden, inner, experts = config["hidden_size"], config["moe_intermediate_size"], config["n_routed_experts"]
+    heads = config["num_attention_heads"]
+    attention = {"q_a_proj": hidden, "kv_a_proj_with_mqa": hidden, "q_b_proj": config["q_lora_rank"],
+                 "o_proj": heads * config["v_head_dim"]}
+    for layer in range(config["num_hidden_layers"]):
+        name, moments = f"layers.{layer}", {f"self_attn.{key}": (n,) for key, n in attention.items()}
+        if layer < config["first_k_dense_replace"]:
+            moments |= {"mlp.gate_proj": (hidden,), "mlp.up_proj": (hidden,), "mlp.down_proj": (config["intermediate_size"],)}
+        else:
+            for part, n in (("gate_proj", hidden), ("up_proj", hidden), ("down_proj", inner)):
+                moments |= {f"mlp.experts.{part}": (experts, n), f"mlp.shared_experts.{part}": (n,)}
+            yield f"{name}.mlp.gate.mass", "F32", (experts,)
+            yield f"{name}.mlp.gate.mass.count", "F32", (experts,)
+        for key, shape in moments.items():
+            yield f"{name}.{key}.moment", "F32", shape
+            yield f"{name}.{key}.moment.count", "F32", shape[:-1] or (1,)
+        yield f"{name}.influence", "F32", (1,)
+        yield f"{name}.influence.percentiles", "F32", (101,)
+    yield "lm_head.moment", "F32", (hidden,)
+    yield "lm_head.moment.count", "F32", (1,)
