@@ -32,6 +32,7 @@ CASES = [["--top-k=3"], ["--top-k=2"], ["--prune=layers:1"], ["--prune=layers:32
          ["--prune=channels:25%"], ["--prune=heads:1"]]
 CASES += [[f"--quantize={scheme},method={method}"] for scheme in ("int4-g32", "int4-g128", "mixed", "int8")
           for method in ("rtn", "imatrix", "awq", "gptq")]
+CASES += [["--quantize=int5-g32,method=gptq"], ["--quantize=int6-g32,method=gptq"]]
 CASES += [[f"--quantize=int8,method=smoothquant,alpha={alpha}"] for alpha in (0.5, 0.75)]
 # Of a dense model with more layers.
 DENSE = [["--prune=layers:1"], ["--prune=layers:3"], ["--skip-layers=3:50%"], ["--skip-layers=6:50%"],
