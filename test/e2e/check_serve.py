@@ -266,29 +266,90 @@ def check_refusals(server):
     return f"{len(REFUSED)} bodies, and what is not HTTP"
 
 
+def send_request(client, data, length=None):
+    """Sends a request with `data` as its body, of which it says that there are `length` bytes."""
+    client.sendall(b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                   % (len(data) if length is None else length) + data)
+
+
+class Bystanders:
+    """While it lives, one client asks what can be answered, and others send a request byte by byte."""
+
+    STORY = dict(prompt="Once upon a time", max_tokens=8, temperature=0)
+
+    def __init__(self, server, slow):
+        self.server, self.ended = server, threading.Event()
+        self.expected, self.waits, self.errors = server.text(COMPLETIONS, **self.STORY), [], []
+        self.threads = [threading.Thread(target=self.ask)] + [threading.Thread(target=self.dribble) for _ in range(slow)]
+
+    def ask(self):
+        while not self.ended.wait(0.05):
+            start = time.monotonic()
+            try:
+                text = self.server.text(COMPLETIONS, **self.STORY)
+                expect(text == self.expected, f"expected {self.expected!r}, got {text!r}")
+            except (Failure, OSError, ValueError, http.client.HTTPException) as error:
+                self.errors.append(error)
+            self.waits.append(time.monotonic() - start)
+
+    def dribble(self):
+        while not self.ended.is_set():
+            with contextlib.closing(self.server.raw()) as client, contextlib.suppress(OSError):  # The server hangs up.
+                for byte in b"POST /v1/completions HTTP/1.1\r\n" + b"X-Slow: yes\r\n" * 10:
+                    client.sendall(bytes([byte]))
+                    if self.ended.wait(0.1):
+                        break
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        for thread in self.threads:
+            thread.join()
+
+
 def check_bad_requests(server, count):
-    """No leak: after some, more of them take no more memory."""
+    """No leak: after some, more of them take no more memory. No stall: meanwhile, others are answered as ever."""
     random.seed(1)
     kinds = [(path, body) for path, body, *_ in REFUSED if len(str(body)) < 3000]
 
     def run(number):
         with contextlib.closing(server.connect()) as connection:
-            for _ in range(number):
+            for i in range(number):
                 path, body = random.choice(kinds)
                 data = json.dumps(body).encode() if isinstance(body, dict) else body if isinstance(body, bytes) else body.encode()
                 if random.random() < 0.5:  # Broken somewhere.
                     data = data[:random.randrange(len(data) + 1)] + bytes(random.randrange(256) for _ in range(3))
-                connection.request("POST", path, data, {"Content-Type": "application/json"})
-                response = connection.getresponse()
-                status, _ = response.status, response.read()
-                expect(400 <= status < 500 or b'"n"' not in data, f"status {status} for {data[:200]}")
-    run(count // 4)
-    before = server.resident_bytes()
-    run(count - count // 4)
-    after = server.resident_bytes()
+                if i % 10 == 0:  # Leaves before all has been sent, or with the answer on its way.
+                    with contextlib.closing(server.raw()) as client:
+                        send_request(client, data, len(data) + i // 10 % 2)
+                elif i % 100 == 1:  # Leaves in the midst of an answer.
+                    start_stream(server, **LONG).close()
+                elif i % 100 == 2:  # Says nothing that is HTTP.
+                    with contextlib.closing(server.raw()) as client:
+                        client.sendall(bytes(random.randrange(256) for _ in range(random.randrange(500))) + b"\r\n\r\n")
+                else:
+                    connection.request("POST", path, data, {"Content-Type": "application/json"})
+                    response = connection.getresponse()
+                    status, _ = response.status, response.read()
+                    expect(400 <= status < 500 or b'"n"' not in data, f"status {status} for {data[:200]}")
+
+    with Bystanders(server, slow=8) as bystanders:
+        run(count // 4)
+        before = server.resident_bytes()
+        run(count - count // 4)
+        after = server.resident_bytes()
+    expect(not bystanders.errors, f"meanwhile: {bystanders.errors[:1]}")
+    longest = max(bystanders.waits)
+    expect(longest < 10, f"another request took {longest:.1f} s meanwhile")
     expect(after < before + (4 << 20), f"{before >> 10} KiB resident became {after >> 10} KiB")
-    expect(server.ask("GET", "/health")[0] == 200, "/health")
-    return f"{count}, {(after - before) >> 10} KiB more resident after the last three quarters"
+    server.wait_for("hadal_running", 0)
+    server.wait_for("hadal_connections", 1)
+    return (f"{count}, {(after - before) >> 10} KiB more resident after the last three quarters; "
+            f"{len(bystanders.waits)} others answered meanwhile, in {longest:.2f} s at most")
 
 
 def make_requests(count):
@@ -346,8 +407,7 @@ LONG = dict(prompt="Once", max_tokens=2000, ignore_eos=True)
 def start_stream(server, **body):
     """Returns a socket whose stream has begun."""
     client = server.raw()
-    data = json.dumps(body | {"stream": True}).encode()
-    client.sendall(b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+    send_request(client, json.dumps(body | {"stream": True}).encode())
     got = b""
     while b"data: " not in got:
         chunk = client.recv(4096)
@@ -358,16 +418,15 @@ def start_stream(server, **body):
 
 def check_clients(server):
     """Clients that hang up, and such as neither read nor send."""
-    before = server.metric("hadal_generated_tokens_total")
+    before, cancelled = server.metric("hadal_generated_tokens_total"), server.metric("hadal_cancellations_total")
     for _ in range(3):
         start_stream(server, **LONG).close()
-    server.wait_for("hadal_cancellations_total", 3)
+    server.wait_for("hadal_cancellations_total", cancelled + 3)
     client = server.raw()  # One that waits for the whole answer.
-    data = json.dumps(LONG).encode()
-    client.sendall(b"POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+    send_request(client, json.dumps(LONG).encode())
     server.wait_for("hadal_running", 1)
     client.close()
-    server.wait_for("hadal_cancellations_total", 4)
+    server.wait_for("hadal_cancellations_total", cancelled + 4)
     server.wait_for("hadal_running", 0)
     generated = server.metric("hadal_generated_tokens_total") - before
     expect(generated < 6000, f"{generated} tokens were generated for nobody")
