@@ -7,8 +7,10 @@
     check_openai.py --hadalc build/bin/hadalc --hadal-serve build/bin/hadal-serve --model models/abyss-tiny
 """
 import argparse
+import json
 import sys
 import tempfile
+import typing
 from pathlib import Path
 
 sys.dont_write_bytecode = True
@@ -17,6 +19,7 @@ from harness import Failure, must_run
 
 try:
     import openai
+    import pydantic  # The client needs it, too.
 except ImportError:
     print("skipped: there is no openai client for this Python")
     sys.exit(harness.SKIPPED)
@@ -64,7 +67,23 @@ def check_errors(client, model):
         raise Failure(f"{options} was not refused")
     return ", ".join((refuse(openai.BadRequestError, temperature=3), refuse(openai.NotFoundError, model="gpt"),
                       refuse(openai.BadRequestError, max_tokens=10**6),
-                      refuse(openai.BadRequestError, response_format={"type": "json_object"})))
+                      refuse(openai.BadRequestError, response_format={"type": "xml"})))
+
+
+class Person(pydantic.BaseModel):
+    name: typing.Annotated[str, pydantic.Field(max_length=12)]
+    age: typing.Annotated[int, pydantic.Field(ge=1, le=99)]
+    likes: typing.Literal["bread", "rivers"]
+
+
+def check_schema(client, model):
+    options = dict(model=model, messages=HELLO, max_tokens=100, temperature=1, seed=4)
+    person = client.chat.completions.parse(**options, response_format=Person).choices[0].message.parsed
+    expect(1 <= person.age <= 99, f"person: {person}")
+    answer = client.chat.completions.create(**options | {"max_tokens": 1000}, response_format={"type": "json_object"})
+    choice = answer.choices[0]
+    expect(choice.finish_reason == "length" or isinstance(json.loads(choice.message.content), dict), f"object: {choice}")
+    return repr(person)
 
 
 def main():
@@ -81,7 +100,8 @@ def main():
             client = openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="none", max_retries=0)
             print(f"openai {openai.__version__}")
             code = harness.run_checks([(name, lambda check=check: check(client, product.name)) for name, check in (
-                ("models", check_models), ("chat", check_chat), ("completion", check_completion), ("errors", check_errors))])
+                ("models", check_models), ("chat", check_chat), ("completion", check_completion), ("schema", check_schema),
+                ("errors", check_errors))])
             client.close()
             return server.stop() or code
         finally:
