@@ -5,6 +5,8 @@
 #   slow       run the tests that say 'REQUIRES: slow', too
 
 import os
+import shutil
+import subprocess
 
 import lit.formats
 from lit.llvm import llvm_config
@@ -51,6 +53,10 @@ for tool in ("hadal-opt", "hadalc", "hadal-translate", "hadal-run", "hadal-bench
         config.available_features.add(tool)
 for feature in config.hadal_features.split():
     config.available_features.add(feature)
+# A container may have a debugger that must not start anything.
+if shutil.which("gdb") and "exited normally" in subprocess.run(
+        ["gdb", "-batch", "-nx", "-ex", "run", "/bin/true"], stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout:
+    config.available_features.add("gdb")
 if given("slow"):
     config.available_features.add("slow")
 if given("roundtrip"):
