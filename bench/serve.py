@@ -8,14 +8,18 @@
     bench/serve.py --hadal-serve build/bin/hadal-serve /tmp/lite/model --clients 1,8
 
 Each client asks for a completion of ids, waits for all of it and leaves; prompts differ. With --mixed, lengths do, too. Prints
-tokens/s as the clients see them, the server's mean latencies, and how each count of clients compares with the first.
+tokens/s as the clients see them, the server's mean latencies, and how each count of clients compares with the first of the
+same round; with --rounds, then the medians. Of models so small that a token takes microseconds, streams measure this script
+and the sockets, since each token is an event: ask for --whole answers there.
 """
 import argparse
 import http.client
 import json
 import random
 import re
+import statistics
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -25,7 +29,7 @@ def make_request(i, args):
     random.seed(i)
     scale = random.choice((0.25, 0.5, 1, 1.5)) if args.mixed else 1
     return {"prompt": [random.randrange(10, args.vocab) for _ in range(max(1, int(args.prompt * scale)))],
-            "max_tokens": max(2, int(args.tokens * scale)), "temperature": 0, "ignore_eos": True, "stream": True,
+            "max_tokens": max(2, int(args.tokens * scale)), "temperature": 0, "ignore_eos": True, "stream": not args.whole,
             "logprobs": 0 if args.check else None}
 
 
@@ -38,7 +42,8 @@ def ask(port, request):
     connection.close()
     if response.status != 200:
         raise SystemExit(f"serve.py: status {response.status}: {answer[:200]}")
-    choices = [choice for line in answer.splitlines() if line.startswith(b"data: {") for choice in json.loads(line[6:])["choices"]]
+    parts = [line[6:] for line in answer.splitlines() if line.startswith(b"data: {")] if request["stream"] else [answer]
+    choices = [choice for part in parts for choice in json.loads(part)["choices"]]
     return ("".join(choice["text"] for choice in choices),
             [value for choice in choices for value in (choice["logprobs"] or {"token_logprobs": []})["token_logprobs"]])
 
@@ -80,6 +85,10 @@ def measure(port, clients, args):
     return results, result
 
 
+def show(result, args):
+    print(json.dumps(result) if args.json else ", ".join(f"{key} {value}" for key, value in result.items()), flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("product", type=Path, help="what hadalc --emit=lib made")
@@ -89,6 +98,9 @@ def main():
     parser.add_argument("--prompt", type=int, default=16, help="tokens of a prompt (%(default)s)")
     parser.add_argument("--tokens", type=int, default=32, help="to generate (%(default)s)")
     parser.add_argument("--vocab", type=int, default=2000, help="ids of prompts are below (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=1, help="of all numbers of clients, in turns (%(default)s)")
+    parser.add_argument("--whole", action="store_true", help="ask for whole answers instead of streams")
+    parser.add_argument("--expect", type=float, help="exit status 1 if the last number of clients is less than this much faster")
     parser.add_argument("--mixed", action="store_true", help="lengths from a quarter of these to one and a half")
     parser.add_argument("--check", action="store_true", help="compare the probabilities of all tokens, too, which costs time")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
@@ -99,16 +111,23 @@ def main():
     try:
         port = int(re.search(r":(\d+):", server.stdout.readline())[1])
         ask(port, make_request(0, args) | {"max_tokens": 2})  # Reads the weights.
-        base = None
-        for clients in map(int, args.clients.split(",")):
-            answers, result = measure(port, clients, args)
-            if base is None:
-                base = answers, result["tokens_per_s"]
-            result["speedup"] = round(result["tokens_per_s"] / base[1], 2)
-            if args.check:  # Those requests that both had.
-                result["equal"] = all(a == b for a, b in zip(answers, base[0]))
-            print(json.dumps(result) if args.json else
-                  ", ".join(f"{key} {value}" for key, value in result.items()), flush=True)
+        rounds, base = [], None
+        for _ in range(args.rounds):
+            rounds.append([])
+            for clients in map(int, args.clients.split(",")):
+                answers, result = measure(port, clients, args)
+                rounds[-1].append(result)
+                base = base or answers
+                result["speedup"] = round(result["tokens_per_s"] / rounds[-1][0]["tokens_per_s"], 2)
+                if args.check:  # Those requests that both had.
+                    result["equal"] = all(a == b for a, b in zip(answers, base))
+                show(result, args)
+        medians = [{key: statistics.median(result[key] for result in results) for key in results[0]} for results in zip(*rounds)]
+        if args.rounds > 1:
+            for result in medians:
+                show({"median_of": args.rounds} | result, args)
+        if args.expect and medians[-1]["speedup"] < args.expect:
+            sys.exit(f"serve.py: {medians[-1]['speedup']} times as fast, expected {args.expect}")
     finally:
         server.terminate()
         server.wait()
