@@ -44,8 +44,8 @@ Ranks published models, stored types and windows by score, loss and cost.
   --top=N          rows of the table (10)
   --json           all candidates as one JSON object
   --data=FILE      models, shares, costs (../share/hadal/advise.json)
-  --check=FILE     compare with what hadal-bench measured of --model=DIR, in
-                   --quantize=SCHEME and with --context=N (as the model is)
+  --check=FILE     compare with what hadal-bench measured of --model=DIR, with
+                   --quantize, --activations and --context as it was compiled
   --tolerance=N    exit status 1 if one is off by more percent (15)
   --scaling        what parameters gained; files: hadal-eval's accuracy as JSON
 )";
@@ -53,7 +53,8 @@ Ranks published models, stored types and windows by score, loss and cost.
 namespace {
 
 struct Flags {
-  std::string task, memory, machine, cpu, data, check, model, quantize;
+  std::string task, memory, machine, cpu, data, check, model, quantize,
+      activations;
   double context = 0, prompt = 512, answer = 256, top = 10, tolerance = 15;
   double minSpeed = 0, maxFirst = 0, minScore = 0, maxLoss = -1;
   double price = -1, watts = -1;
@@ -66,10 +67,15 @@ struct Flags {
 /// Reads the command line. \returns An error, or an empty string.
 static std::string parseFlags(int argc, char **argv, Flags &flags) {
   std::pair<const char *, std::string *> texts[] = {
-      {"task", &flags.task},       {"memory", &flags.memory},
-      {"machine", &flags.machine}, {"cpu", &flags.cpu},
-      {"data", &flags.data},       {"check", &flags.check},
-      {"model", &flags.model},     {"quantize", &flags.quantize}};
+      {"task", &flags.task},
+      {"memory", &flags.memory},
+      {"machine", &flags.machine},
+      {"cpu", &flags.cpu},
+      {"data", &flags.data},
+      {"check", &flags.check},
+      {"model", &flags.model},
+      {"quantize", &flags.quantize},
+      {"activations", &flags.activations}};
   std::pair<const char *, double *> numbers[] = {
       {"min-speed", &flags.minSpeed}, {"max-first", &flags.maxFirst},
       {"min-score", &flags.minScore}, {"max-loss", &flags.maxLoss},
@@ -200,6 +206,13 @@ static int runCheck(const Flags &flags, const Knowledge &knowledge) {
         !status.ok())
       return errors.failUsage(
           absl::StrCat("--quantize ", std::string(status.message())));
+  if (flags.activations == "int8")
+    options.activations = Activations::Int8;
+  else if (flags.activations == "f32")
+    options.activations = Activations::F32;
+  else if (!flags.activations.empty())
+    return errors.failUsage(absl::StrCat(
+        "--activations is '", flags.activations, "', expected int8 or f32"));
   auto comparisons = compare(knowledge, options, flags.check);
   if (!comparisons.ok())
     return errors.fail(comparisons.status());
