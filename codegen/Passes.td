@@ -159,6 +159,8 @@ def ConvertDeepSeekToRT : Pass<"convert-deepseek-to-rt", "::mlir::ModuleOp"> {
         [{::llvm::cl::values(
           clEnumValN(::hadal::DotProductKind::Generic, "generic",
                      "products and sums of 32-bit integers"),
+          clEnumValN(::hadal::DotProductKind::GenericI8MM, "generic-i8mm",
+                     "the same, with smmla for many rows, for C++ source"),
           clEnumValN(::hadal::DotProductKind::AVX2, "avx2", "vpmaddubsw"),
           clEnumValN(::hadal::DotProductKind::AVX512VNNI, "avx512-vnni",
                      "vpdpbusd"),

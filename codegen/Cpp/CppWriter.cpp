@@ -120,6 +120,7 @@ CppNames::CppNames() {
                          "address_of",
                          "add_dot4",
                          "add_dot4_nonnegative",
+                         "add_dot8_pairs",
                          "arena",
                          "bf16",
                          "bit_cast",

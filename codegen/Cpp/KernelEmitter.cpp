@@ -4,6 +4,8 @@
 
 #include "codegen/Cpp/KernelEmitter.h"
 
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+
 using namespace mlir;
 using namespace hadal;
 
@@ -72,6 +74,15 @@ LogicalResult KernelEmitter::emitOther(Operation *op) {
            success();
   if (isa<rt::LogitsOp>(op))
     return bind(op->getResult(0), {"step->logits"}), success();
+  if (auto intrinsic = dyn_cast<LLVM::CallIntrinsicOp>(op);
+      intrinsic &&
+      intrinsic.getIntrin() == "llvm.aarch64.neon.smmla.v4i32.v16i8") {
+    std::string operands;
+    for (Value operand : intrinsic.getArgs())
+      operands += (operands.empty() ? "" : ", ") + text(operand);
+    define(op->getResult(0), {"add_dot8_pairs(" + operands + ")"});
+    return success();
+  }
   auto page = dyn_cast<rt::PageOp>(op);
   if (!page)
     return op->emitOpError("has no form in C++");

@@ -323,7 +323,10 @@ absl::Status Compilation::checkOptions() {
           ": only objects have code for several processors, and source is "
           "compiled for one; name that alone"));
     // Source does not know what it is compiled for; `kernels.h` chooses then.
+    // Rows go in pairs only where a processor is named that multiplies pairs.
+    bool hasPairs = target.dotProduct == DotProductKind::NeonI8MM;
     target.dotProduct = options.emit == Emit::Cuda ? DotProductKind::CUDA
+                        : hasPairs                 ? DotProductKind::GenericI8MM
                                                    : DotProductKind::Generic;
     target.bf16Pairs = false;
     target.scalesByExponents = false;

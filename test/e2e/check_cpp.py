@@ -23,7 +23,7 @@ INCLUDE = Path(__file__).resolve().parents[2] / "runtime" / "include"
 
 def check(args, folder):
     must_run([args.hadalc, args.model, "-o", folder / "native", "--quiet", *args.hadalc_flag], 300)
-    must_run([args.hadalc, args.model, "-o", folder / "source", "--emit=cpp", "--quiet", *args.hadalc_flag], 300)
+    must_run([args.hadalc, args.model, "-o", folder / "source", "--emit=cpp", "--quiet", *args.hadalc_flag, *args.source_flag], 300)
     out = must_run([folder / "native", "--tokens", TOKENS, "-n", "8", "--temperature", "0", "--json",
                     "--logits", folder / "native.npy"], 300)
     tokens = json.loads(out)["tokens"]
@@ -32,8 +32,9 @@ def check(args, folder):
         # As new as this machine, and as old as any: other instructions, the same numbers.
         for machine in args.march:
             name = f"{Path(compiler).name} -march={machine}"
-            must_run([compiler, *FLAGS, f"-march={machine}", f"-I{INCLUDE}", folder / "source.cpp", "-o", folder / "source"], 300)
-            out = must_run([folder / "source", "--tokens", TOKENS, "-n", "8", "--logits", folder / "source.npy"], 300)
+            must_run([compiler, *FLAGS, *args.cxx_flag, f"-march={machine}", f"-I{INCLUDE}", folder / "source.cpp",
+                      "-o", folder / "source"], 300)
+            out = must_run([*args.emulator, folder / "source", "--tokens", TOKENS, "-n", "8", "--logits", folder / "source.npy"], 300)
             if [int(t) for t in out.split(",")] != tokens:
                 raise Failure(f"{name}: greedy tokens are {out.strip()}, expected {tokens}")
             got = (folder / "source.npy").read_bytes()
@@ -49,6 +50,9 @@ def main():
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--cxx", action="append", required=True, help="a C++ compiler")
     parser.add_argument("--march", action="append", required=True, help="what it compiles for")
+    parser.add_argument("--cxx-flag", action="append", default=[], help="passed on to the compiler, e.g. --cxx-flag=-static")
+    parser.add_argument("--emulator", action="append", default=[], help="what runs the program, and its arguments, one by one")
+    parser.add_argument("--source-flag", action="append", default=[], help="passed on to hadalc for C++ alone")
     parser.add_argument("--hadalc-flag", action="append", default=[], help="passed on to hadalc, e.g. --hadalc-flag=--kv=f16")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hadal-cpp-") as folder:

@@ -128,6 +128,7 @@ Value hadal::addDotProducts(KernelBuilder &b, DotProductKind kind,
   case DotProductKind::NeonI8MM:
     return addNeon(b, sums, weights, inputs);
   case DotProductKind::Generic:
+  case DotProductKind::GenericI8MM:
   case DotProductKind::CUDA:
     return addGeneric(b, sums, weights, inputs);
   }
@@ -148,7 +149,8 @@ Value hadal::scaleByExponents(KernelBuilder &b, Value numbers,
 }
 
 bool hadal::multipliesPairs(DotProductKind kind) {
-  return kind == DotProductKind::NeonI8MM;
+  return kind == DotProductKind::NeonI8MM ||
+         kind == DotProductKind::GenericI8MM;
 }
 
 /// Lanes of two vectors of 16, given as numbers of 0 to 31.
@@ -293,6 +295,7 @@ Value hadal::lookUp(KernelBuilder &b, DotProductKind kind,
     return join(b, quarters);
   }
   case DotProductKind::Generic:
+  case DotProductKind::GenericI8MM:
   case DotProductKind::CUDA:
     return lookUpByBits(b, table, codes);
   }

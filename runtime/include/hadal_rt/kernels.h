@@ -60,6 +60,9 @@ enum : uint32_t {
 #ifdef __ARM_FEATURE_DOTPROD
                        | HADAL_RT_CPU_ARM_DOTPROD
 #endif
+#ifdef __ARM_FEATURE_MATMUL_INT8
+                       | HADAL_RT_CPU_ARM_I8MM
+#endif
 };
 
 namespace hadal_cpp {
@@ -523,6 +526,19 @@ HADAL_INLINE i32x16 add_dot4_nonnegative(i32x16 sums, i8x64 weights,
                                               bit_cast<__m512i>(inputs)));
 #else
   return add_dot4(sums, weights, inputs);
+#endif
+}
+
+/// Adds eight products of signed bytes to each of four sums: those of row i of
+/// \p a, bytes [8 i, 8 i + 8), with row j of \p b to lane 2 i + j.
+HADAL_INLINE i32x4 add_dot8_pairs(i32x4 sums, i8x16 a, i8x16 b) {
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+  return i32x4(vmmlaq_s32(sums, a, b));
+#else
+  for (int i = 0; i < 4; ++i)
+    for (int k = 0; k < 8; ++k)
+      sums[i] += a[i / 2 * 8 + k] * b[i % 2 * 8 + k];
+  return sums;
 #endif
 }
 
