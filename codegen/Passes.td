@@ -170,7 +170,7 @@ def ConvertDeepSeekToRT : Pass<"convert-deepseek-to-rt", "::mlir::ModuleOp"> {
           clEnumValN(::hadal::DotProductKind::NeonI8MM, "neon-i8mm",
                      "smmla for many rows, sdot for one"),
           clEnumValN(::hadal::DotProductKind::CUDA, "cuda",
-                     "mma for many rows, dp4a for few"))}]>,
+                     "mma for many rows, dp4a for few; and rt.products"))}]>,
     Option<"bf16Products", "bf16-products", "bool", /*default=*/"false",
         "Round queries, and weights of the softmax, to bf16 where they meet "
         "latents of bf16 or of integers: lossy">,

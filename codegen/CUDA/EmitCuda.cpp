@@ -34,6 +34,9 @@ constexpr int64_t mostScratch = 64 * 1024 * 1024;
 /// it has read.
 constexpr int64_t mostPieces = 32, mostStreamPieces = 16, fewestPieces = 4;
 constexpr int64_t pieceBytes = 1024;
+/// What `products` of kernels.cuh has: threads of a block, and bytes of its
+/// shared memory.
+constexpr int64_t teamThreads = 256, productBytes = 72 * 1024;
 /// A multiple that fits every vector, as buffers of the arena have.
 constexpr int64_t alignment = 64;
 
@@ -84,6 +87,7 @@ protected:
 
 private:
   void findStreams(rt::KernelOp kernel);
+  LogicalResult emitProducts(rt::ProductsOp products);
   std::optional<std::string> expressTiles(LLVM::CallIntrinsicOp call);
 
   rt::ProgramOp plan;
@@ -278,18 +282,27 @@ LogicalResult CudaKernelEmitter::open(rt::KernelOp kernel,
   bufferBytes = ringBytes;
   bytes += ringBytes;
   launch.params = arguments.size();
-  // What tensor cores multiply takes a warp.
+  // What tensor cores multiply takes a warp, or all threads of a block.
+  auto stop = [](auto) { return WalkResult::interrupt(); };
   bool hasTiles =
-      kernel.walk([](LLVM::CallIntrinsicOp) { return WalkResult::interrupt(); })
+      kernel.walk([&](LLVM::CallIntrinsicOp op) { return stop(op); })
           .wasInterrupted();
+  bool hasProducts =
+      kernel.walk([&](rt::ProductsOp op) { return stop(op); }).wasInterrupted();
+  if (hasProducts) {
+    bufferBytes += productBytes;
+    bytes += productBytes;
+  }
   bool isShared = bytes <= mostShared;
   if (bytes != 0)
     launch.groups = std::clamp(smallShared / bytes, int64_t(1), mostGroups);
   // Two would be taken for a warp; and what reads ahead is best spread over
   // multiprocessors.
-  if (hasTiles || launch.groups == 2 || ringBytes != 0)
+  if (hasTiles || hasProducts || launch.groups == 2 || ringBytes != 0)
     launch.groups = 1;
-  launch.threads = hasTiles ? 2 * groupLanes : launch.groups * groupLanes;
+  launch.threads = hasProducts ? teamThreads
+                   : hasTiles  ? 2 * groupLanes
+                               : launch.groups * groupLanes;
   if (isShared) {
     launch.sharedBytes = bytes * launch.groups;
   } else {
@@ -361,7 +374,83 @@ CudaKernelEmitter::expressTiles(LLVM::CallIntrinsicOp call) {
   return std::nullopt;
 }
 
+/// Writes a loop over the blocks of what is multiplied, and in it one over the
+/// sums that a group of threads takes.
+LogicalResult CudaKernelEmitter::emitProducts(rt::ProductsOp products) {
+  auto weights = products.getWeights();
+  auto type = cast<MemRefType>(weights.front().getType());
+  auto input = cast<MemRefType>(products.getInput().getType());
+  SmallVector<int64_t> strides;
+  int64_t offset;
+  if (failed(input.getStridesAndOffset(strides, offset)) ||
+      ShapedType::isDynamic(strides.front()) || strides.back() != 1)
+    return products.emitOpError("has no form in CUDA: ") << input;
+  std::string rows = text(products.getInput(), CppExpression::Sum);
+  if (products.getColumn())
+    rows += " + " + text(products.getColumn(), CppExpression::Sum);
+  rows += ", " + std::to_string(strides.front());
+  if (products.getList())
+    rows += ", " + text(products.getList()) + ", " +
+            std::to_string(products.getEntriesPerRow());
+  auto ofLeading = [&](Value memref) {
+    std::string start = text(memref, CppExpression::Sum);
+    int64_t size = 1;
+    for (int64_t dim :
+         cast<MemRefType>(memref.getType()).getShape().drop_front())
+      size *= dim;
+    if (Value leading = products.getLeading())
+      start += " + " + text(leading, CppExpression::Product) + " * " +
+               std::to_string(size);
+    return start;
+  };
+  Type element = type.getElementType();
+  std::string kind = element.isBF16()  ? "bf16"
+                     : element.isF16() ? "f16"
+                                       : "fp8";
+  std::string name = names.get("product");
+  std::string line = "products<stored::" + kind + ", " +
+                     std::to_string(weights.size()) + ", " +
+                     std::to_string(type.getShape().drop_back().back()) + "> " +
+                     name + "(scratch_memory";
+  for (Value bound : {products.getFirstEntry(), products.getLastEntry(),
+                      products.getFirstTile(), products.getLastTile()})
+    line += ", " + text(bound);
+  line += ", input_rows{" + rows + "}";
+  for (auto [i, weight] : llvm::enumerate(weights)) {
+    line += ", weight_tiles{" + ofLeading(weight);
+    if (!products.getScales().empty())
+      line += ", " + ofLeading(products.getScales()[i]);
+    line += "}";
+  }
+  writer.line(line + ");");
+  writer.open("while (" + name + ".next())");
+  std::string at = names.get("i");
+  writer.open("for (int " + at + " = " + name + ".first_product(); " + at +
+              " < " + name + ".product_count(); " + at + " += " + name +
+              ".groups)");
+  Block &body = products.getBody().front();
+  StringRef words[] = {"tile", "entry"};
+  for (auto [i, argument] : llvm::enumerate(body.getArguments())) {
+    std::string call = i < 2
+                           ? words[i].str() + "_of(" + at + ")"
+                           : "sums(" + std::to_string(i - 2) + ", " + at + ")";
+    if (!isUsed(argument))
+      continue;
+    std::string given = names.get(i < 2 ? words[i] : "sum");
+    writer.line("const " + getCppType(argument.getType()) + " " + given +
+                " = " + name + "." + call + ";");
+    bind(argument, {given});
+  }
+  if (failed(emitBlock(body)))
+    return failure();
+  writer.close();
+  writer.close();
+  return success();
+}
+
 LogicalResult CudaKernelEmitter::emitOther(Operation *op) {
+  if (auto products = dyn_cast<rt::ProductsOp>(op))
+    return emitProducts(products);
   if (auto constant = dyn_cast<LLVM::ConstantOp>(op)) {
     // Numbers of tile registers, which have no name.
     bind(constant, {});

@@ -134,6 +134,7 @@ CppNames::CppNames() {
                          "fma",
                          "high",
                          "interleave",
+                         "input_rows",
                          "items",
                          "join",
                          "lane",
@@ -150,6 +151,7 @@ CppNames::CppNames() {
                          "scratch_memory",
                          "prefetch",
                          "probe",
+                         "products",
                          "last",
                          "round_even",
                          "select",
@@ -174,6 +176,7 @@ CppNames::CppNames() {
                          "urem",
                          "vector",
                          "weight",
+                         "weight_tiles",
                          "word",
                          "zero_extend"})
     used.try_emplace(word, 0);

@@ -781,7 +781,10 @@ LogicalResult FunctionConverter::convert(LinearOp op) {
   rt::KernelOp kernel =
       program.kernels.linear(TypeRange(arguments), columnsOf(op.getInput()),
                              columns, bool(op.getBias()), bool(op.getScales()));
-  dispatch(kernel, b.index(program.kernels.linearItems(columns)), arguments);
+  dispatch(kernel,
+           program.kernels.linearItems(b, arguments[1].getType(), 1, columns,
+                                       arguments.back()),
+           arguments);
   return success();
 }
 
@@ -798,7 +801,10 @@ LogicalResult FunctionConverter::convert(LMHeadOp op) {
   rt::KernelOp kernel =
       program.kernels.linear(TypeRange(arguments), columnsOf(op.getInput()),
                              columns, /*hasBias=*/false, /*hasScales=*/false);
-  dispatch(kernel, b.index(program.kernels.linearItems(columns)), arguments);
+  dispatch(kernel,
+           program.kernels.linearItems(b, arguments[1].getType(), 1, columns,
+                                       arguments.back()),
+           arguments);
   return success();
 }
 
@@ -844,17 +850,20 @@ LogicalResult FunctionConverter::convert(HeadLinearOp op) {
   arguments.append({out, rowsOf(op.getInput())});
   int64_t stride = columnsOf(op.getInput()) / weight[0];
   rt::KernelOp kernel;
+  Value perHead;
   if (std::optional<HeadShape> shape = headShape(op)) {
     if (failed(expectHeadTiles(op, *shape)))
       return failure();
     kernel = program.kernels.integerHeadLinear(TypeRange(arguments), *shape,
                                                weight[0], stride, hasRuns);
+    perHead = b.index(program.kernels.linearItems(weight[1]));
   } else {
     kernel = program.kernels.headLinear(TypeRange(arguments), weight[0], stride,
                                         weight[2], weight[1], hasRuns);
+    perHead = program.kernels.linearItems(b, arguments[1].getType(), 1,
+                                          weight[1], arguments.back());
   }
-  dispatch(kernel, b.index(weight[0] * program.kernels.linearItems(weight[1])),
-           arguments);
+  dispatch(kernel, b.mul(perHead, weight[0]), arguments);
   if (hasRuns && isBehind)
     attendExpanded(attention, op, out);
   return success();
@@ -1125,7 +1134,6 @@ LogicalResult FunctionConverter::convertGated(SwiGLUOp op, LinearOp gate,
                                               LinearOp up) {
   Value rows = rowsOf(gate.getInput());
   int64_t columns = columnsOf(op.getResult());
-  Value items = b.index(program.kernels.linearItems(columns));
   if (!getElementTypeOrSelf(gate.getWeight()).isInteger()) {
     Value out = bufferFor(op.getResult(), gate.getInput());
     SmallVector<Value> arguments = {at(gate.getInput()), at(gate.getWeight()),
@@ -1136,7 +1144,9 @@ LogicalResult FunctionConverter::convertGated(SwiGLUOp op, LinearOp gate,
     dispatch(program.kernels.gatedLinear(
                  TypeRange(arguments), columnsOf(gate.getInput()), columns,
                  bool(gate.getScales()), limitOf(op.getLimit())),
-             items, arguments);
+             program.kernels.linearItems(b, arguments[1].getType(), 2, columns,
+                                         rows),
+             arguments);
     return success();
   }
   IntegerShape shape =
@@ -1157,7 +1167,7 @@ LogicalResult FunctionConverter::convertGated(SwiGLUOp op, LinearOp gate,
   arguments.append({bufferFor(op.getResult(), gate.getInput()), rows});
   dispatch(program.kernels.integerGatedLinear(TypeRange(arguments), shape,
                                               limitOf(op.getLimit())),
-           items, arguments);
+           b.index(program.kernels.linearItems(columns)), arguments);
   return success();
 }
 
@@ -1313,9 +1323,6 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
   };
   Value slots = b.mul(rows, topK);
   Value activeCount = b.min(slots, b.index(experts));
-  auto items = [&](int64_t columns) {
-    return b.mul(activeCount, program.kernels.linearItems(columns));
-  };
   Value between = slotRows(inner), perSlot = slotRows(hidden);
   insideExperts[op.getResult()] = between;
   bool isInteger = getElementTypeOrSelf(op.getGate()).isInteger();
@@ -1360,10 +1367,10 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
     if (up.hasOffsets)
       upArguments.append({at(op.getOffsetsOf(0)), at(op.getOffsetsOf(1))});
     upArguments.push_back(between);
-    dispatch(program.kernels.integerExpertsUp(TypeRange(upArguments), up,
-                                              experts, topK,
-                                              limitOf(op.getLimit())),
-             items(inner), upArguments);
+    dispatch(
+        program.kernels.integerExpertsUp(TypeRange(upArguments), up, experts,
+                                         topK, limitOf(op.getLimit())),
+        b.mul(activeCount, program.kernels.linearItems(inner)), upArguments);
     Quantized middle = quantize(between, down, slots, /*rowsPerToken=*/topK);
     SmallVector<Value> downArguments = {
         middle.values, middle.scales, middle.offsets,   offsets,
@@ -1373,7 +1380,8 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
     downArguments.push_back(perSlot);
     dispatch(program.kernels.integerExpertsDown(TypeRange(downArguments), down,
                                                 experts),
-             items(hidden), downArguments);
+             b.mul(activeCount, program.kernels.linearItems(hidden)),
+             downArguments);
   } else {
     SmallVector<Value> up = {at(op.getInput()), offsets,       list, active,
                              at(op.getGate()),  at(op.getUp())};
@@ -1383,7 +1391,9 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
     dispatch(program.kernels.expertsUp(TypeRange(up), experts, topK, hidden,
                                        inner, hasScales,
                                        limitOf(op.getLimit())),
-             items(inner), up);
+             b.mul(activeCount,
+                   program.kernels.expertItems(up[4].getType(), 2, inner)),
+             up);
     SmallVector<Value> down = {between, offsets, list, active,
                                at(op.getDown())};
     if (hasScales)
@@ -1391,7 +1401,9 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
     down.push_back(perSlot);
     dispatch(program.kernels.expertsDown(TypeRange(down), experts, inner,
                                          hidden, hasScales),
-             items(hidden), down);
+             b.mul(activeCount,
+                   program.kernels.expertItems(down[4].getType(), 1, hidden)),
+             down);
   }
 
   Value out = bufferFor(op.getResult(), op.getInput());

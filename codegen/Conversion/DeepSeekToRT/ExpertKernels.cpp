@@ -2,6 +2,7 @@
 //
 // Kernels of the router and the experts.
 
+#include "codegen/Conversion/DeepSeekToRT/BlockProduct.h"
 #include "codegen/Conversion/DeepSeekToRT/ItemProduct.h"
 #include "lib/Support/CheckedMath.h"
 
@@ -306,6 +307,13 @@ static void forSlotBlocks(KernelBuilder &b, Value list, Value begin, Value end,
                [&](ValueList entries) { body(slotsOf(b, list, entries)); });
 }
 
+int64_t KernelSet::expertItems(Type weight, int64_t count,
+                               int64_t columns) const {
+  if (BlockProduct::isFor(options, weight))
+    return BlockProduct(count, ceilDiv(columns, tileRows)).itemsOfList();
+  return linearItems(columns);
+}
+
 KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
                               int64_t inner, int64_t columns, bool hasScales,
                               std::optional<double> limit) {
@@ -323,11 +331,20 @@ KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
     Rows input = {arguments[0], Value()};
     SlotGroups groups = {arguments[1], arguments[2], arguments[3], experts};
     forExpertItems(
-        b, kernel, groups, ceilDiv(tiles, perItem), /*atOnce=*/1,
+        b, kernel, groups, expertItems(types[4], 2, columns), /*atOnce=*/1,
         [&](const ExpertItem &item) {
           TiledWeight weights[] = {
               {arguments[4], item.expert, gateScales, inner},
               {arguments[5], item.expert, upScales, inner}};
+          if (BlockProduct::isFor(options, types[4]))
+            return BlockProduct::multiply(
+                b, weights, input, {groups.list, topK},
+                BlockProduct(2, tiles).itemOfList(b, item.group, item.begin,
+                                                  item.end),
+                [&](Value tile, Value entry, ValueList sums) {
+                  storeGated(b, sums, tile, slotOf(b, groups.list, entry), out,
+                             columns, /*isPadded=*/true, limit);
+                });
           forTilesOfItem(b, item.group, tiles, perItem, [&](ValueList tile) {
             forSlotBlocks(
                 b, groups.list, item.begin, item.end,
@@ -362,9 +379,18 @@ KernelOp KernelSet::expertsDown(TypeRange types, int64_t experts, int64_t inner,
     Rows input = {arguments[0], Value()};
     SlotGroups groups = {arguments[1], arguments[2], arguments[3], experts};
     forExpertItems(
-        b, kernel, groups, ceilDiv(tiles, perItem), /*atOnce=*/1,
+        b, kernel, groups, expertItems(types[4], 1, columns), /*atOnce=*/1,
         [&](const ExpertItem &item) {
           TiledWeight weight = {arguments[4], item.expert, scales, inner};
+          if (BlockProduct::isFor(options, types[4]))
+            return BlockProduct::multiply(
+                b, weight, input, {groups.list},
+                BlockProduct(1, tiles).itemOfList(b, item.group, item.begin,
+                                                  item.end),
+                [&](Value tile, Value entry, ValueList sums) {
+                  storeTile(b, sums.front(), out, slotOf(b, groups.list, entry),
+                            Value(), tile, columns, /*isPadded=*/true);
+                });
           forTilesOfItem(b, item.group, tiles, perItem, [&](ValueList tile) {
             auto sizes = rowBlocks(options.registers, int64_t(tile.size()));
             forSlotBlocks(

@@ -208,6 +208,12 @@ public:
   int64_t tilesPerItem(int64_t tiles) const;
   /// Work items of a linear kernel over \p columns outputs.
   int64_t linearItems(int64_t columns) const;
+  /// Those of one over \p count weights of floating-point numbers, of type \p
+  /// weight, for \p rows rows.
+  mlir::Value linearItems(KernelBuilder &b, Type weight, int64_t count,
+                          int64_t columns, mlir::Value rows) const;
+  /// Those of each expert that has any slots, likewise.
+  int64_t expertItems(Type weight, int64_t count, int64_t columns) const;
 
   /// (token_ids, table, out); items are rows.
   rt::KernelOp embed(TypeRange types, int64_t hidden);
@@ -217,7 +223,7 @@ public:
   rt::KernelOp rmsNorm(TypeRange types, int64_t columns, float epsilon);
   /// (in, weight, bias, out); items are rows.
   rt::KernelOp layerNorm(TypeRange types, int64_t columns, float epsilon);
-  /// (in, weight, [bias], [scales], out, rows); items are groups of tiles.
+  /// (in, weight, [bias], [scales], out, rows); items are `linearItems`.
   rt::KernelOp linear(TypeRange types, int64_t inner, int64_t columns,
                       bool hasBias, bool hasScales);
   /// (in, [norm's weight], values, scales, offsets); items are rows. Rounds
@@ -237,15 +243,15 @@ public:
   /// tiles, is added last.
   rt::KernelOp integerLinear(TypeRange types, const IntegerShape &shape,
                              bool hasBias, bool hasResidual);
-  /// (in, gate, up, [gate scales, up scales], out, rows); items are groups of
-  /// tiles. Stores silu(gate) * up.
+  /// (in, gate, up, [gate scales, up scales], out, rows); items are
+  /// `linearItems`. Stores silu(gate) * up.
   rt::KernelOp gatedLinear(TypeRange types, int64_t inner, int64_t columns,
                            bool hasScales, std::optional<double> limit);
   /// (values, scales, offsets, gate, gate scales, up, up scales, [gate offsets,
   /// up offsets], out, rows), likewise.
   rt::KernelOp integerGatedLinear(TypeRange types, const IntegerShape &shape,
                                   std::optional<double> limit);
-  /// (in, weight, [span], out, rows); items are heads * groups of tiles. With a
+  /// (in, weight, [span], out, rows); items are heads * `linearItems`. With a
   /// span, `findRuns` says which rows.
   rt::KernelOp headLinear(TypeRange types, int64_t heads, int64_t stride,
                           int64_t inner, int64_t columns, bool hasSpan);
@@ -329,7 +335,7 @@ public:
   /// active[experts] their number.
   rt::KernelOp groupSlots(TypeRange types, int64_t experts, int64_t topK);
   /// (in, offsets, list, active, gate, up, [gate scales, up scales], out);
-  /// items are active experts * groups of tiles.
+  /// items are active experts * `expertItems`.
   rt::KernelOp expertsUp(TypeRange types, int64_t experts, int64_t topK,
                          int64_t inner, int64_t columns, bool hasScales,
                          std::optional<double> limit);

@@ -2,6 +2,7 @@
 //
 // Kernels of linear, head_linear and lm_head.
 
+#include "codegen/Conversion/DeepSeekToRT/BlockProduct.h"
 #include "codegen/Conversion/DeepSeekToRT/DequantizedTiles.h"
 #include "codegen/Conversion/DeepSeekToRT/ItemProduct.h"
 #include "hadal_rt/abi.h"
@@ -30,6 +31,13 @@ int64_t KernelSet::linearItems(int64_t columns) const {
   return ceilDiv(tiles, tilesPerItem(tiles));
 }
 
+Value KernelSet::linearItems(KernelBuilder &b, Type weight, int64_t count,
+                             int64_t columns, Value rows) const {
+  if (BlockProduct::isFor(options, weight))
+    return BlockProduct(count, ceilDiv(columns, tileRows)).items(b, rows);
+  return b.index(linearItems(columns));
+}
+
 KernelOp KernelSet::linear(TypeRange types, int64_t inner, int64_t columns,
                            bool hasBias, bool hasScales) {
   int64_t tiles = ceilDiv(columns, tileRows);
@@ -47,6 +55,19 @@ KernelOp KernelSet::linear(TypeRange types, int64_t inner, int64_t columns,
     Rows input = {arguments[0], Value()};
     bool isPadded = hasPaddedRows(out.getType(), columns);
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+      if (BlockProduct::isFor(options, types[1])) {
+        auto block = BlockProduct(1, tiles).item(b, item, rowCount, b.index(0),
+                                                 rowCount);
+        return BlockProduct::multiply(
+            b, weight, input, {}, block,
+            [&](Value tile, Value row, ValueList sums) {
+              Value sum = sums.front();
+              if (bias)
+                sum = b.addf(
+                    sum, b.loadVector(bias, b.mul(tile, tileRows), tileRows));
+              storeTile(b, sum, out, row, Value(), tile, columns, isPadded);
+            });
+      }
       forTilesOfItem(b, item, tiles, perItem, [&](ArrayRef<Value> tile) {
         forRowBlocks(b, b.index(0), rowCount,
                      rowBlocks(options.registers, int64_t(tile.size())),
@@ -115,6 +136,15 @@ KernelOp KernelSet::gatedLinear(TypeRange types, int64_t inner, int64_t columns,
     Rows input = {arguments[0], Value()};
     bool isPadded = hasPaddedRows(out.getType(), columns);
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+      if (BlockProduct::isFor(options, types[1])) {
+        auto block = BlockProduct(2, tiles).item(b, item, rowCount, b.index(0),
+                                                 rowCount);
+        return BlockProduct::multiply(
+            b, weights, input, {}, block,
+            [&](Value tile, Value row, ValueList sums) {
+              storeGated(b, sums, tile, row, out, columns, isPadded, limit);
+            });
+      }
       forTilesOfItem(b, item, tiles, perItem, [&](ValueList tile) {
         forRowBlocks(
             b, b.index(0), rowCount,
@@ -156,30 +186,39 @@ KernelOp KernelSet::headLinear(TypeRange types, int64_t heads, int64_t stride,
                   .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    Value out = arguments[hasSpan ? 3 : 2];
+    Value out = arguments[hasSpan ? 3 : 2], allRows = arguments.back();
     std::pair<Value, Value> range =
-        rowsOfSpan(b, hasSpan ? arguments[2] : Value(), arguments.back());
+        rowsOfSpan(b, hasSpan ? arguments[2] : Value(), allRows);
     Value begin = range.first, end = range.second;
-    int64_t groups = ceilDiv(tiles, perItem);
+    Value perHead = linearItems(b, types[1], 1, columns, allRows);
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
-      Value head = b.div(item, groups);
+      Value head = b.div(item, perHead);
       TiledWeight weight = {arguments[1], head, Value(), inner};
       Rows input = {arguments[0], b.mul(head, stride)};
       Value columnOffset = b.mul(head, columns);
-      forTilesOfItem(
-          b, b.rem(item, groups), tiles, perItem, [&](ArrayRef<Value> tile) {
-            forRowBlocks(b, begin, end,
-                         rowBlocks(options.registers, int64_t(tile.size())),
-                         [&](ArrayRef<Value> rows) {
-                           Values sums =
-                               multiplyTiles(b, weight, tile, input, rows);
-                           size_t next = 0;
-                           for (Value t : tile)
-                             for (Value row : rows)
-                               storeTile(b, sums[next++], out, row,
-                                         columnOffset, t, columns, false);
-                         });
-          });
+      Value itemOfHead = arith::RemUIOp::create(b, item, perHead);
+      if (BlockProduct::isFor(options, types[1])) {
+        auto block =
+            BlockProduct(1, tiles).item(b, itemOfHead, allRows, begin, end);
+        return BlockProduct::multiply(
+            b, weight, input, {}, block,
+            [&](Value tile, Value row, ValueList sums) {
+              storeTile(b, sums.front(), out, row, columnOffset, tile, columns,
+                        false);
+            });
+      }
+      forTilesOfItem(b, itemOfHead, tiles, perItem, [&](ArrayRef<Value> tile) {
+        forRowBlocks(
+            b, begin, end, rowBlocks(options.registers, int64_t(tile.size())),
+            [&](ArrayRef<Value> rows) {
+              Values sums = multiplyTiles(b, weight, tile, input, rows);
+              size_t next = 0;
+              for (Value t : tile)
+                for (Value row : rows)
+                  storeTile(b, sums[next++], out, row, columnOffset, t, columns,
+                            false);
+            });
+      });
     });
   });
 }

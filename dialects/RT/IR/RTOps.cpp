@@ -173,6 +173,35 @@ LogicalResult KernelOp::verify() {
   return success();
 }
 
+LogicalResult ProductsOp::verify() {
+  auto type = dyn_cast_or_null<MemRefType>(
+      getWeights().empty() ? Type() : getWeights().front().getType());
+  bool isTiled =
+      type && type.getRank() == (getLeading() ? 4 : 3) &&
+      type.getShape().back() == 16 &&
+      (type.getElementType().isBF16() || type.getElementType().isF16() ||
+       type.getElementType().isInteger(8));
+  if (!isTiled || getWeights().size() > 2 ||
+      !llvm::all_equal(getWeights().getTypes())) // C1
+    return emitOpError("expects one weight, or two of one type, of bf16, f16 "
+                       "or i8 [.., tiles, inner, 16], but got ")
+           << getWeights().getTypes();
+  size_t scales = type.getElementType().isInteger() ? getWeights().size() : 0;
+  if (getScales().size() != scales) // C2
+    return emitOpError("expects ")
+           << scales << " scales, but got " << getScales().size();
+  SmallVector<Type> expected(2, IndexType::get(getContext()));
+  expected.append(getWeights().size(),
+                  VectorType::get({16}, Float32Type::get(getContext())));
+  if (!llvm::equal(getBody().getArgumentTypes(), expected)) // C3
+    return emitOpError("expects a block of arguments (")
+           << expected << "), but got (" << getBody().getArgumentTypes() << ")";
+  if (int64_t(getEntriesPerRow()) < 1) // C4
+    return emitOpError("expects entries_per_row > 0, but got ")
+           << int64_t(getEntriesPerRow());
+  return success();
+}
+
 LogicalResult CountOp::verify() {
   auto type = cast<MemRefType>(getBuffer().getType());
   if (!type.isDynamicDim(0) && type.getDimSize(0) < 1) // C1

@@ -218,9 +218,61 @@ def RT_KernelOp : RT_Op<"kernel",
   }];
 }
 
-def RT_ReturnOp : RT_Op<"return", [Pure, Terminator, HasParent<"KernelOp">]> {
-  let summary = "Ends a kernel";
+def RT_ReturnOp : RT_Op<"return",
+    [Pure, Terminator, ParentOneOf<["KernelOp", "ProductsOp"]>]> {
+  let summary = "Ends a kernel, or what it does with a product";
   let assemblyFormat = "attr-dict";
+}
+
+def RT_ProductsOp : RT_Op<"products",
+    [AttrSizedOperandSegments,
+     SingleBlockImplicitTerminator<"ReturnOp">]> {
+  let summary = "Products of rows with tiles of weights, by a block of threads";
+  let description = [{
+    For GPUs, whose tensor cores multiply the entries [`first_entry`,
+    `last_entry`) by the tiles [`first_tile`, `last_tile`) of a packed weight,
+    or of a gate and an up. Entry e is row `list[e] / entries_per_row` of
+    `input`, or row e without a list, from column `column` on. The body has a
+    tile, an entry, and of each weight the sums of the tile's 16 outputs; it
+    runs once for each tile and entry, in any order, and stores what it makes
+    of them. Weights of FP8 have `scales`, one for 128 x 128 of them.
+
+    Inputs are three bf16 numbers each, products are exact, and sums of 128
+    columns begin at zero and are added in order: a sum does not depend on what
+    else is computed.
+    - (C1) one weight, or two of one type, bf16, f16 or i8 `[.., tiles, inner,
+      16]`, with an index `leading` if there is a dimension before the tiles.
+    - (C2) as many scales as weights of i8, and none for others.
+    - (C3) the body has arguments `index, index` and then a `vector<16xf32>` for
+      each weight.
+    - (C4) `entries_per_row` is positive.
+
+    ```mlir
+    rt.products %first to %last of %x : memref<?x64xf32, strided<[64, 1]>>
+        tiles %begin to %end of %w : memref<4x64x16xbf16> {
+    ^bb0(%tile: index, %entry: index, %sums: vector<16xf32>):
+      ...
+    }
+    ```
+  }];
+  let arguments = (ins Index:$first_entry, Index:$last_entry,
+                       MemRefRankOf<[F32], [2]>:$input,
+                       Optional<Index>:$column,
+                       Optional<MemRefRankOf<[I32], [1]>>:$list,
+                       Index:$first_tile, Index:$last_tile,
+                       Variadic<AnyStaticShapeMemRef>:$weights,
+                       Optional<Index>:$leading,
+                       Variadic<AnyStaticShapeMemRef>:$scales,
+                       DefaultValuedAttr<I64Attr, "1">:$entries_per_row);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = [{
+    $first_entry `to` $last_entry `of` $input `:` type($input)
+    (`from` $column^)? (`by` $list^ `:` type($list))?
+    `tiles` $first_tile `to` $last_tile `of` $weights `:` type($weights)
+    (`at` $leading^)? (`scales` $scales^ `:` type($scales))?
+    attr-dict-with-keyword $body
+  }];
+  let hasVerifier = 1;
 }
 
 def RT_WorkAttr : AttrDef<RT_Dialect, "Work"> {

@@ -378,6 +378,69 @@ inline void multiply_bytes(int32_t (&sums)[4], const uint32_t (&a)[4],
   }
 }
 
+/// The number that bits [16 i, 16 i + 16) of \p pair are in bf16.
+inline float widen_half(uint32_t pair, int i) {
+  uint32_t bits = i ? pair & 0xffff0000 : pair << 16;
+  float value;
+  memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+/// To nearest, ties to even; what is no number stays none.
+inline uint32_t round_pair(float first, float second) {
+  uint32_t bits[2];
+  memcpy(&bits[0], &first, sizeof(first));
+  memcpy(&bits[1], &second, sizeof(second));
+  for (uint32_t &one : bits)
+    one = (one & 0x7fffffff) > 0x7f800000
+              ? one >> 16 | 0x40
+              : (one + 0x7fff + (one >> 16 & 1)) >> 16;
+  return bits[0] | bits[1] << 16;
+}
+
+/// Where PTX ISA has the elements of mma.m16n8k16, see there: sums of exact
+/// products are rounded once here, and in an order and with as many bits as it
+/// has them by a GPU.
+inline void multiply_bf16(float (&sums)[4], const uint32_t (&a)[4],
+                          const uint32_t (&b)[2]) {
+  Warp &warp = running->warps[running->current / 32];
+  unsigned lane = running->current % 32, round = warp.meetings[2].round % 2;
+  memcpy(warp.left[round][lane], a, sizeof(a));
+  memcpy(warp.right[round][lane], b, sizeof(b));
+  running->meetLanes(0xffffffff, "mma.sync");
+  for (unsigned i = 0; i < 4; ++i) {
+    unsigned row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+    double sum = sums[i];
+    for (unsigned k = 0; k < 16; ++k) {
+      unsigned from = k % 8 / 2, left = row / 8 + k / 8 * 2;
+      sum +=
+          double(widen_half(warp.left[round][row % 8 * 4 + from][left],
+                            int(k % 2))) *
+          widen_half(warp.right[round][column * 4 + from][k / 8], int(k % 2));
+    }
+    sums[i] = float(sum);
+  }
+}
+
+template <int squares>
+inline void load_transposed(uint32_t (&parts)[squares], const void *row) {
+  Warp &warp = running->warps[running->current / 32];
+  unsigned lane = running->current % 32, round = warp.meetings[2].round % 2;
+  if (uintptr_t(row) % 16 != 0)
+    running->fail("loads rows of squares that are not aligned");
+  memcpy(warp.left[round][lane], &row, sizeof(row));
+  running->meetLanes(0xffffffff, "ldmatrix.sync");
+  for (unsigned i = 0; i < squares; ++i) {
+    uint16_t pair[2];
+    for (unsigned j = 0; j < 2; ++j) {
+      const uint16_t *from;
+      memcpy(&from, warp.left[round][i * 8 + lane % 4 * 2 + j], sizeof(from));
+      pair[j] = from[lane / 4];
+    }
+    parts[i] = pair[0] | uint32_t(pair[1]) << 16;
+  }
+}
+
 //===----------------------------------------------------------------------===//
 // Launches
 //===----------------------------------------------------------------------===//

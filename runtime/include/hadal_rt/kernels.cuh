@@ -10,6 +10,9 @@
 // of a group, and so is the way that it takes through a kernel. What a thread
 // stores, all of its group see. Operations are those of kernels.h, in the same
 // order, so that numbers are the same.
+//
+// Where tensor cores multiply, a warp takes an item (`warp_tiles`), or a block
+// of 256 threads does (`products`), whose groups share what follows.
 
 #ifndef HADAL_RT_KERNELS_CUH
 #define HADAL_RT_KERNELS_CUH
@@ -34,6 +37,12 @@
 #define HADAL_INLINE __device__ __forceinline__
 
 #ifdef __CUDACC__
+#define HADAL_UNROLL _Pragma("unroll")
+#else
+#define HADAL_UNROLL
+#endif
+
+#ifdef __CUDACC__
 /// Of a block; its size is that of the launch.
 extern __shared__ __align__(128) uint8_t hadal_cuda_shared[];
 #endif
@@ -52,14 +61,21 @@ constexpr int group_lanes = 16;
 
 HADAL_INLINE int lane_index() { return int(threadIdx.x) % group_lanes; }
 
-/// Threads that take an item.
+/// Threads of a block that takes an item together.
+constexpr int team_threads = 256;
+
+/// Threads that go one way through a kernel.
 HADAL_INLINE int group_threads() {
   return blockDim.x == 2 * group_lanes ? 2 * group_lanes : group_lanes;
 }
-/// Groups of a block; which of those of all blocks this is.
-HADAL_INLINE int64_t block_groups() { return blockDim.x / group_threads(); }
-HADAL_INLINE int64_t group_index() {
-  return blockIdx.x * block_groups() + threadIdx.x / group_threads();
+/// Threads that take an item.
+HADAL_INLINE int item_threads() {
+  return blockDim.x == team_threads ? team_threads : group_threads();
+}
+/// Items that a block takes at once; which of those of all blocks this is.
+HADAL_INLINE int64_t block_items() { return blockDim.x / item_threads(); }
+HADAL_INLINE int64_t item_index() {
+  return blockIdx.x * block_items() + threadIdx.x / item_threads();
 }
 
 /// The lanes of its warp that are a group.
@@ -85,8 +101,8 @@ template <typename T> HADAL_INLINE T from_lane(T value, int from) {
 
 /// Work items of a group: an equal share, the first ones to the first group.
 HADAL_INLINE int64_t share_begin(int64_t items, int64_t ahead) {
-  int64_t groups = gridDim.x * block_groups();
-  int64_t group = group_index() + ahead;
+  int64_t groups = gridDim.x * block_items();
+  int64_t group = item_index() + ahead;
   if (items <= groups)
     return group < items ? group : items;
   int64_t share = (items + groups - 1) / groups;
@@ -326,17 +342,17 @@ HADAL_INLINE T *page(const hadal_rt_step_t *step, int64_t sequence,
                                layer * layer_bytes + offset);
 }
 
-/// What the group has of its block's shared memory: \p bytes.
+/// What those that take an item have of shared memory: \p bytes.
 HADAL_INLINE uint8_t *shared_scratch(int64_t bytes) {
-  return hadal_cuda_shared + threadIdx.x / group_threads() * bytes;
+  return hadal_cuda_shared + threadIdx.x / item_threads() * bytes;
 }
 
-/// What the group has of the arena behind the plan of memory, which takes
+/// What they have of the arena behind the plan of memory, which takes
 /// \p per_token bytes for each token and \p fixed ones besides.
 HADAL_INLINE uint8_t *arena_scratch(const hadal_rt_step_t *step,
                                     int64_t per_token, int64_t fixed,
                                     int64_t bytes) {
-  return step->arena + per_token * step->tokens + fixed + group_index() * bytes;
+  return step->arena + per_token * step->tokens + fixed + item_index() * bytes;
 }
 
 //===----------------------------------------------------------------------===//
@@ -837,6 +853,466 @@ struct warp_tiles {
         words[(half * 8 + 2 * c() + part % 2) * 16 + part / 2 * 8 + g()] =
             sums[half][part];
     sync();
+  }
+};
+
+//===----------------------------------------------------------------------===//
+// Products of rows
+//===----------------------------------------------------------------------===//
+
+#ifdef __CUDACC__
+/// Adds to \p sums, 16 x 8, the product of \p a, 16 x 16 numbers of bf16, and
+/// of \p b, 16 x 8, spread over a warp as PTX ISA has it for mma.m16n8k16.
+HADAL_INLINE void multiply_bf16(float (&sums)[4], const uint32_t (&a)[4],
+                                const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+/// Transposes squares of 8 x 8 numbers of 16 bits in shared memory, the rows of
+/// square i at the addresses that lanes [8 i, 8 i + 8) give: lane 4 g + c gets
+/// column g of rows 2 c and 2 c + 1, of each square.
+HADAL_INLINE void load_transposed(uint32_t (&parts)[4], const void *row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 "
+               "{%0, %1, %2, %3}, [%4];"
+               : "=r"(parts[0]), "=r"(parts[1]), "=r"(parts[2]), "=r"(parts[3])
+               : "r"(unsigned(__cvta_generic_to_shared(row)))
+               : "memory");
+}
+HADAL_INLINE void load_transposed(uint32_t (&parts)[2], const void *row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 "
+               "{%0, %1}, [%2];"
+               : "=r"(parts[0]), "=r"(parts[1])
+               : "r"(unsigned(__cvta_generic_to_shared(row)))
+               : "memory");
+}
+
+/// Both numbers, rounded to bf16, to nearest, ties to even.
+HADAL_INLINE uint32_t round_pair(float first, float second) {
+  uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return pair;
+}
+#endif
+
+HADAL_INLINE float first_of(uint32_t pair) {
+  return bit_cast<float>(pair << 16);
+}
+HADAL_INLINE float second_of(uint32_t pair) {
+  return bit_cast<float>(pair & 0xffff0000);
+}
+
+/// Cuts two numbers into bf16 ones, the largest first: three of eight bits have
+/// all of an f32.
+template <int count>
+HADAL_INLINE void split_pair(float first, float second,
+                             uint32_t (&parts)[count]) {
+  for (int i = 0; i < count; ++i) {
+    parts[i] = round_pair(first, second);
+    first -= first_of(parts[i]);
+    second -= second_of(parts[i]);
+  }
+}
+
+/// How weights are stored.
+enum class stored { bf16, f16, fp8 };
+
+/// 16 columns of a tile of 16 outputs as the left side of `multiply_bf16`: bf16
+/// numbers whose sum is a weight, without the scale of FP8.
+template <stored kind> struct tile_fragment {
+  static constexpr int column_bytes = kind == stored::fp8 ? 16 : 32;
+  static constexpr int parts = kind == stored::f16 ? 2 : 1;
+
+  uint32_t part[parts][4];
+
+  /// Where the 16 bytes of number \p piece of a tile, from an even number of
+  /// columns on, are kept in shared memory: eight columns that are read at once
+  /// are in different banks.
+  static HADAL_INLINE int place(int piece) {
+    return 16 * (kind == stored::fp8 ? piece : piece ^ (piece >> 3 & 1));
+  }
+  /// Which output of the tile row \p row of the products is.
+  static HADAL_INLINE int output(int row) {
+    return kind == stored::fp8 ? row % 8 * 2 + row / 8 : row;
+  }
+
+  /// Columns from \p column on, a multiple of 16, of those at \p columns.
+  HADAL_INLINE void load(const uint8_t *columns, int column) {
+    int lane = int(threadIdx.x) % 32;
+    if constexpr (kind == stored::fp8) {
+      // A square has pairs of outputs.
+      uint32_t pairs[2];
+      load_transposed(pairs, columns + (column + lane % 16) * 16);
+      for (int i = 0; i < 4; ++i) {
+        uint32_t bytes = pairs[i / 2] >> i % 2 * 8;
+        part[0][i] = widen(bytes) | widen(bytes >> 16) << 16;
+      }
+    } else {
+      int k = column + lane / 16 * 8 + lane % 8;
+      load_transposed(part[0], columns + place(2 * k + lane / 8 % 2));
+      if constexpr (kind == stored::f16)
+        for (int i = 0; i < 4; ++i) {
+          uint32_t both[2], pair = part[0][i];
+          split_pair(widen_f16(f16(pair)), widen_f16(f16(pair >> 16)), both);
+          part[0][i] = both[0];
+          part[1][i] = both[1];
+        }
+    }
+  }
+
+private:
+  /// The lowest byte, E4M3, as bf16: its exponent is 120 too small there.
+  static HADAL_INLINE uint32_t widen(uint32_t byte) {
+    uint32_t bits = (byte & 0x80) << 24 | (byte & 0x7f) << 20;
+    return bit_cast<uint32_t>(bit_cast<float>(bits) * 0x1p120f) >> 16;
+  }
+};
+
+/// Rows of f32 that are multiplied: of entry e, row e, or list[e] / per_row.
+struct input_rows {
+  const float *rows;
+  int64_t stride; ///< Numbers from one row to the next.
+  const int32_t *list = nullptr;
+  int64_t per_row = 1;
+
+  HADAL_INLINE const float *of(int64_t entry) const {
+    return rows + (list ? list[entry] / per_row : entry) * stride;
+  }
+};
+
+/// Tiles of a packed weight, [tiles, inner, 16], and for FP8 the scales of 128
+/// x 128 of it, [outputs / 128, inner / 128].
+struct weight_tiles {
+  const void *tiles;
+  const float *scales = nullptr;
+};
+
+/// Products of entries with tiles of a weight, or of a gate and an up, by all
+/// threads of a block and its tensor cores: block by block of entries and
+/// tiles, whose sums are then in shared memory for the groups of threads.
+///
+/// An f32 input is three bf16 numbers, and its product is three of `mma`, each
+/// exact but for its sum. Sums of 128 columns begin at zero and are added in
+/// order, so that neither the number of rows nor who computes which columns
+/// changes a bit: up to eight rows, warps have columns of their own, since the
+/// weights should come from memory as fast as they can; more rows share what
+/// has come.
+template <stored kind, int weights, int inner> struct products {
+  typedef tile_fragment<kind> fragment;
+  static constexpr int tile_bytes = inner * fragment::column_bytes;
+  static constexpr int warps = team_threads / 32;
+  static constexpr int groups = team_threads / group_lanes;
+  /// Columns whose sums begin at zero; blocks of FP8 are as wide.
+  static constexpr int chunk = 128;
+  static constexpr int chunks = (inner + chunk - 1) / chunk;
+  /// Of a block: tiles of all weights, and entries.
+  static constexpr int most_tiles = 8, most_entries = 64, few_entries = 8;
+  /// Columns of a stage, and of its inputs in shared memory: those of eight
+  /// rows that are read at once are in different banks.
+  static constexpr int columns = 32, stages = 4;
+  static constexpr int steps = (inner + columns - 1) / columns;
+  static constexpr int row_pitch = columns + 8;
+  static constexpr int tile_stage = columns * fragment::column_bytes;
+  static constexpr int stage_bytes =
+      most_tiles * tile_stage + most_entries * row_pitch * 4;
+  /// For few entries, of a warp: two times 128 columns of a tile.
+  static constexpr int unit_bytes = chunk * fragment::column_bytes;
+  static constexpr int unit_sums = 16 * few_entries;
+  static_assert(warps * 2 * (unit_bytes + unit_sums * 4) <= 72 * 1024 &&
+                    stages * stage_bytes <= 72 * 1024,
+                "a launch has 72 KiB");
+
+  uint8_t *memory;
+  int64_t entry, last_entry, begin_tile, end_tile, tile;
+  input_rows input;
+  weight_tiles weight[weights];
+  int entries = 0, tiles = 0; ///< Of this block.
+
+  /// Entries [entry, last_entry) with tiles [tile, end_tile).
+  template <typename... Weights>
+  HADAL_INLINE products(uint8_t *memory, int64_t entry, int64_t last_entry,
+                        int64_t tile, int64_t end_tile, input_rows input,
+                        Weights... all)
+      : memory(memory), entry(entry), last_entry(last_entry), begin_tile(tile),
+        end_tile(end_tile), tile(tile), input(input), weight{all...} {}
+
+  /// Computes the next block; false if there is none.
+  HADAL_INLINE bool next() {
+    tile += tiles;
+    if (tile >= end_tile) {
+      tile = begin_tile;
+      entry += entries;
+      entries = 0;
+    }
+    if (entry >= last_entry || tile >= end_tile)
+      return false;
+    entries = int(min(last_entry - entry, int64_t(most_entries)));
+    tiles = int(min(end_tile - tile, int64_t(most_tiles / weights)));
+    __syncthreads(); // All have read the sums of the last block.
+    if (entries <= few_entries)
+      multiply_few();
+    else
+      multiply_many();
+    __syncthreads();
+    return true;
+  }
+
+  /// Products of the block, of which a group takes every `groups`th.
+  HADAL_INLINE int first_product() const {
+    return int(threadIdx.x) / group_lanes;
+  }
+  HADAL_INLINE int product_count() const { return tiles * entries; }
+  HADAL_INLINE int64_t tile_of(int product) const {
+    return tile + product / entries;
+  }
+  HADAL_INLINE int64_t entry_of(int product) const {
+    return entry + product % entries;
+  }
+  /// Its sums with weight \p which.
+  HADAL_INLINE f32x16 sums(int which, int product) const {
+    return load<f32x16>(
+        sums_of(which * tiles + product / entries, product % entries));
+  }
+
+private:
+  /// Chains are the tiles of the first weight, then those of the second.
+  HADAL_INLINE int chain_count() const { return weights * tiles; }
+  HADAL_INLINE weight_tiles weight_of(int chain) const {
+    return chain < tiles ? weight[0] : weight[weights - 1];
+  }
+  HADAL_INLINE int64_t tile_number(int chain) const {
+    return tile + (chain < tiles ? chain : chain - tiles);
+  }
+  HADAL_INLINE const uint8_t *chain_tile(int chain) const {
+    return static_cast<const uint8_t *>(weight_of(chain).tiles) +
+           tile_number(chain) * tile_bytes;
+  }
+  HADAL_INLINE float *sums_of(int chain, int row) const {
+    return reinterpret_cast<float *>(memory) +
+           (chain * most_entries + row) * 16;
+  }
+  /// Adds the sum of the columns of \p number.
+  HADAL_INLINE float add_chunk(float sum, float part, int chain,
+                               int number) const {
+    if constexpr (kind == stored::fp8) {
+      int64_t block = tile_number(chain) / (chunk / 16);
+      return fma(part, weight_of(chain).scales[block * chunks + number], sum);
+    } else {
+      return sum + part;
+    }
+  }
+
+  /// Starts to copy 16 bytes, or writes zeros.
+  static HADAL_INLINE void copy_or_zero(uint8_t *to, const uint8_t *from,
+                                        bool is_there) {
+    if (is_there)
+      copy_async(to, from);
+    else
+      *reinterpret_cast<chunk_of_16 *>(to) = chunk_of_16{};
+  }
+  typedef typename hadal_cuda::chunk<16>::type chunk_of_16;
+
+  /// Starts to copy \p count columns of a tile from \p column on, by threads
+  /// of which this is number \p thread of \p threads.
+  static HADAL_INLINE void copy_columns(uint8_t *to, const uint8_t *tile,
+                                        int column, int count, int thread,
+                                        int threads) {
+    constexpr int pieces = fragment::column_bytes / 16;
+    for (int i = thread; i < count * pieces; i += threads)
+      copy_or_zero(to + fragment::place(i),
+                   tile + column * fragment::column_bytes + i * 16,
+                   column + i / pieces < inner);
+  }
+
+  /// Starts to copy four numbers of a row from \p column on.
+  static HADAL_INLINE void copy_inputs(float *to, const float *row,
+                                       int column) {
+    if (column + 4 <= inner && uintptr_t(row + column) % 16 == 0)
+      return copy_async(to, row + column);
+    for (int i = 0; i < 4; ++i)
+      to[i] = column + i < inner ? row[column + i] : 0;
+  }
+
+  /// Multiplies 16 columns of a tile with eight rows, of which this lane has
+  /// columns 2 c, 2 c + 1 and the two that are 8 later of row g.
+  static HADAL_INLINE void multiply(float (&sums)[4], const fragment &tile,
+                                    const uint32_t (&low)[3],
+                                    const uint32_t (&high)[3]) {
+    for (int i = 0; i < 3; ++i)
+      for (int part = 0; part < fragment::parts; ++part) {
+        const uint32_t b[2] = {low[i], high[i]};
+        multiply_bf16(sums, tile.part[part], b);
+      }
+  }
+
+  HADAL_INLINE void store_sums(const float (&sums)[4], float *to) const {
+    int g = int(threadIdx.x) % 32 / 4, c = int(threadIdx.x) % 4;
+    for (int i = 0; i < 4; ++i)
+      to[(2 * c + i % 2) * 16 + fragment::output(g + i / 2 * 8)] = sums[i];
+  }
+
+  //===--- Few entries ----------------------------------------------------===//
+
+  /// Starts to copy what a warp multiplies in round \p round: 128 columns of a
+  /// tile, all of which make a unit.
+  HADAL_INLINE void fetch_unit(int round, int at_once) {
+    int warp = int(threadIdx.x) / 32, chains = chain_count();
+    int number = round * at_once + warp / chains;
+    if (warp < at_once * chains && number < chunks) {
+      int left = inner - number * chunk;
+      int count = left < chunk ? (left + 15) / 16 * 16 : chunk;
+      copy_columns(memory + (warp * 2 + round % 2) * unit_bytes,
+                   chain_tile(warp % chains), number * chunk, count,
+                   int(threadIdx.x) % 32, 32);
+    }
+    commit_copies();
+  }
+
+  HADAL_INLINE void multiply_few() {
+    int warp = int(threadIdx.x) / 32;
+    int g = int(threadIdx.x) % 32 / 4, c = int(threadIdx.x) % 4;
+    int chains = chain_count(), at_once = warps / chains;
+    int rounds = (chunks + at_once - 1) / at_once;
+    auto *parts =
+        reinterpret_cast<float *>(memory + warps * 2 * unit_bytes);
+    const float *row = g < entries ? input.of(entry + g) : nullptr;
+    auto pair = [&](int k, uint32_t(&split)[3]) {
+      split_pair(row && k < inner ? row[k] : 0,
+                 row && k + 1 < inner ? row[k + 1] : 0, split);
+    };
+    // Sums of up to eight chains: those of a thread.
+    constexpr int own = most_tiles * unit_sums / team_threads;
+    float total[own] = {};
+    fetch_unit(0, at_once);
+    for (int round = 0; round < rounds; ++round) {
+      fetch_unit(round + 1, at_once);
+      wait_copies<1>();
+      __syncwarp();
+      float *results = parts + round % 2 * warps * unit_sums;
+      int number = round * at_once + warp / chains;
+      if (warp < at_once * chains && number < chunks) {
+        const uint8_t *unit = memory + (warp * 2 + round % 2) * unit_bytes;
+        float sums[4] = {};
+        for (int k = 0; k < chunk && number * chunk + k < inner; k += 16) {
+          fragment weights_of_step;
+          weights_of_step.load(unit, k);
+          uint32_t low[3], high[3];
+          pair(number * chunk + k + 2 * c, low);
+          pair(number * chunk + k + 2 * c + 8, high);
+          multiply(sums, weights_of_step, low, high);
+        }
+        store_sums(sums, results + warp * unit_sums);
+      }
+      __syncthreads();
+      for (int i = 0; i < own; ++i) {
+        int at = int(threadIdx.x) + i * team_threads, chain = at / unit_sums;
+        if (chain < chains)
+          for (int j = 0; j < at_once && round * at_once + j < chunks; ++j)
+            total[i] = add_chunk(
+                total[i],
+                results[(j * chains + chain) * unit_sums + at % unit_sums],
+                chain, round * at_once + j);
+      }
+    }
+    wait_copies<0>();
+    for (int i = 0; i < own; ++i) {
+      int at = int(threadIdx.x) + i * team_threads, chain = at / unit_sums;
+      if (chain < chains)
+        sums_of(chain, at % unit_sums / 16)[at % 16] = total[i];
+    }
+  }
+
+  //===--- Many entries ---------------------------------------------------===//
+
+  /// Starts to copy 32 columns of all tiles and rows.
+  HADAL_INLINE void fetch_stage(int step, const float *const (&rows)[2]) {
+    constexpr int tile_threads = team_threads / most_tiles;
+    uint8_t *stage = memory + step % stages * stage_bytes;
+    auto *inputs = reinterpret_cast<float *>(stage + most_tiles * tile_stage);
+    int thread = int(threadIdx.x), column = step * columns;
+    if (step < steps) {
+      int chain = thread / tile_threads;
+      if (chain < chain_count())
+        copy_columns(stage + chain * tile_stage, chain_tile(chain), column,
+                     columns, thread % tile_threads, tile_threads);
+      for (int i = 0; i < 2; ++i)
+        if (rows[i])
+          copy_inputs(inputs + (thread / 8 + i * 32) * row_pitch +
+                          thread % 8 * 4,
+                      rows[i], column + thread % 8 * 4);
+    }
+    commit_copies();
+  }
+
+  /// Warps have every second tile of a block each, and 16 rows.
+  HADAL_INLINE void multiply_many() {
+    constexpr int own_tiles = most_tiles / 2;
+    int warp = int(threadIdx.x) / 32;
+    int g = int(threadIdx.x) % 32 / 4, c = int(threadIdx.x) % 4;
+    int first_chain = warp % 2, first_row = warp / 2 * 16;
+    const float *rows[2];
+    for (int i = 0; i < 2; ++i) {
+      int row = int(threadIdx.x) / 8 + i * 32;
+      rows[i] = row < entries ? input.of(entry + row) : nullptr;
+    }
+    float total[own_tiles][2][4] = {}, part[own_tiles][2][4] = {};
+    for (int step = 0; step < stages - 1; ++step)
+      fetch_stage(step, rows);
+    for (int step = 0; step < steps; ++step) {
+      wait_copies<stages - 2>();
+      __syncthreads();
+      fetch_stage(step + stages - 1, rows);
+      const uint8_t *stage = memory + step % stages * stage_bytes;
+      auto *inputs = reinterpret_cast<const float *>(
+          stage + most_tiles * tile_stage);
+      if (first_row < entries) {
+        HADAL_UNROLL
+        for (int k = 0; k < columns; k += 16) {
+          uint32_t low[2][3], high[2][3];
+          HADAL_UNROLL
+          for (int n = 0; n < 2; ++n) {
+            const float *row =
+                inputs + (first_row + n * 8 + g) * row_pitch + k + 2 * c;
+            split_pair(row[0], row[1], low[n]);
+            split_pair(row[8], row[9], high[n]);
+          }
+          HADAL_UNROLL
+          for (int m = 0; m < own_tiles; ++m) {
+            int chain = 2 * m + first_chain;
+            if (chain < chain_count()) {
+              fragment weights_of_step;
+              weights_of_step.load(stage + chain * tile_stage, k);
+              HADAL_UNROLL
+              for (int n = 0; n < 2; ++n)
+                multiply(part[m][n], weights_of_step, low[n], high[n]);
+            }
+          }
+        }
+        constexpr int steps_of_chunk = chunk / columns;
+        bool is_last = step % steps_of_chunk == steps_of_chunk - 1;
+        if (is_last || step + 1 == steps)
+          HADAL_UNROLL
+          for (int m = 0; m < own_tiles; ++m)
+            if (2 * m + first_chain < chain_count())
+              HADAL_UNROLL
+              for (int i = 0; i < 8; ++i) {
+                float &sum = total[m][i / 4][i % 4];
+                sum = add_chunk(sum, part[m][i / 4][i % 4],
+                                2 * m + first_chain, step / steps_of_chunk);
+                part[m][i / 4][i % 4] = 0;
+              }
+      }
+    }
+    wait_copies<0>();
+    __syncthreads();
+    for (int m = 0; m < own_tiles; ++m)
+      for (int n = 0; n < 2; ++n)
+        if (2 * m + first_chain < chain_count())
+          store_sums(total[m][n],
+                     sums_of(2 * m + first_chain, first_row + n * 8));
   }
 };
 

@@ -180,3 +180,43 @@ func.func @count_c1(%empty: memref<0xi32>) {
   %0 = rt.count %empty : memref<0xi32>
   return
 }
+
+// -----
+
+rt.kernel @products_c1 [memref<?x64xf32>, memref<64x16xbf16>] {
+^bb0(%step: !rt.step, %first: index, %last: index, %x: memref<?x64xf32>, %w: memref<64x16xbf16>):
+  // expected-error @below {{'rt.products' op expects one weight, or two of one type, of bf16, f16 or i8 [.., tiles, inner, 16], but got 'memref<64x16xbf16>'}}
+  rt.products %first to %last of %x : memref<?x64xf32> tiles %first to %last of %w : memref<64x16xbf16> {
+  ^bb0(%tile: index, %row: index, %sums: vector<16xf32>):
+  }
+}
+
+// -----
+
+rt.kernel @products_c2 [memref<?x64xf32>, memref<4x64x16xi8>] {
+^bb0(%step: !rt.step, %first: index, %last: index, %x: memref<?x64xf32>, %w: memref<4x64x16xi8>):
+  // expected-error @below {{'rt.products' op expects 1 scales, but got 0}}
+  rt.products %first to %last of %x : memref<?x64xf32> tiles %first to %last of %w : memref<4x64x16xi8> {
+  ^bb0(%tile: index, %row: index, %sums: vector<16xf32>):
+  }
+}
+
+// -----
+
+rt.kernel @products_c3 [memref<?x64xf32>, memref<4x64x16xf16>] {
+^bb0(%step: !rt.step, %first: index, %last: index, %x: memref<?x64xf32>, %w: memref<4x64x16xf16>):
+  // expected-error @below {{'rt.products' op expects a block of arguments ('index', 'index', 'vector<16xf32>'), but got ('index', 'index')}}
+  rt.products %first to %last of %x : memref<?x64xf32> tiles %first to %last of %w : memref<4x64x16xf16> {
+  ^bb0(%tile: index, %row: index):
+  }
+}
+
+// -----
+
+rt.kernel @products_c4 [memref<?x64xf32>, memref<4x64x16xf16>] {
+^bb0(%step: !rt.step, %first: index, %last: index, %x: memref<?x64xf32>, %w: memref<4x64x16xf16>):
+  // expected-error @below {{'rt.products' op expects entries_per_row > 0, but got 0}}
+  rt.products %first to %last of %x : memref<?x64xf32> tiles %first to %last of %w : memref<4x64x16xf16> attributes {entries_per_row = 0 : i64} {
+  ^bb0(%tile: index, %row: index, %sums: vector<16xf32>):
+  }
+}

@@ -14,6 +14,27 @@ rt.kernel @fill [memref<?x64xf32>, index] {
   rt.return
 }
 
+// CHECK-LABEL: rt.kernel @multiply
+//       CHECK: rt.products %[[FIRST:.+]] to %[[LAST:.+]] of %[[X:.+]] : memref<?x64xf32> tiles %[[FIRST]] to %[[LAST]] of %[[W:.+]] : memref<4x64x16xbf16> {
+//  CHECK-NEXT: ^bb0(%[[TILE:.+]]: index, %[[ROW:.+]]: index, %[[SUMS:.+]]: vector<16xf32>):
+//  CHECK-NEXT:   vector.store %[[SUMS]], %{{.+}}[%[[ROW]], %[[TILE]]]
+rt.kernel @multiply [memref<?x64xf32>, memref<4x64x16xbf16>, memref<?x64xf32>] {
+^bb0(%step: !rt.step, %first: index, %last: index, %x: memref<?x64xf32>, %w: memref<4x64x16xbf16>, %out: memref<?x64xf32>):
+  rt.products %first to %last of %x : memref<?x64xf32> tiles %first to %last of %w : memref<4x64x16xbf16> {
+  ^bb0(%tile: index, %row: index, %sums: vector<16xf32>):
+    vector.store %sums, %out[%row, %tile] : memref<?x64xf32>, vector<16xf32>
+  }
+}
+
+// CHECK-LABEL: rt.kernel @multiply_listed
+//       CHECK: rt.products %[[FIRST:.+]] to %[[LAST:.+]] of %{{.+}} : memref<?x64xf32> from %[[FIRST]] by %{{.+}} : memref<?xi32> tiles %[[FIRST]] to %[[LAST]] of %{{.+}}, %{{.+}} : memref<2x8x64x16xi8>, memref<2x8x64x16xi8> at %[[FIRST]] scales %{{.+}}, %{{.+}} : memref<2x1x1xf32>, memref<2x1x1xf32> attributes {entries_per_row = 2 : i64} {
+rt.kernel @multiply_listed [memref<?x64xf32>, memref<?xi32>, memref<2x8x64x16xi8>, memref<2x1x1xf32>] {
+^bb0(%step: !rt.step, %first: index, %last: index, %x: memref<?x64xf32>, %list: memref<?xi32>, %w: memref<2x8x64x16xi8>, %s: memref<2x1x1xf32>):
+  rt.products %first to %last of %x : memref<?x64xf32> from %first by %list : memref<?xi32> tiles %first to %last of %w, %w : memref<2x8x64x16xi8>, memref<2x8x64x16xi8> at %first scales %s, %s : memref<2x1x1xf32>, memref<2x1x1xf32> attributes {entries_per_row = 2 : i64} {
+  ^bb0(%tile: index, %entry: index, %gate: vector<16xf32>, %up: vector<16xf32>):
+  }
+}
+
 // CHECK-LABEL: func.func @step(
 // CHECK-SAME: %[[STEP:.+]]: !rt.step)
 func.func @step(%step: !rt.step) {
