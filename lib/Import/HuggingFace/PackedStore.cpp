@@ -27,7 +27,7 @@ struct PackedStore::Parts {
   std::string module; ///< With `{}` for a stack.
   /// The dimension of a stack, or nothing.
   SmallVector<int64_t, 1> lead;
-  int64_t rows, columns, bits;
+  int64_t rows, columns;
   /// Elements of a block, and blocks in a row and in a column.
   int64_t blockRows = 1, blockColumns = 0;
   int64_t groupRows = 0, groupColumns = 0;
@@ -351,31 +351,22 @@ absl::Status PackedStore::takeCompressed(Parts &parts) {
     if (!codes.ok())
       return codes.status();
     parts.codes = std::move(codes->build);
-  } else if (config.layout == PackedLayout::Dense) {
-    absl::StatusOr<StoredTensor> whole =
+  } else {
+    bool isDense = config.layout == PackedLayout::Dense;
+    absl::StatusOr<StoredTensor> stored =
         lead ? base.takeStack(name, parts.shape({n, k}))
              : base.take(name, parts.shape({n, k}));
-    if (!whole.ok())
-      return whole.status();
-    if (!whole->element || isa<Float8E4M3FNType>(whole->element))
-      return invalid(whole->place + " is " + whole->typeName +
-                     ", expected BF16, F16 or F32");
-    if (n % parts.blockRows != 0 || k % parts.blockColumns != 0)
+    if (!stored.ok())
+      return stored.status();
+    if (!stored->element || isa<Float8E4M3FNType>(stored->element) == isDense)
+      return invalid(stored->place + " is " + stored->typeName + ", expected " +
+                     (isDense ? "BF16, F16 or F32" : "F8_E4M3"));
+    if (isDense && (n % parts.blockRows != 0 || k % parts.blockColumns != 0))
       return unimplemented(
-          whole->place + " has shape " + toText(ArrayRef<int64_t>({n, k})) +
+          stored->place + " has shape " + toText(ArrayRef<int64_t>({n, k})) +
           ", which scales of " + Twine(parts.blockRows) + " x " +
           Twine(parts.blockColumns) + " do not divide");
-    parts.whole = std::move(whole->build);
-  } else {
-    absl::StatusOr<StoredTensor> codes =
-        parts.lead.empty() ? base.take(name, parts.shape({n, k}))
-                           : base.takeStack(name, parts.shape({n, k}));
-    if (!codes.ok())
-      return codes.status();
-    if (!codes->element || !isa<Float8E4M3FNType>(codes->element))
-      return invalid(codes->place + " is " + codes->typeName +
-                     ", expected F8_E4M3");
-    parts.codes = std::move(codes->build);
+    (isDense ? parts.whole : parts.codes) = std::move(stored->build);
   }
 
   // A scale of all of a tensor may have one dimension.
@@ -466,7 +457,6 @@ absl::StatusOr<StoredTensor> PackedStore::takePacked(StringRef module,
   parts.lead.assign(shape.begin(), shape.end() - 2);
   parts.rows = shape[shape.size() - 2];
   parts.columns = shape.back();
-  parts.bits = config.bits;
   parts.blockColumns = parts.columns;
   switch (config.strategy) {
   case PackedStrategy::Tensor:
@@ -510,7 +500,8 @@ absl::StatusOr<StoredTensor> PackedStore::takePacked(StringRef module,
       checkpoint.sourcePath() + ": tensor " + quote(partName(module));
   stored.typeName = "quantized";
   auto type = RankedTensorType::get(shape, stored.element);
-  stored.build = [type, parts = std::move(parts)](OpBuilder &recipe) -> Value {
+  stored.build = [type, bits = config.bits,
+                  parts = std::move(parts)](OpBuilder &recipe) -> Value {
     Value scales, codes;
     if (parts.whole) {
       scales = parts.scales(recipe);
@@ -518,7 +509,7 @@ absl::StatusOr<StoredTensor> PackedStore::takePacked(StringRef module,
       codes = deepseek::RoundByOp::create(
           recipe, recipe.getUnknownLoc(),
           RankedTensorType::get(type.getShape(),
-                                recipe.getIntegerType(unsigned(parts.bits))),
+                                recipe.getIntegerType(unsigned(bits))),
           whole, scales);
     } else {
       codes = parts.codes(recipe);

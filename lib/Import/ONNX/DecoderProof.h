@@ -19,6 +19,17 @@ struct Movement {
   llvm::SmallVector<NodeOp> chain;
 };
 
+/// `Evaluator::trace` of \p movement.
+inline ArrayPtr trace(Evaluator &evaluator, const Movement &movement) {
+  return evaluator.trace(movement.source, movement.chain, movement.result);
+}
+
+/// Whether the attribute `axis` of \p node is the last dimension of \p array.
+inline bool isLastAxis(NodeOp node, int64_t fallback, const Array *array) {
+  int64_t axis = getInt(node, "axis", fallback);
+  return axis == -1 || (array && axis + 1 == int64_t(array->shape.size()));
+}
+
 /// How elements of heads get their rotated values.
 struct Rotation {
   NodeOp node;
@@ -35,6 +46,14 @@ enum class HeadLayout {
   Heads,      ///< [batch, heads, tokens, dim]
   Transposed, ///< [batch, heads, dim, tokens]
   Rows        ///< [batch, tokens, heads * dim]
+};
+
+/// Heads that attention takes, and how they are stored.
+struct HeadsOperand {
+  mlir::Value value;
+  HeadLayout layout;
+  bool isCached; ///< Those of the past come first.
+  int64_t heads;
 };
 
 /// Heads `[batch, heads, tokens, nope + rope]` that a node joins of two parts.
@@ -64,6 +83,8 @@ public:
   absl::StatusOr<Decoder> match();
 
 private:
+  using Evaluators = std::vector<std::unique_ptr<Evaluator>>;
+
   bool ok() const { return status.ok(); }
   /// Says that \p value should have been \p expected. Always false.
   bool refuse(mlir::Value value, const llvm::Twine &expected);
@@ -112,6 +133,9 @@ private:
   bool matchHeads(mlir::Value operand, HeadLayout layout, bool isCached,
                   bool isRotated, int64_t heads, Matrix &matrix,
                   mlir::Value &input);
+  bool matchProjections(mlir::Value result,
+                        llvm::ArrayRef<HeadsOperand> operands,
+                        DecoderLayer &layer, mlir::Value (&inputs)[3]);
   bool matchOperator(NodeOp node, const Movement &outer, mlir::Value residual,
                      DecoderLayer &layer);
   int64_t rowOf(Evaluator &evaluator, Rotation &rotation, int64_t index);
@@ -139,20 +163,18 @@ private:
   bool isZero(mlir::Value value);
 
   // Of experts that are written out, in MatchRouting.cpp.
-  using Evaluators = std::vector<std::unique_ptr<Evaluator>>;
   Movement walkRows(mlir::Value value);
   bool isWrittenMixture(NodeOp node);
-  bool makeChoices(llvm::ArrayRef<NodeOp> tops, mlir::Value weights,
-                   Evaluators &made);
+  bool makeChoices(NodeOp top, mlir::Value weights, Evaluators &made);
+  bool matchChoice(NodeOp top, mlir::Value weights, Mixture &mixture,
+                   mlir::Value &input, Evaluators &made);
   bool matchGroups(NodeOp top, Mixture &mixture, mlir::Value &choice);
   bool matchRule(NodeOp top, mlir::Value weights, Mixture &mixture,
                  mlir::Value &input);
   bool matchLogits(mlir::Value logits, Mixture &mixture, mlir::Value &input);
   bool matchWeighted(mlir::Value value, mlir::Value &expert,
                      mlir::Value &weight);
-  mlir::Value findWeights(mlir::Value weight);
   bool matchScattered(mlir::Value value, Mixture &mixture, mlir::Value &input);
-  bool isLike(const Matrix &a, const Matrix &b);
   bool matchTaken(mlir::Value value, NodeOp top, const Evaluators &made,
                   Matrix &matrix, mlir::Value &input);
   bool matchGathered(mlir::Value value, Mixture &mixture, mlir::Value &input);
@@ -174,7 +196,9 @@ private:
   /// Lengths that the graph fixes; 0, or -1 of the past, where it does not.
   Lengths fixed{0, 0, -1};
   bool hasPast = false;
-  std::vector<std::unique_ptr<Evaluator>> evaluators;
+  Evaluators evaluators;
+  /// The graph before choices are made up, by tokens: for the sizes of those.
+  llvm::DenseMap<int64_t, std::unique_ptr<Evaluator>> choiceSizes;
   absl::Status status;
   Decoder decoder;
   bool hasEpsilon = false, hasRope = false;

@@ -30,6 +30,11 @@ constexpr unsigned maxDepth = 64;
 // Attributes and operands
 //===----------------------------------------------------------------------===//
 
+StringRef onnx::getText(NodeOp op, StringRef name, StringRef fallback) {
+  auto text = dyn_cast_or_null<StringAttr>(op.getParameters().get(name));
+  return text ? text.getValue() : fallback;
+}
+
 int64_t onnx::getInt(NodeOp op, StringRef name, int64_t fallback) {
   auto value = dyn_cast_or_null<IntegerAttr>(op.getParameters().get(name));
   return value ? value.getInt() : fallback;

@@ -143,6 +143,8 @@ ArrayPtr makeArray(llvm::ArrayRef<int64_t> shape, bool isReal,
 
 /// Attributes of nodes.
 int64_t getInt(NodeOp op, llvm::StringRef name, int64_t fallback);
+llvm::StringRef getText(NodeOp op, llvm::StringRef name,
+                        llvm::StringRef fallback);
 double getFloat(NodeOp op, llvm::StringRef name, double fallback);
 std::optional<llvm::SmallVector<int64_t>> getInts(NodeOp op,
                                                   llvm::StringRef name);

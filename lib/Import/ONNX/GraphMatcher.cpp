@@ -429,11 +429,10 @@ bool DecoderProof::matchNormOf(NodeOp node, InitializerOp &weight,
   if (node.getInputs().size() != 2)
     return false;
   const Array *array = small().get(node.getInputs()[0]);
-  int64_t axis = getInt(node, "axis", -1);
   weight = initializerOf(node.getInputs()[1]);
   input = node.getInputs()[0];
   return weight && weight.getType().getRank() == 1 &&
-         (axis == -1 || (array && axis + 1 == int64_t(array->shape.size())));
+         isLastAxis(node, -1, array);
 }
 
 bool DecoderProof::matchNorm(Value value, InitializerOp &weight, Value &input) {
@@ -739,8 +738,7 @@ bool DecoderProof::matchSwap(Value value, Rotation &rotation) {
   if (!concat || concat.getInputs().size() != 2)
     return false;
   const Array *whole = small().get(concat.getOutputs()[0]);
-  int64_t axis = getInt(concat, "axis", 0);
-  if (!whole || (axis != -1 && axis + 1 != int64_t(whole->shape.size())))
+  if (!whole || !isLastAxis(concat, 0, whole))
     return false;
   NodeOp negated = nodeOf(strip(concat.getInputs()[0]), "Neg");
   if (!negated)
@@ -932,8 +930,7 @@ bool DecoderProof::matchHeads(Value operand, HeadLayout layout, bool isCached,
     const Lengths &lengths = evaluator.getLengths();
     int64_t past = isCached ? lengths.past : 0;
     int64_t total = past + lengths.tokens;
-    ArrayPtr outerIndex =
-        evaluator.trace(outer.source, outer.chain, outer.result);
+    ArrayPtr outerIndex = trace(evaluator, outer);
     const Array *from = evaluator.get(source);
     if (!outerIndex || !from || from->shape.empty() ||
         outerIndex->count != lengths.batch * heads * total * dim)
@@ -943,11 +940,7 @@ bool DecoderProof::matchHeads(Value operand, HeadLayout layout, bool isCached,
       return refuse(source, "rows of a projection, one a token");
     ArrayPtr index = outerIndex, high, low;
     if (isRotated) {
-      auto trace = [&](const Movement &movement) {
-        return evaluator.trace(movement.source, movement.chain,
-                               movement.result);
-      };
-      index = trace(rotation.input);
+      index = trace(evaluator, rotation.input);
       const Array *cosines = evaluator.get(rotation.cosine);
       const Array *sines = evaluator.get(rotation.sine);
       const Array *whole = evaluator.get(rotation.node.getOutputs()[0]);
@@ -957,8 +950,8 @@ bool DecoderProof::matchHeads(Value operand, HeadLayout layout, bool isCached,
           whole->count < lengths.batch)
         return refuse(operand, "whole heads that are rotated");
       if (!rotation.isFused) {
-        high = trace(rotation.high);
-        low = trace(rotation.low);
+        high = trace(evaluator, rotation.high);
+        low = trace(evaluator, rotation.low);
         if (!high || !low || whole->shape.back() != dim ||
             high->count * 2 != whole->count || low->count * 2 != whole->count ||
             high->shape.back() * 2 != dim || low->shape.back() * 2 != dim)
@@ -1115,7 +1108,7 @@ bool DecoderProof::matchMerged(const Movement &outer, Value value,
   // The heads of a token, one after the other.
   for (auto &evaluator : evaluators) {
     const Lengths &lengths = evaluator->getLengths();
-    ArrayPtr index = evaluator->trace(outer.source, outer.chain, outer.result);
+    ArrayPtr index = trace(*evaluator, outer);
     if (!index || index->shape.empty() || index->shape.back() != heads * dim ||
         index->count != lengths.batch * lengths.tokens * heads * dim)
       return refuse(value, "rows of all heads of a token");
@@ -1223,21 +1216,34 @@ bool DecoderProof::matchProducts(Value input, Value residual,
                       Twine(std::to_string(scale)));
 
   Value inputs[3];
-  if (!matchHeads(queries, HeadLayout::Heads, false, true, heads, layer.q,
-                  inputs[0]) ||
-      !matchHeads(keys, HeadLayout::Transposed, true, true, heads, layer.k,
-                  inputs[1]) ||
-      !matchHeads(product.getInputs()[1], HeadLayout::Heads, true, false, heads,
-                  layer.v, inputs[2]))
-    return false;
+  return matchProjections(
+             result,
+             {{queries, HeadLayout::Heads, /*isCached=*/false, heads},
+              {keys, HeadLayout::Transposed, /*isCached=*/true, heads},
+              {product.getInputs()[1], HeadLayout::Heads, /*isCached=*/true,
+               heads}},
+             layer, inputs) &&
+         matchMerged(outer, input, heads, dim) &&
+         matchInputNorm(result, inputs, residual, layer);
+}
+
+/// Queries, keys and values are \p operands, heads of projections of \p inputs.
+bool DecoderProof::matchProjections(Value result,
+                                    ArrayRef<HeadsOperand> operands,
+                                    DecoderLayer &layer, Value (&inputs)[3]) {
+  Matrix *matrices[] = {&layer.q, &layer.k, &layer.v};
+  for (unsigned i : {0, 1, 2}) {
+    const HeadsOperand &each = operands[i];
+    if (!matchHeads(each.value, each.layout, each.isCached,
+                    /*isRotated=*/i != 2, each.heads, *matrices[i], inputs[i]))
+      return false;
+  }
+  int64_t heads = operands[0].heads, dim = decoder.headDim;
   if (layer.q.rows != heads * dim || layer.k.rows != layer.v.rows)
     return refuse(result, "as many heads of keys as of values");
   int64_t kvHeads = layer.k.rows / dim;
   decoder.kvHeads = decoder.kvHeads ? decoder.kvHeads : kvHeads;
-  if (!setHeads(result, heads, kvHeads, dim))
-    return false;
-  return matchMerged(outer, input, heads, dim) &&
-         matchInputNorm(result, inputs, residual, layer);
+  return setHeads(result, heads, kvHeads, dim);
 }
 
 /// Attention of opset 23, with the past in it or before it.
@@ -1307,18 +1313,12 @@ bool DecoderProof::matchOperator(NodeOp node, const Movement &outer,
   }
   HeadLayout layout = isRows ? HeadLayout::Rows : HeadLayout::Heads;
   Value inputs[3];
-  if (!matchHeads(getOperand(node, 0), layout, false, true, counts[0], layer.q,
-                  inputs[0]) ||
-      !matchHeads(getOperand(node, 1), layout, !hasPastInput, true, counts[1],
-                  layer.k, inputs[1]) ||
-      !matchHeads(getOperand(node, 2), layout, !hasPastInput, false, counts[2],
-                  layer.v, inputs[2]))
-    return false;
-  if (layer.q.rows != counts[0] * dim || layer.k.rows != layer.v.rows)
-    return refuse(result, "as many heads of keys as of values");
-  int64_t kvHeads = layer.k.rows / dim;
-  decoder.kvHeads = decoder.kvHeads ? decoder.kvHeads : kvHeads;
-  if (!setHeads(result, counts[0], kvHeads, dim))
+  bool isCached = !hasPastInput;
+  if (!matchProjections(result,
+                        {{getOperand(node, 0), layout, false, counts[0]},
+                         {getOperand(node, 1), layout, isCached, counts[1]},
+                         {getOperand(node, 2), layout, isCached, counts[2]}},
+                        layer, inputs))
     return false;
   if (isRows && strip(outer.result) != result)
     return refuse(outer.result, "rows of all heads of a token, in order");

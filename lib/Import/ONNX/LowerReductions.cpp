@@ -273,7 +273,7 @@ static LogicalResult lowerNorm(GraphLowering &g) {
   bool isCentered =
       type.ends_with("LayerNormalization") && !type.contains("Simplified");
   Lowered x = g.input(0), scale = g.input(isSkip ? 2 : 1);
-  Lowered bias = g.input(isSkip ? 3 : 2), after;
+  Lowered bias = g.input(isSkip ? 3 : 2);
   if (!x || !scale || !x.isFloat() || !scale.isFloat())
     return g.fail("expects a tensor of floats and a scale");
   if (isSkip) {

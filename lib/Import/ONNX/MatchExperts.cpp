@@ -93,11 +93,6 @@ bool DecoderProof::isZero(Value value) {
   return true;
 }
 
-static StringRef getText(NodeOp node, StringRef name, StringRef fallback) {
-  auto text = dyn_cast_or_null<StringAttr>(node.getParameters().get(name));
-  return text ? text.getValue() : fallback;
-}
-
 bool DecoderProof::matchFusedExperts(NodeOp node, Mixture &mixture,
                                      Value &input) {
   Value result = node.getOutputs()[0];
@@ -331,10 +326,8 @@ bool DecoderProof::matchFusedRouter(NodeOp node, Value weights,
     logits = function.getInputs()[0];
   }
   Value routerInput;
-  if (!matchLinear(logits, mixture.router, routerInput) ||
-      mixture.router.bias || mixture.router.rows != config.experts)
-    return refuse(strip(logits), "logits of " + Twine(config.experts) +
-                                     " experts, a projection without a bias");
+  if (!matchLogits(logits, mixture, routerInput))
+    return false;
   if (strip(routerInput) != strip(input))
     return refuse(result, "a router and experts of the same rows");
   return true;

@@ -22,10 +22,7 @@ NodeOp DecoderProof::findJoin(Value operand) {
   if (!join || join.getInputs().size() != 2)
     return {};
   const Array *whole = small().get(join.getOutputs()[0]);
-  int64_t axis = getInt(join, "axis", 0);
-  bool isLast =
-      whole && (axis == -1 || axis + 1 == int64_t(whole->shape.size()));
-  return isLast ? join : NodeOp();
+  return whole && isLastAxis(join, 0, whole) ? join : NodeOp();
 }
 
 /// Heads of queries or keys are what latent attention makes of the rows of two
@@ -48,12 +45,11 @@ bool DecoderProof::proveJoined(Evaluator &evaluator, JoinedHeads &side,
   int64_t past = isKey ? lengths.past : 0, total = past + lengths.tokens;
   const Movement &in = side.rotation.input, &high = side.rotation.high,
                  &low = side.rotation.low;
-  auto trace = [&](const Movement &movement) {
-    return evaluator.trace(movement.source, movement.chain, movement.result);
-  };
-  ArrayPtr outer = trace(side.outer), nopeIndex = trace(side.nope);
-  ArrayPtr ropeIndex = trace(side.rope), index = trace(in);
-  ArrayPtr highIndex = trace(high), lowIndex = trace(low);
+  ArrayPtr outer = trace(evaluator, side.outer),
+           nopeIndex = trace(evaluator, side.nope);
+  ArrayPtr ropeIndex = trace(evaluator, side.rope),
+           index = trace(evaluator, in);
+  ArrayPtr highIndex = trace(evaluator, high), lowIndex = trace(evaluator, low);
   const Array *cosines = evaluator.get(side.rotation.cosine);
   const Array *sines = evaluator.get(side.rotation.sine);
   const Array *rotated = evaluator.get(side.rotation.node.getOutputs()[0]);
@@ -88,10 +84,7 @@ bool DecoderProof::proveJoined(Evaluator &evaluator, JoinedHeads &side,
       (outerShape.size() < 2 || outerShape[outerShape.size() - 2] != dim))
     return refuse(side.outer.result, "keys that are transposed");
   auto angleAt = [&](int64_t at) {
-    int64_t c = broadcastIndex(at, cosines->shape, rotated->shape);
-    int64_t s = broadcastIndex(at, sines->shape, rotated->shape);
-    return c < 0 || s < 0 ? Angle{std::nan(""), 0}
-                          : Angle{cosines->real(c), sines->real(s)};
+    return angleOf(evaluator, side.rotation, at);
   };
   // The element of what the rotation makes that is \p j of a rotated part.
   auto turnedAt = [&](int64_t b, int64_t h, int64_t s, int64_t j) -> int64_t {
@@ -195,7 +188,7 @@ bool DecoderProof::matchLatent(NodeOp product, Value queries, Value keys,
         !proveJoined(evaluator, k, heads, latent))
       return false;
     // Values are the rest of each head of what keys are taken from.
-    ArrayPtr index = evaluator.trace(v.source, v.chain, v.result);
+    ArrayPtr index = trace(evaluator, v);
     int64_t total = lengths.past + lengths.tokens;
     if (v.source != k.nopeSource() || !index ||
         index->count != lengths.batch * heads * total * latent.valueDim)
@@ -242,7 +235,7 @@ bool DecoderProof::matchLatent(NodeOp product, Value queries, Value keys,
     return refuse(normed, "the latent of the projection that rotated keys are "
                           "from");
   for (auto &evaluator : evaluators) {
-    ArrayPtr index = evaluator->trace(begin.source, begin.chain, begin.result);
+    ArrayPtr index = trace(*evaluator, begin);
     int64_t rows =
         evaluator->getLengths().batch * evaluator->getLengths().tokens;
     if (!index || index->count != rows * latent.rank)

@@ -59,9 +59,7 @@ static bool takesElements(NodeOp node) {
 }
 
 static bool isAdding(NodeOp node) {
-  auto text =
-      dyn_cast_or_null<StringAttr>(node.getParameters().get("reduction"));
-  return text && text.getValue() == "add";
+  return getText(node, "reduction", "none") == "add";
 }
 
 /// The same as `walk`, through nodes that take rows by numbers, too.
@@ -108,32 +106,27 @@ static NodeOp findChoice(Value value) {
   return {};
 }
 
-/// Makes evaluators for choices that are made up: \p tops, TopK nodes, choose
-/// of as many as they do, and \p weights are all different.
-bool DecoderProof::makeChoices(ArrayRef<NodeOp> tops, Value weights,
-                               std::vector<std::unique_ptr<Evaluator>> &made) {
-  NodeOp last = tops[0];
-  const Array *scores = small().get(last.getInputs()[0]);
+/// Makes evaluators for choices that are made up: \p top, a TopK, chooses of
+/// as many as it does, and \p weights, if there are any, are all different.
+bool DecoderProof::makeChoices(NodeOp top, Value weights, Evaluators &made) {
+  const Array *scores = small().get(top.getInputs()[0]);
   if (!scores || scores->shape.empty())
     return false;
   Lengths lengths = limitLengths({1, scores->shape.back() + extraTokens, 0});
-  Evaluator sizes(graph, files, lengths);
+  std::unique_ptr<Evaluator> &sizes = choiceSizes[lengths.tokens];
+  if (!sizes)
+    sizes = std::make_unique<Evaluator>(graph, files, lengths);
+  const Array *from = sizes->get(top.getInputs()[0]);
+  const Array *to = sizes->get(top.getOutputs()[1]);
+  const Array *weighted = weights ? sizes->get(weights) : nullptr;
+  if (!from || !to || to->shape.empty() || (weights && !weighted))
+    return false;
   for (unsigned variant = 0; variant < choiceCount; ++variant) {
     llvm::DenseMap<Value, ArrayPtr> given;
-    for (NodeOp top : tops) {
-      const Array *from = sizes.get(top.getInputs()[0]);
-      const Array *to = sizes.get(top.getOutputs()[1]);
-      if (!from || !to || to->shape.empty())
-        return false;
-      given[top.getOutputs()[1]] =
-          makeChoice(variant, to->shape, from->shape.back());
-    }
-    if (weights) {
-      const Array *array = sizes.get(weights);
-      if (!array)
-        return false;
-      given[weights] = makeWeights(array->shape);
-    }
+    given[top.getOutputs()[1]] =
+        makeChoice(variant, to->shape, from->shape.back());
+    if (weights)
+      given[weights] = makeWeights(weighted->shape);
     made.push_back(std::make_unique<Evaluator>(graph, files, lengths, given));
   }
   return true;
@@ -142,9 +135,7 @@ bool DecoderProof::makeChoices(ArrayRef<NodeOp> tops, Value weights,
 /// TopK of the last dimension of `[tokens, n]` that takes the greatest.
 static bool isPlainChoice(NodeOp top, const Array *from) {
   return top && top.getOutputs().size() == 2 && from && !from->shape.empty() &&
-         getInt(top, "largest", 1) == 1 &&
-         (getInt(top, "axis", -1) == -1 ||
-          getInt(top, "axis", -1) + 1 == int64_t(from->shape.size()));
+         getInt(top, "largest", 1) == 1 && isLastAxis(top, -1, from);
 }
 
 //===----------------------------------------------------------------------===//
@@ -170,8 +161,8 @@ bool DecoderProof::matchGroups(NodeOp top, Mixture &mixture, Value &choice) {
   if (config.topGroups < 1 || config.experts % config.groups != 0)
     return refuse(choice, "groups of as many experts each");
   int64_t inGroup = config.experts / config.groups;
-  std::vector<std::unique_ptr<Evaluator>> made;
-  if (!makeChoices({groupTop}, {}, made))
+  Evaluators made;
+  if (!makeChoices(groupTop, {}, made))
     return refuse(choice, "groups that are chosen from scores of known shape");
   std::optional<unsigned> kept;
   for (auto [variant, evaluator] : llvm::enumerate(made)) {
@@ -221,8 +212,7 @@ bool DecoderProof::matchGroups(NodeOp top, Mixture &mixture, Value &choice) {
   Movement movement = walk(grouped);
   const Array *shape = small().get(grouped);
   const Array *reduced = small().get(scores);
-  ArrayPtr index =
-      small().trace(movement.source, movement.chain, movement.result);
+  ArrayPtr index = trace(small(), movement);
   bool isRight = strip(movement.source) == choice && shape && reduced &&
                  index && !shape->shape.empty() &&
                  shape->shape.back() == inGroup &&
@@ -295,10 +285,8 @@ bool DecoderProof::matchRule(NodeOp top, Value weights, Mixture &mixture,
   // The weights are scores of those that are chosen.
   if (NodeOp gather = nodeOf(value, "GatherElements")) {
     const Array *array = small().get(value);
-    int64_t axis = getInt(gather, "axis", 0);
-    bool isLast =
-        array && (axis == -1 || axis + 1 == int64_t(array->shape.size()));
-    if (!isLast || strip(gather.getInputs()[0]) != scores ||
+    if (!array || !isLastAxis(gather, 0, array) ||
+        strip(gather.getInputs()[0]) != scores ||
         strip(gather.getInputs()[1]) != ids)
       return refuse(value, "the scores of the experts that are chosen");
   } else if (value != top.getOutputs()[0] || choice != scores) {
@@ -308,8 +296,7 @@ bool DecoderProof::matchRule(NodeOp top, Value weights, Mixture &mixture,
   bool isSoftmax = function && function.getOpType() == "Softmax";
   if (!isSoftmax && (!function || function.getOpType() != "Sigmoid"))
     return refuse(scores, "a softmax or a sigmoid of logits");
-  if (int64_t axis = getInt(function, "axis", -1);
-      isSoftmax && axis != -1 && axis + 1 != int64_t(from->shape.size()))
+  if (isSoftmax && !isLastAxis(function, -1, from))
     return refuse(scores, "a softmax over all experts");
   bool isCorrected = bool(mixture.correction);
   if (!isSoftmax)
@@ -359,9 +346,28 @@ bool DecoderProof::matchWeighted(Value value, Value &expert, Value &weight) {
   return refuse(value, "a result of experts, times its weight");
 }
 
-/// What \p weight, for some tokens and their experts, is taken of.
-Value DecoderProof::findWeights(Value weight) {
-  return walkRows(weight).source;
+/// The rule by which \p top chooses experts for rows of \p input, with
+/// \p weights, and evaluators for choices that are made up.
+bool DecoderProof::matchChoice(NodeOp top, Value weights, Mixture &mixture,
+                               Value &input, Evaluators &made) {
+  if (!matchRule(top, weights, mixture, input))
+    return false;
+  return makeChoices(top, weights, made) ||
+         refuse(weights, "weights of known shape");
+}
+
+/// Whether both are stored in one way, so that they can be a stack.
+static bool isLike(const Matrix &a, const Matrix &b) {
+  auto typeOf = [](InitializerOp tensor) {
+    return tensor ? tensor.getType() : RankedTensorType();
+  };
+  return !a.bias && !b.bias && typeOf(a.tensor) == typeOf(b.tensor) &&
+         typeOf(a.scales) == typeOf(b.scales) &&
+         typeOf(a.zeros) == typeOf(b.zeros) &&
+         std::tuple(a.block, a.packedBits, a.isTransposed, a.storedRows,
+                    a.columns, a.firstRow, a.rows) ==
+             std::tuple(b.block, b.packedBits, b.isTransposed, b.storedRows,
+                        b.columns, b.firstRow, b.rows);
 }
 
 /// Each expert on the rows of its tokens: \p value is zeros to which their
@@ -382,13 +388,11 @@ bool DecoderProof::matchScattered(Value value, Mixture &mixture, Value &input) {
   Value firstExpert, firstWeight;
   if (!top || !matchWeighted(adds[0].getInputs()[2], firstExpert, firstWeight))
     return refuse(adds[0].getOutputs()[0], "experts that TopK chooses");
-  Value weights = findWeights(firstWeight), routerInput;
-  if (!matchRule(top, weights, mixture, routerInput))
+  Value weights = walkRows(firstWeight).source;
+  Evaluators made;
+  if (!matchChoice(top, weights, mixture, input, made))
     return false;
   huggingface::MoEConfig &config = mixture.config;
-  std::vector<std::unique_ptr<Evaluator>> made;
-  if (!makeChoices({top}, weights, made))
-    return refuse(weights, "weights of known shape");
   mixture.gate.resize(size_t(config.experts));
   mixture.up.resize(size_t(config.experts));
   mixture.down.resize(size_t(config.experts));
@@ -403,9 +407,8 @@ bool DecoderProof::matchScattered(Value value, Mixture &mixture, Value &input) {
     if (!matchGated(gated, matrices, rows))
       return false;
     Movement from = walkRows(rows);
-    if (strip(from.source) != strip(routerInput))
+    if (strip(from.source) != strip(input))
       return refuse(rows, "experts and a router of the same rows");
-    input = routerInput;
     std::optional<int64_t> number;
     for (auto [variant, evaluator] : llvm::enumerate(made)) {
       const Array *all = evaluator->get(result);
@@ -413,7 +416,7 @@ bool DecoderProof::matchScattered(Value value, Mixture &mixture, Value &input) {
       const Array *factors = evaluator->get(weight);
       const Array *whole = evaluator->get(add.getInputs()[2]);
       const Array *chosen = evaluator->get(top.getOutputs()[1]);
-      ArrayPtr index = evaluator->trace(from.source, from.chain, from.result);
+      ArrayPtr index = trace(*evaluator, from);
       if (!all || all->shape.size() != 2 || !places || !places->isKnown() ||
           !factors || !factors->isKnown() || !whole || !index || !chosen ||
           index->shape.empty())
@@ -473,26 +476,10 @@ bool DecoderProof::matchScattered(Value value, Mixture &mixture, Value &input) {
   return true;
 }
 
-/// Whether both are stored in one way, so that they can be a stack.
-bool DecoderProof::isLike(const Matrix &a, const Matrix &b) {
-  auto typeOf = [](InitializerOp tensor) {
-    return tensor ? tensor.getType() : RankedTensorType();
-  };
-  return !a.bias && !b.bias && typeOf(a.tensor) == typeOf(b.tensor) &&
-         typeOf(a.scales) == typeOf(b.scales) &&
-         typeOf(a.zeros) == typeOf(b.zeros) &&
-         std::tuple(a.block, a.packedBits, a.isTransposed, a.storedRows,
-                    a.columns, a.firstRow, a.rows) ==
-             std::tuple(b.block, b.packedBits, b.isTransposed, b.storedRows,
-                        b.columns, b.firstRow, b.rows);
-}
-
 /// Rows of \p value are those of a matrix of each row's expert, times \p input;
 /// a matrix of a stack that is taken by numbers of experts.
-bool DecoderProof::matchTaken(
-    Value value, NodeOp top,
-    const std::vector<std::unique_ptr<Evaluator>> &made, Matrix &matrix,
-    Value &input) {
+bool DecoderProof::matchTaken(Value value, NodeOp top, const Evaluators &made,
+                              Matrix &matrix, Value &input) {
   Movement after = walk(value);
   NodeOp product = nodeOf(after.source, "MatMul");
   if (!product || product.getInputs().size() != 2)
@@ -524,8 +511,7 @@ bool DecoderProof::matchTaken(
       const Array *numbers = evaluator->get(gather.getInputs()[1]);
       const Array *chosen = evaluator->get(top.getOutputs()[1]);
       const Array *whole = evaluator->get(product.getOutputs()[0]);
-      ArrayPtr index =
-          evaluator->trace(after.source, after.chain, after.result);
+      ArrayPtr index = trace(*evaluator, after);
       if (!numbers || !numbers->isKnown() || !chosen || !whole || !index ||
           index->shape.empty() || numbers->count != chosen->count ||
           whole->count != chosen->count * matrix.storedRows)
@@ -559,13 +545,11 @@ bool DecoderProof::matchGathered(Value value, Mixture &mixture, Value &input) {
   NodeOp top = findChoice(weight);
   if (!top)
     return refuse(weight, "experts that TopK chooses");
-  Value weights = findWeights(weight), routerInput;
-  if (!matchRule(top, weights, mixture, routerInput))
+  Value weights = walkRows(weight).source;
+  Evaluators made;
+  if (!matchChoice(top, weights, mixture, input, made))
     return false;
   huggingface::MoEConfig &config = mixture.config;
-  std::vector<std::unique_ptr<Evaluator>> made;
-  if (!makeChoices({top}, weights, made))
-    return refuse(weights, "weights of known shape");
   Matrix gate, up, down;
   Value gated, gateInput, upInput;
   if (!matchTaken(expert, top, made, down, gated))
@@ -586,19 +570,16 @@ bool DecoderProof::matchGathered(Value value, Mixture &mixture, Value &input) {
   if (!swish)
     return refuse(inner.source, "x * sigmoid(x) as one factor");
   for (Value rows : {gateInput, upInput})
-    if (strip(walkRows(rows).source) != strip(routerInput))
+    if (strip(walkRows(rows).source) != strip(input))
       return refuse(rows, "experts and a router of the same rows");
-  input = routerInput;
   for (auto &evaluator : made) {
     // The sum is over the experts of a token.
     const Array *terms = evaluator->get(reduce.getInputs()[0]);
     const Array *sums = evaluator->get(reduce.getOutputs()[0]);
     const Array *factors = evaluator->get(weight);
     const Array *whole = evaluator->get(summed.source);
-    ArrayPtr moved =
-        evaluator->trace(summed.source, summed.chain, summed.result);
-    ArrayPtr through =
-        evaluator->trace(inner.source, inner.chain, inner.result);
+    ArrayPtr moved = trace(*evaluator, summed);
+    ArrayPtr through = trace(*evaluator, inner);
     int64_t k = config.topK, hidden = down.rows;
     if (!terms || terms->shape.size() != 3 || terms->shape[1] != k ||
         terms->shape[2] != hidden || !sums || sums->count * k != terms->count ||
@@ -622,7 +603,7 @@ bool DecoderProof::matchGathered(Value value, Mixture &mixture, Value &input) {
       }
     for (Value rows : {gateInput, upInput}) {
       Movement from = walkRows(rows);
-      ArrayPtr index = evaluator->trace(from.source, from.chain, from.result);
+      ArrayPtr index = trace(*evaluator, from);
       isRight &= index && index->count == count * gate.columns;
       for (int64_t r = 0; isRight && r < count; ++r)
         for (int64_t part : {0, 1, 2}) {
