@@ -146,7 +146,7 @@ void Attention::valueTiles(int64_t vectors,
 }
 
 void Attention::attendBlocks(KernelOp kernel, Value allRows, Value blockRows) {
-  Value blocks = b.div(b.add(allRows, b.sub(blockRows, b.index(1))), blockRows);
+  Value blocks = b.ceilDiv(allRows, blockRows);
   b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
     // The last rows of a prefill see most, and begin first.
     group = b.div(item, blocks);

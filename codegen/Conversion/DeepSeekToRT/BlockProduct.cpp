@@ -23,13 +23,9 @@ Value BlockProduct::tilesPerItem(KernelBuilder &b, Value rows) const {
   return b.select(b.less(b.index(fewRows), rows), ofBlock, b.index(1));
 }
 
-static Value ceilDivOf(KernelBuilder &b, Value a, Value by) {
-  return b.div(b.add(a, b.sub(by, b.index(1))), by);
-}
-
 Value BlockProduct::items(KernelBuilder &b, Value rows) const {
-  Value groups = ceilDivOf(b, b.index(tiles), tilesPerItem(b, rows));
-  return b.mul(groups, ceilDivOf(b, rows, b.index(blockRows)));
+  Value groups = b.ceilDiv(b.index(tiles), tilesPerItem(b, rows));
+  return b.mul(groups, b.ceilDiv(rows, b.index(blockRows)));
 }
 
 int64_t BlockProduct::itemsOfList() const {
@@ -40,26 +36,28 @@ BlockProduct::Item BlockProduct::item(KernelBuilder &b, Value item, Value rows,
                                       Value first, Value last) const {
   // Blocks of rows that share tiles come one after the other, when those are
   // still in the second-level cache.
-  Value blocks = ceilDivOf(b, rows, b.index(blockRows));
+  Value blocks = b.ceilDiv(rows, b.index(blockRows));
   Value perItem = tilesPerItem(b, rows);
   Value firstTile = b.mul(b.div(item, blocks), perItem);
   Value firstRow = b.mul(b.rem(item, blocks), b.index(blockRows));
-  return {firstTile, b.min(b.add(firstTile, perItem), b.index(tiles)),
+  return {firstTile,
+          b.min(b.add(firstTile, perItem), b.index(tiles)),
           arith::MaxUIOp::create(b, first, firstRow),
-          b.min(last, b.add(firstRow, blockRows))};
+          b.min(last, b.add(firstRow, blockRows)),
+          {}};
 }
 
 BlockProduct::Item BlockProduct::itemOfList(KernelBuilder &b, Value group,
-                                            Value first, Value last) const {
+                                            List list, Value first,
+                                            Value last) const {
   int64_t perItem = mostTiles / weights;
   Value firstTile = b.mul(group, perItem);
   return {firstTile, b.min(b.add(firstTile, perItem), b.index(tiles)), first,
-          last};
+          last, list};
 }
 
 void BlockProduct::multiply(KernelBuilder &b, ArrayRef<TiledWeight> weights,
-                            const Rows &input, List list, const Item &item,
-                            Store store) {
+                            const Rows &input, const Item &item, Store store) {
   KernelBuilder::Values memrefs, scales;
   for (const TiledWeight &weight : weights) {
     memrefs.push_back(weight.memref);
@@ -67,9 +65,9 @@ void BlockProduct::multiply(KernelBuilder &b, ArrayRef<TiledWeight> weights,
       scales.push_back(weight.scales);
   }
   auto products = rt::ProductsOp::create(
-      b, item.first, item.last, input.memref, input.columnOffset, list.memref,
-      item.firstTile, item.lastTile, memrefs, weights.front().leading, scales,
-      b.getI64IntegerAttr(list.perRow));
+      b, item.first, item.last, input.memref, input.columnOffset,
+      item.list.memref, item.firstTile, item.lastTile, memrefs,
+      weights.front().leading, scales, b.getI64IntegerAttr(item.list.perRow));
   Block &body = products.getBody().emplaceBlock();
   Type index = b.getIndexType(), sums = b.vectorType(tileRows);
   SmallVector<Type> types = {index, index};

@@ -33,27 +33,32 @@ public:
   /// Items of a list of entries that only the kernel knows: groups of tiles.
   int64_t itemsOfList() const;
 
-  /// What an item computes: tiles, and entries.
-  struct Item {
-    Value firstTile, lastTile, first, last;
-  };
-  /// Item \p item of \p rows rows, of which [first, last) are wanted.
-  Item item(KernelBuilder &b, Value item, Value rows, Value first,
-            Value last) const;
-  /// Item \p group of a list, for entries [first, last).
-  Item itemOfList(KernelBuilder &b, Value group, Value first, Value last) const;
-
   /// Where entries are rows of: of their own number, or `list[entry] / perRow`.
   struct List {
     Value memref;
     int64_t perRow = 1;
   };
+  /// What an item computes: tiles, and entries.
+  struct Item {
+    Value firstTile, lastTile, first, last;
+    List list;
+  };
+  /// Item \p item of \p rows rows, of which [first, last) are wanted.
+  Item item(KernelBuilder &b, Value item, Value rows, Value first,
+            Value last) const;
+  /// Item \p item of \p rows rows, all of which are wanted.
+  Item item(KernelBuilder &b, Value item, Value rows) const {
+    return this->item(b, item, rows, b.index(0), rows);
+  }
+  /// Item \p group of \p list, for entries [first, last).
+  Item itemOfList(KernelBuilder &b, Value group, List list, Value first,
+                  Value last) const;
+
   using Store =
       llvm::function_ref<void(Value tile, Value entry, ValueList sums)>;
   /// Calls \p store for each tile and entry of \p item, once at compile time.
   static void multiply(KernelBuilder &b, llvm::ArrayRef<TiledWeight> weights,
-                       const Rows &input, List list, const Item &item,
-                       Store store);
+                       const Rows &input, const Item &item, Store store);
 
 private:
   Value tilesPerItem(KernelBuilder &b, Value rows) const;

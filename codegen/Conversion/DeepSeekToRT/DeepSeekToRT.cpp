@@ -115,6 +115,10 @@ struct Program {
   FailureOr<WeightOp> rotaryTable(Location loc, RotaryAttr rotary);
 };
 
+/// How inputs are rounded: group, offset, digits, and whether scales are powers
+/// of two.
+using InputRounding = std::tuple<int64_t, int64_t, int64_t, int64_t>;
+
 /// Converts one function to a host function.
 class FunctionConverter {
 public:
@@ -244,11 +248,8 @@ private:
   llvm::DenseMap<Value, Value> returned;
   /// What experts have inside, a row a slot, by their results.
   llvm::DenseMap<Value, Value> insideExperts;
-  /// Rounded inputs that are there already, by buffer, group, offset, digits
-  /// and whether scales are powers of two.
-  llvm::DenseMap<std::tuple<Value, int64_t, int64_t, int64_t, int64_t>,
-                 Quantized>
-      quantized;
+  /// Rounded inputs that are there already, by buffer.
+  llvm::DenseMap<std::pair<Value, InputRounding>, Quantized> quantized;
 };
 
 } // namespace
@@ -530,13 +531,18 @@ static int64_t offsetOf(const IntegerShape &shape, DotProductKind dotProduct) {
                                           !shape.codebook.empty(), dotProduct);
 }
 
+static InputRounding roundingOf(const IntegerShape &shape,
+                                DotProductKind dotProduct) {
+  return {shape.activationGroup, offsetOf(shape, dotProduct), shape.digits,
+          shape.hasPowers()};
+}
+
 FunctionConverter::Quantized
 FunctionConverter::quantize(Value input, const IntegerShape &shape, Value rows,
                             int64_t rowsPerToken) {
-  int64_t columns = shape.inner, group = shape.activationGroup;
-  int64_t offset = offsetOf(shape, program.kernels.dotProduct());
-  Quantized &result =
-      quantized[{input, group, offset, shape.digits, shape.hasPowers()}];
+  DotProductKind dotProduct = program.kernels.dotProduct();
+  int64_t offset = offsetOf(shape, dotProduct);
+  Quantized &result = quantized[{input, roundingOf(shape, dotProduct)}];
   if (result.values)
     return result;
   result = allocQuantized(shape, rowsPerToken);
@@ -544,9 +550,9 @@ FunctionConverter::quantize(Value input, const IntegerShape &shape, Value rows,
                                   result.offsets};
   TypeRange types(arguments);
   dispatch(shape.digits > 1
-               ? program.kernels.splitRows(types, columns, group, offset)
-               : program.kernels.quantizeRows(types, columns, group, offset,
-                                              program.kernels.inputScale(shape),
+               ? program.kernels.splitRows(types, shape.inner,
+                                           shape.activationGroup, offset)
+               : program.kernels.quantizeRows(types, shape, offset,
                                               /*epsilon=*/std::nullopt),
            rows, arguments);
   return result;
@@ -588,9 +594,8 @@ FunctionConverter::roundedShape(RMSNormOp op) const {
             .Case<LinearOp, LMHeadOp>(shapeOf)
             .Default(std::nullopt);
     if (!one || one->digits > 1 ||
-        (shape && (one->activationGroup != shape->activationGroup ||
-                   one->hasPowers() != shape->hasPowers() ||
-                   offsetOf(*one, dotProduct) != offsetOf(*shape, dotProduct))))
+        (shape &&
+         roundingOf(*one, dotProduct) != roundingOf(*shape, dotProduct)))
       return std::nullopt;
     shape = one;
   }
@@ -600,21 +605,18 @@ FunctionConverter::roundedShape(RMSNormOp op) const {
 /// The norm in the kernel that rounds it.
 LogicalResult FunctionConverter::convertRounded(RMSNormOp op,
                                                 const IntegerShape &shape) {
-  int64_t group = shape.activationGroup;
-  int64_t offset = offsetOf(shape, program.options.dotProduct);
+  DotProductKind dotProduct = program.options.dotProduct;
   Quantized result = allocQuantized(shape, /*rowsPerToken=*/1);
   SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight()),
                                   result.values, result.scales, result.offsets};
-  dispatch(program.kernels.quantizeRows(TypeRange(arguments), shape.inner,
-                                        group, offset,
-                                        program.kernels.inputScale(shape),
+  dispatch(program.kernels.quantizeRows(TypeRange(arguments), shape,
+                                        offsetOf(shape, dotProduct),
                                         op.getEpsilon().convertToFloat()),
            rowsOf(op.getInput()), arguments);
   countRowsLike(op.getResult(), op.getInput());
   // There is no buffer of the norm; its bytes stand for it.
   mapping.map(op.getResult(), result.values);
-  quantized[{result.values, group, offset, shape.digits, shape.hasPowers()}] =
-      result;
+  quantized[{result.values, roundingOf(shape, dotProduct)}] = result;
   return success();
 }
 
@@ -951,7 +953,7 @@ LogicalResult FunctionConverter::attend(Operation *op, Value out,
   }
   // Blocks of rows as large as leaves work for many threads.
   Value blockRows = b.min(b.index(plan.blockRows), b.add(b.div(units, 32), 1));
-  Value blocks = b.div(b.add(rows, b.sub(blockRows, b.index(1))), blockRows);
+  Value blocks = b.ceilDiv(rows, blockRows);
   Value items = b.mul(blocks, plan.groups);
   SmallVector<Value> arguments(inputs);
   arguments.append({out, rows, blockRows});

@@ -338,9 +338,9 @@ KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
               {arguments[5], item.expert, upScales, inner}};
           if (BlockProduct::isFor(options, types[4]))
             return BlockProduct::multiply(
-                b, weights, input, {groups.list, topK},
-                BlockProduct(2, tiles).itemOfList(b, item.group, item.begin,
-                                                  item.end),
+                b, weights, input,
+                BlockProduct(2, tiles).itemOfList(
+                    b, item.group, {groups.list, topK}, item.begin, item.end),
                 [&](Value tile, Value entry, ValueList sums) {
                   storeGated(b, sums, tile, slotOf(b, groups.list, entry), out,
                              columns, /*isPadded=*/true, limit);
@@ -384,25 +384,22 @@ KernelOp KernelSet::expertsDown(TypeRange types, int64_t experts, int64_t inner,
           TiledWeight weight = {arguments[4], item.expert, scales, inner};
           if (BlockProduct::isFor(options, types[4]))
             return BlockProduct::multiply(
-                b, weight, input, {groups.list},
-                BlockProduct(1, tiles).itemOfList(b, item.group, item.begin,
-                                                  item.end),
+                b, weight, input,
+                BlockProduct(1, tiles).itemOfList(b, item.group, {groups.list},
+                                                  item.begin, item.end),
                 [&](Value tile, Value entry, ValueList sums) {
                   storeTile(b, sums.front(), out, slotOf(b, groups.list, entry),
                             Value(), tile, columns, /*isPadded=*/true);
                 });
           forTilesOfItem(b, item.group, tiles, perItem, [&](ValueList tile) {
             auto sizes = rowBlocks(options.registers, int64_t(tile.size()));
-            forSlotBlocks(
-                b, groups.list, item.begin, item.end, sizes,
-                [&](ValueList slots) {
-                  Values sums = multiplyTiles(b, weight, tile, input, slots);
-                  size_t next = 0;
-                  for (Value t : tile)
-                    for (Value slot : slots)
-                      storeTile(b, sums[next++], out, slot, Value(), t, columns,
+            forSlotBlocks(b, groups.list, item.begin, item.end, sizes,
+                          [&](ValueList slots) {
+                            storeTiles(
+                                b, multiplyTiles(b, weight, tile, input, slots),
+                                tile, slots, out, Value(), columns,
                                 /*isPadded=*/true);
-                });
+                          });
           });
         });
   });

@@ -553,10 +553,10 @@ static Value exponentOf(KernelBuilder &b, Value power) {
                   b.select(isFinite, exponent, b.f32(infinity)));
 }
 
-KernelOp KernelSet::quantizeRows(TypeRange types, int64_t columns,
-                                 int64_t group, int64_t offset,
-                                 InputScale scaleKind,
-                                 std::optional<float> epsilon) {
+KernelOp KernelSet::quantizeRows(TypeRange types, const IntegerShape &shape,
+                                 int64_t offset, std::optional<float> epsilon) {
+  int64_t columns = shape.inner, group = shape.activationGroup;
+  InputScale scaleKind = inputScale(shape);
   auto name =
       llvm::formatv("quantize_rows_{0}_{1}_{2}", columns, group, -offset).str();
   if (scaleKind == InputScale::Power)

@@ -54,6 +54,10 @@ Value KernelBuilder::div(Value a, Value b) {
   return arith::DivUIOp::create(*this, a, b);
 }
 
+Value KernelBuilder::ceilDiv(Value a, Value b) {
+  return div(add(a, sub(b, index(1))), b);
+}
+
 Value KernelBuilder::rem(Value a, Value b) {
   return arith::RemUIOp::create(*this, a, b);
 }

@@ -36,6 +36,8 @@ public:
   Value mul(Value a, Value b);
   Value div(Value a, Value b);
   Value rem(Value a, Value b);
+  /// a / b, rounded up.
+  Value ceilDiv(Value a, Value b);
   Value min(Value a, Value b);
   Value add(Value a, int64_t b) { return b ? add(a, index(b)) : a; }
   Value mul(Value a, int64_t b) { return b == 1 ? a : mul(a, index(b)); }

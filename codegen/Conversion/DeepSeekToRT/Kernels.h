@@ -227,12 +227,11 @@ public:
   rt::KernelOp linear(TypeRange types, int64_t inner, int64_t columns,
                       bool hasBias, bool hasScales);
   /// (in, [norm's weight], values, scales, offsets); items are rows. Rounds
-  /// groups of \p group elements to bytes; the sum of each, times \p offset,
-  /// goes to offsets. With \p epsilon, what is rounded is `rmsNorm` of the row,
-  /// which is stored nowhere.
-  rt::KernelOp quantizeRows(TypeRange types, int64_t columns, int64_t group,
-                            int64_t offset, InputScale scale,
-                            std::optional<float> epsilon);
+  /// groups of elements to bytes, as products of \p shape read them; the sum of
+  /// each, times \p offset, goes to offsets. With \p epsilon, what is rounded
+  /// is `rmsNorm` of the row, which is stored nowhere.
+  rt::KernelOp quantizeRows(TypeRange types, const IntegerShape &shape,
+                            int64_t offset, std::optional<float> epsilon);
   /// (in, digits, scales, offsets); items are rows. Cuts each number into
   /// digits, of which the lowest comes first: row r is rows r * 4 .. r * 4 + 3
   /// of digits and offsets. Scales are powers of two.

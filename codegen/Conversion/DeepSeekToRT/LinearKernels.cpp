@@ -56,10 +56,9 @@ KernelOp KernelSet::linear(TypeRange types, int64_t inner, int64_t columns,
     bool isPadded = hasPaddedRows(out.getType(), columns);
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
       if (BlockProduct::isFor(options, types[1])) {
-        auto block = BlockProduct(1, tiles).item(b, item, rowCount, b.index(0),
-                                                 rowCount);
+        auto block = BlockProduct(1, tiles).item(b, item, rowCount);
         return BlockProduct::multiply(
-            b, weight, input, {}, block,
+            b, weight, input, block,
             [&](Value tile, Value row, ValueList sums) {
               Value sum = sums.front();
               if (bias)
@@ -137,10 +136,9 @@ KernelOp KernelSet::gatedLinear(TypeRange types, int64_t inner, int64_t columns,
     bool isPadded = hasPaddedRows(out.getType(), columns);
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
       if (BlockProduct::isFor(options, types[1])) {
-        auto block = BlockProduct(2, tiles).item(b, item, rowCount, b.index(0),
-                                                 rowCount);
+        auto block = BlockProduct(2, tiles).item(b, item, rowCount);
         return BlockProduct::multiply(
-            b, weights, input, {}, block,
+            b, weights, input, block,
             [&](Value tile, Value row, ValueList sums) {
               storeGated(b, sums, tile, row, out, columns, isPadded, limit);
             });
@@ -196,12 +194,12 @@ KernelOp KernelSet::headLinear(TypeRange types, int64_t heads, int64_t stride,
       TiledWeight weight = {arguments[1], head, Value(), inner};
       Rows input = {arguments[0], b.mul(head, stride)};
       Value columnOffset = b.mul(head, columns);
-      Value itemOfHead = arith::RemUIOp::create(b, item, perHead);
+      Value itemOfHead = b.rem(item, perHead);
       if (BlockProduct::isFor(options, types[1])) {
         auto block =
             BlockProduct(1, tiles).item(b, itemOfHead, allRows, begin, end);
         return BlockProduct::multiply(
-            b, weight, input, {}, block,
+            b, weight, input, block,
             [&](Value tile, Value row, ValueList sums) {
               storeTile(b, sums.front(), out, row, columnOffset, tile, columns,
                         false);
@@ -211,12 +209,8 @@ KernelOp KernelSet::headLinear(TypeRange types, int64_t heads, int64_t stride,
         forRowBlocks(
             b, begin, end, rowBlocks(options.registers, int64_t(tile.size())),
             [&](ArrayRef<Value> rows) {
-              Values sums = multiplyTiles(b, weight, tile, input, rows);
-              size_t next = 0;
-              for (Value t : tile)
-                for (Value row : rows)
-                  storeTile(b, sums[next++], out, row, columnOffset, t, columns,
-                            false);
+              storeTiles(b, multiplyTiles(b, weight, tile, input, rows), tile,
+                         rows, out, columnOffset, columns, /*isPadded=*/false);
             });
       });
     });
@@ -257,11 +251,8 @@ KernelOp KernelSet::integerHeadLinear(TypeRange types, const HeadShape &shape,
       Rows input = {arguments[0], b.mul(head, stride)};
       Value columnOffset = b.mul(head, shape.columns);
       auto store = [&](ValueList sums, ValueList tile, ValueList rows) {
-        size_t next = 0;
-        for (Value t : tile)
-          for (Value row : rows)
-            storeTile(b, sums[next++], out, row, columnOffset, t, shape.columns,
-                      false);
+        storeTiles(b, sums, tile, rows, out, columnOffset, shape.columns,
+                   /*isPadded=*/false);
       };
       forTilesOfItem(b, group, tiles, perItem, [&](ValueList tile) {
         b.loop(begin, fewEnd, 1, [&](Value row) {

@@ -186,6 +186,16 @@ void hadal::storeTile(KernelBuilder &b, Value vector, Value out, Value row,
   vector::MaskedStoreOp::create(b, out, ValueRange{row, at}, mask, vector);
 }
 
+void hadal::storeTiles(KernelBuilder &b, ValueList sums, ValueList tiles,
+                       ValueList rows, Value out, Value columnOffset,
+                       int64_t columns, bool isPadded) {
+  size_t next = 0;
+  for (Value tile : tiles)
+    for (Value row : rows)
+      storeTile(b, sums[next++], out, row, columnOffset, tile, columns,
+                isPadded);
+}
+
 bool hadal::hasPaddedRows(Type type, int64_t columns) {
   auto memref = cast<MemRefType>(type);
   return memref.getDimSize(1) >= roundUp(columns, tileRows);

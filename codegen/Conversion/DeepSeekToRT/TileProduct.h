@@ -102,6 +102,12 @@ void storeTile(KernelBuilder &b, mlir::Value vector, mlir::Value out,
                mlir::Value row, mlir::Value columnOffset, mlir::Value tile,
                int64_t columns, bool isPadded);
 
+/// The same for the \p sums of all \p tiles and \p rows, those of a tile
+/// together.
+void storeTiles(KernelBuilder &b, ValueList sums, ValueList tiles,
+                ValueList rows, mlir::Value out, mlir::Value columnOffset,
+                int64_t columns, bool isPadded);
+
 /// Sizes of row blocks whose accumulators \p registers hold, \p chains tiles to
 /// a row; largest first, down to 1.
 llvm::SmallVector<int64_t> rowBlocks(int64_t registers, int64_t chains);

@@ -386,18 +386,6 @@ inline float widen_half(uint32_t pair, int i) {
   return value;
 }
 
-/// To nearest, ties to even; what is no number stays none.
-inline uint32_t round_pair(float first, float second) {
-  uint32_t bits[2];
-  memcpy(&bits[0], &first, sizeof(first));
-  memcpy(&bits[1], &second, sizeof(second));
-  for (uint32_t &one : bits)
-    one = (one & 0x7fffffff) > 0x7f800000
-              ? one >> 16 | 0x40
-              : (one + 0x7fff + (one >> 16 & 1)) >> 16;
-  return bits[0] | bits[1] << 16;
-}
-
 /// Where PTX ISA has the elements of mma.m16n8k16, see there: sums of exact
 /// products are rounded once here, and in an order and with as many bits as it
 /// has them by a GPU.

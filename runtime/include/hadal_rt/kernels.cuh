@@ -896,6 +896,10 @@ HADAL_INLINE uint32_t round_pair(float first, float second) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
   return pair;
 }
+#else
+HADAL_INLINE uint32_t round_pair(float first, float second) {
+  return narrow_bf16(first) | uint32_t(narrow_bf16(second)) << 16;
+}
 #endif
 
 HADAL_INLINE float first_of(uint32_t pair) {
