@@ -217,34 +217,28 @@ private:
     bool isScale = true;
     Value scales, offsets;
     for (OpOperand &use : value.getUses()) {
-      Operation *owner = use.getOwner();
-      bool isProduct =
-          llvm::TypeSwitch<Operation *, bool>(owner)
-              .Case<LinearOp, HeadLinearOp, LMHeadOp, EmbedOp>([&](auto op) {
-                isScale &= op.getScales() == value || op.getOffsets() == value;
-                scales = op.getScales();
-                offsets = op.getOffsets();
-                return true;
-              })
-              .Default(false);
-      if (isProduct)
-        continue;
-      if (auto experts = dyn_cast<ExpertsOp>(owner)) {
-        bool isUsedAsScale = llvm::is_contained(experts.getScales(), value) ||
-                             llvm::is_contained(experts.getOffsets(), value);
-        isScale &= isUsedAsScale;
-        unsigned matrix = use.getOperandNumber() -
-                          experts.getGateMutable().getOperandNumber();
-        if (matrix < experts.getScales().size())
-          scales = experts.getScales()[matrix];
-        offsets = experts.getOffsetsOf(matrix);
-        int64_t of = type.getDimSize(0);
-        int64_t used = std::min(of, columnsOf(experts.getExperts()));
-        activeElements = elements / of * used;
-        activeBytes = bytes / of * used;
-      } else {
-        isScale = false;
-      }
+      llvm::TypeSwitch<Operation *>(use.getOwner())
+          .Case<LinearOp, HeadLinearOp, LMHeadOp, EmbedOp>([&](auto op) {
+            isScale &= op.getScales() == value || op.getOffsets() == value;
+            scales = op.getScales();
+            offsets = op.getOffsets();
+          })
+          .Case([&](ExpertsOp experts) {
+            bool isUsedAsScale =
+                llvm::is_contained(experts.getScales(), value) ||
+                llvm::is_contained(experts.getOffsets(), value);
+            isScale &= isUsedAsScale;
+            unsigned matrix = use.getOperandNumber() -
+                              experts.getGateMutable().getOperandNumber();
+            if (matrix < experts.getScales().size())
+              scales = experts.getScales()[matrix];
+            offsets = experts.getOffsetsOf(matrix);
+            int64_t of = type.getDimSize(0);
+            int64_t used = std::min(of, columnsOf(experts.getExperts()));
+            activeElements = elements / of * used;
+            activeBytes = bytes / of * used;
+          })
+          .Default([&](Operation *) { isScale = false; });
     }
     // A token reads one row of the embedding table.
     if (llvm::all_of(value.getUsers(),

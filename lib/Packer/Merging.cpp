@@ -72,23 +72,13 @@ public:
   }
 
 private:
-  absl::Status read(RecipeNode *node, int64_t first, int64_t count,
-                    std::vector<float> &to) {
-    elements.resize(size_t(count * node->getElementBytes()));
-    to.resize(size_t(count));
-    absl::Status status = node->evaluate(first, count, elements.data());
-    if (status.ok())
-      widen(node->getKind(), elements.data(), count, to.data());
-    return status;
-  }
-
   absl::Status merge() {
     std::vector<float> masses, moments, weights[3];
     absl::Status status;
     if (mass)
-      status = read(mass, 0, experts, masses);
+      status = read(*mass, 0, experts, masses);
     if (status.ok() && moment)
-      status = read(moment, 0, experts * hidden, moments);
+      status = read(*moment, 0, experts * hidden, moments);
     if (!status.ok())
       return status;
     auto made = std::make_shared<ExpertMerger>(
@@ -96,7 +86,7 @@ private:
     int64_t size = inner * hidden;
     for (int64_t e = 0; e < experts; ++e) {
       for (size_t i = 0; status.ok() && i < 3; ++i) {
-        status = read(parts[i], e * size, size, weights[i]);
+        status = read(*parts[i], e * size, size, weights[i]);
         if (status.ok() &&
             findNonFinite(ElementKind::F32, weights[i].data(), size) >= 0)
           status = absl::InvalidArgumentError(
@@ -131,10 +121,13 @@ private:
     ArrayRef<ExpertMerger::Member> members = merger->getMembers(index / rows);
     std::vector<double> shares;
     if (statistic) {
-      std::vector<float> counts;
-      if (absl::Status status = read(rowCounts, 0, experts, counts);
-          !status.ok())
-        return status;
+      if (counts.empty()) {
+        std::vector<float> found;
+        if (absl::Status status = read(*rowCounts, 0, experts, found);
+            !status.ok())
+          return status;
+        counts = std::move(found);
+      }
       shares = shareCounts(members, counts);
     }
     for (auto [i, member] : llvm::enumerate(members)) {
@@ -142,7 +135,7 @@ private:
       if (hasInnerRows)
         row = member.channels[size_t(row)];
       absl::Status status =
-          read(from, (member.expert * rows + row) * columns, columns, numbers);
+          read(*from, (member.expert * rows + row) * columns, columns, numbers);
       if (!status.ok())
         return status;
       for (int64_t j = 0; j < columns; ++j)
@@ -169,7 +162,7 @@ private:
   int64_t held = -1; ///< The row that `numbers` are.
   std::vector<float> numbers;
   std::vector<double> sums;
-  std::vector<char> elements;
+  std::vector<float> counts; ///< What `rowCounts` is, once it is read.
 };
 
 } // namespace

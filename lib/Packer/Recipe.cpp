@@ -140,6 +140,16 @@ static char *advance(void *data, int64_t elements, int64_t elementBytes) {
   return static_cast<char *>(data) + elements * elementBytes;
 }
 
+absl::Status PiecewiseNode::read(RecipeNode &node, int64_t first, int64_t count,
+                                 std::vector<float> &to) {
+  readElements.resize(size_t(count * node.getElementBytes()));
+  to.resize(size_t(count));
+  absl::Status status = node.evaluate(first, count, readElements.data());
+  if (status.ok())
+    widen(node.getKind(), readElements.data(), count, to.data());
+  return status;
+}
+
 absl::Status PiecewiseNode::evaluate(int64_t first, int64_t count, void *out) {
   while (count > 0) {
     absl::StatusOr<int64_t> now = evaluatePiece(first, count, out);
@@ -618,22 +628,11 @@ private:
     return absl::OkStatus();
   }
 
-  /// Evaluates a range of \p node, widened to f32.
-  absl::Status read(RecipeNode &node, int64_t first, int64_t count,
-                    std::vector<float> &to) {
-    scaleElements.resize(size_t(count * node.getElementBytes()));
-    to.resize(size_t(count));
-    absl::Status status = node.evaluate(first, count, scaleElements.data());
-    if (status.ok())
-      widen(node.getKind(), scaleElements.data(), count, to.data());
-    return status;
-  }
-
   RecipeNode *input, *scales, *zeros;
   StringRef name;
   ArrayRef<int64_t> shape;
   int64_t blockRows, blockColumns, matrixRows, columns;
-  std::vector<char> elements, scaleElements;
+  std::vector<char> elements;
   std::vector<float> numbers, cachedScales, cachedZeros;
   int64_t cachedRow = -1, cachedColumn = 0, cachedCount = 0;
 };
@@ -676,17 +675,6 @@ public:
   }
 
 private:
-  /// Evaluates a range of \p node, widened to f32.
-  absl::Status read(RecipeNode &node, int64_t first, int64_t count,
-                    std::vector<float> &to) {
-    elements.resize(size_t(count * node.getElementBytes()));
-    to.resize(size_t(count));
-    absl::Status status = node.evaluate(first, count, elements.data());
-    if (status.ok())
-      widen(node.getKind(), elements.data(), count, to.data());
-    return status;
-  }
-
   /// Reads row \p row of the left matrices, and the right one that it is
   /// multiplied with.
   absl::Status readRow(int64_t row) {
@@ -997,14 +985,17 @@ public:
                                         void *out) override {
     // Of one row at most.
     int64_t now = std::min({count, columns - first % columns, blockElements});
-    absl::Status status = readScales(first / columns / blockRows);
-    elements.resize(size_t(now * input->getElementBytes()));
+    absl::Status status;
+    if (int64_t block = first / columns / blockRows; block != held) {
+      held = -1;
+      status = read(*scales, block * groups, groups, factors);
+      if (status.ok())
+        held = block;
+    }
     if (status.ok())
-      status = input->evaluate(first, now, elements.data());
+      status = read(*input, first, now, numbers);
     if (!status.ok())
       return status;
-    numbers.resize(size_t(now));
-    widen(input->getKind(), elements.data(), now, numbers.data());
     auto *to = static_cast<int8_t *>(out);
     for (int64_t i = 0; i < now; ++i) {
       float scale = factors[size_t((first + i) % columns / (columns / groups))];
@@ -1020,29 +1011,12 @@ public:
   }
 
 private:
-  /// Leaves those of \p block, some rows, in `factors`.
-  absl::Status readScales(int64_t block) {
-    if (block == held)
-      return absl::OkStatus();
-    held = -1;
-    elements.resize(size_t(groups * scales->getElementBytes()));
-    factors.resize(size_t(groups));
-    absl::Status status =
-        scales->evaluate(block * groups, groups, elements.data());
-    if (status.ok())
-      widen(scales->getKind(), elements.data(), groups, factors.data());
-    if (status.ok())
-      held = block;
-    return status;
-  }
-
   RecipeNode *input, *scales;
   StringRef name;
   float least; ///< Integer.
   int64_t columns, blockRows, groups;
   int64_t held = -1; ///< The rows that `factors` are of.
   std::vector<float> numbers, factors;
-  std::vector<char> elements;
 };
 
 class QuantizeNode : public GroupNode {

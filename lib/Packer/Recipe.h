@@ -114,6 +114,14 @@ protected:
   /// \returns How many, at least 1; errors are those of evaluate().
   virtual absl::StatusOr<int64_t> evaluatePiece(int64_t first, int64_t count,
                                                 void *out) = 0;
+
+  /// Evaluates elements [first, first + count) of \p node, widened to f32, into
+  /// \p to.
+  absl::Status read(RecipeNode &node, int64_t first, int64_t count,
+                    std::vector<float> &to);
+
+private:
+  std::vector<char> readElements; ///< As the node that was read has them.
 };
 
 /// Nodes of a recipe, which keep each other alive.

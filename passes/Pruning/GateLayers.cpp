@@ -87,13 +87,18 @@ static SmallVector<OpOperand *, 2> getCached(Operation *op) {
       .Default(Operands());
 }
 
+/// The type of scores of the rows of \p states.
+static RankedTensorType getScoreType(Value states) {
+  auto type = cast<RankedTensorType>(states.getType());
+  return RankedTensorType::get({type.getDimSize(0), 1},
+                               Float32Type::get(type.getContext()));
+}
+
 /// What a trained gate says of each row of \p input. \p bias may be null.
 static Value makeScores(OpBuilder &builder, Location loc, Value input,
                         Value weight, Value bias) {
-  auto states = cast<RankedTensorType>(input.getType());
-  auto type =
-      RankedTensorType::get({states.getDimSize(0), 1}, builder.getF32Type());
-  return LinearOp::create(builder, loc, type, input, weight, bias,
+  return LinearOp::create(builder, loc, getScoreType(input), input, weight,
+                          bias,
                           /*scales=*/Value(), /*offsets=*/Value(),
                           /*activation_group=*/IntegerAttr());
 }
@@ -250,7 +255,6 @@ FailureOr<func::FuncOp> GateLayers::gate(func::FuncOp function, GateKind kind,
   auto states = cast<RankedTensorType>(input.getType());
   Type f32 = builder.getF32Type();
   auto one = RankedTensorType::get({1}, f32);
-  auto scoreType = RankedTensorType::get({states.getDimSize(0), 1}, f32);
   auto rowsType =
       RankedTensorType::get({states.getDimSize(0)}, builder.getI32Type());
   builder.setInsertionPointToStart(&block);
@@ -265,7 +269,7 @@ FailureOr<func::FuncOp> GateLayers::gate(func::FuncOp function, GateKind kind,
     Value before = block.addArgument(states, loc);
     Value threshold = block.addArgument(one, loc);
     auto influence =
-        InfluenceOp::create(builder, loc, scoreType, before, input);
+        InfluenceOp::create(builder, loc, getScoreType(input), before, input);
     gates.push_back({influence, threshold});
     whole.insert(influence);
   } else if (kind != GateKind::None) {
@@ -342,7 +346,6 @@ FailureOr<func::FuncOp> GateLayers::gate(func::FuncOp function, GateKind kind,
 LogicalResult GateLayers::addExits(ArrayRef<func::CallOp> layers, size_t layer,
                                    SmallVectorImpl<Exit> &exits) {
   func::CallOp call = layers[layer];
-  func::CallOp last = layer ? layers[layer - 1] : call;
   OpBuilder builder(call);
   Location loc = call.getLoc();
   Value state = call.getOperand(0);
@@ -352,20 +355,19 @@ LogicalResult GateLayers::addExits(ArrayRef<func::CallOp> layers, size_t layer,
                                 bias ? use(builder, loc, bias) : Value()),
                      Value()});
   }
-  ArrayRef<unsigned> before = exitBefore, percents = exitPercent;
-  const auto *found = llvm::find(before, unsigned(layer));
-  if (found == before.end())
+  ArrayRef<unsigned> exitLayers = exitBefore, percents = exitPercent;
+  const auto *found = llvm::find(exitLayers, unsigned(layer));
+  if (found == exitLayers.end())
     return success();
-  FailureOr<WeightOp> threshold = makeThreshold(
-      call, layer, "exit_threshold", percents[size_t(found - before.begin())]);
+  FailureOr<WeightOp> threshold =
+      makeThreshold(call, layer, "exit_threshold",
+                    percents[size_t(found - exitLayers.begin())]);
   if (failed(threshold))
     return failure();
-  auto states = cast<RankedTensorType>(state.getType());
-  auto scores =
-      RankedTensorType::get({states.getDimSize(0), 1}, builder.getF32Type());
-  exits.push_back(
-      {InfluenceOp::create(builder, loc, scores, last.getOperand(0), state),
-       use(builder, loc, *threshold)});
+  func::CallOp before = layers[layer - 1];
+  exits.push_back({InfluenceOp::create(builder, loc, getScoreType(state),
+                                       before.getOperand(0), state),
+                   use(builder, loc, *threshold)});
   return success();
 }
 

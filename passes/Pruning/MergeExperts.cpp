@@ -140,19 +140,18 @@ LogicalResult MergeExperts::merge(Pruner &pruner, RouterOp router) {
         WeightOp weight = parts[part].weights[i];
         WeightOp known = pruner.findStatistic(weight, name);
         WeightOp rows = pruner.findStatistic(weight, (name + ".count").str());
-        SmallVector<int64_t> shape;
-        if (known)
-          shape.assign(known.getWeightType().getShape().begin(),
-                       known.getWeightType().getShape().end());
-        bool isOfEach = known && rows && shape.size() > 1 &&
-                        shape.front() == all &&
-                        rows.getWeightType().getShape() == ArrayRef(all);
-        if (isOfEach) {
-          shape.front() = keep;
-          rewrite(known, part == 2 ? MergedPart::Inner : MergedPart::Outer,
-                  known.getWeightType().clone(shape), known, rows);
-        } else if (known) {
-          pruner.symbols.erase(known);
+        if (known) {
+          RankedTensorType type = known.getWeightType();
+          SmallVector<int64_t> shape(type.getShape());
+          bool isOfEach = rows && shape.size() > 1 && shape.front() == all &&
+                          rows.getWeightType().getShape() == ArrayRef(all);
+          if (isOfEach) {
+            shape.front() = keep;
+            rewrite(known, part == 2 ? MergedPart::Inner : MergedPart::Outer,
+                    type.clone(shape), known, rows);
+          } else {
+            pruner.symbols.erase(known);
+          }
         }
         for (StringRef suffix : {".count", ".max"})
           if (WeightOp other =

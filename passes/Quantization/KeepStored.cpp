@@ -173,10 +173,11 @@ static Moves findMoves(WeightOp weight) {
       return {};
     if (auto transpose = dyn_cast<TransposeOp>(op)) {
       ArrayRef<int64_t> from = transpose.getPermutation();
-      moves.isTurned |= from.back() != last;
-      if (from.back() != last &&
-          (from != ArrayRef<int64_t>{0, 2, 1} || !moves.steps.empty()))
-        return {};
+      if (from.back() != last) {
+        if (from != ArrayRef<int64_t>{0, 2, 1} || !moves.steps.empty())
+          return {};
+        moves.isTurned = true;
+      }
     }
     moves.steps.push_back(op);
   }

@@ -21,15 +21,15 @@ static std::optional<QuantizedType> parseType(StringRef name) {
     return QuantizedType{0, 0};
   if (name == "int8")
     return QuantizedType{8, 0};
+  auto [bits, group] = name.split("-g");
   QuantizedType type;
-  type.bits = llvm::StringSwitch<int64_t>(name.take_front(6))
-                  .Case("int8-g", 8)
-                  .Case("int6-g", 6)
-                  .Case("int5-g", 5)
-                  .Case("int4-g", 4)
+  type.bits = llvm::StringSwitch<int64_t>(bits)
+                  .Case("int8", 8)
+                  .Case("int6", 6)
+                  .Case("int5", 5)
+                  .Case("int4", 4)
                   .Default(0);
-  type.group = llvm::StringSwitch<int64_t>(
-                   name.drop_front(std::min<size_t>(6, name.size())))
+  type.group = llvm::StringSwitch<int64_t>(group)
                    .Case("32", 32)
                    .Case("64", 64)
                    .Case("128", 128)

@@ -12,8 +12,6 @@ the largest |logit|, and store integers where kernels read them.
 """
 import argparse
 import json
-import shutil
-import struct
 import sys
 import tempfile
 from pathlib import Path
@@ -23,40 +21,13 @@ import harness
 from harness import Failure, ids, must_refuse, must_run
 
 np = harness.require_numpy("check_fake_quantized.py")
+import make_cases
+import reference
 
 TOLERANCE = 1e-4
 TOKENS = [3, 1, 4, 15, 9, 26, 5, 35, 8, 7, 13, 23]
 # num_bits, strategy, group_size, and whether integers are kept: those with one scale in all become f32.
 KINDS = [(4, "group", 32, True), (8, "channel", None, True), (4, "tensor", None, False)]
-
-
-def read_tensors(path):
-    raw = path.read_bytes()
-    (size,) = struct.unpack_from("<Q", raw)
-    header = json.loads(raw[8:8 + size])
-    header.pop("__metadata__", None)
-    tensors = {}
-    for name, entry in header.items():
-        begin, end = (8 + size + offset for offset in entry["data_offsets"])
-        data = raw[begin:end]
-        if entry["dtype"] == "BF16":
-            values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
-        else:
-            values = np.frombuffer(data, {"F16": "<f2", "F32": "<f4"}[entry["dtype"]]).astype(np.float32)
-        tensors[name] = values.reshape(entry["shape"])
-    return tensors
-
-
-def write_tensors(path, tensors):
-    """All in F32."""
-    header, data = {}, b""
-    for name, values in tensors.items():
-        raw = np.ascontiguousarray(values, "<f4").tobytes()
-        header[name] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": [len(data), len(data) + len(raw)]}
-        data += raw
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
 def round_matrix(w, bits, strategy, group):
@@ -72,17 +43,14 @@ def round_matrix(w, bits, strategy, group):
 
 
 def configure(bits, strategy, group, **changes):
-    weights = {"num_bits": bits, "type": "int", "symmetric": True, "strategy": strategy, **changes}
-    if group:
-        weights["group_size"] = group
-    return {"quant_method": "compressed-tensors", "format": "dense", "quantization_status": "frozen", "ignore": ["lm_head"],
-            "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}}}
+    size = {"group_size": group} if group else {}
+    return {**make_cases.compressed("dense", num_bits=bits, strategy=strategy, **size, **changes), "quantization_status": "frozen"}
 
 
 def check(args, bits, strategy, group, is_kept):
     with tempfile.TemporaryDirectory(prefix="hadal-e2e-") as name:
         folder = Path(name)
-        tensors = read_tensors(args.model / "model.safetensors")
+        tensors = {key: w.astype(np.float32) for key, w in reference.read_safetensors(args.model / "model.safetensors").items()}
         config = json.loads((args.model / "config.json").read_text())
         # Of whole groups.
         config["intermediate_size"] -= config["intermediate_size"] % 32
@@ -97,9 +65,8 @@ def check(args, bits, strategy, group, is_kept):
         for kind, values, more in (("rounded", rounded, {}),
                                    ("trained", trained, {"quantization_config": configure(bits, strategy, group)})):
             model, product = folder / kind, folder / f"{kind}-product"
-            model.mkdir()
-            write_tensors(model / "model.safetensors", values)
-            (model / "config.json").write_text(json.dumps({**config, "torch_dtype": "float32", **more}))
+            make_cases.write_model(model, {**config, "torch_dtype": "float32", **more},
+                                   {key: ("F32", w.shape, make_cases.encode(w, "F32")) for key, w in values.items()})
             report = must_run([args.hadalc, model, "-o", product, "--report", "--activations=f32"] if is_kept and more else
                               [args.hadalc, model, "-o", product, "--report"], 60)
             must_run([product, "--tokens", ids(TOKENS), "--logits", folder / "logits.npy"], 60)

@@ -15,7 +15,6 @@ and the tokens that skip are counted.
 import argparse
 import json
 import shutil
-import struct
 import sys
 import tempfile
 from pathlib import Path
@@ -26,6 +25,7 @@ import harness
 from harness import Failure, ids, must_refuse, must_run
 
 np = harness.require_numpy("check_gates.py")
+import make_cases
 
 TOLERANCE = 1e-4
 TOKENS = [3, 1, 4, 15, 9, 26, 5, 35, 8, 7, 13, 23, 2, 6, 11, 29, 17, 31]
@@ -34,16 +34,9 @@ GATES = "@gates.safetensors"  # By this name recipes read it.
 
 def write_gates(path, gates):
     """A file of a weight of f32 and a bias for each layer and kind in `gates`."""
-    header, data = {}, b""
-    for (layer, kind), (weight, bias) in gates.items():
-        for name, values in (("weight", weight), ("bias", np.array([bias]))):
-            raw = np.asarray(values, np.float32).tobytes()
-            header[f"model.layers.{layer}.{kind}_gate.{name}"] = {
-                "dtype": "F32", "shape": list(np.shape(values)), "data_offsets": [len(data), len(data) + len(raw)]}
-            data += raw
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    path.write_bytes(make_cases.safetensors({
+        f"model.layers.{layer}.{kind}_gate.{name}": ("F32", np.shape(values), make_cases.encode(values, "F32"))
+        for (layer, kind), (weight, bias) in gates.items() for name, values in (("weight", weight), ("bias", [bias]))}))
 
 
 class Model:
