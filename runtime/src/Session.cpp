@@ -40,7 +40,7 @@ struct Plan {
   hadal_rt_device_sizes_t device;
 
   // Offsets in the mapping.
-  int64_t workers;
+  int64_t poolThreads;
   int64_t lengths;
   int64_t heldPages;
   int64_t firstPages;
@@ -64,7 +64,6 @@ struct hadal_rt_session {
   const hadal_rt_model_t *model;
   const uint8_t *weights;
   Plan plan;
-  Worker *workers;
   int64_t *lengths;    ///< [sequences] tokens of each.
   int64_t *heldPages;  ///< [sequences] end of the pages of each; >= those it
                        ///< fills.
@@ -318,7 +317,7 @@ static hadal_rt_status_t makePlan(const hadal_rt_model_t *model,
   auto arrayOf = [](int64_t count, int64_t bytes) {
     return CheckedBytes(count) *= bytes;
   };
-  place(plan->workers, arrayOf(plan->threads - 1, sizeof(Worker)), 64);
+  place(plan->poolThreads, arrayOf(plan->threads, sizeof(PoolThread)), 64);
   place(plan->lengths, arrayOf(plan->maxSequences, 8), 64);
   place(plan->heldPages, arrayOf(plan->maxSequences, 8), 64);
   place(plan->firstPages, arrayOf(plan->maxSequences, 8), 64);
@@ -658,8 +657,8 @@ hadal_rt_status_t hadal_rt_session_create(
     giveMemory(mapping, plan.mappingBytes);
     return status;
   }
-  if (!session->pool.start(plan.threads,
-                           reinterpret_cast<Worker *>(base + plan.workers))) {
+  if (!session->pool.start(plan.threads, reinterpret_cast<PoolThread *>(
+                                             base + plan.poolThreads))) {
     if (session->device)
       session->deviceCalls().close(session->device);
     giveMemory(mapping, plan.mappingBytes);

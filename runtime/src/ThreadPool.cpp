@@ -27,9 +27,15 @@ using namespace hadal_rt;
 /// of a step, shorter than what a person pays for in idle power.
 static constexpr int64_t spinNs = 100 * 1000;
 
-/// A thread takes this part of its share of the items that are left, so that a
-/// slow one holds up the others for half of its share at most.
-static constexpr int64_t partsOfShare = 2;
+/// A thread takes half of what is left of a share, so that a slow one holds up
+/// the others for half of its share at most.
+static constexpr uint32_t partsOfShare = 2;
+
+/// Where the share of thread \p number of \p threads begins. The caller, number
+/// 0, has items whenever there are any.
+static uint32_t shareBegin(uint32_t items, int64_t number, int64_t threads) {
+  return uint32_t(ceilDivide(int64_t(items) * number, threads));
+}
 
 static int64_t nowNs() {
   timespec time;
@@ -85,20 +91,23 @@ template <typename Predicate> static bool spinUntil(Predicate done) {
   }
 }
 
-bool ThreadPool::takeItems() {
+/// Takes items of the share of thread \p owner, and runs them. Returns false
+/// when none is left.
+bool ThreadPool::takeFrom(int64_t owner) {
+  std::atomic<uint64_t> &ticket = all[owner].ticket;
   uint64_t seen = ticket.load(std::memory_order_acquire);
   while (uint32_t left = uint32_t(seen)) {
     const hadal_rt_step_t *jobStep = step.load(std::memory_order_relaxed);
     hadal_rt_kernel_t jobKernel = kernel.load(std::memory_order_relaxed);
     const int64_t *jobParams = params.load(std::memory_order_relaxed);
     uint32_t jobItems = items.load(std::memory_order_relaxed);
-    uint32_t taken = uint32_t(left / (uint64_t(threads) * partsOfShare));
+    uint32_t taken = left / partsOfShare;
     taken += taken == 0;
     if (!ticket.compare_exchange_weak(seen, seen - taken,
                                       std::memory_order_acq_rel,
                                       std::memory_order_acquire))
       continue;
-    int64_t first = int64_t(jobItems) - left;
+    int64_t first = int64_t(shareBegin(jobItems, owner + 1, threads)) - left;
     jobKernel(jobStep, jobParams, first, first + taken);
     if (done.fetch_add(taken) + taken == jobItems && callerSleeps.load())
       wake(done, 1);
@@ -107,47 +116,62 @@ bool ThreadPool::takeItems() {
   return false;
 }
 
-void ThreadPool::workerLoop() {
+/// Takes items of thread \p self, or else of the next that has some.
+bool ThreadPool::takeItems(int64_t self) {
+  for (int64_t i = 0; i < threads; ++i) {
+    int64_t owner = self + i;
+    if (takeFrom(owner < threads ? owner : owner - threads))
+      return true;
+  }
+  return false;
+}
+
+void ThreadPool::workerLoop(PoolThread &self) {
   for (;;) {
-    while (takeItems()) {
+    while (takeItems(self.number)) {
     }
-    bool found = spinUntil([this] {
-      return uint32_t(ticket.load(std::memory_order_relaxed)) != 0 ||
+    bool found = spinUntil([&] {
+      return uint32_t(self.ticket.load(std::memory_order_relaxed)) != 0 ||
              stop.load(std::memory_order_relaxed);
     });
     if (stop.load(std::memory_order_relaxed))
       return;
     if (found)
       continue;
-    // The order of these four, and of the three in run(), makes sure that
-    // either this thread sees the job or the caller sees this thread.
+    // The order of these four, and of tickets, epoch and sleepers in run(),
+    // makes sure that either this thread sees its share or the caller sees this
+    // thread.
     sleepers.fetch_add(1);
     uint32_t seenEpoch = epoch.load();
-    if (uint32_t(ticket.load()) == 0 && !stop.load())
+    if (uint32_t(self.ticket.load()) == 0 && !stop.load())
       waitOn(epoch, seenEpoch);
     sleepers.fetch_sub(1);
   }
 }
 
-void *ThreadPool::workerMain(void *pool) {
+void *ThreadPool::workerMain(void *thread) {
   DefaultFloatMode mode;
-  static_cast<ThreadPool *>(pool)->workerLoop();
+  auto &self = *static_cast<PoolThread *>(thread);
+  self.pool->workerLoop(self);
   return nullptr;
 }
 
-bool ThreadPool::start(int64_t threads, Worker *workers) {
-  this->threads = threads;
-  this->workers = workers;
+bool ThreadPool::start(int64_t count, PoolThread *threads) {
+  this->threads = count;
+  all = threads;
   pthread_attr_t attributes;
   if (pthread_attr_init(&attributes))
     return false;
   pthread_attr_setstacksize(&attributes, workerStackBytes);
-  while (
-      workersStarted < threads - 1 &&
-      !pthread_create(&workers[workersStarted], &attributes, workerMain, this))
+  for (int64_t i = 1; i < count; ++i) {
+    all[i].pool = this;
+    all[i].number = i;
+    if (pthread_create(&all[i].handle, &attributes, workerMain, &all[i]))
+      break;
     ++workersStarted;
+  }
   pthread_attr_destroy(&attributes);
-  if (workersStarted == threads - 1)
+  if (workersStarted == count - 1)
     return true;
   shutDown();
   return false;
@@ -157,8 +181,8 @@ void ThreadPool::shutDown() {
   stop.store(1);
   epoch.fetch_add(1);
   wake(epoch, INT32_MAX);
-  for (int64_t i = 0; i < workersStarted; ++i)
-    pthread_join(workers[i], nullptr);
+  for (int64_t i = 1; i <= workersStarted; ++i)
+    pthread_join(all[i].handle, nullptr);
   workersStarted = 0;
 }
 
@@ -184,12 +208,19 @@ void ThreadPool::run(const hadal_rt_step_t *jobStep,
   done.store(0, std::memory_order_relaxed);
   ++generation;
 
-  ticket.store(uint64_t(generation) << 32 | count);
+  // The caller's last: it takes items only when all have theirs.
+  for (int64_t i = threads; i-- > 0;) {
+    uint32_t share =
+        shareBegin(count, i + 1, threads) - shareBegin(count, i, threads);
+    if (share)
+      all[i].ticket.store(uint64_t(generation) << 32 | share,
+                          std::memory_order_release);
+  }
   epoch.fetch_add(1);
   if (uint32_t asleep = sleepers.load())
     wake(epoch, asleep < count - 1 ? asleep : count - 1);
 
-  while (takeItems()) {
+  while (takeItems(0)) {
   }
   auto isDone = [&] { return done.load(std::memory_order_acquire) == count; };
   if (spinUntil(isDone))
@@ -237,9 +268,9 @@ int64_t hadal_rt::availableProcessors() {
 
 using namespace hadal_rt;
 
-bool ThreadPool::start(int64_t threads, Worker *workers) {
-  this->threads = threads;
-  this->workers = workers;
+bool ThreadPool::start(int64_t count, PoolThread *threads) {
+  this->threads = count;
+  all = threads;
   return true;
 }
 

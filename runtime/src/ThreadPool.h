@@ -21,28 +21,41 @@ namespace hadal_rt {
 /// the program.
 constexpr int64_t workerStackBytes = 2 * HADAL_RT_KERNEL_STACK_BYTES;
 
+struct ThreadPool;
+
 #ifdef HADAL_RT_BARE
-/// There are no workers.
-using Worker = char;
+/// The caller's alone, which has nothing to keep.
+using PoolThread = char;
 constexpr int64_t maxThreads = 1;
 #else
-using Worker = pthread_t;
+/// A thread of a pool, and its share of a dispatch.
+struct alignas(64) PoolThread {
+  /// A generation, and how many items of the share are still to be taken.
+  std::atomic<uint64_t> ticket;
+  ThreadPool *pool;
+  int64_t number;   ///< The caller's is 0.
+  pthread_t handle; ///< Of a worker.
+};
 /// Most threads of one pool.
 constexpr int64_t maxThreads = 1024;
 #endif
 
 /// Runs dispatches on the caller's thread and on workers.
 ///
-/// A dispatch's `ticket` holds a generation and how many items are still to be
-/// taken; taking n is a compare-and-swap from (g, r) to (g, r - n). No such
-/// value ever comes twice, so a thread that succeeds has read the job of
-/// generation g, however late it came: that job cannot end, and the next cannot
-/// be written, before those items are done. A worker that sleeps or is
-/// descheduled is therefore never waited for. A thread takes a part of what is
-/// left: many items at first, which lie side by side in memory, and single ones
-/// at the end, so that all threads end together.
+/// Each thread has a share of a dispatch's items, the same of all dispatches
+/// with as many: what it wrote in one is in its own caches when it reads that
+/// in the next, and so are weights that fit them. Who has done its share takes
+/// of those of others.
+///
+/// Taking n items is a compare-and-swap of a share's ticket from (g, r) to
+/// (g, r - n), where g is the generation of the dispatch. No such value ever
+/// comes twice, so a thread that succeeds has read the job of generation g,
+/// however late it came: that job cannot end, and the next cannot be written,
+/// before those items are done. A worker that sleeps or is descheduled is
+/// therefore never waited for. A thread takes a part of what is left of a
+/// share: many items at first, which lie side by side in memory, and single
+/// ones at the end, so that all threads end together.
 struct ThreadPool {
-  alignas(64) std::atomic<uint64_t> ticket;
   /// Items of the current job that are done. The caller sleeps on it.
   alignas(64) std::atomic<uint32_t> done;
   std::atomic<uint32_t> callerSleeps;
@@ -60,11 +73,12 @@ struct ThreadPool {
   alignas(64) uint32_t generation;
   int64_t threads;
   int64_t workersStarted;
-  Worker *workers; ///< [threads - 1], not owned.
+  PoolThread *all; ///< [threads], not owned.
 
-  /// Starts \p threads - 1 workers, whose handles go into \p workers.
-  /// Returns false, with none left running, when the system gives no thread.
-  bool start(int64_t threads, Worker *workers);
+  /// Starts \p count - 1 workers. \p threads, `[count]`, are zeros, and the
+  /// pool's until it ends. Returns false, with none left running, when the
+  /// system gives no thread.
+  bool start(int64_t count, PoolThread *threads);
 
   /// Ends and joins the workers.
   void shutDown();
@@ -74,9 +88,10 @@ struct ThreadPool {
            const int64_t *params, int64_t items);
 
 private:
-  bool takeItems();
-  void workerLoop();
-  static void *workerMain(void *pool);
+  bool takeItems(int64_t self);
+  bool takeFrom(int64_t owner);
+  void workerLoop(PoolThread &self);
+  static void *workerMain(void *thread);
 };
 
 /// Returns how many processors this process may use: those of its affinity

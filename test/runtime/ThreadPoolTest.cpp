@@ -6,6 +6,7 @@
 #include "ThreadPool.h"
 
 #include "gtest/gtest.h"
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <memory>
@@ -22,7 +23,7 @@ struct Pool {
   }
   ~Pool() { pool->shutDown(); }
   std::unique_ptr<ThreadPool> pool{new ThreadPool()};
-  std::vector<pthread_t> handles;
+  std::vector<PoolThread> handles;
 };
 
 } // namespace
@@ -77,6 +78,34 @@ TEST(ThreadPool, SurvivesManyDispatches) {
     }
     for (int64_t value : dispatches % 2 ? b : a)
       ASSERT_EQ(value, dispatches);
+  }
+}
+
+/// params: {pthread_t threads[items], items, atomic<int64> begun}: ends only
+/// when every item has begun, so that no thread takes a second one.
+static void meetOthers(const hadal_rt_step_t *, const int64_t *params,
+                       int64_t first, int64_t last) {
+  EXPECT_EQ(last, first + 1);
+  reinterpret_cast<pthread_t *>(params[0])[first] = pthread_self();
+  auto &begun = *reinterpret_cast<std::atomic<int64_t> *>(params[2]);
+  ++begun;
+  while (begun < params[1])
+    std::this_thread::yield();
+}
+
+TEST(ThreadPool, GivesAThreadTheSameItems) {
+  constexpr int64_t threads = 4;
+  Pool pool(threads);
+  std::vector<pthread_t> first(threads), now(threads);
+  for (int round = 0; round < 50; ++round) {
+    std::atomic<int64_t> begun = 0;
+    auto &to = round ? now : first;
+    int64_t params[] = {reinterpret_cast<int64_t>(to.data()), threads,
+                        reinterpret_cast<int64_t>(&begun)};
+    pool.pool->run(nullptr, meetOthers, params, threads);
+    EXPECT_TRUE(pthread_equal(to[0], pthread_self()));
+    for (int64_t i = 0; round && i < threads; ++i)
+      EXPECT_TRUE(pthread_equal(now[size_t(i)], first[size_t(i)]));
   }
 }
 
