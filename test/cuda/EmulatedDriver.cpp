@@ -11,7 +11,7 @@
 //   the address of something that was given back.
 // - What is asked of a stream happens when someone waits for it, not before.
 // - Kernels are given addresses of the device only.
-// - What is sent lies in pinned memory.
+// - What is sent lies in pinned memory, which stays until it is.
 //
 // A violation ends the process with status 70 and one line. What was taken and
 // not given back is said at the end, and ends it with 71.
@@ -82,7 +82,11 @@ struct EmulatedModule {
 using EmulatedFunction =
     std::pair<EmulatedModule *, const hadal_cuda_kernel_t *>;
 
-using Work = std::function<void()>;
+/// What a stream does, and the pinned memory that it then reads, if any.
+struct Work {
+  std::function<void()> run;
+  const uint8_t *from = nullptr;
+};
 
 struct EmulatedGraph {
   std::vector<Work> works;
@@ -236,7 +240,7 @@ void flush(EmulatedStream &stream, uint64_t place = UINT64_MAX) {
     Work work = std::move(stream.queue.front());
     stream.queue.pop_front();
     ++stream.done;
-    work();
+    work.run();
   }
   setAccess(false);
 }
@@ -252,6 +256,10 @@ void enqueue(Stream handle, Work work) {
     stream->captured->works.push_back(std::move(work));
   else
     stream->queue.push_back(std::move(work));
+}
+
+void enqueue(Stream handle, std::function<void()> run) {
+  enqueue(handle, Work{std::move(run)});
 }
 
 void runKernel(const EmulatedFunction &function, unsigned grid,
@@ -592,11 +600,15 @@ Result cuMemAllocHost_v2(void **out, size_t bytes) {
 Result cuMemFreeHost(void *memory) {
   ENTER(true);
   State &s = state();
-  for (EmulatedStream *stream : s.streams)
-    if (!stream->queue.empty())
-      violation("pinned memory is given back while a stream has work");
-  if (!s.pinned.erase(static_cast<uint8_t *>(memory)))
+  auto found = s.pinned.find(static_cast<uint8_t *>(memory));
+  if (found == s.pinned.end())
     violation("cuMemFreeHost: that is no pinned memory");
+  // Others may have work: it is not theirs.
+  for (EmulatedStream *stream : s.streams)
+    for (const Work &work : stream->queue)
+      if (work.from >= found->first && work.from < found->first + found->second)
+        violation("pinned memory is given back while a stream still sends it");
+  s.pinned.erase(found);
   free(memory);
   --s.live.hostAllocations;
   return success;
@@ -613,9 +625,10 @@ Result cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes,
       begin + bytes > std::prev(after)->first + std::prev(after)->second)
     violation("cuMemcpyHtoDAsync: what is sent is not in pinned memory");
   s.sentBytes += int64_t(bytes);
-  enqueue(stream, [=] {
+  auto send = [=] {
     memcpy(reinterpret_cast<void *>(uintptr_t(to)), from, bytes);
-  });
+  };
+  enqueue(stream, Work{send, begin});
   return success;
 }
 
