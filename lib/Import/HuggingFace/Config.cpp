@@ -75,7 +75,8 @@ static constexpr StringRef laterModelTypes[] = {
     "deepseek_v41", "deepseek_vl_v2", "multi_modality"};
 
 static constexpr Default defaults[] = {
-    {"vocab_size", Llama | V2, 32000},
+    {"vocab_size", Llama, 32000},
+    {"vocab_size", V2, 102400},
     {"vocab_size", LikeV3, 129280},
     {"hidden_size", Llama | V2, 4096},
     {"hidden_size", LikeV3, 7168},
@@ -86,7 +87,8 @@ static constexpr Default defaults[] = {
     {"num_attention_heads", Llama | V2, 32},
     {"num_attention_heads", LikeV3, 128},
     {"max_position_embeddings", Llama | V2, 2048},
-    {"max_position_embeddings", LikeV3, 4096},
+    {"max_position_embeddings", V3, 4096},
+    {"max_position_embeddings", V32, 163840},
     {"sliding_window", Qwen2, 4096},
     {"max_window_layers", Qwen2, 28},
     {"rms_norm_eps", Any, 1e-6},
@@ -122,6 +124,8 @@ static constexpr Fixed fixedKeys[] = {
     {"partial_rotary_factor", Any & ~V4, "1"},
     {"use_mrope", Qwen2, "false"},
     {"attention_bias", Qwen2, "true"},
+    // Newer releases of transformers write it for these, too.
+    {"mlp_bias", WithMLA | V4, "false"},
     {"use_mla", WithMLA, "true"},
     {"rope_interleave", LikeV3, "true"},
     // The remote code of MoE-16B has no such factor.

@@ -50,6 +50,25 @@ V4 = dict(
     routed_scaling_factor=1.5, swiglu_limit=10.0,
     max_position_embeddings=64, tie_word_embeddings=False,
     torch_dtype="bfloat16")
+# Keys as transformers 5 writes them.
+NEW = dict(
+    LLAMA, architectures=["LlamaForCausalLM"], attention_bias=False,
+    attention_dropout=0.0, bos_token_id=0, dtype="bfloat16", eos_token_id=None,
+    head_dim=8, hidden_act="silu", initializer_range=0.02, mlp_bias=False,
+    pad_token_id=3, pretraining_tp=1, transformers_version="5.24.0",
+    rope_parameters=dict(rope_theta=10000.0, rope_type="default"),
+    use_cache=True, rope_theta=..., torch_dtype=...)
+NEW_V2 = {
+    **{key: NEW[key] for key in NEW.keys() - V2.keys()}, **V2,
+    **dict(output_router_logits=False, qk_head_dim=16, rope_theta=...,
+           torch_dtype=..., rope_scaling=...,
+           rope_parameters={**YARN, "type": ..., "rope_type": "yarn",
+                            "rope_theta": 10000.0})}
+NEW_V32 = dict(
+    NEW_V2, model_type="deepseek_v32", topk_method="noaux_tc",
+    index_n_heads=2, index_head_dim=16, index_topk=8,
+    layer_types=["indexed_attention"] * 2, norm_topk_prob=True,
+    mlp_layer_types=["dense", "sparse"])
 FP8 = dict(quant_method="fp8", fmt="e4m3", weight_block_size=[128, 128],
            activation_scheme="dynamic")
 
@@ -187,6 +206,7 @@ CONFIGS = [
     (V2, dict(topk_group=3), "'topk_group' is 3, expected an integer from 1 to 2"),
     (V2, dict(num_experts_per_tok=3),
      "'num_experts_per_tok' is 3, expected at most the 2 experts"),
+    (V2, dict(mlp_bias=True), "'mlp_bias' is true, expected false"),
     (V2, dict(use_mla=False), "'use_mla' is false, expected true"),
     (V2, dict(qk_rope_head_dim=7), "'qk_rope_head_dim' is 7, expected an even"),
     (V2, dict(kv_lora_rank=None), "'kv_lora_rank' is null"),
@@ -258,8 +278,8 @@ class Checker:
 
 
 def check_configs(checker):
-    for base in (LLAMA, MOE, V2, V3):
-        checker.fresh(base)
+    for base in (LLAMA, MOE, V2, V3, NEW, NEW_V2, NEW_V32):
+        checker.fresh(without_ellipses(base))
         checker.accepts(base["model_type"], "--weights=none")
     for base, change, message in CONFIGS:
         checker.fresh(change if isinstance(change, str)
