@@ -6,6 +6,9 @@
 
 #include "lib/Import/HuggingFace/Config.h"
 #include "lib/Import/JSON.h"
+#include "lib/Support/FileIO.h"
+
+#include <algorithm>
 
 using namespace mlir;
 using namespace hadal;
@@ -157,6 +160,49 @@ void SafetensorsStore::ignore(StringRef name, int64_t count) {
     used.insert(nameInStack(name, i));
 }
 
+/// Requires that `lm_head.weight`, stored by a model whose head is its
+/// embedding, is that embedding: releases of transformers before 5 read the
+/// embedding if it is not, later ones the head.
+absl::Status SafetensorsStore::checkTiedHead(StringRef headName) {
+  constexpr StringRef embedName = "model.embed_tokens.weight";
+  const Tensor *head = checkpoint.find(headName);
+  const Tensor *embed = checkpoint.find(embedName);
+  auto differs = [&](const Twine &how) {
+    return invalid(checkpoint.pathOf(*head) + ": tensor " + quote(headName) +
+                   " differs from " + quote(embedName) + " " + how +
+                   ", but tie_word_embeddings of config.json, which is true, "
+                   "makes them one; set it to false to use both");
+  };
+  if (!embed)
+    return absl::OkStatus(); // An error already.
+  if (head->dtype != embed->dtype || head->shape != embed->shape)
+    return differs("in type or shape, " + safetensors::stringify(head->dtype) +
+                   " " + toText(head->shape) + " and " +
+                   safetensors::stringify(embed->dtype) + " " +
+                   toText(embed->shape));
+  InputFile files[2];
+  std::string error;
+  const Tensor *tensors[] = {head, embed};
+  for (int i : {0, 1})
+    if (!files[i].open(checkpoint.pathOf(*tensors[i]), error))
+      return invalid(error);
+  constexpr int64_t chunk = int64_t(1) << 20;
+  std::vector<char> bytes[2];
+  for (int64_t at = 0; at < head->sizeBytes; at += chunk) {
+    for (int i : {0, 1}) {
+      bytes[i].resize(size_t(std::min(chunk, head->sizeBytes - at)));
+      if (!files[i].read(uint64_t(tensors[i]->offsetBytes + at),
+                         bytes[i].data(), bytes[i].size(), error))
+        return invalid(error);
+    }
+    if (auto [one, other] =
+            std::mismatch(bytes[0].begin(), bytes[0].end(), bytes[1].begin());
+        one != bytes[0].end())
+      return differs("at byte " + Twine(at + (one - bytes[0].begin())));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SafetensorsStore::checkUnused(const Config &config,
                                            std::vector<std::string> &notes) {
   int64_t buffers = 0;
@@ -176,6 +222,8 @@ absl::Status SafetensorsStore::checkUnused(const Config &config,
     } else if (name.ends_with(".rotary_emb.inv_freq")) {
       ++buffers; // Older releases of transformers saved this table.
     } else if (name == "lm_head.weight" && config.tiedEmbeddings) {
+      if (absl::Status status = checkTiedHead(name); !status.ok())
+        return status;
       notes.emplace_back("tie_word_embeddings is true: tensor 'lm_head.weight' "
                          "is not used, 'model.embed_tokens.weight' is");
     } else {

@@ -41,6 +41,7 @@ public:
 private:
   absl::StatusOr<const safetensors::Tensor *>
   find(llvm::StringRef name, llvm::ArrayRef<int64_t> shape);
+  absl::Status checkTiedHead(llvm::StringRef headName);
   StoredTensor describe(llvm::StringRef name,
                         const safetensors::Tensor &tensor) const;
 

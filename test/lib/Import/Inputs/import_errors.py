@@ -328,12 +328,12 @@ def header_of(tensors):
     return header, end
 
 
-def write_tensors(path, header, data_bytes, length=None):
+def write_tensors(path, header, data_bytes, length=None, data=None):
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text) if length is None else length))
         file.write(text)
-        file.write(bytes(data_bytes))
+        file.write(data or bytes(data_bytes))
 
 
 def check_tensors(checker):
@@ -442,6 +442,15 @@ def check_tensors(checker):
                       *header_of({**moe, **changed}))
         checker.refuses(message) if message else checker.accepts("experts")
     single(None, config=dict(LLAMA, tie_word_embeddings=True))
+    tied = bytearray(size)
+    tied[header["lm_head.weight"]["data_offsets"][0] + 2000] = 1
+    single("'lm_head.weight' differs from 'model.embed_tokens.weight' at byte "
+           "2000, but tie_word_embeddings", data=tied,
+           config=dict(LLAMA, tie_word_embeddings=True))
+    single("differs from 'model.embed_tokens.weight' in type or shape, F16 "
+           "[40, 32] and BF16 [40, 32], but tie_word_embeddings",
+           lambda h: h["lm_head.weight"].update(dtype="F16"),
+           config=dict(LLAMA, tie_word_embeddings=True))
     single(None, lambda h: h.pop("lm_head.weight"),
            config=dict(LLAMA, tie_word_embeddings=True))
     single("has no tensor 'lm_head.weight'", lambda h: h.pop("lm_head.weight"))
