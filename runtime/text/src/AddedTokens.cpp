@@ -127,6 +127,9 @@ void AddedTokenSet::split(std::string_view text, bool parseSpecial,
       begin = std::max(trailingSpaceBegin(text.substr(0, begin)), done);
     if (token.stripsRight)
       end += leadingSpaceEnd(text.substr(end));
+    // All of it are blanks that the token before has taken.
+    if (begin >= end)
+      continue;
     if (done < begin)
       parts.push_back({text.substr(done, begin - done), -1});
     parts.push_back({text.substr(begin, end - begin), token.id});

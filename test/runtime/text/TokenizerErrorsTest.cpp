@@ -334,4 +334,18 @@ TEST(Tokenizer, ParseSpecial) {
   EXPECT_EQ(tokenizer->decode(ids), "<｜User｜>");
 }
 
+// A token of blanks that takes more of them, on both sides, is found once.
+TEST(Tokenizer, TokensOfBlanks) {
+  std::string error;
+  auto tokenizer = Tokenizer::fromJson(
+      replace(small, R"("<s>", "special": true)",
+              R"("  ", "special": true, "lstrip": true, "rstrip": true)"),
+      error);
+  ASSERT_NE(tokenizer, nullptr) << error;
+  for (const char *text : {"a  b", "a    b", "a       b", "a \t    \nb"})
+    EXPECT_EQ(*tokenizer->encode(text, false, true, error),
+              (std::vector<int32_t>{0, 3, 1}))
+        << text;
+}
+
 } // namespace
