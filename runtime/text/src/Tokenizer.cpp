@@ -546,8 +546,11 @@ bool Tokenizer::applyTokenizerConfig(std::string_view json,
   }
   int32_t bos = impl->bosId, eos = -1;
   std::string type = stringMember(*root, "tokenizer_class").value_or("");
-  bool isLlama =
-      type.compare(0, 5, "Llama") == 0 || type.compare(0, 9, "CodeLlama") == 0;
+  // Release 5 of transformers writes a `backend`, and all that is added into
+  // the post-processor.
+  bool isLlama = (type.compare(0, 5, "Llama") == 0 ||
+                  type.compare(0, 9, "CodeLlama") == 0) &&
+                 !findMember(*root, "backend");
   bool addBos = isLlama, addEos = false;
   if (!impl->readTokenString(*root, "bos_token", bos, error) ||
       !impl->readTokenString(*root, "eos_token", eos, error) ||

@@ -297,6 +297,14 @@ TEST(TokenizerConfig, LlamaAddsBos) {
       error));
   EXPECT_EQ(*tokenizer->encode("a", true, true, error),
             (std::vector<int32_t>{3, 0}));
+  // What release 5 has written says it in the post-processor.
+  tokenizer = Tokenizer::fromJson(small, error);
+  ASSERT_TRUE(tokenizer->applyTokenizerConfig(
+      R"({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>",
+          "backend": "tokenizers"})",
+      error));
+  EXPECT_EQ(*tokenizer->encode("a", true, true, error),
+            (std::vector<int32_t>{0}));
 }
 
 TEST(TokenizerConfig, Errors) {

@@ -37,8 +37,9 @@ public:
 
   /// Takes `bos_token`, `eos_token`, `add_bos_token` and `add_eos_token` from
   /// the text of a tokenizer_config.json. The last two, where present, replace
-  /// what tokenizer.json's post-processor says, as in `transformers`; its Llama
-  /// classes add a bos token unless told otherwise.
+  /// what tokenizer.json's post-processor says, as in `transformers` 4; its
+  /// Llama classes add a bos token unless told otherwise. Release 5 writes
+  /// neither, and a `backend`: the post-processor says it all.
   ///
   /// \returns False, one line in \p error and no change, if the text is not a
   /// JSON object or names a token that the vocabulary lacks.
