@@ -35,6 +35,7 @@ constexpr std::pair<ChatFormat, const char *> formatNames[] = {
     {ChatFormat::Coder, "deepseek-coder"},
     {ChatFormat::V3, "deepseek-v3"},
     {ChatFormat::R1, "deepseek-r1"},
+    {ChatFormat::R1Distill, "deepseek-r1-distill"},
     {ChatFormat::R1NoPrefill, "deepseek-r1-0528"},
     {ChatFormat::V31, "deepseek-v3.1"},
     {ChatFormat::SmolLM2, "smollm2"},
@@ -110,7 +111,9 @@ static std::string renderTagged(ChatFormat format,
   for (const ChatMessage &message : messages) {
     if (message.role != "system")
       continue;
-    if (!isFirstSystem)
+    if (format == ChatFormat::R1Distill)
+      text.clear();
+    else if (!isFirstSystem)
       text += "\n\n";
     text += message.content;
     isFirstSystem = false;
@@ -143,6 +146,7 @@ static std::string renderTagged(ChatFormat format,
     return text;
   switch (format) {
   case ChatFormat::R1:
+  case ChatFormat::R1Distill:
     return text + assistantText + thinkText + "\n";
   case ChatFormat::V31:
     if (!isOpen)
@@ -167,14 +171,36 @@ static std::optional<std::string> findTemplate(const Json &config) {
   return std::nullopt;
 }
 
+/// Whether a template that knows Coder's tags renders what `renderCoder` does:
+/// others begin without a bos token, or with other words of their own.
+static bool isCoder(std::string_view text) {
+  std::string_view system = coderSystemText;
+  system.remove_suffix(1); // The newline, which the template escapes.
+  return contains(text, "bos_token") &&
+         contains(text, std::string(system) + "\\n'");
+}
+
+/// Whether nothing follows a question in a template that knows V3's tags.
+static bool hasPlainQuestions(std::string_view text) {
+  std::string squeezed;
+  for (char c : text)
+    if (c != ' ' && c != '\n')
+      squeezed += c;
+  std::string question = "'" + std::string(userText) + "'+message['content']";
+  return contains(squeezed, question + "}}") ||
+         contains(squeezed, question + "-}}");
+}
+
 static std::optional<ChatFormat> classify(std::string_view text) {
   if (contains(text, turnText) && contains(text, endTurnText) &&
       contains(text, smolSystemText))
     return ChatFormat::SmolLM2;
   if (contains(text, "### Instruction:") && contains(text, "### Response:") &&
       contains(text, endOfTurnText))
-    return ChatFormat::Coder;
+    return isCoder(text) ? std::optional(ChatFormat::Coder) : std::nullopt;
   if (contains(text, userText) && contains(text, assistantText)) {
+    if (!hasPlainQuestions(text))
+      return std::nullopt;
     // Tool calls inside of "DSML" tags came with V3.2 and its own encoder.
     if (contains(text, "DSML"))
       return std::nullopt;
@@ -184,7 +210,8 @@ static std::optional<ChatFormat> classify(std::string_view text) {
     if (contains(text, "thinking"))
       return std::nullopt;
     if (contains(text, "<｜Assistant｜><think>\\n"))
-      return ChatFormat::R1;
+      return contains(text, "is_first_sp") ? ChatFormat::R1
+                                           : ChatFormat::R1Distill;
     if (contains(text, "split('</think>')[-1]"))
       return ChatFormat::R1NoPrefill;
     if (!contains(text, "think>"))
@@ -233,7 +260,8 @@ std::optional<std::string> renderChat(ChatFormat format,
     return std::nullopt;
   }
   if (options.thinking && format != ChatFormat::V31 &&
-      format != ChatFormat::R1 && format != ChatFormat::R1NoPrefill) {
+      format != ChatFormat::R1 && format != ChatFormat::R1Distill &&
+      format != ChatFormat::R1NoPrefill) {
     error = "the chat format " + std::string(chatFormatName(format)) +
             " has no thinking mode";
     return std::nullopt;
@@ -253,6 +281,7 @@ std::optional<std::string> renderChat(ChatFormat format,
     return text + renderCoder(messages, options);
   case ChatFormat::V3:
   case ChatFormat::R1:
+  case ChatFormat::R1Distill:
   case ChatFormat::R1NoPrefill:
   case ChatFormat::V31:
     return text + renderTagged(format, messages, options);

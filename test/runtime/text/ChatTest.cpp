@@ -102,6 +102,14 @@ TEST(Chat, V3JoinsSystemMessages) {
             "<｜begin▁of▁sentence｜>A\n\nB<｜User｜>Hi<｜Assistant｜>");
 }
 
+TEST(Chat, R1DistillTakesTheLastSystemMessage) {
+  EXPECT_EQ(render(ChatFormat::R1Distill,
+                   {{"system", "A"}, {"user", "Hi"}, {"system", "B"}}),
+            "<｜begin▁of▁sentence｜>B<｜User｜>Hi<｜Assistant｜><think>\n");
+  EXPECT_EQ(render(ChatFormat::R1Distill, conversation),
+            render(ChatFormat::R1, conversation));
+}
+
 TEST(Chat, R1DropsEarlierReasoning) {
   EXPECT_EQ(render(ChatFormat::R1, conversation),
             "<｜begin▁of▁sentence｜>Be brief.<｜User｜>Hi<｜Assistant｜>Hello"
@@ -160,14 +168,14 @@ TEST(Chat, Names) {
   std::string error;
   for (ChatFormat format :
        {ChatFormat::Plain, ChatFormat::LLM, ChatFormat::Coder, ChatFormat::V3,
-        ChatFormat::R1, ChatFormat::R1NoPrefill, ChatFormat::V31,
-        ChatFormat::SmolLM2})
+        ChatFormat::R1, ChatFormat::R1Distill, ChatFormat::R1NoPrefill,
+        ChatFormat::V31, ChatFormat::SmolLM2})
     EXPECT_EQ(parseChatFormat(chatFormatName(format), error), format);
   EXPECT_FALSE(parseChatFormat("v9", error));
   EXPECT_EQ(error,
             "--chat-format: expected one of plain, deepseek-llm, "
-            "deepseek-coder, deepseek-v3, deepseek-r1, deepseek-r1-0528, "
-            "deepseek-v3.1, smollm2, but got 'v9'");
+            "deepseek-coder, deepseek-v3, deepseek-r1, deepseek-r1-distill, "
+            "deepseek-r1-0528, deepseek-v3.1, smollm2, but got 'v9'");
 }
 
 // The parts of the published templates that tell them apart.
@@ -176,16 +184,26 @@ TEST(ChatDetection, Templates) {
   ASSERT_NE(tokenizer, nullptr);
   const std::string tags = "{{'<｜User｜>' + message['content']}}"
                            "{{'<｜Assistant｜>' + content}}";
+  ChatOptions bare;
+  bare.addGenerationPrompt = bare.addBos = false;
+  std::string system = render(ChatFormat::Coder, {}, bare);
+  system.pop_back(); // The newline, which templates escape.
+  const std::string coderTags =
+      "{{'### Instruction:\\n' + message['content'] + '\\n'}}"
+      "{{'### Response:\\n' + message['content'] + '\\n<|EOT|>\\n'}}";
   const std::string split = "{% set content = content.split('</think>')[-1] %}";
   for (auto &[text, format] : std::vector<std::pair<std::string, ChatFormat>>{
            {"{{ 'User: ' + message['content'] + '\\n\\n' }}{{ 'Assistant: ' + "
             "message['content'] + eos_token }}",
             ChatFormat::LLM},
-           {"{{'### Instruction:\\n' + message['content'] + '\\n'}}"
-            "{{'### Response:\\n' + message['content'] + '\\n<|EOT|>\\n'}}",
+           {"{{bos_token}}{{'" + system + "\\n'}}" + coderTags,
             ChatFormat::Coder},
            {tags, ChatFormat::V3},
-           {tags + split + "{{'<｜Assistant｜><think>\\n'}}", ChatFormat::R1},
+           {"is_first_sp=true" + tags + split +
+                "{{'<｜Assistant｜><think>\\n'}}",
+            ChatFormat::R1},
+           {tags + split + "{{'<｜Assistant｜><think>\\n'}}",
+            ChatFormat::R1Distill},
            {tags + split + "{{'<｜Assistant｜>'}}", ChatFormat::R1NoPrefill},
            {tags + "{%- if not thinking %}{{'</think>'}}{%- else %}"
                    "{{'<think>'}}{%- endif %}",
@@ -201,13 +219,15 @@ TEST(ChatDetection, Config) {
   auto tokenizer = loadTokenizer("deepseek-v3");
   ASSERT_NE(tokenizer, nullptr);
   std::string error;
-  EXPECT_EQ(
-      detectChatFormat(R"({"chat_template": "<｜User｜>x<｜Assistant｜>"})",
-                       *tokenizer, error),
-      ChatFormat::V3);
+  const std::string plain = "{{ '<｜User｜>' + message['content'] }}"
+                            "{{ '<｜Assistant｜>' + message['content'] }}";
+  EXPECT_EQ(detectChatFormat(R"({"chat_template": ")" + plain + R"("})",
+                             *tokenizer, error),
+            ChatFormat::V3);
   EXPECT_EQ(detectChatFormat(
                 R"({"chat_template": [{"name": "tool_use", "template": "?"},
-                    {"name": "default", "template": "<｜User｜><｜Assistant｜>"}]})",
+                    {"name": "default", "template": ")" +
+                    plain + R"("}]})",
                 *tokenizer, error),
             ChatFormat::V3);
 }
@@ -221,8 +241,13 @@ TEST(ChatDetection, Unknown) {
       {"{", "[]", "{}", R"({"chat_template": 7})",
        R"({"chat_template": "<|im_start|>user"})",
        R"({"chat_template": "'User: ' 'Assistant: ' eos_token <｜sft▁begin｜>"})",
-       R"({"chat_template": "<｜User｜><｜Assistant｜>{% if thinking %}"})",
-       R"({"chat_template": "<｜User｜><｜Assistant｜><｜DSML｜invoke"})"}) {
+       R"({"chat_template": "'<｜User｜>'+message['content']}}<｜Assistant｜>)"
+       R"({% if thinking %}"})",
+       R"({"chat_template": "'<｜User｜>'+message['content']}}<｜Assistant｜>)"
+       R"(<｜DSML｜invoke"})",
+       R"({"chat_template": "'<｜User｜>'+message['content']+eos_token}})"
+       R"(<｜Assistant｜>"})",
+       R"({"chat_template": "### Instruction: ### Response: <|EOT|>"})"}) {
     std::string error;
     EXPECT_FALSE(detectChatFormat(json, *tokenizer, error)) << json;
     EXPECT_FALSE(error.empty());
@@ -242,7 +267,8 @@ TEST(ChatDetection, TokensMustExist) {
       error);
   ASSERT_NE(tokenizer, nullptr) << error;
   EXPECT_FALSE(
-      detectChatTemplate("<｜User｜><｜Assistant｜>", *tokenizer, error));
+      detectChatTemplate("{{'<｜User｜>' + message['content']}}<｜Assistant｜>",
+                         *tokenizer, error));
   EXPECT_EQ(error.find("chat_template: looks like deepseek-v3, but the "
                        "tokenizer has no token '<｜begin▁of▁sentence｜>'"),
             0u)

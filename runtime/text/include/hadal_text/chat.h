@@ -24,9 +24,11 @@ enum class ChatFormat {
   Coder,
   /// DeepSeek V3 of December 2024 and March 2025.
   V3,
-  /// DeepSeek R1 and its distillations: as V3, starts the answer with
-  /// `<think>` and a newline, and drops the reasoning of earlier answers.
+  /// DeepSeek R1: as V3, starts the answer with `<think>` and a newline, and
+  /// drops the reasoning of earlier answers.
   R1,
+  /// The distillations of R1: as R1, but with the last system message alone.
+  R1Distill,
   /// As R1, but the model writes `<think>` itself: R1-0528, and the first
   /// templates that were published with R1.
   R1NoPrefill,
@@ -69,8 +71,9 @@ std::optional<ChatFormat> parseChatFormat(std::string_view name,
 /// the templates; who does not trust the messages has to look for it first.
 ///
 /// System messages of V3, R1 and V31 are joined by an empty line and moved to
-/// the front. Coder puts its own system text where there is none, and nothing
-/// between a given one and what follows, as its template does.
+/// the front; of R1Distill the last one is. Coder puts its own system text
+/// where there is none, and nothing between a given one and what follows, as
+/// its template does.
 ///
 /// \returns Nothing, and one line in \p error, for an unknown role, or for
 /// thinking with a format that has no such mode.
