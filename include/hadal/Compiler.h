@@ -77,6 +77,9 @@ struct CompileOptions {
   bool embedWeights = false;
   /// Tokens a sequence may have. 0: as many as the model says.
   int64_t contextTokens = 0;
+  /// Keys that a GGUF file lacks, and their values, as `ImportOptions` has
+  /// them.
+  std::vector<std::pair<std::string, std::string>> ggufKeys;
   /// Folder of a LoRA adapter, as PEFT saves it, which is added to the weights.
   /// Empty: none.
   std::string lora;

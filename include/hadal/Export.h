@@ -12,6 +12,8 @@ namespace hadal {
 struct ExportOptions {
   /// Tokens a sequence may have. 0: as many as the model says.
   int64_t contextTokens = 0;
+  /// As in `ImportOptions`.
+  std::vector<std::pair<std::string, std::string>> ggufKeys = {};
   /// If set, gets one line for each thing that was ignored, assumed or left
   /// out.
   std::vector<std::string> *notes = nullptr;

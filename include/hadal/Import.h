@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace hadal {
@@ -54,6 +55,10 @@ struct ImportOptions {
   std::vector<RuntimeAdapter> adapters = {};
   /// Tokens a sequence may have. 0: as many as the model says.
   int64_t contextTokens = 0;
+  /// Keys that a GGUF file lacks, and their values: integers, numbers, `true`
+  /// or `false`, or other text. One that the file has, or that nothing reads,
+  /// is an error.
+  std::vector<std::pair<std::string, std::string>> ggufKeys = {};
   /// Take an ONNX graph that is no model of the family, too: the module then
   /// has a function of tensors, with `rt.inputs`, and no `deepseek.model`.
   bool graphs = false;

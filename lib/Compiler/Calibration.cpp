@@ -134,6 +134,7 @@ CompileOptions hadal::makeLossless(const CompileOptions &options,
   lossless.cpu = "native";
   lossless.contextTokens = options.contextTokens;
   lossless.lora = options.lora;
+  lossless.ggufKeys = options.ggufKeys;
   lossless.libraryFolder = options.libraryFolder;
   return lossless;
 }

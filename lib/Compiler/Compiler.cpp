@@ -424,6 +424,10 @@ absl::Status Compilation::import() {
       return absl::InvalidArgumentError(
           absl::StrCat("an adapter needs a checkpoint, but the model is '",
                        options.model, "'"));
+    if (!options.ggufKeys.empty())
+      return absl::InvalidArgumentError(absl::StrCat(
+          "a key, '", options.ggufKeys.front().first,
+          "', needs a GGUF file, but the model is '", options.model, "'"));
     if (absl::Status status = parse(); !status.ok())
       return status;
   } else {
@@ -438,6 +442,7 @@ absl::Status Compilation::import() {
     for (const auto &[name, folder] : options.adapters)
       importOptions.adapters.push_back({name, folder});
     importOptions.contextTokens = options.contextTokens;
+    importOptions.ggufKeys = options.ggufKeys;
     importOptions.graphs = true;
     importOptions.notes = &result.notes;
     importOptions.textFiles = &importedTextFiles;

@@ -239,6 +239,9 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
   llvm::json::Array lesser;
   for (const auto &[cpu, features] : input.lesser)
     lesser.push_back(llvm::json::Object{{"cpu", cpu}, {"features", features}});
+  llvm::json::Object ggufKeys;
+  for (const auto &[key, value] : options.ggufKeys)
+    ggufKeys[llvm::json::fixUTF8(key)] = llvm::json::fixUTF8(value);
   llvm::json::Array exits;
   for (auto [layer, percent] : options.exits)
     exits.push_back(llvm::json::Object{{"layer", layer}, {"percent", percent}});
@@ -258,6 +261,7 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
            {"max_batch", options.maxBatch},
            {"weights", options.packWeights ? "pack" : "none"},
            {"embed_weights", options.embedWeights},
+           {"gguf_keys", std::move(ggufKeys)},
            {"quantize", options.quantize},
            {"lora", !options.lora.empty()},
            {"adapters", std::move(adapters)},

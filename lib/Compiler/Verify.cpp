@@ -173,6 +173,7 @@ makeTiny(MLIRContext &context, const CompileOptions &options) {
     import.weights = false;
     import.tiny = true;
     import.lora = options.lora;
+    import.ggufKeys = options.ggufKeys;
     return importModel(context, options.model, import);
   }
   context.loadDialect<deepseek::DeepSeekDialect, func::FuncDialect,

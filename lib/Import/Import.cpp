@@ -138,6 +138,8 @@ importGGUF(mlir::MLIRContext &context, StringRef path,
   absl::StatusOr<gguf::Model> model = gguf::Model::open(path, options.weights);
   if (!model.ok())
     return model.status();
+  if (absl::Status status = model->supply(options.ggufKeys); !status.ok())
+    return status;
   absl::StatusOr<huggingface::Config> config = gguf::readKeys(*model, notes);
   if (!config.ok())
     return config.status();
@@ -238,6 +240,9 @@ hadal::importModel(mlir::MLIRContext &context, StringRef path,
     return invalid(quote(path) +
                    " is neither a GGUF or .onnx file nor a folder with "
                    "config.json and *.safetensors");
+  if ((isFolder || isONNX) && !options.ggufKeys.empty())
+    return invalid(quote(path) + " is no GGUF file, but key " +
+                   quote(options.ggufKeys.front().first) + " was given");
   if (!isFolder && isONNX && !options.lora.empty())
     return unimplemented(quote(path) + ": an ONNX file cannot be changed by "
                                        "an adapter, a checkpoint can");

@@ -201,6 +201,9 @@ def encode(values, kind):
     if kind == "F32":
         single = values.astype("<f4")
         return single.tobytes(), single.astype(np.float64)
+    if kind == "I32":
+        whole = values.astype("<i4")
+        return whole.tobytes(), whole.astype(np.float64)
     if kind == "F16":
         half = values.astype("<f2")
         return half.tobytes(), half.astype(np.float64)
@@ -250,21 +253,35 @@ _NAMES = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"
           "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa", "self_attn.kv_a_layernorm": "attn_kv_a_norm",
           "self_attn.kv_b_proj": "attn_kv_b", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
           "mlp.down_proj": "ffn_down", "mlp.gate": "ffn_gate_inp", "mlp.shared_experts.gate_proj": "ffn_gate_shexp",
-          "mlp.shared_experts.up_proj": "ffn_up_shexp", "mlp.shared_experts.down_proj": "ffn_down_shexp"}
+          "mlp.shared_experts.up_proj": "ffn_up_shexp", "mlp.shared_experts.down_proj": "ffn_down_shexp",
+          "self_attn.indexer.wq_b": "indexer.attn_q_b", "self_attn.indexer.wk": "indexer.attn_k",
+          "self_attn.indexer.k_norm": "indexer.k_norm", "self_attn.indexer.weights_proj": "indexer.proj",
+          # DeepSeek-V4.
+          "attn_norm": "attn_norm", "ffn_norm": "ffn_norm", "attn.wq_a": "attn_q_a", "attn.q_norm": "attn_q_a_norm",
+          "attn.wq_b": "attn_q_b", "attn.wkv": "attn_kv", "attn.kv_norm": "attn_kv_a_norm", "attn.wo_a": "attn_output_a",
+          "attn.wo_b": "attn_output_b", "attn.attn_sink": "attn_sinks", "attn.indexer.wq_b": "indexer.attn_q_b",
+          "attn.indexer.weights_proj": "indexer.proj", "ffn.gate": "ffn_gate_inp", "ffn.gate.tid2eid": "ffn_gate_tid2eid",
+          "ffn.shared_experts.w1": "ffn_gate_shexp", "ffn.shared_experts.w2": "ffn_down_shexp",
+          "ffn.shared_experts.w3": "ffn_up_shexp",
+          **{f"{old}.{part}": f"{new}_{part[1:] if part[0] == 'w' else part}" for part in ("wkv", "wgate", "ape", "norm")
+             for old, new in (("attn.compressor", "attn_compressor"), ("attn.indexer.compressor", "indexer_compressor"))},
+          **{f"hc_{where}_{part}": f"hc_{where}_{part}" for where in ("attn", "ffn") for part in ("fn", "base", "scale")}}
+_TOP_NAMES = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
+              "lm_head.weight": "output.weight", "embed.weight": "token_embd.weight", "norm.weight": "output_norm.weight",
+              "head.weight": "output.weight", **{f"hc_head_{part}": f"output_hc_{part}.weight" for part in ("fn", "base", "scale")}}
+_EXPERT_PARTS = {"gate_proj": "gate", "up_proj": "up", "down_proj": "down", "w1": "gate", "w3": "up", "w2": "down"}
 _ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2", "deepseek": "deepseek", "deepseek_v2": "deepseek2",
-                  "deepseek_v3": "deepseek2"}
+                  "deepseek_v3": "deepseek2", "deepseek_v32": "deepseek32", "deepseek_v4": "deepseek4"}
 
 
 def new_name(name):
     """The name that a tensor has in a GGUF file."""
-    top = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
-           "lm_head.weight": "output.weight"}
-    if name in top:
-        return top[name]
-    layer, rest = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", name).groups()
-    if rest == "mlp.gate.e_score_correction_bias":
+    if name in _TOP_NAMES:
+        return _TOP_NAMES[name]
+    layer, rest = re.fullmatch(r"(?:model\.)?layers\.(\d+)\.(.+)", name).groups()
+    if rest in ("mlp.gate.e_score_correction_bias", "ffn.gate.bias"):
         return f"blk.{layer}.exp_probs_b.bias"
-    stem, suffix = rest.rsplit(".", 1)
+    stem, suffix = rest.rsplit(".", 1) if rest.endswith((".weight", ".bias")) else (rest, "weight")
     return f"blk.{layer}.{_NAMES[stem]}.{suffix}"
 
 
@@ -279,10 +296,49 @@ def unpermute(values, heads):
     return rows.swapaxes(1, 2).reshape(values.shape)
 
 
+def scaling_keys(config):
+    scaling = config.get("rope_scaling") or {}
+    more = {}
+    if scaling.get("type") in ("linear", "yarn"):
+        more.update({"rope.scaling.type": scaling["type"], "rope.scaling.factor": float(scaling["factor"])})
+    if scaling.get("type") == "yarn":
+        more["rope.scaling.original_context_length"] = scaling["original_max_position_embeddings"]
+        if "mscale_all_dim" in scaling:
+            more["rope.scaling.yarn_log_multiplier"] = 0.1 * scaling["mscale_all_dim"]
+        more["rope.scaling.yarn_beta_fast"] = float(scaling["beta_fast"])
+        more["rope.scaling.yarn_beta_slow"] = float(scaling["beta_slow"])
+    return more
+
+
+def keys_of_v4(config):
+    """The same for DeepSeek-V4."""
+    layers, hidden, limit = config["num_hidden_layers"], config["hidden_size"], config["swiglu_limit"] or 0.0
+    more = {"block_count": layers, "context_length": config["max_position_embeddings"], "embedding_length": hidden,
+            "attention.head_count": config["num_attention_heads"], "attention.head_count_kv": 1,
+            "rope.freq_base": float(config["rope_theta"]), "attention.layer_norm_rms_epsilon": float(config["rms_norm_eps"]),
+            "expert_count": config["n_routed_experts"], "expert_used_count": config["num_experts_per_tok"],
+            "expert_gating_func": 4, "attention.key_length": config["head_dim"], "attention.value_length": config["head_dim"],
+            "rope.dimension_count": config["qk_rope_head_dim"], "attention.q_lora_rank": config["q_lora_rank"],
+            "attention.sliding_window": config["sliding_window"], "expert_feed_forward_length": config["moe_intermediate_size"],
+            "expert_shared_count": config["n_shared_experts"], "expert_weights_scale": float(config["routed_scaling_factor"]),
+            "expert_weights_norm": config["norm_topk_prob"], "swiglu_clamp_exp": [float(limit)] * layers,
+            "swiglu_clamp_shexp": [float(limit)] * layers, "attention.indexer.head_count": config["index_n_heads"],
+            "attention.indexer.key_length": config["index_head_dim"], "attention.indexer.top_k": config["index_topk"],
+            "attention.output_group_count": config["o_groups"], "attention.output_lora_rank": config["o_lora_rank"],
+            "attention.compress_ratios": config["compress_ratios"],
+            "attention.compress_rope_freq_base": float(config["compress_rope_theta"]),
+            "hyper_connection.count": config["hc_mult"], "hyper_connection.sinkhorn_iterations": config["hc_sinkhorn_iters"],
+            "hyper_connection.epsilon": float(config["hc_eps"]), "hash_layer_count": config["num_hash_layers"],
+            "embedding_length_out": hidden * config["hc_mult"], **scaling_keys(config)}
+    return {"general.architecture": "deepseek4", "general.type": "model", "general.name": "test",
+            **{f"deepseek4.{key}": value for key, value in more.items()}}
+
+
 def keys_of(config, is_split=False):
     """The keys that a converter writes for a config.json; is_split says that kv_b comes in halves."""
     name = _ARCHITECTURES[config["model_type"]]
-    scaling = config.get("rope_scaling") or {}
+    if name == "deepseek4":
+        return keys_of_v4(config)
     heads = config["num_attention_heads"]
     width = config.get("head_dim") or config["hidden_size"] // heads
     keys = {"general.architecture": name, "general.type": "model", "general.name": "test"}
@@ -315,13 +371,10 @@ def keys_of(config, is_split=False):
         more.update({"expert_weights_norm": config["norm_topk_prob"], "expert_group_count": config["n_group"],
                      "expert_group_used_count": config["topk_group"],
                      "expert_gating_func": 2 if config["scoring_func"] == "sigmoid" else 1})
-    if scaling.get("type") in ("linear", "yarn"):
-        more.update({"rope.scaling.type": scaling["type"], "rope.scaling.factor": float(scaling["factor"])})
-    if scaling.get("type") == "yarn":
-        more["rope.scaling.original_context_length"] = scaling["original_max_position_embeddings"]
-        more["rope.scaling.yarn_log_multiplier"] = 0.1 * scaling["mscale_all_dim"]
-        more["rope.scaling.yarn_beta_fast"] = float(scaling["beta_fast"])
-        more["rope.scaling.yarn_beta_slow"] = float(scaling["beta_slow"])
+    if "index_topk" in config:
+        more.update({"attention.indexer.head_count": config["index_n_heads"], "attention.indexer.top_k": config["index_topk"],
+                     "attention.indexer.key_length": config["index_head_dim"]})
+    more.update(scaling_keys(config))
     keys.update({f"{name}.{key}": value for key, value in more.items()})
     return keys
 
@@ -349,6 +402,10 @@ def llama3_factors(config):
     return 1 / ((1 - kept) / scaling["factor"] + kept)
 
 
+# What is F32 whatever matrices are.
+_SINGLE = r"gate_inp\.weight$|hc_(attn|ffn)_|output_hc_|compressor_ape"
+
+
 def convert(config, values, kind_of_tensor, is_split=False):
     """Tensors of a GGUF file, and what they hold under the old names.
 
@@ -358,16 +415,17 @@ def convert(config, values, kind_of_tensor, is_split=False):
     counts = {"q": config["num_attention_heads"], "k": config.get("num_key_value_heads") or config["num_attention_heads"]}
 
     def add(name, value):
-        kind = kind_of_tensor(name, value.shape) if value.ndim > 1 and not name.endswith("gate_inp.weight") else "F32"
+        kind = kind_of_tensor(name, value.shape) if value.ndim > 1 and not re.search(_SINGLE, name) else "F32"
+        kind = "I32" if name.endswith("tid2eid.weight") else kind
         raw, value = encode(value, kind)
         tensors[name] = (kind, value.shape, raw)
         return value
 
     for name, value in values.items():
-        expert = re.fullmatch(r"(model\.layers\.(\d+)\.mlp\.experts\.)(\d+)\.(\w+)_proj\.weight", name)
+        expert = re.fullmatch(r"((?:model\.)?layers\.(\d+)\.(?:mlp|ffn)\.experts\.)(\d+)\.(\w+)\.weight", name)
         permuted = re.search(r"self_attn\.([qk])_proj\.(weight|bias)$", name) if is_permuted else None
         if expert:
-            stacks.setdefault((expert[1], f"blk.{expert[2]}.ffn_{expert[4]}_exps.weight"), {})[int(expert[3])] = name
+            stacks.setdefault((expert[1], f"blk.{expert[2]}.ffn_{_EXPERT_PARTS[expert[4]]}_exps.weight"), {})[int(expert[3])] = name
         elif permuted:
             heads = counts[permuted[1]]
             rounded[name] = unpermute(add(new_name(name), permute(value, heads)), heads)

@@ -297,6 +297,14 @@ CASES = {
     "gguf_deepseek_v3_q8_0": ("GGUF, V3 with kv_b in halves, Q8_0, sigmoid router with correction bias, two files",
                               {**deepseek_v3(q_lora_rank=64, qk_nope_head_dim=32, v_head_dim=32), "moe_intermediate_size": 32},
                               {"gguf": {"kind": "Q8_0", "is_split": True, "files": 2}}),
+    "gguf_deepseek_v32": ("GGUF, V3.2: an indexer, kv_b in halves, Q8_0",
+                          deepseek_v32(q_lora_rank=64, v_head_dim=32, qk_nope_head_dim=32, moe_intermediate_size=32,
+                                       num_nextn_predict_layers=0),
+                          {"gguf": {"kind": "Q8_0", "is_split": True}}),
+    "gguf_deepseek_v4": ("GGUF, V4: experts of MXFP4, other matrices Q8_0, and BF16 where the release has it",
+                         deepseek_v4(q_lora_rank=64, o_lora_rank=32),
+                         {"gguf": {"kind": {"_exps": "MXFP4", "compressor_": "BF16", "indexer.proj": "BF16", "token_embd": "BF16",
+                                            "output.weight": "BF16", "": "Q8_0"}}, "tokens": 150}),
     "gguf_deepseek_v2_kv_b": ("GGUF, V2-Lite with kv_b whole, of another type in each layer",
                               {**deepseek_v2(q_lora_rank=None, kv_lora_rank=256, qk_nope_head_dim=32, v_head_dim=32),
                                "moe_intermediate_size": 32, "num_hidden_layers": 4},
@@ -497,7 +505,7 @@ def write_gguf(folder, config, tensors, kind, head=None, is_split=False, files=1
     """Writes model.gguf, or several files, and returns what the tensors are once they are rounded."""
     layers = config["num_hidden_layers"]
     values = {name: reference.decode(raw, dtype, shape) for name, (dtype, shape, raw) in tensors.items()
-              if not any(name.startswith(f"model.layers.{i}.") for i in range(layers, layers + 2))}
+              if not name.startswith(("mtp.", *(f"model.layers.{i}." for i in range(layers, layers + 2))))}
 
     def kind_of_tensor(name, shape):
         if head and name in ("token_embd.weight", "output.weight"):

@@ -69,6 +69,9 @@ int main(int argc, char **argv) {
   cl::opt<int64_t> context(
       "context", cl::desc("Tokens a sequence may have (default: the model's)"),
       cl::value_desc("tokens"), cl::init(0), cl::cat(category));
+  cl::list<std::string> ggufKeys(
+      "gguf-key", cl::desc("A key that the GGUF file lacks, and its value"),
+      cl::value_desc("key=value"), cl::CommaSeparated, cl::cat(category));
   cl::opt<bool> verbose("verbose",
                         cl::desc("Print what was ignored or assumed"),
                         cl::cat(category));
@@ -98,6 +101,14 @@ int main(int argc, char **argv) {
     return usage("--context is " + llvm::Twine(context) +
                  ", expected 0 or more");
 
+  std::vector<std::pair<std::string, std::string>> suppliedKeys;
+  for (llvm::StringRef item : ggufKeys) {
+    auto [key, value] = item.split('=');
+    if (key.empty() || value.empty())
+      return usage("--gguf-key is '" + item + "', expected KEY=VALUE");
+    suppliedKeys.emplace_back(key.str(), value.str());
+  }
+
   mlir::MLIRContext mlirContext(mlir::MLIRContext::Threading::DISABLED);
   std::vector<std::string> notes;
   auto printNotes = [&] {
@@ -114,6 +125,7 @@ int main(int argc, char **argv) {
   if (toGGUF) {
     hadal::ExportOptions options;
     options.contextTokens = context;
+    options.ggufKeys = suppliedKeys;
     options.notes = &notes;
     absl::Status status =
         hadal::exportGGUF(mlirContext, input, output, options);
@@ -123,6 +135,7 @@ int main(int argc, char **argv) {
   hadal::ImportOptions options;
   options.weights = weights == Weights::Pack;
   options.contextTokens = context;
+  options.ggufKeys = suppliedKeys;
   options.notes = &notes;
   std::vector<hadal::TextFile> textFiles;
   options.textFiles = &textFiles;

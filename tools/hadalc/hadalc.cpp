@@ -45,6 +45,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
   --quantize=SCHEME[,method=rtn|imatrix|awq|smoothquant|gptq]
                         int8, int4-g32, mixed, the best of a size: auto:6.5bpw,
                         or experts=int4-g32,...; rtn: to nearest (as they are)
+  --gguf-key=KEY=VALUE,...  keys that a GGUF file lacks (none)
   --lora=DIR            add a LoRA adapter, as PEFT saves it, to the weights
   --lora-runtime=[NAME=]DIR,...  keep some beside them, for sequences to choose
   --activations=int8|f32  inputs of integer weights (int8: rounded, lossy)
@@ -59,8 +60,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
   --verify              check passes and kernels on a tiny model like it (no)
   --compile-to=PHASE    print the module after import, graph, rt, planned,
                         llvm-dialect, llvm or obj, to OUT or stdout, and stop
-  -g, --depfile=FILE    line numbers for gdb in OUT.mlir; a make rule (none)
-  --header=FILE         C header of --emit=obj, which gets that name (none)
+  -g, --depfile=FILE, --header=FILE  lines for gdb; a make rule; obj's C header
   --dump-ir=DIR         a numbered file of the IR after each pass (none)
   --library-dir=DIR     where libhadal_rt.a is (beside hadalc: ../lib)
   --verbose, --quiet    say what was assumed; show no progress
@@ -114,6 +114,7 @@ struct Flags {
   Flag saveStatistics{"save-statistics"};
   Flag quantize{"quantize"};
   Flag activations{"activations"};
+  Flag ggufKey{"gguf-key"};
   Flag lora{"lora"};
   Flag loraRuntime{"lora-runtime"};
   Flag window{"window"};
@@ -145,7 +146,7 @@ Flag *Flags::find(llvm::StringRef name) {
                      &topK,       &machine,      &calibration,  &saveStatistics,
                      &kv,         &depfile,      &header,       &debugInfo,
                      &nvcc,       &mergeExperts, &orderExperts, &loraRuntime,
-                     &attention,  &skipLayers})
+                     &attention,  &skipLayers,   &ggufKey})
     if (name == flag->name)
       return flag;
   return name == "h" ? &help : nullptr;
@@ -414,6 +415,17 @@ static int parseAdapters(const Flag &flag, CompileOptions &options) {
   return Done;
 }
 
+/// Reads KEY=VALUE,..; a value may be text with '=' in it.
+static bool parseKeys(const Flag &flag, CompileOptions &options) {
+  for (llvm::StringRef item : llvm::split(flag.value, ',')) {
+    auto [key, value] = item.split('=');
+    if (key.empty() || value.empty())
+      return false;
+    options.ggufKeys.emplace_back(key.str(), value.str());
+  }
+  return true;
+}
+
 /// Fills \p options; returns an exit code, after an error, or Done.
 static int makeOptions(const char *argv0, const Flags &flags,
                        CompileOptions &options) {
@@ -494,6 +506,8 @@ static int makeOptions(const char *argv0, const Flags &flags,
       return errors.failUsage("--lora needs --weights=pack");
     options.lora = flags.lora.value;
   }
+  if (flags.ggufKey.isGiven && !parseKeys(flags.ggufKey, options))
+    return refuse(flags.ggufKey, "KEY=VALUE,...");
   if (flags.loraRuntime.isGiven)
     if (int code = parseAdapters(flags.loraRuntime, options))
       return code;

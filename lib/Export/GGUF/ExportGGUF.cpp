@@ -94,6 +94,7 @@ static absl::StatusOr<Source> read(MLIRContext &context, StringRef path,
   bool isModule = !isFolder && path.ends_with(".mlir");
   ImportOptions importOptions;
   importOptions.contextTokens = options.contextTokens;
+  importOptions.ggufKeys = options.ggufKeys;
   importOptions.notes = options.notes;
   importOptions.textFiles = &source.textFiles;
   absl::StatusOr<OwningOpRef<ModuleOp>> module =

@@ -32,7 +32,9 @@ static constexpr ArchitectureName architectureNames[] = {
     {"qwen2", "qwen2", false},
     {"deepseek", "deepseek", true},
     {"deepseek_v2", "deepseek2", false},
-    {"deepseek_v3", "deepseek2", false}};
+    {"deepseek_v3", "deepseek2", false},
+    {"deepseek_v32", "deepseek32", false},
+    {"deepseek_v4", "deepseek4", false}};
 
 namespace {
 class GraphReader {
@@ -50,6 +52,10 @@ private:
   std::string full(StringRef name) const {
     return (architecture->name + "." + name).str();
   }
+  bool hasLatentAttention() const {
+    return architecture->name == "deepseek2" ||
+           architecture->name == "deepseek32";
+  }
   void addInteger(StringRef name, int64_t value) {
     keys.addInteger(full(name), value);
   }
@@ -61,8 +67,13 @@ private:
   absl::Status addSizes();
   absl::Status addAttention();
   absl::Status addLatentAttention();
+  absl::Status addIndexer(deepseek::LatentAttentionOp attention);
+  absl::Status addCompressedAttention();
+  absl::Status addHyperConnections();
   absl::Status addRope(deepseek::RotaryAttr rotary, double softmaxFactor);
+  absl::Status addScaling(deepseek::RotaryAttr rotary, double softmaxFactor);
   absl::Status addExperts();
+  void addExpertsOfV4(deepseek::ExpertsOp experts);
   absl::Status addTokens();
 
   ModuleOp module;
@@ -104,7 +115,7 @@ absl::Status GraphReader::findLayers() {
   entry = symbols.lookup<func::FuncOp>(model.getEntry());
   for (auto call : entry.getOps<func::CallOp>()) {
     auto callee = symbols.lookup<func::FuncOp>(call.getCallee());
-    bool isMoE = callee && findFirst<deepseek::RouterOp>(callee);
+    bool isMoE = callee && findFirst<deepseek::ExpertsOp>(callee);
     std::optional<size_t> &first = isMoE ? firstMoE : firstDense;
     if (!first)
       first = layers.size();
@@ -164,8 +175,10 @@ absl::Status GraphReader::addLatentAttention() {
   auto rotary = findFirst<deepseek::RotaryOp>(layers.front());
   if (!attention || !rotary)
     return refuse("has a layer without latent attention");
-  if (attention.getWindow() || attention.getSelected())
-    return refuse("has latent attention over some of the tokens");
+  bool isSparse = architecture->name == "deepseek32";
+  if (attention.getWindow() || bool(attention.getSelected()) != isSparse)
+    return refuse("has latent attention over " +
+                  Twine(isSparse ? "all" : "some") + " of the tokens");
   int64_t heads = attention.getHeads();
   int64_t rank = attention.getCache().getType().getValueDim();
   int64_t keyDim = getColumns(attention.getQuery()) / heads;
@@ -189,8 +202,84 @@ absl::Status GraphReader::addLatentAttention() {
     facts.expansion = {heads, keyDim - ropeDim, valueDim};
   }
   addInteger("rope.dimension_count", ropeDim);
+  if (isSparse)
+    if (absl::Status status = addIndexer(attention); !status.ok())
+      return status;
   double scale = attention.getScale().convertToDouble();
   return addRope(rotary.getRotary(), scale * std::sqrt(double(keyDim)));
+}
+
+absl::Status GraphReader::addIndexer(deepseek::LatentAttentionOp attention) {
+  auto select = attention.getSelected().getDefiningOp<deepseek::SelectKeysOp>();
+  if (!select)
+    return refuse("has attention to tokens that another op chooses");
+  addInteger("attention.indexer.head_count", select.getHeads());
+  addInteger("attention.indexer.key_length", getColumns(select.getKey()));
+  addInteger("attention.indexer.top_k", select.getTopK());
+  return absl::OkStatus();
+}
+
+/// Attention over a window and compressed entries. Layers without entries
+/// rotate by one rule, those with them by another.
+absl::Status GraphReader::addCompressedAttention() {
+  deepseek::RotaryAttr plain, compressed;
+  deepseek::SelectEntriesOp select;
+  deepseek::CompressedAttentionOp attention;
+  for (func::FuncOp layer : layers) {
+    attention = findFirst<deepseek::CompressedAttentionOp>(layer);
+    auto rotary = findFirst<deepseek::RotaryOp>(layer);
+    if (!attention || !rotary)
+      return refuse("has a layer without compressed attention");
+    (attention.getRatio() ? compressed : plain) = rotary.getRotary();
+    if (!select)
+      select = findFirst<deepseek::SelectEntriesOp>(layer);
+  }
+  auto cache =
+      cast<deepseek::CompressedCacheType>(attention.getCache().getType());
+  auto output = findFirst<deepseek::HeadLinearOp>(layers.front());
+  Operation *query = SymbolTable::lookupSymbolIn(module, "layers.0.attn.wq_a");
+  if (!output || !query)
+    return refuse("has projections of attention in other matrices");
+  ArrayRef<int64_t> groups = output.getWeight().getType().getShape();
+  addInteger("attention.head_count", attention.getHeads());
+  addInteger("attention.head_count_kv", 1);
+  addInteger("attention.key_length", cache.getDim());
+  addInteger("attention.value_length", cache.getDim());
+  addInteger("attention.q_lora_rank",
+             cast<deepseek::WeightOp>(query).getWeightType().getDimSize(0));
+  addInteger("attention.output_group_count", groups[0]);
+  addInteger("attention.output_lora_rank", groups[1]);
+  addInteger("attention.sliding_window", attention.getWindow());
+  keys.addIntegers(full("attention.compress_ratios"),
+                   SmallVector<int32_t>(cache.getRatios().asArrayRef()));
+  // Readers want the keys of an indexer that is not there, too.
+  addInteger("attention.indexer.head_count", select ? select.getHeads() : 0);
+  addInteger("attention.indexer.key_length", select ? cache.getIndexDim() : 0);
+  addInteger("attention.indexer.top_k",
+             select ? getColumns(select.getResult()) : 0);
+  if (!plain)
+    plain = compressed;
+  if (!compressed)
+    compressed = plain;
+  addInteger("rope.dimension_count", plain.getDim());
+  addNumber("rope.freq_base", plain.getTheta().getValueAsDouble());
+  addNumber("attention.compress_rope_freq_base",
+            compressed.getTheta().getValueAsDouble());
+  if (absl::Status status = addScaling(compressed, /*softmaxFactor=*/1);
+      !status.ok())
+    return status;
+  return addHyperConnections();
+}
+
+absl::Status GraphReader::addHyperConnections() {
+  auto mix = findFirst<deepseek::HyperMixOp>(layers.front());
+  if (!mix)
+    return refuse("has a layer without residual streams");
+  addInteger("hyper_connection.count", mix.getStreams());
+  addInteger("hyper_connection.sinkhorn_iterations", mix.getIterations());
+  addNumber("hyper_connection.epsilon", mix.getEpsilon().convertToFloat());
+  addInteger("embedding_length_out", mix.getStreams() * model.getHidden());
+  return absl::OkStatus();
 }
 
 /// \p value with so many digits as configurations have, so that what was
@@ -232,6 +321,11 @@ static std::vector<float> makeRopeFactors(deepseek::RotaryAttr rotary,
 absl::Status GraphReader::addRope(deepseek::RotaryAttr rotary,
                                   double softmaxFactor) {
   addNumber("rope.freq_base", rotary.getTheta().getValueAsDouble());
+  return addScaling(rotary, softmaxFactor);
+}
+
+absl::Status GraphReader::addScaling(deepseek::RotaryAttr rotary,
+                                     double softmaxFactor) {
   Attribute scaling = rotary.getScaling();
   if (!scaling)
     return absl::OkStatus();
@@ -255,7 +349,7 @@ absl::Status GraphReader::addRope(deepseek::RotaryAttr rotary,
             yarn.getBetaFast().getValueAsDouble());
   addNumber("rope.scaling.yarn_beta_slow",
             yarn.getBetaSlow().getValueAsDouble());
-  if (architecture->name == "deepseek2") {
+  if (hasLatentAttention()) {
     // A tenth of mscale_all_dim, by which the softmax is scaled: softmaxFactor
     // is g(factor, mscale_all_dim)^2.
     double mscale = 0;
@@ -268,20 +362,36 @@ absl::Status GraphReader::addRope(deepseek::RotaryAttr rotary,
   return absl::OkStatus();
 }
 
+/// Which layers choose experts by the token, and what is cut off in all.
+void GraphReader::addExpertsOfV4(deepseek::ExpertsOp experts) {
+  addInteger("hash_layer_count", llvm::count_if(layers, [](func::FuncOp layer) {
+               return findFirst<deepseek::HashRouterOp>(layer);
+             }));
+  double limit = experts.getLimit() ? experts.getLimit()->convertToDouble() : 0;
+  for (StringRef name : {"swiglu_clamp_exp", "swiglu_clamp_shexp"})
+    keys.addNumbers(full(name),
+                    std::vector<float>(layers.size(), float(limit)));
+}
+
 absl::Status GraphReader::addExperts() {
   if (!firstMoE)
     return architecture->name.starts_with("deepseek")
                ? refuse("has no layer with experts")
                : absl::OkStatus();
   func::FuncOp layer = layers[*firstMoE];
-  auto router = findFirst<deepseek::RouterOp>(layer);
   auto experts = findFirst<deepseek::ExpertsOp>(layer);
-  if (!experts || router.getRenormalizeFrom())
+  auto router = findFirst<deepseek::RouterOp>(layer);
+  auto table = findFirst<deepseek::HashRouterOp>(layer);
+  if ((!router && !table) || (router && router.getRenormalizeFrom()))
     return refuse("has experts that another rule chooses");
-  deepseek::RoutingAttr routing = router.getRouting();
+  deepseek::RoutingAttr routing =
+      router ? router.getRouting() : table.getRouting();
   int64_t intermediate =
       cast<RankedTensorType>(experts.getGate().getType()).getDimSize(1);
-  addInteger("leading_dense_block_count", int64_t(*firstMoE));
+  if (architecture->name == "deepseek4")
+    addExpertsOfV4(experts);
+  else
+    addInteger("leading_dense_block_count", int64_t(*firstMoE));
   addInteger("expert_count", routing.getExperts());
   addInteger("expert_used_count", routing.getTopK());
   addInteger("expert_feed_forward_length", intermediate);
@@ -293,7 +403,11 @@ absl::Status GraphReader::addExperts() {
     return absl::OkStatus();
   keys.addBoolean(full("expert_weights_norm"), routing.getNormalize());
   addInteger("expert_gating_func",
-             routing.getScoring() == deepseek::Scoring::Sigmoid ? 2 : 1);
+             routing.getScoring() == deepseek::Scoring::SqrtSoftplus ? 4
+             : routing.getScoring() == deepseek::Scoring::Sigmoid    ? 2
+                                                                     : 1);
+  if (architecture->name == "deepseek4")
+    return absl::OkStatus();
   addInteger("expert_group_count", routing.getGroups());
   addInteger("expert_group_used_count", routing.getTopGroups());
   return absl::OkStatus();
@@ -322,8 +436,10 @@ absl::StatusOr<ModelFacts> GraphReader::read() {
     return status;
   if (absl::Status status = addSizes(); !status.ok())
     return status;
-  absl::Status status =
-      architecture->name == "deepseek2" ? addLatentAttention() : addAttention();
+  absl::Status status = hasLatentAttention() ? addLatentAttention()
+                        : architecture->name == "deepseek4"
+                            ? addCompressedAttention()
+                            : addAttention();
   if (!status.ok())
     return status;
   if (absl::Status status = addExperts(); !status.ok())

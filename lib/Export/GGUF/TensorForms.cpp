@@ -24,10 +24,12 @@ int64_t TensorForm::getSizeBytes() const {
 /// The name in a Hugging Face checkpoint of the weight \p symbol.
 static std::string toCheckpointName(StringRef symbol) {
   std::string name = symbol.str();
-  if (symbol != "lm_head")
+  // Names of DeepSeek-V4 begin with nothing, but are told by the rest.
+  if (symbol != "lm_head" && !symbol.starts_with("hc_head"))
     name = "model." + name;
-  if (size_t experts = name.find(".mlp.experts."); experts != std::string::npos)
-    name.insert(experts + StringRef(".mlp.experts.").size(), "{}.");
+  for (StringRef experts : {".mlp.experts.", ".ffn.experts."})
+    if (size_t at = name.find(experts.str()); at != std::string::npos)
+      name.insert(at + experts.size(), "{}.");
   bool isVector =
       symbol.ends_with(".bias") || symbol.ends_with(".e_score_correction_bias");
   return isVector ? name : name + ".weight";
@@ -62,6 +64,7 @@ private:
   }
   Value transpose(Value value, ArrayRef<int64_t> permutation);
   Value permute(Value value, int64_t heads);
+  Value joinGroups(Value value);
   Value takeHalf(Value value, bool isKey);
 
   const ModelFacts &facts;
@@ -92,6 +95,15 @@ Value FormMaker::permute(Value value, int64_t heads) {
     split.push_back(size);
   }
   return reshape(transpose(reshape(value, split), permutation), shape);
+}
+
+/// The matrices of all groups as one.
+Value FormMaker::joinGroups(Value value) {
+  if (auto groups = value.getDefiningOp<deepseek::ReshapeOp>();
+      groups && groups.getInput().getType().getRank() == 2)
+    return groups.getInput();
+  ArrayRef<int64_t> shape = cast<RankedTensorType>(value.getType()).getShape();
+  return reshape(value, {shape[0] * shape[1], shape[2]});
 }
 
 /// Half of kv_b: the rows of each head that make keys, transposed, or those
@@ -152,6 +164,8 @@ absl::Status FormMaker::addForm(deepseek::WeightOp weight,
     form.type = findBlockType("F16");
   } else if (type.getElementType().isBF16()) {
     form.type = findBlockType("BF16");
+  } else if (type.getElementType().isInteger(32)) {
+    form.type = findBlockType("I32");
   } else {
     return unimplemented("weight '" + weight.getSymName() + "' is " +
                          debugString(type) +
@@ -185,8 +199,11 @@ absl::Status FormMaker::add(deepseek::WeightOp weight) {
   int64_t heads = symbol.contains(".self_attn.q_proj")   ? facts.permutedHeads
                   : symbol.contains(".self_attn.k_proj") ? facts.permutedKVHeads
                                                          : 0;
+  bool hasGroups = symbol.ends_with(".attn.wo_a");
   return addForm(weight, *name, [&](Value value) {
-    return heads ? permute(value, heads) : value;
+    return heads       ? permute(value, heads)
+           : hasGroups ? joinGroups(value)
+                       : value;
   });
 }
 

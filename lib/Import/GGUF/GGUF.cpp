@@ -152,14 +152,12 @@ std::optional<int64_t> KeyValue::getInteger(size_t i) const {
   return int64_t(bits[i]);
 }
 
-std::optional<double> KeyValue::getNumber() const {
-  if (isArray)
-    return std::nullopt;
-  if (std::optional<int64_t> integer = getInteger())
+std::optional<double> KeyValue::getNumber(size_t i) const {
+  if (std::optional<int64_t> integer = getInteger(i))
     return double(*integer);
-  if (bits.empty() || !isFloat(type))
+  if (i >= bits.size() || !isFloat(type))
     return std::nullopt;
-  auto number = llvm::bit_cast<double>(bits[0]);
+  auto number = llvm::bit_cast<double>(bits[i]);
   if (type == ValueType::F64 || !std::isfinite(number))
     return number;
   for (int digits = 6; digits <= 9; ++digits) {
@@ -667,6 +665,35 @@ absl::StatusOr<Model> Model::open(StringRef path, bool hasData) {
   if (absl::Status status = model.addSplits(hasData); !status.ok())
     return status;
   return model;
+}
+
+absl::Status
+Model::supply(llvm::ArrayRef<std::pair<std::string, std::string>> given) {
+  for (const auto &[key, text] : given) {
+    if (const KeyValue *value = get(key))
+      return invalid(sourcePath() + ": has key " + quote(key) + ", as " +
+                     value->toText() + ", it cannot be given as " +
+                     quote(text));
+    KeyValue value;
+    int64_t integer;
+    double number;
+    if (!StringRef(text).getAsInteger(10, integer)) {
+      value.type = ValueType::I64;
+      value.bits = {uint64_t(integer)};
+    } else if (!StringRef(text).getAsDouble(number)) {
+      value.type = ValueType::F64;
+      value.bits = {llvm::bit_cast<uint64_t>(number)};
+    } else if (text == "true" || text == "false") {
+      value.type = ValueType::Bool;
+      value.bits = {uint64_t(text == "true")};
+    } else {
+      value.type = ValueType::String;
+      value.strings = {text};
+    }
+    values[key] = std::move(value);
+    supplied.insert(key);
+  }
+  return absl::OkStatus();
 }
 
 std::vector<StringRef> Model::keys() const {

@@ -12,10 +12,12 @@
 #include "llvm/ADT/SmallVector.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/ADT/StringRef.h"
+#include "llvm/ADT/StringSet.h"
 
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace hadal::gguf {
@@ -56,9 +58,14 @@ struct KeyValue {
   }
   /// Element \p i of an array.
   std::optional<int64_t> getInteger(size_t i) const;
-  /// A number. One that was f32 is the shortest decimal that rounds to it:
-  /// 1e-6 and not 9.99999997e-7, as in the configuration that it came from.
-  std::optional<double> getNumber() const;
+  /// A number; nothing for other values, and for arrays. One that was f32 is
+  /// the shortest decimal that rounds to it: 1e-6 and not 9.99999997e-7, as in
+  /// the configuration that it came from.
+  std::optional<double> getNumber() const {
+    return isArray ? std::nullopt : getNumber(0);
+  }
+  /// Element \p i of an array.
+  std::optional<double> getNumber(size_t i) const;
   std::optional<bool> getBoolean() const;
   std::optional<llvm::StringRef> getString() const;
   /// For messages.
@@ -100,6 +107,13 @@ public:
     auto it = values.find(key);
     return it == values.end() ? nullptr : &it->second;
   }
+  /// Adds the keys \p given, which the files lack, with values as text; an
+  /// error if a file has one.
+  absl::Status
+  supply(llvm::ArrayRef<std::pair<std::string, std::string>> given);
+  /// Whether \p key was supplied.
+  bool isSupplied(llvm::StringRef key) const { return supplied.contains(key); }
+
   /// Keys in the order of the alphabet.
   std::vector<llvm::StringRef> keys() const;
 
@@ -136,6 +150,7 @@ private:
   std::vector<std::string> files;
   llvm::StringMap<KeyValue> values;
   llvm::StringMap<Tensor> tensors;
+  llvm::StringSet<> supplied;
 };
 
 /// The type that ggml calls \p name, such as "Q4_0"; null if there is none.

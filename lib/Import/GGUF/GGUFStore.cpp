@@ -22,10 +22,16 @@ struct NamePair {
 } // namespace
 
 /// Names of whole models, then those within a layer; all less `.weight` or
-/// `.bias`.
+/// `.bias`. DeepSeek-V4 has its own, some of which end in neither.
 static constexpr NamePair modelNames[] = {{"model.embed_tokens", "token_embd"},
                                           {"model.norm", "output_norm"},
-                                          {"lm_head", "output"}};
+                                          {"lm_head", "output"},
+                                          {"embed", "token_embd"},
+                                          {"norm", "output_norm"},
+                                          {"head", "output"},
+                                          {"hc_head_fn", "output_hc_fn"},
+                                          {"hc_head_base", "output_hc_base"},
+                                          {"hc_head_scale", "output_hc_scale"}};
 static constexpr NamePair layerNames[] = {
     {"input_layernorm", "attn_norm"},
     {"post_attention_layernorm", "ffn_norm"},
@@ -39,6 +45,10 @@ static constexpr NamePair layerNames[] = {
     {"self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa"},
     {"self_attn.kv_a_layernorm", "attn_kv_a_norm"},
     {"self_attn.kv_b_proj", "attn_kv_b"},
+    {"self_attn.indexer.wq_b", "indexer.attn_q_b"},
+    {"self_attn.indexer.wk", "indexer.attn_k"},
+    {"self_attn.indexer.k_norm", "indexer.k_norm"},
+    {"self_attn.indexer.weights_proj", "indexer.proj"},
     {"mlp.gate_proj", "ffn_gate"},
     {"mlp.up_proj", "ffn_up"},
     {"mlp.down_proj", "ffn_down"},
@@ -49,11 +59,47 @@ static constexpr NamePair layerNames[] = {
     {"mlp.shared_experts.gate_proj", "ffn_gate_shexp"},
     {"mlp.shared_experts.up_proj", "ffn_up_shexp"},
     {"mlp.shared_experts.down_proj", "ffn_down_shexp"},
+    {"hc_attn_fn", "hc_attn_fn"},
+    {"hc_attn_base", "hc_attn_base"},
+    {"hc_attn_scale", "hc_attn_scale"},
+    {"hc_ffn_fn", "hc_ffn_fn"},
+    {"hc_ffn_base", "hc_ffn_base"},
+    {"hc_ffn_scale", "hc_ffn_scale"},
+    {"attn_norm", "attn_norm"},
+    {"ffn_norm", "ffn_norm"},
+    {"attn.wq_a", "attn_q_a"},
+    {"attn.q_norm", "attn_q_a_norm"},
+    {"attn.wq_b", "attn_q_b"},
+    {"attn.wkv", "attn_kv"},
+    {"attn.kv_norm", "attn_kv_a_norm"},
+    {"attn.attn_sink", "attn_sinks"},
+    {"attn.wo_a", "attn_output_a"},
+    {"attn.wo_b", "attn_output_b"},
+    {"attn.compressor.wkv", "attn_compressor_kv"},
+    {"attn.compressor.wgate", "attn_compressor_gate"},
+    {"attn.compressor.ape", "attn_compressor_ape"},
+    {"attn.compressor.norm", "attn_compressor_norm"},
+    {"attn.indexer.wq_b", "indexer.attn_q_b"},
+    {"attn.indexer.weights_proj", "indexer.proj"},
+    {"attn.indexer.compressor.wkv", "indexer_compressor_kv"},
+    {"attn.indexer.compressor.wgate", "indexer_compressor_gate"},
+    {"attn.indexer.compressor.ape", "indexer_compressor_ape"},
+    {"attn.indexer.compressor.norm", "indexer_compressor_norm"},
+    {"ffn.gate", "ffn_gate_inp"},
+    {"ffn.gate.tid2eid", "ffn_gate_tid2eid"},
+    {"ffn.experts.{}.w1", "ffn_gate_exps"},
+    {"ffn.experts.{}.w3", "ffn_up_exps"},
+    {"ffn.experts.{}.w2", "ffn_down_exps"},
+    {"ffn.shared_experts.w1", "ffn_gate_shexp"},
+    {"ffn.shared_experts.w3", "ffn_up_shexp"},
+    {"ffn.shared_experts.w2", "ffn_down_shexp"},
 };
 
-/// "model.layers.3." of \p name becomes "blk.3."; the rest stays in \p name.
+/// "model.layers.3." or "layers.3." of \p name becomes "blk.3."; the rest stays
+/// in \p name.
 static std::string takeLayer(StringRef &name) {
-  if (!name.consume_front("model.layers."))
+  name.consume_front("model.");
+  if (!name.consume_front("layers."))
     return "";
   auto [layer, rest] = name.split('.');
   name = rest;
@@ -61,13 +107,19 @@ static std::string takeLayer(StringRef &name) {
 }
 
 std::optional<std::string> gguf::toGGUFName(StringRef name) {
-  std::string layer = takeLayer(name);
-  if (name == "mlp.gate.e_score_correction_bias")
+  StringRef rest = name;
+  std::string layer = takeLayer(rest);
+  if (rest.ends_with(".gate.e_score_correction_bias") ||
+      rest == "ffn.gate.bias")
     return layer + "exp_probs_b.bias";
-  auto [stem, suffix] = name.rsplit('.');
   ArrayRef<NamePair> names = modelNames;
   if (!layer.empty())
     names = layerNames;
+  else
+    rest = name;
+  auto [stem, suffix] = rest.rsplit('.');
+  if (suffix != "weight" && suffix != "bias")
+    std::tie(stem, suffix) = std::pair<StringRef, StringRef>(rest, "weight");
   for (const NamePair &pair : names)
     if (pair.huggingFace == stem)
       return layer + pair.gguf.str() + "." + suffix.str();
@@ -82,6 +134,8 @@ static Type elementOf(MLIRContext &context, const BlockType &type) {
     return Float16Type::get(&context);
   if (type.name == "BF16")
     return BFloat16Type::get(&context);
+  if (type.name == "I32") // A table of experts.
+    return IntegerType::get(&context, 32);
   return {};
 }
 
@@ -213,14 +267,15 @@ absl::StatusOr<StoredTensor> GGUFStore::take(StringRef name,
 /// all.
 absl::StatusOr<StoredTensor> GGUFStore::takeStack(StringRef name,
                                                   ArrayRef<int64_t> shape) {
-  absl::StatusOr<Part> part = find(*toGGUFName(name), shape);
+  std::string ggufName = *toGGUFName(name);
+  absl::StatusOr<Part> part = find(ggufName, shape);
   if (!part.ok())
     return part.status();
   Type element = part->element;
-  for (StringRef other : {"gate_proj", "up_proj", "down_proj"}) {
-    std::string sibling =
-        (name.split("{}").first + "{}." + other + ".weight").str();
-    const Tensor *tensor = model.find(*toGGUFName(sibling));
+  StringRef layer = StringRef(ggufName).split(".ffn_").first;
+  for (StringRef other : {"gate", "up", "down"}) {
+    const Tensor *tensor =
+        model.find((layer + ".ffn_" + other + "_exps.weight").str());
     if (tensor && elementOf(context, *tensor->type) != element)
       element = Float32Type::get(&context);
   }
@@ -296,7 +351,7 @@ static std::string toBytes(int64_t bytes) {
 
 absl::Status GGUFStore::checkUnused(const Config &config,
                                     std::vector<std::string> &notes) {
-  int64_t tables = 0, halves = 0;
+  int64_t tables = 0, halves = 0, ofImages = 0;
   for (StringRef name : model.names()) {
     if (used.contains(name))
       continue;
@@ -312,6 +367,8 @@ absl::Status GGUFStore::checkUnused(const Config &config,
     } else if (inLayer && layer < config.layers && config.latent &&
                (rest == "attn_k_b.weight" || rest == "attn_v_b.weight")) {
       ++halves; // Beside attn_kv_b, of which they are the halves.
+    } else if (inLayer && config.compressed && rest == "exp_probs_b_vl.bias") {
+      ++ofImages;
     } else {
       const Tensor *tensor = model.find(name);
       return invalid(model.pathOf(*tensor) + ": tensor " + quote(name) +
@@ -329,6 +386,10 @@ absl::Status GGUFStore::checkUnused(const Config &config,
     notes.push_back(("left out " + Twine(halves) +
                      " tensors attn_k_b and attn_v_b, which are the halves of "
                      "attn_kv_b")
+                        .str());
+  if (ofImages)
+    notes.push_back(("left out " + Twine(ofImages) +
+                     " tensors exp_probs_b_vl, which choose experts for images")
                         .str());
   if (blockBytes.empty())
     return absl::OkStatus();

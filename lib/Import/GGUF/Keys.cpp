@@ -17,7 +17,10 @@
 
 using namespace hadal;
 using namespace hadal::gguf;
+using huggingface::CompressedConfig;
 using huggingface::Config;
+using huggingface::HyperConfig;
+using huggingface::IndexerConfig;
 using huggingface::LatentConfig;
 using huggingface::maxDimension;
 using huggingface::maxExperts;
@@ -25,6 +28,7 @@ using huggingface::maxLayers;
 using huggingface::maxTokens;
 using huggingface::MoEConfig;
 using huggingface::RopeConfig;
+using llvm::StringLiteral;
 using llvm::StringRef;
 using llvm::Twine;
 
@@ -33,7 +37,14 @@ using llvm::Twine;
 //===----------------------------------------------------------------------===//
 
 namespace {
-enum class Architecture { Llama, Qwen2, MoE16B, DeepSeek2 };
+enum class Architecture {
+  Llama,
+  Qwen2,
+  MoE16B,
+  DeepSeek2,
+  DeepSeek32,
+  DeepSeek4
+};
 
 struct ArchitectureInfo {
   StringRef name;
@@ -54,11 +65,12 @@ static constexpr ArchitectureInfo architectures[] = {
     {"qwen2", Architecture::Qwen2, "qwen2"},
     {"deepseek", Architecture::MoE16B, "deepseek"},
     // Or deepseek_v3, which its experts tell.
-    {"deepseek2", Architecture::DeepSeek2, "deepseek_v2"}};
+    {"deepseek2", Architecture::DeepSeek2, "deepseek_v2"},
+    {"deepseek32", Architecture::DeepSeek32, "deepseek_v32"},
+    {"deepseek4", Architecture::DeepSeek4, "deepseek_v4"}};
 
 /// Architectures of the family that Hadal knows of and does not import.
-static constexpr StringRef laterArchitectures[] = {
-    "deepseek2-ocr", "deepseek32", "deepseek4", "glm-dsa"};
+static constexpr StringRef laterArchitectures[] = {"deepseek2-ocr", "glm-dsa"};
 
 /// V2-Lite and Coder-V2-Lite; V2, V2.5 and Coder-V2; V3, R1 and V3.1.
 static constexpr Published publishedModels[] = {{27, 2048, 64, 1, 1, 0.707},
@@ -94,8 +106,9 @@ private:
     fail(invalid(model.sourcePath() + ": '" + key + "' is " + value +
                  ", expected " + expected));
   }
-  void missing(StringRef key, StringRef why = "") {
-    fail(invalid(model.sourcePath() + ": has no key '" + key + "'" + why));
+  void missing(StringRef key, const Twine &why = "") {
+    fail(invalid(model.sourcePath() + ": has no key '" + key + "'" + why +
+                 "; --gguf-key=" + key + "=VALUE supplies it"));
   }
   void note(const Twine &text) { notes.push_back(text.str()); }
 
@@ -109,6 +122,9 @@ private:
     return model.get(key);
   }
   bool has(StringRef name) { return get(full(name)); }
+  bool hasLatentAttention() const {
+    return kind == Architecture::DeepSeek2 || kind == Architecture::DeepSeek32;
+  }
 
   std::optional<int64_t> optionalInteger(const std::string &key, int64_t min,
                                          int64_t max);
@@ -129,8 +145,19 @@ private:
   void readSizes();
   void readAttention();
   void readLatentAttention();
+  void readIndexer();
+  void readCompressedAttention();
+  void readRatios(CompressedConfig &compressed);
+  void readHyperConnections();
+  void readLayers();
   void readMoE();
+  int64_t readGating(bool hasBias);
   void readRouting(MoEConfig &moe);
+  void expectNoGroups(std::optional<int64_t> groups,
+                      std::optional<int64_t> topGroups);
+  void readGroups(MoEConfig &moe, std::optional<int64_t> groups,
+                  std::optional<int64_t> topGroups);
+  void readLimit(MoEConfig &moe);
   void readRope();
   void readYarn(RopeConfig &rope);
   void readRopeFactors();
@@ -173,9 +200,14 @@ std::optional<double> KeyReader::optionalNumber(const std::string &key,
   if (!value)
     return std::nullopt;
   std::optional<double> result = value->getNumber();
+  if (value->isArray && value->isKept && !value->bits.empty() &&
+      llvm::all_equal(value->bits))
+    result = value->getNumber(0);
   if (result && *result >= min && *result <= max) // False for NaN too.
     return result;
-  fail(key, value->toText(),
+  fail(key,
+       value->isArray ? value->toText() + " values, not all the same"
+                      : value->toText(),
        "a number from " + toText(min) + " to " + toText(max));
   return min;
 }
@@ -285,24 +317,35 @@ void KeyReader::readSizes() {
     missing(full("vocab_size"), " and no matrix 'token_embd.weight'");
   config.tiedEmbeddings = !model.find("output.weight");
 
-  // Layers for multi-token prediction are counted in, where they are there.
-  if (std::optional<int64_t> extra =
-          optionalInteger(full("nextn_predict_layers"), 0, config.layers - 1))
-    if (ok() && *extra > 0 &&
-        model.find("blk." + std::to_string(config.layers - 1) +
-                   ".nextn.eh_proj.weight")) {
-      config.layers -= *extra;
-      config.mtpLayers = *extra;
-    }
-
+  readLayers();
   // A model whose layers all have experts needs no width of a dense one.
-  bool hasExperts =
-      kind == Architecture::DeepSeek2 || kind == Architecture::MoE16B;
+  if (kind == Architecture::DeepSeek4) {
+    optionalInteger(full("feed_forward_length"), 0, maxDimension);
+    return;
+  }
+  bool hasExperts = hasLatentAttention() || kind == Architecture::MoE16B;
   if (!hasExperts || has("feed_forward_length") ||
       integer("leading_dense_block_count", 0, maxLayers))
     config.intermediate = dimension("feed_forward_length");
   else
     config.intermediate = 1;
+}
+
+/// Layers for multi-token prediction are counted in, with their tensors or
+/// without; or they are not there at all, whatever the key says.
+void KeyReader::readLayers() {
+  std::optional<int64_t> extra =
+      optionalInteger(full("nextn_predict_layers"), 0, config.layers - 1);
+  if (!ok() || !extra || *extra == 0)
+    return;
+  auto has = [&](int64_t layer, StringRef name) {
+    return model.find("blk." + std::to_string(layer) + name.str()) != nullptr;
+  };
+  if (!has(config.layers - 1, ".nextn.eh_proj.weight") &&
+      has(config.layers - *extra, ".attn_norm.weight"))
+    return;
+  config.layers -= *extra;
+  config.mtpLayers = *extra;
 }
 
 void KeyReader::readAttention() {
@@ -384,6 +427,111 @@ void KeyReader::readLatentAttention() {
                config.heads, latent.nopeDim + latent.valueDim);
 }
 
+/// The lightning indexer of V3.2, which reads the latent of queries. It rotates
+/// halves in all of llama.cpp's files: no key says it.
+void KeyReader::readIndexer() {
+  IndexerConfig &indexer = config.indexer.emplace();
+  indexer.heads = dimension("attention.indexer.head_count");
+  indexer.dim = dimension("attention.indexer.key_length");
+  indexer.topK = dimension("attention.indexer.top_k");
+  checkProduct("attention.indexer.head_count x attention.indexer.key_length",
+               indexer.heads, indexer.dim);
+  if (!ok())
+    return;
+  if (indexer.dim < config.latent->ropeDim)
+    fail(full("attention.indexer.key_length"), Twine(indexer.dim),
+         "at least 'rope.dimension_count', " + Twine(config.latent->ropeDim));
+  if (!config.latent->queryRank)
+    missing(full("attention.q_lora_rank"));
+}
+
+/// Attention over a window and compressed entries, of V4.
+void KeyReader::readCompressedAttention() {
+  CompressedConfig &compressed = config.compressed.emplace();
+  config.kvHeads = 1;
+  expectInteger("attention.head_count_kv", 1, "as all heads share their keys");
+  config.headDim = dimension("attention.key_length");
+  if (ok())
+    expectInteger("attention.value_length", config.headDim,
+                  "the width of a key");
+  compressed.queryRank = dimension("attention.q_lora_rank");
+  compressed.ropeDim = dimension("rope.dimension_count");
+  compressed.outputRank = dimension("attention.output_lora_rank");
+  compressed.outputGroups = dimension("attention.output_group_count");
+  compressed.window = integer("attention.sliding_window", 1, maxTokens);
+  checkProduct("attention.head_count x attention.key_length", config.heads,
+               config.headDim);
+  checkProduct("attention.output_group_count x attention.output_lora_rank",
+               compressed.outputGroups, compressed.outputRank);
+  if (ok() && config.heads % compressed.outputGroups != 0)
+    fail(full("attention.head_count"), Twine(config.heads),
+         "a multiple of '" + full("attention.output_group_count") + "', " +
+             Twine(compressed.outputGroups));
+  if (ok() && compressed.ropeDim % 2 != 0)
+    fail(full("rope.dimension_count"), Twine(compressed.ropeDim),
+         "an even number");
+  // No model rotates whole heads by neighbors.
+  if (ok() && config.headDim <= compressed.ropeDim)
+    fail(full("attention.key_length"), Twine(config.headDim),
+         "more than '" + full("rope.dimension_count") + "', " +
+             Twine(compressed.ropeDim));
+  if (ok())
+    readRatios(compressed);
+  if (!ok())
+    return;
+  if (llvm::is_contained(compressed.ratios,
+                         CompressedConfig::overlappingRatio)) {
+    compressed.indexHeads = dimension("attention.indexer.head_count");
+    compressed.indexDim = dimension("attention.indexer.key_length");
+    compressed.indexTopK = dimension("attention.indexer.top_k");
+    checkProduct("attention.indexer.head_count x attention.indexer.key_length",
+                 compressed.indexHeads, compressed.indexDim);
+    if (ok() && compressed.indexDim <= compressed.ropeDim)
+      fail(full("attention.indexer.key_length"), Twine(compressed.indexDim),
+           "more than '" + full("rope.dimension_count") + "', " +
+               Twine(compressed.ropeDim));
+  } else {
+    for (StringRef name : {"head_count", "key_length", "top_k"})
+      optionalInteger(full(("attention.indexer." + name).str()), 0,
+                      maxDimension);
+    compressed.indexDim = 1;
+  }
+}
+
+void KeyReader::readRatios(CompressedConfig &compressed) {
+  std::string key = full("attention.compress_ratios");
+  const KeyValue *value = get(key);
+  if (!value)
+    return missing(key);
+  if (!value->isArray || !value->isKept ||
+      int64_t(value->count) < config.layers)
+    return fail(key, value->toText(),
+                "an array of at least '" + full("block_count") + "', " +
+                    Twine(config.layers) + " integers");
+  for (size_t i = 0; i < value->count; ++i) {
+    std::optional<int64_t> tokens = value->getInteger(i);
+    if (!tokens || (*tokens != 0 && *tokens != 4 && *tokens != 128))
+      return fail(unimplemented(model.sourcePath() + ": '" + key +
+                                "' has an element " + Twine(i) +
+                                " that is not supported, expected only 0, 4 "
+                                "and 128"));
+    if (int64_t(i) < config.layers)
+      compressed.ratios.push_back(*tokens);
+  }
+}
+
+void KeyReader::readHyperConnections() {
+  HyperConfig &hyper = config.hyper.emplace();
+  hyper.streams = integer("hyper_connection.count", 1, 8);
+  hyper.iterations = integer("hyper_connection.sinkhorn_iterations", 1, 1000);
+  hyper.epsilon = number("hyper_connection.epsilon", 1e-30, 1);
+  checkProduct("hyper_connection.count x embedding_length", hyper.streams,
+               config.hidden);
+  if (ok())
+    expectInteger("embedding_length_out", hyper.streams * config.hidden,
+                  "all residual streams");
+}
+
 void KeyReader::readMoE() {
   if (kind == Architecture::Llama || kind == Architecture::Qwen2) {
     for (StringRef name : {"expert_count", "expert_used_count"})
@@ -394,7 +542,13 @@ void KeyReader::readMoE() {
   moe.experts = integer("expert_count", 1, maxExperts);
   moe.topK = integer("expert_used_count", 1, moe.experts);
   moe.intermediate = dimension("expert_feed_forward_length");
-  moe.firstDense = integer("leading_dense_block_count", 0, maxLayers);
+  if (kind == Architecture::DeepSeek4) {
+    expectInteger("leading_dense_block_count", 0, "as all layers have experts");
+    moe.hashLayers = integer("hash_layer_count", 0, maxLayers);
+    readLimit(moe);
+  } else {
+    moe.firstDense = integer("leading_dense_block_count", 0, maxLayers);
+  }
   if (std::optional<int64_t> shared =
           optionalInteger(full("expert_shared_count"), 0, maxExperts))
     moe.sharedExperts = *shared;
@@ -406,17 +560,65 @@ void KeyReader::readMoE() {
   readRouting(moe);
 }
 
+/// What V4 cuts off between the matrices of experts, of shared ones as of
+/// others; 0: nothing.
+void KeyReader::readLimit(MoEConfig &moe) {
+  std::string key = full("swiglu_clamp_exp");
+  std::optional<double> limit = optionalNumber(key, 0, 1e6);
+  std::optional<double> shared =
+      optionalNumber(full("swiglu_clamp_shexp"), 0, 1e6);
+  if (!ok())
+    return;
+  if (!limit)
+    return missing(key);
+  if (shared && *shared != *limit)
+    return fail(full("swiglu_clamp_shexp"), toText(*shared),
+                toText(*limit) + " as '" + key + "'");
+  if (*limit > 1e-6)
+    moe.limit = *limit;
+}
+
+/// The function that scores experts, as the file has it: 1 softmax, 2 sigmoid,
+/// 4 the square root of softplus; 0 stands for none. Of V2 and V3 a tensor
+/// tells it, in V3.2 and V4 there is one.
+int64_t KeyReader::readGating(bool hasBias) {
+  std::string key = full("expert_gating_func");
+  std::optional<int64_t> gating = optionalInteger(key, 0, 255);
+  if (!ok())
+    return 0;
+  bool isFixed =
+      kind == Architecture::DeepSeek32 || kind == Architecture::DeepSeek4;
+  int64_t expected = kind == Architecture::DeepSeek4               ? 4
+                     : kind == Architecture::DeepSeek32 || hasBias ? 2
+                                                                   : 1;
+  static constexpr StringLiteral names[] = {"", "softmax", "sigmoid", "",
+                                            "the square root of softplus"};
+  StringRef why = isFixed   ? "as all models of this architecture have it"
+                  : hasBias ? "as there is a tensor exp_probs_b"
+                            : "as there is no tensor exp_probs_b";
+  if (!gating || *gating == 0) {
+    if (kind != Architecture::MoE16B)
+      note("'" + key + "' is missing: took " + names[expected] + ", " + why);
+    return expected;
+  }
+  if (kind == Architecture::MoE16B && *gating != 1)
+    fail(key, Twine(*gating), "1 (softmax)");
+  else if (*gating != expected && !isFixed && *gating != 1 && *gating != 2)
+    fail(key, Twine(*gating), "1 (softmax) or 2 (sigmoid)");
+  else if (*gating != expected)
+    fail(key, Twine(*gating), Twine(expected) + ", " + why);
+  return expected;
+}
+
 void KeyReader::readRouting(MoEConfig &moe) {
   using deepseek::Scoring;
   using deepseek::TopKMethod;
   bool hasBias = false;
+  int64_t layer = std::max(moe.firstDense, moe.hashLayers);
   for (StringRef name : {".exp_probs_b.bias", ".exp_probs_b"})
-    hasBias |= model.find("blk." + std::to_string(moe.firstDense) +
-                          name.str()) != nullptr;
-  // 1: softmax, 2: sigmoid; 0 stands for none. Only V3 has the bias, and it
-  // comes with the sigmoid.
-  std::optional<int64_t> gating =
-      optionalInteger(full("expert_gating_func"), 0, 255);
+    hasBias |=
+        model.find("blk." + std::to_string(layer) + name.str()) != nullptr;
+  int64_t gating = readGating(hasBias);
   std::optional<double> scale =
       optionalNumber(full("expert_weights_scale"), 0, 1e6);
   std::optional<bool> norm = optionalBoolean(full("expert_weights_norm"));
@@ -426,37 +628,14 @@ void KeyReader::readRouting(MoEConfig &moe) {
       optionalInteger(full("expert_group_used_count"), 0, moe.experts);
   if (!ok())
     return;
-  if (!gating || *gating == 0) {
-    gating = hasBias ? 2 : 1;
-    if (kind == Architecture::DeepSeek2)
-      note("'" + full("expert_gating_func") + "' is missing: took " +
-           (hasBias ? "sigmoid, as there is" : "softmax, as there is no") +
-           " tensor exp_probs_b");
-  }
-  if (*gating != 1 && *gating != 2)
-    return fail(full("expert_gating_func"), Twine(*gating),
-                "1 (softmax) or 2 (sigmoid)");
-  bool isSigmoid = *gating == 2;
-  if (isSigmoid != hasBias)
-    return fail(full("expert_gating_func"), Twine(*gating),
-                Twine(hasBias ? 2 : 1) + ", as there is " +
-                    (hasBias ? "a" : "no") + " tensor exp_probs_b");
-
   if (kind == Architecture::MoE16B) {
-    if (isSigmoid)
-      return fail(full("expert_gating_func"), Twine(*gating), "1 (softmax)");
     // llama.cpp neither scales nor normalizes; nor does the model's own code,
     // unless the configuration says so, which no published one does.
     if (scale && *scale != 1 && *scale != 0)
       return fail(full("expert_weights_scale"), toText(*scale), "1");
     if (norm.value_or(false))
       return fail(full("expert_weights_norm"), "true", "false");
-    for (auto [name, count] : {std::pair<StringRef, std::optional<int64_t>>(
-                                   "expert_group_count", groups),
-                               {"expert_group_used_count", topGroups}})
-      if (count && *count > 1)
-        return fail(full(name), Twine(*count), "1");
-    return;
+    return expectNoGroups(groups, topGroups);
   }
 
   if (!scale)
@@ -467,17 +646,58 @@ void KeyReader::readRouting(MoEConfig &moe) {
     return fail(full("expert_weights_scale"), toText(*scale),
                 "a number from 1e-06 to 1e+06");
   moe.scale = *scale;
-  if (!norm)
+  bool isSoftmax = gating == 1;
+  if (!norm) {
+    // Converters leave out what is false, too, and once left it out at all.
+    if (!isSoftmax && !findPublished())
+      return missing(full("expert_weights_norm"),
+                     ", and the sizes are of no published model that would "
+                     "tell it");
+    norm = !isSoftmax;
     note("'" + full("expert_weights_norm") + "' is missing: took " +
-         (isSigmoid ? "true, as DeepSeek-V3" : "false, as DeepSeek-V2"));
-  moe.normalize = norm.value_or(isSigmoid);
-  if (!isSigmoid && moe.normalize)
+         (isSoftmax ? "false, as DeepSeek-V2" : "true, as DeepSeek-V3"));
+  }
+  moe.normalize = *norm;
+  if (isSoftmax && moe.normalize)
     return fail(unimplemented(
         model.sourcePath() + ": '" + full("expert_weights_norm") +
         "' is true, expected false with softmax: DeepSeek-V2's own code "
         "normalizes the weights of experts and does not scale them, llama.cpp "
         "does both"));
+  if (kind == Architecture::DeepSeek4) {
+    moe.scoring = Scoring::SqrtSoftplus;
+    moe.method = TopKMethod::NoAuxTC;
+    return expectNoGroups(groups, topGroups);
+  }
+  readGroups(moe, groups, topGroups);
+  if (!ok())
+    return;
+  if (isSoftmax) {
+    if (moe.groups > 1)
+      moe.method = TopKMethod::GroupLimitedGreedy;
+    return;
+  }
+  if (kind == Architecture::DeepSeek2)
+    config.modelType = "deepseek_v3";
+  moe.scoring = Scoring::Sigmoid;
+  moe.method = TopKMethod::NoAuxTC;
+  if (moe.groups > 1 && moe.experts / moe.groups < 2)
+    fail(full("expert_group_count"), Twine(moe.groups),
+         "groups of at least two of " + Twine(moe.experts) + " experts");
+}
 
+void KeyReader::expectNoGroups(std::optional<int64_t> groups,
+                               std::optional<int64_t> topGroups) {
+  for (auto [name, count] : {std::pair<StringRef, std::optional<int64_t>>(
+                                 "expert_group_count", groups),
+                             {"expert_group_used_count", topGroups}})
+    if (count && *count > 1)
+      return fail(full(name), Twine(*count), "1");
+}
+
+/// Groups of experts, of which the best are looked at.
+void KeyReader::readGroups(MoEConfig &moe, std::optional<int64_t> groups,
+                           std::optional<int64_t> topGroups) {
   const Published *published = findPublished();
   for (auto [name, count, known] :
        {std::tuple<StringRef, std::optional<int64_t> *, int64_t>(
@@ -510,19 +730,9 @@ void KeyReader::readRouting(MoEConfig &moe) {
                 "at most '" + full("expert_group_count") + "', " +
                     Twine(moe.groups));
   if (moe.topK > inGroup * moe.topGroups)
-    return fail(full("expert_used_count"), Twine(moe.topK),
-                "at most the " + Twine(inGroup * moe.topGroups) +
-                    " experts of the groups in use");
-  if (isSigmoid) {
-    config.modelType = "deepseek_v3";
-    moe.scoring = Scoring::Sigmoid;
-    moe.method = TopKMethod::NoAuxTC;
-    if (moe.groups > 1 && inGroup < 2)
-      fail(full("expert_group_count"), Twine(moe.groups),
-           "groups of at least two of " + Twine(moe.experts) + " experts");
-  } else if (moe.groups > 1) {
-    moe.method = TopKMethod::GroupLimitedGreedy;
-  }
+    fail(full("expert_used_count"), Twine(moe.topK),
+         "at most the " + Twine(inGroup * moe.topGroups) +
+             " experts of the groups in use");
 }
 
 void KeyReader::readRope() {
@@ -532,8 +742,9 @@ void KeyReader::readRope() {
   if (!theta)
     note("'" + full("rope.freq_base") + "' is missing: took 10000");
   rope.theta = theta.value_or(1e4);
-  std::string type =
-      optionalString(full("rope.scaling.type")).value_or("none").str();
+  std::optional<StringRef> givenType =
+      optionalString(full("rope.scaling.type"));
+  std::string type = givenType.value_or("none").str();
   // Files of before August 2023 have this key and no type.
   std::optional<double> linear =
       optionalNumber(full("rope.scale_linear"), 1, 1e6);
@@ -547,6 +758,10 @@ void KeyReader::readRope() {
     type = "linear";
     factor = linear;
   }
+  if (!givenType && type == "none" && factor && *factor != 0 && *factor != 1)
+    return missing(full("rope.scaling.type"), ", but '" +
+                                                  full("rope.scaling.factor") +
+                                                  "', " + toText(*factor));
   if (type != "none" && (!factor || *factor < 1)) {
     if (!factor)
       return missing(full("rope.scaling.factor"));
@@ -579,8 +794,19 @@ void KeyReader::readRope() {
         quote(llvm::json::fixUTF8(type)) +
         ", which is not supported, expected none, linear or yarn"));
   }
-  if (!config.latent)
+  if (config.compressed) {
+    // Layers with entries scale their frequencies and have another base;
+    // nothing multiplies cosine and sine in either.
+    rope.attentionFactor = 1;
+    config.compressed->rope = rope;
+    config.compressed->rope.theta =
+        number("attention.compress_rope_freq_base", 1.0 + 1e-6, 1e12);
+    double theta = rope.theta;
+    rope = RopeConfig();
+    rope.theta = theta;
+  } else if (!config.latent) {
     readRopeFactors();
+  }
 }
 
 /// The rest of the keys of YaRN. llama.cpp multiplies cosine and sine by
@@ -675,6 +901,9 @@ void KeyReader::checkUnknownKeys() {
     if (seen.contains(key))
       continue;
     StringRef rest = key;
+    if (model.isSupplied(key) && !key.starts_with("tokenizer."))
+      return fail(invalid(model.sourcePath() + ": key " + quote(key) +
+                          ", which was given, is read by nothing"));
     if (!rest.consume_front(architecture) || !rest.consume_front(".")) {
       // Who made the file and how. The tokenizer's and those of splits are read
       // elsewhere.
@@ -699,10 +928,16 @@ absl::StatusOr<Config> KeyReader::read() {
   readSizes();
   if (ok())
     readMoE();
-  if (ok() && kind == Architecture::DeepSeek2)
+  if (ok() && kind == Architecture::DeepSeek4)
+    readCompressedAttention();
+  else if (ok() && hasLatentAttention())
     readLatentAttention();
   else if (ok())
     readAttention();
+  if (ok() && kind == Architecture::DeepSeek32)
+    readIndexer();
+  if (ok() && kind == Architecture::DeepSeek4)
+    readHyperConnections();
   if (ok())
     readRope();
   if (ok())

@@ -547,7 +547,7 @@ absl::StatusOr<std::vector<TextFile>> TokenizerWriter::make() {
   std::optional<StringRef> pre = getString("tokenizer.ggml.pre");
   if (!pre)
     return none("the file has no key 'tokenizer.ggml.pre', which says how text "
-                "is split");
+                "is split; --gguf-key=tokenizer.ggml.pre=VALUE supplies it");
   const Splitter *splitter = findSplitter(*pre);
   if (!splitter)
     return none("'tokenizer.ggml.pre' is " + quote(llvm::json::fixUTF8(*pre)) +

@@ -199,11 +199,16 @@ static bool isMatrixElement(Type type) {
   return isa<BFloat16Type, Float16Type, Float32Type, Float8E4M3FNType>(type);
 }
 
-/// What a checkpoint calls \p type.
+/// What a checkpoint calls \p type. Tables of experts may be narrow, too.
 static StringRef specialName(Type type) {
   return isa<Float8E8M0FNUType>(type) ? "F8_E8M0"
          : type.isInteger(8)          ? "I8"
-                                      : "I64";
+                                      : "I64 or I32";
+}
+
+static bool isSpecialType(Type type, Type assumed) {
+  return type == assumed ||
+         (type && assumed.isInteger(64) && type.isInteger(32));
 }
 
 /// The tensor \p name, or the stack if it has `{}` in it. Without weights, or
@@ -233,7 +238,7 @@ StoredTensor ModelBuilder::take(StringRef name, ArrayRef<int64_t> shape,
     if (!tensor.ok())
       fail(tensor.status());
     else if (isSpecial
-                 ? tensor->element != assumed
+                 ? !isSpecialType(tensor->element, assumed)
                  : !tensor->element || !isMatrixElement(tensor->element) ||
                        (isFP8 && !mayBeFP8))
       fail(invalid(tensor->place + " is " + tensor->typeName + ", expected " +

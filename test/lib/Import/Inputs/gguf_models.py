@@ -57,12 +57,17 @@ MODELS = {
     "v3_split": {**make_cases.deepseek_v3(), **SMALL,
                  "moe_intermediate_size": 32, "num_nextn_predict_layers": 0,
                  "v_head_dim": 32, "qk_nope_head_dim": 32},
+    "v32": {**make_cases.deepseek_v32(), **SMALL, "moe_intermediate_size": 32,
+            "num_nextn_predict_layers": 0, "v_head_dim": 32,
+            "qk_nope_head_dim": 32},
+    "v4": {**make_cases.deepseek_v4(), "q_lora_rank": 64, "o_lora_rank": 32,
+           "num_nextn_predict_layers": 0, "compress_ratios": [0, 4, 128, 4]},
 }
 MODELS["v2_lite_whole"] = MODELS["v2_lite"]
 
 
 def is_split(name):
-    return name in ("v2_lite", "v3_split")
+    return name in ("v2_lite", "v3_split", "v32")
 
 
 def make(name, kind):
@@ -106,10 +111,19 @@ class Checker:
         self.tool, self.folder, self.failures = tool, folder, 0
         folder.mkdir(parents=True, exist_ok=True)
 
-    def refuses(self, message, data, name="model.gguf", *flags):
+    def write(self, name, data):
         path = self.folder / name
         if data is not None:
             path.write_bytes(data)
+        return path
+
+    def expect(self, condition, what):
+        if not condition:
+            self.failures += 1
+            print(what)
+
+    def refuses(self, message, data, name="model.gguf", *flags):
+        path = self.write(name, data)
         result = run(self.tool, "--import-gguf", path, *flags)
         lines = result.stderr.splitlines()
         if message is None:
@@ -256,8 +270,8 @@ def check_errors(tool, folder):
               drop=["general.architecture"])
     with_keys("general.architecture 'whale' is not known, expected one of",
               general__architecture="whale")
-    with_keys("general.architecture 'deepseek32' is not supported yet",
-              general__architecture="deepseek32")
+    with_keys("general.architecture 'deepseek2-ocr' is not supported yet",
+              general__architecture="deepseek2-ocr")
     with_keys("'general.architecture' is 3, expected a string",
               general__architecture=3)
     with_keys("'general.type' is 'adapter', expected 'model'",
@@ -289,6 +303,8 @@ def check_errors(tool, folder):
               rope__scaling__type="longrope")
     with_keys("has no key 'llama.rope.scaling.factor'",
               drop=["rope.scaling.factor"])
+    with_keys("has no key 'llama.rope.scaling.type', but 'llama.rope.scaling."
+              "factor', 4", drop=["rope.scaling.type"])
     with_keys("'llama.rope.scaling.attn_factor' is 2, expected 1",
               rope__scaling__attn_factor=2.0)
     with_keys("'tokenizer.ggml.bos_token_id' is 320, expected an integer from "
@@ -349,7 +365,9 @@ def check_errors(tool, folder):
               "tensor exp_probs_b", "v3", expert_gating_func=1)
     with_keys("'deepseek2.expert_gating_func' is 2, expected 1, as there is no "
               "tensor exp_probs_b", "v2", expert_gating_func=2)
-    with_keys(None, "v3", drop=["expert_gating_func", "expert_weights_norm"])
+    with_keys(None, "v3", drop=["expert_gating_func"])
+    with_keys("has no key 'deepseek2.expert_weights_norm'", "v3",
+              drop=["expert_weights_norm"])
     with_keys(None, "v2", drop=["expert_gating_func", "expert_weights_norm"])
     with_keys("'deepseek2.expert_weights_norm' is true, expected false", "v2",
               expert_weights_norm=True)
@@ -363,6 +381,99 @@ def check_errors(tool, folder):
                  {"blk.0.attn_v_b.weight": None}, "v3_split", "F32")
     with_tensors("has no tensor 'blk.0.attn_kv_b.weight'",
                  {"blk.0.attn_kv_b.weight": None}, "v3", "F32")
+
+    # An indexer, and layers for multi-token prediction after the last.
+    for key in ("head_count", "key_length", "top_k"):
+        with_keys(f"has no key 'deepseek32.attention.indexer.{key}'", "v32",
+                  drop=[f"attention.indexer.{key}"])
+    with_keys("'deepseek32.attention.indexer.key_length' is 8, expected at "
+              "least 'rope.dimension_count', 16", "v32",
+              attention__indexer__key_length=8)
+    with_keys("'deepseek32.expert_gating_func' is 1, expected 2, as all models "
+              "of this architecture have it", "v32", expert_gating_func=1)
+    with_tensors("has no tensor 'blk.0.indexer.k_norm.bias'",
+                 {"blk.0.indexer.k_norm.bias": None}, "v32", "F32")
+    base, own = make("v32", "F32")
+    more = {name.replace("blk.1.", "blk.2."): tensor
+            for name, tensor in own.items() if name.startswith("blk.1.")}
+    more["blk.2.nextn.eh_proj.weight"] = ("F32", (64, 128), bytes(4 * 8192))
+    extra = {"deepseek32.block_count": 3, "deepseek32.nextn_predict_layers": 1}
+    one = run(tool, "--import-gguf", checker.write(
+        "model.gguf", gguf.file_bytes(base, own))).stdout
+    for added in ({}, more):
+        two = run(tool, "--import-gguf", checker.write("model.gguf",
+            gguf.file_bytes({**base, **extra}, {**own, **added}))).stdout
+        checker.expect(one and without_recipes(one) == without_recipes(two),
+                       "layers for multi-token prediction change the model")
+
+    # Compressed attention.
+    for key in ("attention.key_length", "attention.q_lora_rank",
+                "attention.output_lora_rank", "attention.output_group_count",
+                "attention.sliding_window", "attention.compress_ratios",
+                "attention.compress_rope_freq_base", "rope.dimension_count",
+                "attention.indexer.head_count", "attention.indexer.key_length",
+                "attention.indexer.top_k", "hyper_connection.count",
+                "hyper_connection.sinkhorn_iterations",
+                "hyper_connection.epsilon", "hash_layer_count",
+                "swiglu_clamp_exp", "expert_weights_scale",
+                "expert_weights_norm", "expert_feed_forward_length"):
+        with_keys(f"has no key 'deepseek4.{key}'", "v4", drop=[key])
+    with_keys(None, "v4", drop=["expert_gating_func", "swiglu_clamp_shexp",
+                                "embedding_length_out"])
+    with_keys("'deepseek4.expert_gating_func' is 2, expected 4", "v4",
+              expert_gating_func=2)
+    with_keys("'deepseek4.attention.compress_ratios' is an array of 3, expected "
+              "an array of at least 'deepseek4.block_count', 4", "v4",
+              attention__compress_ratios=[0, 4, 128])
+    with_keys("'deepseek4.attention.compress_ratios' has an element 1 that is "
+              "not supported, expected only 0, 4 and 128", "v4",
+              attention__compress_ratios=[0, 8, 128, 4])
+    with_keys("'deepseek4.swiglu_clamp_exp' is an array of 2 values, not all "
+              "the same", "v4", swiglu_clamp_exp=[1.0, 2.0])
+    with_keys("'deepseek4.swiglu_clamp_shexp' is 2, expected 1.5 as", "v4",
+              swiglu_clamp_shexp=2.0)
+    with_keys("'deepseek4.attention.head_count' is 4, expected a multiple of "
+              "'deepseek4.attention.output_group_count', 3", "v4",
+              attention__output_group_count=3)
+    with_keys("'deepseek4.embedding_length_out' is 64, expected 256", "v4",
+              embedding_length_out=64)
+    with_keys("'deepseek4.leading_dense_block_count' is 1, expected 0", "v4",
+              leading_dense_block_count=1)
+    images = {f"blk.{i}.exp_probs_b_vl.bias": ("F32", (8,), bytes(32))
+              for i in range(4)}
+    with_tensors(None, images, "v4", "F32")
+    with_tensors("tensor 'blk.0.ffn_gate_tid2eid.weight' is F32, expected I64 "
+                 "or I32", {"blk.0.ffn_gate_tid2eid.weight": (
+                     "F32", (320, 2), bytes(4 * 640))}, "v4", "F32")
+
+    # Keys that are given by hand.
+    def with_given(message, dropped, *given, base="v3"):
+        keys, tensors = make(base, "F32")
+        arch = keys["general.architecture"] + "."
+        for key in dropped:
+            keys.pop(arch + key if arch + key in keys else key)
+        checker.refuses(message, gguf.file_bytes(keys, tensors), "model.gguf",
+                        *(f"--gguf-key={one}" for one in given))
+
+    with_given("has no key 'deepseek2.expert_group_count', and the sizes are "
+               "of no published model that would tell it; "
+               "--gguf-key=deepseek2.expert_group_count=VALUE supplies it",
+               ["expert_group_count"])
+    with_given(None, ["expert_group_count", "expert_weights_norm",
+                      "expert_weights_scale"],
+               "deepseek2.expert_group_count=3,"
+               "deepseek2.expert_weights_norm=true",
+               "deepseek2.expert_weights_scale=2.5")
+    with_given("'deepseek2.expert_group_count' is 'three', expected",
+               ["expert_group_count"], "deepseek2.expert_group_count=three")
+    with_given("has key 'deepseek2.expert_count', as 12, it cannot be given as "
+               "'8'", [], "deepseek2.expert_count=8")
+    with_given("key 'deepseek2.expert_cuont', which was given, is read by "
+               "nothing", [], "deepseek2.expert_cuont=8")
+    with_given("key 'general.name2', which was given, is read by nothing", [],
+               "general.name2=x")
+    with_given(None, ["tokenizer.ggml.pre"],
+               "tokenizer.ggml.pre=deepseek-v3")
 
     # A table of factors that no rule of Llama 3 makes.
     for factors in ([1, 2, 1, 2, 1, 2, 1, 2], [float("nan")] * 8, [-1] * 8):
@@ -447,11 +558,7 @@ def check_written(tool, folder):
         target.unlink(missing_ok=True)
         return run(tool, "--to-gguf", source, "-o", target, *flags)
 
-    def expect(condition, what):
-        if not condition:
-            checker.failures += 1
-            print(what)
-
+    expect = checker.expect
     for name in MODELS:
         for dtype in ("F32", "BF16"):
             path = checker.folder / name
@@ -471,8 +578,10 @@ def check_written(tool, folder):
                 expect(False, f"{name} in {dtype}: {result.stderr}")
                 continue
             keys, tensors = gguf.read_file(target.read_bytes())
-            expected, _ = gguf.convert(config, values, lambda *_: dtype,
-                                       is_latent)
+            # What decides which tokens V3.2 sees is kept in F32.
+            expected, _ = gguf.convert(
+                config, values, lambda tensor, _: "F32" if name == "v32" and
+                "indexer.proj" in tensor else dtype, is_latent)
             names = different_tensors(tensors, expected)
             expect(not names, f"{name} in {dtype}: tensors {names} differ")
             # Numbers are f32 in a file; the width of a head may be said.
@@ -535,8 +644,8 @@ def check_written(tool, folder):
     refuses("has attention over a window", make_cases.qwen2(
         **SMALL, use_sliding_window=True, sliding_window=64,
         max_window_layers=0))
-    refuses("'refused' is of the type 'deepseek_v32', which no architecture",
-            make_cases.deepseek_v32())
+    refuses("cannot say all of this model: ", make_cases.deepseek_v32(
+        indexer_rope_interleave=True))
     refuses("cannot say all of this model: ", make_cases.llama(
         **SMALL, rope_scaling=dict(make_cases.LLAMA3, low_freq_factor=1.5)))
     path = checker.folder / "llama"
