@@ -265,11 +265,14 @@ Value GroupLoop::scale(Value numbers, Value row, Value part) const {
 
 /// Where the weights are that come `prefetchBytes` after those of \p group;
 /// past a tile's end, those of the tile that is read after it. Asks for their
-/// scales.
+/// scales. Where several rows share one stream of weights, as much is wanted as
+/// of the several streams that a single row has.
 GroupLoop::Ahead GroupLoop::prefetch(Value group) const {
   int64_t groups = shape().inner / shape().activationGroup;
   int64_t groupBytes = shape().activationGroup * shape().bits * tileRows / 8;
-  int64_t distance = std::clamp<int64_t>(prefetchBytes / groupBytes, 1, groups);
+  int64_t aheadBytes =
+      chains() == 1 && rows.size() > 4 ? 3 * prefetchBytes : prefetchBytes;
+  int64_t distance = std::clamp<int64_t>(aheadBytes / groupBytes, 1, groups);
   Value wanted = b.add(group, distance);
   Value isHere = b.less(wanted, b.index(groups));
   Value at = b.select(isHere, wanted, b.sub(wanted, b.index(groups)));

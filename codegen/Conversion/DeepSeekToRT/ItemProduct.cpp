@@ -60,12 +60,12 @@ SmallVector<int64_t> ItemProduct::blockSizes() const {
 void ItemProduct::forBlocks(KernelBuilder &b, TileRange range, Value first,
                             Value last, Body body) const {
   forRowBlocks(b, first, last, blockSizes(), [&](ValueList entries) {
-    // A single row waits for memory; tiles that are read side by side make up
-    // for it. Two share a vector of inputs, too.
+    // Few rows wait for memory; tiles that are read side by side make up for
+    // it. Several rows share a vector of inputs, too.
     int64_t most = 1;
     if (registers >= 32 && entries.size() == 1)
       most = 4 / weights;
-    else if (registers >= 32 && entries.size() == 2 && digits == 1)
+    else if (registers >= 32 && entries.size() <= 4 && digits == 1)
       most = 2;
     int64_t size = std::min(most, perGroup);
     Value whole = range.end;

@@ -58,6 +58,11 @@ func.func private @rounded_norm(%x: tensor<?x64xf32>, %n: tensor<64xf32>, %w: te
   return %b : tensor<?x32xf32>
 }
 
+func.func private @wide(%x: tensor<?x512xf32>, %w: tensor<32x512xi8, #deepseek.tiled<rows = 16, columns = 4>>, %s: tensor<32x8xf16, #deepseek.tiled<rows = 16>>) -> tensor<?x32xf32> {
+  %a = deepseek.linear %x, %w scales %s : tensor<32x8xf16, #deepseek.tiled<rows = 16>> activation_group 64 : tensor<?x512xf32>, tensor<32x512xi8, #deepseek.tiled<rows = 16, columns = 4>> -> tensor<?x32xf32>
+  return %a : tensor<?x32xf32>
+}
+
 // One that something else reads, too, is stored.
 
 // CHECK-LABEL: func.func private @shared_norm
@@ -165,6 +170,19 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 // CHECK:         memref.prefetch %{{.+}}[%[[THERE]], %{{.+}}, %{{.+}}], read, locality<2>, data : memref<2x8x64xi8>
 // I8MM-NOT:      smmla
 // I8MM:          llvm.call_intrinsic "llvm.aarch64.neon.sdot.v4i32.v16i8"
+
+// A group of 64 columns is 1 KiB of a tile. Eight rows read one tile at a time
+// and ask for the sixth group from there, four rows two, and the second.
+
+// CHECK-LABEL: rt.kernel @linear_int8_32x512_64_64
+// VNNI:          scf.for %{{.+}} -> (vector<16xf32>, vector<16xf32>, vector<16xf32>, vector<16xf32>, vector<16xf32>, vector<16xf32>, vector<16xf32>, vector<16xf32>)
+// VNNI:          %[[SIX:.+]] = arith.constant 6 : index
+// VNNI-NEXT:     arith.addi %{{.+}}, %[[SIX]] : index
+// VNNI:          memref.prefetch
+// VNNI:          scf.for %{{.+}} -> (vector<16xf32>, vector<16xf32>, vector<16xf32>, vector<16xf32>, vector<16xf32>, vector<16xf32>, vector<16xf32>, vector<16xf32>)
+// VNNI:          %[[TWO:.+]] = arith.constant 2 : index
+// VNNI-NEXT:     arith.addi %{{.+}}, %[[TWO]] : index
+// VNNI:          memref.prefetch
 
 // 8-bit weights with VNNI become unsigned; with AVX2 their signs move.
 
