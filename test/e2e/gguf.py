@@ -14,7 +14,7 @@ _PACK = {U8: "<B", I8: "<b", U16: "<H", I16: "<h", U32: "<I", I32: "<i", F32: "<
 # Name: id, elements and bytes of a block.
 TYPES = {"F32": (0, 1, 4), "F16": (1, 1, 2), "Q4_0": (2, 32, 18), "Q4_1": (3, 32, 20), "Q5_0": (6, 32, 22),
          "Q5_1": (7, 32, 24), "Q8_0": (8, 32, 34), "Q2_K": (10, 256, 84), "Q3_K": (11, 256, 110), "Q4_K": (12, 256, 144),
-         "Q5_K": (13, 256, 176), "Q6_K": (14, 256, 210), "IQ4_NL": (20, 32, 18), "IQ4_XS": (23, 256, 136),
+         "Q5_K": (13, 256, 176), "Q6_K": (14, 256, 210), "Q8_K": (15, 256, 292), "IQ4_NL": (20, 32, 18), "IQ4_XS": (23, 256, 136),
          "I32": (26, 1, 4), "BF16": (30, 1, 2), "MXFP4": (39, 32, 17)}
 
 
@@ -228,6 +228,12 @@ def encode(values, kind):
         nibbles = (quants + 8).astype(np.uint8)
         raw[:, 2:] = nibbles[:, :16] | nibbles[:, 16:] << 4
         raw[:, :2] = scale.view(np.uint8)
+    elif kind == "Q8_K":
+        scale = (most / 127).astype("<f4")
+        quants = np.rint(blocks / np.maximum(scale.astype(np.float64), 1e-30)).clip(-127, 127)
+        raw[:, :4] = scale.view(np.uint8)
+        raw[:, 4:260] = quants.astype(np.int8).view(np.uint8)
+        raw[:, 260:] = quants.reshape(-1, 16, 16).sum(axis=2).astype("<i2").view(np.uint8)
     elif kind == "Q6_K":
         parts = blocks.reshape(-1, 16, 16)
         scale = (most / (31 * 100)).astype(np.float16)

@@ -322,7 +322,7 @@ CASES = {
                          llama(hidden_size=256, intermediate_size=512),
                          {"gguf": {"kind": {"0.attn_q": "Q2_K", "0.attn_k": "Q3_K", "0.attn_v": "Q4_K", "0.attn_output": "Q5_K",
                                             "0.ffn_down": "Q5_0", "0.ffn": "Q6_K", "1.attn_q": "Q5_1", "1.attn_k": "IQ4_NL",
-                                            "1.attn_v": "IQ4_XS", "1.attn_output": "MXFP4", "1.ffn_down": "Q3_K",
+                                            "1.attn_v": "IQ4_XS", "1.attn_output": "MXFP4", "1.ffn_down": "Q8_K",
                                             "1.ffn": "Q4_1", "": "Q8_0"}, "head": "Q6_K"}}),
     "gguf_deepseek_kinds": ("GGUF, MoE-16B, experts whose down is of another type than gate and up, as in Q4_K_M",
                             {**deepseek(), "hidden_size": 256, "intermediate_size": 256, "moe_intermediate_size": 256,

@@ -126,9 +126,17 @@ std::optional<std::string> gguf::toGGUFName(StringRef name) {
   return std::nullopt;
 }
 
+/// Blocks of an f32 scale, integers of 8 bits, and sums that nothing needs: no
+/// other format has wide scales, so that recipes take it apart as it is read.
+constexpr StringRef wideBlocks = "Q8_K";
+
+static bool hasBlocks(const BlockType &type) {
+  return getFormat(type) || type.name == wideBlocks;
+}
+
 /// The IR's type of \p type, f32 for blocks; null if no weight may have it.
 static Type elementOf(MLIRContext &context, const BlockType &type) {
-  if (type.name == "F32" || getFormat(type))
+  if (type.name == "F32" || hasBlocks(type))
     return Float32Type::get(&context);
   if (type.name == "F16")
     return Float16Type::get(&context);
@@ -174,8 +182,8 @@ absl::StatusOr<GGUFStore::Part> GGUFStore::find(StringRef name,
         model.pathOf(*tensor) + ": tensor " + quote(name) + " is " +
         tensor->type->name +
         ", which is not supported, expected F32, F16, BF16, Q4_0, Q4_1, Q5_0, "
-        "Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL, IQ4_XS or MXFP4");
-  if (getFormat(*tensor->type)) {
+        "Q5_1, Q8_0, Q2_K to Q6_K, Q8_K, IQ4_NL, IQ4_XS or MXFP4");
+  if (hasBlocks(*tensor->type)) {
     blockBytes[tensor->type->name] += tensor->sizeBytes;
     blockElements += tensor->sizeBytes / tensor->type->blockBytes *
                      tensor->type->blockElements;
@@ -191,12 +199,68 @@ StoredTensor GGUFStore::describe(const Part &part) const {
   return stored;
 }
 
+/// Reads the bytes of \p part as \p type.
+Value GGUFStore::readSource(OpBuilder &recipe, const Part &part,
+                            RankedTensorType type) const {
+  SmallVector<Attribute> files;
+  SmallVector<int64_t> offsets;
+  if (hasPlaces) {
+    files.push_back(recipe.getStringAttr(model.fileOf(*part.tensor)));
+    offsets.push_back(part.tensor->offsetBytes);
+  }
+  return deepseek::SourceOp::create(
+      recipe, recipe.getUnknownLoc(), type, recipe.getStringAttr(part.name),
+      recipe.getArrayAttr(files), recipe.getDenseI64ArrayAttr(offsets));
+}
+
+/// Reads \p part, which is Q8_K, as a matrix or stack of \p shape.
+Value GGUFStore::readWideBlocks(OpBuilder &recipe, const Part &part,
+                                ArrayRef<int64_t> shape) const {
+  constexpr int64_t scaleBytes = 4;
+  const BlockType &type = *part.tensor->type;
+  Location loc = recipe.getUnknownLoc();
+  SmallVector<int64_t> groups(shape);
+  groups.back() /= type.blockElements;
+  // Columns \p begin to \p end of each block, whose bytes are \p element.
+  auto take = [&](Type element, int64_t begin, int64_t end,
+                  ArrayRef<int64_t> result) -> Value {
+    SmallVector<int64_t> blocks(groups);
+    blocks.push_back(type.blockBytes * 8 / element.getIntOrFloatBitWidth());
+    Value value =
+        readSource(recipe, part, RankedTensorType::get(blocks, element));
+    auto axis = int64_t(blocks.size()) - 1;
+    blocks.back() = end - begin;
+    value = deepseek::SliceOp::create(recipe, loc,
+                                      RankedTensorType::get(blocks, element),
+                                      value, axis, begin, end);
+    return deepseek::ReshapeOp::create(
+        recipe, loc, RankedTensorType::get(result, element), value);
+  };
+  Value codes = take(recipe.getI8Type(), scaleBytes,
+                     scaleBytes + type.blockElements, shape);
+  Value scales = take(recipe.getF32Type(), 0, 1, groups);
+  return deepseek::DequantizeOp::create(
+      recipe, loc, RankedTensorType::get(shape, recipe.getF32Type()), codes,
+      scales, /*rows=*/1, /*columns=*/type.blockElements, /*unchecked=*/false);
+}
+
 /// Reads \p part as \p shape, with rows of \p permutedHeads heads put back from
 /// the order of rotation by neighbors; 0 for as they are.
 Value GGUFStore::read(OpBuilder &recipe, const Part &part,
                       ArrayRef<int64_t> shape, int64_t permutedHeads) const {
   Location loc = recipe.getUnknownLoc();
   const BlockType &type = *part.tensor->type;
+  if (type.name == wideBlocks) {
+    SmallVector<int64_t> matrix(shape);
+    if (matrix.size() == 1)
+      matrix.insert(matrix.begin(), 1);
+    Value value = readWideBlocks(recipe, part, matrix);
+    if (shape.size() == 1)
+      value = deepseek::ReshapeOp::create(
+          recipe, loc, RankedTensorType::get(shape, part.element), value);
+    return permutedHeads ? splitRotaryPairs(recipe, value, permutedHeads)
+                         : value;
+  }
   std::optional<deepseek::GGUFFormat> format = getFormat(type);
   SmallVector<int64_t> stored(shape);
   Type element = part.element;
@@ -205,16 +269,8 @@ Value GGUFStore::read(OpBuilder &recipe, const Part &part,
     element = recipe.getI8Type();
     stored.back() = stored.back() / type.blockElements * type.blockBytes;
   }
-  SmallVector<Attribute> files;
-  SmallVector<int64_t> offsets;
-  if (hasPlaces) {
-    files.push_back(recipe.getStringAttr(model.fileOf(*part.tensor)));
-    offsets.push_back(part.tensor->offsetBytes);
-  }
-  auto storedType = RankedTensorType::get(stored, element);
-  Value value = deepseek::SourceOp::create(
-      recipe, loc, storedType, recipe.getStringAttr(part.name),
-      recipe.getArrayAttr(files), recipe.getDenseI64ArrayAttr(offsets));
+  Value value =
+      readSource(recipe, part, RankedTensorType::get(stored, element));
   if (permutedHeads)
     value = splitRotaryPairs(recipe, value, permutedHeads);
   if (format)

@@ -52,6 +52,10 @@ private:
   absl::StatusOr<Part> find(llvm::StringRef name,
                             llvm::ArrayRef<int64_t> shape);
   huggingface::StoredTensor describe(const Part &part) const;
+  mlir::Value readSource(mlir::OpBuilder &recipe, const Part &part,
+                         mlir::RankedTensorType type) const;
+  mlir::Value readWideBlocks(mlir::OpBuilder &recipe, const Part &part,
+                             llvm::ArrayRef<int64_t> shape) const;
   mlir::Value read(mlir::OpBuilder &recipe, const Part &part,
                    llvm::ArrayRef<int64_t> shape, int64_t permutedHeads) const;
   absl::StatusOr<huggingface::StoredTensor>

@@ -376,16 +376,24 @@ void KeyReader::readAttention() {
                config.headDim);
   expectInteger("attention.value_length", config.headDim, "the width of a key");
   expectInteger("rope.dimension_count", config.headDim, "the width of a head");
-  // Biases are there if their tensors are.
-  config.qkvBias = model.find("blk.0.attn_q.bias");
+  if (const Tensor *keys = model.find("blk.0.attn_k.weight");
+      ok() && keys && !has("attention.head_count_kv") &&
+      keys->shape.front() < config.heads * config.headDim)
+    return missing(full("attention.head_count_kv"),
+                   ", but heads of keys are fewer than those of queries");
+  // Qwen2 has these biases; others are there if their tensors are.
+  config.qkvBias =
+      kind == Architecture::Qwen2 || model.find("blk.0.attn_q.bias");
   config.outputBias = model.find("blk.0.attn_output.bias");
   config.mlpBias = model.find("blk.0.ffn_gate.bias");
 }
 
 void KeyReader::readLatentAttention() {
   LatentConfig &latent = config.latent.emplace();
-  latent.queryRank =
-      optionalInteger(full("attention.q_lora_rank"), 0, maxDimension);
+  std::string queryKey = full("attention.q_lora_rank");
+  latent.queryRank = optionalInteger(queryKey, 0, maxDimension);
+  if (ok() && !latent.queryRank && model.find("blk.0.attn_q_a.weight"))
+    return missing(queryKey, ", but there is a tensor attn_q_a");
   if (latent.queryRank == 0)
     latent.queryRank.reset();
   latent.rank = dimension("attention.kv_lora_rank");
@@ -813,10 +821,14 @@ void KeyReader::readRope() {
 /// g(factor, 1); in deepseek2 it divides that out again, and multiplies the
 /// scale of the softmax by g(factor, mscale_all_dim)^2.
 void KeyReader::readYarn(RopeConfig &rope) {
-  rope.betaFast = optionalNumber(full("rope.scaling.yarn_beta_fast"), 1e-6, 1e6)
-                      .value_or(32);
-  rope.betaSlow = optionalNumber(full("rope.scaling.yarn_beta_slow"), 1e-6, 1e6)
-                      .value_or(1);
+  auto beta = [&](StringRef name, double otherwise) {
+    std::optional<double> value = optionalNumber(full(name), 1e-6, 1e6);
+    if (!value)
+      note("'" + full(name) + "' is missing: took " + toText(otherwise));
+    return value.value_or(otherwise);
+  };
+  rope.betaFast = beta("rope.scaling.yarn_beta_fast", 32);
+  rope.betaSlow = beta("rope.scaling.yarn_beta_slow", 1);
   if (ok() && rope.betaFast <= rope.betaSlow)
     fail(full("rope.scaling.yarn_beta_fast"), toText(rope.betaFast),
          "more than 'rope.scaling.yarn_beta_slow', " + toText(rope.betaSlow));
@@ -889,6 +901,11 @@ void KeyReader::readTokens() {
     return optionalInteger(key, 0, config.vocab - 1);
   };
   config.bosToken = token("bos_token_id");
+  constexpr StringRef addsBos = "tokenizer.ggml.add_bos_token";
+  if (const KeyValue *adds = model.get(addsBos);
+      ok() && adds && adds->getBoolean() == true && !config.bosToken)
+    return missing("tokenizer.ggml.bos_token_id",
+                   ", but '" + addsBos + "' is true");
   for (StringRef name : {"eos_token_id", "eot_token_id", "eom_token_id"})
     if (std::optional<int64_t> id = token(name))
       if (!llvm::is_contained(config.eosTokens, *id))

@@ -122,7 +122,10 @@ static constexpr Splitter splitters[] = {
 
 /// Other names that llama.cpp has for the same.
 static constexpr std::pair<StringRef, StringRef> splitterAliases[] = {
-    {"llama3", "llama-bpe"}, {"llama-v3", "llama-bpe"}};
+    {"llama3", "llama-bpe"},
+    {"llama-v3", "llama-bpe"},
+    // What the converter calls that of DeepSeek-V4.
+    {"joyai-llm", "deepseek-v3"}};
 
 static const Splitter *findSplitter(StringRef name) {
   for (auto [alias, real] : splitterAliases)

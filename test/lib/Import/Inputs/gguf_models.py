@@ -4,12 +4,14 @@
     gguf_models.py write KIND NAME FOLDER     FOLDER/NAME.gguf, in KIND such as Q8_0
     gguf_models.py same HADAL_TRANSLATE FOLDER
     gguf_models.py errors HADAL_TRANSLATE FOLDER
+    gguf_models.py missing HADAL_TRANSLATE FOLDER
     gguf_models.py written HADAL_TRANSLATE FOLDER
     gguf_models.py pieces HADAL_TRANSLATE FOLDER
 
 `same` imports each model from both and compares all but the recipes; `errors`
 imports files that are wrong in one way each, and checks that each is refused
-with exit status 1 and one line that says what is wrong; `written` has folders
+with exit status 1 and one line that says what is wrong; `missing` takes each
+key away; `written` has folders
 and files written as GGUF files, and compares these with the ones made here; `pieces` imports a tokenizer of
 SentencePiece.
 """
@@ -54,6 +56,9 @@ MODELS = {
     "v2": {**make_cases.deepseek_v2(), **SMALL, "moe_intermediate_size": 32},
     "v3": {**make_cases.deepseek_v3(), **SMALL, "moe_intermediate_size": 32,
            "num_nextn_predict_layers": 0},
+    "v3_raw": {**make_cases.deepseek_v3(), **SMALL, "moe_intermediate_size": 32,
+               "num_nextn_predict_layers": 0, "norm_topk_prob": False,
+               "routed_scaling_factor": 1.0, "n_group": 1, "topk_group": 1},
     "v3_split": {**make_cases.deepseek_v3(), **SMALL,
                  "moe_intermediate_size": 32, "num_nextn_predict_layers": 0,
                  "v_head_dim": 32, "qk_nope_head_dim": 32},
@@ -290,6 +295,16 @@ def check_errors(tool, folder):
     with_keys("'llama.attention.head_count_kv' is an array of 2 values, not "
               "all the same, expected", attention__head_count_kv=[1, 2])
     with_keys(None, attention__head_count_kv=[2, 2])
+    with_keys("has no key 'llama.attention.head_count_kv', but heads of keys "
+              "are fewer", drop=["attention.head_count_kv"])
+    with_keys("has no key 'tokenizer.ggml.bos_token_id', but 'tokenizer.ggml."
+              "add_bos_token' is true", drop=["tokenizer.ggml.bos_token_id"])
+    with_keys(None, drop=["tokenizer.ggml.bos_token_id",
+                          "tokenizer.ggml.add_bos_token"])
+    keys_of_qwen2, biased = make("qwen2", "F32")
+    checker.refuses("has no tensor 'blk.0.attn_q.bias'", gguf.file_bytes(
+        keys_of_qwen2, {name: tensor for name, tensor in biased.items()
+                        if not name.endswith(".bias")}))
     with_keys("'llama.attention.head_count' is 3, expected a multiple of "
               "'llama.attention.head_count_kv', 2", attention__head_count=3)
     with_keys("'llama.rope.dimension_count' is 8, expected 16, the width of a",
@@ -337,6 +352,7 @@ def check_errors(tool, folder):
               **{**pieces, "tokenizer__ggml__tokens": ["a", "b", "c",
                                                        "d" * 257]})
     with_keys(None, tokenizer__ggml__pre="sea-shanty")
+    with_keys(None, tokenizer__ggml__pre="joyai-llm")
 
     # Latent attention and experts.
     for key in ("attention.kv_lora_rank", "attention.key_length",
@@ -346,6 +362,8 @@ def check_errors(tool, folder):
                 "expert_count", "expert_used_count", "expert_shared_count",
                 "expert_feed_forward_length"):
         with_keys(f"has no key 'deepseek2.{key}'", "v3", drop=[key])
+    with_keys("has no key 'deepseek2.attention.q_lora_rank', but there is a "
+              "tensor attn_q_a", "v3", drop=["attention.q_lora_rank"])
     for key in ("attention.key_length_mla", "attention.value_length_mla"):
         with_keys(f"deepseek2.{key}'", "v3_split", drop=[key])
     with_keys("'deepseek2.attention.head_count_kv' is 2, expected 4", "v3",
@@ -525,6 +543,41 @@ def check_errors(tool, folder):
     cut = sound[:len(sound) // 2]
     checker.refuses("but the file ends at byte", cut)
     checker.refuses(None, cut, "model.gguf", "--weights=none")
+    return checker.failures
+
+
+def check_missing(tool, folder):
+    """Each key of each architecture in turn: without it the module is the same,
+    or one line says how to give it, or a note says what was taken."""
+    checker = Checker(tool, folder)
+    for name in ("llama", "deepseek", "v3_split", "v32", "v4"):
+        keys, tensors = make(name, "F32")
+        whole = without_recipes(run(tool, "--import-gguf", checker.write(
+            "model.gguf", gguf.file_bytes(keys, tensors))).stdout)
+        checker.expect(whole, f"{name}: no module")
+        for key in keys:
+            if not key.startswith(keys["general.architecture"] + "."):
+                continue
+            without = {other: keys[other] for other in keys if other != key}
+            path = checker.write("model.gguf",
+                                 gguf.file_bytes(without, tensors))
+            result = run(tool, "--import-gguf", path, "--verbose")
+            if result.returncode == 1:
+                checker.expect(
+                    f"has no key '{key}'" in result.stderr and
+                    f"; --gguf-key={key}=VALUE supplies it" in result.stderr,
+                    f"{name} without {key}: {result.stderr}")
+                value = keys[key]
+                if isinstance(value, list):
+                    continue
+                text = str(value).lower() if isinstance(value, bool) else value
+                result = run(tool, "--import-gguf", path,
+                             f"--gguf-key={key}={text}")
+                checker.expect(without_recipes(result.stdout) == whole,
+                               f"{name} with {key} given: {result.stderr}")
+            elif without_recipes(result.stdout) != whole:
+                checker.expect(f"'{key}' is missing: took" in result.stderr,
+                               f"{name} without {key} is another model")
     return checker.failures
 
 
@@ -746,7 +799,7 @@ def main():
         return 0
     tool, folder = arguments[0], Path(arguments[1])
     return {"same": check_same, "errors": check_errors,
-            "written": check_written, "pieces": check_pieces}[what](tool, folder)
+            "missing": check_missing, "written": check_written, "pieces": check_pieces}[what](tool, folder)
 
 
 sys.exit(1 if main() else 0)
