@@ -64,7 +64,7 @@ MODELS = {
                  "v_head_dim": 32, "qk_nope_head_dim": 32},
     "v32": {**make_cases.deepseek_v32(), **SMALL, "moe_intermediate_size": 32,
             "num_nextn_predict_layers": 0, "v_head_dim": 32,
-            "qk_nope_head_dim": 32},
+            "qk_nope_head_dim": 32, "q_lora_rank": 64},
     "v4": {**make_cases.deepseek_v4(), "q_lora_rank": 64, "o_lora_rank": 32,
            "num_nextn_predict_layers": 0, "compress_ratios": [0, 4, 128, 4]},
 }
@@ -658,10 +658,10 @@ def check_written(tool, folder):
                    f"{name} in {dtype}: the .mlir differs: {result.stderr}")
 
     # Blocks stay what they are, those of kv_b in halves or whole, too.
-    for name in ("llama", "tied", "qwen2", "deepseek", "v2_lite"):
+    for name in ("llama", "tied", "qwen2", "deepseek", "v2_lite", "v32", "v4"):
         for kind, split in itertools.product(("Q4_0", "Q8_0"), (True, False)):
             config = MODELS[name]
-            if split and name != "v2_lite":
+            if split and name not in ("v2_lite", "v32"):
                 continue
             keys = {**gguf.keys_of(config, split),
                     **gguf.tokenizer_keys(config["vocab_size"])}
