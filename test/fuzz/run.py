@@ -74,7 +74,7 @@ def run(name, options, findings):
         if not longest:
             return f"{name}: no seeds in {options.cases}; ctest -R e2e-cases makes them", False
         findings.mkdir(parents=True, exist_ok=True)
-        command = [fuzzer, f"-artifact_prefix={findings}/{name}-", "-timeout=20", "-rss_limit_mb=4096"]
+        command = [fuzzer, f"-artifact_prefix={findings}/{name}-", "-timeout=100", "-rss_limit_mb=4096"]
         if crashes.is_dir():
             known = subprocess.run([*command, *sorted(crashes.iterdir())], capture_output=True, text=True)
             if known.returncode:
