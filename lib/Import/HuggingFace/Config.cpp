@@ -761,8 +761,24 @@ void ConfigReader::readQuantization() {
   expect("weight_block_size", {"[128,128]"}, true);
   expect("activation_scheme", {"\"dynamic\""}, false);
   expect("scale_fmt", {"\"ue8m0\"", "\"float\""}, false);
-  // Which tensors are FP8 is read from the tensors; without them, from here.
-  expect("modules_to_not_convert", {"[]", "[\"lm_head\"]"}, false);
+  // Of transformers 5, which says here once more what experts are, and how it
+  // would load the weights, which is not what they are.
+  expect("expert_dtype",
+         {config.moe && config.moe->isFP4 ? "\"fp4\"" : "\"fp8\""}, false);
+  expect("dequantize", {"false", "true"}, false);
+  for (StringRef key : {"modules_to_not_convert", "modules_to_convert"}) {
+    const llvm::json::Value *modules = reader.get(key);
+    if (!modules)
+      continue;
+    const llvm::json::Array *names = modules->getAsArray();
+    if (!names || !llvm::all_of(*names, [](const llvm::json::Value &name) {
+          return name.getAsString().has_value();
+        }))
+      reader.fail(key, toText(*modules), "a list of strings");
+    note("quantization_config: which matrices are FP8 is read from the "
+         "tensors, not from '" +
+         key + "'; without tensors, all are");
+  }
   for (StringRef key : reader.unseen())
     if (!key.starts_with("_"))
       reader.fail(invalid(reader.place() + ": unknown key " + quote(key) +

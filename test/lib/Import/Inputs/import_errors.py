@@ -68,7 +68,11 @@ NEW_V32 = dict(
     NEW_V2, model_type="deepseek_v32", topk_method="noaux_tc",
     index_n_heads=2, index_head_dim=16, index_topk=8,
     layer_types=["indexed_attention"] * 2, norm_topk_prob=True,
-    mlp_layer_types=["dense", "sparse"])
+    mlp_layer_types=["dense", "sparse"], quantization_config=dict(
+        quant_method="fp8", activation_scheme="dynamic", dequantize=False,
+        expert_dtype="fp8", modules_to_convert=None, scale_fmt="float",
+        modules_to_not_convert=["lm_head", "model.layers.1.mlp.gate"],
+        weight_block_size=[128, 128]))
 FP8 = dict(quant_method="fp8", fmt="e4m3", weight_block_size=[128, 128],
            activation_scheme="dynamic")
 
@@ -231,6 +235,10 @@ CONFIGS = [
     (V3, dict(quantization_config=dict(FP8, activation_scheme="static")),
      "'activation_scheme' is \"static\""),
     (V3, dict(quantization_config=dict(FP8, layers=3)), "unknown key 'layers'"),
+    (V3, dict(quantization_config=dict(FP8, expert_dtype="fp4")),
+     "'expert_dtype' is \"fp4\", expected \"fp8\""),
+    (V3, dict(quantization_config=dict(FP8, modules_to_not_convert="lm_head")),
+     "'modules_to_not_convert' is \"lm_head\", expected a list of strings"),
 ]
 
 
