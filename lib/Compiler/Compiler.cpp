@@ -43,6 +43,7 @@
 #include "llvm/ADT/ScopeExit.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
+#include "llvm/Support/JSON.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/SHA256.h"
 #include "llvm/TargetParser/Host.h"
@@ -190,6 +191,9 @@ private:
   std::vector<std::string> sources;
   /// In place of the files that a folder has.
   std::vector<TextFile> importedTextFiles;
+  /// In place of generation_config.json where a folder has none, if not empty:
+  /// as in transformers, what config.json says ends a text.
+  std::string generationConfig;
   OwningOpRef<ModuleOp> module;
   std::vector<OwningOpRef<ModuleOp>> lesserModules; ///< Of `lesser`.
   /// The weights and the program, which lowering takes from the module.
@@ -453,6 +457,11 @@ absl::Status Compilation::import() {
     module = std::move(*imported);
     isGraph = module->getOps<deepseek::ModelOp>().empty();
   }
+  for (auto model : module->getOps<deepseek::ModelOp>())
+    if (auto tokens = model.getInfo().getAs<DenseI64ArrayAttr>("eos_token_ids"))
+      llvm::raw_string_ostream(generationConfig)
+          << llvm::json::Value(llvm::json::Object{
+                 {"eos_token_id", llvm::json::Array(tokens.asArrayRef())}});
   dumper.dump(*module, "import");
   if (verifier && !isGraph)
     verifier->begin(*module);
@@ -1354,6 +1363,11 @@ absl::Status Compilation::pack(AtomicFile &file) {
       return absl::InvalidArgumentError(error);
     packOptions.sections.emplace_back(name, std::move(contents));
   }
+  if (isFolder && !generationConfig.empty() &&
+      llvm::sys::fs::exists(modelFolder + "/tokenizer.json") &&
+      !llvm::sys::fs::exists(modelFolder + "/generation_config.json"))
+    packOptions.sections.emplace_back("generation_config.json",
+                                      generationConfig);
   auto merged = [&](StringRef router, const deepseek::ExpertMerger &merger) {
     MergedLayer layer{router.str(), {}};
     for (int64_t i = 0; i < merger.getCount(); ++i) {
