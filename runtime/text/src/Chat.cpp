@@ -118,8 +118,8 @@ static std::string renderTagged(ChatFormat format,
     text += message.content;
     isFirstSystem = false;
   }
-  // V31 opens an answer only after a question, or after nothing at all.
-  bool isOpen = true;
+  // V31 opens an answer only after a question.
+  bool isOpen = false;
   for (const ChatMessage &message : messages) {
     if (message.role == "user") {
       text += userText + message.content;

@@ -128,6 +128,8 @@ TEST(Chat, V31) {
   options.thinking = true;
   EXPECT_EQ(render(ChatFormat::V31, conversation, options),
             history + "<think>");
+  EXPECT_EQ(render(ChatFormat::V31, {{"assistant", "Hello"}}, options),
+            "<｜begin▁of▁sentence｜>Hello<｜end▁of▁sentence｜>");
 }
 
 // R1 keeps what follows the last `</think>` of an answer, V3.1 the first.
