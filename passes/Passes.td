@@ -601,7 +601,9 @@ def Quantize : Pass<"deepseek-quantize", "::mlir::ModuleOp"> {
     | attention | of `deepseek.linear` that leads to an attention, or from one  |
     | ffn       | the same, to or from `deepseek.swiglu`                        |
     | shared    | those of `ffn` that read what a `deepseek.experts` reads      |
-    | head      | of `deepseek.lm_head`                                         |
+    | head      | of `deepseek.lm_head`, the embedding's table where it is tied |
+    | heads     | of `deepseek.head_linear`: MLA's `kv_b`, cut in two           |
+    | embedding | a table of `deepseek.embed` that nothing else reads           |
 
     Paths go through products, norms, splits and rotary embeddings, and end at
     an addition. Where there is none, the name of the weight decides: shared if
@@ -609,22 +611,22 @@ def Quantize : Pass<"deepseek-quantize", "::mlir::ModuleOp"> {
     `mlp` or `ffn`.
 
     A type is `int8` (one scale a row), `int8-g32`, `int8-g64`, `int8-g128`, the
-    same of `int6`, `int5` and `int4`, or `none`. A preset sets all classes:
-    `int8` means int8-g128; `mixed`, int4-g32 for experts and int8-g128 for the
+    same of `int6`, `int5` and `int4`, or `none`. A preset sets all classes but
+    `heads` and `embedding`, which stay unless they are named: `int8` means int8-g128; `mixed`, int4-g32 for experts and int8-g128 for the
     rest; another type by itself, that type, but int8-g128 for the head where it
     has fewer than 8 bits: its rounding reaches the logits with nothing after it.
 
     Fails only if `scheme` or `method` cannot be read, or if a statistic is not
-    of the shape of its weight. A weight without a statistic that the method
-    wants, or with groups of more than 32768, does without, with a remark. A
-    weight whose rows the group does
-    not divide gets the largest smaller group of 128, 64 and 32 that does, with
-    a remark that names it. Left as they are: norms, biases, routers, what
-    `deepseek.head_linear` reads, and weights that are integers; and, with a
-    remark, rows of no multiple of 32; a table that is the embedding, too, whose
-    rows are looked up; experts of which one matrix stays; a weight of unknown
-    class, of several types, with an encoding or with another reader; an
-    argument of a function that has unknown callers.
+    of the shape of its weight. `heads` and `embedding`, of which nothing is
+    gathered, are rounded to nearest by all methods. A weight without a
+    statistic that the method wants, or with groups of more than 32768, does
+    without, with a remark. A weight whose rows the group does not divide gets
+    the largest smaller group of 128, 64 and 32 that does, with a remark that
+    names it. Left as they are: norms, biases, routers, and weights that are
+    integers; and, with a remark, rows of no multiple of 32; experts of which
+    one matrix stays; a weight of unknown class, of several types, with an
+    encoding or with another reader; an argument of a function that has unknown
+    callers.
 
     Runs after `-deepseek-absorb-latent-attention`, which cuts weights, and
     before `-deepseek-pack-weights`.

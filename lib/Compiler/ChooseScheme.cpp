@@ -85,7 +85,7 @@ hadal::chooseScheme(const CompileOptions &options,
       classes.push_back(choices);
   }
 
-  // All mixes: a few types to the power of five classes at most.
+  // All mixes: a few types to the power of seven classes at most.
   auto parameters = double(base.report.total.parameters);
   double bestSum = INFINITY;
   int64_t bestBytes = 0;

@@ -242,11 +242,14 @@ static bool isWeightType(Type type) {
   return tensor && tensor.hasStaticShape();
 }
 
-/// The matrices that \p op multiplies by.
+/// The matrices that \p op multiplies by, or looks rows up in.
 static SmallVector<OpOperand *> getMatrices(Operation *op) {
   return llvm::TypeSwitch<Operation *, SmallVector<OpOperand *>>(op)
-      .Case<LinearOp, LMHeadOp>([](auto op) {
+      .Case<LinearOp, HeadLinearOp, LMHeadOp>([](auto op) {
         return SmallVector<OpOperand *>{&op.getWeightMutable()};
+      })
+      .Case([](EmbedOp op) {
+        return SmallVector<OpOperand *>{&op.getTableMutable()};
       })
       .Case([](ExpertsOp op) {
         return SmallVector<OpOperand *>{
@@ -257,16 +260,15 @@ static SmallVector<OpOperand *> getMatrices(Operation *op) {
 
 /// The scales that the matrix \p reader has; null if it has none.
 static Value getScales(OpOperand &reader) {
-  Operation *op = reader.getOwner();
-  if (auto linear = dyn_cast<LinearOp>(op))
-    return linear.getScales();
-  if (auto head = dyn_cast<LMHeadOp>(op))
-    return head.getScales();
-  auto experts = cast<ExpertsOp>(op);
-  if (experts.getScales().empty())
-    return nullptr;
-  unsigned first = experts.getGateMutable().getOperandNumber();
-  return experts.getScales()[reader.getOperandNumber() - first];
+  return llvm::TypeSwitch<Operation *, Value>(reader.getOwner())
+      .Case<EmbedOp, LinearOp, HeadLinearOp, LMHeadOp>(
+          [](auto op) { return op.getScales(); })
+      .Case([&](ExpertsOp op) -> Value {
+        if (op.getScales().empty())
+          return nullptr;
+        unsigned first = op.getGateMutable().getOperandNumber();
+        return op.getScales()[reader.getOperandNumber() - first];
+      });
 }
 
 void Quantize::findFamilies() {
@@ -356,8 +358,6 @@ void Quantize::collectUses(Value value, Family &family) {
     Operation *op = use->getOwner();
     if (llvm::is_contained(getMatrices(op), use)) {
       family.readers.push_back(use);
-    } else if (isa<EmbedOp>(op)) {
-      family.refuse("its rows are the embedding table, too");
     } else if (auto call = dyn_cast<func::CallOp>(op)) {
       auto callee = symbols->lookup<func::FuncOp>(call.getCallee());
       if (!callee || callee.isExternal())
@@ -425,6 +425,10 @@ std::optional<WeightClass> Quantize::classify(OpOperand &reader, Family &family,
     return WeightClass::Experts;
   if (isa<LMHeadOp>(op))
     return WeightClass::Head;
+  if (isa<EmbedOp>(op))
+    return WeightClass::Embedding;
+  if (isa<HeadLinearOp>(op))
+    return WeightClass::Heads;
   auto linear = cast<LinearOp>(op);
   Place place = findPlace(op, /*isBackward=*/false);
   if (place == Place::Unknown)
@@ -450,8 +454,14 @@ void Quantize::choose(Family &family) {
   RankedTensorType type = family.getType();
   if (type.getElementType().isInteger())
     return;
-  bool isRouter = false;
+  bool isRouter = false, hasClass = false;
+  // A table that is multiplied by, too, is what it is there.
+  bool isTable = llvm::all_of(family.readers, [](OpOperand *reader) {
+    return isa<EmbedOp>(reader->getOwner());
+  });
   for (OpOperand *reader : family.readers) {
+    if (isa<EmbedOp>(reader->getOwner()) && !isTable)
+      continue;
     std::optional<WeightClass> of = classify(*reader, family, isRouter);
     if (isRouter)
       return;
@@ -459,8 +469,9 @@ void Quantize::choose(Family &family) {
     if (!of)
       family.refuse("nothing says what it is part of");
     QuantizedType wanted = of ? parsed[*of] : QuantizedType();
-    if (reader != family.readers.front() && !(wanted == family.wanted))
+    if (hasClass && !(wanted == family.wanted))
       family.refuse("it is part of several classes");
+    hasClass = true;
     family.isWanted |= !of || wanted.bits;
     family.wanted = wanted;
   }
@@ -572,13 +583,17 @@ LogicalResult Quantize::quantizeRecipe(Family &family, size_t index) {
   WeightOp weight = family.weights[index];
   Location loc = weight.getLoc();
   FailureOr<WeightOp> moment = WeightOp(), gram = WeightOp();
-  if (rounding != RoundingMethod::Nearest && family.group > maxWeightedGroup)
+  bool hasStatistics = rounding != RoundingMethod::Nearest &&
+                       llvm::any_of(family.readers, [](OpOperand *reader) {
+                         return !isa<EmbedOp, HeadLinearOp>(reader->getOwner());
+                       });
+  if (hasStatistics && family.group > maxWeightedGroup)
     emitRemark(loc) << "rounds '" << weight.getSymName()
                     << "' to nearest: groups of " << family.group
                     << " have too many weights to judge";
-  else if (rounding != RoundingMethod::Nearest)
+  else if (hasStatistics)
     moment = findStatistic(weight, "moment", 1);
-  if (rounding == RoundingMethod::ErrorFeedback)
+  if (hasStatistics && rounding == RoundingMethod::ErrorFeedback)
     gram = findStatistic(weight, "gram", 2);
   if (failed(moment) || failed(gram))
     return failure();
@@ -695,8 +710,10 @@ void Quantize::rewriteReader(Operation *op) {
     while (group % activationGroup != 0)
       activationGroup /= 2; // A group is a multiple of the smallest, 32.
   }
-  llvm::TypeSwitch<Operation *>(op).Case<LinearOp, LMHeadOp, ExpertsOp>(
-      [&](auto op) {
+  llvm::TypeSwitch<Operation *>(op)
+      .Case<EmbedOp, HeadLinearOp>(
+          [&](auto op) { op.getScalesMutable().assign(scales); })
+      .Case<LinearOp, LMHeadOp, ExpertsOp>([&](auto op) {
         op.getScalesMutable().assign(scales);
         op.setActivationGroup(activationGroup);
       });

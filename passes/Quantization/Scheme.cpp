@@ -37,21 +37,28 @@ static std::optional<QuantizedType> parseType(StringRef name) {
   return type.bits && type.group ? std::optional(type) : std::nullopt;
 }
 
-static std::optional<QuantizeScheme> parsePreset(StringRef name) {
+/// All classes as \p type, but those that only a name rounds: what has no
+/// statistics, and is a small part of a large model.
+static QuantizeScheme makeAll(QuantizedType type) {
   QuantizeScheme scheme;
-  if (name == "int8") {
-    scheme.types.fill({8, 128});
-    return scheme;
-  }
+  scheme.types.fill(type);
+  for (WeightClass of : {WeightClass::Heads, WeightClass::Embedding})
+    scheme.types[size_t(of)] = {};
+  return scheme;
+}
+
+static std::optional<QuantizeScheme> parsePreset(StringRef name) {
+  if (name == "int8")
+    return makeAll({8, 128});
   if (name == "mixed") {
-    scheme.types.fill({8, 128});
+    QuantizeScheme scheme = makeAll({8, 128});
     scheme.types[size_t(WeightClass::Experts)] = {4, 32};
     return scheme;
   }
   std::optional<QuantizedType> type = parseType(name);
   if (!type)
     return std::nullopt;
-  scheme.types.fill(*type);
+  QuantizeScheme scheme = makeAll(*type);
   // Its rounding reaches the logits with no layer after it to even it out, and
   // it is a small part of a large model.
   if (type->bits && type->bits < 8)

@@ -15,11 +15,19 @@
 namespace hadal {
 
 /// Weights that a scheme treats alike.
-enum class WeightClass { Experts, Attention, FFN, Shared, Head };
+enum class WeightClass {
+  Experts,
+  Attention,
+  FFN,
+  Shared,
+  Head,
+  Heads,
+  Embedding
+};
 
 /// Their names in a scheme, in the order of the enum.
-inline constexpr const char *weightClassNames[] = {"experts", "attention",
-                                                   "ffn", "shared", "head"};
+inline constexpr const char *weightClassNames[] = {
+    "experts", "attention", "ffn", "shared", "head", "heads", "embedding"};
 
 /// How the weights of a class are stored.
 struct QuantizedType {
@@ -53,9 +61,10 @@ std::optional<RoundingMethod> parseRoundingMethod(llvm::StringRef text,
                                                   std::string &error);
 
 /// Reads a scheme: items with commas between them, of which a later one wins
-/// over those before it. An item is a preset, which sets every class, or
-/// `CLASS=TYPE`; see Passes.td for both. A class that nothing sets stays as it
-/// is. On an error returns nothing and says in \p error what is wrong.
+/// over those before it. An item is a preset, which sets every class that is
+/// rounded without being named, or `CLASS=TYPE`; see Passes.td for both. A
+/// class that nothing sets stays as it is. On an error returns nothing and says
+/// in \p error what is wrong.
 std::optional<QuantizeScheme> parseQuantizeScheme(llvm::StringRef text,
                                                   std::string &error);
 

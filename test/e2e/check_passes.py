@@ -96,6 +96,9 @@ def cases(args, folder):
     for name in ("awq_v2_lite", "gptq_8bit_moe", "compressed_w4_asym"):
         yield args.cases / name, ["--activations=int8"]
     yield abyss, ["--quantize=int4-g32", "--activations=f32"]
+    # Tables that are looked up, of the head, too, and matrices of heads.
+    yield args.cases / "qwen2_tied", ["--quantize=int4-g32,head=int5-g32"]
+    yield abyss, ["--quantize=heads=int4-g32,embedding=int6-g32"]
     # Of 5 and 6 bits.
     yield abyss, ["--quantize=int5-g32,experts=int6-g64", "--top-k=2"]
     yield abyss, [f"--quantize=int6-g32,ffn=int5-g128,calibration={statistics},method=gptq", "--top-k=2", "--activations=f32"]

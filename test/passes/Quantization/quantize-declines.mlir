@@ -37,23 +37,6 @@ func.func @rows(%x: tensor<?x96xf32>, %z: tensor<?x48xf32>) -> (tensor<?x64xf32>
 
 // -----
 
-// The rows of a tied table are looked up.
-
-// CHECK: deepseek.weight @table : tensor<40x64xbf16>
-// expected-remark @below {{cannot quantize 'table': its rows are the embedding table, too}}
-deepseek.weight @table : tensor<40x64xbf16> {
-  %0 = deepseek.source "table" in [] at [] : tensor<40x64xbf16>
-  deepseek.yield %0 : tensor<40x64xbf16>
-}
-func.func @tied(%ids: tensor<?xi32>) -> tensor<?x40xf32> {
-  %w = deepseek.use_weight @table : tensor<40x64xbf16>
-  %x = deepseek.embed %ids, %w : tensor<?xi32>, tensor<40x64xbf16> -> tensor<?x64xf32>
-  %y = deepseek.lm_head %x, %w : tensor<?x64xf32>, tensor<40x64xbf16> -> tensor<?x40xf32>
-  return %y : tensor<?x40xf32>
-}
-
-// -----
-
 // Experts are of one type, all three of them.
 
 // CHECK: deepseek.weight @gate : tensor<2x48x64xbf16>

@@ -7,7 +7,7 @@
 
 // PRESET: error: expects a scheme like int8, int4-g32, mixed or experts=int4-g32,attention=int8-g128, but got 'int5'
 // EMPTY: error: expects a scheme like {{.*}}, but got ''
-// CLASS: error: expects a class of weights, experts, attention, ffn, shared, head, but got 'norms'
+// CLASS: error: expects a class of weights, experts, attention, ffn, shared, head, heads, embedding, but got 'norms'
 // TYPE: error: expects int8, int8-g32, {{.*}} or none for experts, but got 'int4'
 
 // RUN: not hadal-opt %s -deepseek-quantize="method=best" 2>&1 | FileCheck %s --check-prefix=METHOD
