@@ -348,6 +348,9 @@ struct Verification {
     std::string name;     ///< Of the pass, or "program".
     double error = 0;     ///< To what was before it.
     double tolerance = 0; ///< 0: it is lossy, and changes what it is to change.
+    /// Names of ops, and how many of each functions have then; of the program,
+    /// nothing.
+    std::map<std::string, int64_t> ops;
   };
   std::string model; ///< What the tiny model is.
   int64_t tokens = 0;

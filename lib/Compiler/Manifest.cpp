@@ -177,12 +177,17 @@ makeVerification(const std::optional<Verification> &verification) {
   if (!verification)
     return nullptr;
   llvm::json::Array steps;
-  for (const Verification::Step &step : verification->steps)
+  for (const Verification::Step &step : verification->steps) {
+    llvm::json::Object ops;
+    for (const auto &[name, count] : step.ops)
+      ops[name] = count;
     steps.push_back(llvm::json::Object{
         {"step", step.name},
         {"max_error", step.error},
+        {"ops", std::move(ops)},
         {"tolerance", step.tolerance > 0 ? llvm::json::Value(step.tolerance)
                                          : llvm::json::Value(nullptr)}});
+  }
   return llvm::json::Object{{"model", verification->model},
                             {"tokens", verification->tokens},
                             {"steps", std::move(steps)}};

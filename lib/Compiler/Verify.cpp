@@ -94,7 +94,7 @@ void Verifier::begin(ModuleOp module) {
 }
 
 void Verifier::add(const std::string &name, std::vector<double> after,
-                   double tolerance) {
+                   double tolerance, std::map<std::string, int64_t> ops) {
   double largest = 0, worst = 0;
   for (double value : logits)
     largest = std::max(largest, std::fabs(value));
@@ -106,8 +106,18 @@ void Verifier::add(const std::string &name, std::vector<double> after,
     if (!(difference <= worst))
       worst = std::isnan(difference) ? INFINITY : difference;
   }
-  steps.push_back({name, largest > 0 ? worst / largest : worst, tolerance});
+  steps.push_back(
+      {name, largest > 0 ? worst / largest : worst, tolerance, std::move(ops)});
   logits = std::move(after);
+}
+
+/// How many of each op the functions of \p module have.
+static std::map<std::string, int64_t> countOps(ModuleOp module) {
+  std::map<std::string, int64_t> counts;
+  for (auto function : module.getOps<func::FuncOp>())
+    function.getBody().walk(
+        [&](Operation *op) { ++counts[op->getName().getStringRef().str()]; });
+  return counts;
 }
 
 void Verifier::afterPass(StringRef pass, ModuleOp module) {
@@ -119,7 +129,8 @@ void Verifier::afterPass(StringRef pass, ModuleOp module) {
     failure = "the model after " + pass.str();
   else
     add(pass.str(), std::move(after),
-        llvm::is_contained(lossyPasses, pass) ? 0 : passTolerance);
+        llvm::is_contained(lossyPasses, pass) ? 0 : passTolerance,
+        countOps(module));
 }
 
 namespace {
@@ -202,6 +213,7 @@ static CompileOptions shrinkOptions(const CompileOptions &options,
   tiny.libraryFolder = options.libraryFolder;
   tiny.topK = options.topK;
   tiny.mergeExperts = options.mergeExperts;
+  tiny.orderExperts = options.orderExperts;
   tiny.window = options.window;
   tiny.skipLayers = std::min<int64_t>(options.skipLayers, 1);
   tiny.skipPercent = options.skipPercent;
@@ -339,8 +351,9 @@ absl::Status hadal::verify(const CompileOptions &options, Outputs &outputs,
     list += (i ? "," : "") + std::to_string(tokens.back());
   }
   result.tokens = verifiedTokens;
-  if (status.ok() && (!options.calibration.empty() || tiny.skipLayers ||
-                      !tiny.exits.empty())) {
+  if (status.ok() &&
+      (!options.calibration.empty() || tiny.skipLayers || !tiny.exits.empty() ||
+       tiny.orderExperts || StringRef(tiny.prune).contains("experts"))) {
     // Recipes find statistics under this name, beside the model.
     absl::StatusOr<std::string> statistics =
         outputs.getScratchPath(statisticsFileName);

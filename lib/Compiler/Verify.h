@@ -31,9 +31,9 @@ public:
   void afterPass(llvm::StringRef pass, mlir::ModuleOp module);
   std::unique_ptr<mlir::PassInstrumentation> getInstrumentation();
 
-  /// Adds a step whose result is \p logits, [tokens, vocab].
+  /// Adds a step whose result is \p logits, [tokens, vocab], of \p ops.
   void add(const std::string &name, std::vector<double> logits,
-           double tolerance);
+           double tolerance, std::map<std::string, int64_t> ops = {});
 
   const std::vector<Verification::Step> &getSteps() const { return steps; }
   /// The first step that could not be run, or nothing.
