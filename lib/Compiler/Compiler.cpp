@@ -42,6 +42,7 @@
 #include "mlir/Transforms/LocationSnapshot.h"
 #include "llvm/ADT/ScopeExit.h"
 #include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringSet.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/Path.h"
@@ -1631,6 +1632,7 @@ absl::Status Compilation::run() {
 }
 
 absl::Status hadal::checkPruneList(const std::string &list) {
+  llvm::StringSet<> seen;
   for (StringRef item : llvm::split(list, ',')) {
     auto [kind, amount] = item.split(':');
     if (!llvm::is_contained({"layers", "experts", "channels", "heads"}, kind))
@@ -1638,6 +1640,9 @@ absl::Status hadal::checkPruneList(const std::string &list) {
           "expects items like layers:2, experts:25%, channels:25% or heads:1, "
           "but got '",
           item.str(), "'"));
+    if (!seen.insert(kind).second)
+      return absl::InvalidArgumentError(absl::StrCat(
+          "expects one amount of ", kind.str(), ", but got '", list, "'"));
     std::string error;
     if (!parsePruneAmount(kind, amount, error))
       return absl::InvalidArgumentError(error);

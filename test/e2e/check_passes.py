@@ -75,8 +75,8 @@ def cases(args, folder):
     yield abyss, ["--top-k=2"]
     for prune in ("layers:1", "heads:1", "channels:25%", "channels:50%,heads:25%,layers:40%"):
         yield abyss, [f"--prune={prune}"]
-    # Merged, with the mass of each and without, and rounded after.
-    yield abyss, ["--merge-experts=5", f"--calibration={statistics}"]
+    # Merged, to fewer than a token chooses, with the mass of each and without, and rounded after.
+    yield abyss, ["--merge-experts=3", f"--calibration={statistics}"]
     yield abyss, ["--quantize=int4-g32,method=gptq", "--merge-experts=8", f"--calibration={statistics}", "--activations=f32"]
     yield abyss, ["--quantize=int4-g32", "--merge-experts=8", "--top-k=3", "--activations=f32"]
     # Rounded by statistics, of what is left, and with experts that the text never chose.

@@ -191,10 +191,11 @@ static Work getWork(Operation *op, rt::DispatchOp dispatch,
     }
     if (auto experts = dyn_cast<ExpertsOp>(op)) {
       work.experts = type.getDimSize(0);
-      work.expertsPerRow =
-          cast<RankedTensorType>(experts.getExperts().getType())
-              .getShape()
-              .back();
+      // Of fewer, merged, a token may choose one more than once.
+      work.expertsPerRow = std::min(
+          work.experts, cast<RankedTensorType>(experts.getExperts().getType())
+                            .getShape()
+                            .back());
     }
   }
   TypeSwitch<Operation *>(op).Case<AttentionOp, AbsorbedAttentionOp>(
