@@ -176,10 +176,14 @@ def ConvertDeepSeekToRT : Pass<"convert-deepseek-to-rt", "::mlir::ModuleOp"> {
         "latents of bf16 or of integers: lossy">,
     Option<"bf16Pairs", "bf16-pairs", "bool", /*default=*/"false",
         "Multiply bf16 by vdpbf16ps of AVX512_BF16">,
+    Option<"bf16Dots", "bf16-dots", "bool", /*default=*/"false",
+        "Multiply inputs in bf16 by bfdot and bfmmla of FEAT_BF16">,
     Option<"scalesByExponents", "scales-by-exponents", "bool",
         /*default=*/"false",
         "Multiply scales by inputs' scales that are powers of two by vscalefps "
         "of AVX-512">,
+    Option<"isRead", "is-read", "bool", /*default=*/"false",
+        "Make kernels that people read: loops of one step, nothing ahead">,
     Option<"describeWork", "describe-work", "bool", /*default=*/"false",
         "Give dispatches their `work`, for profiles and reports">];
   let dependentDialects = [

@@ -753,11 +753,13 @@ def KeepStored : Pass<"deepseek-keep-stored", "::mlir::ModuleOp"> {
 }
 
 def RoundActivations : Pass<"deepseek-round-activations", "::mlir::ModuleOp"> {
-  let summary = "Decides whether inputs of integer weights are rounded";
+  let summary = "Decides whether inputs of products with weights are rounded";
   let description = [{
     With `type=int8` the inputs of every product with integer weights are
     rounded to 8 bits and a scale a group, so that integers are multiplied by
-    integers: lossy. With `type=f32` none are.
+    integers: lossy. With `type=bf16` those of every product with bf16, f16 or
+    FP8 weights are rounded to bf16, which processors multiply in pairs: lossy,
+    too. With `type=f32` none are.
 
     ```mlir
     %y = deepseek.linear %x, %w scales %s : tensor<64x2xf16> : ..
@@ -767,11 +769,12 @@ def RoundActivations : Pass<"deepseek-round-activations", "::mlir::ModuleOp"> {
 
     The group is the largest of 128, 64, 32 and 16 that divides those of the
     op's weights. Fails only if `type` is another. Left as they are: inputs that
-    are rounded already, for int8; and, with a remark, those of weights with
-    groups of no multiple of 16.
+    are rounded already, for int8; those of integer weights, for bf16; and, with
+    a remark, those of weights with groups of no multiple of 16, for int8, and
+    of f32 weights and of an odd number of columns, for bf16.
   }];
   let options = [Option<"type", "type", "std::string", /*default=*/"\"int8\"",
-      "int8 or f32">];
+      "int8, bf16 or f32">];
   let statistics = [
     Statistic<"numChanged", "num-changed", "Number of products that changed">,
     Statistic<"numDeclined", "num-declined",

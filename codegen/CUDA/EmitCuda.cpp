@@ -13,6 +13,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/Matchers.h"
+#include "llvm/Support/Format.h"
 #include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
@@ -26,7 +27,7 @@ constexpr int64_t groupLanes = 16;
 constexpr int64_t mostGroups = 8;
 /// Shared memory that a block takes without asking, of which several then fit
 /// on one multiprocessor; and what every GPU from sm_80 on gives a block.
-constexpr int64_t smallShared = 48 * 1024, mostShared = 160 * 1024;
+constexpr int64_t smallShared = 48 * 1024, mostShared = 163 * 1024;
 /// The arena's bytes for kernels that need more.
 constexpr int64_t mostScratch = 64 * 1024 * 1024;
 /// Pieces of 1 KiB that the streams of a loop have in shared memory, and of
@@ -88,9 +89,12 @@ protected:
 private:
   void findStreams(rt::KernelOp kernel);
   LogicalResult emitProducts(rt::ProductsOp products);
+  LogicalResult declareSizes(rt::LatentAttentionOp attention);
+  void emitAttention(rt::LatentAttentionOp attention);
   std::optional<std::string> expressTiles(LLVM::CallIntrinsicOp call);
 
   rt::ProgramOp plan;
+  std::string sizes;       ///< The type that has those of attention.
   int64_t bufferBytes = 0; ///< Of those that are declared.
   SmallVector<Stream> streams;
   /// Which stream has what a load reads, and the index that its loop counts.
@@ -293,16 +297,25 @@ LogicalResult CudaKernelEmitter::open(rt::KernelOp kernel,
     bufferBytes += productBytes;
     bytes += productBytes;
   }
+  rt::LatentAttentionOp attention;
+  kernel.walk([&](rt::LatentAttentionOp op) { attention = op; });
+  if (attention) {
+    bytes += attention.getSharedBytes();
+    sizes = program.kernelName(kernel.getSymName()) + "_sizes";
+    if (failed(declareSizes(attention)))
+      return failure();
+  }
+  bool isTeam = hasProducts || attention;
   bool isShared = bytes <= mostShared;
   if (bytes != 0)
     launch.groups = std::clamp(smallShared / bytes, int64_t(1), mostGroups);
   // Two would be taken for a warp; and what reads ahead is best spread over
   // multiprocessors.
-  if (hasTiles || hasProducts || launch.groups == 2 || ringBytes != 0)
+  if (hasTiles || isTeam || launch.groups == 2 || ringBytes != 0)
     launch.groups = 1;
-  launch.threads = hasProducts ? teamThreads
-                   : hasTiles  ? 2 * groupLanes
-                               : launch.groups * groupLanes;
+  launch.threads = isTeam     ? teamThreads
+                   : hasTiles ? 2 * groupLanes
+                              : launch.groups * groupLanes;
   if (isShared) {
     launch.sharedBytes = bytes * launch.groups;
   } else {
@@ -408,10 +421,10 @@ LogicalResult CudaKernelEmitter::emitProducts(rt::ProductsOp products) {
                      : element.isF16() ? "f16"
                                        : "fp8";
   std::string name = names.get("product");
-  std::string line = "products<stored::" + kind + ", " +
-                     std::to_string(weights.size()) + ", " +
-                     std::to_string(type.getShape().drop_back().back()) + "> " +
-                     name + "(scratch_memory";
+  std::string line =
+      "products<stored::" + kind + ", " + std::to_string(weights.size()) +
+      ", " + std::to_string(type.getShape().drop_back().back()) +
+      (products.getBf16Inputs() ? ", 1> " : "> ") + name + "(scratch_memory";
   for (Value bound : {products.getFirstEntry(), products.getLastEntry(),
                       products.getFirstTile(), products.getLastTile()})
     line += ", " + text(bound);
@@ -448,7 +461,103 @@ LogicalResult CudaKernelEmitter::emitProducts(rt::ProductsOp products) {
   return success();
 }
 
+/// Columns from one row of \p rows to the next.
+static std::optional<int64_t> getRowStride(Value rows) {
+  SmallVector<int64_t> strides;
+  int64_t offset;
+  if (failed(cast<MemRefType>(rows.getType())
+                 .getStridesAndOffset(strides, offset)) ||
+      ShapedType::isDynamic(strides.front()) || strides.back() != 1)
+    return std::nullopt;
+  return strides.front();
+}
+
+/// Writes the sizes of \p attention as a type with constants, `sizes`.
+LogicalResult CudaKernelEmitter::declareSizes(rt::LatentAttentionOp attention) {
+  std::optional<int64_t> query = getRowStride(attention.getQuery());
+  std::optional<int64_t> rope = getRowStride(attention.getRopeQuery());
+  std::optional<int64_t> out = 0, selected = 0;
+  if (attention.getRows())
+    out = getRowStride(attention.getResults().front());
+  if (attention.getSelected())
+    selected = getRowStride(attention.getSelected());
+  if (!query || !rope || !out || !selected)
+    return attention.emitOpError("has no form in CUDA: its rows have no "
+                                 "constant stride");
+  Type element = attention.getElement();
+  StringRef kind = element.isF32()    ? "f32"
+                   : element.isF16()  ? "f16"
+                   : element.isBF16() ? "bf16"
+                                      : "int8";
+  writer.open("struct " + sizes);
+  writer.line("static constexpr latents kind = latents::" + kind + ";");
+  writer.line(Twine("static constexpr bool is_rounded = ") +
+              (attention.getIsRounded() ? "true" : "false") + ";");
+  const std::pair<const char *, uint64_t> numbers[] = {
+      {"heads", attention.getHeads()},
+      {"group_heads", attention.getBlockHeads()},
+      {"block_rows", attention.getBlockRows()},
+      {"key_dim", attention.getKeyDim()},
+      {"value_dim", attention.getValueDim()},
+      {"rope_columns", attention.getRopeColumns()},
+      {"scale_group", attention.getScaleGroup()},
+      {"scale_offset", attention.getScaleOffset()},
+      {"page_tokens", attention.getPageTokens()},
+      {"page_bytes", attention.getPageBytes()},
+      {"layer_bytes", attention.getLayerBytes()},
+      {"selected", attention.getSelectedTokens()},
+      {"least_run", attention.getLeastRun()},
+      {"segments", attention.getSegments()},
+      {"segment_tokens", attention.getSegmentTokens()},
+      {"strands", attention.getStrands()},
+      {"window", attention.getWindow()},
+      {"sink", attention.getSink()},
+      {"sink_segments", attention.getSinkSegments()},
+      {"query_stride", uint64_t(*query)},
+      {"rope_query_stride", uint64_t(*rope)},
+      {"out_stride", uint64_t(*out)},
+      {"selected_stride", uint64_t(*selected)}};
+  for (auto &[name, number] : numbers)
+    writer.line(Twine("static constexpr int64_t ") + name + " = " +
+                Twine(number) + ";");
+  std::string scale;
+  llvm::raw_string_ostream(scale)
+      << llvm::format("%a", attention.getScale().convertToDouble());
+  writer.line("static HADAL_INLINE float scale() { return " + scale + "f; }");
+  writer.close(";");
+  writer.line("static_assert(latent_attention<" + sizes +
+              ">::shared_bytes == " + Twine(attention.getSharedBytes()) +
+              ", \"what a launch gives it\");");
+  return success();
+}
+
+void CudaKernelEmitter::emitAttention(rt::LatentAttentionOp attention) {
+  std::string name = names.get("attention");
+  std::string line =
+      "latent_attention<" + sizes + "> " + name + "(scratch_memory, step";
+  for (Value given :
+       {Value(attention.getQuery()), Value(attention.getRopeQuery()),
+        Value(attention.getPositions()), Value(attention.getSequences()),
+        Value(attention.getLayer()), Value(attention.getSelected()),
+        Value(attention.getRuns())})
+    line += given ? ", " + text(given) : ", nullptr";
+  writer.line(line + ");");
+  bool isWhole = bool(attention.getRows());
+  line = name + (isWhole ? ".attend_blocks(" : ".attend_segments(") +
+         text(attention.getFirst()) + ", " + text(attention.getLast());
+  for (Value result : attention.getResults())
+    line += ", " + text(result);
+  if (isWhole)
+    line += ", " + text(attention.getRows()) + ", " +
+            text(attention.getBlockRowsNow());
+  writer.line(line + ");");
+}
+
 LogicalResult CudaKernelEmitter::emitOther(Operation *op) {
+  if (auto attention = dyn_cast<rt::LatentAttentionOp>(op)) {
+    emitAttention(attention);
+    return success();
+  }
   if (auto products = dyn_cast<rt::ProductsOp>(op))
     return emitProducts(products);
   if (auto constant = dyn_cast<LLVM::ConstantOp>(op)) {

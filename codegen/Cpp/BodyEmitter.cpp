@@ -5,6 +5,8 @@
 
 #include "codegen/Cpp/BodyEmitter.h"
 
+#include "dialects/RT/IR/RTOps.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -49,6 +51,8 @@ bool BodyEmitter::isWritten(Value memref) {
       return store.getBase() == memref;
     if (auto store = dyn_cast<vector::MaskedStoreOp>(user))
       return store.getBase() == memref;
+    if (auto attention = dyn_cast<rt::LatentAttentionOp>(user))
+      return llvm::is_contained(attention.getResults(), memref);
     return false;
   });
 }
@@ -455,8 +459,12 @@ std::string BodyEmitter::hint(Value value) {
     return "is_less";
   if (isa<arith::SelectOp>(op))
     return "chosen";
-  if (isa<memref::AllocaOp>(op))
-    return "scratch";
+  if (isa<memref::AllocaOp>(op)) {
+    // As `KernelBuilder::stack` names it; kernels themselves have a name, too.
+    auto name = dyn_cast<NameLoc>(op->getLoc());
+    return name && isa<NameLoc>(name.getChildLoc()) ? name.getName().str()
+                                                    : "scratch";
+  }
   if (isa<arith::MinUIOp>(op))
     return "end";
   if (isa<IndexType>(value.getType()))

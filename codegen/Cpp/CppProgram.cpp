@@ -192,8 +192,16 @@ std::string CppProgram::argumentName(rt::KernelOp kernel,
     if (common == "rows")
       return common;
   }
-  if (!isa<MemRefType>(argument.getType()))
-    return "layer";
+  if (!isa<MemRefType>(argument.getType())) {
+    // What the host computes for a dispatch is how many rows go together.
+    bool isComputed = found != dispatches.end() &&
+                      llvm::all_of(found->second, [&](rt::DispatchOp dispatch) {
+                        Operation *made =
+                            dispatch.getArguments()[index].getDefiningOp();
+                        return made && !made->hasTrait<OpTrait::ConstantLike>();
+                      });
+    return isComputed ? "block_rows" : "layer";
+  }
   return BodyEmitter::isWritten(argument) ? "out" : "x";
 }
 

@@ -81,6 +81,7 @@ constexpr CpuFeature x86Features[] = {
 constexpr CpuFeature armFeatures[] = {
     {HADAL_RT_CPU_ARM_DOTPROD, "+dotprod"},
     {HADAL_RT_CPU_ARM_I8MM, "+i8mm"},
+    {HADAL_RT_CPU_ARM_BF16, "+bf16"},
 };
 constexpr CpuFeature riscvFeatures[] = {
     {HADAL_RT_CPU_RISCV_V, "+v"},
@@ -363,6 +364,7 @@ absl::StatusOr<ResolvedTarget> hadal::resolveTarget(const Target &target) {
                               : DotProductKind::Neon;
   resolved.bf16Pairs = resolved.vectorBits >= 512 &&
                        resolved.cpuFeatures & HADAL_RT_CPU_AVX512_BF16;
+  resolved.bf16Dots = resolved.cpuFeatures & HADAL_RT_CPU_ARM_BF16;
   // Others take two operations for it, or have not been measured.
   resolved.scalesByExponents =
       resolved.dotProduct == DotProductKind::AVX512VNNI &&

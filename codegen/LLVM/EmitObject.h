@@ -28,9 +28,10 @@ struct Target {
 ///
 /// Code uses just what `cpuFeatures` can say, so that the runtime can refuse a
 /// processor that lacks it: on x86-64 the level of the processor (1 to 4),
-/// VNNI and BF16; on 64-bit ARM dot products and products of 8-bit matrices
-/// beside what all of them have. The processor itself decides only how code is
-/// scheduled. Features that a user names are added as they are.
+/// VNNI and BF16; on 64-bit ARM dot products, products of 8-bit matrices and
+/// those of bf16 beside what all of them have. The processor itself decides
+/// only how code is scheduled. Features that a user names are added as they
+/// are.
 struct ResolvedTarget {
   std::string triple;
   std::string cpu;
@@ -40,6 +41,7 @@ struct ResolvedTarget {
   unsigned vectorBits = 0;  ///< Of the widest registers: 128, 256 or 512.
   DotProductKind dotProduct = DotProductKind::Generic;
   bool bf16Pairs = false; ///< It multiplies pairs of bf16 in 512 bits.
+  bool bf16Dots = false;  ///< It has `bfdot` and `bfmmla`.
   /// It has other pipes for `vscalefps` than for products.
   bool scalesByExponents = false;
   std::string dataLayout;

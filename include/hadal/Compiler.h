@@ -42,11 +42,18 @@ enum class Phase {
   Object       ///< An object file.
 };
 
-/// To what the inputs of products with integer weights are rounded.
+/// To what the inputs of products with weights are rounded.
 enum class Activations {
-  F32, ///< They are not.
-  Int8 ///< To 8 bits and a scale a group, which is lossy.
+  F32,  ///< They are not.
+  Int8, ///< Of integers: to 8 bits and a scale a group, which is lossy.
+  BF16  ///< Of bf16, f16 and FP8: to bf16, which is lossy.
 };
+
+/// "f32", "int8" or "bf16".
+const char *getActivationsName(Activations activations);
+
+/// What has that name; nothing if nothing has it.
+std::optional<Activations> parseActivations(std::string_view name);
 
 /// How far a compilation is.
 struct Progress {
@@ -153,7 +160,7 @@ struct CompileOptions {
   /// What queries, and weights of the softmax, are rounded to where they are
   /// multiplied with latents: "f32", or "bf16" for a cache of bf16 or int8.
   std::string attentionElement = "f32";
-  /// Nothing: Int8 with integer weights, F32 without.
+  /// Nothing: Int8 with weights that become integers, F32 with others.
   std::optional<Activations> activations;
   /// Hold passes and kernels to the reference interpreter, on a tiny model of
   /// the same architecture, before anything else.

@@ -68,6 +68,25 @@ static constexpr uint64_t maxTextFileBytes = 256 << 20;
 
 static constexpr char defaultSymbol[] = "hadal_model";
 
+const char *hadal::getActivationsName(Activations activations) {
+  switch (activations) {
+  case Activations::F32:
+    return "f32";
+  case Activations::Int8:
+    return "int8";
+  case Activations::BF16:
+    return "bf16";
+  }
+  llvm_unreachable("every one is above");
+}
+
+std::optional<Activations> hadal::parseActivations(std::string_view name) {
+  for (auto known : {Activations::F32, Activations::Int8, Activations::BF16})
+    if (name == getActivationsName(known))
+      return known;
+  return std::nullopt;
+}
+
 /// \p name as a C identifier.
 static std::string toIdentifier(StringRef name) {
   std::string identifier;
@@ -180,6 +199,7 @@ private:
   std::vector<CodeLevel> lesser;
   std::string modelFolder, modelFile, symbol, manifest, pipeline;
   bool roundsWeights = false, roundsActivations = false;
+  bool hasBF16Inputs = false;
   std::vector<std::string> lossy; ///< What else changes the numbers.
   std::string statisticsPath;     ///< Empty: there are none.
   Observed observed;              ///< What they were gathered with.
@@ -333,7 +353,7 @@ absl::Status Compilation::checkOptions() {
     target.dotProduct = options.emit == Emit::Cuda ? DotProductKind::CUDA
                         : hasPairs                 ? DotProductKind::GenericI8MM
                                                    : DotProductKind::Generic;
-    target.bf16Pairs = false;
+    target.bf16Pairs = target.bf16Dots = false;
     target.scalesByExponents = false;
     // Small blocks read better and suit any processor.
     if (options.cpu.empty() || options.emit == Emit::Cuda)
@@ -670,7 +690,7 @@ absl::Status Compilation::runGraphPasses() {
           passes.addPass(createKeepStored());
           if (options.activations)
             passes.addPass(createRoundActivations(
-                {*options.activations == Activations::F32 ? "f32" : "int8"}));
+                {getActivationsName(*options.activations)}));
           if (options.cacheElement != "f32")
             passes.addPass(createQuantizeCache({options.cacheElement}));
         },
@@ -739,8 +759,10 @@ absl::Status Compilation::checkWindow() {
 absl::Status Compilation::checkActivations() {
   module->walk([&](Operation *op) {
     roundsWeights |= isa<deepseek::QuantizeOp>(op);
-    if (isa<deepseek::LinearOp, deepseek::LMHeadOp, deepseek::ExpertsOp>(op))
-      roundsActivations |= op->getAttr("activation_group") != nullptr;
+    if (isa<deepseek::LinearOp, deepseek::LMHeadOp, deepseek::ExpertsOp>(op)) {
+      roundsActivations |= op->hasAttr("activation_group");
+      hasBF16Inputs |= op->hasAttr("bf16_inputs");
+    }
   });
   if (!options.activations)
     return absl::OkStatus();
@@ -748,6 +770,10 @@ absl::Status Compilation::checkActivations() {
     return absl::InvalidArgumentError(
         "activations in int8 need integer weights, and the model has none; "
         "quantize them");
+  if (!hasBF16Inputs && *options.activations == Activations::BF16)
+    return absl::InvalidArgumentError(
+        "activations in bf16 need weights of bf16, f16 or FP8, and the model "
+        "has none");
   return absl::OkStatus();
 }
 
@@ -773,8 +799,11 @@ absl::Status Compilation::convertToRT() {
     convert.dotProduct = target.dotProduct;
     convert.bf16Products = options.attentionElement == "bf16";
     convert.bf16Pairs = target.bf16Pairs;
+    convert.bf16Dots = target.bf16Dots;
     convert.scalesByExponents = target.scalesByExponents;
     convert.describeWork = true;
+    // Compilers that are told the processor unroll by themselves.
+    convert.isRead = options.emit == Emit::Cpp && options.cpu.empty();
     return [convert](PassManager &passes) {
       passes.addPass(createPackWeights());
       passes.addPass(createConvertDeepSeekToRT(convert));
@@ -858,7 +887,8 @@ Compilation::makeManifestOf(ModuleOp program, const ResolvedTarget &target,
       lossy,
       result.verification,
       roundsWeights,
-      roundsActivations};
+      roundsActivations,
+      hasBF16Inputs};
   for (const CodeLevel &level : lesser)
     input.lesser.emplace_back(level.target.cpu, level.target.features);
   return makeManifest(program, sources, input);

@@ -116,13 +116,20 @@ static const char *getEmitName(Emit emit) {
   llvm_unreachable("unknown product");
 }
 
+/// To what inputs of products are rounded.
+static const char *getActivations(const ManifestInput &input) {
+  if (input.roundsActivations)
+    return input.hasBF16Inputs ? "int8,bf16" : "int8";
+  return input.hasBF16Inputs ? "bf16" : "f32";
+}
+
 /// How far logits may be from those of the reference implementation.
 static llvm::json::Object makeTolerance(const ManifestInput &input) {
   const auto &window = input.options.window;
   const std::string &cache = input.report.cacheElement;
   bool roundsCache = cache != "f32";
   if (input.lossy.empty() && !input.roundsWeights && !input.roundsActivations &&
-      !window && !roundsCache)
+      !input.hasBF16Inputs && !window && !roundsCache)
     return llvm::json::Object{
         {"logits", 1e-4},
         {"of", "largest absolute logit of the reference in f32"}};
@@ -135,6 +142,9 @@ static llvm::json::Object makeTolerance(const ManifestInput &input) {
   if (input.roundsActivations)
     lossy.push_back("inputs of products with integer weights are rounded to 8 "
                     "bits");
+  if (input.hasBF16Inputs)
+    lossy.push_back("inputs of products with weights of bf16, f16 and FP8 are "
+                    "rounded to bf16");
   if (roundsCache)
     lossy.push_back("what the KV cache keeps is rounded to " + cache);
   if (input.options.attentionElement != "f32")
@@ -285,7 +295,7 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
            {"window", makeWindow(options)},
            {"kv", report.cacheElement},
            {"attention", options.attentionElement},
-           {"activations", input.roundsActivations ? "int8" : "f32"}}},
+           {"activations", getActivations(input)}}},
       {"passes", input.pipeline},
       {"toolchain", makeToolchain(input.cuda)},
       {"target", llvm::json::Object{{"triple", input.triple},

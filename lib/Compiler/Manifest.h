@@ -27,7 +27,9 @@ struct ManifestInput {
   std::vector<std::string> remarks; ///< What passes say of what they did.
   std::vector<std::string> lossy;   ///< What was taken away.
   const std::optional<Verification> &verification;
-  bool roundsWeights, roundsActivations;
+  /// Whether weights become integers, and inputs of products those of 8 bits,
+  /// or numbers of bf16.
+  bool roundsWeights, roundsActivations, hasBF16Inputs;
 };
 
 /// Names of the files that the recipes of \p module read, sorted.

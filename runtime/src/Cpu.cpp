@@ -77,11 +77,13 @@ uint32_t hadal_rt::cpuFeatures() {
       features |= HADAL_RT_CPU_AMX_INT8;
   }
 #elif defined(__aarch64__) && defined(__linux__)
-  // HWCAP_ASIMDDP and HWCAP2_I8MM, which older headers lack.
+  // HWCAP_ASIMDDP, HWCAP2_I8MM and HWCAP2_BF16, which older headers lack.
   if (getauxval(AT_HWCAP) & 1ul << 20)
     features |= HADAL_RT_CPU_ARM_DOTPROD;
   if (getauxval(AT_HWCAP2) & 1ul << 13)
     features |= HADAL_RT_CPU_ARM_I8MM;
+  if (getauxval(AT_HWCAP2) & 1ul << 14)
+    features |= HADAL_RT_CPU_ARM_BF16;
 #elif defined(__riscv) && defined(__linux__)
   // A bit a letter of the instruction set's name.
   if (getauxval(AT_HWCAP) & 1ul << ('V' - 'A'))
@@ -91,6 +93,8 @@ uint32_t hadal_rt::cpuFeatures() {
     features |= HADAL_RT_CPU_ARM_DOTPROD;
   if (systemHas("hw.optional.arm.FEAT_I8MM"))
     features |= HADAL_RT_CPU_ARM_I8MM;
+  if (systemHas("hw.optional.arm.FEAT_BF16"))
+    features |= HADAL_RT_CPU_ARM_BF16;
 #elif defined(__aarch64__) && defined(HADAL_RT_BARE)
   uint64_t isar0, isar1;
   __asm__("mrs %0, ID_AA64ISAR0_EL1" : "=r"(isar0));
@@ -99,6 +103,8 @@ uint32_t hadal_rt::cpuFeatures() {
     features |= HADAL_RT_CPU_ARM_DOTPROD;
   if (isar1 >> 52 & 15) // I8MM
     features |= HADAL_RT_CPU_ARM_I8MM;
+  if (isar1 >> 44 & 15) // BF16
+    features |= HADAL_RT_CPU_ARM_BF16;
 #endif
   return features;
 }
@@ -135,6 +141,8 @@ const char *hadal_rt::missingCpuFeature(uint32_t needed, uint32_t available) {
     return "dot products (FEAT_DotProd)";
   if (missing & HADAL_RT_CPU_ARM_I8MM)
     return "products of 8-bit matrices (FEAT_I8MM)";
+  if (missing & HADAL_RT_CPU_ARM_BF16)
+    return "products of bf16 (FEAT_BF16)";
   if (missing & HADAL_RT_CPU_RISCV_V)
     return "vectors (V)";
   if (missing)

@@ -23,7 +23,7 @@ namespace {
 constexpr int sharedBytes = 72 * 1024;
 
 /// out[weight, row, 16 * tiles] = input[list[row] / 2, inner] * weights.
-template <stored kind, int weights, int inner>
+template <stored kind, int weights, int inner, int parts>
 void multiply(hadal_rt_step_t, int64_t items, const float *input,
               const int32_t *list, const void *gate, const void *up,
               const float *scales, float *out, int64_t rows, int64_t stride,
@@ -43,12 +43,12 @@ void multiply(hadal_rt_step_t, int64_t items, const float *input,
                   product.sums(w, i));
     };
     if constexpr (weights == 1)
-      run(products<kind, 1, inner>(memory, 0, rows, item * share, end, from,
-                                   weight_tiles{gate, scales}));
+      run(products<kind, 1, inner, parts>(memory, 0, rows, item * share, end,
+                                          from, weight_tiles{gate, scales}));
     else
-      run(products<kind, 2, inner>(memory, 0, rows, item * share, end, from,
-                                   weight_tiles{gate, scales},
-                                   weight_tiles{up, scales}));
+      run(products<kind, 2, inner, parts>(memory, 0, rows, item * share, end,
+                                          from, weight_tiles{gate, scales},
+                                          weight_tiles{up, scales}));
   }
 }
 
@@ -96,7 +96,7 @@ protected:
     return weight;
   }
 
-  template <stored kind, int weights, int inner>
+  template <stored kind, int weights, int inner, int parts = 3>
   void check(int64_t tiles, int64_t most, int64_t share) {
     constexpr int64_t stride = inner + 3; // Rows that are not aligned, too.
     Weight gate = makeWeight(kind, tiles * inner * 16);
@@ -118,13 +118,14 @@ protected:
         continue;
       std::vector<float> out(size_t(weights * rows * tiles * 16), NAN);
       int64_t items = (tiles + share - 1) / share;
-      hadal_cuda_kernel_t kernel = {"multiply",
-                                    10,
-                                    team_threads,
-                                    1,
-                                    sharedBytes,
-                                    0,
-                                    emulate<multiply<kind, weights, inner>>};
+      hadal_cuda_kernel_t kernel = {
+          "multiply",
+          10,
+          team_threads,
+          1,
+          sharedBytes,
+          0,
+          emulate<multiply<kind, weights, inner, parts>>};
       auto word = [](const void *p) { return int64_t(intptr_t(p)); };
       hadal_cuda_parameters_t parameters = {
           {},
@@ -147,10 +148,13 @@ protected:
             const Weight &weight = w ? up : gate;
             double sum = 0, size = 0;
             for (int64_t k = 0; k < inner; ++k) {
+              float x = input[size_t(list[size_t(row)] / 2 * stride + k)];
+              if (parts == 1)
+                x = widen_bf16(narrow_bf16(x));
               double product =
                   weight.numbers[size_t((column / 16 * inner + k) * 16 +
                                         column % 16)] *
-                  input[size_t(list[size_t(row)] / 2 * stride + k)];
+                  x;
               if (kind == stored::fp8)
                 product *= scales[size_t(column / 128 * blocks + k / 128)];
               sum += product;
@@ -170,6 +174,9 @@ TEST_P(Products, ABf16) { check<stored::bf16, 1, 144>(11, 70, 11); }
 TEST_P(Products, ABf16OfFewColumns) { check<stored::bf16, 2, 24>(3, 20, 1); }
 TEST_P(Products, AnF16) { check<stored::f16, 1, 300>(2, 17, 2); }
 TEST_P(Products, AnFp8) { check<stored::fp8, 1, 272>(9, 12, 8); }
+TEST_P(Products, ABf16OfRoundedInputs) {
+  check<stored::bf16, 1, 144, 1>(11, 70, 11);
+}
 TEST_P(Products, TwoOfFp8) { check<stored::fp8, 2, 160>(5, 66, 4); }
 
 INSTANTIATE_TEST_SUITE_P(Orders, Products, testing::Bool(),

@@ -6,7 +6,8 @@
 
     check_instructions.py --hadalc build/bin/hadalc --objdump llvm-objdump-22 --model models/abyss-tiny
 
-Weights are int4 in groups of 32, with inputs in int8. Exit status: 0 all is as it should be, 1 something is not.
+Weights are int4 in groups of 32, with inputs in int8, or as they are stored, in bf16, with inputs in bf16. Exit status: 0 all
+is as it should be, 1 something is not.
 """
 import argparse
 import collections
@@ -18,30 +19,36 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 from harness import Failure, must_run, run_checks
 
-# Triple, processor, mnemonics that there are, and a pattern of instructions that there must not be.
+INTEGERS, BF16 = "--quantize=int4-g32", "--activations=bf16"
+# Triple, processor, mnemonics that there are, a pattern of instructions that there must not be, and what is compiled.
 SCALABLE = r"[zp][0-9]+\.[bhsdq]\b"
 OBJECTS = [
-    ("aarch64-linux-gnu", "cortex-a53", ["fmla"], rf"\b[su]dot\b|mmla|{SCALABLE}"),
-    ("aarch64-linux-gnu", "cortex-a76", ["fmla", "sdot"], rf"mmla|{SCALABLE}"),
-    ("aarch64-linux-gnu", "neoverse-n1", ["fmla", "sdot"], rf"mmla|{SCALABLE}"),
-    ("aarch64-linux-gnu", "cortex-a78ae", ["fmla", "sdot"], rf"mmla|{SCALABLE}"),
-    ("aarch64-linux-gnu", "neoverse-v1", ["fmla", "sdot", "smmla"], rf"bfdot|bfmmla|{SCALABLE}"),
-    ("aarch64-linux-gnu", "neoverse-v2", ["fmla", "sdot", "smmla"], rf"bfdot|bfmmla|{SCALABLE}"),
-    ("aarch64-linux-android", "cortex-a76", ["fmla", "sdot"], rf"mmla|{SCALABLE}"),
-    ("arm64-apple-macos14", "apple-m1", ["fmla", "sdot"], rf"mmla|{SCALABLE}"),
-    ("arm64-apple-macos14", "apple-m2", ["fmla", "sdot", "smmla"], rf"bfdot|bfmmla|{SCALABLE}"),
-    ("x86_64-linux-gnu", "x86-64", ["mulps"], r"[yz]mm|pshufb"),
-    ("x86_64-linux-gnu", "x86-64-v3", ["vfmadd231ps", "vpmaddubsw"], r"zmm|tmm|vpdp"),
-    ("x86_64-linux-gnu", "x86-64-v4", ["vfmadd231ps", "vpmaddubsw"], r"tmm|vpdp"),
-    ("x86_64-linux-gnu", "znver4", ["vfmadd231ps", "vpdpbusd"], r"tmm"),
-    ("x86_64-linux-gnu", "sapphirerapids", ["vfmadd231ps", "vpdpbusd", "tdpbssd"], r"vpdpwssd"),
-    ("riscv64-linux-gnu", "sifive-x280", ["vfmacc"], r"\bfadd\.h"),
+    ("aarch64-linux-gnu", "cortex-a53", ["fmla"], rf"\b[su]dot\b|mmla|{SCALABLE}", INTEGERS),
+    ("aarch64-linux-gnu", "cortex-a76", ["fmla", "sdot"], rf"mmla|{SCALABLE}", INTEGERS),
+    ("aarch64-linux-gnu", "neoverse-n1", ["fmla", "sdot"], rf"mmla|{SCALABLE}", INTEGERS),
+    ("aarch64-linux-gnu", "cortex-a78ae", ["fmla", "sdot"], rf"mmla|{SCALABLE}", INTEGERS),
+    ("aarch64-linux-gnu", "neoverse-v1", ["fmla", "sdot", "smmla"], rf"bfdot|bfmmla|{SCALABLE}", INTEGERS),
+    ("aarch64-linux-gnu", "neoverse-v2", ["fmla", "sdot", "smmla"], rf"bfdot|bfmmla|{SCALABLE}", INTEGERS),
+    ("aarch64-linux-android", "cortex-a76", ["fmla", "sdot"], rf"mmla|{SCALABLE}", INTEGERS),
+    ("arm64-apple-macos14", "apple-m1", ["fmla", "sdot"], rf"mmla|{SCALABLE}", INTEGERS),
+    ("arm64-apple-macos14", "apple-m2", ["fmla", "sdot", "smmla"], rf"bfdot|bfmmla|{SCALABLE}", INTEGERS),
+    ("x86_64-linux-gnu", "x86-64", ["mulps"], r"[yz]mm|pshufb", INTEGERS),
+    ("x86_64-linux-gnu", "x86-64-v3", ["vfmadd231ps", "vpmaddubsw"], r"zmm|tmm|vpdp", INTEGERS),
+    ("x86_64-linux-gnu", "x86-64-v4", ["vfmadd231ps", "vpmaddubsw"], r"tmm|vpdp", INTEGERS),
+    ("x86_64-linux-gnu", "znver4", ["vfmadd231ps", "vpdpbusd"], r"tmm", INTEGERS),
+    ("x86_64-linux-gnu", "sapphirerapids", ["vfmadd231ps", "vpdpbusd", "tdpbssd"], r"vpdpwssd", INTEGERS),
+    ("riscv64-linux-gnu", "sifive-x280", ["vfmacc"], r"\bfadd\.h", INTEGERS),
+    ("aarch64-linux-gnu", "cortex-a76", ["fmla"], rf"bfdot|mmla|{SCALABLE}", BF16),
+    ("aarch64-linux-gnu", "neoverse-v1", ["bfdot", "bfmmla"], SCALABLE, BF16),
+    ("arm64-apple-macos14", "apple-m2", ["bfdot", "bfmmla"], SCALABLE, BF16),
+    ("x86_64-linux-gnu", "x86-64-v4", ["vfmadd231ps"], r"bf16ps", BF16),
+    ("x86_64-linux-gnu", "znver4", ["vdpbf16ps"], r"tmm", BF16),
 ]
 
 
-def check(args, folder, triple, cpu, wanted, refused):
+def check(args, folder, triple, cpu, wanted, refused, flag):
     product = Path(folder) / f"{cpu}.o"
-    must_run([args.hadalc, args.model, "-o", product, "--emit=obj", "--weights=none", "--quantize=int4-g32", "--quiet",
+    must_run([args.hadalc, args.model, "-o", product, "--emit=obj", "--weights=none", flag, "--quiet",
               f"--target={triple}", f"--cpu={cpu}"], 120)
     text = must_run([args.objdump, "-d", "--no-show-raw-insn", product], 120)
     lines = [line.split("\t", 1)[1].strip() for line in text.splitlines() if re.match(r"\s+[0-9a-f]+:.*\t", line)]
@@ -62,9 +69,7 @@ def main():
         parser.add_argument(name, required=True)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hadal-e2e-") as folder:
-        return run_checks((f"{triple} {cpu}",
-                           lambda one=(triple, cpu, wanted, refused): check(args, folder, *one))
-                          for triple, cpu, wanted, refused in OBJECTS)
+        return run_checks((f"{one[0]} {one[1]} {one[-1]}", lambda one=one: check(args, folder, *one)) for one in OBJECTS)
 
 
 if __name__ == "__main__":

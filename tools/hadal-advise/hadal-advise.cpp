@@ -206,13 +206,11 @@ static int runCheck(const Flags &flags, const Knowledge &knowledge) {
         !status.ok())
       return errors.failUsage(
           absl::StrCat("--quantize ", std::string(status.message())));
-  if (flags.activations == "int8")
-    options.activations = Activations::Int8;
-  else if (flags.activations == "f32")
-    options.activations = Activations::F32;
-  else if (!flags.activations.empty())
-    return errors.failUsage(absl::StrCat(
-        "--activations is '", flags.activations, "', expected int8 or f32"));
+  options.activations = parseActivations(flags.activations);
+  if (!options.activations && !flags.activations.empty())
+    return errors.failUsage(absl::StrCat("--activations is '",
+                                         flags.activations,
+                                         "', expected int8, bf16 or f32"));
   auto comparisons = compare(knowledge, options, flags.check);
   if (!comparisons.ok())
     return errors.fail(comparisons.status());

@@ -48,7 +48,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
   --gguf-key=KEY=VALUE,...  keys that a GGUF file lacks (none)
   --lora=DIR            add a LoRA adapter, as PEFT saves it, to the weights
   --lora-runtime=[NAME=]DIR,...  keep some beside them, for sequences to choose
-  --activations=int8|f32  inputs of integer weights (int8: rounded, lossy)
+  --activations=int8|bf16|f32  inputs of integer weights, or of others: lossy
   --window=N[,sink=K]   a token sees the last N, the first K: lossy (mostly all)
   --kv=f32|bf16|f16|int8  what the KV cache is rounded to (f32: lossless)
   --attention=f32|bf16  MLA's products with a bf16 or int8 cache (f32: lossless)
@@ -283,13 +283,6 @@ static std::optional<Phase> parsePhase(llvm::StringRef name) {
       .Default(std::nullopt);
 }
 
-static std::optional<Activations> parseActivations(llvm::StringRef name) {
-  return llvm::StringSwitch<std::optional<Activations>>(name)
-      .Case("int8", Activations::Int8)
-      .Case("f32", Activations::F32)
-      .Default(std::nullopt);
-}
-
 /// Reads SCHEME[,calibration=FILE][,method=NAME]; returns an exit code, after
 /// an error, or Done.
 static int parseQuantize(const Flag &flag, CompileOptions &options) {
@@ -497,7 +490,7 @@ static int makeOptions(const char *argv0, const Flags &flags,
   if (flags.activations.isGiven) {
     options.activations = parseActivations(flags.activations.value);
     if (!options.activations)
-      return refuse(flags.activations, "int8 or f32");
+      return refuse(flags.activations, "int8, bf16 or f32");
   }
   if (flags.lora.isGiven) {
     if (flags.lora.value.empty())

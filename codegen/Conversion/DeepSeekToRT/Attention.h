@@ -94,15 +94,15 @@ public:
         step(kernel.getStep()) {
     lanes = KernelBuilder::lanesFor(page.valueDim);
     int64_t padded = roundUp(plan.slots, KernelBuilder::maxLanes);
-    sums = b.stack({plan.slots, page.valueDim}, b.getF32Type());
-    corrections = b.stack(padded, b.getF32Type());
-    counts = b.stack(padded, b.getI32Type());
-    maxima = b.stack(padded, b.getF32Type());
+    sums = b.stack({plan.slots, page.valueDim}, b.getF32Type(), "sums");
+    corrections = b.stack(padded, b.getF32Type(), "corrections");
+    counts = b.stack(padded, b.getI32Type(), "counts");
+    maxima = b.stack(padded, b.getF32Type(), "maxima");
     if (plan.isWindowed())
-      starts = b.stack(padded, b.getI32Type());
+      starts = b.stack(padded, b.getI32Type(), "starts");
     if (plan.segments) {
-      mergedMaxima = b.stack(padded, b.getF32Type());
-      mergedTotals = b.stack(padded, b.getF32Type());
+      mergedMaxima = b.stack(padded, b.getF32Type(), "merged_maxima");
+      mergedTotals = b.stack(padded, b.getF32Type(), "merged_totals");
     }
   }
   virtual ~Attention() = default;
@@ -210,14 +210,16 @@ public:
                  int64_t sides)
       : Attention(b, kernel, page, plan, registers, scale), sides(sides),
         sideHeads(plan.groupHeads / sides) {
-    query = b.stack({plan.slots, page.keyDim}, b.getF32Type());
-    scores = b.stack({plan.slots, page.pageTokens}, b.getF32Type());
-    totals = b.stack({plan.slots, KernelBuilder::maxLanes}, b.getF32Type());
-    newMaxima = b.stack(paddedSlots(), b.getF32Type());
+    query = b.stack({plan.slots, page.keyDim}, b.getF32Type(), "query");
+    scores = b.stack({plan.slots, page.pageTokens}, b.getF32Type(), "scores");
+    totals = b.stack({plan.slots, KernelBuilder::maxLanes}, b.getF32Type(),
+                     "totals");
+    newMaxima = b.stack(paddedSlots(), b.getF32Type(), "new_maxima");
     if (!page.isF32() && sides == 1 && plan.slots >= fewSlots) {
       mlir::Type f32 = b.getF32Type();
-      wideKeys = b.stack({1, page.keyDim, page.pageTokens}, f32);
-      wideValues = b.stack({1, page.pageTokens, page.valueDim}, f32);
+      wideKeys = b.stack({1, page.keyDim, page.pageTokens}, f32, "wide_keys");
+      wideValues =
+          b.stack({1, page.pageTokens, page.valueDim}, f32, "wide_values");
     }
     fill(newMaxima, paddedSlots(), lowestScore);
   }
@@ -297,15 +299,16 @@ public:
         unit(page.isOfPairs(options) ? 2 : 1), pairs(b, options.bf16Pairs) {
     mlir::Type f32 = b.getF32Type(), i32 = b.getI32Type();
     mlir::Type element = unit == 2 ? i32 : f32;
-    query = b.stack({plan.blockRows, page.keyDim / unit, heads}, element);
-    scores = b.stack({plan.blockRows, page.pageTokens, heads}, f32);
-    totals = b.stack(paddedSlots(), f32);
+    query =
+        b.stack({plan.blockRows, page.keyDim / unit, heads}, element, "query");
+    scores = b.stack({plan.blockRows, page.pageTokens, heads}, f32, "scores");
+    totals = b.stack(paddedSlots(), f32, "totals");
     bool isStored = unit == 2 ? page.element.isBF16() : page.isF32();
     if (!isStored || plan.selectedTokens)
-      wide = b.stack({page.pageTokens, page.keyDim / unit}, element);
+      wide = b.stack({page.pageTokens, page.keyDim / unit}, element, "wide");
     if (unit == 2) {
-      weights = b.stack({page.pageTokens / 2, heads}, i32);
-      values = b.stack({page.pageTokens / 2, page.valueDim}, i32);
+      weights = b.stack({page.pageTokens / 2, heads}, i32, "weights");
+      values = b.stack({page.pageTokens / 2, page.valueDim}, i32, "values");
     }
   }
 

@@ -26,6 +26,15 @@ static constexpr int64_t mostSides = 4, mostSideHeads = 8;
 /// Rows of an item where heads fill the lanes.
 static constexpr int64_t mostLatentRows = 4;
 
+/// Of a GPU, whose blocks of threads take an item: rows times heads, where
+/// numbers have three parts and where they are rounded to one; tokens of a
+/// segment; blocks that keep all multiprocessors busy; bytes of the sums of
+/// segments, at most; and bytes of shared memory that every one has.
+static constexpr int64_t mostBlockSlots = 16, mostRoundedSlots = 64;
+static constexpr int64_t blockSegmentTokens = 1024, enoughBlocks = 128;
+static constexpr int64_t mostPartialBytes = 256 << 20;
+static constexpr int64_t mostSharedBytes = 163 * 1024;
+
 int64_t hadal::largestDivisor(int64_t size, int64_t most) {
   int64_t divisor = std::max<int64_t>(1, std::min(size, most));
   while (size % divisor != 0)
@@ -35,8 +44,10 @@ int64_t hadal::largestDivisor(int64_t size, int64_t most) {
 
 AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
                                  int64_t context, deepseek::WindowAttr window,
+                                 const KernelOptions &options,
                                  int64_t selectedTokens) {
   AttentionPlan plan;
+  bool isOfBlocks = page.isLatent && options.dotProduct == DotProductKind::CUDA;
   if (selectedTokens) {
     // What a row sees is a list of so many tokens, which it gathers in pages.
     plan.selectedTokens = selectedTokens;
@@ -65,7 +76,23 @@ AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
       *columns <= budget ? std::min(mostSlots, budget / (*columns + fixed)) : 0;
   if (slots < 1)
     return plan;
-  if (page.isLatent) {
+  if (isOfBlocks) {
+    bool isRounded = page.isOfPairs(options);
+    int64_t most = isRounded ? mostRoundedSlots : mostBlockSlots;
+    auto fits = [&] {
+      return rt::LatentAttentionOp::getSharedBytes(
+                 most, page.keyDim, isRounded,
+                 isRounded || page.element.isBF16()) <= mostSharedBytes;
+    };
+    while (most > mostBlockSlots && !fits())
+      most /= 2;
+    if (!fits())
+      return plan;
+    plan.groupHeads = 1;
+    while (2 * plan.groupHeads <= most && heads % (2 * plan.groupHeads) == 0)
+      plan.groupHeads *= 2;
+    plan.blockRows = selectedTokens ? 1 : most / plan.groupHeads;
+  } else if (page.isLatent) {
     // A power of two: heads are lanes.
     plan.groupHeads = KernelBuilder::lanesFor(heads);
     while (plan.groupHeads > slots)
@@ -84,14 +111,22 @@ AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
   }
   plan.groups = heads / plan.groupHeads;
   plan.slots = plan.blockRows * plan.groupHeads;
-  int64_t pages = std::max<int64_t>(1, mostSegmentTokens / page.pageTokens);
+  int64_t segmentTokens = isOfBlocks ? blockSegmentTokens : mostSegmentTokens;
+  int64_t pages = std::max<int64_t>(1, segmentTokens / page.pageTokens);
+  if (isOfBlocks) {
+    int64_t bytes = ceilDiv(context, pages * page.pageTokens) *
+                    plan.groupHeads * page.valueDim * int64_t(sizeof(float));
+    plan.fewItems =
+        std::clamp(mostPartialBytes / bytes, plan.fewItems, enoughBlocks);
+    plan.enoughItems = enoughBlocks;
+  }
   // What one token sees: a window may begin and end within a page.
   int64_t seenPages = ceilDiv(context, page.pageTokens);
   if (plan.isWindowed())
     seenPages = std::min(seenPages,
                          plan.sinkPages + 1 +
                              ceilDiv(plan.windowTokens - 1, page.pageTokens));
-  if (plan.split().groups < AttentionPlan::fewItems && seenPages > pages) {
+  if (plan.split().groups < plan.fewItems && seenPages > pages) {
     plan.segmentPages = pages;
     plan.segmentTokens = pages * page.pageTokens;
     plan.segments = ceilDiv(context, plan.segmentTokens);
@@ -386,6 +421,49 @@ KernelOp KernelSet::attention(TypeRange types, PageLayout page, int64_t heads,
   });
 }
 
+/// The body of a kernel whose blocks of threads share latents.
+static void attendByBlocks(KernelBuilder &b, KernelOp kernel, PageLayout page,
+                           bool isRounded, int64_t heads, int64_t ropeColumns,
+                           double scale, const AttentionPlan &plan,
+                           bool isSplit, bool hasRuns) {
+  auto arguments = kernel.getKernelArguments();
+  auto rest = arguments.drop_front(5);
+  Value selected, runs, rows, blockRows;
+  if (plan.selectedTokens) {
+    selected = rest.front();
+    rest = rest.drop_front();
+  }
+  if (hasRuns) {
+    runs = rest.front();
+    rest = rest.drop_front();
+  }
+  if (!isSplit) {
+    rows = rest[1];
+    blockRows = rest[2];
+  }
+  Values results(rest.take_front(isSplit ? 2 : 1));
+  auto offset = page.isInteger() ? page.offsetBytes(PageLayout::KeyScales) : 0;
+  rt::LatentAttentionOp::create(
+      b, kernel.getStep(), kernel.getFirst(), kernel.getLast(), arguments[0],
+      arguments[1], arguments[2], arguments[3], arguments[4], selected, runs,
+      results, rows, blockRows, TypeAttr::get(page.element),
+      b.getF32FloatAttr(float(scale)), isRounded ? b.getUnitAttr() : UnitAttr(),
+      b.getI64IntegerAttr(heads), b.getI64IntegerAttr(plan.groupHeads),
+      b.getI64IntegerAttr(plan.blockRows), b.getI64IntegerAttr(page.keyDim),
+      b.getI64IntegerAttr(page.valueDim), b.getI64IntegerAttr(ropeColumns),
+      b.getI64IntegerAttr(page.group), b.getI64IntegerAttr(offset),
+      b.getI64IntegerAttr(page.pageTokens),
+      b.getI64IntegerAttr(page.pageBytes()),
+      b.getI64IntegerAttr(page.layerBytes()),
+      b.getI64IntegerAttr(plan.selectedTokens),
+      b.getI64IntegerAttr(ExpandedShape::leastRows),
+      b.getI64IntegerAttr(plan.segments),
+      b.getI64IntegerAttr(plan.segmentTokens),
+      b.getI64IntegerAttr(plan.strands), b.getI64IntegerAttr(plan.windowTokens),
+      b.getI64IntegerAttr(plan.sinkTokens),
+      b.getI64IntegerAttr(plan.sinkSegments));
+}
+
 KernelOp KernelSet::absorbedAttention(TypeRange types, PageLayout page,
                                       int64_t heads, int64_t ropeStride,
                                       double scale, AttentionPlan plan,
@@ -398,6 +476,10 @@ KernelOp KernelSet::absorbedAttention(TypeRange types, PageLayout page,
                   .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
+    if (options.dotProduct == DotProductKind::CUDA)
+      return attendByBlocks(b, kernel, page, page.isOfPairs(options), heads,
+                            ropeStride, scale, isSplit ? plan.split() : plan,
+                            isSplit, hasRuns);
     LatentAttention attention(b, kernel, page, isSplit ? plan.split() : plan,
                               options, scale, ropeStride);
     attention.queries = arguments[0];

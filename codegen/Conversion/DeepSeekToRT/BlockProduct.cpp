@@ -67,7 +67,8 @@ void BlockProduct::multiply(KernelBuilder &b, ArrayRef<TiledWeight> weights,
   auto products = rt::ProductsOp::create(
       b, item.first, item.last, input.memref, input.columnOffset,
       item.list.memref, item.firstTile, item.lastTile, memrefs,
-      weights.front().leading, scales, b.getI64IntegerAttr(item.list.perRow));
+      weights.front().leading, scales, b.getI64IntegerAttr(item.list.perRow),
+      input.isBF16 ? b.getUnitAttr() : UnitAttr());
   Block &body = products.getBody().emplaceBlock();
   Type index = b.getIndexType(), sums = b.vectorType(tileRows);
   SmallVector<Type> types = {index, index};

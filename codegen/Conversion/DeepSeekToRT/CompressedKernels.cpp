@@ -189,7 +189,7 @@ KernelOp KernelSet::compress(TypeRange types, const CompressedLayout &layout,
     int64_t dim = c.entries.shape.columns;
     int64_t lanes = KernelBuilder::lanesFor(dim);
     VectorType vector = b.vectorType(lanes);
-    Value entry = b.stack(dim, b.getF32Type());
+    Value entry = b.stack(dim, b.getF32Type(), "entry");
 
     auto pool = [&](Value row) {
       Value position = b.toIndex(b.load(arguments[2], row));
@@ -284,8 +284,8 @@ class Selection {
 public:
   Selection(KernelBuilder &b, int64_t count)
       : b(b), count(count), block(roundUp(count, width)) {
-    keys = b.stack(2 * block, b.getI32Type());
-    ids = b.stack(2 * block, b.getI32Type());
+    keys = b.stack(2 * block, b.getI32Type(), "keys");
+    ids = b.stack(2 * block, b.getI32Type(), "ids");
   }
 
   /// Leaves in `ids` the indices of the largest of \p size > count scores.
@@ -464,7 +464,8 @@ public:
                       const CompressedAttentionPlan &plan, double scale)
       : b(b), kernel(kernel), layout(layout), plan(plan), scale(scale),
         lanes(KernelBuilder::lanesFor(layout.dim)) {
-    scores = b.stack({plan.groupHeads, plan.mostKeys}, b.getF32Type());
+    scores =
+        b.stack({plan.groupHeads, plan.mostKeys}, b.getF32Type(), "scores");
   }
 
   Value query, sinks, selected, positions, sequences, layer, index, out;

@@ -208,6 +208,11 @@ private:
                                      Value residual, Value oldResult,
                                      std::optional<uint64_t> activationGroup);
 
+  /// The rows of \p input, a buffer of \p columns columns, as products with
+  /// \p bf16Inputs read them: as they are, or rounded, once for all ops.
+  Value inputOf(Value input, int64_t columns, bool bf16Inputs, Value rows,
+                int64_t rowsPerToken = 1);
+
   Value at(Value old) { return mapping.lookup(old); }
   /// Rows of \p old: the step's tokens, or some of them.
   Value rowsOf(Value old) {
@@ -248,6 +253,8 @@ private:
   llvm::DenseMap<Value, Value> returned;
   /// What experts have inside, a row a slot, by their results.
   llvm::DenseMap<Value, Value> insideExperts;
+  /// Inputs that were rounded to bf16, by buffer.
+  llvm::DenseMap<Value, Value> inBF16;
   /// Rounded inputs that are there already, by buffer.
   llvm::DenseMap<std::pair<Value, InputRounding>, Quantized> quantized;
 };
@@ -577,6 +584,22 @@ FunctionConverter::allocQuantized(const IntegerShape &shape,
   return result;
 }
 
+Value FunctionConverter::inputOf(Value input, int64_t columns, bool bf16Inputs,
+                                 Value rows, int64_t rowsPerToken) {
+  if (!bf16Inputs || program.kernels.roundsInPlace())
+    return input;
+  Value &rounded = inBF16[input];
+  if (rounded)
+    return rounded;
+  int64_t stride = paddedColumns(columns / 2);
+  rounded = alloc(rowsPerToken * stride * 4, 0,
+                  rowsType(b.getContext(), stride, stride, b.getI32Type()));
+  Value arguments[] = {input, rounded};
+  dispatch(program.kernels.roundRows(TypeRange(ValueRange(arguments)), columns),
+           rows, arguments);
+  return rounded;
+}
+
 std::optional<IntegerShape>
 FunctionConverter::roundedShape(RMSNormOp op) const {
   std::optional<IntegerShape> shape;
@@ -736,6 +759,7 @@ static std::optional<std::pair<LinearOp, LinearOp>> gatedProducts(SwiGLUOp op) {
       gate.getInput() != up.getInput() || gate.getBias() || up.getBias() ||
       gate.getWeight().getType() != up.getWeight().getType() ||
       gate.getActivationGroup() != up.getActivationGroup() ||
+      gate.getBf16Inputs() != up.getBf16Inputs() ||
       !haveOneType(gate.getScales(), up.getScales()) ||
       !haveOneType(gate.getOffsets(), up.getOffsets()))
     return std::nullopt;
@@ -770,7 +794,10 @@ LogicalResult FunctionConverter::convert(LinearOp op) {
                                 op.getActivationGroup());
   int64_t columns = columnsOf(op.getResult());
   Value out = bufferFor(op.getResult(), op.getInput());
-  SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight())};
+  Value rows = rowsOf(op.getInput());
+  Value input = inputOf(at(op.getInput()), columnsOf(op.getInput()),
+                        op.getBf16Inputs(), rows);
+  SmallVector<Value> arguments = {input, at(op.getWeight())};
   if (op.getBias()) {
     arguments.push_back(at(op.getBias()));
     if (!cast<MemRefType>(arguments.back().getType()).getElementType().isF32())
@@ -779,10 +806,10 @@ LogicalResult FunctionConverter::convert(LinearOp op) {
   }
   if (op.getScales())
     arguments.push_back(at(op.getScales()));
-  arguments.append({out, rowsOf(op.getInput())});
-  rt::KernelOp kernel =
-      program.kernels.linear(TypeRange(arguments), columnsOf(op.getInput()),
-                             columns, bool(op.getBias()), bool(op.getScales()));
+  arguments.append({out, rows});
+  rt::KernelOp kernel = program.kernels.linear(
+      TypeRange(arguments), columnsOf(op.getInput()), columns,
+      bool(op.getBias()), bool(op.getScales()), op.getBf16Inputs());
   dispatch(kernel,
            program.kernels.linearItems(b, arguments[1].getType(), 1, columns,
                                        arguments.back()),
@@ -798,11 +825,13 @@ LogicalResult FunctionConverter::convert(LMHeadOp op) {
                                 op.getActivationGroup());
   int64_t columns = columnsOf(op.getResult());
   Value out = bufferFor(op.getResult(), op.getInput());
-  SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight()), out,
-                                  rowsOf(op.getInput())};
-  rt::KernelOp kernel =
-      program.kernels.linear(TypeRange(arguments), columnsOf(op.getInput()),
-                             columns, /*hasBias=*/false, /*hasScales=*/false);
+  Value rows = rowsOf(op.getInput());
+  Value input = inputOf(at(op.getInput()), columnsOf(op.getInput()),
+                        op.getBf16Inputs(), rows);
+  SmallVector<Value> arguments = {input, at(op.getWeight()), out, rows};
+  rt::KernelOp kernel = program.kernels.linear(
+      TypeRange(arguments), columnsOf(op.getInput()), columns,
+      /*hasBias=*/false, /*hasScales=*/false, op.getBf16Inputs());
   dispatch(kernel,
            program.kernels.linearItems(b, arguments[1].getType(), 1, columns,
                                        arguments.back()),
@@ -919,8 +948,8 @@ LogicalResult FunctionConverter::attend(Operation *op, Value out,
                                         int64_t selectedTokens,
                                         ArrayRef<Value> inputs, Value positions,
                                         Value rows, AttentionKernel kernel) {
-  AttentionPlan plan =
-      AttentionPlan::get(page, heads, program.context, window, selectedTokens);
+  AttentionPlan plan = AttentionPlan::get(page, heads, program.context, window,
+                                          program.options, selectedTokens);
   // Query and sums of a head are on the kernel's stack.
   if (!plan.groups)
     return op->emitOpError("expects keys and values that fit on a kernel's "
@@ -930,14 +959,14 @@ LogicalResult FunctionConverter::attend(Operation *op, Value out,
   Value isFew, none;
   if (plan.segments) {
     AttentionPlan split = plan.split();
-    int64_t partials = (AttentionPlan::fewItems - 1) * split.segments;
+    int64_t partials = (plan.fewItems - 1) * split.segments;
     auto buffer = [&](ArrayRef<int64_t> shape) {
       auto type = MemRefType::get(shape, b.getF32Type());
       return alloc(0, roundUp(type.getNumElements() * 4, rt::alignmentBytes),
                    type);
     };
     Value splitUnits = plan.sides == 1 ? units : b.mul(rows, split.groups);
-    isFew = b.less(splitUnits, b.index(AttentionPlan::fewItems));
+    isFew = b.less(splitUnits, b.index(plan.fewItems));
     none = b.index(0);
     SmallVector<Value> arguments(inputs);
     Value sums = buffer({partials, split.groupHeads, page.valueDim});
@@ -952,7 +981,8 @@ LogicalResult FunctionConverter::attend(Operation *op, Value out,
         b.select(isFew, b.mul(rows, heads), none), merge);
   }
   // Blocks of rows as large as leaves work for many threads.
-  Value blockRows = b.min(b.index(plan.blockRows), b.add(b.div(units, 32), 1));
+  Value blockRows =
+      b.min(b.index(plan.blockRows), b.add(b.div(units, plan.enoughItems), 1));
   Value blocks = b.ceilDiv(rows, blockRows);
   Value items = b.mul(blocks, plan.groups);
   SmallVector<Value> arguments(inputs);
@@ -1138,14 +1168,17 @@ LogicalResult FunctionConverter::convertGated(SwiGLUOp op, LinearOp gate,
   int64_t columns = columnsOf(op.getResult());
   if (!getElementTypeOrSelf(gate.getWeight()).isInteger()) {
     Value out = bufferFor(op.getResult(), gate.getInput());
-    SmallVector<Value> arguments = {at(gate.getInput()), at(gate.getWeight()),
+    Value input = inputOf(at(gate.getInput()), columnsOf(gate.getInput()),
+                          gate.getBf16Inputs(), rows);
+    SmallVector<Value> arguments = {input, at(gate.getWeight()),
                                     at(up.getWeight())};
     if (gate.getScales())
       arguments.append({at(gate.getScales()), at(up.getScales())});
     arguments.append({out, rows});
     dispatch(program.kernels.gatedLinear(
                  TypeRange(arguments), columnsOf(gate.getInput()), columns,
-                 bool(gate.getScales()), limitOf(op.getLimit())),
+                 bool(gate.getScales()), limitOf(op.getLimit()),
+                 gate.getBf16Inputs()),
              program.kernels.linearItems(b, arguments[1].getType(), 2, columns,
                                          rows),
              arguments);
@@ -1385,24 +1418,26 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
              b.mul(activeCount, program.kernels.linearItems(hidden)),
              downArguments);
   } else {
-    SmallVector<Value> up = {at(op.getInput()), offsets,       list, active,
-                             at(op.getGate()),  at(op.getUp())};
+    bool bf16Inputs = op.getBf16Inputs();
+    Value input = inputOf(at(op.getInput()), hidden, bf16Inputs, rows);
+    SmallVector<Value> up = {input,  offsets,          list,
+                             active, at(op.getGate()), at(op.getUp())};
     if (hasScales)
       up.append({at(op.getScales()[0]), at(op.getScales()[1])});
     up.push_back(between);
     dispatch(program.kernels.expertsUp(TypeRange(up), experts, topK, hidden,
-                                       inner, hasScales,
-                                       limitOf(op.getLimit())),
+                                       inner, hasScales, limitOf(op.getLimit()),
+                                       bf16Inputs),
              b.mul(activeCount,
                    program.kernels.expertItems(up[4].getType(), 2, inner)),
              up);
-    SmallVector<Value> down = {between, offsets, list, active,
-                               at(op.getDown())};
+    Value middle = inputOf(between, inner, bf16Inputs, slots, topK);
+    SmallVector<Value> down = {middle, offsets, list, active, at(op.getDown())};
     if (hasScales)
       down.push_back(at(op.getScales()[2]));
     down.push_back(perSlot);
     dispatch(program.kernels.expertsDown(TypeRange(down), experts, inner,
-                                         hidden, hasScales),
+                                         hidden, hasScales, bf16Inputs),
              b.mul(activeCount,
                    program.kernels.expertItems(down[4].getType(), 1, hidden)),
              down);
@@ -1688,7 +1723,9 @@ struct ConvertDeepSeekToRT
     options.dotProduct = dotProduct;
     options.bf16Products = bf16Products;
     options.bf16Pairs = bf16Pairs;
+    options.bf16Dots = bf16Dots;
     options.scalesByExponents = scalesByExponents;
+    options.isRead = isRead;
     if (options.pageTokens % 16 != 0 || options.pageTokens <= 0) {
       module.emitError("expects page-tokens to be a multiple of 16, but got ")
           << options.pageTokens;

@@ -23,9 +23,11 @@ DequantizedTiles::DequantizedTiles(KernelBuilder &b, DotProductKind dotProduct,
     offsets = arguments[next++];
   if (!shape.isTurned)
     return;
-  turnedScales = b.stack({mostTiles, shape.inner}, b.getF32Type());
+  turnedScales =
+      b.stack({mostTiles, shape.inner}, b.getF32Type(), "turned_scales");
   if (offsets)
-    turnedOffsets = b.stack({mostTiles, shape.inner}, b.getF32Type());
+    turnedOffsets =
+        b.stack({mostTiles, shape.inner}, b.getF32Type(), "turned_offsets");
 }
 
 /// The scales or offsets \p memref of group \p group, \p lanes of them, of

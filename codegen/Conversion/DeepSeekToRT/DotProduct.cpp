@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Dot products of four bytes, as each kind of target has them.
+// Dot products of four bytes, as each kind of target has them, and those of
+// bf16 numbers of ARM.
 
 #include "codegen/Conversion/DeepSeekToRT/DotProduct.h"
 
@@ -181,31 +182,65 @@ Values hadal::unpackPair(KernelBuilder &b, ValueRange sums) {
   return rows;
 }
 
-Values hadal::addPairProducts(KernelBuilder &b, ValueRange sums, Value weights,
-                              Value moreWeights, Value inputs) {
-  auto words = VectorType::get({16}, b.getI32Type());
-  auto bytes = VectorType::get({16}, b.getI8Type());
-  auto quarter = VectorType::get({4}, b.getI32Type());
-  Value four = vector::BitCastOp::create(b, words, weights);
-  Value more = vector::BitCastOp::create(b, words, moreWeights);
-  Value rows = vector::BitCastOp::create(b, bytes, inputs);
+/// \p sums of `packPair` + what \p intrinsic multiplies of \p inputs, two rows,
+/// with two outputs at a time: of each a lane of \p weights and then one of
+/// \p moreWeights, both `vector<16xi32>`. Its factors are of type \p factors.
+static Values addMatrices(KernelBuilder &b, StringRef intrinsic,
+                          VectorType factors, ValueRange sums, Value weights,
+                          Value moreWeights, Value inputs) {
+  auto quarter = VectorType::get(
+      {4}, cast<VectorType>(sums.front().getType()).getElementType());
+  Value rows = vector::BitCastOp::create(b, factors, inputs);
   Values next;
   for (int64_t half : {0, 1}) {
     Values quarters;
     for (int64_t i = 0; i < 4; ++i) {
-      // Eight columns of one output, then of the next.
       int64_t output = 8 * half + 2 * i;
       Value outputs = vector::ShuffleOp::create(
-          b, four, more,
+          b, weights, moreWeights,
           ArrayRef<int64_t>{output, 16 + output, output + 1, 17 + output});
       quarters.push_back(
-          callIntrinsic(b, "llvm.aarch64.neon.smmla.v4i32.v16i8", quarter,
+          callIntrinsic(b, intrinsic, quarter,
                         {lanesOf(b, sums[half], 4 * i, 4), rows,
-                         vector::BitCastOp::create(b, bytes, outputs)}));
+                         vector::BitCastOp::create(b, factors, outputs)}));
     }
     next.push_back(join(b, quarters));
   }
   return next;
+}
+
+Values hadal::addPairProducts(KernelBuilder &b, ValueRange sums, Value weights,
+                              Value moreWeights, Value inputs) {
+  auto words = VectorType::get({16}, b.getI32Type());
+  // Eight columns of one output, then of the next.
+  return addMatrices(b, "llvm.aarch64.neon.smmla.v4i32.v16i8",
+                     VectorType::get({16}, b.getI8Type()), sums,
+                     vector::BitCastOp::create(b, words, weights),
+                     vector::BitCastOp::create(b, words, moreWeights), inputs);
+}
+
+Value hadal::addBF16Dots(KernelBuilder &b, Value sums, Value weights,
+                         Value input) {
+  auto quarter = VectorType::get({4}, b.getF32Type());
+  auto halves = VectorType::get({8}, b.getBF16Type());
+  auto pairsOf = [&](Value vector, int64_t i) -> Value {
+    return vector::BitCastOp::create(b, halves, lanesOf(b, vector, 4 * i, 4));
+  };
+  Value pair = pairsOf(input, 0);
+  Values quarters;
+  for (int64_t i = 0; i < 4; ++i)
+    quarters.push_back(
+        callIntrinsic(b, "llvm.aarch64.neon.bfdot.v4f32.v8bf16", quarter,
+                      {lanesOf(b, sums, 4 * i, 4), pairsOf(weights, i), pair}));
+  return join(b, quarters);
+}
+
+Values hadal::addBF16PairProducts(KernelBuilder &b, ValueRange sums,
+                                  Value weights, Value moreWeights,
+                                  Value inputs) {
+  return addMatrices(b, "llvm.aarch64.neon.bfmmla",
+                     VectorType::get({8}, b.getBF16Type()), sums, weights,
+                     moreWeights, inputs);
 }
 
 static Value byteVector(KernelBuilder &b, int32_t value) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Dot products of four bytes, as each kind of target has them.
+// Dot products of four bytes, as each kind of target has them, and those of
+// bf16 numbers of ARM.
 
 #ifndef HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_DOTPRODUCT_H
 #define HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_DOTPRODUCT_H
@@ -26,7 +27,7 @@ mlir::Value addDotProducts(KernelBuilder &b, DotProductKind kind, bool isSigned,
 /// True if \p kind multiplies two rows of inputs at once.
 bool multipliesPairs(DotProductKind kind);
 
-/// Sums of two rows, of `vector<16xi32>` as those are: each four lanes have two
+/// Sums of two rows, of vectors of 16 as those are: each four lanes have two
 /// outputs of the first row and the same two of the second.
 KernelBuilder::Values packPair(KernelBuilder &b, mlir::Value first,
                                mlir::Value second);
@@ -42,6 +43,21 @@ KernelBuilder::Values addPairProducts(KernelBuilder &b, mlir::ValueRange sums,
                                       mlir::Value weights,
                                       mlir::Value moreWeights,
                                       mlir::Value inputs);
+
+/// \p sums (`vector<16xf32>`) + the products of \p weights, `vector<16xi32>` of
+/// pairs of bf16, with \p input, the same pair in all lanes, by `bfdot`.
+mlir::Value addBF16Dots(KernelBuilder &b, mlir::Value sums, mlir::Value weights,
+                        mlir::Value input);
+
+/// \p sums of `packPair`, in f32, + the products of four columns of bf16, the
+/// pairs \p weights and the next pairs \p moreWeights, with \p inputs,
+/// `vector<4xi32>`: four columns of the first row, then of the second. By
+/// `bfmmla`, which gives the bits of two `bfdot`.
+KernelBuilder::Values addBF16PairProducts(KernelBuilder &b,
+                                          mlir::ValueRange sums,
+                                          mlir::Value weights,
+                                          mlir::Value moreWeights,
+                                          mlir::Value inputs);
 
 /// Moves \p bits of each of 64 bytes from bit \p from on to bit \p to on; the
 /// others become 0.

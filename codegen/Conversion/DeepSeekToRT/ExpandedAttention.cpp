@@ -139,18 +139,19 @@ ExpandedAttention::ExpandedAttention(KernelBuilder &b, KernelOp kernel,
     : b(b), page(page), shape(shape), pairs(b, options.bf16Pairs), scale(scale),
       step(kernel.getStep()) {
   Type i32 = b.getI32Type(), f32 = b.getF32Type();
-  keyPanels = b.stack({shape.rank / lanes, shape.nope, lanes / 2}, i32);
-  valuePanels =
-      b.stack({shape.value / (2 * lanes), shape.rank / 2, 2 * lanes}, i32);
+  keyPanels =
+      b.stack({shape.rank / lanes, shape.nope, lanes / 2}, i32, "key_panels");
+  valuePanels = b.stack({shape.value / (2 * lanes), shape.rank / 2, 2 * lanes},
+                        i32, "value_panels");
   if (page.isInteger())
-    wide = b.stack({page.pageTokens, page.keyDim / 2}, i32);
-  columns = b.stack({page.keyDim / 2, page.pageTokens}, i32);
-  keys = b.stack({keyPairs(), tileTokens}, i32);
-  values = b.stack({tileTokens / 2, shape.value}, i32);
-  query = b.stack({rowsAtOnce, keyPairs()}, i32);
-  scores = b.stack({rowsAtOnce, tileTokens}, f32);
-  weights = b.stack({rowsAtOnce, tileTokens / 2}, i32);
-  corrections = b.stack(rowsAtOnce, f32);
+    wide = b.stack({page.pageTokens, page.keyDim / 2}, i32, "wide");
+  columns = b.stack({page.keyDim / 2, page.pageTokens}, i32, "columns");
+  keys = b.stack({keyPairs(), tileTokens}, i32, "keys");
+  values = b.stack({tileTokens / 2, shape.value}, i32, "values");
+  query = b.stack({rowsAtOnce, keyPairs()}, i32, "query");
+  scores = b.stack({rowsAtOnce, tileTokens}, f32, "scores");
+  weights = b.stack({rowsAtOnce, tileTokens / 2}, i32, "weights");
+  corrections = b.stack(rowsAtOnce, f32, "corrections");
 }
 
 void ExpandedAttention::attend(KernelOp kernel, Value rows) {

@@ -101,9 +101,9 @@ KernelOp KernelSet::router(TypeRange types, RoutingAttr routing, int64_t massOf,
     Value map = hasMap ? arguments[next++] : Value();
     Value ids = arguments[next++];
     Value weights = arguments[next];
-    Value scores = b.stack(experts, b.getF32Type());
-    Value ranking = b.stack(experts, b.getF32Type());
-    Value groupRanking = b.stack(groups, b.getF32Type());
+    Value scores = b.stack(experts, b.getF32Type(), "scores");
+    Value ranking = b.stack(experts, b.getF32Type(), "ranking");
+    Value groupRanking = b.stack(groups, b.getF32Type(), "group_ranking");
     int64_t lanes = KernelBuilder::lanesFor(experts);
     auto forExperts = [&](function_ref<void(Value)> body) {
       b.loop(b.index(0), b.index(experts), lanes, body);
@@ -187,7 +187,7 @@ KernelOp KernelSet::hashRouter(TypeRange types, RoutingAttr routing) {
     auto arguments = kernel.getKernelArguments();
     Value tokens = arguments[1], table = arguments[2];
     Value ids = arguments[3], weights = arguments[4];
-    Value scores = b.stack(experts, b.getF32Type());
+    Value scores = b.stack(experts, b.getF32Type(), "scores");
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       computeScores(b, routing, arguments[0], row, scores);
       Value token = b.toIndex(b.load(tokens, row));
@@ -211,7 +211,7 @@ KernelOp KernelSet::groupSlots(TypeRange types, int64_t experts, int64_t topK) {
     auto arguments = kernel.getKernelArguments();
     Value ids = arguments[0], offsets = arguments[1], list = arguments[2],
           active = arguments[3], rowCount = arguments[4];
-    Value cursors = b.stack(experts, b.getI32Type());
+    Value cursors = b.stack(experts, b.getI32Type(), "cursors");
     auto addOne = [&](Value memref, Value at) {
       b.store(b.add(b.load(memref, at), b.i32(1)), memref, at);
     };
@@ -316,19 +316,19 @@ int64_t KernelSet::expertItems(Type weight, int64_t count,
 
 KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
                               int64_t inner, int64_t columns, bool hasScales,
-                              std::optional<double> limit) {
+                              std::optional<double> limit, bool bf16Inputs) {
   int64_t tiles = ceilDiv(columns, tileRows);
   int64_t perItem = tilesPerItem(tiles);
-  auto name =
-      llvm::formatv("experts_up_{0}_{1}x{2}x{3}_{4}{5}", weightName(types[4]),
-                    experts, columns, inner, topK, limitName(limit))
-          .str();
+  auto name = llvm::formatv("experts_up_{0}_{1}x{2}x{3}_{4}{5}{6}",
+                            weightName(types[4]), experts, columns, inner, topK,
+                            inputName(bf16Inputs), limitName(limit))
+                  .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     Value out = arguments[hasScales ? 8 : 6];
     Value gateScales = hasScales ? arguments[6] : Value();
     Value upScales = hasScales ? arguments[7] : Value();
-    Rows input = {arguments[0], Value()};
+    Rows input = Rows::get(options, arguments[0], bf16Inputs);
     SlotGroups groups = {arguments[1], arguments[2], arguments[3], experts};
     forExpertItems(
         b, kernel, groups, expertItems(types[4], 2, columns), /*atOnce=*/1,
@@ -366,17 +366,19 @@ KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
 }
 
 KernelOp KernelSet::expertsDown(TypeRange types, int64_t experts, int64_t inner,
-                                int64_t columns, bool hasScales) {
+                                int64_t columns, bool hasScales,
+                                bool bf16Inputs) {
   int64_t tiles = ceilDiv(columns, tileRows);
   int64_t perItem = tilesPerItem(tiles);
-  auto name = llvm::formatv("experts_down_{0}_{1}x{2}x{3}",
-                            weightName(types[4]), experts, columns, inner)
-                  .str();
+  auto name =
+      llvm::formatv("experts_down_{0}_{1}x{2}x{3}{4}", weightName(types[4]),
+                    experts, columns, inner, inputName(bf16Inputs))
+          .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     Value out = arguments[hasScales ? 6 : 5];
     Value scales = hasScales ? arguments[5] : Value();
-    Rows input = {arguments[0], Value()};
+    Rows input = Rows::get(options, arguments[0], bf16Inputs);
     SlotGroups groups = {arguments[1], arguments[2], arguments[3], experts};
     forExpertItems(
         b, kernel, groups, expertItems(types[4], 1, columns), /*atOnce=*/1,

@@ -195,7 +195,7 @@ KernelOp KernelSet::selectTop(TypeRange types, int64_t topK) {
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     Value scores = arguments[0], positions = arguments[1], out = arguments[2];
-    Value histogram = b.stack(256, b.getI32Type());
+    Value histogram = b.stack(256, b.getI32Type(), "histogram");
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       Value count = b.add(b.toIndex(b.load(positions, row)), 1);
       Value all = b.less(count, b.index(topK + 1));

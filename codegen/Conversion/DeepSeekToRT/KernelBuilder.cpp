@@ -258,9 +258,11 @@ void KernelBuilder::storeVector(Value vector, Value memref,
   vector::StoreOp::create(*this, vector, memref, indices);
 }
 
-Value KernelBuilder::stack(ArrayRef<int64_t> shape, Type element) {
+Value KernelBuilder::stack(ArrayRef<int64_t> shape, Type element,
+                           StringRef name) {
   auto op = memref::AllocaOp::create(*this, MemRefType::get(shape, element));
   op.setAlignment(64);
+  op->setLoc(NameLoc::get(getStringAttr(name), getLoc()));
   return op;
 }
 

@@ -25,6 +25,10 @@ public:
   /// The widest power of two, at most `maxLanes`, that divides \p size.
   static int64_t lanesFor(int64_t size);
 
+  /// Whether people read what is built: products with weights then have loops
+  /// of one step, and ask for nothing ahead.
+  bool isRead = false;
+
   mlir::VectorType vectorType(int64_t lanes);
 
   //===--- Integers and indices -------------------------------------------===//
@@ -85,8 +89,10 @@ public:
   Value loadVector(Value memref, ValueRange indices, int64_t lanes);
   void store(Value value, Value memref, ValueRange indices);
   void storeVector(Value vector, Value memref, ValueRange indices);
-  /// Stack memory; only at the start of a kernel, not in a loop.
-  Value stack(llvm::ArrayRef<int64_t> shape, mlir::Type element);
+  /// Stack memory; only at the start of a kernel, not in a loop. \p name is for
+  /// people who read the kernel.
+  Value stack(llvm::ArrayRef<int64_t> shape, mlir::Type element,
+              llvm::StringRef name = "scratch");
 
   //===--- Control
   //----------------------------------------------------------===//

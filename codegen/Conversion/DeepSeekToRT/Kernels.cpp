@@ -112,6 +112,7 @@ KernelOp KernelSet::get(const Twine &name, TypeRange types, Body body) {
   KernelBuilder builder(
       NameLoc::get(StringAttr::get(module.getContext(), symbol)),
       module.getContext());
+  builder.isRead = options.isRead;
   builder.setInsertionPointToStart(&kernel.getBody().front());
   body(builder, kernel);
   return kernel;

@@ -34,9 +34,13 @@ struct KernelOptions {
   bool bf16Products = false;
   /// Whether the target multiplies pairs of bf16 (AVX512_BF16).
   bool bf16Pairs = false;
+  /// The same by `bfdot` and `bfmmla` (FEAT_BF16), whose sums have other bits.
+  bool bf16Dots = false;
   /// Whether `vscalefps` multiplies by powers of two beside dot products, for
   /// which a product would wait: inputs then have logarithms for scales.
   bool scalesByExponents = false;
+  /// Whether people read the kernels: `KernelBuilder::isRead`.
+  bool isRead = false;
 };
 
 /// Where one layer's keys and values are in a KV page: one head after the
@@ -76,7 +80,9 @@ struct PageLayout {
 /// How the heads of attention are shared out to work items.
 struct AttentionPlan {
   /// Dispatches with fewer items than this are split over the context.
-  static constexpr int64_t fewItems = 8;
+  int64_t fewItems = 8;
+  /// Items that a dispatch should have before a block takes several rows.
+  int64_t enoughItems = 32;
 
   /// Query heads of one item, all with the same keys, and groups of them. No
   /// groups: a head does not fit on a kernel's stack.
@@ -105,6 +111,7 @@ struct AttentionPlan {
   /// \p window may be null. \p selectedTokens: see there.
   static AttentionPlan get(PageLayout page, int64_t heads, int64_t context,
                            deepseek::WindowAttr window,
+                           const KernelOptions &options,
                            int64_t selectedTokens = 0);
 };
 
@@ -145,6 +152,11 @@ mlir::Value rmsScale(KernelBuilder &b, mlir::Value in, mlir::Value row,
                      int64_t columns, float epsilon);
 
 std::string limitName(std::optional<double> limit);
+
+/// The part of a kernel's name that says whether inputs are rounded to bf16.
+inline const char *inputName(bool bf16Inputs) {
+  return bf16Inputs ? "_of_bf16" : "";
+}
 
 /// Rows that a tile of a packed weight interleaves.
 constexpr int64_t tileRows = 16;
@@ -197,6 +209,10 @@ public:
   using TypeRange = mlir::TypeRange;
 
   DotProductKind dotProduct() const { return options.dotProduct; }
+  /// Whether kernels round the inputs of products to bf16 themselves.
+  bool roundsInPlace() const {
+    return options.dotProduct == DotProductKind::CUDA;
+  }
   /// What stands for the scales of the inputs of \p shape.
   InputScale inputScale(const IntegerShape &shape) const {
     if (!shape.hasPowers())
@@ -223,15 +239,19 @@ public:
   rt::KernelOp rmsNorm(TypeRange types, int64_t columns, float epsilon);
   /// (in, weight, bias, out); items are rows.
   rt::KernelOp layerNorm(TypeRange types, int64_t columns, float epsilon);
-  /// (in, weight, [bias], [scales], out, rows); items are `linearItems`.
+  /// (in, weight, [bias], [scales], out, rows); items are `linearItems`. With
+  /// \p bf16Inputs, here and below, inputs are those of `roundRows`, or f32
+  /// where `roundsInPlace` says that the kernel rounds them.
   rt::KernelOp linear(TypeRange types, int64_t inner, int64_t columns,
-                      bool hasBias, bool hasScales);
+                      bool hasBias, bool hasScales, bool bf16Inputs);
   /// (in, [norm's weight], values, scales, offsets); items are rows. Rounds
   /// groups of elements to bytes, as products of \p shape read them; the sum of
   /// each, times \p offset, goes to offsets. With \p epsilon, what is rounded
   /// is `rmsNorm` of the row, which is stored nowhere.
   rt::KernelOp quantizeRows(TypeRange types, const IntegerShape &shape,
                             int64_t offset, std::optional<float> epsilon);
+  /// (in, pairs); items are rows. Rounds each number to bf16, two to an i32.
+  rt::KernelOp roundRows(TypeRange types, int64_t columns);
   /// (in, digits, scales, offsets); items are rows. Cuts each number into
   /// digits, of which the lowest comes first: row r is rows r * 4 .. r * 4 + 3
   /// of digits and offsets. Scales are powers of two.
@@ -245,7 +265,8 @@ public:
   /// (in, gate, up, [gate scales, up scales], out, rows); items are
   /// `linearItems`. Stores silu(gate) * up.
   rt::KernelOp gatedLinear(TypeRange types, int64_t inner, int64_t columns,
-                           bool hasScales, std::optional<double> limit);
+                           bool hasScales, std::optional<double> limit,
+                           bool bf16Inputs);
   /// (values, scales, offsets, gate, gate scales, up, up scales, [gate offsets,
   /// up offsets], out, rows), likewise.
   rt::KernelOp integerGatedLinear(TypeRange types, const IntegerShape &shape,
@@ -337,10 +358,10 @@ public:
   /// items are active experts * `expertItems`.
   rt::KernelOp expertsUp(TypeRange types, int64_t experts, int64_t topK,
                          int64_t inner, int64_t columns, bool hasScales,
-                         std::optional<double> limit);
+                         std::optional<double> limit, bool bf16Inputs);
   /// (in, offsets, list, active, down, [scales], out), likewise.
   rt::KernelOp expertsDown(TypeRange types, int64_t experts, int64_t inner,
-                           int64_t columns, bool hasScales);
+                           int64_t columns, bool hasScales, bool bf16Inputs);
   /// (values, scales, offsets, slot offsets, list, active, gate, gate scales,
   /// up, up scales, [gate offsets, up offsets], out); items as for expertsUp.
   rt::KernelOp integerExpertsUp(TypeRange types, const IntegerShape &shape,

@@ -39,12 +39,13 @@ Value KernelSet::linearItems(KernelBuilder &b, Type weight, int64_t count,
 }
 
 KernelOp KernelSet::linear(TypeRange types, int64_t inner, int64_t columns,
-                           bool hasBias, bool hasScales) {
+                           bool hasBias, bool hasScales, bool bf16Inputs) {
   int64_t tiles = ceilDiv(columns, tileRows);
   int64_t perItem = tilesPerItem(tiles);
-  auto name = llvm::formatv("linear_{0}_{1}x{2}{3}", weightName(types[1]),
-                            columns, inner, hasBias ? "_bias" : "")
-                  .str();
+  auto name =
+      llvm::formatv("linear_{0}_{1}x{2}{3}{4}", weightName(types[1]), columns,
+                    inner, inputName(bf16Inputs), hasBias ? "_bias" : "")
+          .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     size_t next = 2;
@@ -52,7 +53,7 @@ KernelOp KernelSet::linear(TypeRange types, int64_t inner, int64_t columns,
     Value scales = hasScales ? arguments[next++] : Value();
     Value out = arguments[next++], rowCount = arguments[next];
     TiledWeight weight = {arguments[1], Value(), scales, inner};
-    Rows input = {arguments[0], Value()};
+    Rows input = Rows::get(options, arguments[0], bf16Inputs);
     bool isPadded = hasPaddedRows(out.getType(), columns);
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
       if (BlockProduct::isFor(options, types[1])) {
@@ -117,12 +118,13 @@ std::string IntegerShape::getDims(int64_t experts) const {
 }
 
 KernelOp KernelSet::gatedLinear(TypeRange types, int64_t inner, int64_t columns,
-                                bool hasScales, std::optional<double> limit) {
+                                bool hasScales, std::optional<double> limit,
+                                bool bf16Inputs) {
   int64_t tiles = ceilDiv(columns, tileRows);
   int64_t perItem = tilesPerItem(tiles);
   auto name =
-      llvm::formatv("linear_swiglu_{0}_{1}x{2}{3}", weightName(types[1]),
-                    columns, inner, limitName(limit))
+      llvm::formatv("linear_swiglu_{0}_{1}x{2}{3}{4}", weightName(types[1]),
+                    columns, inner, inputName(bf16Inputs), limitName(limit))
           .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
@@ -132,7 +134,7 @@ KernelOp KernelSet::gatedLinear(TypeRange types, int64_t inner, int64_t columns,
     Value rowCount = arguments[hasScales ? 6 : 4];
     TiledWeight weights[] = {{arguments[1], Value(), gateScales, inner},
                              {arguments[2], Value(), upScales, inner}};
-    Rows input = {arguments[0], Value()};
+    Rows input = Rows::get(options, arguments[0], bf16Inputs);
     bool isPadded = hasPaddedRows(out.getType(), columns);
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
       if (BlockProduct::isFor(options, types[1])) {
@@ -240,7 +242,7 @@ KernelOp KernelSet::integerHeadLinear(TypeRange types, const HeadShape &shape,
     int64_t atOnce = std::min<int64_t>(most, perItem);
     Value wide;
     if (atOnce > 0)
-      wide = b.stack({atOnce, shape.inner, tileRows}, b.getF32Type());
+      wide = b.stack({atOnce, shape.inner, tileRows}, b.getF32Type(), "wide");
     // A row reads what few need once; of more, what is widened is read again.
     constexpr int64_t fewRows = 2;
     Value isMany = b.less(b.index(fewRows), b.sub(end, begin));

@@ -49,9 +49,10 @@ public:
   /// rows: two vectors, of the first and of the second half of the columns.
   std::pair<Value, Value> transpose(Value row, Value nextRow);
 
-private:
+  /// Whether it multiplies for \p sums by the instruction.
   bool isNative(mlir::Type sums) const;
 
+private:
   KernelBuilder &b;
   bool hasInstruction;
 };

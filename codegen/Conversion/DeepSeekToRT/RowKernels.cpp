@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Kernels that go row by row: embed, rms_norm, rotary, swiglu, add,
-// gather_rows.
+// gather_rows, and rounding to bf16.
 
 #include "codegen/Conversion/DeepSeekToRT/Kernels.h"
+#include "codegen/Conversion/DeepSeekToRT/PairProduct.h"
 
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "llvm/Support/FormatVariadic.h"
@@ -39,6 +40,24 @@ KernelOp KernelSet::embed(TypeRange types, int64_t hidden) {
           b.store(stored, out, {row, column});
         else
           b.storeVector(stored, out, {row, column});
+      });
+    });
+  });
+}
+
+KernelOp KernelSet::roundRows(TypeRange types, int64_t columns) {
+  auto name = llvm::formatv("round_rows_{0}", columns).str();
+  return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    auto arguments = kernel.getKernelArguments();
+    Value in = arguments[0], out = arguments[1];
+    PairProduct pairs(b, options.bf16Pairs);
+    int64_t width = KernelBuilder::lanesFor(columns / 2);
+    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+      b.loop(b.index(0), b.index(columns / 2), width, [&](Value pair) {
+        Value column = b.mul(pair, 2);
+        Value low = b.loadVector(in, {row, column}, width);
+        Value high = b.loadVector(in, {row, b.add(column, width)}, width);
+        b.storeVector(pairs.packNeighbors(low, high), out, {row, pair});
       });
     });
   });

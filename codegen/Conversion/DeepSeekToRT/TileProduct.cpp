@@ -4,6 +4,8 @@
 
 #include "codegen/Conversion/DeepSeekToRT/TileProduct.h"
 
+#include "codegen/Conversion/DeepSeekToRT/DotProduct.h"
+#include "codegen/Conversion/DeepSeekToRT/PairProduct.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -23,13 +25,27 @@ Value TiledWeight::blockScale(KernelBuilder &b, Value tile, Value block) const {
   return b.broadcast(b.mulf(b.load(scales, indices), b.f32(0x1p8)), tileRows);
 }
 
-Value TiledWeight::column(KernelBuilder &b, Value tile, Value k,
-                          Value scale) const {
+Value TiledWeight::stored(KernelBuilder &b, Value tile, Value k) const {
   Values indices;
   if (leading)
     indices.push_back(leading);
   indices.append({tile, k, b.index(0)});
-  Value stored = b.loadVector(memref, indices, tileRows);
+  return b.loadVector(memref, indices, tileRows);
+}
+
+Value TiledWeight::columnPair(KernelBuilder &b, Value tile, Value k) const {
+  SmallVector<int64_t> lanes;
+  for (int64_t i = 0; i < tileRows; ++i)
+    lanes.append({i, tileRows + i});
+  Value both = vector::ShuffleOp::create(b, stored(b, tile, k),
+                                         stored(b, tile, b.add(k, 1)), lanes);
+  return vector::BitCastOp::create(
+      b, VectorType::get({tileRows}, b.getI32Type()), both);
+}
+
+Value TiledWeight::column(KernelBuilder &b, Value tile, Value k,
+                          Value scale) const {
+  Value stored = this->stored(b, tile, k);
   Type element = cast<MemRefType>(memref.getType()).getElementType();
   VectorType wide = b.vectorType(tileRows);
   if (element.isF32())
@@ -73,11 +89,53 @@ void TiledWeight::prefetch(KernelBuilder &b, Value tile, Value k, int64_t bytes,
                              prefetchLocality, /*isDataCache=*/true);
 }
 
-Values hadal::multiplyTiles(KernelBuilder &b, ArrayRef<TiledWeight> weights,
-                            ArrayRef<Value> tiles, const Rows &input,
-                            ArrayRef<Value> rows) {
-  int64_t inner = weights.front().inner;
-  auto step = [&](Value k, ValueRange accumulators, ArrayRef<Value> scales) {
+namespace {
+
+/// Adds the products of some columns to the sums of all weights, tiles and
+/// rows.
+class ColumnStep {
+public:
+  ColumnStep(KernelBuilder &b, ArrayRef<TiledWeight> weights, ValueList tiles,
+             const Rows &input, ValueList rows)
+      : b(b), weights(weights), tiles(tiles), input(input), rows(rows),
+        pairs(b, input.bf16Pairs && isBF16Weight()) {
+    if (!input.isBF16)
+      return;
+    columns = 2;
+    hasDots = input.bf16Dots && isBF16Weight();
+    // Four columns of two rows, where there are whole fours.
+    if (hasDots && rows.size() % 2 == 0 && weights.front().inner % 4 == 0)
+      columns = 4;
+  }
+
+  /// Columns that it takes at a time.
+  int64_t columns = 1;
+
+  Values operator()(Value k, ValueRange sums, ValueList scales) {
+    if (!input.isBF16)
+      return addColumn(k, sums, scales);
+    if (!hasDots)
+      return addPair(k, sums, scales);
+    return columns == 2 ? addDots(k, sums) : addMatrices(k, sums);
+  }
+
+  /// The sums of each row, when all columns are added.
+  Values finish(ValueRange sums) {
+    if (columns != 4)
+      return Values(sums);
+    Values results;
+    for (size_t i = 0; i < sums.size(); i += 2)
+      results.append(unpackPair(b, sums.slice(i, 2)));
+    return results;
+  }
+
+private:
+  bool isBF16Weight() const {
+    auto type = cast<MemRefType>(weights.front().memref.getType());
+    return type.getElementType().isBF16();
+  }
+
+  Values addColumn(Value k, ValueRange sums, ValueList scales) {
     Values inputs, results;
     for (Value row : rows)
       inputs.push_back(b.broadcast(input.element(b, row, k), tileRows));
@@ -87,20 +145,99 @@ Values hadal::multiplyTiles(KernelBuilder &b, ArrayRef<TiledWeight> weights,
         Value column =
             weight.column(b, tile, k, scales.empty() ? Value() : scales[w]);
         for (Value x : inputs)
-          results.push_back(b.fma(column, x, accumulators[next++]));
+          results.push_back(b.fma(column, x, sums[next++]));
       }
     return results;
-  };
+  }
+
+  Values addPair(Value k, ValueRange sums, ValueList scales) {
+    SmallVector<PairProduct::Pairs> inputs;
+    Values results;
+    for (Value row : rows)
+      inputs.push_back(
+          pairs.broadcast(input.element(b, row, b.div(k, 2)), tileRows));
+    size_t next = 0;
+    for (auto [w, weight] : llvm::enumerate(weights))
+      for (Value tile : tiles) {
+        PairProduct::Pairs both;
+        Value scale = scales.empty() ? Value() : scales[w];
+        if (pairs.isNative(b.vectorType(tileRows)))
+          both.packed = weight.columnPair(b, tile, k);
+        else
+          both = {Value(), weight.column(b, tile, k, scale),
+                  weight.column(b, tile, b.add(k, 1), scale)};
+        for (const PairProduct::Pairs &x : inputs)
+          results.push_back(pairs.add(sums[next++], both, x));
+      }
+    return results;
+  }
+
+  Values addDots(Value k, ValueRange sums) {
+    Values inputs, results;
+    for (Value row : rows)
+      inputs.push_back(
+          b.broadcast(input.element(b, row, b.div(k, 2)), tileRows));
+    size_t next = 0;
+    for (const TiledWeight &weight : weights)
+      for (Value tile : tiles) {
+        Value both = weight.columnPair(b, tile, k);
+        for (Value x : inputs)
+          results.push_back(addBF16Dots(b, sums[next++], both, x));
+      }
+    return results;
+  }
+
+  Values addMatrices(Value k, ValueRange sums) {
+    Values inputs, results;
+    for (size_t i = 0; i < rows.size(); i += 2) {
+      auto fourOf = [&](Value row) {
+        return b.loadVector(input.memref, {row, b.div(k, 2)}, 2);
+      };
+      inputs.push_back(
+          vector::ShuffleOp::create(b, fourOf(rows[i]), fourOf(rows[i + 1]),
+                                    ArrayRef<int64_t>{0, 1, 2, 3}));
+    }
+    for (const TiledWeight &weight : weights)
+      for (Value tile : tiles) {
+        Value both = weight.columnPair(b, tile, k);
+        Value more = weight.columnPair(b, tile, b.add(k, 2));
+        for (Value x : inputs)
+          results.append(addBF16PairProducts(b, sums.slice(results.size(), 2),
+                                             both, more, x));
+      }
+    return results;
+  }
+
+  KernelBuilder &b;
+  ArrayRef<TiledWeight> weights;
+  ValueList tiles;
+  const Rows &input;
+  ValueList rows;
+  PairProduct pairs;
+  bool hasDots = false;
+};
+
+} // namespace
+
+Values hadal::multiplyTiles(KernelBuilder &b, ArrayRef<TiledWeight> weights,
+                            ArrayRef<Value> tiles, const Rows &input,
+                            ArrayRef<Value> rows) {
+  int64_t inner = weights.front().inner;
+  ColumnStep step(b, weights, tiles, input, rows);
   // k in [lower, lower + count).
   auto span = [&](Value lower, int64_t count, ValueRange accumulators,
                   ArrayRef<Value> scales) {
-    int64_t unroll = count % 4 == 0 ? 4 : count % 2 == 0 ? 2 : 1;
+    int64_t unroll = b.isRead         ? step.columns
+                     : count % 4 == 0 ? 4
+                     : count % 2 == 0 ? 2
+                                      : 1;
     return b.loop(lower, b.add(lower, count), unroll, accumulators,
                   [&](Value k, ValueRange carried) {
                     Values values(carried);
                     for (int64_t i = 0; i < unroll; ++i) {
-                      values = step(b.add(k, i), values, scales);
-                      if (rows.size() > 1)
+                      if (i % step.columns == 0)
+                        values = step(b.add(k, i), values, scales);
+                      if (rows.size() > 1 || b.isRead)
                         continue;
                       for (const TiledWeight &weight : weights)
                         if (i * weight.columnBytes() % 64 == 0)
@@ -115,7 +252,7 @@ Values hadal::multiplyTiles(KernelBuilder &b, ArrayRef<TiledWeight> weights,
   Values accumulators(weights.size() * tiles.size() * rows.size(),
                       b.f32(0, b.vectorType(tileRows)));
   if (!weights.front().scales)
-    return span(b.index(0), inner, accumulators, {});
+    return step.finish(span(b.index(0), inner, accumulators, {}));
 
   constexpr int64_t block = deepseek::fp8BlockSize;
   auto scaled = [&](Value index, int64_t count, ValueRange carried) {

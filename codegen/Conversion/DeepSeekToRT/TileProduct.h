@@ -23,7 +23,11 @@ struct TiledWeight {
   /// Sixteen rows of column \p k of a tile, widened to f32. For FP8, \p scale
   /// carries the block scale.
   Value column(KernelBuilder &b, Value tile, Value k, Value scale) const;
+  /// Columns \p k and \p k + 1 of a tile of bf16, in pairs: `vector<16xi32>`.
+  Value columnPair(KernelBuilder &b, Value tile, Value k) const;
   Value blockScale(KernelBuilder &b, Value tile, Value block) const;
+  /// Sixteen rows of column \p k of a tile, as they are stored.
+  Value stored(KernelBuilder &b, Value tile, Value k) const;
   /// Bytes of one column of a tile.
   int64_t columnBytes() const;
   /// Asks for the column of a tile that is \p bytes after column \p k; past
@@ -46,6 +50,16 @@ struct Rows {
   Value memref;
   /// Column of \p memref at which the inner dimension starts; may be null.
   Value columnOffset;
+  /// Whether inputs are rounded to bf16: \p memref has pairs of them in i32, as
+  /// `KernelSet::roundRows` makes them, or f32 that a GPU rounds.
+  bool isBF16 = false;
+  /// What multiplies pairs: see `KernelOptions`.
+  bool bf16Pairs = false, bf16Dots = false;
+
+  /// \p memref as a product with \p bf16Inputs takes it.
+  static Rows get(const KernelOptions &options, Value memref, bool bf16Inputs) {
+    return {memref, Value(), bf16Inputs, options.bf16Pairs, options.bf16Dots};
+  }
 
   Value element(KernelBuilder &b, Value row, Value k) const {
     Value column = columnOffset ? b.add(columnOffset, k) : k;
@@ -57,7 +71,8 @@ using ValueList = llvm::ArrayRef<mlir::Value>;
 
 /// Products of \p rows with the tiles of \p weights: for weight w, tile u and
 /// row m, accumulator (w * tiles + u) * rows + m. Every accumulator is one
-/// chain over k in order, whatever the number of rows and tiles.
+/// chain over k in order, whatever the number of rows and tiles; or over pairs
+/// of columns, as `PairProduct` or `addBF16Dots` add them, of rows in bf16.
 KernelBuilder::Values multiplyTiles(KernelBuilder &b,
                                     llvm::ArrayRef<TiledWeight> weights,
                                     ValueList tiles, const Rows &input,

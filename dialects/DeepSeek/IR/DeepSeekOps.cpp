@@ -535,6 +535,24 @@ static LogicalResult verifyScales(Operation *op, StringRef name, Value weight,
   return success();
 }
 
+bool hadal::deepseek::canTakeBF16(Type weight) {
+  auto tensor = cast<RankedTensorType>(weight);
+  Type element = tensor.getElementType();
+  return (element.isBF16() || element.isF16() ||
+          isa<Float8E4M3FNType>(element)) &&
+         tensor.getShape().back() % 2 == 0;
+}
+
+/// Requires that inputs are rounded to bf16 only where \p weight allows it.
+static LogicalResult verifyBF16Inputs(Operation *op, bool hasBF16Inputs,
+                                      Value weight) {
+  if (!hasBF16Inputs || canTakeBF16(weight.getType()))
+    return success();
+  return op->emitOpError("expects bf16_inputs only with a weight of bf16, f16 "
+                         "or FP8 of an even number of columns, but got ")
+         << weight.getType();
+}
+
 LogicalResult ImportanceOp::verify() {
   ArrayRef<int64_t> weight = shapeOf(getWeight());
   if (weight.size() != 2 && weight.size() != 3)
@@ -986,8 +1004,10 @@ LogicalResult LinearOp::verify() {
   if (getBias() &&
       failed(expectShape(*this, "bias", getBias(), {weight[0]}))) // C2
     return failure();
-  return verifyScales(*this, "scales", getWeight(), getScales(), getOffsets(),
-                      getActivationGroup()); // C3, C4, C5
+  if (failed(verifyScales(*this, "scales", getWeight(), getScales(),
+                          getOffsets(), getActivationGroup()))) // C3, C4, C5
+    return failure();
+  return verifyBF16Inputs(*this, getBf16Inputs(), getWeight()); // C6
 }
 
 LogicalResult HeadLinearOp::verify() {
@@ -1261,7 +1281,8 @@ LogicalResult ExpertsOp::verify() {
     if (failed(verifyScales(*this, names[i], weight,
                             hasScales ? getScales()[i] : Value(),
                             getOffsetsOf(i),
-                            getActivationGroup()))) // C3, C4, C5
+                            getActivationGroup())) ||             // C3, C4, C5
+        failed(verifyBF16Inputs(*this, getBf16Inputs(), weight))) // C7
       return failure();
   return getLimit() ? expectPositive(*this, "limit", getLimitAttr()) // C6
                     : success();
@@ -1303,8 +1324,10 @@ LogicalResult LMHeadOp::verify() {
   if (failed(expectShape(*this, "a result", getResult(),
                          {anySize, weight[0]}))) // C1
     return failure();
-  return verifyScales(*this, "scales", getWeight(), getScales(), getOffsets(),
-                      getActivationGroup()); // C2, C3, C4
+  if (failed(verifyScales(*this, "scales", getWeight(), getScales(),
+                          getOffsets(), getActivationGroup()))) // C2, C3, C4
+    return failure();
+  return verifyBF16Inputs(*this, getBf16Inputs(), getWeight()); // C5
 }
 
 WindowAttr hadal::deepseek::getCommonWindow(Operation *module) {

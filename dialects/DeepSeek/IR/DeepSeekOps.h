@@ -50,6 +50,10 @@ int64_t getScaleAxis(mlir::Value weight, mlir::Value scales);
 /// if that is their axis; 0 if these scales are of no groups.
 int64_t getScaleGroup(mlir::Value weight, mlir::Value scales);
 
+/// Whether inputs of a product with a weight of type \p weight may be rounded
+/// to bf16: `bf16_inputs` of `deepseek.linear`.
+bool canTakeBF16(mlir::Type weight);
+
 /// What the names of an adapter's files start with, in a `deepseek.source`.
 constexpr llvm::StringLiteral adapterFolderPrefix = "lora/";
 

@@ -1042,7 +1042,9 @@ def DeepSeek_LinearOp : DeepSeek_Op<"linear", [Pure, AttrSizedOperandSegments]> 
     `input` is first rounded to 8-bit integers of one scale, max |x| / 127: a
     lossy choice. For weights of at most 4 bits whose groups are those of the
     inputs and have at most 32 elements, the scale is the power of two at or
-    above that. Without, inputs are what they are.
+    above that. With `bf16_inputs`, elements of `input` are first rounded to
+    bf16, to nearest, ties to even: lossy, too. Without either, inputs are what
+    they are.
     - (C1) `input` is `[tokens, k]`, `weight` `[n, k]`, result `[tokens, n]`.
     - (C2) `bias`, if any, is `[n]`.
     - (C3) `scales` are given iff the weight is FP8 or integer. For FP8 they
@@ -1056,12 +1058,18 @@ def DeepSeek_LinearOp : DeepSeek_Op<"linear", [Pure, AttrSizedOperandSegments]> 
     - (C5) `offsets`, which are subtracted from the weight's integers once they
       are scaled, may be given if the weight is integer; they have the shape of
       `scales`.
+    - (C6) `bf16_inputs` may be given if the weight is bf16, f16 or FP8 and k is
+      even.
+
+    Source of bf16_inputs: Kalamkar et al. 2019, arXiv:1905.12322, which rounds
+    both factors and adds in f32.
   }];
   let arguments = (ins Activations:$input, WeightMatrix:$weight,
                        Optional<WeightVector>:$bias,
                        Optional<2DTensorOf<[GroupScaleElement]>>:$scales,
                        Optional<2DTensorOf<[GroupScaleElement]>>:$offsets,
-                       OptionalAttr<I64Attr>:$activation_group);
+                       OptionalAttr<I64Attr>:$activation_group,
+                       UnitAttr:$bf16_inputs);
   let results = (outs Activations:$result);
   let builders = [
     // Without offsets.
@@ -1070,14 +1078,14 @@ def DeepSeek_LinearOp : DeepSeek_Op<"linear", [Pure, AttrSizedOperandSegments]> 
                    "::mlir::Value":$scales,
                    "::mlir::IntegerAttr":$activation_group), [{
       build($_builder, $_state, result, input, weight, bias, scales,
-            ::mlir::Value(), activation_group);
+            ::mlir::Value(), activation_group, ::mlir::UnitAttr());
     }]>];
   let assemblyFormat = [{
     $input `,` $weight (`bias` $bias^ `:` type($bias))?
     (`scales` $scales^ `:` type($scales))?
     (`offsets` $offsets^ `:` type($offsets))?
-    (`activation_group` $activation_group^)? attr-dict
-    `:` type($input) `,` type($weight) `->` type($result)
+    (`activation_group` $activation_group^)? (`bf16_inputs` $bf16_inputs^)?
+    attr-dict `:` type($input) `,` type($weight) `->` type($result)
   }];
   let hasVerifier = 1;
 }
@@ -1479,6 +1487,8 @@ def DeepSeek_ExpertsOp : DeepSeek_Op<"experts", [
     - (C5) `offsets` likewise: of all three weights, of gate and up, of down, or
       of none.
     - (C6) `limit > 0`.
+    - (C7) `bf16_inputs`, which also rounds what `down` is multiplied with, as
+      for `deepseek.linear`: d and i are even.
   }];
   let arguments = (ins Activations:$input, 2DTensorOf<[I32]>:$experts,
                        Activations:$weights, 3DTensorOf<[MatrixElement]>:$gate,
@@ -1487,7 +1497,7 @@ def DeepSeek_ExpertsOp : DeepSeek_Op<"experts", [
                        Variadic<3DTensorOf<[GroupScaleElement]>>:$scales,
                        Variadic<3DTensorOf<[GroupScaleElement]>>:$offsets,
                        OptionalAttr<I64Attr>:$activation_group,
-                       OptionalAttr<F64Attr>:$limit);
+                       OptionalAttr<F64Attr>:$limit, UnitAttr:$bf16_inputs);
   let results = (outs Activations:$result);
   let builders = [
     // Without offsets.
@@ -1498,7 +1508,8 @@ def DeepSeek_ExpertsOp : DeepSeek_Op<"experts", [
                    "::mlir::IntegerAttr":$activation_group,
                    CArg<"::mlir::FloatAttr", "{}">:$limit), [{
       build($_builder, $_state, result, input, experts, weights, gate, up, down,
-            scales, ::mlir::ValueRange(), activation_group, limit);
+            scales, ::mlir::ValueRange(), activation_group, limit,
+            ::mlir::UnitAttr());
     }]>];
   let extraClassDeclaration = [{
     /// The offsets of gate, up or down, 0, 1 or 2; null if it has none.
@@ -1513,8 +1524,8 @@ def DeepSeek_ExpertsOp : DeepSeek_Op<"experts", [
     $input `,` $experts `,` $weights `gate` $gate `up` $up `down` $down
     (`scales` $scales^ `:` type($scales))?
     (`offsets` $offsets^ `:` type($offsets))?
-    (`activation_group` $activation_group^)? (`limit` $limit^)? attr-dict `:`
-    type($input) `,`
+    (`activation_group` $activation_group^)? (`limit` $limit^)?
+    (`bf16_inputs` $bf16_inputs^)? attr-dict `:` type($input) `,`
     type($experts) `,` type($weights) `,` type($gate) `,` type($up) `,`
     type($down) `->` type($result)
   }];
@@ -1632,12 +1643,14 @@ def DeepSeek_LMHeadOp : DeepSeek_Op<"lm_head", [
       `deepseek.linear`.
     - (C3) `activation_group` likewise.
     - (C4) `offsets` likewise.
+    - (C5) `bf16_inputs` likewise.
   }];
   let arguments = (ins Activations:$input,
                        2DTensorOf<[F32, F16, BF16, CodeElement]>:$weight,
                        Optional<2DTensorOf<[GroupScaleElement]>>:$scales,
                        Optional<2DTensorOf<[GroupScaleElement]>>:$offsets,
-                       OptionalAttr<I64Attr>:$activation_group);
+                       OptionalAttr<I64Attr>:$activation_group,
+                       UnitAttr:$bf16_inputs);
   let results = (outs Activations:$result);
   let builders = [
     // Without offsets.
@@ -1645,13 +1658,13 @@ def DeepSeek_LMHeadOp : DeepSeek_Op<"lm_head", [
                    "::mlir::Value":$weight, "::mlir::Value":$scales,
                    "::mlir::IntegerAttr":$activation_group), [{
       build($_builder, $_state, result, input, weight, scales,
-            ::mlir::Value(), activation_group);
+            ::mlir::Value(), activation_group, ::mlir::UnitAttr());
     }]>];
   let assemblyFormat = [{
     $input `,` $weight (`scales` $scales^ `:` type($scales))?
     (`offsets` $offsets^ `:` type($offsets))?
-    (`activation_group` $activation_group^)? attr-dict `:` type($input) `,`
-    type($weight) `->` type($result)
+    (`activation_group` $activation_group^)? (`bf16_inputs` $bf16_inputs^)?
+    attr-dict `:` type($input) `,` type($weight) `->` type($result)
   }];
   let hasVerifier = 1;
 }

@@ -159,10 +159,30 @@ static std::vector<double> roundInput(const double *x, int64_t count,
   return result;
 }
 
-/// The same for a product with \p weight.
-static std::vector<double> roundInput(const double *x, int64_t count,
-                                      std::optional<uint64_t> group,
+/// \p value, as kernels have it in f32, rounded to \p element.
+static double roundTo(FloatType element, double value) {
+  constexpr float largestHalf = 65504;
+  auto single = float(value);
+  if (element.isF16())
+    single = std::clamp(single, -largestHalf, largestHalf);
+  llvm::APFloat rounded(single);
+  bool losesInfo;
+  rounded.convert(element.getFloatSemantics(),
+                  llvm::APFloat::rmNearestTiesToEven, &losesInfo);
+  return rounded.convertToDouble();
+}
+
+/// The same for a product of \p op, linear, lm_head or experts, with \p weight.
+template <typename Op>
+static std::vector<double> roundInput(Op op, const double *x, int64_t count,
                                       Value weight, Value scales) {
+  if (op.getBf16Inputs()) {
+    std::vector<double> result(x, x + count);
+    for (double &value : result)
+      value = roundTo(BFloat16Type::get(op.getContext()), value);
+    return result;
+  }
+  std::optional<uint64_t> group = op.getActivationGroup();
   bool toPower =
       group && roundsToPowers(int64_t(cast<RankedTensorType>(weight.getType())
                                           .getElementTypeBitWidth()),
@@ -180,18 +200,8 @@ static std::vector<double> roundEntry(const double *x, int64_t count,
   Type element = type.getElement();
   if (element.isF32())
     return result;
-  const llvm::fltSemantics &semantics =
-      cast<FloatType>(element).getFloatSemantics();
-  constexpr float largestHalf = 65504;
-  for (double &value : result) {
-    auto single = float(value);
-    if (element.isF16())
-      single = std::clamp(single, -largestHalf, largestHalf);
-    llvm::APFloat rounded(single);
-    bool losesInfo;
-    rounded.convert(semantics, llvm::APFloat::rmNearestTiesToEven, &losesInfo);
-    value = rounded.convertToDouble();
-  }
+  for (double &value : result)
+    value = roundTo(cast<FloatType>(element), value);
   return result;
 }
 
@@ -497,9 +507,8 @@ LogicalResult Interpreter::Frame::visit(LinearOp op) {
       scalesOf(op.getWeight(), op.getScales(), op.getOffsets());
   Tensor result({input.rows(), weight.rows()});
   for (int64_t t = 0; t < input.rows(); ++t) {
-    std::vector<double> x =
-        roundInput(input.row(t), input.columns(), op.getActivationGroup(),
-                   op.getWeight(), op.getScales());
+    std::vector<double> x = roundInput(op, input.row(t), input.columns(),
+                                       op.getWeight(), op.getScales());
     std::vector<double> row = multiply(weight.row(0), scales, x.data(),
                                        weight.rows(), weight.columns());
     if (op.getBias())
@@ -544,9 +553,8 @@ LogicalResult Interpreter::Frame::visit(LMHeadOp op) {
       scalesOf(op.getWeight(), op.getScales(), op.getOffsets());
   Tensor result({input.rows(), weight.rows()});
   for (int64_t r = 0; r < input.rows(); ++r) {
-    std::vector<double> x =
-        roundInput(input.row(r), input.columns(), op.getActivationGroup(),
-                   op.getWeight(), op.getScales());
+    std::vector<double> x = roundInput(op, input.row(r), input.columns(),
+                                       op.getWeight(), op.getScales());
     llvm::copy(multiply(weight.row(0), scales, x.data(), weight.rows(),
                         weight.columns()),
                result.row(r));
@@ -1071,8 +1079,7 @@ LogicalResult Interpreter::Frame::visit(ExpertsOp op) {
     Value ofValue = op.getScales().empty() ? Value() : op.getScales()[scales];
     BlockScales blocks = scalesOf(value, ofValue, op.getOffsetsOf(scales), e);
     int64_t n = matrices.shape[1], k = matrices.shape[2];
-    std::vector<double> x =
-        roundInput(input, k, op.getActivationGroup(), value, ofValue);
+    std::vector<double> x = roundInput(op, input, k, value, ofValue);
     return multiply(matrices.row(e * n), blocks, x.data(), n, k);
   };
   Tensor result({input.rows(), hidden});

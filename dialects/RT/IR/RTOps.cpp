@@ -202,6 +202,52 @@ LogicalResult ProductsOp::verify() {
   return success();
 }
 
+int64_t LatentAttentionOp::getSharedBytes(int64_t slots, int64_t keyDim,
+                                          bool isRounded, bool isHalf) {
+  int64_t padded = llvm::alignTo(slots, 16);
+  int64_t columns = llvm::alignTo(keyDim, 16), parts = isRounded ? 1 : 3;
+  int64_t tokens = isHalf ? 32 : 16, bytes = isHalf ? 2 : 4;
+  int64_t query = parts * padded * (columns + 8) * 2;
+  int64_t stages = 2 * tokens * (columns * bytes + 16);
+  int64_t scores = (padded == 16 ? 2 : 1) * padded * (tokens + 4) * 4;
+  int64_t weights = parts * padded * (tokens + 8) * 2;
+  return query + stages + scores + weights + 4 * padded * 4;
+}
+
+int64_t LatentAttentionOp::getSharedBytes() {
+  return getSharedBytes(int64_t(getBlockRows() * getBlockHeads()),
+                        int64_t(getKeyDim()), getIsRounded(),
+                        getIsRounded() || getElement().isBF16());
+}
+
+LogicalResult LatentAttentionOp::verify() {
+  bool isWhole = getResults().size() == 1 && getRows() && getBlockRowsNow();
+  bool isSplit = getResults().size() == 2 && !getRows() && !getBlockRowsNow();
+  if (!isWhole && !isSplit) // C1
+    return emitOpError("expects a result with rows and a block of them, or two "
+                       "without, but got ")
+           << getResults().size();
+  auto isPositive = [](uint64_t size) { return int64_t(size) > 0; };
+  uint64_t sizes[] = {getHeads(),     getBlockHeads(), getBlockRows(),
+                      getKeyDim(),    getValueDim(),   getPageTokens(),
+                      getPageBytes(), getLayerBytes()};
+  if (!llvm::all_of(sizes, isPositive) || getHeads() % getBlockHeads() != 0 ||
+      getValueDim() > getKeyDim() ||
+      (getScaleGroup() && getKeyDim() % getScaleGroup() != 0)) // C2
+    return emitOpError("expects positive sizes, heads in whole blocks, and "
+                       "values and groups in keys, but got ")
+           << getHeads() << " heads in blocks of " << getBlockHeads()
+           << ", keys of " << getKeyDim() << " columns, values of "
+           << getValueDim() << " and groups of " << getScaleGroup();
+  Type element = getElement();
+  bool isFloat = element.isF32() || element.isF16() || element.isBF16();
+  if (getScaleGroup() ? !element.isInteger(8) : !isFloat) // C3
+    return emitOpError("expects latents of f32, f16 or bf16, or of i8 with "
+                       "scales, but got ")
+           << element << " with groups of " << getScaleGroup();
+  return success();
+}
+
 LogicalResult CountOp::verify() {
   auto type = cast<MemRefType>(getBuffer().getType());
   if (!type.isDynamicDim(0) && type.getDimSize(0) < 1) // C1

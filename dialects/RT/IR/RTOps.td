@@ -237,9 +237,9 @@ def RT_ProductsOp : RT_Op<"products",
     runs once for each tile and entry, in any order, and stores what it makes
     of them. Weights of FP8 have `scales`, one for 128 x 128 of them.
 
-    Inputs are three bf16 numbers each, products are exact, and sums of 128
-    columns begin at zero and are added in order: a sum does not depend on what
-    else is computed.
+    Inputs are three bf16 numbers each or, with `bf16_inputs`, are rounded to
+    one; products are exact, and sums of 128 columns begin at zero and are added
+    in order: a sum does not depend on what else is computed.
     - (C1) one weight, or two of one type, bf16, f16 or i8 `[.., tiles, inner,
       16]`, with an index `leading` if there is a dimension before the tiles.
     - (C2) as many scales as weights of i8, and none for others.
@@ -263,7 +263,8 @@ def RT_ProductsOp : RT_Op<"products",
                        Variadic<AnyStaticShapeMemRef>:$weights,
                        Optional<Index>:$leading,
                        Variadic<AnyStaticShapeMemRef>:$scales,
-                       DefaultValuedAttr<I64Attr, "1">:$entries_per_row);
+                       DefaultValuedAttr<I64Attr, "1">:$entries_per_row,
+                       UnitAttr:$bf16_inputs);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
     $first_entry `to` $last_entry `of` $input `:` type($input)
@@ -273,6 +274,73 @@ def RT_ProductsOp : RT_Op<"products",
     attr-dict-with-keyword $body
   }];
   let hasVerifier = 1;
+}
+
+def RT_LatentAttentionOp : RT_Op<"latent_attention",
+    [AttrSizedOperandSegments, MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "Attention over latents that all heads share, by a block of threads";
+  let description = [{
+    For GPUs: what `deepseek.absorbed_attention` is, for items [`first`, `last`)
+    of its kernel. A block of threads reads each latent once for `block_heads`
+    heads of up to `block_rows` rows and multiplies by tensor cores. Latents are
+    `key_dim` numbers of type `element`, of which the first `value_dim` are the
+    value, too, and have scales of f32 for groups of `scale_group` if that is
+    not 0; they are those of the pages of a row's sequence, as `rt.page` finds
+    them, or those of the positions that `selected` has for the row.
+
+    With a result `[rows, heads * value_dim]`, items are blocks of
+    `block_rows_now` of `rows` rows, for each group of heads, but for rows whose
+    `runs` are not 0 in a step of at least `least_run` rows. With two, items are
+    `strands` for each group of each row, which write sums `[units * segments,
+    block_heads, value_dim]` of segments, and maxima and totals `[.., 2,
+    block_heads]`. A segment has `segment_tokens` tokens, or all if that is 0.
+    A row sees the `window` latest tokens and the first `sink` ones, or all if
+    `window` is 0.
+
+    Queries, weights and latents are three bf16 numbers each, or, with
+    `is_rounded`, one.
+    - (C1) one result with `rows` and `block_rows_now`, or two without.
+    - (C2) sizes are positive, `block_heads` divides `heads` and `value_dim <=
+      key_dim`; `scale_group` divides it.
+    - (C3) `element` is f32, f16 or bf16 without scales, or i8 with.
+  }];
+  let arguments = (ins RT_StepType:$step, Index:$first, Index:$last,
+                       MemRefRankOf<[F32], [2]>:$query,
+                       MemRefRankOf<[F32], [2]>:$rope_query,
+                       MemRefRankOf<[I32], [1]>:$positions,
+                       MemRefRankOf<[I32], [1]>:$sequences, Index:$layer,
+                       Optional<MemRefRankOf<[I32], [2]>>:$selected,
+                       Optional<MemRefRankOf<[I32], [1]>>:$runs,
+                       Variadic<AnyMemRef>:$results, Optional<Index>:$rows,
+                       Optional<Index>:$block_rows_now,
+                       TypeAttr:$element, F32Attr:$scale,
+                       UnitAttr:$is_rounded, I64Attr:$heads,
+                       I64Attr:$block_heads, I64Attr:$block_rows,
+                       I64Attr:$key_dim, I64Attr:$value_dim,
+                       I64Attr:$rope_columns, I64Attr:$scale_group,
+                       I64Attr:$scale_offset, I64Attr:$page_tokens,
+                       I64Attr:$page_bytes, I64Attr:$layer_bytes,
+                       I64Attr:$selected_tokens, I64Attr:$least_run,
+                       I64Attr:$segments, I64Attr:$segment_tokens,
+                       I64Attr:$strands, I64Attr:$window, I64Attr:$sink,
+                       I64Attr:$sink_segments);
+  let assemblyFormat = [{
+    $first `to` $last `of` $step `(` $query `,` $rope_query `,` $positions `,`
+    $sequences `,` $layer `)` (`selected` $selected^)? (`runs` $runs^)?
+    `into` $results (`rows` $rows^)? (`by` $block_rows_now^)? attr-dict `:`
+    type($query) `,` type($rope_query) `,` type($positions) `,`
+    type($sequences) `,` type($results) (`selected` type($selected)^)?
+    (`runs` type($runs)^)?
+  }];
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// Bytes of shared memory that a block of \p slots rows times heads takes,
+    /// as `latent_attention` of kernels.cuh has them; \p is_half: latents are
+    /// bf16 there.
+    static int64_t getSharedBytes(int64_t slots, int64_t key_dim,
+                                  bool is_rounded, bool is_half);
+    int64_t getSharedBytes();
+  }];
 }
 
 def RT_WorkAttr : AttrDef<RT_Dialect, "Work"> {

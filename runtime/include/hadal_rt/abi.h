@@ -69,6 +69,7 @@ enum {
   HADAL_RT_CPU_SSE42_POPCNT = 1u << 5, ///< x86-64-v2
   HADAL_RT_CPU_ARM_DOTPROD = 1u << 16, ///< FEAT_DotProd
   HADAL_RT_CPU_ARM_I8MM = 1u << 17,    ///< FEAT_I8MM
+  HADAL_RT_CPU_ARM_BF16 = 1u << 18,    ///< FEAT_BF16
   HADAL_RT_CPU_RISCV_V = 1u << 24      ///< Vectors, version 1.0.
 };
 

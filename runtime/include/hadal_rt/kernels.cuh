@@ -692,6 +692,22 @@ HADAL_FUNCTION(floor)
 HADAL_FUNCTION(round_even)
 #undef HADAL_FUNCTION
 
+/// As kernels have it (docs/numerics.md), for their own merging of segments.
+HADAL_INLINE float exp(float x) {
+  float clamped = max(x, -87.3f);
+  clamped = 88.3f < clamped ? 88.3f : clamped;
+  float n = floor(fma(clamped, 1.44269504088896341f, 0.5f));
+  float r = fma(n, 2.12194440e-4f, fma(n, -0.693359375f, clamped));
+  float p = 1.9875691500e-4f;
+  for (float coefficient : {1.3981999507e-3f, 8.3334519073e-3f,
+                            4.1665795894e-2f, 1.6666665459e-1f,
+                            5.0000001201e-1f})
+    p = fma(p, r, coefficient);
+  p = fma(p, r * r, r) + 1;
+  float power = bit_cast<float>((int32_t(n) + 127) << 23);
+  return x < -87.3f ? 0 : p * power;
+}
+
 //===----------------------------------------------------------------------===//
 // 16-bit floating point
 //===----------------------------------------------------------------------===//
@@ -999,12 +1015,13 @@ struct weight_tiles {
 /// tiles, whose sums are then in shared memory for the groups of threads.
 ///
 /// An f32 input is three bf16 numbers, and its product is three of `mma`, each
-/// exact but for its sum. Sums of 128 columns begin at zero and are added in
-/// order, so that neither the number of rows nor who computes which columns
-/// changes a bit: up to eight rows, warps have columns of their own, since the
-/// weights should come from memory as fast as they can; more rows share what
-/// has come.
-template <stored kind, int weights, int inner> struct products {
+/// exact but for its sum; with one of \p input_parts it is rounded to bf16. Sums
+/// of 128 columns begin at zero and are added in order, so that neither the
+/// number of rows nor who computes which columns changes a bit: up to eight
+/// rows, warps have columns of their own, since the weights should come from
+/// memory as fast as they can; more rows share what has come.
+template <stored kind, int weights, int inner, int input_parts = 3>
+struct products {
   typedef tile_fragment<kind> fragment;
   static constexpr int tile_bytes = inner * fragment::column_bytes;
   static constexpr int warps = team_threads / 32;
@@ -1143,9 +1160,9 @@ private:
   /// Multiplies 16 columns of a tile with eight rows, of which this lane has
   /// columns 2 c, 2 c + 1 and the two that are 8 later of row g.
   static HADAL_INLINE void multiply(float (&sums)[4], const fragment &tile,
-                                    const uint32_t (&low)[3],
-                                    const uint32_t (&high)[3]) {
-    for (int i = 0; i < 3; ++i)
+                                    const uint32_t (&low)[input_parts],
+                                    const uint32_t (&high)[input_parts]) {
+    for (int i = 0; i < input_parts; ++i)
       for (int part = 0; part < fragment::parts; ++part) {
         const uint32_t b[2] = {low[i], high[i]};
         multiply_bf16(sums, tile.part[part], b);
@@ -1183,7 +1200,7 @@ private:
     auto *parts =
         reinterpret_cast<float *>(memory + warps * 2 * unit_bytes);
     const float *row = g < entries ? input.of(entry + g) : nullptr;
-    auto pair = [&](int k, uint32_t(&split)[3]) {
+    auto pair = [&](int k, uint32_t(&split)[input_parts]) {
       split_pair(row && k < inner ? row[k] : 0,
                  row && k + 1 < inner ? row[k + 1] : 0, split);
     };
@@ -1203,7 +1220,7 @@ private:
         for (int k = 0; k < chunk && number * chunk + k < inner; k += 16) {
           fragment weights_of_step;
           weights_of_step.load(unit, k);
-          uint32_t low[3], high[3];
+          uint32_t low[input_parts], high[input_parts];
           pair(number * chunk + k + 2 * c, low);
           pair(number * chunk + k + 2 * c + 8, high);
           multiply(sums, weights_of_step, low, high);
@@ -1275,7 +1292,7 @@ private:
       if (first_row < entries) {
         HADAL_UNROLL
         for (int k = 0; k < columns; k += 16) {
-          uint32_t low[2][3], high[2][3];
+          uint32_t low[2][input_parts], high[2][input_parts];
           HADAL_UNROLL
           for (int n = 0; n < 2; ++n) {
             const float *row =
@@ -1317,6 +1334,566 @@ private:
         if (2 * m + first_chain < chain_count())
           store_sums(total[m][n],
                      sums_of(2 * m + first_chain, first_row + n * 8));
+  }
+};
+
+//===----------------------------------------------------------------------===//
+// Attention over latents
+//===----------------------------------------------------------------------===//
+
+/// How a cache keeps latents.
+enum class latents { f32, f16, bf16, int8 };
+
+/// Attention of blocks of rows and heads, together up to 16 or 64, for latents
+/// that all heads share: by all threads of a block and its tensor cores. S has
+/// the sizes, as constants.
+///
+/// A stage of tokens comes to shared memory once for all rows and heads of the
+/// block, the next one while this one is multiplied. Scores of a stage change
+/// the running maximum and sum of each head, and what was summed is corrected
+/// (Milakov & Gimelshein 2018, arXiv:1805.02867; Dao 2023, arXiv:2307.08691,
+/// algorithm 1); sums of values stay in registers. So a block reads each latent
+/// once, and memory of the device has nothing else to do.
+///
+/// Queries and weights are three bf16 numbers each, and so are latents of f32,
+/// f16 and bytes with a scale: as for `products`. With S::is_rounded all of them
+/// are rounded to one. What happens to a row's head depends on nothing else in
+/// the block, nor does a segment of tokens on the next: each begins anew, and
+/// they are merged in order.
+template <typename S> struct latent_attention {
+  static constexpr bool is_rounded = S::is_rounded;
+  /// bf16 numbers of a query or a weight, and of a latent in shared memory.
+  static constexpr int parts = is_rounded ? 1 : 3;
+  static constexpr bool is_stored_bf16 = S::kind == latents::bf16;
+  static constexpr bool is_half = is_rounded || is_stored_bf16;
+  static constexpr int latent_parts = is_half ? 1 : 3;
+  static constexpr int element_bytes = is_half ? 2 : 4;
+  static constexpr int stored_bytes = S::kind == latents::f32    ? 4
+                                      : S::kind == latents::int8 ? 1
+                                                                 : 2;
+
+  /// Rows times heads of a block, in tiles of 16.
+  static constexpr int slots = S::block_rows * S::group_heads;
+  static constexpr int row_tiles = (slots + 15) / 16;
+  static constexpr int padded = row_tiles * 16;
+  /// Columns of a key; rows in shared memory are 16 bytes longer, so that eight
+  /// that are read at once are in different banks.
+  static constexpr int columns = (S::key_dim + 15) / 16 * 16;
+  static constexpr int query_pitch = columns + 8;
+  static constexpr int pitch = columns + 16 / element_bytes;
+  static constexpr int tokens = is_half ? 32 : 16; ///< Of a stage.
+  static constexpr int stage_bytes = tokens * pitch * element_bytes;
+
+  static constexpr int warps = team_threads / 32;
+  /// Eight tokens of 16 slots are a tile of scores. It has two sums, of half of
+  /// the columns each, which two warps compute where there are few tiles.
+  static constexpr int score_tiles = row_tiles * (tokens / 8);
+  static constexpr int halves = 2, stored_halves = row_tiles == 1 ? halves : 1;
+  static constexpr int steps = columns / 16;
+  static constexpr int half_steps = (steps + halves - 1) / halves;
+  static constexpr int score_pitch = tokens + 4, weight_pitch = tokens + 8;
+  /// Tiles of eight columns of values, and how many of them a warp has.
+  static constexpr int value_tiles = (S::value_dim + 7) / 8;
+  static constexpr int own_tiles = (value_tiles + warps - 1) / warps;
+
+  static constexpr int query_bytes = parts * padded * query_pitch * 2;
+  static constexpr int score_bytes = stored_halves * padded * score_pitch * 4;
+  static constexpr int weight_bytes = parts * padded * weight_pitch * 2;
+  static constexpr int shared_bytes = query_bytes + 2 * stage_bytes +
+                                      score_bytes + weight_bytes +
+                                      4 * padded * 4;
+
+  uint8_t *memory;
+  const hadal_rt_step_t *step;
+  const float *query, *rope_query;
+  const int32_t *positions, *sequences;
+  int64_t layer;
+  const int32_t *selected; ///< Of each row, which see no others; or null.
+  const int32_t *runs;     ///< Not 0 of rows that others compute; or null.
+  int64_t row = 0, group = 0; ///< Of the block.
+  int rows = 0;
+  int64_t most = 0, least = 0; ///< Tokens that its rows see.
+  float sums[row_tiles][own_tiles][4];
+  float merged_maximum = 0, merged_total = 0; ///< Of slot `threadIdx.x`.
+
+  HADAL_INLINE latent_attention(uint8_t *memory, const hadal_rt_step_t *step,
+                                const float *query, const float *rope_query,
+                                const int32_t *positions,
+                                const int32_t *sequences, int64_t layer,
+                                const int32_t *selected, const int32_t *runs)
+      : memory(memory), step(step), query(query), rope_query(rope_query),
+        positions(positions), sequences(sequences), layer(layer),
+        selected(selected), runs(runs) {}
+
+  /// Items [first, last): blocks of \p block_rows of \p all rows, of each group
+  /// of heads. Writes results, `[rows, heads * value_dim]`, to \p out.
+  HADAL_INLINE void attend_blocks(int64_t first, int64_t last, float *out,
+                                  int64_t all, int64_t block_rows) {
+    int64_t blocks = (all + block_rows - 1) / block_rows;
+    for (int64_t item = first; item < last; ++item) {
+      group = item / blocks;
+      // The last rows of a prefill see most, and begin first.
+      int64_t begin = (blocks - 1 - item % blocks) * block_rows;
+      int64_t end = min(begin + block_rows, all);
+      // Rows of several sequences share nothing, and come one by one.
+      bool is_one = true;
+      for (int64_t i = begin; i < end; ++i)
+        is_one &= sequences[i] == sequences[begin];
+      for (row = begin; row < end; row += rows) {
+        rows = is_one ? int(end - begin) : 1;
+        if (runs && all >= S::least_run && runs[row] != 0)
+          continue;
+        load_queries();
+        count_tokens();
+        int64_t segments = segment_count();
+        for (int64_t i = 0; i < segments; ++i) {
+          attend_segment(segment_at(i));
+          merge(segment_at(i), i == 0, i + 1 == segments, out);
+        }
+      }
+    }
+  }
+
+  /// Items [first, last): every S::strands th segment of a row and a group.
+  /// Writes sums, `[units * segments, heads, value_dim]`, and maxima and totals.
+  HADAL_INLINE void attend_segments(int64_t first, int64_t last,
+                                    float *partials, float *stats) {
+    for (int64_t item = first; item < last; ++item) {
+      int64_t unit = item / S::strands, strand = item % S::strands;
+      row = unit / (S::heads / S::group_heads);
+      group = unit % (S::heads / S::group_heads);
+      rows = 1;
+      count_tokens();
+      int64_t segments = segment_count();
+      if (strand >= segments)
+        continue;
+      load_queries();
+      for (int64_t i = strand; i < segments; i += S::strands) {
+        attend_segment(segment_at(i));
+        int64_t partial = unit * S::segments + i;
+        for_sums([&](int slot, int column, float sum) {
+          if (slot < S::group_heads)
+            partials[(partial * S::group_heads + slot) * S::value_dim +
+                     column] = sum;
+        });
+        int slot = int(threadIdx.x);
+        if (slot < S::group_heads) {
+          stats[partial * 2 * S::group_heads + slot] = maxima()[slot];
+          stats[(partial * 2 + 1) * S::group_heads + slot] = totals()[slot];
+        }
+      }
+    }
+  }
+
+private:
+  HADAL_INLINE bf16 *queries(int part) const {
+    return reinterpret_cast<bf16 *>(memory) + part * padded * query_pitch;
+  }
+  HADAL_INLINE uint8_t *stage(int64_t number) const {
+    return memory + query_bytes + number % 2 * stage_bytes;
+  }
+  HADAL_INLINE float *scores(int half) const {
+    return reinterpret_cast<float *>(memory + query_bytes + 2 * stage_bytes) +
+           half * padded * score_pitch;
+  }
+  HADAL_INLINE bf16 *weights(int part) const {
+    return reinterpret_cast<bf16 *>(memory + query_bytes + 2 * stage_bytes +
+                                    score_bytes) +
+           part * padded * weight_pitch;
+  }
+  /// Of each slot: the running maximum and sum of weights, by what that which
+  /// was summed is corrected, and likewise what segments before have.
+  HADAL_INLINE float *maxima() const {
+    return reinterpret_cast<float *>(memory + shared_bytes) - 4 * padded;
+  }
+  HADAL_INLINE float *totals() const { return maxima() + padded; }
+  HADAL_INLINE float *corrections() const { return maxima() + 2 * padded; }
+  HADAL_INLINE float *befores() const { return maxima() + 3 * padded; }
+
+  /// Tokens that a row sees, or how many of them are selected.
+  HADAL_INLINE int64_t context_of(int64_t of) const {
+    int64_t count = int64_t(positions[of]) + 1;
+    return S::selected ? min(count, int64_t(S::selected)) : count;
+  }
+  /// The first token of the window of one that sees \p count tokens.
+  static HADAL_INLINE int64_t start_of(int64_t count) {
+    return S::window && count > S::window ? count - S::window : 0;
+  }
+
+  /// Counts the tokens that rows of the block see, at most and at least.
+  HADAL_INLINE void count_tokens() {
+    most = least = context_of(row);
+    for (int i = 1; i < rows; ++i) {
+      most = max(most, context_of(row + i));
+      least = min(least, context_of(row + i));
+    }
+  }
+
+  /// The first segment of the windows of the block, behind the sink.
+  HADAL_INLINE int64_t window_segment() const {
+    if constexpr (S::window != 0 && S::segment_tokens != 0)
+      return max(start_of(least) / S::page_tokens * S::page_tokens /
+                     S::segment_tokens,
+                 int64_t(S::sink_segments));
+    else
+      return 0;
+  }
+  /// Segments that the block sees; which of all the one numbered \p i is. A
+  /// context that is not split is one.
+  HADAL_INLINE int64_t segment_count() const {
+    if constexpr (S::segment_tokens == 0) {
+      return 1;
+    } else {
+      int64_t all = (most + S::segment_tokens - 1) / S::segment_tokens;
+      if (!S::window)
+        return all;
+      int64_t sinks = min(all, int64_t(S::sink_segments));
+      return sinks + max(all - window_segment(), int64_t(0));
+    }
+  }
+  HADAL_INLINE int64_t segment_at(int64_t i) const {
+    return !S::window || i < S::sink_segments
+               ? i
+               : window_segment() + i - S::sink_segments;
+  }
+
+  HADAL_INLINE void load_queries() {
+    __syncthreads(); // All are done with what was there.
+    constexpr int rope = S::key_dim - S::value_dim;
+    for (int i = int(threadIdx.x); i < padded * (columns / 2);
+         i += team_threads) {
+      int slot = i / (columns / 2), column = i % (columns / 2) * 2;
+      int64_t of = row + slot / S::group_heads;
+      int64_t head = group * S::group_heads + slot % S::group_heads;
+      auto at = [&](int k) -> float {
+        if (slot >= rows * S::group_heads || k >= S::key_dim)
+          return 0;
+        if (k < S::value_dim)
+          return query[of * S::query_stride + head * S::value_dim + k];
+        return rope_query[of * S::rope_query_stride + head * S::rope_columns +
+                          S::rope_columns - rope + k - S::value_dim];
+      };
+      uint32_t split[parts];
+      split_pair(at(column), at(column + 1), split);
+      for (int part = 0; part < parts; ++part)
+        memcpy(queries(part) + slot * query_pitch + column, &split[part], 4);
+    }
+  }
+
+  /// Brings tokens [begin, begin + tokens), of which there are those before
+  /// \p end, to shared memory: zeros for others.
+  HADAL_INLINE void fetch(int64_t number, int64_t begin, int64_t end) {
+    // Rows of whole pieces that are kept as they are stored are only copied.
+    constexpr bool is_whole =
+        columns == S::key_dim &&
+        (is_stored_bf16 || (S::kind == latents::f32 && !is_rounded));
+    constexpr int pieces = columns * element_bytes / 16;
+    constexpr int numbers = 16 / element_bytes;
+    for (int i = int(threadIdx.x); i < tokens * pieces; i += team_threads) {
+      int64_t token = begin + i / pieces;
+      int piece = i % pieces;
+      uint8_t *to = stage(number) + (i / pieces) * pitch * element_bytes +
+                    piece * 16;
+      if (token >= end) {
+        memset(to, 0, 16);
+        continue;
+      }
+      int64_t position =
+          S::selected ? int64_t(selected[row * S::selected_stride + token])
+                      : token;
+      int64_t place = position % S::page_tokens;
+      const uint8_t *from = page<const uint8_t>(
+          step, sequences[row], position / S::page_tokens, layer,
+          S::page_bytes, S::layer_bytes, 0);
+      const uint8_t *latent = from + place * S::key_dim * stored_bytes;
+      if constexpr (is_whole) {
+        copy_async(to, latent + piece * 16);
+      } else {
+        float values[numbers];
+        for (int j = 0; j < numbers; ++j) {
+          int k = piece * numbers + j;
+          values[j] = k < S::key_dim ? widen(latent, from, place, k) : 0;
+        }
+        if constexpr (is_half) {
+          for (int j = 0; j < numbers; j += 2) {
+            uint32_t pair = round_pair(values[j], values[j + 1]);
+            memcpy(to + j * 2, &pair, 4);
+          }
+        } else {
+          memcpy(to, values, 16);
+        }
+      }
+    }
+    commit_copies();
+  }
+
+  /// Number \p k of a latent, the one of token \p place of the page at \p from.
+  static HADAL_INLINE float widen(const uint8_t *latent, const uint8_t *from,
+                                  int64_t place, int k) {
+    if constexpr (S::kind == latents::f32)
+      return reinterpret_cast<const float *>(latent)[k];
+    else if constexpr (S::kind == latents::f16)
+      return widen_f16(reinterpret_cast<const f16 *>(latent)[k]);
+    else if constexpr (S::kind == latents::bf16)
+      return widen_bf16(reinterpret_cast<const bf16 *>(latent)[k]);
+    else
+      return float(reinterpret_cast<const int8_t *>(latent)[k]) *
+             reinterpret_cast<const float *>(
+                 from + S::scale_offset)[place * (S::key_dim / S::scale_group) +
+                                         k / S::scale_group];
+  }
+
+  /// 16 columns, from \p k on, of the 16 slots of \p tile as the left side of
+  /// `multiply_bf16`.
+  static HADAL_INLINE void load_left(uint32_t (&to)[4], const bf16 *rows,
+                                     int row_pitch, int tile, int k) {
+    int g = int(threadIdx.x) % 32 / 4, c = int(threadIdx.x) % 4;
+    for (int i = 0; i < 4; ++i)
+      memcpy(&to[i],
+             rows + (tile * 16 + g + i % 2 * 8) * row_pitch + k + 2 * c +
+                 i / 2 * 8,
+             4);
+  }
+
+  /// Columns k, k + 1 and 8 later of token \p token, a column of the right side.
+  static HADAL_INLINE void load_keys(uint32_t (&to)[latent_parts][2],
+                                     const uint8_t *stage, int token, int k) {
+    for (int half = 0; half < 2; ++half) {
+      const uint8_t *at =
+          stage + (token * pitch + k + half * 8) * element_bytes;
+      if constexpr (is_half) {
+        memcpy(&to[0][half], at, 4);
+      } else {
+        float pair[2];
+        memcpy(pair, at, 8);
+        uint32_t split[latent_parts];
+        split_pair(pair[0], pair[1], split);
+        for (int part = 0; part < latent_parts; ++part)
+          to[part][half] = split[part];
+      }
+    }
+  }
+
+  /// The same of columns [column, column + 8) of 16 tokens from \p token on.
+  static HADAL_INLINE void load_values(uint32_t (&to)[latent_parts][2],
+                                       const uint8_t *stage, int token,
+                                       int column) {
+    int lane = int(threadIdx.x) % 32, g = lane / 4, c = lane % 4;
+    if constexpr (is_half) {
+      load_transposed(to[0], stage + ((token + lane % 16) * pitch + column) *
+                                         element_bytes);
+    } else {
+      auto *numbers = reinterpret_cast<const float *>(stage);
+      for (int half = 0; half < 2; ++half) {
+        const float *at =
+            numbers + (token + 2 * c + half * 8) * pitch + column + g;
+        uint32_t split[latent_parts];
+        split_pair(at[0], at[pitch], split);
+        for (int part = 0; part < latent_parts; ++part)
+          to[part][half] = split[part];
+      }
+    }
+  }
+
+  /// All products of the parts of both sides, those of the largest first.
+  static HADAL_INLINE void multiply(float (&sums)[4],
+                                    const uint32_t (&left)[parts][4],
+                                    const uint32_t (&right)[latent_parts][2]) {
+    for (int i = 0; i < parts + latent_parts - 1; ++i)
+      for (int part = 0; part < parts; ++part)
+        if (i - part >= 0 && i - part < latent_parts)
+          multiply_bf16(sums, left[part], right[i - part]);
+  }
+
+  HADAL_INLINE void score(const uint8_t *stage) {
+    int warp = int(threadIdx.x) / 32;
+    int g = int(threadIdx.x) % 32 / 4, c = int(threadIdx.x) % 4;
+    for (int unit = warp; unit < score_tiles * stored_halves; unit += warps) {
+      int tile = unit % score_tiles, place = unit / score_tiles;
+      int slot_tile = tile / (tokens / 8), token = tile % (tokens / 8) * 8;
+      float dots[4] = {};
+      for (int half = place; half < halves; half += stored_halves) {
+        float some[4] = {};
+        int end = min((half + 1) * half_steps, int(steps));
+        for (int k = half * half_steps; k < end; ++k) {
+          uint32_t left[parts][4], right[latent_parts][2];
+          for (int part = 0; part < parts; ++part)
+            load_left(left[part], queries(part), query_pitch, slot_tile,
+                      k * 16);
+          load_keys(right, stage, token + g, k * 16 + 2 * c);
+          multiply(some, left, right);
+        }
+        for (int i = 0; i < 4; ++i)
+          dots[i] += some[i];
+      }
+      float *to = scores(place) + (slot_tile * 16 + g) * score_pitch + token;
+      for (int i = 0; i < 4; ++i)
+        to[i / 2 * 8 * score_pitch + 2 * c + i % 2] = dots[i];
+    }
+  }
+
+  /// Makes weights of the scores of tokens from \p begin on. A warp has a slot
+  /// at a time, a lane a token.
+  HADAL_INLINE void weigh(int64_t begin, int64_t end) {
+    int lane = int(threadIdx.x) % 32;
+    for (int slot = int(threadIdx.x) / 32; slot < padded; slot += warps) {
+      bool is_slot = slot < rows * S::group_heads;
+      int64_t count =
+          is_slot ? min(context_of(row + slot / S::group_heads), end) : 0;
+      int64_t token = begin + lane;
+      bool is_seen = lane < tokens && token < count;
+      if (S::window && is_slot && token >= S::sink)
+        is_seen &= token >= start_of(context_of(row + slot / S::group_heads));
+      float sum = 0;
+      for (int half = 0; half < stored_halves && lane < tokens; ++half)
+        sum += scores(half)[slot * score_pitch + lane];
+      float value = is_seen ? sum * S::scale() : -1e30f, most = value;
+      for (int bits = 16; bits > 0; bits /= 2)
+        most = max(most, __shfl_xor_sync(0xffffffffu, most, bits));
+      float old = maxima()[slot], now = max(old, most);
+      float weight = is_seen ? exp(value - now) : 0;
+      uint32_t split[parts];
+      split_pair(weight, 0.0f, split);
+      float total = is_rounded ? first_of(split[0]) : weight;
+      for (int bits = 16; bits > 0; bits /= 2)
+        total += __shfl_xor_sync(0xffffffffu, total, bits);
+      if (lane < tokens)
+        for (int part = 0; part < parts; ++part)
+          weights(part)[slot * weight_pitch + lane] = bf16(split[part]);
+      __syncwarp();
+      if (lane == 0) {
+        float correction = exp(old - now);
+        maxima()[slot] = now;
+        corrections()[slot] = correction;
+        totals()[slot] = fma(totals()[slot], correction, total);
+      }
+    }
+  }
+
+  HADAL_INLINE void add_values(const uint8_t *stage) {
+    int warp = int(threadIdx.x) / 32, g = int(threadIdx.x) % 32 / 4;
+    HADAL_UNROLL
+    for (int m = 0; m < row_tiles; ++m) {
+      float low = corrections()[m * 16 + g], high = corrections()[m * 16 + g + 8];
+      HADAL_UNROLL
+      for (int n = 0; n < own_tiles; ++n)
+        for (int i = 0; i < 4; ++i)
+          sums[m][n][i] *= i < 2 ? low : high;
+    }
+    for (int token = 0; token < tokens; token += 16) {
+      HADAL_UNROLL
+      for (int n = 0; n < own_tiles; ++n) {
+        int tile = n * warps + warp;
+        if (tile >= value_tiles)
+          continue;
+        uint32_t right[latent_parts][2];
+        load_values(right, stage, token, tile * 8);
+        HADAL_UNROLL
+        for (int m = 0; m < row_tiles; ++m) {
+          uint32_t left[parts][4];
+          for (int part = 0; part < parts; ++part)
+            load_left(left[part], weights(part), weight_pitch, m, token);
+          multiply(sums[m][n], left, right);
+        }
+      }
+    }
+  }
+
+  /// Attends to the tokens of segment \p segment.
+  HADAL_INLINE void attend_segment(int64_t segment) {
+    int64_t begin = segment * S::segment_tokens, end = most;
+    if (S::segment_tokens)
+      end = min(begin + S::segment_tokens, most);
+    __syncthreads(); // All have read what was there, and queries are.
+    for (int slot = int(threadIdx.x); slot < padded; slot += team_threads) {
+      maxima()[slot] = -1e29f;
+      totals()[slot] = 0;
+    }
+    for (auto &tile : sums)
+      for (auto &columns : tile)
+        for (float &sum : columns)
+          sum = 0;
+    // Stages between the sink and the window of the first row have nothing.
+    int64_t start = start_of(least);
+    auto next = [&](int64_t at) {
+      bool is_hidden = S::window && at >= S::sink && at + tokens <= start;
+      return is_hidden ? at + (start - at) / tokens * tokens : at;
+    };
+    int64_t at = next(begin);
+    if (at < end)
+      fetch(0, at, end);
+    for (int64_t number = 0; at < end; ++number) {
+      int64_t following = next(at + tokens);
+      if (following < end)
+        fetch(number + 1, following, end);
+      else
+        commit_copies();
+      wait_copies<1>();
+      __syncthreads();
+      score(stage(number));
+      __syncthreads();
+      weigh(at, end);
+      __syncthreads();
+      add_values(stage(number));
+      __syncthreads(); // Its place is for the stage after the next.
+      at = following;
+    }
+    wait_copies<0>();
+    __syncthreads();
+  }
+
+  /// Calls \p f for each sum that this thread has: slot, column, and the sum.
+  template <typename F> HADAL_INLINE void for_sums(F f) {
+    int warp = int(threadIdx.x) / 32;
+    int g = int(threadIdx.x) % 32 / 4, c = int(threadIdx.x) % 4;
+    HADAL_UNROLL
+    for (int m = 0; m < row_tiles; ++m)
+      HADAL_UNROLL
+      for (int n = 0; n < own_tiles; ++n)
+        for (int i = 0; i < 4; ++i) {
+          int column = (n * warps + warp) * 8 + 2 * c + i % 2;
+          if (column < S::value_dim)
+            f(m * 16 + g + i / 2 * 8, column, sums[m][n][i]);
+        }
+  }
+
+  /// Adds a segment to those before it, which are in \p out, and divides by the
+  /// sum of weights after the last one.
+  HADAL_INLINE void merge(int64_t segment, bool is_first, bool is_last,
+                          float *out) {
+    int slot = int(threadIdx.x);
+    if (slot < padded) {
+      if (is_first) {
+        merged_maximum = -1e29f;
+        merged_total = 0;
+      }
+      // A row of the block may end before this segment.
+      int64_t seen = slot < rows * S::group_heads
+                         ? context_of(row + slot / S::group_heads)
+                         : 0;
+      float before = 1, now = 0;
+      if (segment * S::segment_tokens < seen) {
+        float most = max(merged_maximum, maxima()[slot]);
+        before = exp(merged_maximum - most);
+        now = exp(maxima()[slot] - most);
+        merged_total = fma(totals()[slot], now, merged_total * before);
+        merged_maximum = most;
+      }
+      befores()[slot] = before;
+      corrections()[slot] = now;
+      totals()[slot] = merged_total;
+    }
+    __syncthreads();
+    for_sums([&](int slot, int column, float sum) {
+      if (slot >= rows * S::group_heads)
+        return;
+      int64_t head = group * S::group_heads + slot % S::group_heads;
+      float &to = out[(row + slot / S::group_heads) * S::out_stride +
+                      head * S::value_dim + column];
+      float merged = is_first ? 0 : to;
+      merged = fma(sum, corrections()[slot], merged * befores()[slot]);
+      to = is_last ? merged * (1 / totals()[slot]) : merged;
+    });
   }
 };
 

@@ -77,7 +77,9 @@ TEST(ResolveTarget, ARM) {
   for (const char *cpu : {"neoverse-v1", "neoverse-v2"}) {
     ResolvedTarget neoverse = resolve({"aarch64-linux-gnu", cpu, ""});
     EXPECT_EQ(neoverse.cpuFeatures,
-              uint32_t(HADAL_RT_CPU_ARM_DOTPROD | HADAL_RT_CPU_ARM_I8MM));
+              uint32_t(HADAL_RT_CPU_ARM_DOTPROD | HADAL_RT_CPU_ARM_I8MM |
+                       HADAL_RT_CPU_ARM_BF16));
+    EXPECT_TRUE(neoverse.bf16Dots);
     EXPECT_EQ(neoverse.dotProduct, DotProductKind::NeonI8MM);
   }
 }

@@ -1427,6 +1427,30 @@ func.func @linear_c5(%x: tensor<?x64xf32>, %w: tensor<16x64xi4>, %s: tensor<16x2
 
 // -----
 
+func.func @linear_c6(%x: tensor<?x64xf32>, %w: tensor<16x64xf32>) {
+  // expected-error @below {{'deepseek.linear' op expects bf16_inputs only with a weight of bf16, f16 or FP8 of an even number of columns, but got 'tensor<16x64xf32>'}}
+  %0 = deepseek.linear %x, %w bf16_inputs : tensor<?x64xf32>, tensor<16x64xf32> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @lm_head_c5(%x: tensor<?x63xf32>, %w: tensor<16x63xbf16>) {
+  // expected-error @below {{'deepseek.lm_head' op expects bf16_inputs only with a weight of bf16, f16 or FP8 of an even number of columns, but got 'tensor<16x63xbf16>'}}
+  %0 = deepseek.lm_head %x, %w bf16_inputs : tensor<?x63xf32>, tensor<16x63xbf16> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
+func.func @experts_c7(%x: tensor<?x16xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %g: tensor<8x3x16xbf16>, %d: tensor<8x16x3xbf16>) {
+  // expected-error @below {{'deepseek.experts' op expects bf16_inputs only with a weight of bf16, f16 or FP8 of an even number of columns, but got 'tensor<8x16x3xbf16>'}}
+  %0 = deepseek.experts %x, %e, %w gate %g up %g down %d bf16_inputs : tensor<?x16xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x3x16xbf16>, tensor<8x3x16xbf16>, tensor<8x16x3xbf16> -> tensor<?x16xf32>
+  return
+}
+
+// -----
+
 func.func @lm_head_c4(%x: tensor<?x64xf32>, %w: tensor<16x64xf16>, %z: tensor<16x1xf32>) {
   // expected-error @below {{'deepseek.lm_head' op expects activation_group and offsets only with an integer weight, but got some with 'tensor<16x64xf16>'}}
   %0 = deepseek.lm_head %x, %w offsets %z : tensor<16x1xf32> : tensor<?x64xf32>, tensor<16x64xf16> -> tensor<?x16xf32>

@@ -279,3 +279,16 @@ func.func @integer_weights(%x: tensor<?x64xf32>, %w: tensor<24x64xi8, #deepseek.
   %1 = deepseek.lm_head %x, %w scales %s : tensor<24x2xf16> activation_group 32 : tensor<?x64xf32>, tensor<24x64xi8, #deepseek.tiled<rows = 16, columns = 4>> -> tensor<?x24xf32>
   return %0, %1 : tensor<?x24xf32>, tensor<?x24xf32>
 }
+
+// CHECK-LABEL: func.func @bf16_inputs
+func.func @bf16_inputs(%x: tensor<?x64xf32>, %e: tensor<?x2xi32>, %p: tensor<?x2xf32>, %w: tensor<24x64xbf16>, %f: tensor<24x64xf8E4M3FN>, %s: tensor<1x1xf32>, %g: tensor<8x4x64xf16>, %d: tensor<8x64x4xf16>) -> (tensor<?x24xf32>, tensor<?x24xf32>, tensor<?x24xf32>, tensor<?x64xf32>) {
+  // CHECK: deepseek.linear %{{.+}}, %{{.+}} bf16_inputs : tensor<?x64xf32>, tensor<24x64xbf16>
+  %0 = deepseek.linear %x, %w bf16_inputs : tensor<?x64xf32>, tensor<24x64xbf16> -> tensor<?x24xf32>
+  // CHECK: deepseek.linear %{{.+}}, %{{.+}} scales %{{.+}} : tensor<1x1xf32> bf16_inputs :
+  %1 = deepseek.linear %x, %f scales %s : tensor<1x1xf32> bf16_inputs : tensor<?x64xf32>, tensor<24x64xf8E4M3FN> -> tensor<?x24xf32>
+  // CHECK: deepseek.lm_head %{{.+}}, %{{.+}} bf16_inputs :
+  %2 = deepseek.lm_head %x, %w bf16_inputs : tensor<?x64xf32>, tensor<24x64xbf16> -> tensor<?x24xf32>
+  // CHECK: deepseek.experts {{.+}} limit 1.500000e+00 bf16_inputs :
+  %3 = deepseek.experts %x, %e, %p gate %g up %g down %d limit 1.5 bf16_inputs : tensor<?x64xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<8x4x64xf16>, tensor<8x4x64xf16>, tensor<8x64x4xf16> -> tensor<?x64xf32>
+  return %0, %1, %2, %3 : tensor<?x24xf32>, tensor<?x24xf32>, tensor<?x24xf32>, tensor<?x64xf32>
+}

@@ -220,3 +220,27 @@ rt.kernel @products_c4 [memref<?x64xf32>, memref<4x64x16xf16>] {
   ^bb0(%tile: index, %row: index, %sums: vector<16xf32>):
   }
 }
+
+// -----
+
+rt.kernel @latent_attention_c1 [memref<?x64xf32>, memref<?xi32>, index, memref<?x64xf32>] {
+^bb0(%step: !rt.step, %first: index, %last: index, %q: memref<?x64xf32>, %p: memref<?xi32>, %n: index, %out: memref<?x64xf32>):
+  // expected-error @below {{'rt.latent_attention' op expects a result with rows and a block of them, or two without, but got 2}}
+  rt.latent_attention %first to %last of %step(%q, %q, %p, %p, %n) into %out, %out rows %n by %n {element = bf16, scale = 2.5e-1 : f32, heads = 2, block_heads = 2, block_rows = 1, key_dim = 40, value_dim = 32, rope_columns = 24, scale_group = 0, scale_offset = 0, page_tokens = 32, page_bytes = 5120, layer_bytes = 2560, selected_tokens = 0, least_run = 384, segments = 0, segment_tokens = 0, strands = 0, window = 0, sink = 0, sink_segments = 0} : memref<?x64xf32>, memref<?x64xf32>, memref<?xi32>, memref<?xi32>, memref<?x64xf32>, memref<?x64xf32>
+}
+
+// -----
+
+rt.kernel @latent_attention_c2 [memref<?x64xf32>, memref<?xi32>, index, memref<?x64xf32>] {
+^bb0(%step: !rt.step, %first: index, %last: index, %q: memref<?x64xf32>, %p: memref<?xi32>, %n: index, %out: memref<?x64xf32>):
+  // expected-error @below {{'rt.latent_attention' op expects positive sizes, heads in whole blocks, and values and groups in keys, but got 3 heads in blocks of 2, keys of 40 columns, values of 32 and groups of 0}}
+  rt.latent_attention %first to %last of %step(%q, %q, %p, %p, %n) into %out rows %n by %n {element = bf16, scale = 2.5e-1 : f32, heads = 3, block_heads = 2, block_rows = 1, key_dim = 40, value_dim = 32, rope_columns = 24, scale_group = 0, scale_offset = 0, page_tokens = 32, page_bytes = 5120, layer_bytes = 2560, selected_tokens = 0, least_run = 384, segments = 0, segment_tokens = 0, strands = 0, window = 0, sink = 0, sink_segments = 0} : memref<?x64xf32>, memref<?x64xf32>, memref<?xi32>, memref<?xi32>, memref<?x64xf32>
+}
+
+// -----
+
+rt.kernel @latent_attention_c3 [memref<?x64xf32>, memref<?xi32>, index, memref<?x64xf32>] {
+^bb0(%step: !rt.step, %first: index, %last: index, %q: memref<?x64xf32>, %p: memref<?xi32>, %n: index, %out: memref<?x64xf32>):
+  // expected-error @below {{'rt.latent_attention' op expects latents of f32, f16 or bf16, or of i8 with scales, but got 'i8' with groups of 0}}
+  rt.latent_attention %first to %last of %step(%q, %q, %p, %p, %n) into %out rows %n by %n {element = i8, scale = 2.5e-1 : f32, heads = 2, block_heads = 2, block_rows = 1, key_dim = 40, value_dim = 32, rope_columns = 24, scale_group = 0, scale_offset = 0, page_tokens = 32, page_bytes = 5120, layer_bytes = 2560, selected_tokens = 0, least_run = 384, segments = 0, segment_tokens = 0, strands = 0, window = 0, sink = 0, sink_segments = 0} : memref<?x64xf32>, memref<?x64xf32>, memref<?xi32>, memref<?xi32>, memref<?x64xf32>
+}

@@ -27,10 +27,10 @@ rt.kernel @multiply [memref<?x64xf32>, memref<4x64x16xbf16>, memref<?x64xf32>] {
 }
 
 // CHECK-LABEL: rt.kernel @multiply_listed
-//       CHECK: rt.products %[[FIRST:.+]] to %[[LAST:.+]] of %{{.+}} : memref<?x64xf32> from %[[FIRST]] by %{{.+}} : memref<?xi32> tiles %[[FIRST]] to %[[LAST]] of %{{.+}}, %{{.+}} : memref<2x8x64x16xi8>, memref<2x8x64x16xi8> at %[[FIRST]] scales %{{.+}}, %{{.+}} : memref<2x1x1xf32>, memref<2x1x1xf32> attributes {entries_per_row = 2 : i64} {
+//       CHECK: rt.products %[[FIRST:.+]] to %[[LAST:.+]] of %{{.+}} : memref<?x64xf32> from %[[FIRST]] by %{{.+}} : memref<?xi32> tiles %[[FIRST]] to %[[LAST]] of %{{.+}}, %{{.+}} : memref<2x8x64x16xi8>, memref<2x8x64x16xi8> at %[[FIRST]] scales %{{.+}}, %{{.+}} : memref<2x1x1xf32>, memref<2x1x1xf32> attributes {bf16_inputs, entries_per_row = 2 : i64} {
 rt.kernel @multiply_listed [memref<?x64xf32>, memref<?xi32>, memref<2x8x64x16xi8>, memref<2x1x1xf32>] {
 ^bb0(%step: !rt.step, %first: index, %last: index, %x: memref<?x64xf32>, %list: memref<?xi32>, %w: memref<2x8x64x16xi8>, %s: memref<2x1x1xf32>):
-  rt.products %first to %last of %x : memref<?x64xf32> from %first by %list : memref<?xi32> tiles %first to %last of %w, %w : memref<2x8x64x16xi8>, memref<2x8x64x16xi8> at %first scales %s, %s : memref<2x1x1xf32>, memref<2x1x1xf32> attributes {entries_per_row = 2 : i64} {
+  rt.products %first to %last of %x : memref<?x64xf32> from %first by %list : memref<?xi32> tiles %first to %last of %w, %w : memref<2x8x64x16xi8>, memref<2x8x64x16xi8> at %first scales %s, %s : memref<2x1x1xf32>, memref<2x1x1xf32> attributes {bf16_inputs, entries_per_row = 2 : i64} {
   ^bb0(%tile: index, %entry: index, %gate: vector<16xf32>, %up: vector<16xf32>):
   }
 }
@@ -73,4 +73,11 @@ func.func @step(%step: !rt.step) {
   // CHECK: rt.dispatch @fill items %[[TOKENS]] of %[[STEP]](%[[A]], %[[TOKENS]]) {result_buffers = array<i64: 0, 60>, work = #rt.work<op = "experts", outputs = true, alternative = true, weights = 64, experts = 8, experts_per_row = 2, row_bytes = 3, context_bytes = 4, window_tokens = 8, row_f32_ops = 5, row_int8_ops = 6, pair_f32_ops = 7>} : memref<?x64xf32>, index
   rt.dispatch @fill items %tokens of %step(%a, %tokens) {result_buffers = array<i64: 0, 60>, work = #rt.work<op = "experts", outputs = true, alternative = true, weights = 64, experts = 8, experts_per_row = 2, row_bytes = 3, context_bytes = 4, window_tokens = 8, row_f32_ops = 5, row_int8_ops = 6, pair_f32_ops = 7>} : memref<?x64xf32>, index
   return
+}
+
+// CHECK-LABEL: rt.kernel @attend
+//       CHECK: rt.latent_attention %[[FIRST:.+]] to %[[LAST:.+]] of %{{.+}}(%{{.+}}, %{{.+}}, %[[P:.+]], %[[S:.+]], %{{.+}}) selected %{{.+}} into %{{.+}} rows %{{.+}} by %{{.+}} {{{.*}}element = bf16{{.*}}} : memref<?x64xf32>, memref<?x48xf32>, memref<?xi32>, memref<?xi32>, memref<?x64xf32> selected memref<?x9xi32>
+rt.kernel @attend [memref<?x64xf32>, memref<?x48xf32>, memref<?xi32>, memref<?xi32>, index, memref<?x9xi32>, memref<?x64xf32>, index, index] {
+^bb0(%step: !rt.step, %first: index, %last: index, %q: memref<?x64xf32>, %r: memref<?x48xf32>, %p: memref<?xi32>, %s: memref<?xi32>, %layer: index, %t: memref<?x9xi32>, %out: memref<?x64xf32>, %rows: index, %block: index):
+  rt.latent_attention %first to %last of %step(%q, %r, %p, %s, %layer) selected %t into %out rows %rows by %block {element = bf16, scale = 2.5e-1 : f32, heads = 2, block_heads = 2, block_rows = 1, key_dim = 40, value_dim = 32, rope_columns = 24, scale_group = 0, scale_offset = 0, page_tokens = 32, page_bytes = 5120, layer_bytes = 2560, selected_tokens = 9, least_run = 384, segments = 0, segment_tokens = 0, strands = 0, window = 0, sink = 0, sink_segments = 0} : memref<?x64xf32>, memref<?x48xf32>, memref<?xi32>, memref<?xi32>, memref<?x64xf32> selected memref<?x9xi32>
 }
