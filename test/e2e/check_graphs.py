@@ -216,28 +216,112 @@ def products(b):
     yield turned, np.concatenate([angles * low - angles * high, angles * low + angles * high], -1)
 
 
+def quantized(b):
+    """Numbers that QuantizeLinear and DequantizeLinear round, before products of all kinds; weights of 8 and 4 bits."""
+    rng = np.random.default_rng(3)
+
+    def rounded(x, values, scale, zero):
+        """As in training for rounded numbers: the name and the value of `x` on a grid."""
+        limits = np.iinfo(zero.dtype)
+        inputs = [b.const(scale, np.float32), b.const(zero, zero.dtype)]
+        codes = np.clip(np.rint(values / np.float32(scale)) + zero, limits.min, limits.max)
+        numbers = (codes - np.float64(zero)) * np.float32(scale)
+        return b.add("DequantizeLinear", [b.add("QuantizeLinear", [x, *inputs]), *inputs]), numbers
+
+    def weights(name, shape, axis, zeros=None):
+        codes = rng.integers(-127, 128, shape).astype(np.int8)
+        scales = rng.uniform(0.01, 0.03, shape[axis]).astype(np.float32)
+        inputs = [b.weight(name, codes), b.weight(f"{name}.scales", scales)]
+        wide = np.moveaxis(codes.astype(np.float64), axis, -1)
+        if zeros is not None:
+            inputs.append(b.weight(f"{name}.zeros", zeros))
+            wide = wide - zeros
+        return b.add("DequantizeLinear", inputs, axis=axis), np.moveaxis(wide * scales, -1, axis)
+
+    x, numbers = rounded("x2", X2, 0.02, np.int8(0))
+    w, matrix = weights("columns", (4, 5), 1, np.array([0, 3, -8, 1, 0], np.int8))
+    yield b.add("MatMul", [x, w]), numbers @ matrix
+    u, shifted = rounded("x2", X2, 0.015, np.uint8(130))
+    w, matrix = weights("rows", (3, 4), 0)
+    bias = b.weight("bias", np.arange(3, dtype=np.float32))
+    yield b.add("Gemm", [u, w, bias], transB=1, alpha=0.5), 0.5 * shifted @ matrix.T + np.arange(3)
+    image, pixels = rounded(b.add("Unsqueeze", ["x", b.const([0])]), X[None], 0.015, np.uint8(130))
+    w, kernel = weights("kernel", (2, 2, 3, 3), 0)
+    padded = np.pad(pixels, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    convolved = np.zeros((1, 2, 3, 4))
+    for i in range(3):
+        for j in range(4):
+            convolved[0, :, i, j] = (kernel * padded[:, :, i:i + 3, j:j + 3]).sum((1, 2, 3))
+    yield b.add("Conv", [image, w], pads=[1, 1, 1, 1]), convolved
+    # Rows of seven, so that bytes hold ends of one and beginnings of the next.
+    codes = rng.integers(-8, 8, (4, 7))
+    scales = rng.uniform(0.1, 0.3, (2, 7)).astype(np.float32)
+    w = b.add("DequantizeLinear", [b.weight("nibbles", of.Nibbles(codes, of.INT4)), b.weight("nibbles.scales", scales)], axis=0, block_size=2)
+    yield b.add("MatMul", ["x2", w]), X2 @ (codes * np.repeat(scales, 2, axis=0))
+    codes, zeros = rng.integers(0, 16, (4, 3)), rng.integers(0, 16, 3)
+    scales = rng.uniform(0.1, 0.3, 3).astype(np.float32)
+    yield b.add("DequantizeLinear", [b.weight("whole", of.Nibbles(codes, of.UINT4)), b.weight("whole.scales", scales),
+                                     b.weight("whole.zeros", of.Nibbles(zeros, of.UINT4))], axis=1), (codes - zeros) * scales
+
+
 TIES = np.array([[1, 3, 3], [2, 2, 0]], np.int64)
 SQUARE = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], np.int64)
 X2, Y2 = X.reshape(6, 4), np.tile(Y, (6, 1)) * np.arange(6, dtype=np.float32)[:, None]
 CASES = {"elementwise": (elementwise, {"x": X, "y": Y}), "integers": (integers, {"i": INTS, "d": DIVISORS}),
          "movement": (movement, {"x": X, "y": Y}), "functions": (functions, {"x": X}), "rows": (rows, {"x": X, "y": Y, "t": TIES}),
          "windows": (windows, {"x": X, "y": Y}), "products": (products, {"x": X, "y": Y, "x2": X2, "y2": Y2, "t": TIES, "square": SQUARE}),
-         "attention": (attention, {"x": X})}
+         "attention": (attention, {"x": X}), "quantized": (quantized, {"x": X, "x2": X2})}
 
 
-def write(folder, make, inputs):
+def of_opset(b, opset):
+    """The same nodes as versions 7 to 21 of the operators spell them: what were attributes became operands."""
+    def either(since, op, operands, attribute, values, outputs=None, **more):
+        if opset < since:
+            return b.add(op, operands, outputs, **{attribute: values}, **more)
+        return b.add(op, [*operands, b.const(values)], outputs, **more)
+
+    wide = either(13, "Unsqueeze", ["x"], "axes", [1])
+    yield either(13, "Squeeze", [wide], "axes", [1]), X
+    yield either(13, "ReduceSum", ["x"], "axes", [0, 2], keepdims=0), X.sum((0, 2))
+    yield either(18, "ReduceMean", ["x"], "axes", [1], keepdims=1), X.mean(1, keepdims=True)
+    first, _ = either(13, "Split", ["x"], "split", [1, 3], ["first", "rest"], axis=2)
+    yield first, X[..., :1]
+    if opset < 10:
+        yield b.add("Slice", ["x"], axes=[1, 2], starts=[1, 0], ends=[3, -1]), X[:, 1:3, :-1]
+        yield b.add("TopK", ["x"], ["best", "places"], k=2)[0], -np.sort(-X, -1)[..., :2]
+    else:
+        yield b.add("Slice", ["x", b.const([1, 0]), b.const([3, -1]), b.const([1, 2])]), X[:, 1:3, :-1]
+        yield b.add("TopK", ["x", b.const([2])], ["best", "places"])[0], -np.sort(-X, -1)[..., :2]
+    if opset < 11:
+        yield b.add("Clip", ["x"], min=-0.5, max=0.25), np.clip(X, -0.5, 0.25)
+        yield b.add("Pad", ["x"], pads=[0, 1, 0, 0, 0, 2], value=1.5), np.pad(X, ((0, 0), (1, 0), (0, 2)), constant_values=1.5)
+    else:
+        yield b.add("Clip", ["x", b.const(-0.5, np.float32), b.const(0.25, np.float32)]), np.clip(X, -0.5, 0.25)
+        yield b.add("Pad", ["x", b.const([0, 1, 0, 0, 0, 2]), b.const(1.5, np.float32)]), \
+            np.pad(X, ((0, 0), (1, 0), (0, 2)), constant_values=1.5)
+    # Before version 13 over all that follows the axis, too.
+    yield b.add("Softmax", ["x"], axis=1), softmax(X.reshape(2, 12)).reshape(X.shape) if opset < 13 else softmax(X, 1)
+
+
+def write(folder, make, inputs, opset=23):
     """Writes a model whose outputs are what `make` yields; returns these with what they have to be."""
     builder = of.Builder(least_external=256)
     expected = [(name, np.asarray(value)) for name, value in make(builder)]
     expected = [(name, value.astype(np.float32) if value.dtype == np.float64 else value) for name, value in expected]
     builder.write(folder, [of.value_info(name, value.shape, KINDS[value.dtype]) for name, value in inputs.items()],
-                  [of.value_info(name, value.shape, KINDS[value.dtype]) for name, value in expected], opset=23)
+                  [of.value_info(name, value.shape, KINDS[value.dtype]) for name, value in expected], opset=opset)
     return expected
 
 
-def check_case(name, hadalc, work):
-    make, inputs = CASES[name]
-    expected = write(work, make, inputs)
+def check_opsets(hadalc, work):
+    for opset in (7, 10, 11, 12, 13, 17, 18, 21):
+        check_case((lambda b: of_opset(b, opset), {"x": X}), hadalc, work, opset)
+    return "8 versions"
+
+
+def check_case(case, hadalc, work, opset=23):
+    make, inputs = case
+    expected = write(work, make, inputs, opset)
     harness.must_run([hadalc, work / "model.onnx", "-o", work / "run"], 120)
     command = [work / "run"]
     for each, value in inputs.items():
@@ -248,11 +332,11 @@ def check_case(name, hadalc, work):
     for i, (each, value) in enumerate(expected):
         got = np.load(work / f"out-{each}.npy")
         if got.shape != value.shape or got.dtype != value.dtype:
-            raise Failure(f"result {i} is {got.dtype}{got.shape}, expected {value.dtype}{value.shape}")
+            raise Failure(f"opset {opset}, result {i} is {got.dtype}{got.shape}, expected {value.dtype}{value.shape}")
         # Sums of 64 products, and functions of the mathematical library.
         bound = 1e-3 if value.dtype == np.float16 else 2e-5
         if value.dtype.kind == "f" and not np.allclose(got, value, rtol=bound, atol=bound):
-            raise Failure(f"result {i} is off by {np.abs(got - value).max()}")
+            raise Failure(f"opset {opset}, result {i} is off by {np.abs(got - value).max()}")
         if value.dtype.kind != "f" and not (got == value).all():
             raise Failure(f"result {i} is {got.tolist()}, expected {value.tolist()}")
     return f"{len(expected)} results"
@@ -352,7 +436,8 @@ def main():
     parser.add_argument("--hadalc", required=True)
     parser.add_argument("--only", help="one check by its name")
     args = parser.parse_args()
-    checks = {name: (lambda work, name=name: check_case(name, args.hadalc, work)) for name in CASES}
+    checks = {name: (lambda work, name=name: check_case(CASES[name], args.hadalc, work)) for name in CASES}
+    checks["opsets"] = lambda work: check_opsets(args.hadalc, work)
     checks["uses"] = lambda work: check_uses(args.hadalc, work)
     checks["bad"] = lambda work: check_bad(args.hadalc, work)
     failed = 0

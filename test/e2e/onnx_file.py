@@ -6,8 +6,22 @@ import struct
 
 import numpy as np
 
-FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16, BFLOAT16 = 1, 2, 3, 6, 7, 9, 10, 16
+FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16, BFLOAT16, UINT4, INT4 = 1, 2, 3, 6, 7, 9, 10, 16, 21, 22
 _NUMPY = {"float32": FLOAT, "uint8": UINT8, "int8": INT8, "int32": INT32, "int64": INT64, "bool": BOOL, "float16": FLOAT16}
+
+
+class Nibbles:
+    """Integers of 4 bits, UINT4 or INT4, two to a byte, the lower half first, whatever rows they are of."""
+
+    def __init__(self, values, kind):
+        flat = np.asarray(values).astype(np.int64).ravel() & 15
+        flat = np.concatenate([flat, np.zeros(flat.size % 2, np.int64)]).reshape(-1, 2)
+        self.kind, self.shape = kind, np.shape(values)
+        self.bytes = (flat[:, 0] | flat[:, 1] << 4).astype(np.uint8)
+        self.nbytes = self.bytes.nbytes
+
+    def tobytes(self):
+        return self.bytes.tobytes()
 
 
 def varint(value):
@@ -31,10 +45,11 @@ def field(number, value):
 
 def tensor(name, values, location=None, **external):
     """A TensorProto of a NumPy array, with raw_data; or in the file `location`, with offset and length."""
-    values = np.asarray(values)
-    out = b"".join(field(1, size) for size in values.shape) + field(2, _NUMPY[values.dtype.name]) + field(8, name)
+    values = values if isinstance(values, Nibbles) else np.asarray(values)
+    kind = values.kind if isinstance(values, Nibbles) else _NUMPY[values.dtype.name]
+    out = b"".join(field(1, size) for size in values.shape) + field(2, kind) + field(8, name)
     if location is None:
-        return out + field(9, np.ascontiguousarray(values).tobytes())
+        return out + field(9, values.tobytes() if isinstance(values, Nibbles) else np.ascontiguousarray(values).tobytes())
     for key, value in {"location": location, **external}.items():
         out += field(13, field(1, key) + field(2, str(value)))
     return out + field(14, 1)
@@ -91,13 +106,13 @@ class Builder:
         return outputs[0] if len(outputs) == 1 else outputs
 
     def weight(self, name, values):
-        values = np.asarray(values)
+        values = values if isinstance(values, Nibbles) else np.ascontiguousarray(values).reshape(np.shape(values))
         if name not in self.names:
             self.names.add(name)
             if values.nbytes >= self.least_external:
                 self.data += bytes(-len(self.data) % 64)
                 self.initializers.append(tensor(name, values, "model.onnx.data", offset=len(self.data), length=values.nbytes))
-                self.data += np.ascontiguousarray(values).tobytes()
+                self.data += values.tobytes()
             else:
                 self.initializers.append(tensor(name, values))
         return name

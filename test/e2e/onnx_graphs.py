@@ -44,9 +44,22 @@ def pack_bits(codes, bits):
     return (codes << (bits * np.arange(per_byte, dtype=np.uint32))).sum(axis=-1).astype(np.uint8)
 
 
-def quantize_nbits(values, bits, block, has_zeros):
-    """What MatMulNBits reads of a matrix [n, k]: bytes, scales, zero points or None, and the numbers that they stand for."""
+def unpack_bits(packed, bits):
+    return (packed[..., None] >> np.arange(0, 8, bits) & 2**bits - 1).reshape(*packed.shape[:-1], -1).astype(np.int64)
+
+
+def quantize_nbits(values, bits, block, has_zeros, order=None):
+    """What MatMulNBits reads of a matrix [n, k]: bytes, scales, zero points or None, and the numbers that they stand for. `order`
+    has the group of each column, of which each group has as many as a block."""
     rows, columns = values.shape
+    if order is not None:
+        sorted_by = np.argsort(order, kind="stable")
+        _, scales, packed_zeros, numbers = quantize_nbits(values[:, sorted_by], bits, block, has_zeros)
+        by_column = scales[:, order]
+        zeros = unpack_bits(packed_zeros, bits)[:, order] if has_zeros else 2**(bits - 1)
+        numbers = numbers[:, np.argsort(sorted_by)]
+        codes = np.rint(numbers / by_column) + zeros
+        return pack_bits(codes.astype(np.uint8).reshape(rows, -1, block), bits), scales, packed_zeros, numbers
     padded = np.concatenate([values, np.zeros((rows, -columns % block))], axis=1).reshape(rows, -1, block)
     top = 2**bits - 1
     if has_zeros:
@@ -62,22 +75,24 @@ def quantize_nbits(values, bits, block, has_zeros):
     return pack_bits(codes.astype(np.uint8), bits), scales, packed_zeros, numbers.astype(np.float64)
 
 
-def quantize_linear(matrix, unsigned, block):
-    """Codes, scales, zero points or None, and the numbers that DequantizeLinear makes of them: a scale a row, or a block of one."""
+def quantize_linear(matrix, kind, block):
+    """Codes, scales, zero points or None, and the numbers that DequantizeLinear makes of them: a scale a row, a block of one, or,
+    with a block of -1, one in all. Kinds: int8, uint8, int4, uint4."""
     rows, columns = matrix.shape
-    parts = matrix.astype(np.float32).reshape(rows, -1, block or columns)
+    top = 2**int(kind.removeprefix("u")[3:]) - 1
+    parts = matrix.astype(np.float32).reshape((1, 1, -1) if block < 0 else (rows, -1, block or columns))
     low, high = np.minimum(parts.min(-1), 0), np.maximum(parts.max(-1), 0)
-    if unsigned:
-        scales = ((high - low) / 255).astype(np.float32)
+    if kind.startswith("u"):
+        scales = ((high - low) / top).astype(np.float32)
         zeros = np.round(-low / scales).astype(np.uint8)
-        codes = np.clip(np.round(parts / scales[..., None]) + zeros[..., None], 0, 255).astype(np.uint8)
+        codes = np.clip(np.round(parts / scales[..., None]) + zeros[..., None], 0, top).astype(np.uint8)
     else:
-        scales, zeros = (np.maximum(high, -low) / 127).astype(np.float32), None
-        codes = np.clip(np.round(parts / scales[..., None]), -127, 127).astype(np.int8)
+        scales, zeros = (np.maximum(high, -low) / (top // 2)).astype(np.float32), None
+        codes = np.clip(np.round(parts / scales[..., None]), -(top // 2), top // 2).astype(np.int8)
     numbers = codes.astype(np.float32) - (0 if zeros is None else zeros[..., None].astype(np.float32))
     numbers = (numbers * scales[..., None]).astype(np.float64)
-    if not block:
-        scales, zeros = scales[:, 0], None if zeros is None else zeros[:, 0]
+    if block <= 0:
+        scales, zeros = (None if v is None else v[0, 0] if block else v[:, 0] for v in (scales, zeros))
     return codes.reshape(rows, columns), scales, zeros, numbers.reshape(rows, columns)
 
 
@@ -93,12 +108,16 @@ def pack_experts(values, bits, block, has_zeros):
     return codes, scales, zeros, numbers
 
 
+def store(codes, kind):
+    return of.Nibbles(codes, of.INT4 if kind == "int4" else of.UINT4) if kind.endswith("int4") else codes
+
+
 class Graph(of.Builder):
     """A graph of a model: what all exporters share."""
 
-    def __init__(self, config, values, bits=None, block=32, zeros=(), packed=False, qdq=None):
+    def __init__(self, config, values, bits=None, block=32, zeros=(), packed=False, qdq=None, order=False, inputs=False):
         super().__init__()
-        self.qdq = qdq
+        self.qdq, self.order, self.inputs = qdq, order, inputs
         self.config, self.values, self.rounded = config, values, dict(values)
         self.bits, self.block, self.zeros, self.packed = bits, block, zeros, packed
         self.heads, self.kv = config["num_attention_heads"], config.get("num_key_value_heads") or config["num_attention_heads"]
@@ -115,10 +134,15 @@ class Graph(of.Builder):
         name = names[0] if len(names) == 1 else names[0].replace("q_proj", "qkv_proj")
         if self.bits:
             has_zeros = any(part in name for part in self.zeros)
-            codes, scales, zeros, numbers = quantize_nbits(matrix, self.bits, self.block, has_zeros)
+            columns = matrix.shape[1]
+            order = np.random.default_rng(columns).permutation(columns) // self.block if self.order else None
+            codes, scales, zeros, numbers = quantize_nbits(matrix, self.bits, self.block, has_zeros, order)
             inputs = [x, self.weight(name + ".qweight", codes), self.weight(name + ".scales", scales)]
-            if has_zeros:
-                inputs.append(self.weight(name + ".qzeros", zeros))
+            if has_zeros or self.order:
+                inputs.append(self.weight(name + ".qzeros", zeros) if has_zeros else "")
+            if self.order:
+                order[0] += columns // self.block if self.order == "far" else 0
+                inputs.append(self.weight(f"order{columns}", order[self.order == "short":].astype(np.int32)))
             begin = 0
             for part in names:
                 rows = len(self.values[part + ".weight"])
@@ -127,11 +151,16 @@ class Graph(of.Builder):
             y = self.add("com.microsoft.MatMulNBits", inputs, None if out is None else [out], K=matrix.shape[1], N=matrix.shape[0],
                          bits=self.bits, block_size=self.block)
         elif self.qdq:
-            codes, scales, zeros, numbers = quantize_linear(matrix, self.qdq == "uint8", self.block)
+            codes, scales, zeros, numbers = quantize_linear(matrix, self.qdq, self.block)
             self.rounded[name + ".weight"] = numbers
-            inputs = [self.weight(f"{name}.{what}", v.T) for what, v in (("codes", codes), ("scales", scales), ("zeros", zeros))
+            inputs = [self.weight(f"{name}.{what}", store(v.T, self.qdq) if what != "scales" else v.T)
+                      for what, v in (("codes", codes), ("scales", scales), ("zeros", None if "none" in self.zeros else zeros))
                       if v is not None]
-            options = {"axis": 0, "block_size": self.block} if self.block else {"axis": 1}
+            if self.inputs:
+                # As in training for rounded numbers.
+                grid = [self.const(0.02, np.float32), self.const(0, np.int8)]
+                x = self.add("DequantizeLinear", [self.add("QuantizeLinear", [x, *grid]), *grid])
+            options = {"axis": 0, "block_size": self.block} if self.block > 0 else {"axis": 1} if self.block == 0 else {}
             y = self.add("MatMul", [x, self.add("DequantizeLinear", inputs, **options)], None if out is None else [out])
         else:
             y = self.add("MatMul", [x, self.weight(name + ".transposed", matrix.T.astype(np.float32))],
@@ -143,6 +172,10 @@ class Graph(of.Builder):
 
     def head(self, x):
         if self.config.get("tie_word_embeddings"):
+            if "lm_head.qweight" in self.names:
+                rows, columns = self.values["model.embed_tokens.weight"].shape
+                return self.add("com.microsoft.MatMulNBits", [x, "lm_head.qweight", "lm_head.scales"], ["logits"], K=columns, N=rows,
+                                bits=self.bits, block_size=32)
             return self.add("MatMul", [x, self.add("Transpose", ["model.embed_tokens.weight"], perm=[1, 0])], ["logits"])
         return self.linear(x, ["lm_head"], "logits")
 
@@ -151,11 +184,16 @@ class Graph(of.Builder):
         count = self.config["n_routed_experts"]
         return np.stack([self.values[f"{prefix}experts.{e}.{part}.weight"] for e in range(count)])
 
-    def fused_experts(self, x, prefix, bits=None, block=0, has_zeros=False, fusion=1):
-        """com.microsoft.MoE, or QMoE if there are bits, and the shared experts."""
+    def fused_experts(self, x, prefix, bits=None, block=0, has_zeros=False, fusion=1, activation="swiglu", limit=None,
+                      alpha=None, scoring="softmax"):
+        """com.microsoft.MoE, or QMoE if there are bits, and the shared experts. With the scoring "sigmoid" weights of experts are
+        one of the logits, and the choice is by them and a correction."""
         config, count = self.config, self.config["n_routed_experts"]
         logits = self.linear(x, [prefix + "gate"])
-        flat = self.add("Reshape", [logits, self.const([-1, count])])
+        flat, weights = self.add("Reshape", [logits, self.const([-1, count])]), None
+        if scoring == "sigmoid":
+            weights = self.add("Sigmoid", [flat])
+            flat = self.add("Add", [weights, self.weight(prefix + "correction", np.linspace(-1, 1, count).astype(np.float32))])
         gate, up, down = (self.experts(prefix, part) for part in ("gate_proj", "up_proj", "down_proj"))
         if fusion == 1:
             first = np.stack([gate, up], axis=2).reshape(count, -1, gate.shape[2])
@@ -165,11 +203,17 @@ class Graph(of.Builder):
             first = gate
         stacks = {"fc1": first, "fc2": down, **({"fc3": up} if fusion == 0 else {})}
         options = {"k": config["num_experts_per_tok"], "normalize_routing_weights": int(config["norm_topk_prob"]),
-                   "activation_type": "swiglu", "swiglu_fusion": fusion}
+                   "activation_type": activation, "swiglu_fusion": fusion}
+        if limit is not None:
+            options["swiglu_limit"] = float(limit)
+        if alpha is not None:
+            options["activation_alpha"] = float(alpha)
         if not bits:
             inputs = [x, flat]
             for name, stack in stacks.items():
                 inputs += [self.weight(prefix + name, stack.astype(np.float32)), ""]
+            if weights:
+                inputs += [""] * (8 - len(inputs)) + [weights]
             return self.add_shared(self.add("com.microsoft.MoE", inputs, **options), x, prefix)
         inputs, zeros, rounded = [x, flat] + [""] * 12, [], {}
         for i, (name, stack) in enumerate(stacks.items()):
@@ -189,6 +233,8 @@ class Graph(of.Builder):
                 self.rounded[f"{prefix}experts.{e}.{part}.weight"] = stack[e]
         if block:
             options["block_size"] = block
+        if weights:
+            inputs.append(weights)
         while inputs[-1] == "":
             inputs.pop()
         return self.add_shared(self.add("com.microsoft.QMoE", inputs, expert_weight_bits=bits, **options), x, prefix)
@@ -302,8 +348,10 @@ def is_mixture(config, layer):
     return "n_routed_experts" in config and layer >= config["first_k_dense_replace"]
 
 
-def write_genai(folder, config, values, interleaved=False, experts=None, table=np.float32, **options):
-    """The graph of onnxruntime-genai's builder; returns the tensors as they were rounded."""
+def write_genai(folder, config, values, interleaved=False, experts=None, table=np.float32, table_bits=None, table_kind=None,
+                taken=False, **options):
+    """The graph of onnxruntime-genai's builder; returns the tensors as they were rounded. The embedding may be bytes of
+    `table_bits`, or integers of `table_kind`, of which rows may be `taken` before they become numbers."""
     g = Graph(config, values, **options)
     inputs = [of.value_info("input_ids", ["batch", "sequence"]), of.value_info("attention_mask", ["batch", "total"])]
     outputs = [of.value_info("logits", ["batch", "sequence", config["vocab_size"]], of.FLOAT)]
@@ -314,7 +362,31 @@ def write_genai(folder, config, values, interleaved=False, experts=None, table=n
     angles = np.outer(np.arange(config["max_position_embeddings"]), frequencies(config).astype(np.float64))
     cos = g.weight("cos_cache", np.cos(angles).astype(table))
     sin = g.weight("sin_cache", np.sin(angles).astype(table))
-    x = g.add("Gather", [g.f32("model.embed_tokens.weight"), "input_ids"])
+    if table_kind:
+        codes, scales, zeros, numbers = quantize_linear(values["model.embed_tokens.weight"], table_kind, 16)
+        g.rounded["model.embed_tokens.weight"] = numbers
+        tables = [g.weight("embed.codes", store(codes, table_kind)), g.weight("embed.scales", scales)]
+        if zeros is not None:
+            tables.append(g.weight("embed.zeros", store(zeros, table_kind)))
+        if taken:
+            x = g.add("DequantizeLinear", [g.add("Gather", [each, "input_ids"]) for each in tables], axis=2, block_size=16)
+        else:
+            x = g.add("com.microsoft.GatherBlockQuantized", [tables[0], "input_ids", *tables[1:]], block_size=16, gather_axis=0,
+                      quantize_axis=1)
+    elif table_bits:
+        codes, scales, zeros, numbers = quantize_nbits(values["model.embed_tokens.weight"], table_bits, 32, has_zeros=False)
+        g.rounded["model.embed_tokens.weight"] = numbers
+        if config.get("tie_word_embeddings"):
+            # One matrix, which both read, in the shape of MatMulNBits.
+            table = g.weight("lm_head.qweight", codes)
+            table = g.add("Reshape", [table, g.const([codes.shape[0], -1])])
+            scales = g.add("Reshape", [g.weight("lm_head.scales", scales), g.const([codes.shape[0], -1])])
+        else:
+            table, scales = g.weight("embed.qweight", codes.reshape(len(codes), -1)), g.weight("embed.scales", scales)
+        x = g.add("com.microsoft.GatherBlockQuantized", [table, "input_ids", scales], bits=table_bits, block_size=32,
+                  gather_axis=0, quantize_axis=1)
+    else:
+        x = g.add("Gather", [g.f32("model.embed_tokens.weight"), "input_ids"])
     epsilon, added = config["rms_norm_eps"], None
     stored = dict(values)
     if interleaved:
@@ -520,8 +592,10 @@ def write_torch(folder, config, values, style="dynamo", mask="where", window=Non
             past_names = [f"past_key_values.{i}.key", f"past_key_values.{i}.value"]
             inputs += [of.value_info(n, ["batch", g.kv, "past", size], of.FLOAT) for n, size in zip(past_names, (g.dim, value_dim))]
             if operators != "rows":
-                k = g.add("Concat", [past_names[0], k], [f"present.{i}.key"], axis=-2)
-                v = g.add("Concat", [past_names[1], v], [f"present.{i}.value"], axis=-2)
+                # torch's cache joins the past to nothing before.
+                earlier = [g.add("Concat", [name], axis=-2) for name in past_names]
+                k = g.add("Concat", [earlier[0], k], [f"present.{i}.key"], axis=-2)
+                v = g.add("Concat", [earlier[1], v], [f"present.{i}.value"], axis=-2)
             outputs += [of.value_info(f"present.{i}.{n}", ["batch", g.kv, "total", size], of.FLOAT)
                         for n, size in (("key", g.dim), ("value", value_dim))]
         if operators == "rows":

@@ -822,9 +822,11 @@ LogicalResult DequantizeOp::verify() {
 
 LogicalResult UnpackOp::verify() {
   int64_t bits = getBits(), plus = getPlus();
-  if (!llvm::is_contained({2, 3, 4, 8}, bits) || plus < 0 || plus > 1) // C1
-    return emitOpError("expects 2, 3, 4 or 8 bits, plus 0 or 1, but got ")
-           << bits << " and " << plus;
+  bool isKnown = llvm::is_contained({2, 3, 4, 8}, bits);
+  if (!isKnown || (plus != 0 && plus != 1 && plus != int64_t(1) << (bits - 1)))
+    return emitOpError("expects 2, 3, 4 or 8 bits, plus 0, 1 or half their "
+                       "range, but got ")
+           << bits << " and " << plus; // C1
   SmallVector<int64_t> shape(shapeOf(getInput()));
   if (shape.empty())
     return emitOpError("expects rows of bytes, but got ")

@@ -378,8 +378,9 @@ def DeepSeek_UnpackOp : DeepSeek_RecipeOp<"unpack"> {
     the codes of a weight and its zero points are read so, and their difference
     does not depend on what is subtracted here. `plus` is 1 for the zero points
     of a GPTQ checkpoint whose `checkpoint_format` is `gptq`: it stores one
-    less (AutoGPTQ, `qlinear_cuda.py`).
-    - (C1) `bits` is 2, 3, 4 or 8, and `plus` 0 or 1.
+    less (AutoGPTQ, `qlinear_cuda.py`). It is 2^(bits - 1) for integers that
+    have a sign already, in two's complement: they stay what they are.
+    - (C1) `bits` is 2, 3, 4 or 8, and `plus` 0, 1 or 2^(bits - 1).
     - (C2) rows of the result have as many bits as those of `input`; the other
       dimensions are equal.
     - (C3) the result is i8, or i4 if `bits` is at most 4.

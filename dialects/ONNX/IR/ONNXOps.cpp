@@ -31,6 +31,17 @@ void ONNXDialect::initialize() {
       >();
 }
 
+LogicalResult ConstantOp::verify() {
+  bool hasPlace = bool(getNameAttr());
+  if (hasPlace != bool(getFileAttr()) ||
+      hasPlace != bool(getOffsetAttr())) // C1
+    return emitOpError("expects a name, a file and an offset, or none of them");
+  if (hasPlace && int64_t(*getOffset()) < 0) // C2
+    return emitOpError("expects offset >= 0, but got ")
+           << int64_t(*getOffset());
+  return success();
+}
+
 LogicalResult InitializerOp::verify() {
   if (!getType().hasStaticShape()) // C1
     return emitOpError("expects a static shape, but got ") << getType();

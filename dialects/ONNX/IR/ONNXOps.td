@@ -66,15 +66,26 @@ def ONNX_ConstantOp : ONNX_Op<"constant", [
     AllTypesMatch<["value", "result"]>]> {
   let summary = "A few numbers that the file gives";
   let description = [{
+    Of those that the file has as bytes, `name`, `file` and `offset` say where,
+    as those of `onnx.initializer` do: a weight may be so small.
+    - (C1) `name`, `file` and `offset` are given together.
+    - (C2) `offset >= 0`.
+
     ```mlir
     %shape = onnx.constant dense<[1, -1, 4, 16]> : tensor<4xi64>
+    %scale = onnx.constant dense<0.5> : tensor<f32> "w.scale" in "model.onnx" at 64
     ```
   }];
-  let arguments = (ins ElementsAttr:$value);
+  let arguments = (ins ElementsAttr:$value, OptionalAttr<StrAttr>:$name,
+                       OptionalAttr<StrAttr>:$file,
+                       OptionalAttr<I64Attr>:$offset);
   let results = (outs AnyRankedTensor:$result);
-  let assemblyFormat = "attr-dict $value";
+  let assemblyFormat =
+      "attr-dict $value ($name^ `in` $file `at` $offset)?";
+  let hasVerifier = 1;
   let builders = [OpBuilder<(ins "::mlir::ElementsAttr":$value), [{
-    build($_builder, $_state, value.getType(), value);
+    build($_builder, $_state, value.getType(), value, ::mlir::StringAttr(),
+          ::mlir::StringAttr(), ::mlir::IntegerAttr());
   }]>];
 }
 

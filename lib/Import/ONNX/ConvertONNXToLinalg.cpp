@@ -142,8 +142,12 @@ absl::Status GraphConverter::addWeight(GraphLowering &lowering,
   RankedTensorType type = initializer.getType();
   Type element = type.getElementType();
   std::string where = options.path + ": tensor " + quote(initializer.getName());
-  if (!isElement(element) || initializer->hasAttr(packedAttrName))
-    return unimplemented(where + " has elements of type " + toText(element) +
+  RankedTensorType logical = getLogicalType(initializer);
+  bool isPacked = logical != type;
+  if (!isElement(element) || !logical.getElementType().isIntOrFloat() ||
+      (isPacked && !logical.getElementType().isInteger()))
+    return unimplemented(where + " has elements of type " +
+                         toText(logical.getElementType()) +
                          ", which are not supported");
   int64_t bytes = type.getNumElements() *
                   (std::max(element.getIntOrFloatBitWidth(), 8u) / 8);
@@ -186,8 +190,10 @@ absl::Status GraphConverter::addWeight(GraphLowering &lowering,
                                      builder.getDictionaryAttr(attributes),
                                      initializer.getLoc())))
     return absl::InternalError("a function does not take a weight");
-  lowering.define(initializer.getResult(),
-                  {function.getArgument(index), type.getElementType()});
+  Lowered lowered{function.getArgument(index), type.getElementType()};
+  if (isPacked)
+    lowered = lowering.unpack(lowered, logical);
+  lowering.define(initializer.getResult(), lowered);
   return absl::OkStatus();
 }
 
@@ -286,6 +292,11 @@ absl::StatusOr<OwningOpRef<ModuleOp>> GraphConverter::run() {
   }
   if (absl::Status status = addOutputs(lowering); !status.ok())
     return status;
+  // Such as numbers of which a product took the integers.
+  for (Operation &op :
+       llvm::make_early_inc_range(llvm::reverse(function.front())))
+    if (isOpTriviallyDead(&op))
+      op.erase();
   if (absl::Status status = verifyModule(*module, "the converted graph");
       !status.ok())
     return status;

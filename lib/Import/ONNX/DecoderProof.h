@@ -104,7 +104,17 @@ private:
   bool keepsRows(NodeOp node);
   Movement walk(mlir::Value value);
 
-  bool matchQuantized(NodeOp node, bool isTransposed, Matrix &matrix);
+  /// \p operands of \p node, DequantizeLinear: integers, scales, and zero
+  /// points or null. Blocks, or parts, are along \p axis.
+  bool matchQuantized(NodeOp node, llvm::ArrayRef<mlir::Value> operands,
+                      int64_t axis, bool isTransposed, Matrix &matrix);
+  bool matchQuantized(NodeOp node, bool isTransposed, Matrix &matrix) {
+    return matchQuantized(
+        node, {getOperand(node, 0), getOperand(node, 1), getOperand(node, 2)},
+        getInt(node, "axis", 1), isTransposed, matrix);
+  }
+  InitializerOp bytesOf(mlir::Value value);
+  bool isZero(mlir::Value value);
   bool matchTensor(mlir::Value value, Matrix &matrix);
   bool matchLinear(mlir::Value value, Matrix &matrix, mlir::Value &input);
   bool matchPacked(NodeOp node, Matrix &matrix);
@@ -148,6 +158,8 @@ private:
   bool setHeads(mlir::Value value, int64_t heads, int64_t kvHeads, int64_t dim);
   bool setRope(const RopeTable &table, mlir::Value value);
   bool checkCaches(mlir::Value cosine, mlir::Value sine, mlir::Value value);
+  bool matchPackedTable(NodeOp node, Matrix &matrix);
+  bool matchTakenRows(NodeOp node, mlir::Value &tokens, Matrix &matrix);
   bool matchEmbedding(mlir::Value value);
 
   // Of experts, in MatchExperts.cpp.
@@ -160,7 +172,6 @@ private:
                         Matrix &matrix);
   bool matchFusedRouter(NodeOp node, mlir::Value weights, Mixture &mixture,
                         mlir::Value &input);
-  bool isZero(mlir::Value value);
 
   // Of experts that are written out, in MatchRouting.cpp.
   Movement walkRows(mlir::Value value);
@@ -203,6 +214,8 @@ private:
   Decoder decoder;
   bool hasEpsilon = false, hasRope = false;
   RopeFormula formula;
+  /// Constants that were taken for tensors of the file.
+  llvm::DenseMap<mlir::Value, InitializerOp> smallTensors;
   llvm::DenseSet<mlir::Value> provenMasks;
   llvm::DenseSet<std::pair<mlir::Value, mlir::Value>> provenCaches;
 };

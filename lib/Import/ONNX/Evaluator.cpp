@@ -7,6 +7,7 @@
 
 #include "lib/Import/ONNX/Evaluator.h"
 
+#include "lib/Import/ONNX/GraphImporter.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "llvm/ADT/APFloat.h"
@@ -239,7 +240,7 @@ static Number decode(const char *bytes, Type type) {
 }
 
 ArrayPtr Evaluator::makeInitializer(InitializerOp op) {
-  RankedTensorType type = op.getType();
+  RankedTensorType type = getLogicalType(op);
   Type element = type.getElementType();
   bool isReal = isa<FloatType>(element);
   std::shared_ptr<InputFile> file =
@@ -252,14 +253,19 @@ ArrayPtr Evaluator::makeInitializer(InitializerOp op) {
   if (!array)
     return nullptr;
   array->isReal = isReal;
-  unsigned bytes = std::max(element.getIntOrFloatBitWidth(), 8u) / 8;
+  unsigned bits = element.getIntOrFloatBitWidth();
+  unsigned width = bits == 1 ? 8 : bits, bytes = std::max(width, 8u) / 8;
   uint64_t offset = op.getOffset();
-  array->compute = [file, element, bytes, offset](int64_t i) {
+  array->compute = [=](int64_t i) {
     char data[8] = {};
     std::string error;
+    uint64_t bit = uint64_t(i) * width;
     // Within the file, as it was when the graph was imported.
-    if (!file->read(offset + uint64_t(i) * bytes, data, bytes, error))
+    if (!file->read(offset + bit / 8, data, bytes, error))
       return isa<FloatType>(element) ? fromReal(std::nan("")) : fromInteger(-1);
+    // Bytes may hold several, the lowest bits first.
+    if (width < 8)
+      data[0] = char(uint8_t(data[0]) >> bit % 8 & ((1u << width) - 1));
     return decode(data, element);
   };
   return array;
@@ -1147,6 +1153,20 @@ void Evaluator::evaluate(NodeOp op) {
     else if (heads > 0 && kvHeads > 0 && heads < maxElements &&
              kvHeads < maxElements && !getOperand(op, 1))
       shape.back() = shape.back() / (heads + 2 * kvHeads) * heads;
+    return set(0, makeOpaque(shape));
+  }
+  if (type == "com.microsoft.GatherBlockQuantized") {
+    ArrayPtr b = input(op, 1), scales = input(op, 2);
+    if (!a || !b || !scales || a->shape.size() != 2 ||
+        scales->shape.size() != 2)
+      return;
+    SmallVector<int64_t, 5> shape = b->shape;
+    // Bytes hold several elements.
+    auto initializer = getOperand(op, 0).getDefiningOp<InitializerOp>();
+    int64_t bits = getInt(op, "bits", 4);
+    bool isPacked = !initializer || !initializer->hasAttr(packedAttrName);
+    shape.push_back(isPacked && bits > 0 ? a->shape[1] * 8 / bits
+                                         : a->shape[1]);
     return set(0, makeOpaque(shape));
   }
   // Elements that are replaced, or chosen by their size, are not known.

@@ -231,13 +231,14 @@ struct FuseSwish : public OpRewritePattern<NodeOp> {
   }
 };
 
+/// Also a Concat of one tensor: torch joins a past to a list that is empty.
 struct RemoveIdentity : public OpRewritePattern<NodeOp> {
   using OpRewritePattern::OpRewritePattern;
 
   LogicalResult matchAndRewrite(NodeOp op,
                                 PatternRewriter &rewriter) const override {
-    if (op.getOpType() != "Identity" || op.getInputs().size() != 1 ||
-        op.getOutputs().size() != 1)
+    if ((op.getOpType() != "Identity" && op.getOpType() != "Concat") ||
+        op.getInputs().size() != 1 || op.getOutputs().size() != 1)
       return rewriter.notifyMatchFailure(op, "expected an identity");
     // What a function returns keeps its type.
     for (Operation *user : op->getUsers())

@@ -188,8 +188,15 @@ absl::StatusOr<Value> GraphImporter::makeTensor(const Tensor &tensor) {
   if (!numbers.ok())
     return numbers.status();
   Location loc = locationOf(tensor.name);
-  if (*numbers)
-    return Value(ConstantOp::create(builder, loc, *numbers));
+  if (*numbers) {
+    auto constant = ConstantOp::create(builder, loc, *numbers);
+    if (!tensor.file.empty()) {
+      constant.setName(tensor.name);
+      constant.setFile(tensor.file);
+      constant.setOffset(uint64_t(tensor.offsetBytes));
+    }
+    return Value(constant);
+  }
   auto op = InitializerOp::create(
       builder, loc, tensorType(tensor), builder.getStringAttr(tensor.name),
       builder.getStringAttr(tensor.file),
@@ -423,6 +430,12 @@ std::string onnx::getSourceName(InitializerOp tensor) {
   for (char c : tensor.getName())
     name += c == '{' ? '(' : c == '}' ? ')' : c;
   return name;
+}
+
+RankedTensorType onnx::getLogicalType(InitializerOp tensor) {
+  if (auto packed = tensor->getAttrOfType<TypeAttr>(packedAttrName))
+    return cast<RankedTensorType>(packed.getValue());
+  return tensor.getType();
 }
 
 absl::StatusOr<OwningOpRef<ModuleOp>>

@@ -28,6 +28,10 @@ mlir::Type getElementType(mlir::Builder &builder, int64_t number);
 /// What recipes call \p tensor: a name with `{}` would stand for several.
 std::string getSourceName(InitializerOp tensor);
 
+/// The type of \p tensor as ONNX has it: of elements of fewer than 8 bits, of
+/// which bytes hold several, theirs.
+mlir::RankedTensorType getLogicalType(InitializerOp tensor);
+
 /// Reads \p path and returns a verified module with a function `@main_graph`;
 /// loads the dialects it needs. Few integers, and single numbers, become
 /// `onnx.constant`; other tensors `onnx.initializer`. With \p hasPlaces false

@@ -516,6 +516,30 @@ Lowered GraphLowering::convert(Lowered source, Type element) {
   return {result, element};
 }
 
+Lowered GraphLowering::unpack(Lowered bytes, RankedTensorType type) {
+  unsigned bits = type.getElementTypeBitWidth();
+  bool isUnsigned = type.getElementType().isUnsignedInteger();
+  Type byte = builder.getI8Type(), element = byte;
+  if (isUnsigned)
+    element = IntegerType::get(builder.getContext(), 8, IntegerType::Unsigned);
+  int64_t count = bytes.dim(0);
+  Lowered plain{bytes.value, byte};
+  SmallVector<Lowered> parts;
+  for (unsigned begin = 0; begin < 8; begin += bits) {
+    Lowered part =
+        map(plain, {count}, element, [&](Scalars &s, ValueRange v) -> Value {
+          Value up = s.integer(8 - bits - begin, byte);
+          Value down = s.integer(8 - bits, byte);
+          Value x = s.make<arith::ShLIOp>(v[0], up);
+          return isUnsigned ? s.make<arith::ShRUIOp>(x, down)
+                            : s.make<arith::ShRSIOp>(x, down);
+        });
+    parts.push_back(reshape(part, {count, 1}));
+  }
+  Lowered all = reshape(join(parts, 1), {count * int64_t(parts.size())});
+  return reshape(slice(all, {0}, {type.getNumElements()}), type.getShape());
+}
+
 Lowered GraphLowering::splat(double value, Type element,
                              ArrayRef<int64_t> shape) {
   Scalars s = scalars();
@@ -748,7 +772,8 @@ static bool isWithoutEffect(StringRef type, StringRef name) {
       .Cases({"Dropout.seed", "Dropout.ratio", "BatchNormalization.momentum"},
              true)
       // The evaluator reads them for the shape of the result.
-      .Cases({"Flatten.axis", "Reshape.allowzero", "Shape.start", "Shape.end"},
+      .Cases({"Flatten.axis", "Reshape.allowzero", "Shape.start", "Shape.end",
+              "Squeeze.axes", "Unsqueeze.axes"},
              true)
       // What is allowed is done: sorted, and at least in f32.
       .Cases({"TopK.sorted", "Attention.softmax_precision",

@@ -185,6 +185,9 @@ public:
   /// Parts of \p source along \p axis, at indices that are within it.
   Lowered gather(Lowered source, Lowered indices, int64_t axis);
   Lowered convert(Lowered source, mlir::Type element);
+  /// Integers of a tensor of type \p type, of fewer than 8 bits, from the
+  /// bytes that hold them, the lowest bits first; each becomes a byte.
+  Lowered unpack(Lowered bytes, mlir::RankedTensorType type);
   Lowered splat(double value, mlir::Type element,
                 llvm::ArrayRef<int64_t> shape = {});
   mlir::Value extract(mlir::Value tensor, mlir::ValueRange indices);
@@ -217,6 +220,26 @@ public:
   llvm::DenseMap<mlir::Value, Lowered> values;
   llvm::SmallVector<mlir::Value> failures; ///< Scalars of i1.
 };
+
+/// Integers of 8 bits that DequantizeLinear makes numbers of, less their zero
+/// points, as i32, and the scales that they are multiplied by: one, or a
+/// vector.
+struct IntegerFactor {
+  Lowered integers, scales;
+};
+
+/// Operands \p i and \p j of the node as such factors of f32, of which the
+/// second may have a scale for each part along \p axis. None if they are
+/// something else, or if sums of \p terms products may exceed i32.
+mlir::FailureOr<std::optional<std::pair<IntegerFactor, IntegerFactor>>>
+readFactors(GraphLowering &g, unsigned i, unsigned j, int64_t axis,
+            int64_t terms);
+
+/// \p sums of products of \p factors as numbers; parts of the second factor
+/// are along \p axis.
+Lowered scaleSums(GraphLowering &g, Lowered sums,
+                  const std::pair<IntegerFactor, IntegerFactor> &factors,
+                  int64_t axis);
 
 /// How one operator is lowered.
 using LowerRule = mlir::LogicalResult (*)(GraphLowering &);

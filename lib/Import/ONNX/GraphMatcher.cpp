@@ -8,6 +8,7 @@
 #include "lib/Import/ONNX/DecoderProof.h"
 
 #include "lib/Import/JSON.h"
+#include "lib/Import/ONNX/GraphImporter.h"
 
 #include <cmath>
 
@@ -18,6 +19,8 @@ using huggingface::RopeConfig;
 
 /// More than any window or chunk that a mask may have.
 constexpr int64_t manyTokens = 40'009;
+/// Elements that are read to see whether they are zero.
+constexpr int64_t maxZeroElements = int64_t(1) << 22;
 /// Masks add this or less where a token must not be seen.
 constexpr double blocked = -1e4;
 
@@ -176,7 +179,40 @@ Value DecoderProof::peel(Value value, double &scale) {
 
 InitializerOp DecoderProof::initializerOf(Value value) {
   value = strip(value);
-  return value ? value.getDefiningOp<InitializerOp>() : InitializerOp();
+  auto constant = value ? value.getDefiningOp<ConstantOp>() : ConstantOp();
+  if (!constant || !constant.getName())
+    return value ? value.getDefiningOp<InitializerOp>() : InitializerOp();
+  InitializerOp &tensor = smallTensors[value];
+  if (!tensor) {
+    OpBuilder builder(constant);
+    tensor = InitializerOp::create(
+        builder, constant.getLoc(), constant.getResult().getType(),
+        constant.getNameAttr(), constant.getFileAttr(),
+        constant.getOffsetAttr());
+  }
+  return tensor;
+}
+
+/// The same of bytes, whatever shape is given to them.
+InitializerOp DecoderProof::bytesOf(Value value) {
+  while (NodeOp node = nodeOf(value)) {
+    if (!llvm::is_contained({"Reshape", "Flatten", "Squeeze", "Unsqueeze"},
+                            node.getOpType()))
+      break;
+    value = node.getInputs()[0];
+  }
+  return initializerOf(value);
+}
+
+/// Whether \p value is a tensor of the file of zeros.
+bool DecoderProof::isZero(Value value) {
+  const Array *array = small().get(value);
+  if (!array || !array->isKnown() || array->count > maxZeroElements)
+    return false;
+  for (int64_t i = 0; i < array->count; ++i)
+    if (array->real(i) != 0)
+      return false;
+  return true;
 }
 
 /// Follows \p value to where its elements come from.
@@ -209,30 +245,50 @@ Movement DecoderProof::walk(Value value) {
 // Products with weights
 //===----------------------------------------------------------------------===//
 
-/// Integers with a scale a row, or a block of a row.
-bool DecoderProof::matchQuantized(NodeOp node, bool isTransposed,
+/// Integers with one scale, a scale a row, or a block of a row.
+bool DecoderProof::matchQuantized(NodeOp node, ArrayRef<Value> operands,
+                                  int64_t axis, bool isTransposed,
                                   Matrix &matrix) {
-  InitializerOp tensor = initializerOf(getOperand(node, 0));
-  InitializerOp scales = initializerOf(getOperand(node, 1));
-  InitializerOp zeros = initializerOf(getOperand(node, 2));
+  InitializerOp tensor = initializerOf(operands[0]);
+  InitializerOp scales = initializerOf(operands[1]);
+  Value zeroPoints = operands[2];
   Value result = node.getOutputs()[0];
-  if (!tensor || !scales || bool(zeros) != bool(getOperand(node, 2)) ||
-      tensor.getType().getRank() != 2)
-    return refuse(result, "integers, scales and zero points that are tensors "
-                          "of the file");
-  Type element = tensor.getType().getElementType();
+  if (!tensor || !scales || getLogicalType(tensor).getRank() != 2)
+    return refuse(result, "integers and scales that are tensors of the file");
+  RankedTensorType type = getLogicalType(tensor);
+  Type element = type.getElementType();
   Type scale = scales.getType().getElementType();
-  if ((!element.isSignlessInteger(8) && !element.isUnsignedInteger(8)) ||
-      (!zeros && element.isUnsignedInteger()) ||
-      (zeros && (zeros.getType().getElementType() != element ||
-                 zeros.getType().getShape() != scales.getType().getShape())) ||
+  bool isUnsigned = element.isUnsignedInteger();
+  InitializerOp zeros;
+  if (zeroPoints && (isUnsigned || !isZero(zeroPoints))) {
+    zeros = initializerOf(zeroPoints);
+    if (!zeros)
+      return refuse(result, "zero points that are a tensor of the file");
+  }
+  if (!element.isInteger() || element.getIntOrFloatBitWidth() > 8 ||
+      element.isInteger(1) || (!zeros && isUnsigned) ||
+      (zeros &&
+       (getLogicalType(zeros).getElementType() != element ||
+        getLogicalType(zeros).getShape() != scales.getType().getShape())) ||
       (!scale.isF32() && !scale.isF16() && !scale.isBF16()))
-    return refuse(result, "integers of 8 bits, with zero points if they are "
-                          "unsigned, and scales of floats");
+    return refuse(result, "integers of 2, 4 or 8 bits, with zero points if "
+                          "they are unsigned, and scales of floats");
   unsigned along = isTransposed ? 0 : 1; // Of a row.
-  int64_t columns = tensor.getType().getDimSize(along);
-  int64_t rows = tensor.getType().getDimSize(1 - along);
-  int64_t axis = getInt(node, "axis", 1), block = getInt(node, "block_size", 0);
+  int64_t columns = type.getDimSize(along);
+  int64_t rows = type.getDimSize(1 - along);
+  matrix.tensor = tensor;
+  matrix.scales = scales;
+  matrix.zeros = zeros;
+  matrix.isTransposed = isTransposed;
+  matrix.columns = columns;
+  matrix.storedRows = matrix.rows = rows;
+  if (scales.getType().getNumElements() == 1 &&
+      scales.getType().getRank() <= 1 && getInt(node, "block_size", 0) == 0) {
+    matrix.hasOneScale = true;
+    matrix.block = columns;
+    return true;
+  }
+  int64_t block = getInt(node, "block_size", 0);
   axis = axis < 0 ? axis + 2 : axis;
   SmallVector<int64_t> expected = {rows};
   if (block > 0) {
@@ -242,14 +298,8 @@ bool DecoderProof::matchQuantized(NodeOp node, bool isTransposed,
   }
   if (scales.getType().getShape() != ArrayRef<int64_t>(expected) ||
       axis != (block > 0 ? along : 1 - along))
-    return refuse(result, "a scale a row, or a block of a row");
-  matrix.tensor = tensor;
-  matrix.scales = scales;
-  matrix.zeros = zeros;
+    return refuse(result, "one scale, a scale a row, or a block of a row");
   matrix.block = block > 0 ? block : columns;
-  matrix.isTransposed = isTransposed;
-  matrix.columns = columns;
-  matrix.storedRows = matrix.rows = rows;
   return true;
 }
 
@@ -291,11 +341,9 @@ bool DecoderProof::matchPacked(NodeOp node, Matrix &matrix) {
   if (getInt(node, "weight_prepacked", 0))
     return refuse(result, "weight_prepacked 0, since others are in the layout "
                           "of one machine");
-  if (getOperand(node, 4))
-    return refuse(result, "no g_idx");
   int64_t blocks = (k + block - 1) / block;
   auto check = [&](unsigned i, StringRef what, int64_t elements, bool isBytes) {
-    InitializerOp tensor = initializerOf(getOperand(node, i));
+    InitializerOp tensor = bytesOf(getOperand(node, i));
     if (!tensor)
       return refuse(result, what + " that are a tensor of the file");
     Type element = tensor.getType().getElementType();
@@ -319,10 +367,28 @@ bool DecoderProof::matchPacked(NodeOp node, Matrix &matrix) {
     if (!matrix.bias || matrix.bias.getType().getNumElements() != n)
       return refuse(result, "a bias of " + Twine(n) + " numbers");
   }
-  matrix.tensor = initializerOf(node.getInputs()[1]);
-  matrix.scales = initializerOf(node.getInputs()[2]);
+  if (Value order = getOperand(node, 4)) {
+    const Array *groups = small().get(order);
+    InitializerOp tensor = initializerOf(order);
+    if (!tensor || !tensor.getType().getElementType().isInteger(32) ||
+        !groups || !groups->isKnown() || groups->shape.size() != 1 ||
+        (groups->count != k && groups->count != blocks * block))
+      return refuse(result, "a g_idx that is a tensor of the file of " +
+                                Twine(k) + " integers of 32 bits");
+    for (int64_t i = 0; i < k; ++i) {
+      int64_t group = groups->integer(i);
+      if (group < 0 || group >= blocks)
+        return refuse(result, "a g_idx from 0 to " + Twine(blocks - 1) +
+                                  ", but got " + Twine(group) + " at " +
+                                  Twine(i));
+      if (group != i / block)
+        matrix.order = tensor;
+    }
+  }
+  matrix.tensor = bytesOf(node.getInputs()[1]);
+  matrix.scales = bytesOf(node.getInputs()[2]);
   if (Value zeros = getOperand(node, 3))
-    matrix.zeros = initializerOf(zeros);
+    matrix.zeros = bytesOf(zeros);
   matrix.block = block;
   matrix.packedBits = bits;
   matrix.columns = k;
@@ -1330,20 +1396,119 @@ bool DecoderProof::matchOperator(NodeOp node, const Movement &outer,
 // The model
 //===----------------------------------------------------------------------===//
 
-bool DecoderProof::matchEmbedding(Value value) {
-  NodeOp gather = nodeOf(value, "Gather");
-  if (!gather || gather.getInputs().size() != 2)
+/// com.microsoft.GatherBlockQuantized: rows of integers, a scale a block.
+bool DecoderProof::matchPackedTable(NodeOp node, Matrix &matrix) {
+  Value result = node.getOutputs()[0];
+  int64_t bits = getInt(node, "bits", 4);
+  int64_t block = getInt(node, "block_size", 128);
+  InitializerOp tensor = bytesOf(getOperand(node, 0));
+  const Array *codes = small().get(getOperand(node, 0));
+  int64_t along = getInt(node, "quantize_axis", 1);
+  if (!tensor || !codes || codes->shape.size() != 2 ||
+      getInt(node, "gather_axis", 0) != 0 || (along != 1 && along != -1))
+    return refuse(result, "rows of a matrix of the file, with blocks along "
+                          "them");
+  if (block < 16 || block > (1 << 20) || (block & (block - 1)) != 0)
+    return refuse(result, "a block_size that is a power of two from 16 on, "
+                          "but got " +
+                              Twine(block));
+  // Of integers of 4 bits zero stands for zero.
+  if (getLogicalType(tensor) != tensor.getType())
+    return matchQuantized(
+        node, {tensor.getResult(), getOperand(node, 2), getOperand(node, 3)},
+        along, /*isTransposed=*/false, matrix);
+  if ((bits != 2 && bits != 4 && bits != 8) ||
+      !tensor.getType().getElementType().isUnsignedInteger(8))
+    return refuse(result, "bytes of bits 2, 4 or 8, but got " + Twine(bits));
+  int64_t rows = codes->shape[0], columns = codes->shape[1] * 8 / bits;
+  int64_t blocks = (columns + block - 1) / block;
+  matrix.tensor = tensor;
+  matrix.scales = bytesOf(getOperand(node, 2));
+  Value zeros = getOperand(node, 3);
+  matrix.zeros = zeros ? bytesOf(zeros) : InitializerOp();
+  auto hasElements = [](InitializerOp op, int64_t count) {
+    return op && op.getType().getNumElements() == count;
+  };
+  Type scale =
+      matrix.scales ? matrix.scales.getType().getElementType() : Type();
+  if (!hasElements(matrix.scales, rows * blocks) ||
+      (!scale.isF32() && !scale.isF16() && !scale.isBF16()))
+    return refuse(result, "scales of floats, one a block, " +
+                              Twine(rows * blocks) + " in all");
+  int64_t zeroBytes = rows * ((blocks * bits + 7) / 8);
+  if (zeros && (!hasElements(matrix.zeros, zeroBytes) ||
+                !matrix.zeros.getType().getElementType().isUnsignedInteger(8)))
+    return refuse(result, "zero points of " + Twine(zeroBytes) + " bytes");
+  matrix.packedBits = bits;
+  matrix.block = block;
+  matrix.columns = columns;
+  matrix.storedRows = matrix.rows = rows;
+  return true;
+}
+
+/// DequantizeLinear of rows that are taken, and of their scales, or of one.
+bool DecoderProof::matchTakenRows(NodeOp node, Value &tokens, Matrix &matrix) {
+  Value result = node.getOutputs()[0];
+  const Array *array = small().get(result);
+  Value tables[3];
+  for (unsigned i : {0, 1, 2}) {
+    Value operand = getOperand(node, i);
+    NodeOp gather = operand ? nodeOf(strip(operand), "Gather") : NodeOp();
+    tables[i] = gather ? gather.getInputs()[0] : operand;
+    if (!gather)
+      continue;
+    if (gather.getInputs().size() != 2 || getInt(gather, "axis", 0) != 0 ||
+        (i && gather.getInputs()[1] != tokens))
+      return refuse(result, "rows, scales and zero points of the same tokens");
+    tokens = gather.getInputs()[1];
+  }
+  if (!array || array->shape.size() < 2)
+    return refuse(result, "rows of a matrix");
+  int64_t axis = getInt(node, "axis", 1);
+  axis = axis < 0 ? axis : axis - int64_t(array->shape.size()) + 2;
+  if (!matchQuantized(node, tables, axis, /*isTransposed=*/false, matrix))
     return false;
-  decoder.embedding = initializerOf(gather.getInputs()[0]);
-  Value tokens = gather.getInputs()[1];
+  bool areTaken = tables[1] != getOperand(node, 1);
+  if (areTaken == matrix.hasOneScale)
+    return refuse(result, "one scale, or those of the rows that are taken");
+  return true;
+}
+
+bool DecoderProof::matchEmbedding(Value value) {
+  Matrix &table = decoder.embedding;
+  // Rows may be numbers before they are taken, or become them afterwards.
+  NodeOp node = nodeOf(value), gather = node;
+  if (node && node.getOpType() == "DequantizeLinear")
+    gather = nodeOf(strip(node.getInputs()[0]), "Gather");
+  bool isPacked =
+      gather && gather.getOpType() == "com.microsoft.GatherBlockQuantized";
+  if (!gather || (!isPacked && gather.getOpType() != "Gather") ||
+      gather.getInputs().size() < 2)
+    return false;
+  Value rows = gather.getInputs()[0], tokens = gather.getInputs()[1];
+  if (gather != node) {
+    if (!matchTakenRows(node, tokens, table))
+      return false;
+  } else if (isPacked) {
+    if (!matchPackedTable(gather, table))
+      return false;
+  } else if (NodeOp before = nodeOf(strip(rows), "DequantizeLinear")) {
+    if (!matchQuantized(before, /*isTransposed=*/false, table))
+      return false;
+  } else if (InitializerOp tensor = initializerOf(rows);
+             tensor && tensor.getType().getRank() == 2) {
+    table.tensor = tensor;
+    table.storedRows = table.rows = tensor.getType().getDimSize(0);
+    table.columns = tensor.getType().getDimSize(1);
+  }
   while (NodeOp cast = nodeOf(tokens, "Cast"))
     tokens = cast.getInputs()[0];
   auto argument = dyn_cast<BlockArgument>(tokens);
   auto name = argument ? graph.getArgAttrOfType<StringAttr>(
                              argument.getArgNumber(), "onnx.name")
                        : StringAttr();
-  if (!decoder.embedding || decoder.embedding.getType().getRank() != 2 ||
-      getInt(gather, "axis", 0) != 0 || !name || name.getValue() != "input_ids")
+  if (!table.tensor || getInt(gather, "axis", 0) != 0 || !name ||
+      name.getValue() != "input_ids")
     return refuse(value, "rows of a matrix of the file by 'input_ids'");
   return true;
 }

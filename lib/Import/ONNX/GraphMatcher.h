@@ -24,6 +24,10 @@ struct Matrix {
   InitializerOp scales, zeros;
   /// Columns that have a scale of their own.
   int64_t block = 0;
+  /// Which of a row's scales a column has; null: those of its block.
+  InitializerOp order;
+  /// One scale for all.
+  bool hasOneScale = false;
   /// Of how many bits an integer is, where bytes hold several or it is less
   /// half their range: those of MatMulNBits and QMoE. 0: elements are numbers.
   int64_t packedBits = 0;
@@ -38,6 +42,16 @@ struct Matrix {
   int64_t interleavedHeads = 0;
   /// Tensors have so many of these in their first dimension; 0: they are one.
   int64_t experts = 0;
+
+  /// Whether both are the same rows of the same tensors.
+  bool isSame(const Matrix &other) const {
+    auto keyOf = [](const Matrix &m) {
+      return std::tuple(m.tensor, m.bias, m.scales, m.zeros, m.block, m.order,
+                        m.packedBits, m.isTransposed, m.firstRow, m.rowStep,
+                        m.rows);
+    };
+    return keyOf(*this) == keyOf(other);
+  }
 };
 
 /// Experts, of which a router chooses some for each token, and their shared
@@ -65,8 +79,8 @@ struct DecoderLayer {
 };
 
 struct Decoder {
-  InitializerOp embedding, norm;
-  Matrix head;
+  InitializerOp norm;
+  Matrix embedding, head;
   std::vector<DecoderLayer> layers;
   int64_t heads = 0, kvHeads = 0, headDim = 0;
   std::optional<huggingface::LatentConfig> latent;

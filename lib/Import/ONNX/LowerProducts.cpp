@@ -39,6 +39,82 @@ static FailureOr<Lowered> centered(GraphLowering &g, Lowered x, Lowered zero,
   });
 }
 
+/// Operand \p i as a factor; one scale, or one a part along \p axis unless that
+/// is negative.
+static FailureOr<std::optional<IntegerFactor>>
+readFactor(GraphLowering &g, unsigned i, int64_t axis) {
+  std::optional<IntegerFactor> none;
+  Value operand = getOperand(g.node, i);
+  auto node = operand ? operand.getDefiningOp<NodeOp>() : NodeOp();
+  if (!node || node.getOpType() != "DequantizeLinear" ||
+      getInt(node, "block_size", 0) != 0)
+    return none;
+  auto lookup = [&](unsigned at) {
+    Value value = getOperand(node, at);
+    return value ? g.lookup(value) : Lowered();
+  };
+  Lowered x = lookup(0), scales = lookup(1), zeros = lookup(2);
+  bool isByte =
+      x && (x.element.isSignlessInteger(8) || x.element.isUnsignedInteger(8));
+  if (!isByte || !scales || !scales.element.isF32())
+    return none;
+  auto rank = x.getRank();
+  bool isOne = scales.getType().getNumElements() == 1 && scales.getRank() <= 1;
+  int64_t given = getInt(node, "axis", 1);
+  given = given < 0 ? given + rank : given;
+  if (!isOne && (axis < 0 || given != axis || scales.getRank() != 1))
+    return none;
+  if (zeros) {
+    SmallVector<int64_t> shape(size_t(rank), 1);
+    if (!isOne)
+      shape[size_t(axis)] = scales.dim(0);
+    zeros = g.reshape(zeros, shape);
+  }
+  FailureOr<Lowered> integers = centered(g, x, zeros, /*isRows=*/false);
+  if (failed(integers))
+    return failure();
+  if (isOne)
+    scales = g.reshape(scales, {});
+  return std::optional(IntegerFactor{*integers, scales});
+}
+
+FailureOr<std::optional<std::pair<IntegerFactor, IntegerFactor>>>
+onnx::readFactors(GraphLowering &g, unsigned i, unsigned j, int64_t axis,
+                  int64_t terms) {
+  // Of absolute values up to 255 * 255.
+  constexpr int64_t maxTerms = INT32_MAX / (255 * 255);
+  std::optional<std::pair<IntegerFactor, IntegerFactor>> none;
+  if (terms > maxTerms)
+    return none;
+  FailureOr<std::optional<IntegerFactor>> a = readFactor(g, i, -1);
+  if (failed(a))
+    return failure();
+  if (!*a)
+    return none;
+  FailureOr<std::optional<IntegerFactor>> b = readFactor(g, j, axis);
+  if (failed(b))
+    return failure();
+  if (!*b)
+    return none;
+  return std::optional(std::pair(**a, **b));
+}
+
+Lowered onnx::scaleSums(GraphLowering &g, Lowered sums,
+                        const std::pair<IntegerFactor, IntegerFactor> &factors,
+                        int64_t axis) {
+  Lowered scales = factors.second.scales;
+  if (scales.getRank() == 1) {
+    SmallVector<int64_t> shape(size_t(sums.getRank()), 1);
+    shape[size_t(axis)] = scales.dim(0);
+    scales = g.reshape(scales, shape);
+  }
+  Type real = g.builder.getF32Type(), wide = g.builder.getI32Type();
+  return g.map({sums, factors.first.scales, scales}, sums.getShape(), real,
+               [&](Scalars &s, ValueRange v) -> Value {
+                 return s.mul(s.cast(v[0], wide, real), s.mul(v[1], v[2]));
+               });
+}
+
 static LogicalResult lowerMatMul(GraphLowering &g) {
   Lowered a = g.input(0), b = g.input(1);
   if (!a || !b)
@@ -53,6 +129,19 @@ static LogicalResult lowerMatMul(GraphLowering &g) {
   }
   if (a.element != b.element)
     return g.fail("has factors of different types");
+  if (a.getRank() >= 2 && b.getRank() >= 2) {
+    auto factors = readFactors(g, 0, 1, b.getRank() - 1, a.getShape().back());
+    if (failed(factors))
+      return failure();
+    if (*factors) {
+      FailureOr<Lowered> sums =
+          g.matmul((*factors)->first.integers, (*factors)->second.integers,
+                   g.builder.getI32Type());
+      if (failed(sums))
+        return failure();
+      return g.set(scaleSums(g, *sums, **factors, sums->getRank() - 1));
+    }
+  }
   Type sum = a.isFloat() ? g.computeType(a.element) : a.element;
   FailureOr<Lowered> product = g.matmul(a, b, sum);
   return failed(product) ? failure() : g.set(g.convert(*product, a.element));
@@ -63,14 +152,26 @@ static LogicalResult lowerGemm(GraphLowering &g) {
   if (!a || !b || a.getRank() != 2 || b.getRank() != 2 ||
       a.element != b.element || (c && c.element != a.element))
     return g.fail("expects two matrices of one type");
-  if (g.getInt("transA", 0))
-    a = g.transpose(a, {1, 0});
-  if (g.getInt("transB", 0))
-    b = g.transpose(b, {1, 0});
+  bool isTurned = g.getInt("transA", 0), areTurned = g.getInt("transB", 0);
+  auto factors =
+      readFactors(g, 0, 1, areTurned ? 0 : 1, a.dim(isTurned ? 0 : 1));
+  if (failed(factors))
+    return failure();
   Type sum = a.isFloat() ? g.computeType(a.element) : a.element;
+  if (*factors) {
+    a = (*factors)->first.integers;
+    b = (*factors)->second.integers;
+    sum = g.builder.getI32Type();
+  }
+  if (isTurned)
+    a = g.transpose(a, {1, 0});
+  if (areTurned)
+    b = g.transpose(b, {1, 0});
   FailureOr<Lowered> product = g.matmul(a, b, sum);
   if (failed(product))
     return failure();
+  if (*factors)
+    a = *product = scaleSums(g, *product, **factors, 1);
   double alpha = g.getFloat("alpha", 1), beta = g.getFloat("beta", 1);
   if (!a.isFloat() && (alpha != 1 || beta != 1))
     return g.fail("scales integers");

@@ -138,6 +138,17 @@ static LogicalResult lowerConv(GraphLowering &g) {
   if (failed(windows))
     return failure();
   const Windows &w = *windows;
+  int64_t terms =
+      weight.getType().getNumElements() / std::max<int64_t>(outputs, 1);
+  auto factors = readFactors(g, 0, 1, 0, terms);
+  if (failed(factors))
+    return failure();
+  Type element = x.element, sum = g.computeType(element);
+  if (*factors) {
+    x = (*factors)->first.integers;
+    weight = (*factors)->second.integers;
+    sum = x.element;
+  }
   FailureOr<Lowered> padded = pad(g, x, w.before, w.after, 0);
   if (failed(padded))
     return failure();
@@ -168,7 +179,7 @@ static LogicalResult lowerConv(GraphLowering &g) {
                                              utils::IteratorType::parallel);
   for (unsigned i = 3; i < 4 + spatial; ++i)
     iterators[i] = utils::IteratorType::reduction;
-  Type element = x.element, sum = g.computeType(element);
+  Type factor = x.element;
   Scalars s = g.scalars();
   Value product =
       g.generic({from.value, by.value},
@@ -177,12 +188,15 @@ static LogicalResult lowerConv(GraphLowering &g) {
                  AffineMap::get(loops, 0, written, context)},
                 iterators, g.filled(shape, sum, s.zero(sum)),
                 [&](Scalars &s, ValueRange v) {
-                  return s.add(v[2], s.mul(s.cast(v[0], element, sum),
-                                           s.cast(v[1], element, sum)));
+                  return s.add(v[2], s.mul(s.cast(v[0], factor, sum),
+                                           s.cast(v[1], factor, sum)));
                 });
   SmallVector<int64_t> result = {batch, outputs};
   llvm::append_range(result, w.output);
   Lowered joined = g.reshape({product, sum}, result);
+  if (*factors)
+    joined = scaleSums(g, joined, **factors, 1);
+  sum = joined.element;
   if (!bias)
     return g.set(g.convert(joined, element));
   SmallVector<int64_t> along(result.size(), 1);

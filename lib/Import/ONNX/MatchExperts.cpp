@@ -11,9 +11,6 @@ using namespace mlir;
 using namespace hadal;
 using namespace hadal::onnx;
 
-/// Elements of a bias that are read to see whether it is zero.
-constexpr int64_t maxBiasElements = int64_t(1) << 22;
-
 /// The node that adds up experts, behind products with numbers; null if there
 /// is none.
 NodeOp DecoderProof::findExperts(Value value, double &scale) {
@@ -79,17 +76,6 @@ bool DecoderProof::matchMixture(Value value, DecoderLayer &layer,
   if (strip(sharedInput) != strip(input))
     return refuse(gated, "experts and a shared one of the same rows");
   mixture.config.sharedExperts = 1;
-  return true;
-}
-
-/// Whether \p value is a tensor of the file of zeros.
-bool DecoderProof::isZero(Value value) {
-  const Array *array = small().get(value);
-  if (!array || !array->isKnown() || array->count > maxBiasElements)
-    return false;
-  for (int64_t i = 0; i < array->count; ++i)
-    if (array->real(i) != 0)
-      return false;
   return true;
 }
 

@@ -103,7 +103,8 @@ private:
   Value slice(Value value, int64_t axis, int64_t begin, int64_t end);
   Value reshape(Value value, ArrayRef<int64_t> shape);
   Value transpose(Value value);
-  Value unpack(Value value, int64_t bits, Type element);
+  Value unpack(Value value, int64_t bits, Type element, int64_t plus = 0);
+  Value readIntegers(Role role);
   Value selectRows(Value value);
   Value readPackedZeros(int64_t blocks);
   Value readPacked();
@@ -118,12 +119,7 @@ private:
 
 GraphStore::GraphStore(const Decoder &decoder, const RaiseOptions &options)
     : options(options) {
-  Matrix embedding;
-  embedding.tensor = decoder.embedding;
-  RankedTensorType type = embedding.tensor.getType();
-  embedding.storedRows = embedding.rows = type.getDimSize(0);
-  embedding.columns = type.getDimSize(1);
-  addMatrix("model.embed_tokens", embedding);
+  addMatrix("model.embed_tokens", decoder.embedding);
   addMatrix("lm_head", decoder.head);
   addVector("model.norm.weight", decoder.norm);
   for (auto [i, layer] : llvm::enumerate(decoder.layers))
@@ -207,7 +203,7 @@ SmallVector<int64_t> PartReader::stacked(ArrayRef<int64_t> shape) const {
 Value PartReader::readSource(Role role, ArrayRef<int64_t> shape) {
   InitializerOp first = matrix.*role;
   Type element = first.getType().getElementType();
-  if (element.isUnsignedInteger(8))
+  if (element.isUnsignedInteger(8) || role == &Matrix::order)
     element = recipe.getI8Type();
   std::string name = getSourceName(first);
   if (!part.name.empty())
@@ -264,13 +260,14 @@ Value PartReader::transpose(Value value) {
       RankedTensorType::get(shape, type.getElementType()), value, order);
 }
 
-Value PartReader::unpack(Value value, int64_t bits, Type element) {
+Value PartReader::unpack(Value value, int64_t bits, Type element,
+                         int64_t plus) {
   SmallVector<int64_t> shape(
       cast<RankedTensorType>(value.getType()).getShape());
   shape.back() = shape.back() * 8 / bits;
   return deepseek::UnpackOp::create(recipe, recipe.getUnknownLoc(),
                                     RankedTensorType::get(shape, element),
-                                    value, bits, /*plus=*/0);
+                                    value, bits, plus);
 }
 
 /// Those rows of \p value, matrices or columns, that the part is.
@@ -322,26 +319,70 @@ Value PartReader::readPacked() {
   codes = selectRows(slice(codes, axis(1), 0, matrix.columns));
   Value scales = selectRows(readSource(&Matrix::scales, {rows, blocks}));
   Value zeros = matrix.zeros ? readPackedZeros(blocks) : Value();
+  int64_t block = matrix.block;
+  if (InitializerOp order = matrix.order) {
+    Value indices =
+        readSource(&Matrix::order, {order.getType().getNumElements(), 4});
+    indices = slice(indices, 0, 0, matrix.columns);
+    auto gather = [&](Value value) -> Value {
+      SmallVector<int64_t> shape(
+          cast<RankedTensorType>(value.getType()).getShape());
+      shape.back() = matrix.columns;
+      return deepseek::GatherOp::create(
+          recipe, recipe.getUnknownLoc(),
+          RankedTensorType::get(
+              shape, cast<RankedTensorType>(value.getType()).getElementType()),
+          value, indices);
+    };
+    scales = gather(scales);
+    zeros = zeros ? gather(zeros) : zeros;
+    block = 1;
+  }
   return deepseek::DequantizeOp::create(
       recipe, recipe.getUnknownLoc(),
       RankedTensorType::get(stacked({matrix.rows, matrix.columns}),
                             recipe.getF32Type()),
-      codes, scales, zeros, /*rows=*/1, /*columns=*/matrix.block,
+      codes, scales, zeros, /*rows=*/1, /*columns=*/block,
       /*unchecked=*/false);
+}
+
+/// Integers of DequantizeLinear as they are, signed. Bytes hold several of a
+/// few bits, whatever row they are of.
+Value PartReader::readIntegers(Role role) {
+  InitializerOp tensor = matrix.*role;
+  RankedTensorType type = getLogicalType(tensor);
+  unsigned bits = type.getElementTypeBitWidth();
+  bool isUnsigned = type.getElementType().isUnsignedInteger();
+  SmallVector<int64_t> shape(tensor.getType().getShape());
+  if (shape.empty())
+    shape.push_back(1);
+  Value value = readSource(role, shape);
+  if (bits == 8 && !isUnsigned)
+    return value;
+  Type element = role == &Matrix::tensor && bits <= 4 ? recipe.getIntegerType(4)
+                                                      : recipe.getI8Type();
+  int64_t half = int64_t(1) << (bits - 1);
+  value = unpack(value, bits, element, isUnsigned ? 0 : half);
+  if (bits == 8)
+    return value;
+  return reshape(slice(value, 0, 0, type.getNumElements()), type.getShape());
 }
 
 /// (code - zero point) * scale, in f32, of DequantizeLinear.
 Value PartReader::readQuantized() {
-  // As [rows, columns of \p role], signed.
+  // As [rows, columns of \p role].
   auto readMatrix = [&](Role role) {
     InitializerOp tensor = matrix.*role;
-    SmallVector<int64_t> shape(tensor.getType().getShape());
+    RankedTensorType type = tensor.getType();
+    Value value = isa<FloatType>(type.getElementType())
+                      ? readSource(role, type.getShape())
+                      : readIntegers(role);
+    auto shape = cast<RankedTensorType>(value.getType()).getShape();
+    if (role != &Matrix::tensor && matrix.hasOneScale)
+      return reshape(value, {1, 1});
     if (shape.size() == 1)
-      shape.push_back(1);
-    Value value = readSource(role, shape);
-    if (tensor.getType().getElementType().isUnsignedInteger())
-      value = unpack(value, /*bits=*/8, recipe.getI8Type());
-    if (matrix.isTransposed && tensor.getType().getRank() == 2)
+      value = reshape(value, {shape[0], 1});
+    else if (matrix.isTransposed)
       value = transpose(value);
     return selectRows(value);
   };
@@ -352,8 +393,8 @@ Value PartReader::readQuantized() {
       recipe, recipe.getUnknownLoc(),
       RankedTensorType::get(stacked({matrix.rows, matrix.columns}),
                             recipe.getF32Type()),
-      codes, scales, zeros, /*rows=*/1, /*columns=*/matrix.block,
-      /*unchecked=*/false);
+      codes, scales, zeros, /*rows=*/matrix.hasOneScale ? matrix.rows : 1,
+      /*columns=*/matrix.block, /*unchecked=*/false);
 }
 
 Value PartReader::read() {
@@ -658,9 +699,7 @@ static absl::StatusOr<Config> makeConfig(const Decoder &decoder,
   config.headDim = decoder.headDim;
   config.normEpsilon = shorten(decoder.epsilon);
   config.rope = decoder.rope;
-  InitializerOp head = decoder.head.tensor;
-  config.tiedEmbeddings = head == decoder.embedding &&
-                          !decoder.head.isTransposed && !decoder.head.scales;
+  config.tiedEmbeddings = decoder.head.isSame(decoder.embedding);
   config.maxPositions = decoder.maxPositions;
   if (config.layers > huggingface::maxLayers ||
       (config.moe && config.moe->experts > huggingface::maxExperts) ||

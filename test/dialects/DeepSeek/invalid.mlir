@@ -1569,7 +1569,7 @@ deepseek.weight @gguf_part_c3_type : tensor<4x64xi4> {
 
 deepseek.weight @unpack_c1 : tensor<4x8xi8> {
   %0 = deepseek.source "w" in [] at [] : tensor<4x5xi8>
-  // expected-error @below {{'deepseek.unpack' op expects 2, 3, 4 or 8 bits, plus 0 or 1, but got 5 and 0}}
+  // expected-error @below {{'deepseek.unpack' op expects 2, 3, 4 or 8 bits, plus 0, 1 or half their range, but got 5 and 0}}
   %1 = deepseek.unpack %0 bits 5 plus 0 : tensor<4x5xi8> -> tensor<4x8xi8>
   deepseek.yield %1 : tensor<4x8xi8>
 }

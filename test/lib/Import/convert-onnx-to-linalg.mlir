@@ -65,3 +65,40 @@ module {
     return %2 : !onnx.value
   }
 }
+
+// -----
+
+// Of factors that are integers less zero points, times a scale, the integers are multiplied; the sum is scaled.
+
+// CHECK-LABEL: func.func @main_graph(%arg0: tensor<2x4xi8>
+//       CHECK: linalg.generic {{.*}} ins(%arg0 : tensor<2x4xi8>)
+//       CHECK: arith.extsi {{.*}} : i8 to i32
+//       CHECK: %[[SUMS:.+]] = linalg.generic {{.*}} iterator_types = ["parallel", "reduction", "parallel"]} ins(%{{.+}}, %{{.+}} : tensor<2x4xi32>, tensor<4x3xi32>)
+//       CHECK: arith.muli {{.*}} : i32
+//       CHECK: linalg.generic {{.*}} ins(%[[SUMS]], %{{.+}}, %{{.+}} : tensor<2x3xi32>, tensor<f32>, tensor<1x3xf32>)
+//       CHECK: arith.sitofp {{.*}} : i32 to f32
+//       CHECK: return
+func.func @main_graph(%x: tensor<2x4xi8> {onnx.name = "x"}, %w: tensor<4x3xi8> {onnx.name = "w"}, %t: tensor<3xf32> {onnx.name = "t"}) -> !onnx.value
+    attributes {onnx.opsets = {ai.onnx = 23 : i64}, onnx.outputs = ["y"]} {
+  %s = onnx.constant dense<0.5> : tensor<f32>
+  %0 = onnx.node "DequantizeLinear" "a" (%x, %s) {} : (tensor<2x4xi8>, tensor<f32>) -> !onnx.value
+  %1 = onnx.node "DequantizeLinear" "b" (%w, %t) {axis = 1 : i64} : (tensor<4x3xi8>, tensor<3xf32>) -> !onnx.value
+  %2 = onnx.node "MatMul" "m" (%0, %1) {} : (!onnx.value, !onnx.value) -> !onnx.value
+  return %2 : !onnx.value
+}
+
+// -----
+
+// A scale for each of the elements that are summed up leaves the numbers as they are.
+
+// CHECK-LABEL: func.func @main_graph(%arg0: tensor<2x4xi8>
+//   CHECK-NOT: arith.muli
+//       CHECK: linalg.generic {{.*}} ins(%{{.+}}, %{{.+}} : tensor<2x4xf32>, tensor<4x3xf32>)
+func.func @main_graph(%x: tensor<2x4xi8> {onnx.name = "x"}, %w: tensor<4x3xi8> {onnx.name = "w"}, %t: tensor<4xf32> {onnx.name = "t"}) -> !onnx.value
+    attributes {onnx.opsets = {ai.onnx = 23 : i64}, onnx.outputs = ["y"]} {
+  %s = onnx.constant dense<0.5> : tensor<f32>
+  %0 = onnx.node "DequantizeLinear" "a" (%x, %s) {} : (tensor<2x4xi8>, tensor<f32>) -> !onnx.value
+  %1 = onnx.node "DequantizeLinear" "b" (%w, %t) {axis = 0 : i64} : (tensor<4x3xi8>, tensor<4xf32>) -> !onnx.value
+  %2 = onnx.node "MatMul" "m" (%0, %1) {} : (!onnx.value, !onnx.value) -> !onnx.value
+  return %2 : !onnx.value
+}

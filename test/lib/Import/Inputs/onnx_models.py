@@ -3,6 +3,7 @@
 
     onnx_models.py write-graph FOLDER     nodes and tensors of many kinds
     onnx_models.py write MODEL FOLDER     a graph of a model
+    onnx_models.py write-experts NAME FOLDER   one of a model with experts
     onnx_models.py same HADAL_TRANSLATE FOLDER
     onnx_models.py refuse HADAL_TRANSLATE FOLDER
 
@@ -68,6 +69,13 @@ GRAPHS = {
     "operators-rows": dict(kind="torch", style="torchscript",
                            operators="rows"),
 }
+ROUNDED = {"rounded-inputs": dict(kind="torch", qdq="int8", block=0, inputs=True)}
+EXPERTS = {
+    "sigmoid": dict(scoring="sigmoid"),
+    "sigmoid-bits": dict(scoring="sigmoid", bits=4),
+    "limit": dict(limit=7),
+    "limit-bits": dict(limit=7, bits=8, fusion=2),
+}
 WRITTEN = {
     "dynamo": dict(kind="torch"),
     "dynamo-stacked": dict(kind="torch", experts="stack"),
@@ -78,6 +86,10 @@ FUSED = {
     "moe": dict(kind="genai"),
     "moe-halves": dict(kind="genai", experts=dict(fusion=2)),
     "moe-three": dict(kind="genai", experts=dict(fusion=0)),
+    "moe-silu": dict(kind="genai", experts=dict(fusion=0, activation="silu")),
+    "qmoe-2": dict(kind="genai", experts=dict(bits=2, block=16)),
+    "qmoe-2-zeros": dict(kind="genai", experts=dict(
+        bits=2, has_zeros=True, fusion=0, activation="silu")),
     "qmoe-4": dict(kind="genai", experts=dict(bits=4)),
     "qmoe-4-zeros": dict(kind="genai", experts=dict(bits=4, has_zeros=True)),
     "qmoe-8-blocks": dict(kind="genai", experts=dict(
@@ -226,6 +238,14 @@ def check_refusals(tool, folder):
            "say", beside=dict(llama, rope_theta=20000.0), **torch)
     refuse("expected a cosine of", beside=dict(llama, rope_theta=20000.0),
            **genai)
+    refuse("a g_idx from 0 to 3, but got ", None, **genai, bits=4, block=16,
+           order="far")
+    refuse("a g_idx that is a tensor of the file of 64 integers", None, **genai,
+           bits=4, block=16, order="short")
+    refuse("zero points if they are unsigned", None, **torch, qdq="uint4",
+           block=16, zeros=["none"])
+    refuse("a block_size that is a power of two from 16 on, but got 33", (b"block_size\x18\x20", b"block_size\x18\x21"),
+           **genai, table_bits=4)
     moe, v3 = MIXTURES["moe"], LATENTS["v3"]
     fused = dict(kind="genai", config=moe)
     for message, old, new in (
@@ -238,6 +258,12 @@ def check_refusals(tool, folder):
             ("k from 1 to the number of experts, 12, but got 13",
              b"\x01k\x18\x03", b"\x01k\x18\x0d")):
         refuse(message, (old, new), **fused)
+    refuse("activation_alpha 1 and activation_beta 0, but got 1.702000",
+           None, **fused, experts=dict(alpha=1.702))
+    refuse("a swiglu_limit, which the shared experts and the layers without "
+           "experts do not have", None, **fused, experts=dict(limit=7))
+    refuse("swiglu_limit above 0, with 'swiglu', but got 7", None, **fused,
+           experts=dict(limit=7, fusion=0, activation="silu"))
     refuse("expert_weight_bits 2, 4 or 8, but got 5",
            (b"expert_weight_bits\x18\x04", b"expert_weight_bits\x18\x05"),
            **fused, experts=dict(bits=4))
@@ -283,7 +309,12 @@ if __name__ == "__main__":
     elif command == "write":
         name = sys.argv[2]
         onnx_graphs.write(folder, MODELS["llama"], values_of(
-            MODELS["llama"])[1], **GRAPHS[name])
+            MODELS["llama"])[1], **{**GRAPHS, **ROUNDED}[name])
+    elif command == "write-experts":
+        config = dict(MIXTURES["moe"], first_k_dense_replace=0)
+        values = values_of(config)[1]
+        onnx_graphs.write(folder, dict(config, n_shared_experts=0), values,
+                          kind="genai", experts=EXPERTS[sys.argv[2]])
     elif command == "same":
         folder.mkdir(parents=True, exist_ok=True)
         sys.exit(check_same(sys.argv[2], folder) +
