@@ -241,15 +241,38 @@ struct DispatchReport {
   int64_t weights = 0, experts = 0, expertsPerRow = 0;
   int64_t rowBytes = 0, contextBytes = 0, windowTokens = 0;
   int64_t rowF32Ops = 0, rowInt8Ops = 0, pairF32Ops = 0;
+  /// Its items are the rows: threads have nothing to share of a single one.
+  bool isByRow = false;
 
   /// What one call does in \p step.
   WorkAmount amountIn(const StepShape &step) const;
+  /// Bits that the weight of a product of integers takes for each element, with
+  /// its scales; 0 if this is no such product.
+  double weightBits() const;
 };
 
 /// What a machine can do a second, for predictions.
 struct Machine {
+  /// A cache: of all threads together, where each has its own.
+  struct Cache {
+    double bytes = 0, bytesPerSecond = 0;
+  };
+  /// What products reach with weights of as many bits, measured by loops like
+  /// those of kernels.
+  struct Products {
+    double bits = 0;
+    /// Of one row: the share of `bytesPerSecond` at which weights come from
+    /// memory, and bytes a second of those that are in a cache.
+    double shareOfMemory = 1, rowBytesPerSecond = 0;
+    double opsPerSecond = 0; ///< Of many rows.
+  };
+
   double bytesPerSecond = 0, int8OpsPerSecond = 0, f32OpsPerSecond = 0;
   double dispatchSeconds = 0; ///< Start and end of one dispatch.
+  std::vector<Cache> caches;  ///< Smaller ones first; none are known.
+  /// By bits, fewer first. If there are none, products reach the peaks.
+  std::vector<Products> products;
+  double f32ProductOpsPerSecond = 0; ///< 0: `f32OpsPerSecond`.
 };
 
 /// What a pass did to the module.
@@ -397,7 +420,8 @@ absl::Status compile(const CompileOptions &options,
                      CompileResult *result = nullptr);
 
 /// Reads a machine: `bandwidth=37GB/s,int8=2.0TOPS,f32=485GFLOPS,dispatch=3us`,
-/// the last being optional, or the path of what `hadal-bench --json` printed.
+/// the last being optional, or the path of what `hadal-bench --json` printed,
+/// which also has caches and what products reach.
 ///
 /// - kInvalidArgument: a part of \p text is not as above.
 /// - kNotFound: there is no such file, or it lacks a number.

@@ -103,6 +103,33 @@ static absl::Status readBenchResult(const std::string &path, Machine &machine) {
                        "' as `hadal-bench --json` prints it"));
     *target = *value;
   }
+  // Programs of other processors, and of older compilers, have none of these.
+  auto median = [](const llvm::json::Object &object, const char *key) {
+    const llvm::json::Object *samples = object.getObject(key);
+    return samples ? samples->getNumber("median").value_or(0) : 0;
+  };
+  auto forEach = [&](const char *key, auto body) {
+    if (const llvm::json::Array *list = object->getArray(key))
+      for (const llvm::json::Value &value : *list)
+        if (const llvm::json::Object *item = value.getAsObject())
+          body(*item);
+  };
+  forEach("caches", [&](const llvm::json::Object &item) {
+    Machine::Cache cache = {item.getNumber("bytes").value_or(0),
+                            median(item, "read_bytes_per_s")};
+    if (cache.bytes > 0 && cache.bytesPerSecond > 0)
+      machine.caches.push_back(cache);
+  });
+  forEach("products", [&](const llvm::json::Object &item) {
+    Machine::Products products = {
+        item.getNumber("bits").value_or(0), median(item, "share_of_memory"),
+        median(item, "row_bytes_per_s"), median(item, "operations_per_s")};
+    if (products.bits > 0 && products.shareOfMemory > 0 &&
+        products.rowBytesPerSecond > 0 && products.opsPerSecond > 0)
+      machine.products.push_back(products);
+  });
+  machine.f32ProductOpsPerSecond =
+      median(*object, "f32_product_operations_per_s");
   return absl::OkStatus();
 }
 
@@ -150,6 +177,15 @@ WorkAmount DispatchReport::amountIn(const StepShape &step) const {
           double(rowF32Ops) * rows + double(pairF32Ops) * pairs};
 }
 
+double DispatchReport::weightBits() const {
+  if (!rowInt8Ops)
+    return 0;
+  double read = double(weights);
+  if (experts)
+    read *= double(expertsPerRow) / double(experts);
+  return 8 * read / (double(rowInt8Ops) / 2);
+}
+
 namespace {
 
 /// Dispatches of one op in one kind of layer, over a step.
@@ -173,18 +209,62 @@ struct Prediction {
 
 } // namespace
 
+/// Where all that a step reads is when the next one reads it again: a cache
+/// that holds it; null: memory.
+static const Machine::Cache *findCache(const ModelReport &report,
+                                       const StepShape &step) {
+  double bytes = 0;
+  for (DispatchReport dispatch : report.dispatches) {
+    dispatch.experts = 0; // The next step chooses others.
+    if (!dispatch.isAlternative)
+      bytes += double(dispatch.count) * dispatch.amountIn(step).bytes;
+  }
+  for (const Machine::Cache &cache : report.machine->caches)
+    if (bytes <= cache.bytes)
+      return &cache;
+  return nullptr;
+}
+
+/// What products of \p dispatch reach: those of at least as many bits, or else
+/// of the most; null if it has none, or nothing is known.
+static const Machine::Products *findProducts(const Machine &machine,
+                                             const DispatchReport &dispatch) {
+  // Scales are at most half a bit of a weight of four.
+  double bits = dispatch.weightBits() - 0.75;
+  if (bits <= -0.75 || machine.products.empty())
+    return nullptr;
+  for (const Machine::Products &products : machine.products)
+    if (bits <= products.bits)
+      return &products;
+  return &machine.products.back();
+}
+
 static Prediction predict(const ModelReport &report, const StepShape &step) {
   const Machine &machine = *report.machine;
+  const Machine::Cache *cache = findCache(report, step);
+  double memory = cache ? cache->bytesPerSecond : machine.bytesPerSecond;
+  double f32Ops = machine.f32ProductOpsPerSecond > 0
+                      ? machine.f32ProductOpsPerSecond
+                      : machine.f32OpsPerSecond;
   llvm::MapVector<std::pair<StringRef, StringRef>, PredictedOp> ops;
   Prediction result{step, {}, {}};
   for (const DispatchReport &dispatch : report.dispatches) {
     if (dispatch.isAlternative)
       continue;
     WorkAmount amount = dispatch.amountIn(step);
-    double bytes = amount.bytes / machine.bytesPerSecond;
-    double operations = amount.int8Ops / machine.int8OpsPerSecond +
-                        amount.f32Ops / machine.f32OpsPerSecond;
-    double seconds = std::max(bytes, operations) + machine.dispatchSeconds;
+    double bandwidth = memory, int8Ops = machine.int8OpsPerSecond;
+    if (const Machine::Products *products = findProducts(machine, dispatch)) {
+      bandwidth = std::min(cache ? memory : memory * products->shareOfMemory,
+                           products->rowBytesPerSecond);
+      int8Ops = products->opsPerSecond;
+    }
+    double bytes = amount.bytes / bandwidth;
+    double operations = amount.int8Ops / int8Ops + amount.f32Ops / f32Ops;
+    double rows = double(dispatch.outputs ? step.outputs : step.tokens);
+    double seconds = std::max(bytes, operations);
+    // The thread that dispatches computes a single item without the others.
+    if (!dispatch.isByRow || rows > 1)
+      seconds += machine.dispatchSeconds;
     auto count = double(dispatch.count);
     PredictedOp &op = ops[{dispatch.layer, dispatch.op}];
     op.layer = dispatch.layer;
@@ -231,6 +311,17 @@ std::string hadal::predictText(const ModelReport &report) {
             machine.bytesPerSecond * 1e-9, machine.int8OpsPerSecond * 1e-12,
             machine.f32OpsPerSecond * 1e-9, machine.dispatchSeconds * 1e6)
             .str();
+  for (const Machine::Cache &cache : machine.caches)
+    os << llvm::formatv("{0:f1} MB of cache: {1:f1} GB/s\n", cache.bytes * 1e-6,
+                        cache.bytesPerSecond * 1e-9)
+              .str();
+  for (const Machine::Products &products : machine.products)
+    os << llvm::formatv("products of {0:f0} bits: {1:f0}% of that bandwidth, "
+                        "{2:f1} GB/s of a cache, {3:f2} TOPS\n",
+                        products.bits, products.shareOfMemory * 100,
+                        products.rowBytesPerSecond * 1e-9,
+                        products.opsPerSecond * 1e-12)
+              .str();
   for (const StepShape &step : getSteps(report)) {
     Prediction prediction = predict(report, step);
     const PredictedOp &total = prediction.total;
@@ -284,11 +375,23 @@ llvm::json::Object hadal::predictJSON(const ModelReport &report) {
     object["ops"] = std::move(ops);
     steps.push_back(std::move(object));
   }
+  llvm::json::Array caches, products;
+  for (const Machine::Cache &cache : machine.caches)
+    caches.push_back(llvm::json::Object{
+        {"bytes", cache.bytes}, {"read_bytes_per_s", cache.bytesPerSecond}});
+  for (const Machine::Products &some : machine.products)
+    products.push_back(
+        llvm::json::Object{{"bits", some.bits},
+                           {"share_of_memory", some.shareOfMemory},
+                           {"row_bytes_per_s", some.rowBytesPerSecond},
+                           {"operations_per_s", some.opsPerSecond}});
   return llvm::json::Object{
       {"machine",
        llvm::json::Object{{"read_bytes_per_s", machine.bytesPerSecond},
                           {"int8_operations_per_s", machine.int8OpsPerSecond},
                           {"f32_operations_per_s", machine.f32OpsPerSecond},
-                          {"dispatch_s", machine.dispatchSeconds}}},
+                          {"dispatch_s", machine.dispatchSeconds},
+                          {"caches", std::move(caches)},
+                          {"products", std::move(products)}}},
       {"steps", std::move(steps)}};
 }

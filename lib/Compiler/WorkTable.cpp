@@ -6,7 +6,9 @@
 
 #include "dialects/RT/IR/RTOps.h"
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Matchers.h"
 #include "llvm/ADT/StringExtras.h"
 
 using namespace mlir;
@@ -68,10 +70,18 @@ static std::string getName(func::CallOp call) {
   return call.getCallee().str();
 }
 
+/// Whether \p items is a number of rows, which is known and not computed, or 1.
+static bool isByRow(Value items) {
+  Operation *op = items.getDefiningOp();
+  return !op || !isa<arith::ArithDialect>(op->getDialect()) ||
+         matchPattern(items, m_One());
+}
+
 static DispatchReport makeReport(rt::DispatchOp dispatch) {
   DispatchReport report;
   report.layer = dispatch->getParentOfType<func::FuncOp>().getName().str();
   report.kernel = dispatch.getKernel().str();
+  report.isByRow = isByRow(dispatch.getItems());
   rt::WorkAttr work = dispatch.getWorkAttr();
   if (!work)
     return report;

@@ -111,6 +111,9 @@ absl::StatusOr<Knowledge> advise::readKnowledge(const std::string &path) {
 //===----------------------------------------------------------------------===//
 
 Machine Efficiency::of(Machine machine) const {
+  // Where it was measured what products reach, nothing has to be assumed.
+  if (!machine.products.empty())
+    return machine;
   machine.bytesPerSecond *= bandwidth;
   machine.int8OpsPerSecond *= int8;
   machine.f32OpsPerSecond *= f32;
@@ -324,7 +327,7 @@ advise::compare(const Knowledge &knowledge, const CompileOptions &options,
   absl::StatusOr<ModelReport> report = makeReport(options);
   if (!report.ok())
     return report.status();
-  report->machine = storage->efficiency.of(*machine);
+  Machine asMeasured = storage->efficiency.of(*machine);
   const llvm::json::Object *object = json->getAsObject();
   const llvm::json::Array *runs = object ? object->getArray("runs") : nullptr;
   auto bytes = object ? object->getInteger("weights_bytes") : std::nullopt;
@@ -354,6 +357,13 @@ advise::compare(const Knowledge &knowledge, const CompileOptions &options,
     bool isDecode = *kind == "decode";
     StepShape step = isDecode ? StepShape{1, *depth + *tokens / 2, 1}
                               : StepShape{*tokens, *depth, 1};
+    // Memory as it was beside this run.
+    const llvm::json::Object *reads = run->getObject("read_bytes_per_s");
+    auto bytesPerSecond = reads ? reads->getNumber("median") : std::nullopt;
+    report->machine = asMeasured;
+    if (bytesPerSecond && *bytesPerSecond > 0)
+      report->machine->bytesPerSecond *=
+          *bytesPerSecond / machine->bytesPerSecond;
     comparisons.push_back(
         {step, double(step.tokens) / report->predictSeconds(step), *speed});
   }

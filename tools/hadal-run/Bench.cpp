@@ -66,6 +66,7 @@ struct Measurement {
   int64_t depth;
   Work work; ///< Of all tokens.
   Samples tokensPerSecond = {};
+  Samples readBytes = {}; ///< A second, of memory beside each repeat.
   /// Of what memory gives in the time, the bytes of weights and cache.
   Shares ofBandwidth = {};
   /// Of the time, what the operations take at the peaks that fit them.
@@ -217,6 +218,7 @@ ExitCode Bench::measureRun(Measurement &result) {
     if (!isMachineKnown())
       continue;
     Speeds mean = Speeds::meanOf(before, after);
+    result.readBytes.add(mean.bytes);
     double bytes = result.work.weightBytes;
     result.ofBandwidth.add(seconds, bytes / before.bytes, bytes / after.bytes,
                            bytes / mean.bytes);
@@ -298,6 +300,8 @@ void Bench::appendJson(std::string &out) const {
                  m.work.weightBytes / tokens, m.work.int8Ops / tokens,
                  m.work.f32Ops / tokens);
     if (isMachineKnown()) {
+      out += ',';
+      appendSamples(out, "read_bytes_per_s", m.readBytes);
       m.ofBandwidth.appendJson(out, "share_of_bandwidth");
       m.ofPeak.appendJson(out, "share_of_peak");
     }

@@ -5,7 +5,9 @@
 
 #include "Probes.h"
 
+#include <cstdio>
 #include <cstring>
+#include <string>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -36,6 +38,17 @@ static int64_t findProbeBytes(int64_t threads) {
   int64_t bytes = std::max(std::min(wanted, most), least);
   return bytes / probeItemBytes * probeItemBytes;
 }
+
+/// What it reads over and over, whole items, if that is less.
+static int64_t probedBytes;
+
+/// A step goes over one in as many items: fewer of those that are in a cache.
+static int64_t probedPart = 1;
+
+/// What it does with an item, as often as that has the loop's weights; null: it
+/// reads.
+static ProductLoop::Run probedLoop;
+static int64_t probedLoopBytes;
 
 /// How far ahead the read probe asks for memory, as kernels do; 0: not at all.
 static int64_t probedAheadBytes;
@@ -89,17 +102,28 @@ static uint64_t sum(const char *data, int64_t bytes) {
   return sumPlain(data, bytes);
 }
 
+/// Sums up the products of as many weights as an item has.
+static uint64_t multiplyItem(const char *data) {
+  float sum = 0;
+  for (int64_t at = 0; at + probedLoopBytes <= probeItemBytes;
+       at += probedLoopBytes)
+    sum += probedLoop(data + at);
+  return uint64_t(sum > 0);
+}
+
 /// Reads items [first, last) of the arena; touches them first if token 0 asks.
 static void readItems(const hadal_rt_step_t *step, const int64_t *params,
                       int64_t first, int64_t last) {
+  int64_t items = probedBytes / probeItemBytes;
   for (int64_t i = first; i < last; ++i) {
-    auto *data = reinterpret_cast<char *>(params[0]) + i * probeItemBytes;
+    auto *data = reinterpret_cast<char *>(params[0]) +
+                 (step->outputs ? i : i % items) * probeItemBytes;
     if (step->outputs)
       memset(data, int(i), probeItemBytes);
     else
       // The store keeps the compiler from dropping the loads.
       *reinterpret_cast<volatile uint64_t *>(params[1] + i * 8) =
-          sum(data, probeItemBytes);
+          probedLoop ? multiplyItem(data) : sum(data, probeItemBytes);
   }
 }
 
@@ -107,7 +131,7 @@ static void runReadStep(const hadal_rt_step_t *step) {
   int64_t params[] = {reinterpret_cast<int64_t>(step->arena),
                       reinterpret_cast<int64_t>(step->arena) + probeBytes};
   step->dispatch(step->pool, step, readItems, params,
-                 probeBytes / probeItemBytes);
+                 probeBytes / probeItemBytes / probedPart);
 }
 
 /// Multiply-adds in one item of the arithmetic probe, a power of two.
@@ -365,8 +389,20 @@ ExitCode Probe::raise(double &perSecond) {
 /// Of a few tries, whoever else wants the processor disturbs the fewest.
 static constexpr int tries = 3;
 
+ExitCode Probe::measure(double stepAmount, Samples &perSecond) {
+  double best = 0;
+  for (int i = 0; i < tries; ++i)
+    if (ExitCode code = raise(best))
+      return code;
+  perSecond.add(best / amount * stepAmount);
+  return Done;
+}
+
 ExitCode Machine::sample(Speeds &now) {
   now = {};
+  probedLoop = nullptr;
+  probedBytes = probeBytes;
+  probedPart = 1;
   for (int i = 0; i < tries; ++i) {
     // Processors differ in whether they read faster when they are asked ahead.
     for (int64_t ahead : {0, 2048}) {
@@ -386,6 +422,84 @@ ExitCode Machine::sample(Speeds &now) {
   return Done;
 }
 
+/// Bytes of the data cache of \p level that the first processor has or shares;
+/// 0 if the system does not say. What sysconf() says may be the sum of several.
+static int64_t findCacheBytes(int level) {
+  for (int index = 0; index < 8; ++index) {
+    auto read = [&](const char *file, const char *format, auto *value) {
+      std::string path = "/sys/devices/system/cpu/cpu0/cache/index";
+      path += std::to_string(index) + "/" + file;
+      FILE *from = fopen(path.c_str(), "re");
+      bool good = from && fscanf(from, format, value) == 1;
+      if (from)
+        fclose(from);
+      return good;
+    };
+    int found = 0;
+    char type[16] = {};
+    long long kibibytes = 0;
+    if (read("level", "%d", &found) && found == level &&
+        read("type", "%15s", type) && strcmp(type, "Instruction") &&
+        read("size", "%lldK", &kibibytes) && kibibytes < 1 << 30)
+      return int64_t(kibibytes) << 10;
+  }
+  return 0;
+}
+
+/// Bytes of the caches that \p threads threads have, smaller ones first, as far
+/// as they can be told from memory.
+static std::vector<int64_t> findCaches(int64_t threads) {
+  std::vector<int64_t> caches;
+  for (int64_t bytes : {findCacheBytes(2) * threads, findCacheBytes(3)})
+    if (bytes >= 2 * probeItemBytes && bytes <= probeBytes / 2 &&
+        (caches.empty() || bytes > caches.back()))
+      caches.push_back(bytes);
+  return caches;
+}
+
+/// Of a cache, the half that is read: the rest is for what else there is.
+static int64_t readOf(int64_t cacheBytes) {
+  return cacheBytes / 2 / probeItemBytes * probeItemBytes;
+}
+
+/// Takes a sample of caches and products; memory was read at \p readBytes a
+/// second just before. Each step goes over as many items as there are.
+ExitCode Machine::sampleProducts(double readBytes) {
+  constexpr int64_t part = 8;
+  probedPart = part;
+  for (Cache &cache : caches) {
+    probedBytes = readOf(cache.bytes);
+    if (ExitCode code =
+            reads.measure(double(probeBytes / part), cache.readBytes))
+      return code;
+  }
+  int64_t cached =
+      caches.empty() ? 2 * probeItemBytes : readOf(caches.front().bytes);
+  for (Products &some : products) {
+    const ProductLoop &loop = some.loop;
+    int64_t perItem = probeItemBytes / loop.bytes;
+    auto loops = double(probeBytes / probeItemBytes * perItem);
+    probedLoopBytes = loop.bytes;
+    probedLoop = loop.manyRows;
+    probedBytes = cached;
+    probedPart = part;
+    if (ExitCode code =
+            reads.measure(loops / part * loop.manyOps, some.manyOps))
+      return code;
+    if (!loop.oneRow)
+      continue;
+    probedLoop = loop.oneRow;
+    double rowBytes = loops * double(loop.bytes);
+    if (ExitCode code = reads.measure(rowBytes / part, some.rowBytes))
+      return code;
+    probedBytes = probeBytes;
+    probedPart = 1;
+    if (ExitCode code = reads.measure(rowBytes / readBytes, some.shareOfMemory))
+      return code;
+  }
+  return Done;
+}
+
 ExitCode Machine::open(const Weights &weights, int64_t threads) {
   constexpr int64_t samples = 3;
   double dotAmount = 2 * double(probeDots * probeFmaItems);
@@ -402,6 +516,10 @@ ExitCode Machine::open(const Weights &weights, int64_t threads) {
                                  probeBytes + probeBytes / probeItemBytes * 8,
                                  double(probeBytes)))
     return code;
+  for (int64_t size : findCaches(dots.threads()))
+    caches.push_back({size, {}});
+  for (const ProductLoop &loop : findProductLoops())
+    products.push_back({loop, {}, {}, {}});
   Speeds now;
   for (int64_t i = 0; i < samples; ++i) {
     if (ExitCode code = sample(now))
@@ -415,6 +533,8 @@ ExitCode Machine::open(const Weights &weights, int64_t threads) {
         return code;
     bf16Ops.add(best);
   }
+  if (ExitCode code = sampleProducts(now.bytes))
+    return code;
   Probe dispatches;
   if (ExitCode code = dispatches.open(weights, threads, runDispatchStep, 64, 1))
     return code;
@@ -442,7 +562,33 @@ void Machine::appendJson(std::string &out) const {
     out += ',';
   }
   appendSamples(out, "dispatch_s", dispatchSeconds);
-  out += ',';
+  out += ",\"caches\":[";
+  for (const Cache &cache : caches) {
+    appendFormat(out, "%s{\"bytes\":%lld,", &cache == caches.data() ? "" : ",",
+                 static_cast<long long>(cache.bytes));
+    appendSamples(out, "read_bytes_per_s", cache.readBytes);
+    out += '}';
+  }
+  out += "],\"products\":[";
+  bool isFirst = true;
+  for (const Products &some : products) {
+    if (!some.loop.oneRow)
+      continue;
+    appendFormat(out, "%s{\"bits\":%d,", isFirst ? "" : ",", some.loop.bits);
+    isFirst = false;
+    appendSamples(out, "share_of_memory", some.shareOfMemory);
+    out += ',';
+    appendSamples(out, "row_bytes_per_s", some.rowBytes);
+    out += ',';
+    appendSamples(out, "operations_per_s", some.manyOps);
+    out += '}';
+  }
+  out += "],";
+  for (const Products &some : products)
+    if (!some.loop.oneRow) {
+      appendSamples(out, "f32_product_operations_per_s", some.manyOps);
+      out += ',';
+    }
 }
 
 void Machine::appendText(std::string &out) const {
@@ -455,4 +601,17 @@ void Machine::appendText(std::string &out) const {
   if (!bf16Ops.values.empty())
     appendFormat(out, ", bf16 %.2f TFLOP/s", bf16Ops.median() * 1e-12);
   appendFormat(out, "; a dispatch %.2f us\n", dispatchSeconds.median() * 1e6);
+  for (const Cache &cache : caches)
+    appendFormat(out, "%.1f MB of cache: reads %.0f GB/s\n",
+                 double(cache.bytes) * 1e-6, cache.readBytes.median() * 1e-9);
+  for (const Products &some : products) {
+    appendFormat(out, "products of %d bits: ", some.loop.bits);
+    if (some.loop.oneRow)
+      appendFormat(out,
+                   "one row %.0f%% of what memory gives, %.0f GB/s of a cache; "
+                   "many ",
+                   100 * some.shareOfMemory.median(),
+                   some.rowBytes.median() * 1e-9);
+    appendFormat(out, "%.2f TOP/s\n", some.manyOps.median() * 1e-12);
+  }
 }

@@ -7,6 +7,7 @@
 #define HADAL_TOOLS_HADAL_RUN_PROBES_H
 
 #include "Product.h"
+#include "ProductLoops.h"
 #include "WorkTable.h"
 
 #include <algorithm>
@@ -67,6 +68,8 @@ public:
                 int64_t arenaBytes, double amount);
   /// Runs a step; \p perSecond is raised to what it gave, if that is more.
   ExitCode raise(double &perSecond);
+  /// The most of a few tries, of \p stepAmount a step.
+  ExitCode measure(double stepAmount, Samples &perSecond);
   int64_t threads() const { return hadal_rt_session_threads(session.get()); }
 
 private:
@@ -90,6 +93,7 @@ public:
   /// Measures what the machine can do at this moment: of a few tries, which
   /// take a tenth of a second together, the fastest.
   ExitCode sample(Speeds &now);
+
   /// The medians of all samples.
   Speeds typical() const {
     return {bytes.median(), f32Ops.median(), int8Ops.median()};
@@ -101,7 +105,23 @@ public:
   void appendText(std::string &out) const;
 
 private:
+  /// What loops like those of kernels reach with weights of as many bits.
+  struct Products {
+    ProductLoop loop;
+    Samples shareOfMemory; ///< Of one row: of what is read without products.
+    Samples rowBytes;      ///< Of one row, with weights that are in a cache.
+    Samples manyOps;       ///< Of many rows.
+  };
+  /// A cache: of all threads together, where each has its own.
+  struct Cache {
+    int64_t bytes;
+    Samples readBytes;
+  };
+  ExitCode sampleProducts(double readBytes);
+
   Probe reads, multiplications, dots;
+  std::vector<Products> products;
+  std::vector<Cache> caches;      ///< Smaller ones first.
   Samples bytes, f32Ops, int8Ops; ///< As in Speeds.
   Samples bf16Ops; ///< Dot products of bf16; empty without the instruction.
   const char *int8Instruction = "";

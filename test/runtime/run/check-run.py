@@ -354,6 +354,16 @@ class RunTest(unittest.TestCase):
         for key in ("f32_operations_per_s", "int8_operations_per_s"):
             self.assertGreater(out[key]["median"], 1e8)
         self.assertLess(out["dispatch_s"]["median"], 1e-3)
+        # What there is of caches and loops, on this processor.
+        for cache in out["caches"]:
+            self.assertGreater(cache["read_bytes_per_s"]["median"], 1e8)
+        self.assertIn([some["bits"] for some in out["products"]], ([], [4, 8]))
+        for some in out["products"]:
+            self.assertGreater(some["row_bytes_per_s"]["median"], 1e8)
+            self.assertGreater(some["share_of_memory"]["median"], 0)
+            # Those that are not products would be faster than the peak.
+            self.assertLess(some["operations_per_s"]["median"],
+                            1.5 * out["int8_operations_per_s"]["max"])
         # Each repeat is held to what was measured beside it.
         read = out["read_bytes_per_s"]
         for run in out["runs"]:
@@ -363,6 +373,7 @@ class RunTest(unittest.TestCase):
                 self.assertLessEqual(share["min"], share["median"])
                 self.assertLessEqual(share["median"], share["max"])
                 self.assertIn(share["steady_repeats"], (0, 1, 2))
+            self.assertLessEqual(run["read_bytes_per_s"]["max"], read["max"])
             speed, size = run["tokens_per_s"], run["bytes_per_token"]
             share = run["share_of_bandwidth"]
             self.assertGreater(share["min"] * 1.01,

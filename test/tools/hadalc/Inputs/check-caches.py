@@ -1,0 +1,53 @@
+"""Checks what caches and products that were measured change in a prediction.
+
+usage: check-caches.py hadalc [OPTION...]: reports in int8, of machines that this file describes.
+"""
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+
+MACHINE = {"read_bytes_per_s": 4e10, "int8_operations_per_s": 1e18, "f32_operations_per_s": 1e18, "dispatch_s": 0}
+
+
+def predict(folder, **more):
+    def samples(value):
+        return {"median": value}
+
+    def item(values, *plain):
+        return {key: value if key in plain else samples(value) for key, value in values.items()}
+
+    machine = {key: samples(value) for key, value in MACHINE.items()}
+    machine |= {key: [item(values, "bytes", "bits") for values in values_list] for key, values_list in more.items()}
+    path = os.path.join(folder, "machine.json")
+    json.dump(machine, open(path, "w"))
+    report = os.path.join(folder, "report.json")
+    subprocess.run([*sys.argv[1:], f"--report={report}", "--json", f"--machine={path}"], check=True)
+    steps = json.load(open(report))["prediction"]["steps"]
+    found = {step["kind"]: step for step in steps if step["depth"] == 0}
+    linear = [{op["op"]: op for op in found[kind]["ops"] if op["layer"] == "layer_dense"}["linear"] for kind in ("decode", "prefill")]
+    return found["decode"], *linear
+
+
+def product(bits, share=1.0, row=1e18, many=1e18):
+    return {"bits": bits, "share_of_memory": share, "row_bytes_per_s": row, "operations_per_s": many}
+
+
+with tempfile.TemporaryDirectory() as folder:
+    memory, one, _ = predict(folder)
+    assert math.isclose(memory["seconds"], memory["bytes"] / 4e10, rel_tol=1e-6)
+    # The smallest cache that all weights fit into, not those alone that a token chooses.
+    cached, *_ = predict(folder, caches=[{"bytes": memory["bytes"] * 1.1, "read_bytes_per_s": 8e11},
+                                         {"bytes": 1e9, "read_bytes_per_s": 4e11}])
+    assert math.isclose(cached["seconds"], memory["seconds"] / 10, rel_tol=1e-6), cached["seconds"]
+    # Products of 8 bits, whatever there is of 4: a share of memory, but for the rows that are rounded for them, ..
+    products = [product(4, 0.1, 1e9, 1e9), product(8, 0.5)]
+    _, slow, _ = predict(folder, products=products)
+    assert 1.9 * one["seconds"] < slow["seconds"] < 2 * one["seconds"], (slow, one)
+    # .. no more from a cache than one row takes, and operations of many.
+    products = [product(8, 1, 2e10, 1e12)]
+    _, row, many = predict(folder, products=products, caches=[{"bytes": 1e9, "read_bytes_per_s": 4e11}])
+    assert 0.9 < row["seconds"] / (row["bytes"] / 2e10) < 1, row
+    assert many["bound"] == "operations" and 1 <= many["seconds"] / (many["int8_operations"] / 1e12) < 1.1, many

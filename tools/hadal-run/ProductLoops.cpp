@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The loops of int4-g32, int8 in groups of 128, and bf16, as code for AVX-512
+// has them: codegen/Conversion/DeepSeekToRT/IntegerProduct.cpp and
+// TileProduct.cpp.
+
+#include "ProductLoops.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+using namespace hadal::run;
+
+#if defined(__x86_64__)
+
+static constexpr int64_t columns = 2048, tiles = 4, vectorBytes = 64;
+
+/// Rows of inputs, rounded to bytes or not, and their scales and where sums
+/// start. What they are changes no time, if they are not known beforehand.
+static int32_t inputs[12 * columns];
+
+/// Of 16 outputs, the scales of a group in f16.
+static constexpr int64_t scaleBytes = 32;
+
+static constexpr int64_t bytesOf(int64_t bits, int64_t group) {
+  return tiles * (columns * 16 * bits / 8 + columns / group * scaleBytes);
+}
+
+/// How far ahead kernels ask for weights: of one row's four streams, and of the
+/// one of more rows.
+template <int rows> static constexpr int64_t aheadBytes = rows == 1 ? 2048 : 0;
+
+template <int rows, int together>
+__attribute__((target("avx512f,avx512bw,avx512vnni"))) static float
+multiplyInt8(const char *weights) {
+  constexpr int64_t vectors = columns / 4, groups = columns / 128;
+  const char *scales = weights + tiles * vectors * vectorBytes;
+  __m512 all = _mm512_setzero_ps();
+  for (int64_t tile = 0; tile < tiles; tile += together) {
+    __m512 sums[rows * together];
+    for (__m512 &sum : sums)
+      sum = _mm512_setzero_ps();
+    for (int64_t group = 0; group < groups; ++group) {
+      __m512i dots[rows * together];
+      for (int i = 0; i < rows * together; ++i)
+        dots[i] = _mm512_set1_epi32(inputs[i % rows * groups + group]);
+      for (int64_t v = group * 32; v < group * 32 + 32; ++v)
+        for (int t = 0; t < together; ++t) {
+          const char *at = weights + ((tile + t) * vectors + v) * vectorBytes;
+          __m512i w =
+              _mm512_xor_si512(_mm512_loadu_si512(at), _mm512_set1_epi8(-128));
+          if (aheadBytes<rows>)
+            _mm_prefetch(at + aheadBytes<rows>, _MM_HINT_T1);
+          for (int r = 0; r < rows; ++r)
+            dots[t * rows + r] =
+                _mm512_dpbusd_epi32(dots[t * rows + r], w,
+                                    _mm512_set1_epi32(inputs[r * vectors + v]));
+        }
+      for (int t = 0; t < together; ++t) {
+        __m512 scale = _mm512_cvtph_ps(
+            _mm256_loadu_si256(reinterpret_cast<const __m256i *>(
+                scales + ((tile + t) * groups + group) * scaleBytes)));
+        for (int r = 0; r < rows; ++r) {
+          __m512 &sum = sums[t * rows + r];
+          __m512 both =
+              _mm512_mul_ps(scale, _mm512_castsi512_ps(_mm512_set1_epi32(
+                                       inputs[r * groups + group])));
+          sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[t * rows + r]), both,
+                                sum);
+        }
+      }
+    }
+    for (__m512 &sum : sums)
+      all = _mm512_add_ps(all, sum);
+  }
+  return _mm512_cvtss_f32(all);
+}
+
+template <int rows, int together>
+__attribute__((target("avx512f,avx512bw,avx512vnni"))) static float
+multiplyInt4(const char *weights) {
+  constexpr int64_t vectors = columns / 8, groups = columns / 32;
+  const char *scales = weights + tiles * vectors * vectorBytes;
+  __m512i low = _mm512_set1_epi8(15);
+  __m512 all = _mm512_setzero_ps();
+  for (int64_t tile = 0; tile < tiles; tile += together) {
+    __m512 sums[rows * together];
+    for (__m512 &sum : sums)
+      sum = _mm512_setzero_ps();
+    for (int64_t group = 0; group < groups; ++group) {
+      __m512i dots[rows * together];
+      for (int i = 0; i < rows * together; ++i)
+        dots[i] = _mm512_set1_epi32(inputs[i % rows * groups + group]);
+      for (int64_t v = group * 4; v < group * 4 + 4; ++v)
+        for (int t = 0; t < together; ++t) {
+          const char *at = weights + ((tile + t) * vectors + v) * vectorBytes;
+          __m512i w = _mm512_loadu_si512(at);
+          if (aheadBytes<rows>)
+            _mm_prefetch(at + aheadBytes<rows>, _MM_HINT_T1);
+          __m512i codes[] = {_mm512_and_si512(w, low),
+                             _mm512_and_si512(_mm512_srli_epi16(w, 4), low)};
+          for (int i = 0; i < 2; ++i)
+            for (int r = 0; r < rows; ++r)
+              dots[t * rows + r] = _mm512_dpbusd_epi32(
+                  dots[t * rows + r], codes[i],
+                  _mm512_set1_epi32(inputs[r * columns / 4 + 2 * v + i]));
+        }
+      for (int t = 0; t < together; ++t) {
+        __m512 scale = _mm512_cvtph_ps(
+            _mm256_loadu_si256(reinterpret_cast<const __m256i *>(
+                scales + ((tile + t) * groups + group) * scaleBytes)));
+        for (int r = 0; r < rows; ++r) {
+          __m512 &sum = sums[t * rows + r];
+          __m512 both =
+              _mm512_scalef_ps(scale, _mm512_castsi512_ps(_mm512_set1_epi32(
+                                          inputs[r * groups + group])));
+          sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[t * rows + r]), both,
+                                sum);
+        }
+      }
+    }
+    for (__m512 &sum : sums)
+      all = _mm512_add_ps(all, sum);
+  }
+  return _mm512_cvtss_f32(all);
+}
+
+/// Six rows times four tiles.
+__attribute__((target("avx512f"))) static float
+multiplyBf16(const char *weights) {
+  constexpr int rows = 6;
+  __m512 sums[rows * tiles];
+  for (__m512 &sum : sums)
+    sum = _mm512_setzero_ps();
+  for (int64_t k = 0; k < columns; ++k)
+    for (int64_t t = 0; t < tiles; ++t) {
+      __m512i half = _mm512_cvtepu16_epi32(_mm256_loadu_si256(
+          reinterpret_cast<const __m256i *>(weights + (t * columns + k) * 32)));
+      __m512 w = _mm512_castsi512_ps(_mm512_slli_epi32(half, 16));
+      for (int r = 0; r < rows; ++r)
+        sums[t * rows + r] = _mm512_fmadd_ps(
+            w, _mm512_castsi512_ps(_mm512_set1_epi32(inputs[r * columns + k])),
+            sums[t * rows + r]);
+    }
+  __m512 all = _mm512_setzero_ps();
+  for (__m512 &sum : sums)
+    all = _mm512_add_ps(all, sum);
+  return _mm512_cvtss_f32(all);
+}
+
+static constexpr double opsOf(int64_t rows) {
+  return double(2 * rows * tiles * 16 * columns);
+}
+
+std::vector<ProductLoop> hadal::run::findProductLoops() {
+  // As f32, from one to two; rows differ.
+  for (uint32_t i = 0; i < 12 * columns; ++i)
+    inputs[i] = int32_t(0x3f800000u | (i * 2654435761u >> 9));
+  std::vector<ProductLoop> loops;
+  if (__builtin_cpu_supports("avx512vnni") &&
+      __builtin_cpu_supports("avx512bw"))
+    loops = {
+        {4, bytesOf(4, 32), multiplyInt4<1, 4>, multiplyInt4<12, 1>, opsOf(12)},
+        {8, bytesOf(8, 128), multiplyInt8<1, 4>, multiplyInt8<12, 1>,
+         opsOf(12)}};
+  if (__builtin_cpu_supports("avx512f"))
+    loops.push_back(
+        {16, tiles * columns * 32, nullptr, multiplyBf16, opsOf(6)});
+  return loops;
+}
+
+#else
+
+std::vector<ProductLoop> hadal::run::findProductLoops() { return {}; }
+
+#endif
