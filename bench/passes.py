@@ -42,17 +42,16 @@ BREAKS = ("by", "up", "moment", "map", "keep", "window", "queries", "at", "heads
 MARK = "<!-- bench/passes.py: {} -->"
 
 # Of the small model; {} is the folder of an adapter.
-SMALL = [["--lora-runtime={}"], ["--order-experts"], ["--top-k=3"], ["--top-k=2"], ["--window=256,sink=4"], ["--prune=layers:1"],
+SMALL = [["--lora-runtime={}"], ["--order-experts"], ["--window=256,sink=4"], ["--kv=bf16"], ["--kv=int8"],
+         ["--quantize=int8,method=gptq", "--activations=f32"], ["--top-k=3"], ["--top-k=2"], ["--prune=layers:1"],
          ["--prune=layers:32%"], ["--skip-layers=1:25%"], ["--skip-layers=1:50%"], ["--skip-layers=2:50%"],
          ["--skip-layers=exit=3:50%"], ["--skip-layers=exit=2:50%"], ["--prune=experts:25%"], ["--prune=experts:50%"],
          ["--prune=experts:50%", "--top-k=2"], ["--merge-experts=12"], ["--merge-experts=8"], ["--prune=channels:25%"],
-         ["--prune=heads:1"], ["--kv=bf16"], ["--kv=int8"]]
+         ["--prune=heads:1"]]
 SMALL += [[f"--quantize={scheme},method={method}"] for scheme in ("int4-g32", "int4-g128", "mixed", "int8")
           for method in ("rtn", "imatrix", "awq", "gptq")]
 SMALL += [[f"--quantize=int8,method=smoothquant,alpha={alpha}"] for alpha in (0.5, 0.75)]
-SMALL += [["--quantize=int5-g32,method=gptq"], ["--quantize=int6-g32,method=gptq"],
-          ["--quantize=int4-g32,heads=int8-g64,embedding=int8-g32,method=gptq"],
-          ["--quantize=int8,method=gptq", "--activations=f32"]]
+SMALL += [["--quantize=int5-g32,method=gptq"], ["--quantize=int6-g32,method=gptq"]]
 # Of a dense model with more layers.
 DENSE = [["--window=256,sink=4"], ["--prune=layers:1"], ["--skip-layers=3:50%"], ["--skip-layers=exit=28:50%"], ["--prune=channels:10%"],
          ["--prune=heads:3"], ["--kv=int8"], ["--activations=int8"]]
