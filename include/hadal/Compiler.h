@@ -87,6 +87,9 @@ struct CompileOptions {
   /// Keys that a GGUF file lacks, and their values, as `ImportOptions` has
   /// them.
   std::vector<std::pair<std::string, std::string>> ggufKeys;
+  /// Sizes of the dimensions of an ONNX graph that have none, by their names,
+  /// or by INPUT.AXIS. With any, the graph is compiled as one of tensors.
+  std::vector<std::pair<std::string, int64_t>> dims;
   /// Folder of a LoRA adapter, as PEFT saves it, which is added to the weights.
   /// Empty: none.
   std::string lora;

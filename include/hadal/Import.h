@@ -62,6 +62,10 @@ struct ImportOptions {
   /// Take an ONNX graph that is no model of the family, too: the module then
   /// has a function of tensors, with `rt.inputs`, and no `deepseek.model`.
   bool graphs = false;
+  /// Sizes of the dimensions of an ONNX graph that have none, by their names,
+  /// or by INPUT.AXIS; needs `graphs`. With any, the graph becomes such a
+  /// function, even if it is a model of the family.
+  std::vector<std::pair<std::string, int64_t>> dims = {};
   /// If set, gets one line for each thing that the importer knew not to matter
   /// or had to assume: ignored keys, defaults, a layer that is left out.
   std::vector<std::string> *notes = nullptr;

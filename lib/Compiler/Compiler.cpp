@@ -36,6 +36,7 @@
 #include "absl/strings/str_cat.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/Transforms/Passes.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
@@ -148,6 +149,7 @@ private:
   absl::Status compileGraph(std::optional<Phase> stopAfter);
   absl::Status checkGraphOptions();
   absl::Status describeGraph();
+  absl::Status addGraphManifest();
   std::string makeGraphHeader(const std::string &stem);
   func::FuncOp findGraph();
 
@@ -453,6 +455,9 @@ absl::Status Compilation::import() {
       return absl::InvalidArgumentError(absl::StrCat(
           "a key, '", options.ggufKeys.front().first,
           "', needs a GGUF file, but the model is '", options.model, "'"));
+    if (!options.dims.empty())
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--dims needs an ONNX file, but the model is '", options.model, "'"));
     if (absl::Status status = parse(); !status.ok())
       return status;
   } else {
@@ -469,6 +474,7 @@ absl::Status Compilation::import() {
     importOptions.contextTokens = options.contextTokens;
     importOptions.ggufKeys = options.ggufKeys;
     importOptions.graphs = true;
+    importOptions.dims = options.dims;
     importOptions.notes = &result.notes;
     importOptions.textFiles = &importedTextFiles;
     absl::StatusOr<OwningOpRef<ModuleOp>> imported =
@@ -917,6 +923,7 @@ absl::Status Compilation::setManifest() {
   for (auto weight :
        llvm::make_early_inc_range(module->getOps<deepseek::WeightOp>()))
     weight->moveBefore(recipes->getBody(), recipes->getBody()->end());
+  sources = getSourceFiles(*recipes);
   return absl::OkStatus();
 }
 
@@ -1543,6 +1550,56 @@ absl::Status Compilation::describeGraph() {
   for (auto weight :
        llvm::make_early_inc_range(module->getOps<deepseek::WeightOp>()))
     weight->moveBefore(recipes->getBody(), recipes->getBody()->end());
+  sources = getSourceFiles(*recipes);
+  return absl::OkStatus();
+}
+
+/// Puts the manifest into a section of the object, as that of a model is.
+absl::Status Compilation::addGraphManifest() {
+  ManifestInput input{options,
+                      result.report,
+                      modelFolder,
+                      modelFile,
+                      "hadal-bufferize-graph,rt-plan-graph-memory,"
+                      "hadal-lower-graph-to-llvm",
+                      cuda,
+                      target.triple,
+                      target.cpu,
+                      target.features,
+                      {},
+                      result.notes,
+                      result.remarks,
+                      lossy,
+                      result.verification,
+                      roundsWeights,
+                      roundsActivations};
+  absl::StatusOr<std::string> text =
+      makeGraphManifest({graphName, llvm::toHex(graphHash, /*LowerCase=*/true),
+                         graphArenaBytes, graphWeightsBytes},
+                        sources, input);
+  if (!text.ok())
+    return text.status();
+  manifest = *text;
+  OpBuilder builder = OpBuilder::atBlockEnd(module->getBody());
+  Location loc = module->getLoc();
+  auto bytes = LLVM::LLVMArrayType::get(builder.getI8Type(), manifest.size());
+  auto section = LLVM::GlobalOp::create(
+      builder, loc, bytes, /*isConstant=*/true, LLVM::Linkage::Internal,
+      symbol + ".manifest.section", builder.getStringAttr(manifest),
+      /*alignment=*/1);
+  section.setSection(manifestSectionName);
+  auto pointer = LLVM::LLVMPointerType::get(&context);
+  auto type = LLVM::LLVMArrayType::get(pointer, 1);
+  auto used = LLVM::GlobalOp::create(builder, loc, type, /*isConstant=*/false,
+                                     LLVM::Linkage::Appending, "llvm.used",
+                                     Attribute());
+  used.setSection("llvm.metadata");
+  builder.createBlock(&used.getInitializerRegion());
+  Value aggregate = LLVM::PoisonOp::create(builder, loc, type);
+  Value address = LLVM::AddressOfOp::create(builder, loc, section);
+  aggregate =
+      LLVM::InsertValueOp::create(builder, loc, aggregate, address, int64_t(0));
+  LLVM::ReturnOp::create(builder, loc, aggregate);
   return absl::OkStatus();
 }
 
@@ -1591,6 +1648,8 @@ absl::Status Compilation::compileGraph(std::optional<Phase> stopAfter) {
       status = describeGraph();
     if (status.ok())
       status = runPasses(build, absl::StatusCode::kInternal);
+    if (status.ok() && phase == Phase::LLVMDialect)
+      status = addGraphManifest();
     if (status.ok())
       status = dumper.getStatus();
     if (!status.ok())

@@ -32,8 +32,6 @@
 using namespace mlir;
 using namespace hadal;
 
-static constexpr char manifestSectionName[] = ".hadal.manifest";
-
 /// A manifest is text of some kilobytes; more is not one.
 static constexpr uint64_t maxManifestBytes = 64 << 20;
 
@@ -213,13 +211,10 @@ makeToolchain(const std::optional<CudaToolkit> &cuda) {
   return toolchain;
 }
 
-absl::StatusOr<std::string>
-hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
-                    const ManifestInput &input) {
+/// Describes the files in \p sources and that of the model.
+static absl::StatusOr<llvm::json::Array>
+makeSources(std::vector<std::string> names, const ManifestInput &input) {
   const CompileOptions &options = input.options;
-  const ModelReport &report = input.report;
-
-  std::vector<std::string> names = sources;
   if (!input.modelFile.empty())
     names.push_back(input.modelFile);
   else
@@ -230,12 +225,9 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
   llvm::sort(names);
   names.erase(llvm::unique(names), names.end());
   SourceFiles sourceFiles(input.modelFolder, options.lora);
-  llvm::json::Array adapters;
-  for (const auto &[name, folder] : options.adapters) {
-    adapters.push_back(name);
+  for (const auto &[name, folder] : options.adapters)
     sourceFiles.add(getAdapterFile(name),
                     folder + "/adapter_model.safetensors");
-  }
   llvm::json::Array files;
   for (const std::string &name : names) {
     absl::StatusOr<llvm::json::Object> file = describeFile(sourceFiles, name);
@@ -243,6 +235,60 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
       return file.status();
     files.push_back(std::move(*file));
   }
+  return files;
+}
+
+/// Adds the hash of \p manifest without it, and writes it on one line.
+static std::string finishManifest(llvm::json::Object manifest) {
+  std::string text =
+      llvm::formatv("{0}", llvm::json::Value(llvm::json::Object(manifest)));
+  manifest["manifest_sha256"] = hashText(text);
+  return llvm::formatv("{0}", llvm::json::Value(std::move(manifest))).str();
+}
+
+absl::StatusOr<std::string>
+hadal::makeGraphManifest(const GraphInfo &graph,
+                         const std::vector<std::string> &sources,
+                         const ManifestInput &input) {
+  absl::StatusOr<llvm::json::Array> files = makeSources(sources, input);
+  if (!files.ok())
+    return files.status();
+  llvm::json::Object dims;
+  for (const auto &[name, size] : input.options.dims)
+    dims[name] = size;
+  return finishManifest(llvm::json::Object{
+      {"hadal_version", HADAL_VERSION},
+      {"model", llvm::json::Object{{"name", graph.name}, {"type", "graph"}}},
+      {"sources", std::move(*files)},
+      {"notes", llvm::json::Array(input.notes)},
+      {"options",
+       llvm::json::Object{
+           {"emit", getEmitName(input.options.emit)},
+           {"weights", input.options.packWeights ? "pack" : "none"},
+           {"dims", std::move(dims)}}},
+      {"passes", input.pipeline},
+      {"toolchain", makeToolchain(input.cuda)},
+      {"target", llvm::json::Object{{"triple", input.triple},
+                                    {"cpu", input.cpu},
+                                    {"features", input.features}}},
+      {"memory", llvm::json::Object{{"formula", "arena_bytes"},
+                                    {"arena_bytes", graph.arenaBytes},
+                                    {"weights_bytes", graph.weightsBytes}}},
+      {"layout_hash", graph.layoutHash}});
+}
+
+absl::StatusOr<std::string>
+hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
+                    const ManifestInput &input) {
+  const CompileOptions &options = input.options;
+  const ModelReport &report = input.report;
+
+  absl::StatusOr<llvm::json::Array> files = makeSources(sources, input);
+  if (!files.ok())
+    return files.status();
+  llvm::json::Array adapters;
+  for (const auto &[name, folder] : options.adapters)
+    adapters.push_back(name);
 
   rt::ProgramOp program = *module.getOps<rt::ProgramOp>().begin();
   llvm::json::Array notes;
@@ -267,7 +313,7 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
                                    {"parameters", report.total.parameters},
                                    {"active_parameters",
                                     report.total.activeParameters}}},
-      {"sources", std::move(files)},
+      {"sources", std::move(*files)},
       {"notes", std::move(notes)},
       {"options",
        llvm::json::Object{
@@ -322,11 +368,7 @@ hadal::makeManifest(ModuleOp module, const std::vector<std::string> &sources,
       {"layout_hash", program.getLayoutHash()},
       // hadal-bench counts bytes and operations with it.
       {"dispatches", makeWorkTable(module)}};
-  // The hash of the manifest without it.
-  std::string text =
-      llvm::formatv("{0}", llvm::json::Value(llvm::json::Object(manifest)));
-  manifest["manifest_sha256"] = hashText(text);
-  return llvm::formatv("{0}", llvm::json::Value(std::move(manifest))).str();
+  return finishManifest(std::move(manifest));
 }
 
 //===----------------------------------------------------------------------===//

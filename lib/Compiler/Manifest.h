@@ -32,6 +32,15 @@ struct ManifestInput {
   bool roundsWeights, roundsActivations, hasBF16Inputs;
 };
 
+/// The section of an object that has its manifest.
+inline constexpr llvm::StringLiteral manifestSectionName = ".hadal.manifest";
+
+/// What the manifest of a graph of tensors says of it.
+struct GraphInfo {
+  std::string name, layoutHash;
+  int64_t arenaBytes, weightsBytes;
+};
+
 /// Names of the files that the recipes of \p module read, sorted.
 std::vector<std::string> getSourceFiles(mlir::ModuleOp module);
 
@@ -41,6 +50,12 @@ std::vector<std::string> getSourceFiles(mlir::ModuleOp module);
 absl::StatusOr<std::string>
 makeManifest(mlir::ModuleOp module, const std::vector<std::string> &sources,
              const ManifestInput &input);
+
+/// The same of a graph of tensors.
+absl::StatusOr<std::string>
+makeGraphManifest(const GraphInfo &graph,
+                  const std::vector<std::string> &sources,
+                  const ManifestInput &input);
 
 } // namespace hadal
 

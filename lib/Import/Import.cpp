@@ -186,16 +186,27 @@ importONNX(mlir::MLIRContext &context, StringRef path,
   if (!options.graphs)
     return onnx::raiseToDeepSeek(**graph, raise, notes);
   mlir::OwningOpRef<mlir::ModuleOp> plain((*graph)->clone());
-  absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>> raised =
-      onnx::raiseToDeepSeek(**graph, raise, notes);
-  if (raised.ok() || absl::IsInternal(raised.status()))
-    return raised;
+  std::string reason = "sizes of dimensions are given";
+  absl::Status refusal;
+  if (options.dims.empty()) {
+    absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>> raised =
+        onnx::raiseToDeepSeek(**graph, raise, notes);
+    if (raised.ok() || absl::IsInternal(raised.status()))
+      return raised;
+    refusal = raised.status();
+    reason = std::string(refusal.message());
+  } else if (absl::Status status =
+                 onnx::setDimensions(*plain, path, options.dims);
+             !status.ok()) {
+    return status;
+  }
   absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>> converted =
       onnx::convertToLinalg(*plain, {raise.folder, raise.path});
   if (!converted.ok())
-    return onnx::isDecoder(*plain) ? raised.status() : converted.status();
+    return !refusal.ok() && onnx::isDecoder(*plain) ? refusal
+                                                    : converted.status();
   notes.push_back("compiled as a graph of tensors, not as a language model: " +
-                  std::string(raised.status().message()));
+                  reason);
   (**converted)
       .lookupSymbol(onnx::graphName)
       ->setAttr(rt::graphNameAttrName,
@@ -234,6 +245,9 @@ hadal::importModel(mlir::MLIRContext &context, StringRef path,
   if (isGGUF && isFolder && !llvm::sys::fs::exists(path + "/config.json"))
     return invalid(quote(path) + " is a folder, expected a GGUF file");
   bool isONNX = path.ends_with_insensitive(".onnx");
+  if (!options.dims.empty() && (isFolder || !isONNX))
+    return invalid(quote(path) + " is no ONNX file, which alone has dimensions "
+                                 "that need sizes");
   if (isONNX && isFolder && !llvm::sys::fs::exists(path + "/config.json"))
     return invalid(quote(path) + " is a folder, expected an ONNX file");
   if (!isFolder && !isONNX && !isGGUF && !hasGGUFMagic(path))

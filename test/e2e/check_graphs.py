@@ -4,6 +4,7 @@
 # Compiles ONNX graphs that are no language models, runs them on .npy files, and compares with NumPy.
 """check_graphs.py --hadalc build/bin/hadalc"""
 import argparse
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -378,6 +379,38 @@ def check_uses(hadalc, work):
     return f"{len(files)} inputs"
 
 
+def check_dims(hadalc, work):
+    """Dimensions that have names, or none, get sizes, which the manifest has."""
+    builder = of.Builder(least_external=8)
+    product = builder.add("MatMul", ["x", builder.weight("w", np.arange(6, dtype=np.float32).reshape(3, 2))])
+    builder.add("Add", [product, "y"], ["sum"])
+    builder.write(work, [of.value_info("x", ["rows", 3], of.FLOAT), of.value_info("y", [1, ""], of.FLOAT)],
+                  [of.value_info("sum", ["rows", 2], of.FLOAT)], opset=23)
+    path = work / "model.onnx"
+    for dims, words in {"rows=4,y.1=2,n=1": "has no dimension 'n', it has 'rows', 'y.1'", "rows=4": "needs sizes that are known",
+                        "rows=4,y.1=3": "dimensions of 2 and 3 cannot be broadcast"}.items():
+        line = harness.must_refuse([hadalc, path, "-o", work / "run", f"--dims={dims}"], 60)
+        if words not in line:
+            raise Failure(f"--dims={dims}: expected {words!r} in: {line}")
+    for dims in ("rows", "rows=0", "=3", ""):
+        status, _, err = harness.run([hadalc, path, "-o", work / "run", f"--dims={dims}"], 60)
+        if status != 2 or "NAME=N" not in err:
+            raise Failure(f"--dims={dims} gives {harness.describe(status, err)}")
+    harness.must_run([hadalc, path, "-o", work / "run", "--dims=rows=4,y.1=2"], 120)
+    listed = harness.must_run([work / "run", "--list"], 60)
+    if listed != "input x f32[4,3]\ninput y f32[1,2]\noutput sum f32[4,2]\n":
+        raise Failure(f"--list prints {listed!r}")
+    manifest = json.loads(harness.must_run([hadalc, "--manifest", work / "run"], 60))
+    if manifest["options"]["dims"] != {"rows": 4, "y.1": 2} or manifest["model"]["type"] != "graph" or \
+            [source["name"] for source in manifest["sources"]] != ["model.onnx", "model.onnx.data"]:
+        raise Failure(f"the manifest is {manifest}")
+    harness.must_run([hadalc, path, "-o", work / "part.o", "--emit=obj", "--dims=rows=4,y.1=2"], 120)
+    part = json.loads(harness.must_run([hadalc, "--manifest", work / "part.o"], 60))
+    if part["layout_hash"] != manifest["layout_hash"]:
+        raise Failure("an object and a program of one graph have different weights")
+    return "2 products"
+
+
 def bad_graphs():
     """Name, nodes, inputs, and words of the one line that refuses them."""
     x, i = of.value_info("x", [2, 3], of.FLOAT), of.value_info("i", [2])
@@ -439,6 +472,7 @@ def main():
     checks = {name: (lambda work, name=name: check_case(CASES[name], args.hadalc, work)) for name in CASES}
     checks["opsets"] = lambda work: check_opsets(args.hadalc, work)
     checks["uses"] = lambda work: check_uses(args.hadalc, work)
+    checks["dims"] = lambda work: check_dims(args.hadalc, work)
     checks["bad"] = lambda work: check_bad(args.hadalc, work)
     failed = 0
     for name, check in checks.items():

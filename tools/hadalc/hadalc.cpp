@@ -32,7 +32,7 @@ MODEL: a Hugging Face folder (config.json, *.safetensors), .gguf, .onnx, .mlir.
                         lib: OUT.a, .so, .h; cpp: .cpp, .h; cuda: for GPUs)
   --target=TRIPLE       machine of the product, as aarch64-linux-gnu (this one)
   --cpu=NAME,...        x86-64-v3, cortex-a76, native (this one; else oldest)
-  --context=N           tokens in a sequence (as many as the model says)
+  --context=N, --dims=NAME=N,...  tokens; sizes of an ONNX graph (the model's)
   --max-batch=N         sequences that --report plans memory for (1)
   --weights=pack|none   none: open no tensor, write no weights file (pack)
   --top-k=K             experts of a token, fewer than the model's: lossy (all)
@@ -93,6 +93,7 @@ struct Flags {
   Flag embedWeights{"embed-weights", Flag::Switch};
   Flag context{"context"};
   Flag maxBatch{"max-batch"};
+  Flag dims{"dims"};
   Flag report{"report", Flag::OptionalValue};
   Flag json{"json", Flag::Switch};
   Flag machine{"machine"};
@@ -146,7 +147,7 @@ Flag *Flags::find(llvm::StringRef name) {
                      &topK,       &machine,      &calibration,  &saveStatistics,
                      &kv,         &depfile,      &header,       &debugInfo,
                      &nvcc,       &mergeExperts, &orderExperts, &loraRuntime,
-                     &attention,  &skipLayers,   &ggufKey})
+                     &attention,  &skipLayers,   &ggufKey,      &dims})
     if (name == flag->name)
       return flag;
   return name == "h" ? &help : nullptr;
@@ -256,6 +257,18 @@ static bool parseCount(const Flag &flag, int64_t &count) {
   count = 0;
   return !flag.isGiven ||
          (!llvm::StringRef(flag.value).getAsInteger(10, count) && count > 0);
+}
+
+/// Reads NAME=N,...; a name may have = in it.
+static bool parseDims(const Flag &flag, CompileOptions &options) {
+  for (llvm::StringRef item : llvm::split(flag.value, ',')) {
+    auto [name, text] = item.rsplit('=');
+    int64_t size = 0;
+    if (name.empty() || text.getAsInteger(10, size) || size < 1)
+      return false;
+    options.dims.emplace_back(name.str(), size);
+  }
+  return true;
 }
 
 static std::optional<Emit> parseEmit(llvm::StringRef name) {
@@ -456,6 +469,8 @@ static int makeOptions(const char *argv0, const Flags &flags,
     return refuse(flags.context, "a number of 1 or more");
   if (!parseCount(flags.maxBatch, options.maxBatch))
     return refuse(flags.maxBatch, "a number of 1 or more");
+  if (flags.dims.isGiven && !parseDims(flags.dims, options))
+    return refuse(flags.dims, "NAME=N,..., with sizes of 1 or more");
   if (options.embedWeights &&
       (*emit != Emit::Executable || !options.packWeights))
     return errors.failUsage(

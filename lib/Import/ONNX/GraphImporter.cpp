@@ -391,6 +391,13 @@ absl::StatusOr<OwningOpRef<ModuleOp>> GraphImporter::run() {
     block->getArgument(unsigned(i)).setLoc(locationOf(input->name));
     function.setArgAttr(unsigned(i), "onnx.name",
                         builder.getStringAttr(input->name));
+    if (llvm::is_contained(input->shape, -1)) {
+      SmallVector<mlir::Attribute> dims;
+      for (auto [size, name] : llvm::zip(input->shape, input->names))
+        dims.push_back(builder.getStringAttr(size == -1 ? name : ""));
+      function.setArgAttr(unsigned(i), dimsAttrName,
+                          builder.getArrayAttr(dims));
+    }
     if (absl::Status status =
             define(input->name, block->getArgument(unsigned(i)));
         !status.ok())
@@ -430,6 +437,56 @@ std::string onnx::getSourceName(InitializerOp tensor) {
   for (char c : tensor.getName())
     name += c == '{' ? '(' : c == '}' ? ')' : c;
   return name;
+}
+
+absl::Status
+onnx::setDimensions(ModuleOp module, StringRef path,
+                    ArrayRef<std::pair<std::string, int64_t>> dims) {
+  auto graph = module.lookupSymbol<func::FuncOp>(graphName);
+  if (!graph)
+    return invalid(path + ": has no function '@" + graphName + "'");
+  llvm::StringSet<> used;
+  std::string known;
+  auto find = [&](StringRef name) -> std::optional<int64_t> {
+    for (const auto &[each, size] : dims)
+      if (each == name) {
+        used.insert(name);
+        return size;
+      }
+    return std::nullopt;
+  };
+  for (BlockArgument argument : graph.getArguments()) {
+    unsigned i = argument.getArgNumber();
+    auto type = dyn_cast<RankedTensorType>(argument.getType());
+    auto names = graph.getArgAttrOfType<ArrayAttr>(i, dimsAttrName);
+    auto input = graph.getArgAttrOfType<StringAttr>(i, "onnx.name");
+    if (!type || !names || !input || int64_t(names.size()) != type.getRank())
+      continue;
+    SmallVector<int64_t> shape(type.getShape());
+    for (auto [axis, name] : llvm::enumerate(names.getAsRange<StringAttr>())) {
+      if (shape[axis] != ShapedType::kDynamic)
+        continue;
+      std::string place = (input.getValue() + "." + Twine(axis)).str();
+      known +=
+          (known.empty() ? "" : ", ") +
+          quote(name.getValue().empty() ? StringRef(place) : name.getValue());
+      std::optional<int64_t> size = find(place);
+      if (std::optional<int64_t> byName = find(name.getValue());
+          byName && !size)
+        size = byName;
+      if (size)
+        shape[axis] = *size;
+    }
+    argument.setType(RankedTensorType::get(shape, type.getElementType()));
+  }
+  for (const auto &[name, size] : dims)
+    if (!used.contains(name))
+      return invalid(path + ": has no dimension " + quote(name) + ", it has " +
+                     (known.empty() ? "none" : known));
+  graph.setFunctionType(
+      FunctionType::get(module.getContext(), graph.front().getArgumentTypes(),
+                        graph.getFunctionType().getResults()));
+  return absl::OkStatus();
 }
 
 RankedTensorType onnx::getLogicalType(InitializerOp tensor) {

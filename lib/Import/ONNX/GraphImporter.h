@@ -25,6 +25,19 @@ inline constexpr llvm::StringLiteral packedAttrName = "onnx.packed";
 /// it is of none.
 mlir::Type getElementType(mlir::Builder &builder, int64_t number);
 
+/// On an argument of unknown sizes: what its dimensions are called, each by the
+/// name in the file, or INPUT.AXIS.
+inline constexpr llvm::StringLiteral dimsAttrName = "onnx.dims";
+
+/// Gives the unknown dimensions of the inputs of \p graph the sizes in \p dims,
+/// by what they are called; INPUT.AXIS goes before a name. \p path starts
+/// messages.
+///
+/// kInvalidArgument: no dimension has the name.
+absl::Status
+setDimensions(mlir::ModuleOp graph, llvm::StringRef path,
+              llvm::ArrayRef<std::pair<std::string, int64_t>> dims);
+
 /// What recipes call \p tensor: a name with `{}` would stand for several.
 std::string getSourceName(InitializerOp tensor);
 

@@ -450,9 +450,13 @@ void ModelReader::readShape(Range message, ValueInfo &info) {
       continue;
     Range dimension = reader.readMessage(field, "TensorShapeProto.dim");
     int64_t size = -1;
-    for (Field part; reader.next(dimension, part);)
+    std::string &name = info.names.emplace_back();
+    for (Field part; reader.next(dimension, part);) {
       if (part.number == 1)
         size = reader.readInteger(part, "TensorShapeProto.dim_value");
+      else if (part.number == 2)
+        name = reader.readString(part, "TensorShapeProto.dim_param");
+    }
     if (ok() && size < -1)
       fail(quote(info.name) + " has a dimension of " + Twine(size));
     info.shape.push_back(size);

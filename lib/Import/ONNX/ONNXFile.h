@@ -80,6 +80,8 @@ struct ValueInfo {
   bool hasShape = false;
   /// -1 for a dimension that has a name, or none.
   llvm::SmallVector<int64_t, 4> shape;
+  /// Of the same dimensions; empty where there is none.
+  std::vector<std::string> names;
 };
 
 struct Model {
