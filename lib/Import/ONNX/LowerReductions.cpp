@@ -55,8 +55,10 @@ static LogicalResult lowerReduce(GraphLowering &g) {
   if (failed(given))
     return failure();
   SmallVector<int64_t> axes = given->value_or(SmallVector<int64_t>());
+  // Read in any case: exporters give it beside axes, too.
+  bool keepsAll = g.getInt("noop_with_empty_axes", 0);
   bool isWhole = axes.empty();
-  if (isWhole && !g.getInt("noop_with_empty_axes", 0))
+  if (isWhole && !keepsAll)
     for (int64_t i = 0; i < x.getRank(); ++i)
       axes.push_back(i);
   if (failed(g.normalizeAxes(axes, x.getRank())))
