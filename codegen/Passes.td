@@ -184,6 +184,9 @@ def ConvertDeepSeekToRT : Pass<"convert-deepseek-to-rt", "::mlir::ModuleOp"> {
         "of AVX-512">,
     Option<"isRead", "is-read", "bool", /*default=*/"false",
         "Make kernels that people read: loops of one step, nothing ahead">,
+    Option<"followsStreams", "follows-streams", "bool", /*default=*/"false",
+        "Read the weights of a single row as one stream, which hardware "
+        "reads ahead">,
     Option<"describeWork", "describe-work", "bool", /*default=*/"false",
         "Give dispatches their `work`, for profiles and reports">];
   let dependentDialects = [

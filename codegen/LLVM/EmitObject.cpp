@@ -369,6 +369,7 @@ absl::StatusOr<ResolvedTarget> hadal::resolveTarget(const Target &target) {
   resolved.scalesByExponents =
       resolved.dotProduct == DotProductKind::AVX512VNNI &&
       resolved.tuneCpu == "znver4";
+  resolved.followsStreams = resolved.tuneCpu == "znver4";
   auto machine = createTargetMachine(resolved, 2);
   if (!machine)
     return absl::InvalidArgumentError(

@@ -44,6 +44,8 @@ struct ResolvedTarget {
   bool bf16Dots = false;  ///< It has `bfdot` and `bfmmla`.
   /// It has other pipes for `vscalefps` than for products.
   bool scalesByExponents = false;
+  /// It follows one stream of weights as fast as memory is, but not several.
+  bool followsStreams = false;
   std::string dataLayout;
 };
 

@@ -357,6 +357,7 @@ absl::Status Compilation::checkOptions() {
                                                    : DotProductKind::Generic;
     target.bf16Pairs = target.bf16Dots = false;
     target.scalesByExponents = false;
+    target.followsStreams = false;
     // Small blocks read better and suit any processor.
     if (options.cpu.empty() || options.emit == Emit::Cuda)
       target.vectorBits = 128;
@@ -807,6 +808,7 @@ absl::Status Compilation::convertToRT() {
     convert.bf16Pairs = target.bf16Pairs;
     convert.bf16Dots = target.bf16Dots;
     convert.scalesByExponents = target.scalesByExponents;
+    convert.followsStreams = target.followsStreams;
     convert.describeWork = true;
     // Compilers that are told the processor unroll by themselves.
     convert.isRead = options.emit == Emit::Cpp && options.cpu.empty();

@@ -1726,6 +1726,7 @@ struct ConvertDeepSeekToRT
     options.bf16Dots = bf16Dots;
     options.scalesByExponents = scalesByExponents;
     options.isRead = isRead;
+    options.followsStreams = followsStreams;
     if (options.pageTokens % 16 != 0 || options.pageTokens <= 0) {
       module.emitError("expects page-tokens to be a multiple of 16, but got ")
           << options.pageTokens;

@@ -346,20 +346,22 @@ KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
                              columns, /*isPadded=*/true, limit);
                 });
           forTilesOfItem(b, item.group, tiles, perItem, [&](ValueList tile) {
-            forSlotBlocks(
-                b, groups.list, item.begin, item.end,
-                rowBlocks(options.registers, int64_t(tile.size())),
-                [&](ValueList slots) {
-                  Values rows;
-                  for (Value slot : slots)
-                    rows.push_back(b.div(slot, topK));
-                  Values sums = multiplyGateAndUp<TiledWeight>(
-                      weights, rows.size(), [&](ArrayRef<TiledWeight> some) {
-                        return multiplyTiles(b, some, tile, input, rows);
-                      });
-                  storeGated(b, sums, tile, slots, out, columns,
-                             /*isPadded=*/true, limit);
-                });
+            forSlotBlocks(b, groups.list, item.begin, item.end,
+                          rowBlocks(options.registers, int64_t(tile.size())),
+                          [&](ValueList slots) {
+                            Values rows;
+                            for (Value slot : slots)
+                              rows.push_back(b.div(slot, topK));
+                            Values sums = multiplyGateAndUp<TiledWeight>(
+                                weights,
+                                rows.size() == 1 && !options.followsStreams,
+                                [&](ArrayRef<TiledWeight> some) {
+                                  return multiplyTiles(b, options, some, tile,
+                                                       input, rows);
+                                });
+                            storeGated(b, sums, tile, slots, out, columns,
+                                       /*isPadded=*/true, limit);
+                          });
           });
         });
   });
@@ -397,10 +399,11 @@ KernelOp KernelSet::expertsDown(TypeRange types, int64_t experts, int64_t inner,
             auto sizes = rowBlocks(options.registers, int64_t(tile.size()));
             forSlotBlocks(b, groups.list, item.begin, item.end, sizes,
                           [&](ValueList slots) {
-                            storeTiles(
-                                b, multiplyTiles(b, weight, tile, input, slots),
-                                tile, slots, out, Value(), columns,
-                                /*isPadded=*/true);
+                            storeTiles(b,
+                                       multiplyTiles(b, options, weight, tile,
+                                                     input, slots),
+                                       tile, slots, out, Value(), columns,
+                                       /*isPadded=*/true);
                           });
           });
         });

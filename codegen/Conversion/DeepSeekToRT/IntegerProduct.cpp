@@ -4,6 +4,8 @@
 
 #include "codegen/Conversion/DeepSeekToRT/IntegerProduct.h"
 
+#include "lib/Support/CheckedMath.h"
+
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
@@ -19,6 +21,10 @@ using Values = KernelBuilder::Values;
 
 /// Bytes that one vector of a tile has: 16 rows of 4 columns.
 constexpr int64_t vectorBytes = 64;
+
+/// How far ahead of the weights that hardware follows their scales are asked
+/// for, in bytes of the weights.
+constexpr int64_t scalePrefetchBytes = 3072;
 
 int64_t hadal::integerOffset(int64_t bits, bool isUnsigned, bool hasCodebook,
                              DotProductKind dotProduct) {
@@ -57,7 +63,7 @@ namespace {
 /// What a product of tiles needs to know of a weight beside `IntegerWeight`.
 struct GroupLoop {
   KernelBuilder &b;
-  DotProductKind dotProduct;
+  const KernelOptions &options;
   ArrayRef<IntegerWeight> weights;
   ValueList tiles;
   const IntegerRows &input;
@@ -106,6 +112,19 @@ struct GroupLoop {
   Value scale(Value numbers, Value row, Value part) const;
   /// \p part: which group of its unit \p group is.
   Values sums(Value group, int64_t part) const;
+  /// Whether hardware reads the codes ahead, but not the scales beside them.
+  bool isFollowed() const {
+    return inputRows.size() == 1 &&
+           followsCodes(options, shape().bits, shape().activationGroup);
+  }
+  /// Groups of the weight whose scales are in one line of a cache.
+  int64_t groupsOfLine() const {
+    return std::max<int64_t>(
+        vectorBytes * 8 / tileRows /
+            getElementTypeOrSelf(shape().scales).getIntOrFloatBitWidth(),
+        1);
+  }
+  void askForScales(Value group) const;
 
 private:
   /// What to ask for while a group is multiplied: tiles, in the order of
@@ -114,17 +133,21 @@ private:
     Values tiles;
     Value shift;
   };
+  void ask(const IntegerWeight &weight, Value numbers, Value tile, Value group,
+           unsigned locality) const;
+  std::pair<Value, Value> later(Value group, int64_t distance, int64_t groups,
+                                int64_t step) const;
   Ahead prefetch(Value group) const;
   /// Whether the weights come from memory: those of one row, and of as few as
   /// are a block only where there are no more. Of more, one block in many
   /// waits.
   bool waitsForMemory() const {
     return inputRows.size() == 1 ||
-           (weightOffset(dotProduct) && rows.size() <= 8);
+           (weightOffset(options.dotProduct) && rows.size() <= 8);
   }
   /// Whether `step` multiplies two rows at once, by eight columns.
   bool inPairs() const {
-    return multipliesPairs(dotProduct) && rows.size() % 2 == 0;
+    return multipliesPairs(options.dotProduct) && rows.size() % 2 == 0;
   }
   /// Units that `step` takes at a time.
   int64_t stepUnits() const {
@@ -263,6 +286,28 @@ Value GroupLoop::scale(Value numbers, Value row, Value part) const {
              : b.mulf(numbers, scale);
 }
 
+/// Asks for the scales or offsets \p numbers of \p group, of a group of the
+/// weight.
+void GroupLoop::ask(const IntegerWeight &weight, Value numbers, Value tile,
+                    Value group, unsigned locality) const {
+  if (isOfLevels(numbers))
+    group = b.add(
+        group, b.mul(b.div(group, blockGroups()), deepseek::scaleBlockBytes));
+  memref::PrefetchOp::create(b, numbers, indices(weight, tile, group),
+                             /*isWrite=*/false, locality,
+                             /*isDataCache=*/true);
+}
+
+/// Where group \p group + \p distance of \p groups is: which one of a tile, and
+/// whether of the same tile or of one that comes \p step later.
+std::pair<Value, Value> GroupLoop::later(Value group, int64_t distance,
+                                         int64_t groups, int64_t step) const {
+  Value wanted = b.add(group, distance);
+  Value isHere = b.less(wanted, b.index(groups));
+  return {b.select(isHere, wanted, b.sub(wanted, b.index(groups))),
+          b.select(isHere, b.index(0), b.index(step))};
+}
+
 /// Where the weights are that come `prefetchBytes` after those of \p group;
 /// past a tile's end, those of the tile that is read after it. Asks for their
 /// scales. Where several rows share one stream of weights, as much is wanted as
@@ -273,27 +318,41 @@ GroupLoop::Ahead GroupLoop::prefetch(Value group) const {
   int64_t aheadBytes =
       chains() == 1 && rows.size() > 4 ? 3 * prefetchBytes : prefetchBytes;
   int64_t distance = std::clamp<int64_t>(aheadBytes / groupBytes, 1, groups);
-  Value wanted = b.add(group, distance);
-  Value isHere = b.less(wanted, b.index(groups));
-  Value at = b.select(isHere, wanted, b.sub(wanted, b.index(groups)));
-  Value step = b.select(isHere, b.index(0), b.index(int64_t(tiles.size())));
+  auto [at, step] = later(group, distance, groups, int64_t(tiles.size()));
   int64_t ratio = shape().group / shape().activationGroup;
   Ahead ahead = {{}, b.mul(b.sub(unitOf(at), unitOf(group)), unitVectors())};
   Value scaleGroup = b.div(at, ratio);
-  if (isOfLevels(shape().scales))
-    scaleGroup = b.add(scaleGroup, b.mul(b.div(scaleGroup, blockGroups()),
-                                         deepseek::scaleBlockBytes));
   for (const IntegerWeight &weight : weights)
     for (Value tile : tiles) {
       Value there =
           b.min(b.add(tile, step), b.sub(weight.tilesEnd, b.index(1)));
-      memref::PrefetchOp::create(b, weight.scales,
-                                 indices(weight, there, scaleGroup),
-                                 /*isWrite=*/false, prefetchLocality,
-                                 /*isDataCache=*/true);
+      ask(weight, weight.scales, there, scaleGroup, prefetchLocality);
       ahead.tiles.push_back(there);
     }
   return ahead;
+}
+
+/// Asks for the scales and offsets that come `scalePrefetchBytes` of weights
+/// after those of \p group, once for each line: a second time for one that is
+/// under way costs a sixth of the speed. So all groups but the first of a line
+/// ask for their own, which is there.
+void GroupLoop::askForScales(Value group) const {
+  int64_t groups = shape().inner / shape().group, ofLine = groupsOfLine();
+  int64_t groupBytes = shape().group * shape().bits * tileRows / 8;
+  int64_t wanted = roundUp(ceilDiv(scalePrefetchBytes, groupBytes), ofLine);
+  auto [at, step] = later(group, std::min(wanted, groups), groups, 1);
+  if (ofLine > 1) {
+    Value isFirst = b.less(b.rem(group, ofLine), b.index(1));
+    at = b.select(isFirst, at, group);
+    step = b.select(isFirst, step, b.index(0));
+  }
+  for (const IntegerWeight &weight : weights) {
+    Value there =
+        b.min(b.add(tiles.back(), step), b.sub(weight.tilesEnd, b.index(1)));
+    for (Value numbers : {weight.scales, weight.offsets})
+      if (numbers)
+        ask(weight, numbers, there, at, /*locality=*/3);
+  }
 }
 
 /// Adds the products of \p unit of each tile, or of one \p part of it, and asks
@@ -355,13 +414,14 @@ Values GroupLoop::step(Value unit, int64_t part, ValueRange carried,
           return known;
         };
         // Numbers of a table are what `addDotProducts` reads.
-        bool isSigned = weight.codebook.empty() ? weight.bits == 8
-                                                : weightOffset(dotProduct) == 0;
+        bool isSigned = weight.codebook.empty()
+                            ? weight.bits == 8
+                            : weightOffset(options.dotProduct) == 0;
         auto codesOf = [&](int64_t lane) {
           Value codes = unpackLane(b, weight.bits, first + lane, load);
           return weight.codebook.empty()
                      ? codes
-                     : lookUp(b, dotProduct, weight.codebook, codes);
+                     : lookUp(b, options.dotProduct, weight.codebook, codes);
         };
         for (int64_t i = begin; i < end; i += size) {
           Value codes = codesOf(i);
@@ -375,8 +435,8 @@ Values GroupLoop::step(Value unit, int64_t part, ValueRange carried,
             if (inPairs())
               llvm::copy(addPairProducts(b, at, codes, more, some), at.begin());
             else
-              at[0] =
-                  addDotProducts(b, dotProduct, isSigned, at[0], codes, some);
+              at[0] = addDotProducts(b, options.dotProduct, isSigned, at[0],
+                                     codes, some);
             sum += size_t(size);
           }
         }
@@ -393,7 +453,7 @@ Values GroupLoop::sums(Value group, int64_t part) const {
       b, DenseElementsAttr::get(type, b.getI32IntegerAttr(0)));
   Values sums, starts;
   int64_t offset = integerOffset(shape().bits, shape().isUnsigned,
-                                 !shape().codebook.empty(), dotProduct);
+                                 !shape().codebook.empty(), options.dotProduct);
   for (Value row : rows) {
     if (shape().offsets && offset == 0) {
       starts.push_back(zero);
@@ -418,7 +478,7 @@ Values GroupLoop::sums(Value group, int64_t part) const {
   if (count <= (inPairs() ? 2 : 4))
     sums.append(count, zero);
   Ahead ahead;
-  if (waitsForMemory())
+  if (waitsForMemory() && !isFollowed())
     ahead = prefetch(group);
   Value first = unitOf(group);
   int64_t unroll = std::gcd(units(), int64_t(8));
@@ -441,7 +501,8 @@ Values GroupLoop::sums(Value group, int64_t part) const {
   return joinDigits(b, sums, input.digits);
 }
 
-Values hadal::multiplyIntegerTiles(KernelBuilder &b, DotProductKind dotProduct,
+Values hadal::multiplyIntegerTiles(KernelBuilder &b,
+                                   const KernelOptions &options,
                                    ArrayRef<IntegerWeight> weights,
                                    ValueList tiles, const IntegerRows &input,
                                    ValueList rows) {
@@ -449,7 +510,7 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b, DotProductKind dotProduct,
   for (Value row : rows)
     for (int64_t i = 0; i < input.digits; ++i)
       digits.push_back(b.add(b.mul(row, input.digits), i));
-  GroupLoop loop = {b, dotProduct, weights, tiles, input, rows, digits};
+  GroupLoop loop = {b, options, weights, tiles, input, rows, digits};
   const IntegerWeight &shape = weights.front();
   int64_t ratio = shape.group / shape.activationGroup;
   auto inputScales = [&](Value group) {
@@ -512,6 +573,8 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b, DotProductKind dotProduct,
     return b.loop(first, b.add(first, count), step, carried,
                   [&](Value group, ValueRange carried) {
                     Values next(carried);
+                    if (loop.isFollowed())
+                      loop.askForScales(group);
                     for (int64_t i = 0; i < step; ++i)
                       next = addGroup(b.add(group, i), i, blocks, next);
                     return next;

@@ -23,13 +23,14 @@ constexpr int64_t mostTiles = 32;
 ItemProduct::ItemProduct(KernelBuilder &b, const KernelOptions &options,
                          const IntegerShape &shape, int64_t weights,
                          int64_t perGroup)
-    : dotProduct(options.dotProduct), registers(options.registers),
-      tileCount(ceilDiv(shape.columns, tileRows)), weights(weights),
-      digits(shape.digits), perGroup(perGroup) {
-  amx = AMXProduct::get(b, dotProduct, shape, weights, tileCount, perGroup);
+    : options(options), tileCount(ceilDiv(shape.columns, tileRows)),
+      weights(weights), digits(shape.digits), perGroup(perGroup),
+      isFollowed(followsCodes(options, shape.bits, shape.activationGroup)) {
+  amx = AMXProduct::get(b, options.dotProduct, shape, weights, tileCount,
+                        perGroup);
   int64_t tileBytes = shape.inner * tileRows * shape.bits / 8;
   int64_t most =
-      std::min(mostBytes(registers) / tileBytes, mostTiles) / weights;
+      std::min(mostBytes(options.registers) / tileBytes, mostTiles) / weights;
   atOnce = amx ? amx->groupsAtOnce()
                : std::clamp<int64_t>(most / perGroup, 1,
                                      ceilDiv(tileCount, perGroup));
@@ -41,11 +42,11 @@ SmallVector<int64_t> ItemProduct::blockSizes() const {
   SmallVector<int64_t> sizes = {2, 1};
   if (amx) // Fewer than 8 rows are left.
     sizes = {4, 2, 1};
-  else if (multipliesPairs(dotProduct))
+  else if (multipliesPairs(options.dotProduct))
     // Integer sums of four rows are half of the registers. Those of f32 wait in
     // memory.
     sizes = {4, 2, 1};
-  else if (registers >= 32)
+  else if (options.registers >= 32)
     sizes = {12, 8, 4, 2, 1};
   // A row of several digits is as many.
   for (int64_t &size : sizes)
@@ -61,11 +62,12 @@ void ItemProduct::forBlocks(KernelBuilder &b, TileRange range, Value first,
                             Value last, Body body) const {
   forRowBlocks(b, first, last, blockSizes(), [&](ValueList entries) {
     // Few rows wait for memory; tiles that are read side by side make up for
-    // it. Several rows share a vector of inputs, too.
+    // it, but for a single row where hardware follows one. Several rows share a
+    // vector of inputs, too.
     int64_t most = 1;
-    if (registers >= 32 && entries.size() == 1)
-      most = 4 / weights;
-    else if (registers >= 32 && entries.size() <= 4 && digits == 1)
+    if (options.registers >= 32 && entries.size() == 1)
+      most = isFollowed ? 1 : 4 / weights;
+    else if (options.registers >= 32 && entries.size() <= 4 && digits == 1)
       most = 2;
     int64_t size = std::min(most, perGroup);
     Value whole = range.end;
@@ -93,8 +95,9 @@ void ItemProduct::multiply(KernelBuilder &b, const IntegerItem &item) const {
               for (Value entry : entries)
                 rows.push_back(item.rowOf(entry));
               Values products = multiplyGateAndUp<IntegerWeight>(
-                  item.weights, rows.size(), [&](ArrayRef<IntegerWeight> some) {
-                    return multiplyIntegerTiles(b, dotProduct, some, tiles,
+                  item.weights, rows.size() == 1 && !isFollowed,
+                  [&](ArrayRef<IntegerWeight> some) {
+                    return multiplyIntegerTiles(b, options, some, tiles,
                                                 item.input, rows);
                   });
               size_t next = 0, count = tiles.size() * rows.size();

@@ -38,8 +38,9 @@ private:
   void forBlocks(KernelBuilder &b, TileRange range, mlir::Value first,
                  mlir::Value last, Body body) const;
 
-  DotProductKind dotProduct;
-  int64_t registers, tileCount, weights, digits, perGroup, atOnce;
+  const KernelOptions &options;
+  int64_t tileCount, weights, digits, perGroup, atOnce;
+  bool isFollowed; ///< See `followsCodes`.
   std::optional<AMXProduct> amx;
 };
 

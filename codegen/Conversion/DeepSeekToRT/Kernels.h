@@ -41,6 +41,10 @@ struct KernelOptions {
   bool scalesByExponents = false;
   /// Whether people read the kernels: `KernelBuilder::isRead`.
   bool isRead = false;
+  /// Whether hardware reads one stream of weights ahead as fast as memory is,
+  /// but not several: a single row then has its integers tile by tile, and asks
+  /// for nothing but scales.
+  bool followsStreams = false;
 };
 
 /// Where one layer's keys and values are in a KV page: one head after the

@@ -73,7 +73,7 @@ KernelOp KernelSet::linear(TypeRange types, int64_t inner, int64_t columns,
                      rowBlocks(options.registers, int64_t(tile.size())),
                      [&](ArrayRef<Value> rows) {
                        Values sums =
-                           multiplyTiles(b, weight, tile, input, rows);
+                           multiplyTiles(b, options, weight, tile, input, rows);
                        size_t next = 0;
                        for (Value t : tile) {
                          Value added;
@@ -151,8 +151,9 @@ KernelOp KernelSet::gatedLinear(TypeRange types, int64_t inner, int64_t columns,
             rowBlocks(options.registers, int64_t(tile.size())),
             [&](ValueList rows) {
               Values sums = multiplyGateAndUp<TiledWeight>(
-                  weights, rows.size(), [&](ArrayRef<TiledWeight> some) {
-                    return multiplyTiles(b, some, tile, input, rows);
+                  weights, rows.size() == 1 && !options.followsStreams,
+                  [&](ArrayRef<TiledWeight> some) {
+                    return multiplyTiles(b, options, some, tile, input, rows);
                   });
               storeGated(b, sums, tile, rows, out, columns, isPadded, limit);
             });
@@ -211,8 +212,9 @@ KernelOp KernelSet::headLinear(TypeRange types, int64_t heads, int64_t stride,
         forRowBlocks(
             b, begin, end, rowBlocks(options.registers, int64_t(tile.size())),
             [&](ArrayRef<Value> rows) {
-              storeTiles(b, multiplyTiles(b, weight, tile, input, rows), tile,
-                         rows, out, columnOffset, columns, /*isPadded=*/false);
+              storeTiles(
+                  b, multiplyTiles(b, options, weight, tile, input, rows), tile,
+                  rows, out, columnOffset, columns, /*isPadded=*/false);
             });
       });
     });
@@ -288,12 +290,13 @@ KernelOp KernelSet::integerHeadLinear(TypeRange types, const HeadShape &shape,
             for (size_t i = 0; i < some.size(); ++i)
               slots.push_back(b.index(int64_t(i)));
             TiledWeight widened = {wide, Value(), Value(), shape.inner};
-            forRowBlocks(b, begin, end,
-                         rowBlocks(options.registers, int64_t(some.size())),
-                         [&](ValueList rows) {
-                           store(multiplyTiles(b, widened, slots, input, rows),
-                                 some, rows);
-                         });
+            forRowBlocks(
+                b, begin, end,
+                rowBlocks(options.registers, int64_t(some.size())),
+                [&](ValueList rows) {
+                  store(multiplyTiles(b, options, widened, slots, input, rows),
+                        some, rows);
+                });
           }
         });
       });

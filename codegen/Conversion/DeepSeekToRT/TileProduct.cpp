@@ -219,7 +219,8 @@ private:
 
 } // namespace
 
-Values hadal::multiplyTiles(KernelBuilder &b, ArrayRef<TiledWeight> weights,
+Values hadal::multiplyTiles(KernelBuilder &b, const KernelOptions &options,
+                            ArrayRef<TiledWeight> weights,
                             ArrayRef<Value> tiles, const Rows &input,
                             ArrayRef<Value> rows) {
   int64_t inner = weights.front().inner;
@@ -237,7 +238,7 @@ Values hadal::multiplyTiles(KernelBuilder &b, ArrayRef<TiledWeight> weights,
                     for (int64_t i = 0; i < unroll; ++i) {
                       if (i % step.columns == 0)
                         values = step(b.add(k, i), values, scales);
-                      if (rows.size() > 1 || b.isRead)
+                      if (rows.size() > 1 || b.isRead || options.followsStreams)
                         continue;
                       for (const TiledWeight &weight : weights)
                         if (i * weight.columnBytes() % 64 == 0)

@@ -36,8 +36,9 @@ struct TiledWeight {
                 int64_t next) const;
 };
 
-/// How far ahead of a product with one row its weights are asked for: it is as
-/// fast as memory, and hardware stops at the end of each page.
+/// How far ahead of a product with one row its weights are asked for, unless
+/// hardware follows them: it is as fast as memory, and hardware stops at the
+/// end of each page.
 constexpr int64_t prefetchBytes = 2048;
 
 /// Into the second-level cache: the first has few misses under way at a time.
@@ -74,19 +75,22 @@ using ValueList = llvm::ArrayRef<mlir::Value>;
 /// chain over k in order, whatever the number of rows and tiles; or over pairs
 /// of columns, as `PairProduct` or `addBF16Dots` add them, of rows in bf16.
 KernelBuilder::Values multiplyTiles(KernelBuilder &b,
+                                    const KernelOptions &options,
                                     llvm::ArrayRef<TiledWeight> weights,
                                     ValueList tiles, const Rows &input,
                                     ValueList rows);
 
-/// Products of \p rows with tiles of gate and of up, \p weights, made by
-/// \p multiply of one or both of them: at once for a single row, which waits
-/// for memory; one after the other for more, whose sums take all registers.
+/// Products with tiles of gate and of up, \p weights, made by \p multiply of
+/// both
+/// \p atOnce, as suits a single row, which waits for memory, or of one after
+/// the other: as suits more rows, whose sums take all registers, and memory of
+/// which hardware follows one stream.
 template <typename Weight>
 KernelBuilder::Values multiplyGateAndUp(
-    llvm::ArrayRef<Weight> weights, size_t rows,
+    llvm::ArrayRef<Weight> weights, bool atOnce,
     llvm::function_ref<KernelBuilder::Values(llvm::ArrayRef<Weight>)>
         multiply) {
-  if (rows == 1)
+  if (atOnce)
     return multiply(weights);
   KernelBuilder::Values sums;
   for (const Weight &weight : weights)

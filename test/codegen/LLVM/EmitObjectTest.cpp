@@ -44,6 +44,7 @@ TEST(ResolveTarget, NamedProcessors) {
   EXPECT_EQ(zen4.cpuFeatures, 47u);
   EXPECT_EQ(zen4.dotProduct, DotProductKind::AVX512VNNI);
   EXPECT_TRUE(zen4.scalesByExponents);
+  EXPECT_TRUE(zen4.followsStreams);
   ResolvedTarget sapphireRapids = resolve({linux64, "sapphirerapids", ""});
   EXPECT_EQ(sapphireRapids.features,
             "+avx512vnni,+avx512bf16,+amx-tile,+amx-int8");
@@ -58,6 +59,7 @@ TEST(ResolveTarget, NamedProcessors) {
 TEST(ResolveTarget, NamedFeatures) {
   ResolvedTarget target = resolve({linux64, "x86-64-v4", "+avx512vnni"});
   EXPECT_FALSE(target.scalesByExponents);
+  EXPECT_FALSE(target.followsStreams);
   EXPECT_EQ(target.features, "+avx512vnni");
   EXPECT_EQ(target.cpuFeatures, 39u);
 }

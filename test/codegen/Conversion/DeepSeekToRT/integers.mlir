@@ -3,6 +3,7 @@
 
 // RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="dot-product=avx512-vnni" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,VNNI
 // RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="dot-product=avx512-vnni scales-by-exponents" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,VNNI,EXPONENT
+// RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="dot-product=avx512-vnni scales-by-exponents follows-streams" | FileCheck %s --enable-var-scope --check-prefixes=STREAM
 // RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="registers=8 dot-product=avx2" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,AVX2
 // RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="registers=8 dot-product=neon" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,NEON
 // RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="registers=8 dot-product=neon-i8mm" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,I8MM
@@ -183,6 +184,17 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 // VNNI:          %[[TWO:.+]] = arith.constant 2 : index
 // VNNI-NEXT:     arith.addi %{{.+}}, %[[TWO]] : index
 // VNNI:          memref.prefetch
+// Where hardware follows a stream, it has one tile, and asks for each line of
+// the scales once.
+
+// STREAM-LABEL: rt.kernel @linear_int4_32x64_32_32_16_
+// STREAM:         scf.for %{{.+}} -> (vector<16xf32>) {
+// STREAM-NOT:       memref.prefetch
+// STREAM:           memref.prefetch %{{.+}}, read, locality<3>, data : memref<2x2x16xf16>
+// STREAM-NOT:       memref.prefetch
+// STREAM-COUNT-2:   math.fma
+// STREAM:           scf.yield %{{.+}} : vector<16xf32>
+// STREAM-LABEL: rt.kernel @linear_int4_32x64_32_32_add
 
 // 8-bit weights with VNNI become unsigned; with AVX2 their signs move.
 
