@@ -1574,7 +1574,8 @@ absl::Status Compilation::addGraphManifest() {
                       lossy,
                       result.verification,
                       roundsWeights,
-                      roundsActivations};
+                      roundsActivations,
+                      hasBF16Inputs};
   absl::StatusOr<std::string> text =
       makeGraphManifest({graphName, llvm::toHex(graphHash, /*LowerCase=*/true),
                          graphArenaBytes, graphWeightsBytes},
