@@ -41,10 +41,10 @@ static constexpr int64_t verifiedTokens = 24;
 static constexpr double passTolerance = 1e-9;
 
 /// What a program may differ from the interpreter: as logits from those of the
-/// reference implementation; where a cache is rounded, or inputs to 8 bits, a
-/// number between two may go to either.
+/// reference implementation; where a cache, or inputs, are rounded to 16 or to
+/// 8 bits, a number between two may go to either.
 static constexpr double exactProgramTolerance = 1e-4;
-static constexpr double roundedCacheTolerance = 1e-2;
+static constexpr double roundedTo16Tolerance = 1e-2;
 static constexpr double roundedInputTolerance = 5e-2;
 
 /// Of a module that the interpreter runs, in seconds.
@@ -80,8 +80,10 @@ bool Verifier::run(ModuleOp module, std::vector<double> &result) {
     for (Type type : function.getArgumentTypes())
       if (auto cache = dyn_cast<deepseek::KVCacheType>(type);
           cache && !cache.getElement().isF32())
-        programTolerance = std::max(programTolerance, roundedCacheTolerance);
+        programTolerance = std::max(programTolerance, roundedTo16Tolerance);
   module.walk([&](Operation *op) {
+    if (op->hasAttr("bf16_inputs"))
+      programTolerance = std::max(programTolerance, roundedTo16Tolerance);
     if (op->hasAttr("activation_group"))
       programTolerance = roundedInputTolerance;
   });
