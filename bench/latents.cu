@@ -11,11 +11,9 @@
 // milliseconds, bytes of latents a second, and their share of the bandwidth.
 // Exit status 1: no GPU, or a result that is off.
 
+#include "device.cuh"
 #include "hadal_rt/kernels.cuh"
 
-#include <cuda_runtime.h>
-
-#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -71,40 +69,6 @@ __global__ void __launch_bounds__(team_threads)
                             rowCount, /*block_rows=*/1);
 }
 
-void check(bool isRight, const char *what) {
-  if (isRight)
-    return;
-  fprintf(stderr, "latents: %s failed\n", what);
-  exit(1);
-}
-#define CHECK(call) check((call) == 0, #call)
-
-/// The best of some runs of \p work, in milliseconds.
-template <typename Work> float measure(Work work) {
-  cudaEvent_t begin, end;
-  CHECK(cudaEventCreate(&begin));
-  CHECK(cudaEventCreate(&end));
-  float best = INFINITY;
-  for (int i = 0; i < 20; ++i) {
-    float time;
-    CHECK(cudaEventRecord(begin));
-    work();
-    CHECK(cudaEventRecord(end));
-    CHECK(cudaEventSynchronize(end));
-    CHECK(cudaEventElapsedTime(&time, begin, end));
-    best = std::min(best, time);
-  }
-  CHECK(cudaEventDestroy(begin));
-  CHECK(cudaEventDestroy(end));
-  return best;
-}
-
-template <typename T> T *allocate(size_t count) {
-  void *memory = nullptr;
-  CHECK(cudaMalloc(&memory, count * sizeof(T)));
-  return static_cast<T *>(memory);
-}
-
 template <typename T> T *send(const std::vector<T> &from) {
   T *to = allocate<T>(from.size());
   CHECK(cudaMemcpy(to, from.data(), from.size() * sizeof(T),
@@ -113,31 +77,6 @@ template <typename T> T *send(const std::vector<T> &from) {
 }
 
 float draw() { return float(rand()) / float(RAND_MAX) - 0.5f; }
-
-uint16_t toBf16(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof(bits));
-  return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-float fromBf16(uint16_t stored) {
-  uint32_t bits = uint32_t(stored) << 16;
-  float value;
-  memcpy(&value, &bits, sizeof(value));
-  return value;
-}
-
-/// Bytes a millisecond that a copy reads and writes.
-double measureBandwidth() {
-  constexpr size_t bytes = size_t(1) << 30;
-  uint8_t *from = allocate<uint8_t>(bytes), *to = allocate<uint8_t>(bytes);
-  float time = measure([&] {
-    CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice));
-  });
-  CHECK(cudaFree(from));
-  CHECK(cudaFree(to));
-  return 2.0 * bytes / time;
-}
 
 /// The latents of all sequences, [pages, tokens, columns], a page table that
 /// has them in another order, and what a step is given.
