@@ -139,6 +139,7 @@ private:
   absl::Status convertToRT();
   absl::Status planMemory();
   absl::Status alignLevels();
+  ManifestInput manifestInput(std::string passes, const ResolvedTarget &target);
   absl::StatusOr<std::string> makeManifestOf(ModuleOp program,
                                              const ResolvedTarget &target,
                                              llvm::ArrayRef<CodeLevel> lesser);
@@ -876,27 +877,34 @@ absl::Status Compilation::alignLevels() {
   return absl::OkStatus();
 }
 
+/// What a manifest says of code that \p passes made for \p target.
+ManifestInput Compilation::manifestInput(std::string passes,
+                                         const ResolvedTarget &target) {
+  return {options,
+          result.report,
+          modelFolder,
+          modelFile,
+          std::move(passes),
+          cuda,
+          target.triple,
+          target.cpu,
+          target.features,
+          /*lesser=*/{},
+          result.notes,
+          result.remarks,
+          lossy,
+          result.verification,
+          roundsWeights,
+          roundsActivations,
+          hasBF16Inputs};
+}
+
 absl::StatusOr<std::string>
 Compilation::makeManifestOf(ModuleOp program, const ResolvedTarget &target,
                             llvm::ArrayRef<CodeLevel> lesser) {
-  ManifestInput input{
-      options,
-      result.report,
-      modelFolder,
-      modelFile,
+  ManifestInput input = manifestInput(
       pipeline + (isSource() ? ",canonicalize,cse" : ",hadal-lower-to-llvm"),
-      cuda,
-      target.triple,
-      target.cpu,
-      target.features,
-      {},
-      result.notes,
-      result.remarks,
-      lossy,
-      result.verification,
-      roundsWeights,
-      roundsActivations,
-      hasBF16Inputs};
+      target);
   for (const CodeLevel &level : lesser)
     input.lesser.emplace_back(level.target.cpu, level.target.features);
   return makeManifest(program, sources, input);
@@ -1558,24 +1566,10 @@ absl::Status Compilation::describeGraph() {
 
 /// Puts the manifest into a section of the object, as that of a model is.
 absl::Status Compilation::addGraphManifest() {
-  ManifestInput input{options,
-                      result.report,
-                      modelFolder,
-                      modelFile,
-                      "hadal-bufferize-graph,rt-plan-graph-memory,"
-                      "hadal-lower-graph-to-llvm",
-                      cuda,
-                      target.triple,
-                      target.cpu,
-                      target.features,
-                      {},
-                      result.notes,
-                      result.remarks,
-                      lossy,
-                      result.verification,
-                      roundsWeights,
-                      roundsActivations,
-                      hasBF16Inputs};
+  ManifestInput input =
+      manifestInput("hadal-bufferize-graph,rt-plan-graph-memory,"
+                    "hadal-lower-graph-to-llvm",
+                    target);
   absl::StatusOr<std::string> text =
       makeGraphManifest({graphName, llvm::toHex(graphHash, /*LowerCase=*/true),
                          graphArenaBytes, graphWeightsBytes},
