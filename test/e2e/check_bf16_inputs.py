@@ -16,13 +16,12 @@ are as far apart as sums in another order are; and that the reference interprete
 """
 import argparse
 import json
-import shlex
 import sys
 import tempfile
 from pathlib import Path
 
 sys.dont_write_bytecode = True
-from harness import Failure, must_run, require_numpy, run, run_checks
+from harness import Failure, add_target_options, is_for_another, must_run, require_numpy, run_checks, target_of
 
 np = require_numpy("check_bf16_inputs.py")
 
@@ -61,16 +60,10 @@ class Checks:
         return f"off by {error:.1e} of the largest logit"
 
     def processor(self, names):
-        cpu, _, emulated = names.partition("=")
-        target = [f"--target={self.args.target}"] if self.args.target else []
-        product = self.compile("--activations=bf16", *target, f"--cpu={cpu}")
-        runner = []
-        if self.args.emulator:
-            runner = [*shlex.split(self.args.emulator), "-cpu", emulated or cpu]
-        else:
-            status, _, err = run([product, "--tokens", "1", "-n", "1"], 60)
-            if status == 1 and "was compiled for processors with" in err:
-                return "left out: this machine lacks it"
+        cpu, target, runner = target_of(self.args, names)
+        product = self.compile("--activations=bf16", *target)
+        if not self.args.emulator and is_for_another(product):
+            return "left out: this machine lacks it"
         there = self.logits(product, runner)
         # Rows in pairs and single ones, in pieces of 1 and of 4 or 5 rows.
         for chunk in (1, 5):
@@ -93,11 +86,7 @@ class Checks:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    for name in ("--hadalc", "--model"):
-        parser.add_argument(name, required=True)
-    for name in ("--target", "--emulator"):
-        parser.add_argument(name)
-    parser.add_argument("--cpu", action="append", required=True)
+    add_target_options(parser)
     parser.add_argument("--rounds-otherwise", action="append", default=[])
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hadal-e2e-") as folder:

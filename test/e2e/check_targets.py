@@ -17,13 +17,12 @@ order, so that logits differ by nothing at all. Exit status: 0 all are equal, 1 
 import argparse
 import json
 import random
-import shlex
 import sys
 import tempfile
 from pathlib import Path
 
 sys.dont_write_bytecode = True
-from harness import Failure, ids, must_run, require_numpy, run
+from harness import Failure, add_target_options, ids, is_for_another, must_run, require_numpy, target_of
 
 np = require_numpy("check_targets.py")
 
@@ -46,24 +45,16 @@ def logits(args, folder, product, runner=(), flags=()):
     return np.load(file)
 
 
-def is_for_another(product):
-    """Whether a product says that this processor lacks something."""
-    status, _, err = run([product, "--tokens", "1", "-n", "1"], 60)
-    return status == 1 and "was compiled for processors with" in err
-
-
 def compare(args, folder, flags):
     """Returns the processors that were left out."""
     left_out = []
     here = logits(args, folder, compile_for(args, folder, flags))
     for names in args.cpu:
-        cpu, _, emulated = names.partition("=")
-        target = [f"--target={args.target}"] if args.target else []
-        product = compile_for(args, folder, [*flags, *target, f"--cpu={cpu}"])
+        cpu, target, runner = target_of(args, names)
+        product = compile_for(args, folder, [*flags, *target])
         if not args.emulator and is_for_another(product):
             left_out.append(cpu)
             continue
-        runner = [*shlex.split(args.emulator), "-cpu", emulated or cpu] if args.emulator else []
         for pieces in [[]] if args.emulator else [[], ["--chunk", 27]]:
             there = logits(args, folder, product, runner, pieces)
             if not np.array_equal(here, there):
@@ -73,11 +64,7 @@ def compare(args, folder, flags):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    for name in ("--hadalc", "--model"):
-        parser.add_argument(name, required=True)
-    for name in ("--target", "--emulator"):
-        parser.add_argument(name)
-    parser.add_argument("--cpu", action="append", required=True)
+    add_target_options(parser)
     parser.add_argument("--tokens", type=int, default=10)
     parser.add_argument("--schemes", default=",int8,int8-g32,int4-g32", help="of --quantize; empty for none (%(default)s)")
     args = parser.parse_args()

@@ -3,6 +3,7 @@
 # What the end-to-end checks share: running a command, saying what went wrong, and the line that each check prints.
 """Runs commands and reports checks."""
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -108,3 +109,26 @@ def require_numpy(name):
     except ImportError:
         sys.exit(f"{name}: numpy is needed (Debian: python3-numpy)")
     return numpy
+
+
+def add_target_options(parser):
+    """Options of a test that compiles a model for several processors and runs it here or in an emulator."""
+    for name in ("--hadalc", "--model"):
+        parser.add_argument(name, required=True)
+    for name in ("--target", "--emulator"):
+        parser.add_argument(name)
+    parser.add_argument("--cpu", action="append", required=True, help="or NAME=ITS_NAME in the emulator")
+
+
+def target_of(args, names):
+    """Returns the processor of a --cpu, the flags that compile for it, and what runs its products."""
+    cpu, _, emulated = names.partition("=")
+    flags = [f"--target={args.target}"] if args.target else []
+    runner = [*shlex.split(args.emulator), "-cpu", emulated or cpu] if args.emulator else []
+    return cpu, [*flags, f"--cpu={cpu}"], runner
+
+
+def is_for_another(product):
+    """Whether a product says that this processor lacks something."""
+    status, _, err = run([product, "--tokens", "1", "-n", "1"], 60)
+    return status == 1 and "was compiled for processors with" in err
