@@ -31,90 +31,54 @@ static constexpr int64_t bytesOf(int64_t bits, int64_t group) {
 /// one of more rows.
 template <int rows> static constexpr int64_t aheadBytes = rows == 1 ? 2048 : 0;
 
-template <int rows, int together>
+/// Of 8 bits, whose scales are numbers, or of 4, with powers of two.
+template <int bits, int group, int rows, int together>
 __attribute__((target("avx512f,avx512bw,avx512vnni"))) static float
-multiplyInt8(const char *weights) {
-  constexpr int64_t vectors = columns / 4, groups = columns / 128;
+multiplyIntegers(const char *weights) {
+  constexpr int perVector = 8 / bits;
+  constexpr int64_t vectors = columns / 4 / perVector;
+  constexpr int64_t groups = columns / group, ofGroup = vectors / groups;
   const char *scales = weights + tiles * vectors * vectorBytes;
   __m512 all = _mm512_setzero_ps();
   for (int64_t tile = 0; tile < tiles; tile += together) {
     __m512 sums[rows * together];
     for (__m512 &sum : sums)
       sum = _mm512_setzero_ps();
-    for (int64_t group = 0; group < groups; ++group) {
+    for (int64_t g = 0; g < groups; ++g) {
       __m512i dots[rows * together];
       for (int i = 0; i < rows * together; ++i)
-        dots[i] = _mm512_set1_epi32(inputs[i % rows * groups + group]);
-      for (int64_t v = group * 32; v < group * 32 + 32; ++v)
+        dots[i] = _mm512_set1_epi32(inputs[i % rows * groups + g]);
+      for (int64_t v = g * ofGroup; v < (g + 1) * ofGroup; ++v)
         for (int t = 0; t < together; ++t) {
           const char *at = weights + ((tile + t) * vectors + v) * vectorBytes;
-          __m512i w =
-              _mm512_xor_si512(_mm512_loadu_si512(at), _mm512_set1_epi8(-128));
+          __m512i stored = _mm512_loadu_si512(at);
           if (aheadBytes<rows>)
             _mm_prefetch(at + aheadBytes<rows>, _MM_HINT_T1);
-          for (int r = 0; r < rows; ++r)
-            dots[t * rows + r] =
-                _mm512_dpbusd_epi32(dots[t * rows + r], w,
-                                    _mm512_set1_epi32(inputs[r * vectors + v]));
-        }
-      for (int t = 0; t < together; ++t) {
-        __m512 scale = _mm512_cvtph_ps(
-            _mm256_loadu_si256(reinterpret_cast<const __m256i *>(
-                scales + ((tile + t) * groups + group) * scaleBytes)));
-        for (int r = 0; r < rows; ++r) {
-          __m512 &sum = sums[t * rows + r];
-          __m512 both =
-              _mm512_mul_ps(scale, _mm512_castsi512_ps(_mm512_set1_epi32(
-                                       inputs[r * groups + group])));
-          sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[t * rows + r]), both,
-                                sum);
-        }
-      }
-    }
-    for (__m512 &sum : sums)
-      all = _mm512_add_ps(all, sum);
-  }
-  return _mm512_cvtss_f32(all);
-}
-
-template <int rows, int together>
-__attribute__((target("avx512f,avx512bw,avx512vnni"))) static float
-multiplyInt4(const char *weights) {
-  constexpr int64_t vectors = columns / 8, groups = columns / 32;
-  const char *scales = weights + tiles * vectors * vectorBytes;
-  __m512i low = _mm512_set1_epi8(15);
-  __m512 all = _mm512_setzero_ps();
-  for (int64_t tile = 0; tile < tiles; tile += together) {
-    __m512 sums[rows * together];
-    for (__m512 &sum : sums)
-      sum = _mm512_setzero_ps();
-    for (int64_t group = 0; group < groups; ++group) {
-      __m512i dots[rows * together];
-      for (int i = 0; i < rows * together; ++i)
-        dots[i] = _mm512_set1_epi32(inputs[i % rows * groups + group]);
-      for (int64_t v = group * 4; v < group * 4 + 4; ++v)
-        for (int t = 0; t < together; ++t) {
-          const char *at = weights + ((tile + t) * vectors + v) * vectorBytes;
-          __m512i w = _mm512_loadu_si512(at);
-          if (aheadBytes<rows>)
-            _mm_prefetch(at + aheadBytes<rows>, _MM_HINT_T1);
-          __m512i codes[] = {_mm512_and_si512(w, low),
-                             _mm512_and_si512(_mm512_srli_epi16(w, 4), low)};
-          for (int i = 0; i < 2; ++i)
+          for (int i = 0; i < perVector; ++i) {
+            __m512i codes;
+            if constexpr (bits == 8)
+              codes = _mm512_xor_si512(stored, _mm512_set1_epi8(-128));
+            else
+              codes = _mm512_and_si512(i == 0 ? stored
+                                              : _mm512_srli_epi16(stored, 4),
+                                       _mm512_set1_epi8(15));
             for (int r = 0; r < rows; ++r)
               dots[t * rows + r] = _mm512_dpbusd_epi32(
-                  dots[t * rows + r], codes[i],
-                  _mm512_set1_epi32(inputs[r * columns / 4 + 2 * v + i]));
+                  dots[t * rows + r], codes,
+                  _mm512_set1_epi32(
+                      inputs[r * columns / 4 + perVector * v + i]));
+          }
         }
       for (int t = 0; t < together; ++t) {
         __m512 scale = _mm512_cvtph_ps(
             _mm256_loadu_si256(reinterpret_cast<const __m256i *>(
-                scales + ((tile + t) * groups + group) * scaleBytes)));
+                scales + ((tile + t) * groups + g) * scaleBytes)));
         for (int r = 0; r < rows; ++r) {
           __m512 &sum = sums[t * rows + r];
-          __m512 both =
-              _mm512_scalef_ps(scale, _mm512_castsi512_ps(_mm512_set1_epi32(
-                                          inputs[r * groups + group])));
+          __m512 input =
+              _mm512_castsi512_ps(_mm512_set1_epi32(inputs[r * groups + g]));
+          __m512 both = bits == 8 ? _mm512_mul_ps(scale, input)
+                                  : _mm512_scalef_ps(scale, input);
           sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[t * rows + r]), both,
                                 sum);
         }
@@ -160,10 +124,10 @@ std::vector<ProductLoop> hadal::run::findProductLoops() {
   std::vector<ProductLoop> loops;
   if (__builtin_cpu_supports("avx512vnni") &&
       __builtin_cpu_supports("avx512bw"))
-    loops = {
-        {4, bytesOf(4, 32), multiplyInt4<1, 4>, multiplyInt4<12, 1>, opsOf(12)},
-        {8, bytesOf(8, 128), multiplyInt8<1, 4>, multiplyInt8<12, 1>,
-         opsOf(12)}};
+    loops = {{4, bytesOf(4, 32), multiplyIntegers<4, 32, 1, 4>,
+              multiplyIntegers<4, 32, 12, 1>, opsOf(12)},
+             {8, bytesOf(8, 128), multiplyIntegers<8, 128, 1, 4>,
+              multiplyIntegers<8, 128, 12, 1>, opsOf(12)}};
   if (__builtin_cpu_supports("avx512f"))
     loops.push_back(
         {16, tiles * columns * 32, nullptr, multiplyBf16, opsOf(6)});
