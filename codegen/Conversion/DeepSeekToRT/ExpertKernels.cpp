@@ -257,32 +257,87 @@ struct SlotGroups {
   int64_t experts;
 };
 
-/// A work item: an expert, its range [begin, end) of the list, and a group of
-/// its tiles. Groups before `groupsEnd` are items of the same call.
+/// Work of an item: an expert, its range [begin, end) of the list, and a group
+/// of its tiles. Groups before `groupsEnd` are of the same call.
 struct ExpertItem {
   Value expert, begin, end, group, groupsEnd;
 };
 
 } // namespace
 
-/// Calls \p body for every \p atOnce items of an expert; those past the last
-/// active expert have none.
-static void forExpertItems(KernelBuilder &b, KernelOp kernel,
-                           const SlotGroups &slots, int64_t itemsPerExpert,
-                           int64_t atOnce,
+/// In how many rows' products an expert's weights come from memory.
+constexpr int64_t rowsOfWeights = 6;
+
+/// How items share out the groups of tiles of active experts: an item is an
+/// equal part of the work, since one expert may have most of the rows, and all
+/// rows' experts may be few. There are as many items as groups if all experts
+/// that can have slots had some.
+struct ExpertShares {
+  ExpertShares(KernelBuilder &b, const SlotGroups &slots, int64_t perExpert)
+      : b(b), slots(slots), perExpert(perExpert),
+        active(b.toIndex(b.load(slots.active, b.index(slots.experts)))) {}
+
+  Value expertOf(Value nth) const {
+    return b.toIndex(b.load(slots.active, nth));
+  }
+  Value slotsBefore(Value expert) const {
+    return b.toIndex(b.load(slots.offsets, expert));
+  }
+
+  /// The group where item \p item begins, of those of the first active expert,
+  /// then of the second, ..: a quotient of integers, with which items leave no
+  /// group out and have none twice. The end of the last is that of all groups.
+  Value groupOf(Value item) const {
+    Value count = slotsBefore(b.index(slots.experts));
+    Value work = b.add(count, b.mul(active, rowsOfWeights));
+    Value experts = b.min(count, b.index(slots.experts));
+    Value wanted = b.div(b.mul(item, work), experts);
+    Values found = b.loop(b.index(0), active, 1, {b.index(0), b.index(0)},
+                          [&](Value nth, ValueRange last) {
+                            Value before = b.add(slotsBefore(expertOf(nth)),
+                                                 b.mul(nth, rowsOfWeights));
+                            Value begin = b.mul(before, perExpert);
+                            Value isPast = b.less(wanted, begin);
+                            return Values{b.select(isPast, last[0], nth),
+                                          b.select(isPast, last[1], begin)};
+                          });
+    Value expert = expertOf(found[0]);
+    Value rows = b.sub(slotsBefore(b.add(expert, 1)), slotsBefore(expert));
+    return b.add(b.mul(found[0], perExpert),
+                 b.div(b.sub(wanted, found[1]), b.add(rows, rowsOfWeights)));
+  }
+
+  KernelBuilder &b;
+  const SlotGroups &slots;
+  int64_t perExpert;
+  Value active; ///< How many experts have slots.
+};
+
+/// Calls \p body for every \p atOnce groups of an expert, of which each has \p
+/// perExpert. On a GPU, where an item is a block of threads, it is one group,
+/// and those past the last active expert have none.
+static void forExpertItems(KernelBuilder &b, const KernelOptions &options,
+                           KernelOp kernel, const SlotGroups &slots,
+                           int64_t perExpert, int64_t atOnce,
                            function_ref<void(const ExpertItem &)> body) {
+  ExpertShares shares(b, slots, perExpert);
   Value first = kernel.getFirst(), last = kernel.getLast();
-  Value count = b.toIndex(b.load(slots.active, b.index(slots.experts)));
-  Value nthEnd = b.div(b.add(last, itemsPerExpert - 1), itemsPerExpert);
-  b.loop(b.div(first, itemsPerExpert), b.min(nthEnd, count), 1, [&](Value nth) {
-    Value expert = b.toIndex(b.load(slots.active, nth));
+  if (options.dotProduct == DotProductKind::CUDA) {
+    last = b.min(last, b.mul(shares.active, perExpert));
+  } else {
+    first = shares.groupOf(first);
+    last = shares.groupOf(last);
+  }
+  Value nthEnd = b.ceilDiv(last, b.index(perExpert));
+  b.loop(b.div(first, perExpert), nthEnd, 1, [&](Value nth) {
+    Value expert = shares.expertOf(nth);
     Value begin = b.toIndex(b.load(slots.offsets, expert));
     Value end = b.toIndex(b.load(slots.offsets, b.add(expert, 1)));
     // Groups of this expert that are of this call.
-    Value items = b.mul(nth, itemsPerExpert);
-    Value isWithin = b.less(items, first);
-    Value groupsBegin = b.select(isWithin, b.sub(first, items), b.index(0));
-    Value groupsEnd = b.min(b.sub(last, items), b.index(itemsPerExpert));
+    Value before = b.mul(nth, perExpert);
+    Value isWithin = b.less(before, first);
+    Value groupsBegin = b.select(isWithin, b.sub(first, before), b.index(0));
+    Value groupsEnd = b.min(b.sub(last, before), b.index(perExpert));
     b.loop(groupsBegin, groupsEnd, atOnce,
            [&](Value group) { body({expert, begin, end, group, groupsEnd}); });
   });
@@ -331,8 +386,8 @@ KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
     Rows input = Rows::get(options, arguments[0], bf16Inputs);
     SlotGroups groups = {arguments[1], arguments[2], arguments[3], experts};
     forExpertItems(
-        b, kernel, groups, expertItems(types[4], 2, columns), /*atOnce=*/1,
-        [&](const ExpertItem &item) {
+        b, options, kernel, groups, expertItems(types[4], 2, columns),
+        /*atOnce=*/1, [&](const ExpertItem &item) {
           TiledWeight weights[] = {
               {arguments[4], item.expert, gateScales, inner},
               {arguments[5], item.expert, upScales, inner}};
@@ -383,8 +438,8 @@ KernelOp KernelSet::expertsDown(TypeRange types, int64_t experts, int64_t inner,
     Rows input = Rows::get(options, arguments[0], bf16Inputs);
     SlotGroups groups = {arguments[1], arguments[2], arguments[3], experts};
     forExpertItems(
-        b, kernel, groups, expertItems(types[4], 1, columns), /*atOnce=*/1,
-        [&](const ExpertItem &item) {
+        b, options, kernel, groups, expertItems(types[4], 1, columns),
+        /*atOnce=*/1, [&](const ExpertItem &item) {
           TiledWeight weight = {arguments[4], item.expert, scales, inner};
           if (BlockProduct::isFor(options, types[4]))
             return BlockProduct::multiply(
@@ -437,7 +492,7 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
     Value gateOffsets = shape.hasOffsets ? arguments[10] : Value();
     Value upOffsets = shape.hasOffsets ? arguments[11] : Value();
     ItemProduct product(b, options, shape, /*weights=*/2, perItem);
-    forExpertItems(b, kernel, groups, ceilDiv(tiles, perItem),
+    forExpertItems(b, options, kernel, groups, ceilDiv(tiles, perItem),
                    product.groupsAtOnce(), [&](const ExpertItem &item) {
                      Value tilesEnd =
                          b.min(b.mul(item.groupsEnd, perItem), b.index(tiles));
@@ -474,8 +529,8 @@ KernelOp KernelSet::integerExpertsDown(TypeRange types,
     SlotGroups groups = {arguments[3], arguments[4], arguments[5], experts};
     ItemProduct product(b, options, shape, /*weights=*/1, perItem);
     forExpertItems(
-        b, kernel, groups, ceilDiv(tiles, perItem), product.groupsAtOnce(),
-        [&](const ExpertItem &item) {
+        b, options, kernel, groups, ceilDiv(tiles, perItem),
+        product.groupsAtOnce(), [&](const ExpertItem &item) {
           Value tilesEnd =
               b.min(b.mul(item.groupsEnd, perItem), b.index(tiles));
           IntegerWeight weight = integerWeight(

@@ -1,6 +1,8 @@
 // What each op becomes: its buffers, its kernels and their work items.
 
 // RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt | FileCheck %s --enable-var-scope
+// RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt | FileCheck %s --check-prefix=SHARES
+// RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="dot-product=cuda" | FileCheck %s --check-prefix=CUDA
 
 !cache = !deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 8, element = f32>
 !latents = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 24, value_dim = 16, element = f32>
@@ -129,6 +131,26 @@ func.func private @latent(%kv: tensor<?x24xf32>, %q: tensor<?x32xf32>, %w_uk: te
 // Experts: slots are sorted by expert; at most min(tokens * top_k, experts)
 // experts have work.
 
+// Items are equal parts of the work: where one begins follows from the slots
+// before each active expert. On a GPU an item is a group of tiles.
+
+// SHARES-LABEL: rt.kernel @experts_up_bf16_8x16x32_2
+// SHARES:         %[[ACTIVE:.+]] = arith.index_castui
+// SHARES:         %[[SLOTS:.+]] = arith.index_castui
+// SHARES:         %[[WEIGHTS:.+]] = arith.muli %[[ACTIVE]], %{{.+}} : index
+// SHARES:         %[[WORK:.+]] = arith.addi %[[SLOTS]], %[[WEIGHTS]] : index
+// SHARES:         %[[EXPERTS:.+]] = arith.minui %[[SLOTS]]
+// SHARES:         %[[PRODUCT:.+]] = arith.muli %arg1, %[[WORK]] : index
+// SHARES:         %[[WANTED:.+]] = arith.divui %[[PRODUCT]], %[[EXPERTS]] : index
+// SHARES:         scf.for %{{.+}} = %{{.+}} to %[[ACTIVE]] step
+// SHARES:           %[[IS_PAST:.+]] = arith.cmpi slt, %[[WANTED]]
+// SHARES:           arith.select %[[IS_PAST]]
+
+// CUDA-LABEL: rt.kernel @experts_up_bf16_8x16x32_2
+// CUDA:         %[[ACTIVE:.+]] = arith.index_castui
+// CUDA:         arith.minui %arg2, %[[ACTIVE]] : index
+// CUDA-NOT:     arith.cmpi slt
+// CUDA:         scf.for
 // CHECK-LABEL: func.func private @experts
 // CHECK:         rt.dispatch @router_sigmoid_noaux_tc_2_of_8_2_of_4_normalized
 // CHECK:         %[[OFFSETS:.+]] = rt.alloc %{{.+}} bytes 0 * tokens + 64 : memref<9xi32>
