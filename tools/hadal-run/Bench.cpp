@@ -29,6 +29,7 @@ namespace {
 struct BenchOptions {
   int64_t prefillTokens = 512;
   int64_t decodeTokens = 128;
+  int64_t stepTokens = 512; ///< Most tokens of a prefill's step.
   std::vector<int64_t> depths = {0};
   int64_t threads = 0;
   int64_t repeats = 3;
@@ -399,7 +400,7 @@ ExitCode Bench::run() {
     if (ExitCode code = machine.open(weights, options.threads))
       return code;
 
-  stepTokens = std::clamp<int64_t>(mostTokens, 1, 512);
+  stepTokens = std::clamp<int64_t>(mostTokens, 1, options.stepTokens);
   hadal_rt_session_options_t sizes = {};
   sizes.threads = options.threads;
   sizes.max_step_tokens = stepTokens;
@@ -441,7 +442,7 @@ ExitCode run::runBench(int argc, char **argv) {
   opterr = 0;
   for (;;) {
     const char *current = argv[optind];
-    int id = getopt_long(argc, argv, ":hp:n:d:t:r:", longOptions, nullptr);
+    int id = getopt_long(argc, argv, ":hp:n:b:d:t:r:", longOptions, nullptr);
     if (id == -1)
       break;
     bool good = true;
@@ -465,6 +466,9 @@ ExitCode run::runBench(int argc, char **argv) {
       break;
     case 'n':
       good = parseInteger(optarg, 0, INT32_MAX, options.decodeTokens);
+      break;
+    case 'b':
+      good = parseInteger(optarg, 1, INT32_MAX, options.stepTokens);
       break;
     case 'd':
       good = parseIntegerList(optarg, INT32_MAX, options.depths);

@@ -35,6 +35,7 @@ const char hadal::run::runHelp[] =
 const char hadal::run::benchHelp[] =
     "  -p N    tokens of a prefill; 0: none (512)\n"
     "  -n N    tokens of a decode, one a step; 0: none (128)\n"
+    "  -b N    most tokens of a prefill's step (512)\n"
     "  -d LIST tokens that come before either (0)\n"
     "  -t N    threads; 0: all cores (0)\n"
     "  -r N    repeats; their median is printed (3)\n"
