@@ -137,6 +137,10 @@ def ConvertDeepSeekToRT : Pass<"convert-deepseek-to-rt", "::mlir::ModuleOp"> {
     (`rt.offset`) and those that nothing reads are dropped; `deepseek.model`
     becomes `rt.program`.
 
+    How many rows, columns and tiles a kernel takes at a time follows from
+    `registers` and from the caches' sizes, and stands in the kernel's `tile`.
+    Results do not depend on the caches.
+
     Fails on `deepseek.latent_attention` (run
     `-deepseek-absorb-latent-attention` before), on weights that are not packed,
     and on ops of other dialects than arith and func.
@@ -187,6 +191,10 @@ def ConvertDeepSeekToRT : Pass<"convert-deepseek-to-rt", "::mlir::ModuleOp"> {
     Option<"followsStreams", "follows-streams", "bool", /*default=*/"false",
         "Read the weights of a single row as one stream, which hardware "
         "reads ahead">,
+    Option<"l1Bytes", "l1-bytes", "int64_t", /*default=*/"32768",
+        "Bytes of the target's first-level data cache">,
+    Option<"l2Bytes", "l2-bytes", "int64_t", /*default=*/"1048576",
+        "Bytes of the second-level cache of one of its cores">,
     Option<"describeWork", "describe-work", "bool", /*default=*/"false",
         "Give dispatches their `work`, for profiles and reports">];
   let dependentDialects = [

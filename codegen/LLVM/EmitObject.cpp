@@ -11,6 +11,7 @@
 #include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Export.h"
+#include "llvm/ADT/StringSwitch.h"
 #include "llvm/Analysis/TargetLibraryInfo.h"
 #include "llvm/IR/DiagnosticInfo.h"
 #include "llvm/IR/DiagnosticPrinter.h"
@@ -256,6 +257,33 @@ static void keepFirstError(const llvm::DiagnosticInfo *info, void *context) {
   info->print(printer);
 }
 
+/// The caches of a core of \p cpu, a name of LLVM's; where a name stands for
+/// several products, the smallest. Sources: Intel 64 and IA-32 Architectures
+/// Optimization Reference Manual, 248966, chapter 2; AMD Software Optimization
+/// Guides 56305 (Zen 2), 56665 (Zen 3), 57647 (Zen 4), 58455 (Zen 5); Arm's
+/// technical reference manuals of each core.
+static CacheSizes findCaches(llvm::StringRef cpu, unsigned vectorBits) {
+  constexpr int64_t kib = 1 << 10;
+  return llvm::StringSwitch<CacheSizes>(cpu)
+      .Cases({"skylake-avx512", "cascadelake", "cooperlake"},
+             {32 * kib, 1024 * kib})
+      .Cases({"icelake-client", "rocketlake"}, {48 * kib, 512 * kib})
+      .Cases({"icelake-server", "tigerlake", "alderlake"},
+             {48 * kib, 1280 * kib})
+      .Cases({"sapphirerapids", "emeraldrapids", "graniterapids",
+              "graniterapids-d", "raptorlake"},
+             {48 * kib, 2048 * kib})
+      .Cases({"znver1", "znver2", "znver3"}, {32 * kib, 512 * kib})
+      .Case("znver4", {32 * kib, 1024 * kib})
+      .Case("znver5", {48 * kib, 1024 * kib})
+      .Cases({"cortex-a76", "cortex-a77", "cortex-a78", "cortex-x1"},
+             {64 * kib, 256 * kib})
+      .Cases({"neoverse-n1", "neoverse-n2"}, {64 * kib, 512 * kib})
+      .Cases({"neoverse-v1", "neoverse-v2"}, {64 * kib, 1024 * kib})
+      // Others with AVX-512 have 1 MiB, too.
+      .Default({32 * kib, (vectorBits >= 512 ? 1024 : 256) * kib});
+}
+
 absl::StatusOr<ResolvedTarget> hadal::resolveTarget(const Target &target) {
   initializeTargets();
   ResolvedTarget resolved;
@@ -370,6 +398,7 @@ absl::StatusOr<ResolvedTarget> hadal::resolveTarget(const Target &target) {
       resolved.dotProduct == DotProductKind::AVX512VNNI &&
       resolved.tuneCpu == "znver4";
   resolved.followsStreams = resolved.tuneCpu == "znver4";
+  resolved.caches = findCaches(resolved.tuneCpu, resolved.vectorBits);
   auto machine = createTargetMachine(resolved, 2);
   if (!machine)
     return absl::InvalidArgumentError(

@@ -5,6 +5,7 @@
 #ifndef HADAL_CODEGEN_LLVM_EMITOBJECT_H
 #define HADAL_CODEGEN_LLVM_EMITOBJECT_H
 
+#include "codegen/CacheSizes.h"
 #include "codegen/DotProductKind.h"
 
 #include "absl/status/status.h"
@@ -46,6 +47,7 @@ struct ResolvedTarget {
   bool scalesByExponents = false;
   /// It follows one stream of weights as fast as memory is, but not several.
   bool followsStreams = false;
+  CacheSizes caches;
   std::string dataLayout;
 };
 

@@ -360,8 +360,10 @@ absl::Status Compilation::checkOptions() {
     target.scalesByExponents = false;
     target.followsStreams = false;
     // Small blocks read better and suit any processor.
-    if (options.cpu.empty() || options.emit == Emit::Cuda)
+    if (options.cpu.empty() || options.emit == Emit::Cuda) {
       target.vectorBits = 128;
+      target.caches = {};
+    }
   }
   if (options.emit == Emit::Cuda && !options.stopAfter &&
       options.nvcc != "none" && !options.output.empty()) {
@@ -810,6 +812,8 @@ absl::Status Compilation::convertToRT() {
     convert.bf16Dots = target.bf16Dots;
     convert.scalesByExponents = target.scalesByExponents;
     convert.followsStreams = target.followsStreams;
+    convert.l1Bytes = target.caches.l1Bytes;
+    convert.l2Bytes = target.caches.l2Bytes;
     convert.describeWork = true;
     // Compilers that are told the processor unroll by themselves.
     convert.isRead = options.emit == Emit::Cpp && options.cpu.empty();

@@ -28,10 +28,14 @@ static int64_t elementsAtOnce(const IntegerShape &shape) {
   return std::min(shape.activationGroup, rowBytes);
 }
 
-/// Elements of k whose rows, 16 KiB, leave room in a first-level cache.
-constexpr int64_t mostPieceElements = 1024;
-/// The same where they are in shared memory, beside those of other warps.
-constexpr int64_t mostSharedElements = 512;
+/// Elements of k in a piece, whose rows leave half of the first-level cache or
+/// more to what they are multiplied with; or are in shared memory beside those
+/// of other warps.
+static int64_t mostPieceElements(const KernelOptions &options) {
+  if (options.dotProduct == DotProductKind::CUDA)
+    return 512;
+  return llvm::bit_floor(uint64_t(options.caches.l1Bytes)) / 2 / blockRows;
+}
 
 /// Tiles of all weights that an item has: the more, the more products a copied
 /// row serves; their bytes and sums stay in a second-level cache.
@@ -73,16 +77,17 @@ static void moveTile(KernelBuilder &b, StringRef name, int8_t number,
 //===----------------------------------------------------------------------===//
 
 std::optional<AMXProduct> AMXProduct::get(KernelBuilder &b,
-                                          DotProductKind dotProduct,
+                                          const KernelOptions &options,
                                           const IntegerShape &shape,
                                           int64_t weights, int64_t tiles,
                                           int64_t perGroup) {
+  DotProductKind dotProduct = options.dotProduct;
+  int64_t mostElements = mostPieceElements(options);
   // A group of the weight that is larger than a piece is of all k.
-  bool hasPieces =
-      shape.activationGroup % 32 == 0 &&
-      shape.activationGroup % elementsAtOnce(shape) == 0 &&
-      shape.activationGroup <= mostPieceElements &&
-      (shape.group <= mostPieceElements || shape.group == shape.inner);
+  bool hasPieces = shape.activationGroup % 32 == 0 &&
+                   shape.activationGroup % elementsAtOnce(shape) == 0 &&
+                   shape.activationGroup <= mostElements &&
+                   (shape.group <= mostElements || shape.group == shape.inner);
   // Nibbles that count from 0, offsets and digits of the inputs are for VNNI.
   bool isPlain = shape.codebook.empty() && !shape.isUnsigned &&
                  !shape.hasOffsets && shape.digits == 1 &&
@@ -96,24 +101,25 @@ std::optional<AMXProduct> AMXProduct::get(KernelBuilder &b,
   // A warp is given one item.
   if (dotProduct == DotProductKind::CUDA)
     atOnce = 1;
-  return AMXProduct(b, dotProduct, shape, weights, perGroup, atOnce);
+  return AMXProduct(b, options, shape, weights, perGroup, atOnce);
 }
 
 int64_t AMXProduct::pieceElements() const {
   int64_t unit = isPerChannel() ? shape.activationGroup : shape.group;
   // Rows are copied by 64 elements.
   unit = std::lcm(unit, rowBytes);
-  int64_t elements = isShared ? mostSharedElements : mostPieceElements;
-  int64_t most = std::max(elements / unit, int64_t(1)) * unit;
+  int64_t most = std::max(mostElements / unit, int64_t(1)) * unit;
   return std::min(most, int64_t(roundUp(shape.inner, unit)));
 }
 
-AMXProduct::AMXProduct(KernelBuilder &b, DotProductKind dotProduct,
+AMXProduct::AMXProduct(KernelBuilder &b, const KernelOptions &options,
                        const IntegerShape &shape, int64_t weights,
                        int64_t perGroup, int64_t atOnce)
-    : shape(shape), isShared(dotProduct == DotProductKind::CUDA),
-      weights(weights), tiles(perGroup * atOnce), atOnce(atOnce) {
+    : shape(shape), isShared(options.dotProduct == DotProductKind::CUDA),
+      mostElements(mostPieceElements(options)), weights(weights),
+      tiles(perGroup * atOnce), atOnce(atOnce) {
   int64_t piece = pieceElements();
+  b.setTile("piece_columns", piece);
   if (shape.bits < 8)
     bytes = b.stack({weights * tiles, piece / 4, rowBytes}, b.getI8Type());
   rows = b.stack({piece / rowBytes, blockRows, rowBytes / 4}, b.getI32Type());

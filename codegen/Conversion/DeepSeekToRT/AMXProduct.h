@@ -26,10 +26,10 @@ public:
 
   /// Makes what the product keeps on the stack: to be called where the kernel
   /// begins. Groups are of \p perGroup out of \p tiles tiles of each of \p
-  /// weights weights, which are of \p shape. None if \p dotProduct has no tile
+  /// weights weights, which are of \p shape. None if the target has no tile
   /// registers, or pieces of k are not whole groups.
   static std::optional<AMXProduct>
-  get(KernelBuilder &b, DotProductKind dotProduct, const IntegerShape &shape,
+  get(KernelBuilder &b, const KernelOptions &options, const IntegerShape &shape,
       int64_t weights, int64_t tiles, int64_t perGroup);
 
   /// Groups of tiles that an item may have.
@@ -40,7 +40,7 @@ public:
   Value multiply(KernelBuilder &b, const IntegerItem &item) const;
 
 private:
-  AMXProduct(KernelBuilder &b, DotProductKind dotProduct,
+  AMXProduct(KernelBuilder &b, const KernelOptions &options,
              const IntegerShape &shape, int64_t weights, int64_t perGroup,
              int64_t atOnce);
 
@@ -77,6 +77,7 @@ private:
   /// True if what is kept is in the shared memory of a GPU, which is less than
   /// a second-level cache.
   bool isShared;
+  int64_t mostElements; ///< Of k, in a piece.
   int64_t weights, tiles, atOnce;
   /// `[weights * tiles, k / 4, 64]` in i8: weights of fewer bits as bytes. Null
   /// for those of 8.

@@ -94,6 +94,8 @@ public:
         step(kernel.getStep()) {
     lanes = KernelBuilder::lanesFor(page.valueDim);
     int64_t padded = roundUp(plan.slots, KernelBuilder::maxLanes);
+    b.setTile("rows", plan.blockRows);
+    b.setTile("heads", plan.groupHeads);
     sums = b.stack({plan.slots, page.valueDim}, b.getF32Type(), "sums");
     corrections = b.stack(padded, b.getF32Type(), "corrections");
     counts = b.stack(padded, b.getI32Type(), "counts");
@@ -299,6 +301,7 @@ public:
         unit(page.isOfPairs(options) ? 2 : 1), pairs(b, options.bf16Pairs) {
     mlir::Type f32 = b.getF32Type(), i32 = b.getI32Type();
     mlir::Type element = unit == 2 ? i32 : f32;
+    b.setTile("columns", blockColumns());
     query =
         b.stack({plan.blockRows, page.keyDim / unit, heads}, element, "query");
     scores = b.stack({plan.blockRows, page.pageTokens, heads}, f32, "scores");
@@ -324,7 +327,6 @@ protected:
 private:
   using Place = LatentPlace;
   /// Columns that are scored at a time: a divisor of all, and whole groups.
-  static constexpr int64_t mostBlockColumns = 64;
   int64_t blockColumns() const;
   /// Reads \p columns of each head of \p from from column \p first on, \p
   /// stride from one head to the next, into the query of \p rowInBlock from \p

@@ -76,6 +76,15 @@ AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
       *columns <= budget ? std::min(mostSlots, budget / (*columns + fixed)) : 0;
   if (slots < 1)
     return plan;
+  // Only rows depend on caches: the order of sums follows from the groups.
+  int64_t pageWords =
+      page.pageTokens * (page.isLatent ? page.keyDim : *columns);
+  int64_t cached = options.caches.l2Bytes / int64_t(sizeof(float)) - pageWords;
+  int64_t cachedSlots = std::max<int64_t>(cached, 0) / (*columns + fixed);
+  auto rowsFor = [&](int64_t most) {
+    int64_t rows = std::min(slots, cachedSlots) / plan.groupHeads;
+    return std::clamp<int64_t>(rows, 1, most);
+  };
   if (isOfBlocks) {
     bool isRounded = page.isOfPairs(options);
     int64_t most = isRounded ? mostRoundedSlots : mostBlockSlots;
@@ -98,11 +107,10 @@ AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
     while (plan.groupHeads > slots)
       plan.groupHeads /= 2;
     // Rows that choose for themselves share nothing.
-    plan.blockRows =
-        selectedTokens ? 1 : std::min(slots / plan.groupHeads, mostLatentRows);
+    plan.blockRows = rowsFor(selectedTokens ? 1 : mostLatentRows);
   } else {
     plan.groupHeads = largestDivisor(heads / page.heads, slots);
-    plan.blockRows = slots / plan.groupHeads;
+    plan.blockRows = rowsFor(mostSlots);
     // Where a group has all heads of its keys.
     if (plan.groupHeads * page.heads == heads)
       plan.sides = largestDivisor(
@@ -111,6 +119,10 @@ AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
   }
   plan.groups = heads / plan.groupHeads;
   plan.slots = plan.blockRows * plan.groupHeads;
+  // Those of a page and of the queries of all slots fill three quarters.
+  plan.scoreColumns = llvm::bit_floor(
+      std::max<uint64_t>(1, options.caches.l1Bytes / 4 * 3 / sizeof(float) /
+                                (page.pageTokens + plan.slots)));
   int64_t segmentTokens = isOfBlocks ? blockSegmentTokens : mostSegmentTokens;
   int64_t pages = std::max<int64_t>(1, segmentTokens / page.pageTokens);
   if (isOfBlocks) {

@@ -1727,6 +1727,13 @@ struct ConvertDeepSeekToRT
     options.scalesByExponents = scalesByExponents;
     options.isRead = isRead;
     options.followsStreams = followsStreams;
+    options.caches = {l1Bytes, l2Bytes};
+    if (l1Bytes <= 0 || l2Bytes <= 0) {
+      module.emitError("expects caches of some bytes, but got l1-bytes ")
+          << options.caches.l1Bytes << " and l2-bytes "
+          << options.caches.l2Bytes;
+      return signalPassFailure();
+    }
     if (options.pageTokens % 16 != 0 || options.pageTokens <= 0) {
       module.emitError("expects page-tokens to be a multiple of 16, but got ")
           << options.pageTokens;

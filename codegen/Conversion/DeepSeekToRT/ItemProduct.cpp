@@ -10,14 +10,8 @@ using namespace mlir;
 using namespace hadal;
 using Values = KernelBuilder::Values;
 
-/// Bytes of weights that all blocks of rows are multiplied with, one after the
-/// other. They stay in a second-level cache, of which processors with AVX-512
-/// have 1 MiB or more, and others half of that.
-static int64_t mostBytes(int64_t registers) {
-  return registers >= 32 ? 512 << 10 : 128 << 10;
-}
-
-/// Tiles of all weights, likewise: rows are read often enough.
+/// Tiles of all weights that all blocks of rows are multiplied with, one after
+/// the other: rows are read often enough.
 constexpr int64_t mostTiles = 32;
 
 ItemProduct::ItemProduct(KernelBuilder &b, const KernelOptions &options,
@@ -26,14 +20,15 @@ ItemProduct::ItemProduct(KernelBuilder &b, const KernelOptions &options,
     : options(options), tileCount(ceilDiv(shape.columns, tileRows)),
       weights(weights), digits(shape.digits), perGroup(perGroup),
       isFollowed(followsCodes(options, shape.bits, shape.activationGroup)) {
-  amx = AMXProduct::get(b, options.dotProduct, shape, weights, tileCount,
-                        perGroup);
+  amx = AMXProduct::get(b, options, shape, weights, tileCount, perGroup);
   int64_t tileBytes = shape.inner * tileRows * shape.bits / 8;
+  // Their bytes stay in half of the second-level cache.
   int64_t most =
-      std::min(mostBytes(options.registers) / tileBytes, mostTiles) / weights;
+      std::min(options.caches.l2Bytes / 2 / tileBytes, mostTiles) / weights;
   atOnce = amx ? amx->groupsAtOnce()
                : std::clamp<int64_t>(most / perGroup, 1,
                                      ceilDiv(tileCount, perGroup));
+  b.setTile("weight_tiles", weights * perGroup * atOnce);
 }
 
 /// Sizes of blocks of rows, largest first, down to 1.

@@ -4,6 +4,8 @@
 
 #include "codegen/Conversion/DeepSeekToRT/KernelBuilder.h"
 
+#include "dialects/RT/IR/RTOps.h"
+
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
@@ -20,6 +22,14 @@ int64_t KernelBuilder::lanesFor(int64_t size) {
   while (size % lanes != 0)
     lanes /= 2;
   return lanes;
+}
+
+void KernelBuilder::setTile(StringRef name, int64_t size) {
+  auto kernel =
+      getInsertionBlock()->getParent()->getParentOfType<rt::KernelOp>();
+  NamedAttrList sizes(kernel.getTileAttr());
+  sizes.set(name, getI64IntegerAttr(size));
+  kernel.setTileAttr(sizes.getDictionary(getContext()));
 }
 
 VectorType KernelBuilder::vectorType(int64_t lanes) {

@@ -29,6 +29,10 @@ public:
   /// of one step, and ask for nothing ahead.
   bool isRead = false;
 
+  /// Notes in the `tile` of the kernel that is being built how many \p name it
+  /// takes at a time. Of several products in one kernel, the last counts.
+  void setTile(llvm::StringRef name, int64_t size);
+
   mlir::VectorType vectorType(int64_t lanes);
 
   //===--- Integers and indices -------------------------------------------===//

@@ -7,6 +7,7 @@
 #ifndef HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_KERNELS_H
 #define HADAL_CODEGEN_CONVERSION_DEEPSEEKTORT_KERNELS_H
 
+#include "codegen/CacheSizes.h"
 #include "codegen/Conversion/DeepSeekToRT/KernelBuilder.h"
 #include "codegen/DotProductKind.h"
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
@@ -21,7 +22,7 @@ namespace hadal {
 struct CompressedLayout;
 struct CompressedAttentionPlan;
 
-/// What kernels need to know of the target's vector unit.
+/// What kernels need to know of the target.
 struct KernelOptions {
   /// Vector registers of 16 f32 lanes (AVX-512: 32; AVX2 and NEON: 8).
   int64_t registers = 32;
@@ -45,6 +46,8 @@ struct KernelOptions {
   /// but not several: a single row then has its integers tile by tile, and asks
   /// for nothing but scales.
   bool followsStreams = false;
+  /// What tiles are to fit.
+  CacheSizes caches;
 };
 
 /// Where one layer's keys and values are in a KV page: one head after the
@@ -91,8 +94,12 @@ struct AttentionPlan {
   /// Query heads of one item, all with the same keys, and groups of them. No
   /// groups: a head does not fit on a kernel's stack.
   int64_t groupHeads = 0, groups = 0;
-  /// Most rows of one item, and rows times heads.
+  /// Most rows of one item, as many as stay in the second-level cache with a
+  /// page, and rows times heads.
   int64_t blockRows = 0, slots = 0;
+  /// Columns of latents, at most, that are scored at a time, so that those of a
+  /// page and of the queries of all slots stay in the first-level cache.
+  int64_t scoreColumns = 0;
   /// Groups that one item of a split attention takes side by side, each with
   /// keys of its own: several streams from memory are faster than one.
   int64_t sides = 1;

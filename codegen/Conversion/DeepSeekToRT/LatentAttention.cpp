@@ -79,8 +79,9 @@ int64_t LatentAttention::blockColumns() const {
   if (plan.selectedTokens)
     return page.keyDim;
   int64_t whole = page.isInteger() ? page.group : unit;
-  return whole * largestDivisor(page.keyDim / whole,
-                                std::max<int64_t>(1, mostBlockColumns / whole));
+  return whole *
+         largestDivisor(page.keyDim / whole,
+                        std::max<int64_t>(1, plan.scoreColumns / whole));
 }
 
 void hadal::widenLatent(KernelBuilder &b, PairProduct &pairs, PageLayout page,

@@ -239,10 +239,13 @@ KernelOp KernelSet::integerHeadLinear(TypeRange types, const HeadShape &shape,
     std::pair<Value, Value> range = rowsOfSpan(b, span, arguments.back());
     Value begin = range.first, end = range.second;
     // Tiles that are widened for many rows.
-    int64_t most = HADAL_RT_KERNEL_STACK_BYTES / 2 /
-                   (shape.inner * tileRows * int64_t(sizeof(float)));
+    int64_t bytes =
+        std::min<int64_t>(HADAL_RT_KERNEL_STACK_BYTES, options.caches.l2Bytes) /
+        2;
+    int64_t most = bytes / (shape.inner * tileRows * int64_t(sizeof(float)));
     int64_t atOnce = std::min<int64_t>(most, perItem);
     Value wide;
+    b.setTile("weight_tiles", atOnce);
     if (atOnce > 0)
       wide = b.stack({atOnce, shape.inner, tileRows}, b.getF32Type(), "wide");
     // A row reads what few need once; of more, what is widened is read again.

@@ -198,9 +198,13 @@ def RT_KernelOp : RT_Op<"kernel",
       ...
     }
     ```
+
+    `tile` says for people how much the kernel takes at a time, where that
+    depends on the target: rows, tiles of weights, or columns.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name,
-                       TypeArrayAttr:$argument_types);
+                       TypeArrayAttr:$argument_types,
+                       OptionalAttr<DictionaryAttr>:$tile);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat =
       "$sym_name $argument_types attr-dict-with-keyword $body";

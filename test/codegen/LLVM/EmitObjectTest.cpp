@@ -45,13 +45,18 @@ TEST(ResolveTarget, NamedProcessors) {
   EXPECT_EQ(zen4.dotProduct, DotProductKind::AVX512VNNI);
   EXPECT_TRUE(zen4.scalesByExponents);
   EXPECT_TRUE(zen4.followsStreams);
+  EXPECT_EQ(zen4.caches.l1Bytes, 32 << 10);
+  EXPECT_EQ(zen4.caches.l2Bytes, 1 << 20);
   ResolvedTarget sapphireRapids = resolve({linux64, "sapphirerapids", ""});
   EXPECT_EQ(sapphireRapids.features,
             "+avx512vnni,+avx512bf16,+amx-tile,+amx-int8");
   EXPECT_EQ(sapphireRapids.cpuFeatures, 63u);
   EXPECT_EQ(sapphireRapids.dotProduct, DotProductKind::AMXInt8);
+  EXPECT_EQ(sapphireRapids.caches.l1Bytes, 48 << 10);
+  EXPECT_EQ(sapphireRapids.caches.l2Bytes, 2 << 20);
   ResolvedTarget haswell = resolve({linux64, "haswell", ""});
   EXPECT_EQ(haswell.cpu, "x86-64-v3");
+  EXPECT_EQ(haswell.caches.l2Bytes, 256 << 10);
   EXPECT_EQ(haswell.cpuFeatures,
             HADAL_RT_CPU_SSE42_POPCNT | HADAL_RT_CPU_AVX2_FMA_F16C);
 }
