@@ -51,7 +51,8 @@ struct ImportOptions {
   /// become f32. Its files are named `lora/..` in recipes. Empty: none.
   std::string lora = "";
   /// Adapters that are kept beside the weights, which stay as they are; they
-  /// need `weights`. What they add is declared by `deepseek.adapters`.
+  /// need `weights`, or are for a tiny model, as `lora` is. What they add is
+  /// declared by `deepseek.adapters`.
   std::vector<RuntimeAdapter> adapters = {};
   /// Tokens a sequence may have. 0: as many as the model says.
   int64_t contextTokens = 0;

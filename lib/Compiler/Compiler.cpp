@@ -130,6 +130,7 @@ private:
   absl::Status runPassesOf(CodeLevel &level,
                            llvm::function_ref<void(PassManager &)> build,
                            absl::StatusCode code);
+  absl::Status verifyProbes();
   absl::Status calibrate();
   absl::Status runPruning();
   absl::Status runGraphPasses();
@@ -537,6 +538,22 @@ Compilation::runPassesOf(CodeLevel &level,
   return absl::OkStatus();
 }
 
+/// Shows the verifier what probes do to the model: another program has them.
+absl::Status Compilation::verifyProbes() {
+  if (!verifier)
+    return absl::OkStatus();
+  OwningOpRef<ModuleOp> probed = module->clone();
+  PassManager passes = PassManager::on<ModuleOp>(&context);
+  InsertProbesOptions probes;
+  probes.gram = options.getRounding() == "gptq";
+  passes.addPass(createInsertProbes(probes));
+  passes.addInstrumentation(verifier->getInstrumentation());
+  if (failed(passes.run(*probed)))
+    return capture.toStatus(absl::StatusCode::kInternal,
+                            "a pass failed without saying why");
+  return absl::OkStatus();
+}
+
 /// Finds out what matters, if it is asked for, and puts it where passes look.
 absl::Status Compilation::calibrate() {
   if (options.calibration.empty())
@@ -548,6 +565,8 @@ absl::Status Compilation::calibrate() {
           "to calibrate on '", options.calibration,
           "' takes the weights; give statistics of it (.safetensors)"));
     report("calibrate");
+    if (absl::Status status = verifyProbes(); !status.ok())
+      return status;
     statisticsPath = options.saveStatistics;
     if (statisticsPath.empty()) {
       absl::StatusOr<std::string> path =

@@ -66,7 +66,13 @@ bool Verifier::run(ModuleOp module, std::vector<double> &result) {
   auto models = module.getOps<deepseek::ModelOp>();
   if (models.empty())
     return false;
-  deepseek::Interpreter interpreter(module, {folder});
+  deepseek::Interpreter::Options options;
+  options.modelFolder = folder;
+  // The last one, if sequences choose adapters.
+  if (auto names = (*models.begin())
+                       ->getAttrOfType<ArrayAttr>(deepseek::adaptersAttrName))
+    options.adapters = {int32_t(names.size()) - 1};
+  deepseek::Interpreter interpreter(module, options);
   auto count = int32_t(tokens.size());
   auto positions = llvm::to_vector(llvm::seq<int32_t>(0, count));
   SmallVector<int32_t> sequences(tokens.size(), 0);
@@ -186,6 +192,8 @@ makeTiny(MLIRContext &context, const CompileOptions &options) {
     import.weights = false;
     import.tiny = true;
     import.lora = options.lora;
+    for (const auto &[name, folder] : options.adapters)
+      import.adapters.push_back({name, folder});
     import.ggufKeys = options.ggufKeys;
     return importModel(context, options.model, import);
   }
@@ -327,7 +335,7 @@ absl::Status hadal::verify(const CompileOptions &options, Outputs &outputs,
   if (!options.lora.empty())
     result.model += ", with an adapter";
   if (!options.adapters.empty())
-    result.model += ", without adapters";
+    result.model += ", with adapter '" + options.adapters.back().first + "'";
   CompileOptions tiny = shrinkOptions(options, **module);
 
   std::string bytes, path;
@@ -398,9 +406,11 @@ absl::Status hadal::verify(const CompileOptions &options, Outputs &outputs,
                                      std::string(status.message())));
   if (isRun) {
     std::string message;
-    int code =
-        outputs.run(*program, {*program, "--tokens", list, "--logits", *logits},
-                    *errors, message);
+    SmallVector<StringRef> command = {*program, "--tokens", list, "--logits",
+                                      *logits};
+    if (!options.adapters.empty())
+      command.append({"--adapter", options.adapters.back().first});
+    int code = outputs.run(*program, command, *errors, message);
     if (code != 0)
       return absl::InternalError(absl::StrCat(
           "the tiny program failed: ",

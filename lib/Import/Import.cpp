@@ -269,8 +269,8 @@ hadal::importModel(mlir::MLIRContext &context, StringRef path,
       : isONNX ? importONNX(context, path, options, notes)
                : importGGUF(context, path, options, notes);
   if (module.ok() && !options.adapters.empty())
-    if (absl::Status status =
-            lora::declareAdapters(**module, options.adapters, notes);
+    if (absl::Status status = lora::declareAdapters(**module, options.adapters,
+                                                    options.tiny, notes);
         !status.ok())
       return status;
   return module;

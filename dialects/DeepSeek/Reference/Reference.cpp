@@ -263,6 +263,11 @@ private:
   LogicalResult visit(LayerNormOp op);
   LogicalResult visit(LinearOp op);
   LogicalResult visit(AdaptOp op);
+  /// Adds to the rows of \p result, of \p sequences, what `deepseek.adapt`
+  /// says.
+  LogicalResult adapt(Operation *op, Tensor &result, const Tensor &input,
+                      const Tensor &down, const Tensor &up,
+                      const Tensor &sequences);
   LogicalResult visit(HeadLinearOp op);
   LogicalResult visit(SplitOp op);
   LogicalResult visit(RotaryOp op);
@@ -516,6 +521,18 @@ LogicalResult Interpreter::Frame::visit(LinearOp op) {
         value += bias;
     llvm::copy(row, result.row(t));
   }
+  if (AdaptersOp change = interpreter.changes.lookup(&weight)) {
+    if (interpreter.sequences.values.size() != size_t(input.rows()))
+      return op.emitOpError("expects -deepseek-attach-adapters before, as its "
+                            "rows are not those of the step");
+    FailureOr<TensorPtr> down =
+        interpreter.lookupWeight(change.getLoc(), change.getDown());
+    FailureOr<TensorPtr> up =
+        interpreter.lookupWeight(change.getLoc(), change.getUp());
+    if (failed(down) || failed(up) ||
+        failed(adapt(op, result, input, **down, **up, interpreter.sequences)))
+      return failure();
+  }
   return set(op, op.getResult(), std::move(result));
 }
 
@@ -523,19 +540,27 @@ LogicalResult Interpreter::Frame::visit(AdaptOp op) {
   if (failed(
           expectSameRows(op, {op.getBase(), op.getInput(), op.getSequences()})))
     return failure();
-  const Tensor &input = at(op.getInput()), &down = at(op.getDown());
-  const Tensor &up = at(op.getUp());
-  int64_t count = down.shape[0], rank = down.shape[1];
   Tensor result = at(op.getBase());
+  if (failed(adapt(op, result, at(op.getInput()), at(op.getDown()),
+                   at(op.getUp()), at(op.getSequences()))))
+    return failure();
+  return set(op, op.getResult(), std::move(result));
+}
+
+LogicalResult Interpreter::Frame::adapt(Operation *op, Tensor &result,
+                                        const Tensor &input, const Tensor &down,
+                                        const Tensor &up,
+                                        const Tensor &sequences) {
+  int64_t count = down.shape[0], rank = down.shape[1];
   for (int64_t t = 0; t < input.rows(); ++t) {
-    auto sequence = size_t(at(op.getSequences()).values[size_t(t)]);
+    auto sequence = size_t(sequences.values[size_t(t)]);
     int64_t adapter = sequence < interpreter.adapters.size()
                           ? interpreter.adapters[sequence]
                           : -1;
     if (adapter < 0)
       continue;
     if (adapter >= count)
-      return op.emitOpError("expects adapters below ")
+      return op->emitOpError("expects adapters below ")
              << count << ", but got " << adapter;
     for (int64_t r = 0; r < rank; ++r) {
       double hidden =
@@ -544,7 +569,7 @@ LogicalResult Interpreter::Frame::visit(AdaptOp op) {
         result.row(t)[n] += up.row(adapter * rank + r)[n] * hidden;
     }
   }
-  return set(op, op.getResult(), std::move(result));
+  return success();
 }
 
 LogicalResult Interpreter::Frame::visit(LMHeadOp op) {
@@ -1274,6 +1299,9 @@ FailureOr<Interpreter::TensorPtr> Interpreter::lookupWeight(Location loc,
         cast<FloatType>(weight.getWeightType().getElementType()));
   }
   known = std::make_shared<const Tensor>(std::move(*tensor));
+  for (auto change : module.getOps<AdaptersOp>())
+    if (change.getWeight() == name)
+      changes[known.get()] = change;
   return known;
 }
 
@@ -1349,8 +1377,9 @@ FailureOr<Tensor> Interpreter::run(StringRef entry, ArrayRef<int32_t> tokens,
     return Tensor({int64_t(numbers.size())},
                   std::vector<double>(numbers.begin(), numbers.end()));
   };
+  this->sequences = toTensor(sequences);
   FailureOr<SmallVector<Tensor>> results =
-      call(entry, {toTensor(tokens), toTensor(positions), toTensor(sequences),
+      call(entry, {toTensor(tokens), toTensor(positions), this->sequences,
                    toTensor(outputs), Tensor()});
   if (failed(results))
     return failure();

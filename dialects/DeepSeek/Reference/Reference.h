@@ -105,10 +105,13 @@ private:
   mlir::ModuleOp module;
   mlir::SymbolTable symbols;
   llvm::SmallVector<int32_t> adapters;
+  Tensor sequences; ///< Of the rows of the step.
   std::function<mlir::LogicalResult(const Step &)> observe;
   llvm::SmallVector<mlir::func::CallOp> calls;
   RecipeEvaluator recipes;
   llvm::StringMap<TensorPtr> weights;
+  /// By the weight that adapters change.
+  llvm::DenseMap<const Tensor *, AdaptersOp> changes;
   std::map<std::pair<int64_t, int64_t>, CacheEntries> cache;
   CompressedCache compressedCache;
   unsigned depth = 0;

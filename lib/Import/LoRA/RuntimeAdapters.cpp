@@ -7,7 +7,7 @@
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 #include "lib/Import/HuggingFace/SafetensorsStore.h"
 #include "lib/Import/JSON.h"
-#include "lib/Import/LoRA/Adapter.h"
+#include "lib/Import/LoRA/AdaptedStore.h"
 
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringExtras.h"
@@ -44,8 +44,8 @@ struct Changed {
 
 class Declarer {
 public:
-  Declarer(ModuleOp module, ArrayRef<RuntimeAdapter> given)
-      : module(module), given(given),
+  Declarer(ModuleOp module, ArrayRef<RuntimeAdapter> given, bool isTiny)
+      : module(module), given(given), isTiny(isTiny),
         builder(OpBuilder::atBlockEnd(module.getBody())) {}
 
   absl::Status open(std::vector<std::string> &notes);
@@ -53,13 +53,17 @@ public:
   void declare();
 
 private:
-  Value readMatrix(OpBuilder &recipe, size_t adapter, const Tensor &tensor,
-                   StringRef name);
+  int64_t rankOf(const LowRank &change) const {
+    return isTiny ? std::min(change.rank, TinyStore::maxRank) : change.rank;
+  }
+  Value readMatrix(OpBuilder &recipe, size_t adapter, Changed &changed,
+                   bool isUp);
   StringRef declareFactor(Changed &changed, StringRef suffix, int64_t rank,
                           bool isUp);
 
   ModuleOp module;
   ArrayRef<RuntimeAdapter> given;
+  bool isTiny;
   OpBuilder builder;
   std::vector<Adapter> adapters;
   /// By kind.
@@ -101,23 +105,26 @@ absl::Status Declarer::match() {
     std::string name = getTensorName(weight.getSymName());
     std::string kind = getKind(weight.getSymName());
     for (Adapter &adapter : adapters) {
-      const LowRank *change = adapter.findLowRank(name);
+      const LowRank *change =
+          isTiny ? adapter.findLike(name) : adapter.findLowRank(name);
       if (change && change->isEmbedding)
         return unimplemented(adapter.getCheckpoint().pathOf(*change->a) +
                              ": tensor " + quote(change->aName) +
                              " changes the embedding, which is supported with "
                              "--lora alone");
-      if (change)
+      if (change && !isTiny)
         if (absl::Status status = adapter.checkShapes(*change, shape);
             !status.ok())
           return status;
       changed.changes.push_back(change);
       if (change)
-        ranks[kind] = std::max(ranks[kind], change->rank);
+        ranks[kind] = std::max(ranks[kind], rankOf(*change));
     }
     auto place = kinds.insert({builder.getStringAttr(kind).getValue(), {}});
     place.first->second.push_back(std::move(changed));
   }
+  if (isTiny)
+    return absl::OkStatus();
   for (const Adapter &adapter : adapters)
     if (absl::Status status = adapter.checkUnused(
             "the model that can be changed at run time; --lora changes others");
@@ -126,14 +133,28 @@ absl::Status Declarer::match() {
   return absl::OkStatus();
 }
 
-Value Declarer::readMatrix(OpBuilder &recipe, size_t adapter,
-                           const Tensor &tensor, StringRef name) {
+/// The matrix A, or B, of an adapter that changes the weight.
+Value Declarer::readMatrix(OpBuilder &recipe, size_t adapter, Changed &changed,
+                           bool isUp) {
+  const LowRank &change = *changed.changes[adapter];
+  const Tensor &tensor = isUp ? *change.b : *change.a;
+  std::string file = getAdapterFile(given[adapter].name);
+  std::string name = isUp ? change.bName : change.aName;
+  SmallVector<int64_t> shape = llvm::to_vector(ArrayRef(tensor.shape));
+  ArrayAttr files = recipe.getStrArrayAttr({file});
+  ArrayRef<int64_t> offsets = tensor.offsetBytes;
+  if (isTiny) {
+    // One matrix of some layer stands for those of all.
+    shape = llvm::to_vector(changed.weight.getWeightType().getShape());
+    shape[isUp ? 1 : 0] = rankOf(change);
+    name = (file + "/" + changed.weight.getSymName() + "/" + name).str();
+    files = recipe.getArrayAttr({});
+    offsets = {};
+  }
   Type element = huggingface::elementOf(*recipe.getContext(), tensor.dtype);
   return deepseek::SourceOp::create(
-      recipe, recipe.getUnknownLoc(),
-      RankedTensorType::get(tensor.shape, element), recipe.getStringAttr(name),
-      recipe.getStrArrayAttr({getAdapterFile(given[adapter].name)}),
-      recipe.getDenseI64ArrayAttr(tensor.offsetBytes));
+      recipe, recipe.getUnknownLoc(), RankedTensorType::get(shape, element),
+      recipe.getStringAttr(name), files, recipe.getDenseI64ArrayAttr(offsets));
 }
 
 /// Declares A, or B transposed and scaled, of all adapters as one stack.
@@ -154,9 +175,7 @@ StringRef Declarer::declareFactor(Changed &changed, StringRef suffix,
   for (auto [i, change] : llvm::enumerate(changed.changes)) {
     if (!change)
       continue;
-    const Tensor &tensor = isUp ? *change->b : *change->a;
-    Value value =
-        readMatrix(recipe, i, tensor, isUp ? change->bName : change->aName);
+    Value value = readMatrix(recipe, i, changed, isUp);
     auto stored = cast<RankedTensorType>(value.getType());
     if (isUp)
       value = deepseek::TransposeOp::create(
@@ -196,8 +215,9 @@ void Declarer::declare() {
 
 absl::Status lora::declareAdapters(ModuleOp module,
                                    ArrayRef<RuntimeAdapter> adapters,
+                                   bool isTiny,
                                    std::vector<std::string> &notes) {
-  Declarer declarer(module, adapters);
+  Declarer declarer(module, adapters, isTiny);
   absl::Status status = declarer.open(notes);
   if (status.ok())
     status = declarer.match();
