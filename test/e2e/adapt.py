@@ -10,6 +10,9 @@ import numpy as np
 import reference
 
 
+EMBEDDINGS = "embed_tokens", "lm_head"
+
+
 def module_of(name):
     return name.removesuffix(".weight")
 
@@ -32,7 +35,9 @@ def make_adapter(values, options, rng, encode):
     """Returns (adapter_config.json, tensors of adapter_model.safetensors, the model's values with the adapter merged)."""
     config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 6, "lora_dropout": 0.0, "bias": "none",
               "fan_in_fan_out": False, "use_rslora": False, "use_dora": False, "target_modules": [], "modules_to_save": None,
-              "rank_pattern": {}, "alpha_pattern": {}, "inference_mode": True, "base_model_name_or_path": "", **options}
+              "rank_pattern": {}, "alpha_pattern": {}, "inference_mode": True, "base_model_name_or_path": "",
+              # Of a PEFT that is newer than what is known of it.
+              "kasa_config": None, "later_config": None, **options}
     dtype = config.pop("dtype", "F32")
     tensors, merged = {}, dict(values)
 
@@ -41,9 +46,16 @@ def make_adapter(values, options, rng, encode):
         tensors["base_model.model." + name] = (dtype, shape, raw)
         return reference.decode(raw, dtype, shape)
 
+    targets, saved = config["target_modules"], config["modules_to_save"] or []
+    # PEFT saves both of them, as they are, if one is a target.
+    embeddings = EMBEDDINGS if set(EMBEDDINGS) & set(targets) else ()
     for name, value in sorted(values.items()):
-        module = module_of(name)
-        if is_target(name, config["target_modules"]):
+        module, kind = name.rsplit(".", 1)
+        # What the module has of its own beside matrices of low rank.
+        base = module + ".base_layer" * is_target(module + ".weight", targets)
+        if kind == "weight" and module.rsplit(".", 1)[-1] in embeddings and not is_target(name, saved):
+            merged[name] = value = add(base + ".weight", value.shape, 2 * (3 / value.shape[-1]) ** 0.5)
+        if is_target(name, targets):
             rank = value_for(module, config["r"], config["rank_pattern"])
             alpha = value_for(module, config["lora_alpha"], config["alpha_pattern"])
             factor = alpha / (rank ** 0.5 if config["use_rslora"] else rank)
@@ -55,10 +67,10 @@ def make_adapter(values, options, rng, encode):
                 a = add(module + ".lora_A.weight", (rank, columns), (3 / columns) ** 0.5)
                 b = add(module + ".lora_B.weight", (rows, rank), 0.3)
                 merged[name] = value + factor * (b @ a)
-        elif is_target(name, config["modules_to_save"] or []):
+        elif is_target(name, saved):
             merged[name] = add(name, value.shape, 2 * (3 / value.shape[-1]) ** 0.5)
-        elif config["bias"] == "all" and name.endswith(".bias"):
-            merged[name] = add(name, value.shape, 1)
+        elif config["bias"] == "all" and kind == "bias":
+            merged[name] = add(base + ".bias", value.shape, 1)
     return config, tensors, merged
 
 

@@ -219,7 +219,7 @@ CASES = {
                     qwen2(), {"dtype": "F16", "lora": {"target_modules": ALL_LINEAR, "r": 8, "lora_alpha": 4, "use_rslora": True, "dtype": "F16",
                               "rank_pattern": {"k_proj": 2, "layers.1.mlp.up_proj": 3}, "alpha_pattern": {"^model.*o_proj": 1.5}}}),
     "lora_saved": ("embedding, head and norms as a whole, biases, and low rank of the rest; BF16",
-                   qwen2(), {"lora": {"target_modules": ["gate_proj", "embed_tokens"], "modules_to_save": ["lm_head", "norm"], "bias": "all",
+                   qwen2(), {"lora": {"target_modules": ["gate_proj", "q_proj", "embed_tokens"], "modules_to_save": ["lm_head", "norm"], "bias": "all",
                                       "dtype": "BF16"}}),
     "lora_v3_fp8": ("MLA with kv_b absorbed, experts, FP8: all of it dequantized and added to",
                     deepseek_v3(vocab_size=260, hidden_size=160, intermediate_size=288, moe_intermediate_size=40,
@@ -822,6 +822,7 @@ def bad_cases():
     yield "lora_rank_differs", "the rank is not that of the tensors", adapted({"r": 8}), lora
     yield "lora_alpha_text", "alpha is a string", adapted({"lora_alpha": "6"}), lora
     yield "lora_dora", "DoRA, which is not merged", adapted({"use_dora": True}), lora
+    yield "lora_kasa", "KaSA, which is not merged", adapted({"kasa_config": {"beta": 1e-4}}), lora
     yield "lora_ia3", "another kind of adapter", adapted({"peft_type": "IA3"}), lora
     yield "lora_unknown_key", "a key that nobody knows", adapted({"use_magic": True}), lora
     yield "lora_pattern", "a pattern that is not plain", adapted({"rank_pattern": {"(?=q)q_proj": 4}}), lora
@@ -834,7 +835,7 @@ def bad_cases():
     yield "lora_shape", "B for more outputs than there are", adapted(**{"Q.lora_B.weight": ("F32", (33, 4), bytes(33 * 16))}), lora
     yield "lora_integers", "A of integers", adapted(**{"Q.lora_A.weight": ("I32", (4, 32), bytes(512))}), lora
     yield "lora_nan", "A has a NaN", adapted(**{"Q.lora_A.weight": ("F32", (4, 32), quiet.tobytes())}), lora
-    yield "lora_stranger", "a whole tensor that modules_to_save does not name", adapted(**{"base_model.model.lm_head.weight": ("F32", (40, 32), bytes(5120))}), lora
+    yield "lora_stranger", "a whole tensor that modules_to_save does not name", adapted(**{"base_model.model.model.norm.weight": ("F32", (32,), bytes(128))}), lora
     yield "lora_magnitude", "a tensor of DoRA", adapted(**{"Q.lora_magnitude_vector": ("F32", (32,), bytes(128))}), lora
 
     # Quantized checkpoints.

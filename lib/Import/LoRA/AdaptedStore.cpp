@@ -94,28 +94,28 @@ absl::StatusOr<StoredTensor> AdaptedStore::take(StringRef name,
   if (!stored.ok())
     return stored;
   const LowRank *change = adapter.findLowRank(name);
-  const Tensor *replacement = adapter.findReplacement(name);
-  if (replacement) {
-    std::string tensorName = Adapter::getTensorName(name);
-    std::string place = adapter.getCheckpoint().pathOf(*replacement) +
-                        ": tensor " + quote(tensorName);
-    if (change)
+  if (const Replacement *replacement = adapter.findReplacement(name)) {
+    const Tensor *tensor = replacement->tensor;
+    std::string place = adapter.getCheckpoint().pathOf(*tensor) + ": tensor " +
+                        quote(replacement->name);
+    if (change && !replacement->isBase)
       return invalid(place + " is beside " + quote(change->aName) +
                      ", expected one of them");
-    if (absl::Status status = checkTied(name, *replacement, tensorName);
-        !status.ok())
-      return status;
-    if (ArrayRef<int64_t>(replacement->shape) != shape)
-      return invalid(place + " has shape " + toText(replacement->shape) +
+    // PEFT copies one of the base to where the head finds it, too.
+    if (!replacement->isBase)
+      if (absl::Status status = checkTied(name, *tensor, replacement->name);
+          !status.ok())
+        return status;
+    if (ArrayRef<int64_t>(tensor->shape) != shape)
+      return invalid(place + " has shape " + toText(tensor->shape) +
                      ", but the base model makes it " + toText(shape));
-    stored->element = huggingface::elementOf(context, replacement->dtype);
-    stored->typeName = safetensors::stringify(replacement->dtype).str();
+    stored->element = huggingface::elementOf(context, tensor->dtype);
+    stored->typeName = safetensors::stringify(tensor->dtype).str();
     stored->place = std::move(place);
-    stored->build = [this, replacement, tensorName](OpBuilder &recipe) {
-      return readTensors(recipe, adapter, tensorName, replacement,
-                         /*isStack=*/false);
+    stored->build = [this, replacement](OpBuilder &recipe) {
+      return readTensors(recipe, adapter, replacement->name,
+                         replacement->tensor, /*isStack=*/false);
     };
-    return stored;
   }
   if (!change)
     return stored;
@@ -140,10 +140,11 @@ absl::StatusOr<StoredTensor> AdaptedStore::takeStack(StringRef name,
   std::vector<const LowRank *> changes;
   for (int64_t i = 0; i < shape.front(); ++i) {
     std::string one = (before + Twine(i) + after).str();
-    if (const Tensor *replacement = adapter.findReplacement(one))
-      return unimplemented(adapter.getCheckpoint().pathOf(*replacement) +
-                           ": tensor " + quote(Adapter::getTensorName(one)) +
-                           " replaces one expert, which is not supported");
+    if (const Replacement *replacement = adapter.findReplacement(one))
+      return unimplemented(
+          adapter.getCheckpoint().pathOf(*replacement->tensor) + ": tensor " +
+          quote(replacement->name) +
+          " replaces one expert, which is not supported");
     const LowRank *change = adapter.findLowRank(one);
     if (bool(change) != !changes.empty() && i > 0)
       return unimplemented(adapter.getCheckpoint().sourcePath() + ": " +

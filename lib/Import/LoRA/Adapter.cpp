@@ -47,6 +47,7 @@ static constexpr Neutral neutralKeys[] = {
     {"target_parameters", "null", "parameters that are no modules"},
     {"alora_invocation_tokens", "null", "activated LoRA"},
     {"arrow_config", "null", "Arrow routing"},
+    {"kasa_config", "null", "KaSA"},
     {"megatron_config", "null", "parallel layers"},
     {"monteclora_config", "null", "MonteCLoRA"},
     {"velora_config", "null", "VeLoRA"},
@@ -193,8 +194,10 @@ absl::Status Adapter::readConfig(const llvm::json::Object &json, StringRef path,
   readPattern("rank_pattern", 1, maxRank, rankPattern);
   readPattern("alpha_pattern", -1e9, 1e9, alphaPattern);
 
+  // What newer versions of PEFT know, and this adapter does not use, is null.
   for (StringRef key : reader.unseen())
-    if (!key.starts_with("_") && !llvm::is_contained(ignoredKeys, key))
+    if (!key.starts_with("_") && !llvm::is_contained(ignoredKeys, key) &&
+        json.get(key)->kind() != llvm::json::Value::Null)
       reader.fail(invalid(path + ": unknown key " + quote(key) +
                           " with value " + toText(*json.get(key))));
   return status;
@@ -246,14 +249,29 @@ absl::Status Adapter::addTensors() {
     if (part.empty()) {
       // A module that was trained as a whole, or a bias.
       auto [owner, kind] = name.rsplit('.');
-      bool isSaved = llvm::any_of(
-          saved, [&, path = owner](StringRef of) { return isNamed(path, of); });
+      bool isBase = owner.consume_back(".base_layer");
+      auto isOneOf = [path = owner](llvm::ArrayRef<std::string> names) {
+        return llvm::any_of(names,
+                            [&](StringRef of) { return isNamed(path, of); });
+      };
+      bool isSaved = isOneOf(saved);
+      // PEFT's save_embedding_layers: both, if either is a target.
+      std::vector<std::string> embeddings = {"embed_tokens", "lm_head"};
+      if (!isSaved && kind == "weight" && isOneOf(embeddings) &&
+          llvm::any_of(targets, [&](StringRef target) {
+            return llvm::is_contained(embeddings, target);
+          }))
+        isSaved = isBase = true;
       if (!isSaved && !(hasBiases && kind == "bias"))
         return invalid(place +
                        " is no part of the adapter: 'modules_to_save' "
                        "of adapter_config.json is [" +
                        llvm::join(saved, ", ") + "]");
-      replacements[name.str()] = tensor;
+      auto added = replacements.insert(
+          {(owner + "." + kind).str(), {tensor, full.str(), isBase}});
+      if (!added.second)
+        return invalid(place + " is beside " + quote(added.first->second.name) +
+                       ", expected one of them");
       continue;
     }
     bool isEmbedding = part.starts_with("embedding_");
@@ -369,9 +387,9 @@ absl::Status Adapter::checkShapes(const LowRank &change,
 }
 
 absl::Status Adapter::checkLowRank() const {
-  for (const auto &[name, tensor] : replacements)
-    return unimplemented(checkpoint.pathOf(*tensor) + ": tensor " +
-                         quote(getTensorName(name)) +
+  for (const auto &[name, replacement] : replacements)
+    return unimplemented(checkpoint.pathOf(*replacement.tensor) + ": tensor " +
+                         quote(replacement.name) +
                          " takes the place of one of the model, which is "
                          "supported with --lora alone");
   return absl::OkStatus();
@@ -402,12 +420,12 @@ const LowRank *Adapter::findLike(StringRef name) const {
   return nullptr;
 }
 
-const Tensor *Adapter::findReplacement(StringRef name) {
+const Replacement *Adapter::findReplacement(StringRef name) {
   auto it = replacements.find(name.str());
   if (it == replacements.end())
     return nullptr;
-  used.insert(getTensorName(name));
-  return it->second;
+  used.insert(it->second.name);
+  return &it->second;
 }
 
 absl::Status Adapter::checkUnused(const Twine &model) const {

@@ -27,6 +27,15 @@ struct LowRank {
   double scale = 0;
 };
 
+/// A tensor that takes the place of one of the model.
+struct Replacement {
+  const safetensors::Tensor *tensor;
+  std::string name; ///< In the adapter's file.
+  /// It is of the base, as PEFT saves embeddings and biases beside matrices of
+  /// low rank, which then change it.
+  bool isBase;
+};
+
 class Adapter {
 public:
   // Not copied: what it finds points into it.
@@ -55,7 +64,7 @@ public:
   }
 
   /// The tensor that takes the place of \p name, or null; counts it as used.
-  const safetensors::Tensor *findReplacement(llvm::StringRef name);
+  const Replacement *findReplacement(llvm::StringRef name);
 
   /// Checks that \p change is one of a matrix of \p shape.
   ///
@@ -71,7 +80,7 @@ public:
   absl::Status checkUnused(const llvm::Twine &model) const;
 
   const safetensors::Checkpoint &getCheckpoint() const { return checkpoint; }
-  /// The name in the file of the replacement of \p name.
+  /// How names in the file begin.
   static std::string getTensorName(llvm::StringRef name);
 
 private:
@@ -98,7 +107,7 @@ private:
 
   /// By the name of the tensor that they change.
   std::map<std::string, LowRank> lowRanks;
-  std::map<std::string, const safetensors::Tensor *> replacements;
+  std::map<std::string, Replacement> replacements;
   llvm::StringSet<> used;
 };
 
