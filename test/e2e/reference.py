@@ -168,9 +168,11 @@ def window_of(config, layer):
     """(tokens that a token sees, first ones that it sees, too), or None. "_window" is what --window asked for."""
     if "_window" in config:
         return config["_window"]
-    if config.get("use_sliding_window") and layer >= config["max_window_layers"]:
-        return config["sliding_window"], 0
-    return None
+    if not config.get("use_sliding_window"):
+        return None
+    types = config.get("layer_types")
+    is_windowed = types[layer] == "sliding_attention" if types else layer >= config["max_window_layers"]
+    return (config["sliding_window"], 0) if is_windowed else None
 
 
 def round_cache(x, config, group):

@@ -378,7 +378,8 @@ void ConfigReader::readAttention() {
   readRope();
 }
 
-/// transformers' Qwen2Config: layers from `max_window_layers` on have a window.
+/// transformers' Qwen2Config: layers from `max_window_layers` on have a window,
+/// unless `layer_types` says which.
 void ConfigReader::readWindow() {
   const llvm::json::Value *uses = get("use_sliding_window");
   if (!uses || !boolean("use_sliding_window", *uses) ||
@@ -388,7 +389,9 @@ void ConfigReader::readWindow() {
     return;
   }
   config.windowTokens = integer("sliding_window", 1, maxTokens);
-  config.firstWindowLayer = integer("max_window_layers", 0, maxLayers);
+  int64_t first = integer("max_window_layers", 0, maxLayers);
+  for (int64_t layer = 0; layer < config.layers; ++layer)
+    config.windowedLayers.push_back(layer >= first);
 }
 
 void ConfigReader::readLatentAttention() {
@@ -850,10 +853,11 @@ void ConfigReader::checkLayerTypes() {
     return fail("layer_types", toText(*value),
                 "a list of " + Twine(config.layers) + " strings");
   for (auto [layer, type] : llvm::enumerate(*types)) {
-    bool isWindowed =
-        config.windowTokens && int64_t(layer) >= config.firstWindowLayer;
-    llvm::SmallVector<StringRef> expected = {
-        isWindowed ? "\"sliding_attention\"" : "\"full_attention\""};
+    llvm::SmallVector<StringRef> expected = {"\"full_attention\""};
+    if (config.windowTokens) {
+      expected.push_back("\"sliding_attention\"");
+      config.windowedLayers[layer] = isValue(type, expected.back());
+    }
     if (config.indexer) // In older and newer releases of transformers.
       expected = {"\"deepseek_sparse_attention\"", "\"indexed_attention\""};
     if (config.compressed && ok()) {

@@ -117,10 +117,10 @@ struct Config {
   /// (q_a and kv_a); o; gate, up and down.
   bool qkvBias = false, latentBias = false, outputBias = false, mlpBias = false;
   bool tiedEmbeddings = false;
-  /// Tokens that a token sees, itself included, in layers from
-  /// `firstWindowLayer` on; none: all before it.
+  /// Tokens that a token sees, itself included, in layers that have a window;
+  /// none: all before it.
   std::optional<int64_t> windowTokens;
-  int64_t firstWindowLayer = 0;
+  std::vector<bool> windowedLayers; ///< Of each layer, if there are tokens.
   bool isFP8 = false;
   /// How quantized matrices are stored, if not as DeepSeek's own FP8.
   std::optional<PackedConfig> packed;

@@ -809,7 +809,7 @@ deepseek::RotaryAttr ModelBuilder::rotary(const RopeConfig &rope) {
 }
 
 deepseek::WindowAttr ModelBuilder::windowOf(int64_t layer) {
-  if (!config.windowTokens || layer < config.firstWindowLayer)
+  if (!config.windowTokens || !config.windowedLayers[size_t(layer)])
     return nullptr;
   return deepseek::WindowAttr::get(builder.getContext(), *config.windowTokens,
                                    /*sink=*/0);

@@ -54,9 +54,13 @@ Config huggingface::shrink(Config config) {
   limit(config.hidden, 128);
   limit(config.intermediate, 256);
   shrinkHeads(config);
-  limit(config.firstWindowLayer, 1);
-  if (config.windowTokens)
+  if (config.windowTokens) {
     limit(*config.windowTokens, 9);
+    // One layer of each kind.
+    config.windowedLayers = {llvm::all_equal(config.windowedLayers) &&
+                                 config.windowedLayers.front(),
+                             llvm::is_contained(config.windowedLayers, true)};
+  }
   if (config.latent) {
     LatentConfig &latent = *config.latent;
     if (latent.queryRank)

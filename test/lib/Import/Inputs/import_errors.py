@@ -167,8 +167,8 @@ CONFIGS = [
     (LLAMA, dict(model_type="qwen2", use_sliding_window=True, sliding_window=0),
      "'sliding_window' is 0, expected an integer from 1"),
     (LLAMA, dict(model_type="qwen2", use_sliding_window=True, sliding_window=8,
-                 max_window_layers=0, layer_types=["full_attention"]),
-     "a list with \"full_attention\", expected \"sliding_attention\" for layer 0"),
+                 max_window_layers=0, layer_types=["chunked_attention"]),
+     "a list with \"chunked_attention\", expected \"full_attention\" or \"sliding_attention\" for layer 0"),
     # Rotary embedding.
     (LLAMA, dict(rope_theta="1e4"), "'rope_theta' is \"1e4\", expected a number"),
     (LLAMA, dict(rope_theta=1), "'rope_theta' is 1, expected a number"),
