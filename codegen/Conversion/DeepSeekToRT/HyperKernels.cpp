@@ -2,6 +2,7 @@
 //
 // Kernels of hyper-connections, and of the norm without a weight.
 
+#include "codegen/Conversion/DeepSeekToRT/Attention.h"
 #include "codegen/Conversion/DeepSeekToRT/Kernels.h"
 
 #include "llvm/Support/FormatVariadic.h"
@@ -103,11 +104,15 @@ struct Streams {
   int64_t count, hidden;
   Value row, factor;
 
-  /// u_i * scale[s] + base[i].
-  Value mixed(int64_t i, int64_t s) {
-    Value u = b.mulf(b.load(projected, {row, b.index(i)}), factor);
-    return b.addf(b.mulf(u, b.load(scale, b.index(s))),
-                  b.load(base, b.index(i)));
+  /// u_i * scale[s] + base[i], of \p lanes of them from \p i on.
+  Value mixed(int64_t i, int64_t s, int64_t lanes = 1) {
+    auto load = [&](Value memref, ValueRange at) {
+      return lanes == 1 ? b.load(memref, at) : b.loadVector(memref, at, lanes);
+    };
+    auto all = [&](Value x) { return lanes == 1 ? x : b.broadcast(x, lanes); };
+    Value u = b.mulf(load(projected, {row, b.index(i)}), all(factor));
+    return b.addf(b.mulf(u, all(b.load(scale, b.index(s)))),
+                  load(base, b.index(i)));
   }
   /// Writes the sum of streams, each times its own weight, to \p out.
   void read(double epsilon, Value out) {
@@ -129,23 +134,81 @@ struct Streams {
 
 } // namespace
 
-/// Divides \p count lines of a square \p matrix by their sums + \p epsilon:
-/// columns, or rows.
-static Values normalizeLines(KernelBuilder &b, Values matrix, int64_t count,
-                             bool columns, double epsilon) {
-  for (int64_t line = 0; line < count; ++line) {
-    auto at = [&](int64_t i) -> Value & {
-      return matrix[size_t(columns ? i * count + line : line * count + i)];
-    };
-    Value sum = at(0);
-    for (int64_t i = 1; i < count; ++i)
-      sum = b.addf(sum, at(i));
-    sum = b.addf(sum, b.f32(epsilon));
-    for (int64_t i = 0; i < count; ++i)
-      at(i) = b.divf(at(i), sum);
+namespace {
+
+/// A square of numbers: a vector a row where their number is a power of two,
+/// and numbers else. What is done with columns is done lane by lane, and with
+/// rows to the transposed square, so that sums have the order of their terms.
+struct Square {
+  KernelBuilder &b;
+  int64_t count;
+  Values parts; ///< Of rows, one row after the other.
+
+  /// Numbers that a part has.
+  static int64_t lanesOf(int64_t count) {
+    bool isVector =
+        llvm::isPowerOf2_64(count) && count <= KernelBuilder::maxLanes;
+    return isVector ? count : 1;
   }
-  return matrix;
-}
+
+  Square transposed() const {
+    if (int64_t(parts.size()) == count)
+      return {b, count, count == 1 ? parts : transpose(b, parts)};
+    Values turned;
+    for (int64_t i = 0; i < count; ++i)
+      for (int64_t j = 0; j < count; ++j)
+        turned.push_back(parts[size_t(j * count + i)]);
+    return {b, count, turned};
+  }
+
+  /// Calls \p body for each column of parts.
+  void forColumns(function_ref<void(MutableArrayRef<Value *>)> body) {
+    int64_t width = int64_t(parts.size()) / count;
+    for (int64_t j = 0; j < width; ++j) {
+      SmallVector<Value *> column;
+      for (int64_t i = 0; i < count; ++i)
+        column.push_back(&parts[size_t(i * width + j)]);
+      body(column);
+    }
+  }
+
+  Value sum(ArrayRef<Value *> column) {
+    Value sum = *column[0];
+    for (Value *x : column.drop_front())
+      sum = b.addf(sum, *x);
+    return sum;
+  }
+
+  /// Divides columns by their sums + \p epsilon.
+  Square normalized(double epsilon) {
+    Square square = *this;
+    square.forColumns([&](MutableArrayRef<Value *> column) {
+      Value total = square.sum(column);
+      total = b.addf(total, b.f32(epsilon, total.getType()));
+      for (Value *x : column)
+        *x = b.divf(*x, total);
+    });
+    return square;
+  }
+
+  /// The softmax of columns, + \p epsilon.
+  Square softmax(double epsilon) {
+    Square square = *this;
+    square.forColumns([&](MutableArrayRef<Value *> column) {
+      Value most = *column[0];
+      for (Value *x : column.drop_front())
+        most = b.maxf(most, *x);
+      for (Value *x : column)
+        *x = b.exp(b.subf(*x, most));
+      Value total = square.sum(column);
+      for (Value *x : column)
+        *x = b.addf(b.divf(*x, total), b.f32(epsilon, total.getType()));
+    });
+    return square;
+  }
+};
+
+} // namespace
 
 KernelOp KernelSet::hyperMix(TypeRange types, int64_t streams, int64_t hidden,
                              int64_t iterations, float normEpsilon,
@@ -166,32 +229,26 @@ KernelOp KernelSet::hyperMix(TypeRange types, int64_t streams, int64_t hidden,
       for (int64_t j = 0; j < m; ++j)
         b.store(b.mulf(b.f32(2), b.sigmoid(s.mixed(m + j, 1))), arguments[5],
                 {row, b.index(j)});
-      Values matrix;
-      for (int64_t i = 0; i < m; ++i) {
-        Values line;
-        for (int64_t j = 0; j < m; ++j)
-          line.push_back(s.mixed(2 * m + i * m + j, 2));
-        Value most = line[0];
-        for (int64_t j = 1; j < m; ++j)
-          most = b.maxf(most, line[j]);
-        Value sum;
-        for (Value &x : line) {
-          x = b.exp(b.subf(x, most));
-          sum = sum ? b.addf(sum, x) : x;
-        }
-        for (Value x : line)
-          matrix.push_back(b.addf(b.divf(x, sum), b.f32(small)));
+      int64_t partLanes = Square::lanesOf(m);
+      Square mixed = {b, m, {}};
+      for (int64_t i = 0; i < m * m; i += partLanes)
+        mixed.parts.push_back(s.mixed(2 * m + i, 2, partLanes));
+      // The softmax of rows, then columns and rows in turns.
+      Square matrix = mixed.transposed().softmax(small).transposed();
+      Values parts = b.loop(
+          b.index(1), b.index(iterations), 1, matrix.normalized(small).parts,
+          [&](Value, ValueRange carried) {
+            Square last = {b, m, Values(carried)};
+            Square rows = last.transposed().normalized(small).transposed();
+            return rows.normalized(small).parts;
+          });
+      for (auto [i, part] : llvm::enumerate(parts)) {
+        Values at = {row, b.index(int64_t(i) * partLanes)};
+        if (partLanes == 1)
+          b.store(part, arguments[6], at);
+        else
+          b.storeVector(part, arguments[6], at);
       }
-      matrix = normalizeLines(b, matrix, m, /*columns=*/true, small);
-      matrix =
-          b.loop(b.index(1), b.index(iterations), 1, matrix,
-                 [&](Value, ValueRange carried) {
-                   Values next = normalizeLines(b, Values(carried), m,
-                                                /*columns=*/false, small);
-                   return normalizeLines(b, next, m, /*columns=*/true, small);
-                 });
-      for (auto [i, x] : llvm::enumerate(matrix))
-        b.store(x, arguments[6], {row, b.index(int64_t(i))});
     });
   });
 }
