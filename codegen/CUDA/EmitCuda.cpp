@@ -4,6 +4,7 @@
 
 #include "codegen/CUDA/EmitCuda.h"
 
+#include "codegen/CUDA/Limits.h"
 #include "codegen/Cpp/HostEmitter.h"
 #include "codegen/Cpp/KernelEmitter.h"
 
@@ -13,6 +14,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/Matchers.h"
+#include "llvm/ADT/SetVector.h"
 #include "llvm/Support/Format.h"
 #include "llvm/Support/MathExtras.h"
 
@@ -26,8 +28,8 @@ constexpr int64_t groupLanes = 16;
 /// Groups of threads of a block where nothing asks for fewer.
 constexpr int64_t mostGroups = 8;
 /// Shared memory that a block takes without asking, of which several then fit
-/// on one multiprocessor; and what every GPU from sm_80 on gives a block.
-constexpr int64_t smallShared = 48 * 1024, mostShared = 163 * 1024;
+/// on one multiprocessor.
+constexpr int64_t smallShared = 48 * 1024;
 /// The arena's bytes for kernels that need more.
 constexpr int64_t mostScratch = 64 * 1024 * 1024;
 /// Pieces of 1 KiB that the streams of a loop have in shared memory, and of
@@ -72,19 +74,23 @@ struct Stream {
 
 class CudaKernelEmitter : public KernelEmitter {
 public:
-  CudaKernelEmitter(CppWriter &writer, const CppProgram &program)
-      : KernelEmitter(writer, program, /*sharesLanes=*/true),
+  CudaKernelEmitter(CppWriter &writer, const CppProgram &program,
+                    const CppParts &parts)
+      : KernelEmitter(writer, program, parts, /*sharesLanes=*/true),
         plan(program.getOp()) {}
 
   Launch launch;
 
 protected:
+  LogicalResult declare(rt::KernelOp kernel) override;
   LogicalResult open(rt::KernelOp kernel,
                      ArrayRef<Argument> arguments) override;
   LogicalResult emitOther(Operation *op) override;
   void beforeLoop(Operation *loop) override;
   std::string loadVector(Operation *load) override;
   std::string declareBuffer(StringRef name, MemRefType type) override;
+  bool canBeInPart(Operation *op) const override;
+  Given givenTo(Operation *first, Operation *last) const override;
 
 private:
   void findStreams(rt::KernelOp kernel);
@@ -267,6 +273,61 @@ std::string CudaKernelEmitter::loadVector(Operation *load) {
          std::to_string(place.rowBytes) + ")";
 }
 
+/// What all threads of a block do is in the kernel's own function.
+bool CudaKernelEmitter::canBeInPart(Operation *op) const {
+  WalkResult result = op->walk([&](Operation *inner) {
+    return isa<rt::ProductsOp, rt::LatentAttentionOp>(inner)
+               ? WalkResult::interrupt()
+               : WalkResult::advance();
+  });
+  return !result.wasInterrupted() && KernelEmitter::canBeInPart(op);
+}
+
+/// Tiles of a warp, and what is under way for a loop that is around a part; or
+/// the memory for that of a loop in it.
+CudaKernelEmitter::Given CudaKernelEmitter::givenTo(Operation *first,
+                                                    Operation *last) const {
+  bool hasTiles = false, hasStreams = false;
+  llvm::SmallSetVector<unsigned, 2> around;
+  for (Operation *op = first;; op = op->getNextNode()) {
+    op->walk([&](Operation *inner) {
+      hasTiles |= isa<LLVM::CallIntrinsicOp>(inner);
+      auto found = streamed.find(inner);
+      if (found == streamed.end())
+        return;
+      const Stream &stream = streams[found->second.stream];
+      Operation *top = first->getBlock()->findAncestorOpInBlock(*stream.loop);
+      bool isInside =
+          top && !top->isBeforeInBlock(first) && !last->isBeforeInBlock(top);
+      if (isInside)
+        hasStreams = true;
+      else
+        around.insert(found->second.stream);
+    });
+    if (op == last)
+      break;
+  }
+  Given given;
+  if (hasTiles)
+    given.push_back({"warp_tiles &tiles", "tiles"});
+  if (hasStreams)
+    given.push_back({"uint8_t *const scratch_memory", "scratch_memory"});
+  for (unsigned i : around)
+    given.push_back({"stream<" + std::to_string(streams[i].tiles.size()) +
+                         "> &" + streams[i].name,
+                     streams[i].name});
+  return given;
+}
+
+LogicalResult CudaKernelEmitter::declare(rt::KernelOp kernel) {
+  rt::LatentAttentionOp attention;
+  kernel.walk([&](rt::LatentAttentionOp op) { attention = op; });
+  if (!attention)
+    return success();
+  sizes = program.kernelName(kernel.getSymName()) + "_sizes";
+  return declareSizes(attention);
+}
+
 LogicalResult CudaKernelEmitter::open(rt::KernelOp kernel,
                                       ArrayRef<Argument> arguments) {
   int64_t bytes = 0;
@@ -279,7 +340,7 @@ LogicalResult CudaKernelEmitter::open(rt::KernelOp kernel,
   for (auto &[load, place] : streamed)
     ringBytes = std::max(ringBytes, streams[place.stream].ringBytes());
   // Copies under way end in shared memory only.
-  if (bytes + ringBytes > mostShared) {
+  if (bytes + ringBytes > mostSharedBytes) {
     streamed.clear();
     ringBytes = 0;
   }
@@ -301,12 +362,9 @@ LogicalResult CudaKernelEmitter::open(rt::KernelOp kernel,
   kernel.walk([&](rt::LatentAttentionOp op) { attention = op; });
   if (attention) {
     bytes += attention.getSharedBytes();
-    sizes = program.kernelName(kernel.getSymName()) + "_sizes";
-    if (failed(declareSizes(attention)))
-      return failure();
   }
   bool isTeam = hasProducts || attention;
-  bool isShared = bytes <= mostShared;
+  bool isShared = bytes <= mostSharedBytes;
   if (bytes != 0)
     launch.groups = std::clamp(smallShared / bytes, int64_t(1), mostGroups);
   // Two would be taken for a warp; and what reads ahead is best spread over
@@ -528,6 +586,7 @@ LogicalResult CudaKernelEmitter::declareSizes(rt::LatentAttentionOp attention) {
   writer.line("static_assert(latent_attention<" + sizes +
               ">::shared_bytes == " + Twine(attention.getSharedBytes()) +
               ", \"what a launch gives it\");");
+  writer.line();
   return success();
 }
 
@@ -592,7 +651,7 @@ LogicalResult CudaKernelEmitter::emitOther(Operation *op) {
 LogicalResult hadal::emitCuda(ModuleOp module, const EmitCudaOptions &options,
                               llvm::raw_ostream &device,
                               llvm::raw_ostream &host) {
-  CppProgram program;
+  CppProgram program(module.getContext());
   if (failed(program.read(module)))
     return failure();
   // Its buffers are the device's, and it launches without waiting.
@@ -614,14 +673,18 @@ LogicalResult hadal::emitCuda(ModuleOp module, const EmitCudaOptions &options,
   kernels.line();
   SmallVector<std::pair<std::string, Launch>> launches;
   HostOptions hostOptions;
+  CppNames kernelNames = program.globalNames();
   for (auto kernel : module.getOps<rt::KernelOp>()) {
-    CudaKernelEmitter emitter(kernels, program);
-    if (failed(emitter.emit(kernel)))
+    std::unique_ptr<KernelEmitter> emitter = emitDivided(
+        kernels, kernel, program, kernelNames, [&](const CppParts &parts) {
+          return std::make_unique<CudaKernelEmitter>(kernels, program, parts);
+        });
+    if (!emitter)
       return failure();
-    launches.push_back(
-        {program.kernelName(kernel.getSymName()), emitter.launch});
+    const Launch &launch = static_cast<CudaKernelEmitter &>(*emitter).launch;
+    launches.push_back({program.kernelName(kernel.getSymName()), launch});
     hostOptions.scratchBytes =
-        std::max(hostOptions.scratchBytes, emitter.launch.scratchBytes);
+        std::max(hostOptions.scratchBytes, launch.scratchBytes);
   }
   kernels.line("} // namespace hadal_cuda");
 
@@ -671,10 +734,11 @@ LogicalResult hadal::emitCuda(ModuleOp module, const EmitCudaOptions &options,
   writer.line("using namespace hadal_cuda_host;");
   writer.line();
   program.emitWeights(writer);
+  CppNames names = program.globalNames();
   hostOptions.kernelScope = "launch::";
   hostOptions.features = "0";
   hostOptions.device = "HADAL_CUDA_MODEL_DEVICE,";
-  if (failed(emitHostFunctions(writer, program, hostOptions)))
+  if (failed(emitHostFunctions(writer, program, names, hostOptions)))
     return failure();
   return emitModel(writer, program, options.symbol, hostOptions);
 }

@@ -14,6 +14,10 @@
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/Matchers.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/SaveAndRestore.h"
+
+#include <functional>
 
 using namespace mlir;
 using namespace hadal;
@@ -78,7 +82,7 @@ void BodyEmitter::analyze(Region &region) {
       absorbed.insert(op);
     if (absorbed.contains(op))
       continue;
-    if (auto idiom = findIdiom(op)) {
+    if (auto idiom = program.words().find(op)) {
       absorbed.insert(idiom->parts.begin(), idiom->parts.end());
       idioms[op] = std::move(*idiom);
     }
@@ -172,9 +176,28 @@ void BodyEmitter::define(Value value, CppExpression expression) {
 //===----------------------------------------------------------------------===//
 
 LogicalResult BodyEmitter::emitBlock(Block &block) {
+  SmallVector<Operation *> ops;
   for (Operation &op : block.without_terminator())
-    if (!absorbed.contains(&op) && failed(emitOp(&op)))
+    ops.push_back(&op);
+  return emitOps(ops);
+}
+
+LogicalResult BodyEmitter::emitOps(ArrayRef<Operation *> ops) {
+  for (; !ops.empty(); ops = ops.drop_front()) {
+    Operation *op = ops.front();
+    auto found = parts.find(op);
+    if (found != parts.end() && op != part) {
+      if (failed(emitPart(op, found->second)))
+        return failure();
+      while (ops.front() != found->second.last)
+        ops = ops.drop_front();
+      continue;
+    }
+    unsigned before = writer.lineCount();
+    if (!absorbed.contains(op) && failed(emitOp(op)))
       return failure();
+    lines[op] = writer.lineCount() - before;
+  }
   return success();
 }
 
@@ -224,12 +247,7 @@ LogicalResult BodyEmitter::emitOp(Operation *op) {
   if (op->getNumResults() == 1)
     if (auto expression = express(op)) {
       // Small enough to be written wherever they are used.
-      bool isSmall = isa<arith::ConstantOp>(op);
-      if (auto add = dyn_cast<arith::AddIOp>(op))
-        isSmall = isa<IndexType>(add.getType()) &&
-                  matchPattern(add.getRhs(), m_Constant()) &&
-                  get(add.getLhs()).binding == CppExpression::Primary;
-      if (isSmall) {
+      if (isa<arith::ConstantOp>(op) || isSmallSum(op)) {
         inlined.insert(op);
         bind(op->getResult(0), *expression);
       } else {
@@ -396,6 +414,233 @@ LogicalResult BodyEmitter::emitIf(Operation *op) {
 }
 
 //===----------------------------------------------------------------------===//
+// Functions of parts
+//===----------------------------------------------------------------------===//
+
+/// True if \p op is a name plus a constant.
+bool BodyEmitter::isSmallSum(Operation *op) {
+  auto add = dyn_cast<arith::AddIOp>(op);
+  return add && isa<IndexType>(add.getType()) &&
+         matchPattern(add.getRhs(), m_Constant()) &&
+         get(add.getLhs()).binding == CppExpression::Primary;
+}
+
+/// True if \p op is one of those from \p first to \p last, or in one.
+static bool isBetween(Operation *op, Operation *first, Operation *last) {
+  Operation *top = first->getBlock()->findAncestorOpInBlock(*op);
+  return top && !top->isBeforeInBlock(first) && !last->isBeforeInBlock(top);
+}
+
+llvm::SetVector<Value> BodyEmitter::findCaptured(Operation *first,
+                                                 Operation *last) const {
+  llvm::SetVector<Value> captured;
+  for (Operation *top = first;; top = top->getNextNode()) {
+    top->walk<WalkOrder::PreOrder>([&](Operation *op) {
+      if (absorbed.contains(op))
+        return;
+      for (Value operand : operandsOf(op)) {
+        Operation *made = operand.getDefiningOp();
+        // Written again where they are used.
+        if (isa_and_nonnull<vector::CreateMaskOp>(made) &&
+            !isBetween(made, first, last)) {
+          operand = made->getOperand(0);
+          made = operand.getDefiningOp();
+        }
+        bool isConstant = made && (made->hasTrait<OpTrait::ConstantLike>() ||
+                                   isa<vector::ConstantMaskOp>(made));
+        if (!made)
+          made = operand.getParentBlock()->getParentOp();
+        if (!isConstant && !isBetween(made, first, last))
+          captured.insert(operand);
+      }
+    });
+    if (top == last)
+      return captured;
+  }
+}
+
+/// True if an op that is written, for which \p by is true, reads \p value.
+bool BodyEmitter::isRead(Value value,
+                         llvm::function_ref<bool(Operation *)> by) const {
+  return llvm::any_of(value.getUsers(), [&](Operation *user) {
+    if (!absorbed.contains(user))
+      return by(user);
+    return llvm::any_of(user->getResults(),
+                        [&](Value result) { return isRead(result, by); });
+  });
+}
+
+SmallVector<Value> BodyEmitter::findEscaping(Operation *first,
+                                             Operation *last) const {
+  SmallVector<Value> escaping;
+  for (Operation *op = first;; op = op->getNextNode()) {
+    for (Value result : op->getResults())
+      if (!absorbed.contains(op) && isRead(result, [&](Operation *user) {
+            return !isBetween(user, first, last);
+          }))
+        escaping.push_back(result);
+    if (op == last)
+      return escaping;
+  }
+}
+
+std::string BodyEmitter::parameterName(Value value, StringRef text) {
+  text.consume_front("step->");
+  bool isName = !text.empty() && llvm::all_of(text, [](char c) {
+    return llvm::isAlnum(c) || c == '_';
+  }) && !llvm::isDigit(text.front());
+  return names.get(isName ? text : StringRef(hint(value)));
+}
+
+LogicalResult
+BodyEmitter::emitOutlined(const Outlined &outlined,
+                          llvm::function_ref<bool(Value)> isWrittenThere,
+                          llvm::function_ref<LogicalResult()> body) {
+  auto outside = expressions;
+  auto outsideNames = names;
+  auto outsideVariables = variables;
+  auto outsideInlined = inlined;
+  std::string arguments, parameters, shapes;
+  auto add = [&](const Twine &declaration, const Twine &argument) {
+    parameters += ((parameters.empty() ? "" : ", ") + declaration).str();
+    arguments += ((arguments.empty() ? "" : ", ") + argument).str();
+  };
+  // A loop goes on with variables that end in it: those are changed.
+  llvm::DenseMap<Value, Value> changed;
+  bool isOne = outlined.results.size() == 1;
+  for (Value result : outlined.results)
+    if (auto loop = result.getDefiningOp<scf::ForOp>(); loop && !isOne) {
+      Value init = loop.getInitArgs()[cast<OpResult>(result).getResultNumber()];
+      if (variables.contains(init) && useCounts.lookup(init) == 1 &&
+          llvm::is_contained(outlined.captured, init))
+        changed[init] = result;
+    }
+  names = outlined.names;
+  for (auto &[declaration, argument] : outlined.given)
+    names.get(argument);
+  for (Value value : outlined.captured) {
+    const std::string &argument = outside.find(value)->second.text;
+    if (isa<rt::StepType>(value.getType())) {
+      add("const hadal_rt_step_t *step", "step");
+      continue;
+    }
+    std::string name = parameterName(value, argument);
+    if (auto memref = dyn_cast<MemRefType>(value.getType())) {
+      add((isWrittenThere(value) ? "" : "const ") +
+              getCppElement(memref.getElementType()) + " *" + name,
+          argument);
+      shapes +=
+          (shapes.empty() ? "" : ", ") + name + " " + describeShape(memref);
+    } else {
+      add(getCppType(value.getType()) + (changed.contains(value) ? " &" : " ") +
+              name,
+          argument);
+    }
+    bind(value, {name});
+    // It is a name here, whatever it is outside.
+    inlined.erase(value.getDefiningOp());
+  }
+  for (auto &[declaration, argument] : outlined.given)
+    add(declaration, argument);
+  // What others read is returned, or is written to what is outside.
+  SmallVector<std::pair<Value, std::string>> outputs, declared;
+  for (Value result : outlined.results) {
+    auto known = llvm::find_if(
+        changed, [&](auto &entry) { return entry.second == result; });
+    if (isOne)
+      continue;
+    if (known != changed.end()) {
+      declared.push_back({result, outside.find(known->first)->second.text});
+      continue;
+    }
+    std::string there = outsideNames.get(hint(result)),
+                type = getCppType(result.getType());
+    writer.line(type + " " + there + ";");
+    declared.push_back({result, there});
+    std::string name = names.get(there);
+    outputs.push_back({result, name});
+    add(type + " &" + name, there);
+  }
+  LogicalResult written = success();
+  std::string text = writer.capture([&] {
+    if (!shapes.empty())
+      writer.comment(shapes + ".");
+    unsigned before = writer.lineCount();
+    writer.open(partQualifier() +
+                (isOne ? getCppType(outlined.results[0].getType()) : "void") +
+                " " + outlined.name + "(" + parameters + ")");
+    written = body();
+    if (succeeded(written)) {
+      for (auto &[result, name] : outputs)
+        writer.line(name + " = " + this->text(result) + ";");
+      if (isOne)
+        writer.line("return " + this->text(outlined.results[0]) + ";");
+    }
+    writer.close();
+    functionLines[outlined.part] = writer.lineCount() - before;
+    writer.line();
+  });
+  functions.push_back(std::move(text));
+  expressions = std::move(outside);
+  names = std::move(outsideNames);
+  variables = std::move(outsideVariables);
+  inlined = std::move(outsideInlined);
+  std::string call = outlined.name + "(" + arguments + ")";
+  if (isOne) {
+    keepNamed(outlined.results[0].getDefiningOp());
+    define(outlined.results[0], {call});
+  } else {
+    writer.line(call + ";");
+  }
+  for (auto &[result, name] : declared) {
+    bind(result, {name});
+    variables.insert(result);
+  }
+  return written;
+}
+
+/// Calls the function of a part that begins with \p first, and writes it.
+LogicalResult BodyEmitter::emitPart(Operation *first, const CppPart &named) {
+  Operation *last = named.last;
+  SmallVector<Operation *> ops;
+  for (Operation *op = first;; op = op->getNextNode()) {
+    ops.push_back(op);
+    // What follows may be in need of constants.
+    if (op->hasTrait<OpTrait::ConstantLike>() && failed(emitOp(op)))
+      return failure();
+    if (op == last)
+      break;
+  }
+  // Sums that are written again where they are used stand for what they add to.
+  llvm::SetVector<Value> captured;
+  SmallVector<arith::AddIOp> sums;
+  for (Value value : findCaptured(first, last)) {
+    auto sum = value.getDefiningOp<arith::AddIOp>();
+    bool isAgain = sum && inlined.contains(sum) && isSmallSum(sum);
+    if (isAgain)
+      sums.push_back(sum);
+    captured.insert(isAgain ? sum.getLhs() : value);
+  }
+  SmallVector<Value> results = findEscaping(first, last);
+  Outlined outlined{first,   named.name, captured.getArrayRef(),
+                    results, {},         givenTo(first, last)};
+  for (auto &[other, part] : parts)
+    outlined.names.get(part.name);
+  auto isWrittenThere = [&](Value memref) {
+    return llvm::any_of(memref.getUsers(), [&](Operation *user) {
+      return isStore(user) && isBetween(user, first, last);
+    });
+  };
+  auto body = [&] {
+    llvm::SaveAndRestore saved(part, first);
+    for (arith::AddIOp sum : sums)
+      bind(sum, *express(sum));
+    return emitOps(ops);
+  };
+  return emitOutlined(outlined, isWrittenThere, body);
+}
+
+//===----------------------------------------------------------------------===//
 // Names
 //===----------------------------------------------------------------------===//
 
@@ -411,9 +656,13 @@ std::string BodyEmitter::hint(Value value) {
     }
     if (loop) {
       unsigned depth = 0;
+      // In the function of a part, what is around it does not count.
+      Operation *around = part ? part->getParentOp() : nullptr;
       for (Operation *outer = loop->getParentOp();
-           isa<scf::ForOp, scf::IfOp>(outer); outer = outer->getParentOp())
+           outer != around && isa<scf::ForOp, scf::IfOp>(outer);
+           outer = outer->getParentOp())
         depth += isa<scf::ForOp>(outer);
+      depth += part ? 1 : 0;
       constexpr StringLiteral letters[] = {"item", "i", "j", "k",
                                            "l",    "m", "n"};
       return letters[std::min<size_t>(depth, std::size(letters) - 1)].str();
@@ -425,11 +674,17 @@ std::string BodyEmitter::hint(Value value) {
     StringRef callee = idiom->second.callee;
     return callee == "max" || callee == "max_lane" ? "largest"
            : callee == "min"                       ? "smallest"
+           : callee == "exp"                       ? "power"
+           : callee == "sigmoid"                   ? "gate"
                                                    : "sum";
   }
   // A thing read from a table of things.
   auto one = [&](Value memref) {
-    std::string name = get(memref).text;
+    // What is computed in another function has no name here.
+    auto known = expressions.find(memref);
+    if (known == expressions.end())
+      return std::string("v");
+    std::string name = known->second.text;
     StringRef base = StringRef(name).rtrim("0123456789");
     base.consume_back("s");
     if (base == "params" || base.empty())

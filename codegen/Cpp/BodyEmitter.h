@@ -5,10 +5,12 @@
 #ifndef HADAL_CODEGEN_CPP_BODYEMITTER_H
 #define HADAL_CODEGEN_CPP_BODYEMITTER_H
 
-#include "codegen/Cpp/CppWriter.h"
+#include "codegen/Cpp/CppProgram.h"
 
 #include "mlir/IR/Operation.h"
 #include "mlir/IR/Value.h"
+#include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/SetVector.h"
 
 #include <optional>
 
@@ -27,25 +29,27 @@ struct CppExpression {
   }
 };
 
-/// Operations that a word of `hadal_rt/kernels.h` stands for.
-struct CppIdiom {
-  llvm::StringRef callee;
-  llvm::SmallVector<mlir::Value> operands;
-  /// What is in it beside the operation itself, and used by it alone.
-  llvm::SmallVector<mlir::Operation *> parts;
-};
+/// Lines of a function that still fits a screen.
+constexpr unsigned mostFunctionLines = 60;
 
-/// The idiom that ends with \p op.
-std::optional<CppIdiom> findIdiom(mlir::Operation *op);
+/// Ops of one block, one after the other, that are a function of their own.
+struct CppPart {
+  std::string name;
+  mlir::Operation *last;
+};
+/// By their first ops.
+using CppParts = llvm::MapVector<mlir::Operation *, CppPart>;
 
 /// Writes the ops of a region, in order. An op that is used once becomes part
 /// of the expression that uses it, unless that changed what it reads.
 class BodyEmitter {
 public:
   /// With \p sharesLanes the lanes of a vector are those of threads: vectors
-  /// are classes, and what is stored is seen by all.
-  BodyEmitter(CppWriter &writer, bool sharesLanes = false)
-      : writer(writer), sharesLanes(sharesLanes) {}
+  /// are classes, and what is stored is seen by all. \p parts outlive this.
+  BodyEmitter(CppWriter &writer, const CppProgram &program,
+              const CppParts &parts, bool sharesLanes = false)
+      : writer(writer), program(program), sharesLanes(sharesLanes),
+        parts(parts) {}
   virtual ~BodyEmitter() = default;
 
   /// True if something is stored in \p memref.
@@ -54,6 +58,22 @@ public:
   /// Looks for idioms and counts uses in \p region; first.
   void analyze(mlir::Region &region);
   mlir::LogicalResult emitBlock(mlir::Block &block);
+
+  /// Text of the functions of parts, callees first.
+  llvm::ArrayRef<std::string> partTexts() const { return functions; }
+  /// Lines of the function of a part, without its comment.
+  unsigned partLines(mlir::Operation *part) const {
+    return functionLines.lookup(part);
+  }
+  /// Lines that \p op takes where it stands.
+  unsigned linesOf(mlir::Operation *op) const { return lines.lookup(op); }
+  /// What ops of a block from \p first to \p last read that is computed before
+  /// them, but constants.
+  llvm::SetVector<mlir::Value> findCaptured(mlir::Operation *first,
+                                            mlir::Operation *last) const;
+  /// What they compute that is read after them.
+  llvm::SmallVector<mlir::Value> findEscaping(mlir::Operation *first,
+                                              mlir::Operation *last) const;
 
 protected:
   /// Writes \p op, for which there is no expression.
@@ -79,8 +99,38 @@ protected:
   }
   /// Declares a constant for \p value, or keeps \p expression for its use.
   void define(mlir::Value value, CppExpression expression);
+  /// Makes \p op have a name, however it is used.
+  void keepNamed(mlir::Operation *op) { roots.erase(op); }
+  /// Writes \p ops, of one block, in order.
+  mlir::LogicalResult emitOps(llvm::ArrayRef<mlir::Operation *> ops);
+  /// The name of a parameter for what is called \p text outside.
+  std::string parameterName(mlir::Value value, llvm::StringRef text);
+  /// Parameters of a function beside what it reads, and what they are given.
+  using Given = llvm::SmallVector<std::pair<std::string, std::string>>;
+  /// What is written as a function of its own.
+  struct Outlined {
+    mlir::Operation *part; ///< Whose lines are counted, or null.
+    std::string name;
+    llvm::ArrayRef<mlir::Value> captured; ///< What it reads; its parameters.
+    llvm::ArrayRef<mlir::Value> results;  ///< What it computes for others.
+    CppNames names;                       ///< That are taken in it.
+    Given given;
+  };
+  /// Writes the function, which \p body fills, behind those before it, and
+  /// calls it.
+  mlir::LogicalResult
+  emitOutlined(const Outlined &outlined,
+               llvm::function_ref<bool(mlir::Value)> isWrittenThere,
+               llvm::function_ref<mlir::LogicalResult()> body);
+  /// What stands before the type of a function.
+  virtual std::string partQualifier() const { return ""; }
+  /// Parameters of the function of a part besides.
+  virtual Given givenTo(mlir::Operation *first, mlir::Operation *last) const {
+    return {};
+  }
 
   CppWriter &writer;
+  const CppProgram &program;
   CppNames names;
   const bool sharesLanes;
 
@@ -92,6 +142,10 @@ private:
   void analyzeBlock(mlir::Block &block);
   bool canMove(mlir::Operation *op, mlir::Operation *user) const;
   mlir::LogicalResult emitOp(mlir::Operation *op);
+  mlir::LogicalResult emitPart(mlir::Operation *first, const CppPart &named);
+  bool isRead(mlir::Value value,
+              llvm::function_ref<bool(mlir::Operation *)> by) const;
+  bool isSmallSum(mlir::Operation *op);
   mlir::LogicalResult emitFor(mlir::Operation *op);
   mlir::LogicalResult emitIf(mlir::Operation *op);
   mlir::LogicalResult emitStore(mlir::Operation *op);
@@ -109,6 +163,10 @@ private:
   /// Variables that the expression of \p value reads.
   void addVariables(mlir::Value value, llvm::StringSet<> &into);
 
+  const CppParts &parts;
+  mlir::Operation *part = nullptr; ///< Whose function is written.
+  llvm::SmallVector<std::string> functions;
+  llvm::DenseMap<mlir::Operation *, unsigned> functionLines, lines;
   llvm::DenseMap<mlir::Value, CppExpression> expressions;
   llvm::DenseMap<mlir::Value, unsigned> useCounts;
   llvm::DenseMap<mlir::Operation *, CppIdiom> idioms;

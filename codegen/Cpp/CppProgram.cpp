@@ -30,17 +30,37 @@ static std::string shortName(rt::WeightOp weight) {
   return toCppIdentifier(last.empty() ? "weight" : last);
 }
 
+/// As many words of \p symbol as tell it from other kernels: at least one that
+/// has a number, "linear_bf16_256x64" of "linear_bf16_256x64_64_256".
+StringRef CppProgram::shortenKernelName(StringRef symbol) const {
+  bool hasNumber = false;
+  for (size_t end = symbol.find('_'); end != StringRef::npos;
+       end = symbol.find('_', end + 1)) {
+    StringRef shorter = symbol.take_front(end);
+    StringRef word = shorter.substr(shorter.rfind('_') + 1);
+    hasNumber |= llvm::any_of(word, llvm::isDigit);
+    bool isUnique = llvm::none_of(kernels, [&](auto &entry) {
+      StringRef other = entry.first();
+      return other != symbol && other.consume_front(shorter) &&
+             (other.empty() || other.front() == '_');
+    });
+    if (hasNumber && isUnique)
+      return shorter;
+  }
+  return symbol;
+}
+
 LogicalResult CppProgram::read(ModuleOp module) {
   auto programs = llvm::to_vector(module.getOps<rt::ProgramOp>());
   if (programs.size() != 1)
     return module.emitError("expects one rt.program in a module, but got ")
            << programs.size();
   op = programs[0];
-  for (auto kernel : module.getOps<rt::KernelOp>()) {
+  for (auto kernel : module.getOps<rt::KernelOp>())
     kernels[kernel.getSymName()] = kernel;
+  for (auto kernel : module.getOps<rt::KernelOp>())
     kernelNames[kernel.getSymName()] =
-        names.get(toCppIdentifier(kernel.getSymName()));
-  }
+        names.get(toCppIdentifier(shortenKernelName(kernel.getSymName())));
   for (auto function : module.getOps<func::FuncOp>())
     if (!function.isExternal())
       functions[function.getSymName()] = {

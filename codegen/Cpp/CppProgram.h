@@ -7,6 +7,7 @@
 #define HADAL_CODEGEN_CPP_CPPPROGRAM_H
 
 #include "codegen/Cpp/CppWriter.h"
+#include "codegen/Cpp/Words.h"
 #include "dialects/RT/IR/RTOps.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -35,6 +36,8 @@ struct LayerFunction {
 /// Names of the whole file, and what is known of it before it is written.
 class CppProgram {
 public:
+  explicit CppProgram(mlir::MLIRContext *context) : knownWords(context) {}
+
   mlir::LogicalResult read(mlir::ModuleOp module);
 
   /// The one rt.program of the module.
@@ -65,11 +68,14 @@ public:
 
   /// Names that all functions see.
   const CppNames &globalNames() const { return names; }
+  const CppWords &words() const { return knownWords; }
 
 private:
+  llvm::StringRef shortenKernelName(llvm::StringRef symbol) const;
   /// What the first caller gives for an argument of a host function, or null.
   mlir::Value traceArgument(mlir::Value value) const;
 
+  CppWords knownWords;
   rt::ProgramOp op;
   CppNames names;
   llvm::StringMap<std::string> kernelNames;

@@ -6,6 +6,7 @@
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/SaveAndRestore.h"
 
 using namespace mlir;
 using namespace hadal;
@@ -48,19 +49,42 @@ static size_t findBreak(StringRef text, size_t width) {
   return best;
 }
 
+void CppWriter::put(unsigned indent, StringRef text) {
+  // An empty line is not indented.
+  os->indent(text.empty() ? 0 : indent) << text << '\n';
+  ++lines;
+}
+
+void CppWriter::raw(const Twine &text) { put(0, text.str()); }
+
+void CppWriter::captured(StringRef text) {
+  *os << text;
+  lines += text.count('\n');
+}
+
+std::string CppWriter::capture(llvm::function_ref<void()> body) {
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  llvm::SaveAndRestore savedStream(os, static_cast<raw_ostream *>(&stream));
+  llvm::SaveAndRestore savedIndentation(indentation, 0u);
+  llvm::SaveAndRestore savedLines(lines, 0u);
+  body();
+  return text;
+}
+
 void CppWriter::line(const Twine &twine) {
   std::string storage = twine.str();
   StringRef text = storage;
   unsigned indent = 2 * indentation;
   for (bool first = true; first || !text.empty(); first = false) {
     if (text.empty()) {
-      os << '\n';
+      put(0, "");
       break;
     }
     size_t width = columns > indent + 20 ? columns - indent : 20;
     size_t at = text.size() > width ? findBreak(text, width + 1) : 0;
     StringRef part = at ? text.take_front(at) : text;
-    os.indent(indent) << part << '\n';
+    put(indent, part);
     text = at ? text.drop_front(at + 1) : StringRef();
     if (first)
       indent += 4;
@@ -73,7 +97,7 @@ void CppWriter::comment(StringRef text) {
   std::string current;
   auto flush = [&] {
     if (!current.empty())
-      os.indent(2 * indentation) << "///" << current << '\n';
+      put(2 * indentation, "///" + current);
     current.clear();
   };
   for (StringRef word : words) {
@@ -128,6 +152,7 @@ CppNames::CppNames() {
                          "convert",
                          "dispatch",
                          "every",
+                         "exp",
                          "f16",
                          "first",
                          "floor",
@@ -157,7 +182,9 @@ CppNames::CppNames() {
                          "select",
                          "shift_right",
                          "shuffle",
+                         "sigmoid",
                          "slice",
+                         "softplus",
                          "splat",
                          "sqrt",
                          "step",

@@ -6,6 +6,7 @@
 #define HADAL_CODEGEN_CPP_CPPWRITER_H
 
 #include "mlir/IR/BuiltinTypes.h"
+#include "llvm/ADT/STLFunctionalExtras.h"
 #include "llvm/ADT/StringSet.h"
 #include "llvm/Support/raw_ostream.h"
 
@@ -16,12 +17,14 @@ namespace hadal {
 /// Writes lines of at most 80 columns where it can.
 class CppWriter {
 public:
-  CppWriter(llvm::raw_ostream &os) : os(os) {}
+  CppWriter(llvm::raw_ostream &os) : os(&os) {}
 
   /// Writes \p text, indented, on as many lines as it needs.
   void line(const llvm::Twine &text = "");
-  /// Writes \p text as it is.
-  void raw(const llvm::Twine &text) { os << text << '\n'; }
+  /// Writes \p text as it is, and ends the line.
+  void raw(const llvm::Twine &text);
+  /// Writes what was captured.
+  void captured(llvm::StringRef text);
   /// The same behind `///`, broken between words.
   void comment(llvm::StringRef text);
   /// Writes "text {" and indents what follows.
@@ -30,9 +33,16 @@ public:
   /// Writes "} text {".
   void reopen(llvm::StringRef text);
 
+  /// What \p body writes, from the first column on, instead of writing it.
+  std::string capture(llvm::function_ref<void()> body);
+  /// Lines so far, of what is captured: since that began.
+  unsigned lineCount() const { return lines; }
+
 private:
-  llvm::raw_ostream &os;
-  unsigned indentation = 0;
+  void put(unsigned indent, llvm::StringRef text);
+
+  llvm::raw_ostream *os;
+  unsigned indentation = 0, lines = 0;
 };
 
 /// Gives names that are not in use in one function. None is a word of C++ or of

@@ -22,7 +22,7 @@ LogicalResult hadal::prepareForCpp(ModuleOp module) {
 
 LogicalResult hadal::emitCpp(ModuleOp module, const EmitCppOptions &options,
                              llvm::raw_ostream &stream) {
-  CppProgram program;
+  CppProgram program(module.getContext());
   if (failed(program.read(module)))
     return failure();
   CppWriter writer(stream);
@@ -42,11 +42,15 @@ LogicalResult hadal::emitCpp(ModuleOp module, const EmitCppOptions &options,
   writer.line("using namespace hadal_cpp;");
   writer.line();
   program.emitWeights(writer);
+  CppNames names = program.globalNames();
+  auto make = [&](const CppParts &parts) {
+    return std::make_unique<KernelEmitter>(writer, program, parts);
+  };
   for (auto kernel : module.getOps<rt::KernelOp>())
-    if (failed(KernelEmitter(writer, program).emit(kernel)))
+    if (!emitDivided(writer, kernel, program, names, make))
       return failure();
   HostOptions host;
-  if (failed(emitHostFunctions(writer, program, host)))
+  if (failed(emitHostFunctions(writer, program, names, host)))
     return failure();
   return emitModel(writer, program, options.symbol, host);
 }

@@ -22,9 +22,12 @@ struct HostOptions {
 };
 
 /// Writes the host functions of \p program that its entry needs, callees
-/// first, each with the table of its weights.
+/// first, each with the table of its weights. One that is longer than a screen
+/// is divided into those of the model's modules. \p names has those of the
+/// file.
 mlir::LogicalResult emitHostFunctions(CppWriter &writer,
                                       const CppProgram &program,
+                                      CppNames &names,
                                       const HostOptions &options);
 
 /// Ends the anonymous namespace with the manifest, and defines the constant

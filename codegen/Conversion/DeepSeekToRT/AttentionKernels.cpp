@@ -2,6 +2,7 @@
 //
 // Kernels of attention: heads that share keys over the pages of their sequence.
 
+#include "codegen/CUDA/Limits.h"
 #include "codegen/Conversion/DeepSeekToRT/Attention.h"
 #include "hadal_rt/abi.h"
 #include "lib/Support/CheckedMath.h"
@@ -28,12 +29,11 @@ static constexpr int64_t mostLatentRows = 4;
 
 /// Of a GPU, whose blocks of threads take an item: rows times heads, where
 /// numbers have three parts and where they are rounded to one; tokens of a
-/// segment; blocks that keep all multiprocessors busy; bytes of the sums of
-/// segments, at most; and bytes of shared memory that every one has.
+/// segment; blocks that keep all multiprocessors busy; and bytes of the sums of
+/// segments, at most.
 static constexpr int64_t mostBlockSlots = 16, mostRoundedSlots = 64;
 static constexpr int64_t blockSegmentTokens = 1024, enoughBlocks = 128;
 static constexpr int64_t mostPartialBytes = 256 << 20;
-static constexpr int64_t mostSharedBytes = 163 * 1024;
 
 int64_t hadal::largestDivisor(int64_t size, int64_t most) {
   int64_t divisor = std::max<int64_t>(1, std::min(size, most));
@@ -270,6 +270,7 @@ void Attention::attend() {
 }
 
 void Attention::attendSegment(Value firstPage, Value lastPage) {
+  KernelBuilder::Named named(b, "attend_segment");
   fill(maxima, paddedSlots(), noMaximum);
   b.loop(b.index(0), slots, 1, [&](Value slot) {
     b.loop(b.index(0), b.index(page.valueDim), lanes, [&](Value column) {
@@ -320,6 +321,7 @@ static void divide(KernelBuilder &b, Value from, ValueRange at, Value total,
 }
 
 void Attention::mergeSegment(Value segment, Value isFirst) {
+  KernelBuilder::Named named(b, "merge_segment");
   Value begin = b.mul(segment, plan.segmentTokens);
   b.loop(b.index(0), slots, 1, [&](Value slot) {
     b.when(b.less(begin, countOf(slot)), [&] {
@@ -334,6 +336,7 @@ void Attention::mergeSegment(Value segment, Value isFirst) {
 }
 
 void Attention::finish(bool isMerged) {
+  KernelBuilder::Named named(b, "divide_by_totals");
   b.loop(b.index(0), slots, 1, [&](Value slot) {
     Value outRow = rowOf(slot);
     Value column = b.mul(headOf(slot), page.valueDim);

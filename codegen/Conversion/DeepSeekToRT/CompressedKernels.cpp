@@ -518,6 +518,7 @@ Values CompressedAttention::forKeys(Values carried, KeyBody body) {
 
 /// Stores the scores of all keys, and returns the largest of each head.
 Values CompressedAttention::score() {
+  KernelBuilder::Named named(b, "score_keys");
   Values maxima;
   for (int64_t h = 0; h < plan.groupHeads; ++h)
     maxima.push_back(b.load(sinks, b.add(firstHead, h)));
@@ -548,6 +549,7 @@ Values CompressedAttention::score() {
 /// Replaces the scores of a head by their weights, and returns the sum of
 /// those, with that of the sink.
 Value CompressedAttention::weigh(int64_t head, Value most) {
+  KernelBuilder::Named named(b, "weigh_scores");
   constexpr int64_t width = KernelBuilder::maxLanes;
   VectorType vector = b.vectorType(width);
   Value count = b.add(tokens, entries);
@@ -568,6 +570,7 @@ Value CompressedAttention::weigh(int64_t head, Value most) {
 }
 
 void CompressedAttention::addValues(ArrayRef<Value> totals) {
+  KernelBuilder::Named named(b, "add_values");
   int64_t vectors = layout.dim % (2 * lanes) == 0 ? 2 : 1;
   Values inverses;
   for (Value total : totals)

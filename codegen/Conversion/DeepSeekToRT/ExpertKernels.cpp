@@ -32,6 +32,7 @@ static Value argmax(KernelBuilder &b, Value memref, int64_t count) {
 /// Fills \p scores with those of all experts, of a row of \p logits.
 static void computeScores(KernelBuilder &b, RoutingAttr routing, Value logits,
                           Value row, Value scores) {
+  KernelBuilder::Named named(b, "compute_scores");
   int64_t experts = routing.getExperts();
   int64_t lanes = KernelBuilder::lanesFor(experts);
   auto logit = [&](Value e) { return b.loadVector(logits, {row, e}, lanes); };
@@ -69,6 +70,7 @@ static void computeScores(KernelBuilder &b, RoutingAttr routing, Value logits,
 /// Makes weights of the scores, whose sum is \p sum, of the experts of a row.
 static void scaleWeights(KernelBuilder &b, RoutingAttr routing, Value weights,
                          Value row, Value sum, Value scale) {
+  KernelBuilder::Named named(b, "scale_weights");
   b.loop(b.index(0), b.index(routing.getTopK()), 1, [&](Value slot) {
     Value weight = b.load(weights, {row, slot});
     if (routing.getNormalize())

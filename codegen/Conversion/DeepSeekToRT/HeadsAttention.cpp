@@ -9,6 +9,7 @@ using namespace hadal;
 using Values = KernelBuilder::Values;
 
 void HeadsAttention::readQueries() {
+  KernelBuilder::Named named(b, "read_queries");
   int64_t width = KernelBuilder::lanesFor(page.keyDim);
   b.loop(b.index(0), slots, 1, [&](Value slot) {
     Value from = rowOf(slot), column = b.mul(headOf(slot), page.keyDim);
@@ -27,6 +28,7 @@ void HeadsAttention::beginSegment() {
 }
 
 void HeadsAttention::attendPage(Value pageIndex, Value nextPage) {
+  KernelBuilder::Named named(b, "attend_page");
   // The first of them, if there are several sides.
   Value kvHead = b.div(b.mul(group, plan.groupHeads),
                        plan.groups * plan.groupHeads / page.heads);
@@ -96,6 +98,7 @@ void HeadsAttention::prefetchNext(const Source &source, Value kvHead,
 
 void HeadsAttention::widenPart(const Source &source, Value to, int64_t outer,
                                int64_t inner) {
+  KernelBuilder::Named named(b, "widen_page");
   int64_t width = KernelBuilder::lanesFor(inner);
   b.loop(b.index(0), b.index(outer), 1, [&](Value i) {
     prefetchNext(source, source.kvHead, b.mul(i, inner), inner);
@@ -117,6 +120,7 @@ void HeadsAttention::score(const Source &keys, Value seen) {
 
 void HeadsAttention::scoreTile(const Source &keys, Value seen,
                                const Tile &tile) {
+  KernelBuilder::Named named(b, "score_tokens");
   constexpr int64_t width = KernelBuilder::maxLanes;
   int64_t vectors = page.pageTokens % (2 * width) == 0 ? 2 : 1;
   VectorType vector = b.vectorType(width);
@@ -174,6 +178,7 @@ void HeadsAttention::scoreTile(const Source &keys, Value seen,
 
 /// Makes weights of scores, corrects the maxima and totals.
 void HeadsAttention::weigh() {
+  KernelBuilder::Named named(b, "weigh_scores");
   constexpr int64_t width = KernelBuilder::maxLanes;
   int64_t vectors = page.pageTokens / width;
   auto at = [&](Value slot, int64_t v) {
@@ -230,6 +235,7 @@ void HeadsAttention::addValues(const Source &values, Value seen) {
 void HeadsAttention::addValueTile(const Source &values, Value seen,
                                   const Tile &tile, Value firstColumn,
                                   int64_t vectors) {
+  KernelBuilder::Named named(b, "add_values");
   SmallVector<Value> tileSlots;
   for (int64_t side = 0; side < tile.sides; ++side)
     for (int64_t s = 0; s < tile.slots; ++s)

@@ -229,6 +229,7 @@ KernelOp KernelSet::hyperMix(TypeRange types, int64_t streams, int64_t hidden,
       for (int64_t j = 0; j < m; ++j)
         b.store(b.mulf(b.f32(2), b.sigmoid(s.mixed(m + j, 1))), arguments[5],
                 {row, b.index(j)});
+      KernelBuilder::Named named(b, "normalize_matrix");
       int64_t partLanes = Square::lanesOf(m);
       Square mixed = {b, m, {}};
       for (int64_t i = 0; i < m * m; i += partLanes)

@@ -149,6 +149,7 @@ static Value orderedBits(KernelBuilder &b, Value x) {
 static std::pair<Value, Value> findThreshold(KernelBuilder &b, Value scores,
                                              Value row, Value count,
                                              int64_t topK, Value histogram) {
+  KernelBuilder::Named named(b, "find_threshold");
   constexpr int64_t bins = 256;
   Value prefix = b.i32(0), wanted = b.i32(int32_t(topK));
   for (int32_t shift = 24; shift >= 0; shift -= 8) {

@@ -176,6 +176,7 @@ static Value loadWide(KernelBuilder &b, Value memref, ValueRange indices) {
 
 /// The f16 of block \p index of \p scales, whose bytes follow the factors.
 Values GroupLoop::blocksOf(Value index, Value IntegerWeight::*scales) const {
+  KernelBuilder::Named named(b, "read_scales");
   auto words = VectorType::get({tileRows}, b.getI16Type());
   auto halves = VectorType::get({tileRows}, b.getF16Type());
   Value eight = arith::ConstantOp::create(
@@ -213,6 +214,7 @@ GroupLoop::Blocks GroupLoop::blocks(Value index) const {
 /// numbers of their \p block, if they are of two levels.
 Values GroupLoop::numbersOf(Value group, Value IntegerWeight::*scales,
                             Value block, ValueList factors) const {
+  KernelBuilder::Named named(b, "read_scales");
   if (!factors.empty())
     group = b.add(group, b.mul(block, deepseek::scaleBlockBytes));
   Values result;
@@ -360,6 +362,7 @@ void GroupLoop::askForScales(Value group) const {
 /// wait for each other. In pairs, sums are those of `packPair`.
 Values GroupLoop::step(Value unit, int64_t part, ValueRange carried,
                        int64_t unrolled, const Ahead &ahead) const {
+  KernelBuilder::Named named(b, "multiply_part");
   auto byteType = VectorType::get({vectorBytes}, b.getI8Type());
   Values next(carried);
   // Four columns are a lane of bytes, and so many are multiplied at once.
@@ -506,6 +509,7 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b,
                                    ArrayRef<IntegerWeight> weights,
                                    ValueList tiles, const IntegerRows &input,
                                    ValueList rows) {
+  KernelBuilder::Named named(b, "multiply_tiles");
   Values digits;
   for (Value row : rows)
     for (int64_t i = 0; i < input.digits; ++i)

@@ -35,6 +35,22 @@ public:
 
   mlir::VectorType vectorType(int64_t lanes);
 
+  /// What is built while it lives has \p name for people who read the kernel,
+  /// as far as it is a function of its own there.
+  class Named {
+  public:
+    Named(KernelBuilder &b, llvm::StringRef name) : b(b), around(b.getLoc()) {
+      b.setLoc(mlir::NameLoc::get(b.getStringAttr(name), around));
+    }
+    ~Named() { b.setLoc(around); }
+    Named(const Named &) = delete;
+    Named &operator=(const Named &) = delete;
+
+  private:
+    KernelBuilder &b;
+    mlir::Location around;
+  };
+
   //===--- Integers and indices -------------------------------------------===//
 
   Value index(int64_t value);

@@ -32,6 +32,7 @@ Values hadal::transpose(KernelBuilder &b, Values rows) {
 
 void LatentAttention::readQuery(Value from, Value rowInBlock, int64_t first,
                                 int64_t stride, int64_t columns, int64_t to) {
+  KernelBuilder::Named named(b, "read_query");
   Value fromRow = b.add(row, rowInBlock);
   auto columnOf = [&](Value head, Value i) {
     Value inHead = b.add(b.mul(i, unit), first);
@@ -104,6 +105,7 @@ void hadal::widenLatent(KernelBuilder &b, PairProduct &pairs, PageLayout page,
 
 void LatentAttention::widenBlock(Value count, Value firstColumn,
                                  function_ref<Place(Value)> placeOf) {
+  KernelBuilder::Named named(b, "widen_latents");
   bool isCopy = unit == 2 && !page.isInteger();
   int64_t group = page.isInteger() ? page.group : blockColumns();
   int64_t width = KernelBuilder::lanesFor(isCopy ? group / 2 : group);
@@ -137,6 +139,7 @@ Value LatentAttention::latentsOf(Value pageIndex) {
 }
 
 void LatentAttention::attendPage(Value pageIndex, Value nextPage) {
+  KernelBuilder::Named named(b, "attend_page");
   Value seen = b.mul(pageIndex, page.pageTokens);
   Value latents = latentsOf(pageIndex);
   Value nextLatents = partOf(nextPage, PageLayout::Keys);
@@ -189,6 +192,7 @@ void LatentAttention::attendPage(Value pageIndex, Value nextPage) {
 
 void LatentAttention::scoreBlock(Value latents, Value tokens, Value firstColumn,
                                  Value rowInBlock, int64_t size) {
+  KernelBuilder::Named named(b, "score_tokens");
   VectorType vector = b.vectorType(heads);
   int64_t some = (isWide() ? 16 : 4) / size;
   Value isFirst = b.equal(firstColumn, b.index(0));
@@ -237,6 +241,7 @@ void LatentAttention::scoreBlock(Value latents, Value tokens, Value firstColumn,
 }
 
 void LatentAttention::pairTokens(Value latents, Value tokens) {
+  KernelBuilder::Named named(b, "pair_tokens");
   int64_t width = KernelBuilder::lanesFor(page.valueDim / 2);
   Value zero = b.broadcast(b.i32(0), width);
   b.loop(b.index(0), b.div(b.add(tokens, 1), 2), 1, [&](Value pair) {
@@ -256,6 +261,7 @@ void LatentAttention::pairTokens(Value latents, Value tokens) {
 
 Value LatentAttention::weigh(Value rowInBlock, Value valid, Value maximum,
                              Value total) {
+  KernelBuilder::Named named(b, "weigh_scores");
   auto weightOf = [&](Value token) {
     Value score = b.loadVector(scores, {rowInBlock, token, b.index(0)}, heads);
     return b.exp(b.subf(score, maximum));
@@ -278,6 +284,7 @@ Value LatentAttention::weigh(Value rowInBlock, Value valid, Value maximum,
 
 void LatentAttention::attendRow(Value rowInBlock, Value latents, Value seen,
                                 Value count) {
+  KernelBuilder::Named named(b, "attend_row");
   Value valid = validIn(count, seen);
   Value firstSlot = b.mul(rowInBlock, heads);
   VectorType vector = b.vectorType(heads);

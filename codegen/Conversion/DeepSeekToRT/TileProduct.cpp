@@ -223,6 +223,7 @@ Values hadal::multiplyTiles(KernelBuilder &b, const KernelOptions &options,
                             ArrayRef<TiledWeight> weights,
                             ArrayRef<Value> tiles, const Rows &input,
                             ArrayRef<Value> rows) {
+  KernelBuilder::Named named(b, "multiply_tiles");
   int64_t inner = weights.front().inner;
   ColumnStep step(b, weights, tiles, input, rows);
   // k in [lower, lower + count).
@@ -327,6 +328,7 @@ void hadal::storeTile(KernelBuilder &b, Value vector, Value out, Value row,
 void hadal::storeTiles(KernelBuilder &b, ValueList sums, ValueList tiles,
                        ValueList rows, Value out, Value columnOffset,
                        int64_t columns, bool isPadded) {
+  KernelBuilder::Named named(b, "store_tiles");
   size_t next = 0;
   for (Value tile : tiles)
     for (Value row : rows)
@@ -342,6 +344,7 @@ bool hadal::hasPaddedRows(Type type, int64_t columns) {
 void hadal::storeGated(KernelBuilder &b, ValueList sums, ValueList tiles,
                        ValueList rows, Value out, int64_t columns,
                        bool isPadded, std::optional<double> limit) {
+  KernelBuilder::Named named(b, "store_gated");
   size_t half = sums.size() / 2, next = 0;
   for (Value tile : tiles)
     for (Value row : rows) {

@@ -690,23 +690,40 @@ HADAL_FUNCTION(sqrt)
 HADAL_FUNCTION(abs)
 HADAL_FUNCTION(floor)
 HADAL_FUNCTION(round_even)
-#undef HADAL_FUNCTION
 
-/// As kernels have it (docs/numerics.md), for their own merging of segments.
+/// e^x to 2 units in the last place (docs/numerics.md).
 HADAL_INLINE float exp(float x) {
   float clamped = max(x, -87.3f);
   clamped = 88.3f < clamped ? 88.3f : clamped;
   float n = floor(fma(clamped, 1.44269504088896341f, 0.5f));
   float r = fma(n, 2.12194440e-4f, fma(n, -0.693359375f, clamped));
   float p = 1.9875691500e-4f;
-  for (float coefficient : {1.3981999507e-3f, 8.3334519073e-3f,
-                            4.1665795894e-2f, 1.6666665459e-1f,
-                            5.0000001201e-1f})
+  for (float coefficient :
+       {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f,
+        5.0000001201e-1f})
     p = fma(p, r, coefficient);
   p = fma(p, r * r, r) + 1;
   float power = bit_cast<float>((int32_t(n) + 127) << 23);
   return x < -87.3f ? 0 : p * power;
 }
+
+/// 1 / (1 + e^-x).
+HADAL_INLINE float sigmoid(float x) { return 1.0f / (exp(0.0f - x) + 1.0f); }
+
+/// ln(1 + e^x), as `hadal_rt/kernels.h` has it.
+HADAL_INLINE float softplus(float x) {
+  float y = exp(0.0f - max(x, 0.0f - x));
+  float s = y / (y + 2.0f);
+  float t = s * s;
+  float series = float(1.0 / 17);
+  for (int n = 15; n > 0; n -= 2)
+    series = fma(series, t, float(1.0 / n));
+  return max(x, 0.0f) + s * 2.0f * series;
+}
+HADAL_FUNCTION(exp)
+HADAL_FUNCTION(sigmoid)
+HADAL_FUNCTION(softplus)
+#undef HADAL_FUNCTION
 
 //===----------------------------------------------------------------------===//
 // 16-bit floating point
@@ -881,11 +898,11 @@ struct warp_tiles {
 /// of \p b, 16 x 8, spread over a warp as PTX ISA has it for mma.m16n8k16.
 HADAL_INLINE void multiply_bf16(float (&sums)[4], const uint32_t (&a)[4],
                                 const uint32_t (&b)[2]) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+               "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+               : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]),
+                 "r"(b[1]));
 }
 
 /// Transposes squares of 8 x 8 numbers of 16 bits in shared memory, the rows of
@@ -1015,9 +1032,9 @@ struct weight_tiles {
 /// tiles, whose sums are then in shared memory for the groups of threads.
 ///
 /// An f32 input is three bf16 numbers, and its product is three of `mma`, each
-/// exact but for its sum; with one of \p input_parts it is rounded to bf16. Sums
-/// of 128 columns begin at zero and are added in order, so that neither the
-/// number of rows nor who computes which columns changes a bit: up to eight
+/// exact but for its sum; with one of \p input_parts it is rounded to bf16.
+/// Sums of 128 columns begin at zero and are added in order, so that neither
+/// the number of rows nor who computes which columns changes a bit: up to eight
 /// rows, warps have columns of their own, since the weights should come from
 /// memory as fast as they can; more rows share what has come.
 template <stored kind, int weights, int inner, int input_parts = 3>
@@ -1197,10 +1214,9 @@ private:
     int g = int(threadIdx.x) % 32 / 4, c = int(threadIdx.x) % 4;
     int chains = chain_count(), at_once = warps / chains;
     int rounds = (chunks + at_once - 1) / at_once;
-    auto *parts =
-        reinterpret_cast<float *>(memory + warps * 2 * unit_bytes);
+    auto *parts = reinterpret_cast<float *>(memory + warps * 2 * unit_bytes);
     const float *row = g < entries ? input.of(entry + g) : nullptr;
-    auto pair = [&](int k, uint32_t(&split)[input_parts]) {
+    auto pair = [&](int k, uint32_t (&split)[input_parts]) {
       split_pair(row && k < inner ? row[k] : 0,
                  row && k + 1 < inner ? row[k + 1] : 0, split);
     };
@@ -1287,8 +1303,8 @@ private:
       __syncthreads();
       fetch_stage(step + stages - 1, rows);
       const uint8_t *stage = memory + step % stages * stage_bytes;
-      auto *inputs = reinterpret_cast<const float *>(
-          stage + most_tiles * tile_stage);
+      auto *inputs =
+          reinterpret_cast<const float *>(stage + most_tiles * tile_stage);
       if (first_row < entries) {
         HADAL_UNROLL
         for (int k = 0; k < columns; k += 16) {
@@ -1316,15 +1332,15 @@ private:
         bool is_last = step % steps_of_chunk == steps_of_chunk - 1;
         if (is_last || step + 1 == steps)
           HADAL_UNROLL
-          for (int m = 0; m < own_tiles; ++m)
-            if (2 * m + first_chain < chain_count())
-              HADAL_UNROLL
-              for (int i = 0; i < 8; ++i) {
-                float &sum = total[m][i / 4][i % 4];
-                sum = add_chunk(sum, part[m][i / 4][i % 4],
-                                2 * m + first_chain, step / steps_of_chunk);
-                part[m][i / 4][i % 4] = 0;
-              }
+        for (int m = 0; m < own_tiles; ++m)
+          if (2 * m + first_chain < chain_count())
+            HADAL_UNROLL
+        for (int i = 0; i < 8; ++i) {
+          float &sum = total[m][i / 4][i % 4];
+          sum = add_chunk(sum, part[m][i / 4][i % 4], 2 * m + first_chain,
+                          step / steps_of_chunk);
+          part[m][i / 4][i % 4] = 0;
+        }
       }
     }
     wait_copies<0>();
@@ -1356,10 +1372,10 @@ enum class latents { f32, f16, bf16, int8 };
 /// once, and memory of the device has nothing else to do.
 ///
 /// Queries and weights are three bf16 numbers each, and so are latents of f32,
-/// f16 and bytes with a scale: as for `products`. With S::is_rounded all of them
-/// are rounded to one. What happens to a row's head depends on nothing else in
-/// the block, nor does a segment of tokens on the next: each begins anew, and
-/// they are merged in order.
+/// f16 and bytes with a scale: as for `products`. With S::is_rounded all of
+/// them are rounded to one. What happens to a row's head depends on nothing
+/// else in the block, nor does a segment of tokens on the next: each begins
+/// anew, and they are merged in order.
 template <typename S> struct latent_attention {
   static constexpr bool is_rounded = S::is_rounded;
   /// bf16 numbers of a query or a weight, and of a latent in shared memory.
@@ -1408,8 +1424,8 @@ template <typename S> struct latent_attention {
   const float *query, *rope_query;
   const int32_t *positions, *sequences;
   int64_t layer;
-  const int32_t *selected; ///< Of each row, which see no others; or null.
-  const int32_t *runs;     ///< Not 0 of rows that others compute; or null.
+  const int32_t *selected;    ///< Of each row, which see no others; or null.
+  const int32_t *runs;        ///< Not 0 of rows that others compute; or null.
   int64_t row = 0, group = 0; ///< Of the block.
   int rows = 0;
   int64_t most = 0, least = 0; ///< Tokens that its rows see.
@@ -1455,7 +1471,8 @@ template <typename S> struct latent_attention {
   }
 
   /// Items [first, last): every S::strands th segment of a row and a group.
-  /// Writes sums, `[units * segments, heads, value_dim]`, and maxima and totals.
+  /// Writes sums, `[units * segments, heads, value_dim]`, and maxima and
+  /// totals.
   HADAL_INLINE void attend_segments(int64_t first, int64_t last,
                                     float *partials, float *stats) {
     for (int64_t item = first; item < last; ++item) {
@@ -1592,8 +1609,8 @@ private:
     for (int i = int(threadIdx.x); i < tokens * pieces; i += team_threads) {
       int64_t token = begin + i / pieces;
       int piece = i % pieces;
-      uint8_t *to = stage(number) + (i / pieces) * pitch * element_bytes +
-                    piece * 16;
+      uint8_t *to =
+          stage(number) + (i / pieces) * pitch * element_bytes + piece * 16;
       if (token >= end) {
         memset(to, 0, 16);
         continue;
@@ -1602,9 +1619,9 @@ private:
           S::selected ? int64_t(selected[row * S::selected_stride + token])
                       : token;
       int64_t place = position % S::page_tokens;
-      const uint8_t *from = page<const uint8_t>(
-          step, sequences[row], position / S::page_tokens, layer,
-          S::page_bytes, S::layer_bytes, 0);
+      const uint8_t *from =
+          page<const uint8_t>(step, sequences[row], position / S::page_tokens,
+                              layer, S::page_bytes, S::layer_bytes, 0);
       const uint8_t *latent = from + place * S::key_dim * stored_bytes;
       if constexpr (is_whole) {
         copy_async(to, latent + piece * 16);
@@ -1655,7 +1672,8 @@ private:
              4);
   }
 
-  /// Columns k, k + 1 and 8 later of token \p token, a column of the right side.
+  /// Columns k, k + 1 and 8 later of token \p token, a column of the right
+  /// side.
   static HADAL_INLINE void load_keys(uint32_t (&to)[latent_parts][2],
                                      const uint8_t *stage, int token, int k) {
     for (int half = 0; half < 2; ++half) {
@@ -1774,7 +1792,8 @@ private:
     int warp = int(threadIdx.x) / 32, g = int(threadIdx.x) % 32 / 4;
     HADAL_UNROLL
     for (int m = 0; m < row_tiles; ++m) {
-      float low = corrections()[m * 16 + g], high = corrections()[m * 16 + g + 8];
+      float low = corrections()[m * 16 + g],
+            high = corrections()[m * 16 + g + 8];
       HADAL_UNROLL
       for (int n = 0; n < own_tiles; ++n)
         for (int i = 0; i < 4; ++i)
@@ -1849,12 +1868,12 @@ private:
     HADAL_UNROLL
     for (int m = 0; m < row_tiles; ++m)
       HADAL_UNROLL
-      for (int n = 0; n < own_tiles; ++n)
-        for (int i = 0; i < 4; ++i) {
-          int column = (n * warps + warp) * 8 + 2 * c + i % 2;
-          if (column < S::value_dim)
-            f(m * 16 + g + i / 2 * 8, column, sums[m][n][i]);
-        }
+    for (int n = 0; n < own_tiles; ++n)
+      for (int i = 0; i < 4; ++i) {
+        int column = (n * warps + warp) * 8 + 2 * c + i % 2;
+        if (column < S::value_dim)
+          f(m * 16 + g + i / 2 * 8, column, sums[m][n][i]);
+      }
   }
 
   /// Adds a segment to those before it, which are in \p out, and divides by the

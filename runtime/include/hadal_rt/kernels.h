@@ -402,6 +402,45 @@ template <typename V> HADAL_INLINE V floor(V a) {
   return a < rounded ? rounded - 1.0f : rounded;
 }
 
+/// e^x to 2 units in the last place; 0 below -87.3, finite above 88. Range
+/// reduction by multiples of ln 2 in two parts and a polynomial of degree 7
+/// (Cephes `expf`, Moshier 1989).
+template <typename V> HADAL_INLINE V exp(V x) {
+  using Bits = vector<int32_t, lanes<V>>;
+  V clamped = min(max(x, splat<V>(-87.3f)), splat<V>(88.3f));
+  V n = floor(fma(clamped, splat<V>(1.44269504f), splat<V>(0.5f)));
+  V r = fma(n, splat<V>(-0.693359375f), clamped);
+  r = fma(n, splat<V>(2.1219444e-4f), r);
+  V p = splat<V>(1.98756915e-4f);
+  p = fma(p, r, splat<V>(1.39819995e-3f));
+  p = fma(p, r, splat<V>(8.33345191e-3f));
+  p = fma(p, r, splat<V>(4.16657959e-2f));
+  p = fma(p, r, splat<V>(0.166666655f));
+  p = fma(p, r, splat<V>(0.5f));
+  p = fma(p, r * r, r) + 1.0f;
+  V power = bit_cast<V>((convert<Bits>(n) + 127) << 23);
+  return x < -87.3f ? splat<V>(0.0f) : p * power;
+}
+HADAL_INLINE float exp(float x) { return exp(f32x1{x})[0]; }
+
+/// 1 / (1 + e^-x).
+template <typename V> HADAL_INLINE V sigmoid(V x) {
+  return 1.0f / (exp(0.0f - x) + 1.0f);
+}
+
+/// ln(1 + e^x) = max(x, 0) + ln(1 + y) with y = e^-|x|, and
+/// ln(1 + y) = 2 artanh(y / (2 + y)) by its series.
+template <typename V> HADAL_INLINE V softplus(V x) {
+  V y = exp(0.0f - max(x, 0.0f - x));
+  V s = y / (y + 2.0f);
+  V t = s * s;
+  V series = splat<V>(float(1.0 / 17));
+  for (int n = 15; n > 0; n -= 2)
+    series = fma(series, t, splat<V>(float(1.0 / n)));
+  return max(x, splat<V>(0.0f)) + s * 2.0f * series;
+}
+HADAL_INLINE float softplus(float x) { return softplus(f32x1{x})[0]; }
+
 //===----------------------------------------------------------------------===//
 // 16-bit floating point
 //===----------------------------------------------------------------------===//

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What many ops say at length and a reader knows by a name. Each is exact: the
-// word does the same operations in the same order. An op that looks different
-// one day is written out, and is as right.
+// Trees of ops are looked for by their shape, functions of a number by
+// comparing with what writes them.
 
-#include "codegen/Cpp/BodyEmitter.h"
+#include "codegen/Cpp/Words.h"
+
+#include "codegen/Conversion/DeepSeekToRT/KernelBuilder.h"
+#include "codegen/Cpp/EmitCpp.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/Matchers.h"
 
@@ -156,9 +159,90 @@ static std::optional<CppIdiom> findDotProduct(Operation *op) {
   return idiom;
 }
 
-std::optional<CppIdiom> hadal::findIdiom(Operation *op) {
+//===----------------------------------------------------------------------===//
+// Functions of a number
+//===----------------------------------------------------------------------===//
+
+CppWords::CppWords(MLIRContext *context)
+    : module(ModuleOp::create(UnknownLoc::get(context))) {
+  KernelBuilder b(module->getLoc(), context);
+  // What has others in it comes first.
+  using Function = Value (KernelBuilder::*)(Value);
+  const std::pair<StringRef, Function> functions[] = {
+      {"softplus", &KernelBuilder::softplus},
+      {"sigmoid", &KernelBuilder::sigmoid},
+      {"exp", &KernelBuilder::exp}};
+  SmallVector<Type> types = {b.getF32Type()};
+  for (int64_t lanes = 1; lanes <= KernelBuilder::maxLanes; lanes *= 2)
+    types.push_back(b.vectorType(lanes));
+  SmallVector<std::pair<StringRef, func::FuncOp>> written;
+  for (auto [name, function] : functions)
+    for (auto [i, type] : llvm::enumerate(types)) {
+      b.setInsertionPointToEnd(module->getBody());
+      auto callee = func::FuncOp::create(b, (name + Twine(i)).str(),
+                                         b.getFunctionType(type, type));
+      b.setInsertionPointToEnd(callee.addEntryBlock());
+      func::ReturnOp::create(b, (b.*function)(callee.getArgument(0)));
+      written.push_back({name, callee});
+    }
+  // Without them, all is written out.
+  if (failed(prepareForCpp(*module)))
+    return;
+  for (auto [name, callee] : written)
+    words.push_back({name, callee.getArgument(0),
+                     callee.front().getTerminator()->getOperand(0)});
+}
+
+/// True if \p value is computed as \p pattern is. \p bound has what is known of
+/// both, and gets what is found.
+static bool isComputedAs(Value value, Value pattern,
+                         llvm::DenseMap<Value, Value> &bound) {
+  if (auto known = bound.find(pattern); known != bound.end())
+    return known->second == value;
+  Operation *given = value.getDefiningOp(), *expected = pattern.getDefiningOp();
+  if (value.getType() != pattern.getType())
+    return false;
+  if (expected) {
+    bool isAlike = given && given->getName() == expected->getName() &&
+                   given->getNumResults() == 1 &&
+                   given->getNumOperands() == expected->getNumOperands() &&
+                   given->getAttrDictionary() == expected->getAttrDictionary();
+    if (!isAlike)
+      return false;
+    for (auto [a, b] :
+         llvm::zip_equal(given->getOperands(), expected->getOperands()))
+      if (!isComputedAs(a, b, bound))
+        return false;
+    // Constants may be there more than once.
+    if (expected->hasTrait<OpTrait::ConstantLike>())
+      return true;
+  }
+  bound[pattern] = value;
+  return true;
+}
+
+std::optional<CppIdiom> CppWords::match(const Word &word, Operation *op) const {
+  llvm::DenseMap<Value, Value> bound;
+  if (!isComputedAs(op->getResult(0), word.result, bound))
+    return std::nullopt;
+  CppIdiom idiom{word.name, {bound.lookup(word.argument)}, {}};
+  // From the end on, so that an op comes after those that use it. What others
+  // use, too, is written for them.
+  Block *block = word.result.getDefiningOp()->getBlock();
+  for (Operation &expected : llvm::reverse(block->without_terminator())) {
+    Value value = bound.lookup(expected.getResult(0));
+    if (value && value.getDefiningOp() != op)
+      absorb(op, idiom.parts, value.getDefiningOp());
+  }
+  return idiom;
+}
+
+std::optional<CppIdiom> CppWords::find(Operation *op) const {
   if (op->getNumResults() != 1)
     return std::nullopt;
+  for (const Word &word : words)
+    if (auto idiom = match(word, op))
+      return idiom;
   if (auto idiom = findLaneTree(op))
     return idiom;
   if (auto idiom = findExtremum(op))
