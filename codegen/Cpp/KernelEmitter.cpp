@@ -8,6 +8,7 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "llvm/ADT/StringSwitch.h"
 
 using namespace mlir;
 using namespace hadal;
@@ -287,13 +288,19 @@ LogicalResult KernelEmitter::emitOther(Operation *op) {
            success();
   if (isa<rt::LogitsOp>(op))
     return bind(op->getResult(0), {"step->logits"}), success();
-  if (auto intrinsic = dyn_cast<LLVM::CallIntrinsicOp>(op);
-      intrinsic &&
-      intrinsic.getIntrin() == "llvm.aarch64.neon.smmla.v4i32.v16i8") {
+  if (auto intrinsic = dyn_cast<LLVM::CallIntrinsicOp>(op)) {
+    StringRef word =
+        llvm::StringSwitch<StringRef>(intrinsic.getIntrin())
+            .Case("llvm.aarch64.neon.smmla.v4i32.v16i8", "add_dot8_pairs")
+            .Case("llvm.aarch64.neon.bfdot.v4f32.v8bf16", "add_dot2_bf16")
+            .Case("llvm.aarch64.neon.bfmmla", "add_dot4_bf16_pairs")
+            .Default("");
+    if (word.empty())
+      return op->emitOpError("has no form in C++: ") << intrinsic.getIntrin();
     std::string operands;
     for (Value operand : intrinsic.getArgs())
       operands += (operands.empty() ? "" : ", ") + text(operand);
-    define(op->getResult(0), {"add_dot8_pairs(" + operands + ")"});
+    define(op->getResult(0), {word.str() + "(" + operands + ")"});
     return success();
   }
   auto page = dyn_cast<rt::PageOp>(op);

@@ -357,7 +357,8 @@ absl::Status Compilation::checkOptions() {
     target.dotProduct = options.emit == Emit::Cuda ? DotProductKind::CUDA
                         : hasPairs                 ? DotProductKind::GenericI8MM
                                                    : DotProductKind::Generic;
-    target.bf16Pairs = target.bf16Dots = false;
+    target.bf16Pairs = false;
+    target.bf16Dots &= options.emit == Emit::Cpp;
     target.scalesByExponents = false;
     target.followsStreams = false;
     // Small blocks read better and suit any processor.

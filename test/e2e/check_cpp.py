@@ -24,7 +24,8 @@ INCLUDE = Path(__file__).resolve().parents[2] / "runtime" / "include"
 def check(args, folder):
     must_run([args.hadalc, args.model, "-o", folder / "native", "--quiet", *args.hadalc_flag], 300)
     must_run([args.hadalc, args.model, "-o", folder / "source", "--emit=cpp", "--quiet", *args.hadalc_flag, *args.source_flag], 300)
-    out = must_run([folder / "native", "--tokens", TOKENS, "-n", "8", "--temperature", "0", "--json",
+    emulated = args.emulator if args.emulate_both else []
+    out = must_run([*emulated, folder / "native", "--tokens", TOKENS, "-n", "8", "--temperature", "0", "--json",
                     "--logits", folder / "native.npy"], 300)
     tokens = json.loads(out)["tokens"]
     logits = (folder / "native.npy").read_bytes()
@@ -52,6 +53,7 @@ def main():
     parser.add_argument("--march", action="append", required=True, help="what it compiles for")
     parser.add_argument("--cxx-flag", action="append", default=[], help="passed on to the compiler, e.g. --cxx-flag=-static")
     parser.add_argument("--emulator", action="append", default=[], help="what runs the program, and its arguments, one by one")
+    parser.add_argument("--emulate-both", action="store_true", help="the program that hadalc makes is for the emulator, too")
     parser.add_argument("--source-flag", action="append", default=[], help="passed on to hadalc for C++ alone")
     parser.add_argument("--hadalc-flag", action="append", default=[], help="passed on to hadalc, e.g. --hadalc-flag=--kv=f16")
     args = parser.parse_args()

@@ -63,6 +63,9 @@ enum : uint32_t {
 #ifdef __ARM_FEATURE_MATMUL_INT8
                        | HADAL_RT_CPU_ARM_I8MM
 #endif
+#ifdef __ARM_FEATURE_BF16_VECTOR_ARITHMETIC
+                       | HADAL_RT_CPU_ARM_BF16
+#endif
 };
 
 namespace hadal_cpp {
@@ -587,6 +590,37 @@ HADAL_INLINE i32x16 dot4(i8x64 weights, i8x64 inputs) {
 }
 HADAL_INLINE i32x16 dot4_nonnegative(i8x64 weights, i8x64 inputs) {
   return add_dot4_nonnegative(i32x16{}, weights, inputs);
+}
+
+//===----------------------------------------------------------------------===//
+// Products of pairs of bf16
+//===----------------------------------------------------------------------===//
+
+/// Adds to each of four sums two products, of numbers side by side. Processors
+/// that do so with an instruction round sums otherwise than those that do not.
+HADAL_INLINE f32x4 add_dot2_bf16(f32x4 sums, bf16x8 a, bf16x8 b) {
+#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+  return f32x4(
+      vbfdotq_f32(sums, bit_cast<bfloat16x8_t>(a), bit_cast<bfloat16x8_t>(b)));
+#else
+  sums = fma(widen_bf16(every<2, 1>(a)), widen_bf16(every<2, 1>(b)), sums);
+  return fma(widen_bf16(every<2, 0>(a)), widen_bf16(every<2, 0>(b)), sums);
+#endif
+}
+
+/// Adds four products to each of four sums: those of row i of \p a, numbers
+/// [4 i, 4 i + 4), with row j of \p b to lane 2 i + j.
+HADAL_INLINE f32x4 add_dot4_bf16_pairs(f32x4 sums, bf16x8 a, bf16x8 b) {
+#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+  return f32x4(
+      vbfmmlaq_f32(sums, bit_cast<bfloat16x8_t>(a), bit_cast<bfloat16x8_t>(b)));
+#else
+  i32x4 x = bit_cast<i32x4>(a), y = bit_cast<i32x4>(b);
+  sums = add_dot2_bf16(sums, bit_cast<bf16x8>(shuffle<0, 0, 2, 2>(x, x)),
+                       bit_cast<bf16x8>(shuffle<0, 2, 0, 2>(y, y)));
+  return add_dot2_bf16(sums, bit_cast<bf16x8>(shuffle<1, 1, 3, 3>(x, x)),
+                       bit_cast<bf16x8>(shuffle<1, 3, 1, 3>(y, y)));
+#endif
 }
 
 } // namespace hadal_cpp
