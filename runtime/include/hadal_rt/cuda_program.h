@@ -10,6 +10,8 @@
 #include "hadal_rt/abi.h"
 
 #ifdef __cplusplus
+#include <utility>
+
 extern "C" {
 #endif
 
