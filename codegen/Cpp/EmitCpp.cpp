@@ -46,9 +46,13 @@ LogicalResult hadal::emitCpp(ModuleOp module, const EmitCppOptions &options,
   auto make = [&](const CppParts &parts) {
     return std::make_unique<KernelEmitter>(writer, program, parts);
   };
-  for (auto kernel : module.getOps<rt::KernelOp>())
-    if (!emitDivided(writer, kernel, program, names, make))
+  for (auto kernel : module.getOps<rt::KernelOp>()) {
+    const CppParts whole;
+    if (options.isRead
+            ? !emitDivided(writer, kernel, program, names, make)
+            : failed(KernelEmitter(writer, program, whole).emit(kernel)))
       return failure();
+  }
   HostOptions host;
   if (failed(emitHostFunctions(writer, program, names, host)))
     return failure();

@@ -19,6 +19,10 @@ struct EmitCppOptions {
   std::string symbol = "hadal_model";
   /// Lines of the comment at the top.
   std::string preamble;
+  /// Whether people read it: kernels that are longer than a screen are divided
+  /// into functions. For kernels that are blocked for many registers that takes
+  /// long, and makes nothing short.
+  bool isRead = true;
 };
 
 /// Brings a module into the form that reads well: constants where they are

@@ -1152,6 +1152,7 @@ absl::Status Compilation::writeSource() {
   std::string name = llvm::sys::path::filename(options.output).str();
   emitOptions.header = name + ".h";
   emitOptions.symbol = symbol;
+  emitOptions.isRead = options.cpu.empty();
   emitOptions.preamble =
       absl::StrCat("The model '", result.report.name, "', compiled by hadalc ",
                    HADAL_VERSION, " for g++ 12, clang 22 or later.");
