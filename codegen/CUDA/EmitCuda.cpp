@@ -102,6 +102,7 @@ private:
   rt::ProgramOp plan;
   std::string sizes;       ///< The type that has those of attention.
   int64_t bufferBytes = 0; ///< Of those that are declared.
+  bool hasTiles = false;   ///< Of a warp, which tensor cores multiply.
   SmallVector<Stream> streams;
   /// Which stream has what a load reads, and the index that its loop counts.
   struct Place {
@@ -273,25 +274,27 @@ std::string CudaKernelEmitter::loadVector(Operation *load) {
          std::to_string(place.rowBytes) + ")";
 }
 
-/// What all threads of a block do is in the kernel's own function.
+/// What all threads of a block do is in the kernel's own function. Kernels with
+/// tiles of a warp are straight lines for 16 rows, which all hang together:
+/// those stay whole.
 bool CudaKernelEmitter::canBeInPart(Operation *op) const {
   WalkResult result = op->walk([&](Operation *inner) {
     return isa<rt::ProductsOp, rt::LatentAttentionOp>(inner)
                ? WalkResult::interrupt()
                : WalkResult::advance();
   });
-  return !result.wasInterrupted() && KernelEmitter::canBeInPart(op);
+  return !hasTiles && !result.wasInterrupted() &&
+         KernelEmitter::canBeInPart(op);
 }
 
-/// Tiles of a warp, and what is under way for a loop that is around a part; or
-/// the memory for that of a loop in it.
+/// What is under way for a loop that is around a part; or the memory for that
+/// of a loop in it.
 CudaKernelEmitter::Given CudaKernelEmitter::givenTo(Operation *first,
                                                     Operation *last) const {
-  bool hasTiles = false, hasStreams = false;
+  bool hasStreams = false;
   llvm::SmallSetVector<unsigned, 2> around;
   for (Operation *op = first;; op = op->getNextNode()) {
     op->walk([&](Operation *inner) {
-      hasTiles |= isa<LLVM::CallIntrinsicOp>(inner);
       auto found = streamed.find(inner);
       if (found == streamed.end())
         return;
@@ -308,8 +311,6 @@ CudaKernelEmitter::Given CudaKernelEmitter::givenTo(Operation *first,
       break;
   }
   Given given;
-  if (hasTiles)
-    given.push_back({"warp_tiles &tiles", "tiles"});
   if (hasStreams)
     given.push_back({"uint8_t *const scratch_memory", "scratch_memory"});
   for (unsigned i : around)
@@ -349,9 +350,8 @@ LogicalResult CudaKernelEmitter::open(rt::KernelOp kernel,
   launch.params = arguments.size();
   // What tensor cores multiply takes a warp, or all threads of a block.
   auto stop = [](auto) { return WalkResult::interrupt(); };
-  bool hasTiles =
-      kernel.walk([&](LLVM::CallIntrinsicOp op) { return stop(op); })
-          .wasInterrupted();
+  hasTiles = kernel.walk([&](LLVM::CallIntrinsicOp op) { return stop(op); })
+                 .wasInterrupted();
   bool hasProducts =
       kernel.walk([&](rt::ProductsOp op) { return stop(op); }).wasInterrupted();
   if (hasProducts) {
