@@ -104,6 +104,14 @@ KernelOp KernelSet::get(const Twine &name, TypeRange types, Body body) {
   std::string symbol = (name + strideName(types)).str();
   llvm::replace(symbol, '-', 'm');
   llvm::erase(symbol, '+');
+  // Columns of wider rows may have the stride of rows that are padded.
+  auto isOther = [&](StringRef name) {
+    auto known = kernels.find(name);
+    return known != kernels.end() &&
+           TypeRange(ValueRange(known->second.getKernelArguments())) != types;
+  };
+  while (isOther(symbol))
+    symbol += "_columns";
   KernelOp &kernel = kernels[symbol];
   if (kernel)
     return kernel;

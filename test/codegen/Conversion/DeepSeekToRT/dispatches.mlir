@@ -26,6 +26,19 @@ deepseek.weight @unused : tensor<40x32xbf16> {
   deepseek.yield %0 : tensor<40x32xbf16>
 }
 
+// Some columns of wide rows may be as many, and as far apart, as those of rows
+// that are padded: kernels of either type are two.
+
+// CHECK-LABEL: func.func private @columns
+// CHECK:         rt.dispatch @[[ONE:rms_norm_20_.+_32_32]] items
+// CHECK:         rt.dispatch @[[ONE]]_columns items
+func.func private @columns(%x: tensor<?x32xf32>, %y: tensor<?x20xf32>, %w: tensor<20xf32>) -> (tensor<?x20xf32>, tensor<?x20xf32>) {
+  %a, %b = deepseek.split %x : tensor<?x32xf32> -> tensor<?x20xf32>, tensor<?x12xf32>
+  %c = deepseek.rms_norm %a, %w epsilon 1.0e-6 : tensor<?x20xf32>, tensor<20xf32>
+  %d = deepseek.rms_norm %y, %w epsilon 1.0e-6 : tensor<?x20xf32>, tensor<20xf32>
+  return %c, %d : tensor<?x20xf32>, tensor<?x20xf32>
+}
+
 // Rows are padded to 64 bytes: 20 columns take 32.
 
 // CHECK-LABEL: func.func private @linear
