@@ -90,7 +90,7 @@ bool Verifier::run(ModuleOp module, std::vector<double> &result) {
   module.walk([&](Operation *op) {
     if (op->hasAttr("bf16_inputs"))
       programTolerance = std::max(programTolerance, roundedTo16Tolerance);
-    if (op->hasAttr("activation_group"))
+    if (op->hasAttr("activation_group") || isa<deepseek::RoundToGridOp>(op))
       programTolerance = roundedInputTolerance;
   });
   return true;

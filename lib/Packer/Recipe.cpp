@@ -1394,6 +1394,21 @@ private:
   double factor;
 };
 
+class NumbersNode : public RecipeNode {
+public:
+  NumbersNode(NumbersOp op, int64_t count)
+      : RecipeNode(ElementKind::F32, count), values(op.getValues()) {}
+
+  absl::Status evaluate(int64_t first, int64_t count, void *out) override {
+    llvm::copy(values.slice(size_t(first), size_t(count)),
+               static_cast<float *>(out));
+    return absl::OkStatus();
+  }
+
+private:
+  ArrayRef<float> values;
+};
+
 } // namespace
 
 //===----------------------------------------------------------------------===//
@@ -1732,6 +1747,9 @@ private:
         })
         .Case([&](RotaryTableOp op) -> Result {
           return std::make_unique<RotaryTableNode>(op, count);
+        })
+        .Case([&](NumbersOp op) -> Result {
+          return std::make_unique<NumbersNode>(op, count);
         })
         .Case([&](ImportanceOp op) -> Result {
           return makeImportanceNode(op, count, inputs[0],

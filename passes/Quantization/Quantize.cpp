@@ -58,8 +58,8 @@ static Place getPlace(Operation *op) {
 /// True if a path from or to a product goes on through \p op. It ends at a
 /// residual addition, behind which is another part of the layer.
 static bool isPassedThrough(Operation *op) {
-  return isa<LinearOp, HeadLinearOp, RMSNormOp, UnitNormOp, SplitOp, RotaryOp>(
-      op);
+  return isa<LinearOp, HeadLinearOp, RMSNormOp, UnitNormOp, RoundToGridOp,
+             SplitOp, RotaryOp>(op);
 }
 
 /// The first place that \p start leads to, forward or \p isBackward.

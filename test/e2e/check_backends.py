@@ -31,7 +31,7 @@ WEIGHTED = ("linear", "head_linear", "lm_head", "experts", "embed")
 READ_CACHE = ("select_keys", "select_entries", "compress")
 # Nothing is computed in them, or only where weights are stored.
 SILENT = {"weight", "use_weight", "yield", "source", "model", "pack", "quantize", "quantize_scales", "convert", "slice", "split",
-          "reshape", "transpose", "adapter"}
+          "numbers", "reshape", "transpose", "adapter"}
 
 
 def contents(text):

@@ -157,9 +157,7 @@ class Graph(of.Builder):
                       for what, v in (("codes", codes), ("scales", scales), ("zeros", None if "none" in self.zeros else zeros))
                       if v is not None]
             if self.inputs:
-                # As in training for rounded numbers.
-                grid = [self.const(0.02, np.float32), self.const(0, np.int8)]
-                x = self.add("DequantizeLinear", [self.add("QuantizeLinear", [x, *grid]), *grid])
+                x = self.round_input(x, names[0])
             options = {"axis": 0, "block_size": self.block} if self.block > 0 else {"axis": 1} if self.block == 0 else {}
             y = self.add("MatMul", [x, self.add("DequantizeLinear", inputs, **options)], None if out is None else [out])
         else:
@@ -169,6 +167,15 @@ class Graph(of.Builder):
             bias = np.concatenate([self.values[n + ".bias"] for n in names]).astype(np.float32)
             y = self.add("Add", [y, self.weight(name + ".bias", bias)])
         return y
+
+    def round_input(self, x, name):
+        """x as it is rounded in training for rounded numbers: int8, and uint8 with a zero point before o_proj and down_proj."""
+        scale, zero = (0.03, np.uint8(119)) if name.endswith(("o_proj", "down_proj")) else (0.05, np.int8(0))
+        if self.inputs == "layers":
+            scale *= 1 + len(self.rounded) % 7 / 8
+        self.rounded[name + ".grid"] = np.array([scale, int(zero) - 128 * (zero.dtype == np.uint8)], np.float32)
+        grid = [self.const(scale, np.float32), self.const(zero, zero.dtype)]
+        return self.add("DequantizeLinear", [self.add("QuantizeLinear", [x, *grid]), *grid])
 
     def head(self, x):
         if self.config.get("tie_word_embeddings"):
@@ -244,7 +251,7 @@ class Graph(of.Builder):
             return routed
         return self.add("Add", [routed, self.swiglu(x, prefix + "shared_experts.")])
 
-    def route(self, x, prefix):
+    def route(self, x, prefix, **scatter):
         """The experts of each token and their weights, [tokens, k], by the rule of the generation."""
         config, count = self.config, self.config["n_routed_experts"]
         k, groups = config["num_experts_per_tok"], config.get("n_group") or 1
@@ -269,7 +276,7 @@ class Graph(of.Builder):
             _, chosen = self.add("TopK", [of_groups, self.const([config["topk_group"]])], [f"unused{n}", f"groups{n}"], axis=-1, sorted=0)
             zeros = self.add("ConstantOfShape", [self.add("Shape", [of_groups])], value=np.zeros(1, np.float32))
             ones = self.add("ConstantOfShape", [self.add("Shape", [chosen])], value=np.ones(1, np.float32))
-            mask = self.add("Unsqueeze", [self.add("ScatterElements", [zeros, chosen, ones], axis=1), last])
+            mask = self.add("Unsqueeze", [self.add("ScatterElements", [zeros, chosen, ones], axis=1, **scatter), last])
             wide = self.add("Expand", [mask, self.const([1, groups, count // groups])])
             mask = self.add("Cast", [self.add("Reshape", [wide, self.const([-1, count])])], to=of.BOOL)
             choice = self.add("Where", [self.add("Not", [mask]), self.const(0, np.float32), choice])
@@ -286,12 +293,12 @@ class Graph(of.Builder):
 
     def written_experts(self, x, prefix, style):
         """The experts of torch.onnx: "loop", each on the rows of its tokens; "stack", each token on its experts' matrices;
-        "elements", the first by other nodes. What "swapped" makes is none: it takes tokens for experts."""
+        "elements" and "places", both by other nodes. What "swapped" makes is none: it takes tokens for experts."""
         config, count = self.config, self.config["n_routed_experts"]
         k, hidden = config["num_experts_per_tok"], config["hidden_size"]
         zero, one = self.const([0]), self.const([1])
-        flat, ids, weights = self.route(x, prefix)
-        if style != "stack":
+        flat, ids, weights = self.route(x, prefix, **({"reduction": "none"} if style == "places" else {}))
+        if style not in ("stack", "places"):
             if style == "elements":
                 numbers = self.add("Range", [self.const(0), self.const(count), self.const(1)])
                 hot = self.add("Equal", [self.add("Unsqueeze", [ids, self.const([-1])]), numbers])
@@ -322,15 +329,25 @@ class Graph(of.Builder):
             first = self.weight(prefix + "gate_up", np.concatenate([gate, up], axis=1).astype(np.float32))
             second = self.weight(prefix + "down", down.astype(np.float32))
             numbers = self.add("Reshape", [ids, self.const([-1])])
+
+            def take(stack):
+                if style == "stack":
+                    return self.add("Gather", [stack, numbers], axis=0)
+                return self.add("GatherND", [stack, self.add("Unsqueeze", [numbers, self.const([-1])])], batch_dims=0)
+
             tokens = self.add("Gather", [self.add("Shape", [flat]), self.const(0)], axis=0)
             rows = self.add("Unsqueeze", [self.add("Range", [self.const(0), tokens, self.const(1)]), one])
             rows = self.add("Reshape", [self.add("Expand", [rows, self.const([1, k])]), self.const([-1])])
-            taken = self.add("Unsqueeze", [self.add("Gather", [flat, rows], axis=0), self.const([-1])])
-            both = self.add("Squeeze", [self.add("MatMul", [self.add("Gather", [first, numbers], axis=0), taken]), self.const([-1])])
+            taken = self.add("Gather", [flat, rows], axis=0)
+            if style == "places":
+                tiled = self.add("Tile", [self.add("Unsqueeze", [flat, one]), self.const([1, k, 1])])
+                taken = self.add("Reshape", [tiled, self.const([-1, hidden])])
+            taken = self.add("Unsqueeze", [taken, self.const([-1])])
+            both = self.add("Squeeze", [self.add("MatMul", [take(first), taken]), self.const([-1])])
             n, width = len(self.nodes), gate.shape[1]
             gates, ups = self.add("Split", [both, self.const([width, width])], [f"gate{n}", f"up{n}"], axis=-1)
             gated = self.add("Mul", [self.add("Mul", [gates, self.add("Sigmoid", [gates])]), ups])
-            y = self.add("MatMul", [self.add("Gather", [second, numbers], axis=0), self.add("Unsqueeze", [gated, self.const([-1])])])
+            y = self.add("MatMul", [take(second), self.add("Unsqueeze", [gated, self.const([-1])])])
             y = self.add("Squeeze", [y, self.const([-1])])
             y = self.add("Mul", [y, self.add("Unsqueeze", [self.add("Reshape", [weights, self.const([-1])]), self.const([-1])])])
             total = self.add("ReduceSum", [self.add("Reshape", [y, self.const([-1, k, hidden])]), one], keepdims=0)

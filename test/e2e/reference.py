@@ -97,9 +97,18 @@ def silu(x):
     return x / (1 + np.exp(-x))
 
 
+def multiply(x, tensors, name):
+    """x times a matrix; rounded first, in float32, if the model has a grid (scale, zero point) for what the matrix multiplies."""
+    if name + ".grid" in tensors:
+        scale, zero = tensors[name + ".grid"]
+        codes = np.clip(np.rint(x.astype(np.float32) / scale) + zero, -128, 127) - zero
+        x = (codes * scale).astype(np.float64)
+    return x @ tensors[name + ".weight"].T
+
+
 def swiglu(x, tensors, prefix):
-    gate, up, down = (tensors[f"{prefix}.{part}_proj.weight"] for part in ("gate", "up", "down"))
-    return (silu(x @ gate.T) * (x @ up.T)) @ down.T
+    gate, up = (multiply(x, tensors, f"{prefix}.{part}_proj") for part in ("gate", "up"))
+    return multiply(silu(gate) * up, tensors, f"{prefix}.down_proj")
 
 
 def rope_settings(config):
@@ -223,14 +232,14 @@ def attention(x, config, tensors, prefix, window):
     scaling = rope_settings(config)
 
     def project(name, count):
-        y = x @ tensors[f"{prefix}.{name}.weight"].T
+        y = multiply(x, tensors, f"{prefix}.{name}")
         bias = tensors.get(f"{prefix}.{name}.bias")
         return (y if bias is None else y + bias).reshape(-1, count, dim)
 
     q = rope(project("q_proj", heads), scaling, interleaved=False)
     k = rope(project("k_proj", kv_heads), scaling, interleaved=False)
     k, v = (round_cache(t, config, dim).repeat(heads // kv_heads, axis=1) for t in (k, project("v_proj", kv_heads)))
-    return attend(q, k, v, dim**-0.5, window) @ tensors[f"{prefix}.o_proj.weight"].T
+    return multiply(attend(q, k, v, dim**-0.5, window), tensors, f"{prefix}.o_proj")
 
 
 def layer_norm(x, weight, bias, epsilon):
@@ -382,8 +391,7 @@ def forward(config, tensors, tokens, margins=None):
         else:
             x = x + swiglu(h, tensors, f"{prefix}.mlp")
     tied = config.get("tie_word_embeddings", False)
-    head = tensors["model.embed_tokens.weight" if tied else "lm_head.weight"]
-    return rms_norm(x, tensors["model.norm.weight"], epsilon) @ head.T
+    return multiply(rms_norm(x, tensors["model.norm.weight"], epsilon), tensors, "model.embed_tokens" if tied else "lm_head")
 
 
 def greedy(config, tensors, prompt, count, margins=None):

@@ -139,6 +139,7 @@ private:
   LogicalResult convertIntegerEmbed(EmbedOp op, Value table, Value out);
   LogicalResult convert(RMSNormOp op);
   LogicalResult convert(LayerNormOp op);
+  LogicalResult convert(RoundToGridOp op);
   LogicalResult convert(LinearOp op);
   LogicalResult convert(LMHeadOp op);
   LogicalResult convert(AdaptOp op);
@@ -198,8 +199,12 @@ private:
   Quantized quantize(Value input, const IntegerShape &shape, Value rows,
                      int64_t rowsPerToken = 1);
   Quantized allocQuantized(const IntegerShape &shape, int64_t rowsPerToken);
-  /// How all that read \p op round it, if they do so alike.
-  std::optional<IntegerShape> roundedShape(RMSNormOp op) const;
+  /// How all that read \p op, a norm or a round_to_grid, take it as integers,
+  /// if they do so alike.
+  std::optional<IntegerShape> roundedShape(Operation *op) const;
+  /// How a product with a weight reads \p input: see `integerShape`.
+  IntegerShape shapeOf(Value input, Value weight, Value scales, Value offsets,
+                       std::optional<uint64_t> activationGroup) const;
   LogicalResult convertRounded(RMSNormOp op, const IntegerShape &shape);
   /// \p residual may be null: a buffer of rows that is added.
   LogicalResult convertIntegerLinear(Operation *op, Value oldInput,
@@ -435,12 +440,13 @@ WorkRows FunctionConverter::workRowsOf(Operation &op) const {
 LogicalResult FunctionConverter::convert(Operation *op) {
   return llvm::TypeSwitch<Operation *, LogicalResult>(op)
       .Case<UseWeightOp, EmbedOp, RMSNormOp, LayerNormOp, LinearOp, LMHeadOp,
-            AdaptOp, HeadLinearOp, SplitOp, RotaryOp, AttentionOp, SelectKeysOp,
-            AbsorbedAttentionOp, SwiGLUOp, AddOp, GatherRowsOp, ScatterRowsOp,
-            SelectRowsOp, InfluenceOp, RouterOp, ExpertsOp, UnitNormOp,
-            HashRouterOp, HyperExpandOp, HyperMixOp, HyperUpdateOp, HyperHeadOp,
-            CompressOp, SelectEntriesOp, CompressedAttentionOp, ProbeOp,
-            func::CallOp, func::ReturnOp>([&](auto op) { return convert(op); })
+            RoundToGridOp, AdaptOp, HeadLinearOp, SplitOp, RotaryOp,
+            AttentionOp, SelectKeysOp, AbsorbedAttentionOp, SwiGLUOp, AddOp,
+            GatherRowsOp, ScatterRowsOp, SelectRowsOp, InfluenceOp, RouterOp,
+            ExpertsOp, UnitNormOp, HashRouterOp, HyperExpandOp, HyperMixOp,
+            HyperUpdateOp, HyperHeadOp, CompressOp, SelectEntriesOp,
+            CompressedAttentionOp, ProbeOp, func::CallOp, func::ReturnOp>(
+          [&](auto op) { return convert(op); })
       .Case([&](LatentAttentionOp op) {
         return op.emitOpError("has no lowering in its expanded form; run "
                               "-deepseek-absorb-latent-attention first");
@@ -601,12 +607,13 @@ Value FunctionConverter::inputOf(Value input, int64_t columns, bool bf16Inputs,
 }
 
 std::optional<IntegerShape>
-FunctionConverter::roundedShape(RMSNormOp op) const {
+FunctionConverter::roundedShape(Operation *op) const {
   std::optional<IntegerShape> shape;
   DotProductKind dotProduct = program.options.dotProduct;
+  bool isOnGrid = isa<RoundToGridOp>(op);
   for (Operation *user : op->getUsers()) {
     auto shapeOf = [&](auto product) -> std::optional<IntegerShape> {
-      if (product.getInput() != op.getResult() ||
+      if (product.getInput() != op->getResult(0) ||
           !getElementTypeOrSelf(product.getWeight()).isInteger())
         return std::nullopt;
       return integerShape(product.getWeight(), product.getScales(),
@@ -616,13 +623,51 @@ FunctionConverter::roundedShape(RMSNormOp op) const {
         llvm::TypeSwitch<Operation *, std::optional<IntegerShape>>(user)
             .Case<LinearOp, LMHeadOp>(shapeOf)
             .Default(std::nullopt);
-    if (!one || one->digits > 1 ||
+    if (!one || (one->digits > 1) != isOnGrid ||
         (shape &&
          roundingOf(*one, dotProduct) != roundingOf(*shape, dotProduct)))
       return std::nullopt;
     shape = one;
   }
+  if (shape && isOnGrid)
+    shape->digits = gridDigits;
   return shape;
+}
+
+IntegerShape
+FunctionConverter::shapeOf(Value input, Value weight, Value scales,
+                           Value offsets,
+                           std::optional<uint64_t> activationGroup) const {
+  IntegerShape shape = integerShape(weight, scales, offsets, activationGroup);
+  if (auto rounded = input.getDefiningOp<RoundToGridOp>();
+      rounded && roundedShape(rounded))
+    shape.digits = gridDigits;
+  return shape;
+}
+
+LogicalResult FunctionConverter::convert(RoundToGridOp op) {
+  Value input = at(op.getInput()), grid = at(op.getGrid());
+  int64_t columns = columnsOf(op.getInput());
+  std::optional<IntegerShape> shape = roundedShape(op);
+  if (!shape) {
+    SmallVector<Value> arguments = {input, grid,
+                                    bufferFor(op.getResult(), op.getInput())};
+    dispatch(program.kernels.roundToGrid(TypeRange(arguments), columns),
+             rowsOf(op.getInput()), arguments);
+    return success();
+  }
+  DotProductKind dotProduct = program.options.dotProduct;
+  Quantized result = allocQuantized(*shape, /*rowsPerToken=*/1);
+  SmallVector<Value> arguments = {input, grid, result.values, result.scales,
+                                  result.offsets};
+  dispatch(program.kernels.splitGrid(TypeRange(arguments), columns,
+                                     shape->activationGroup,
+                                     offsetOf(*shape, dotProduct)),
+           rowsOf(op.getInput()), arguments);
+  countRowsLike(op.getResult(), op.getInput());
+  mapping.map(op.getResult(), result.values);
+  quantized[{result.values, roundingOf(*shape, dotProduct)}] = result;
+  return success();
 }
 
 /// The norm in the kernel that rounds it.
@@ -727,7 +772,7 @@ LogicalResult FunctionConverter::convertIntegerLinear(
     Value oldScales, Value oldOffsets, Value residual, Value oldResult,
     std::optional<uint64_t> activationGroup) {
   IntegerShape shape =
-      integerShape(oldWeight, oldScales, oldOffsets, activationGroup);
+      shapeOf(oldInput, oldWeight, oldScales, oldOffsets, activationGroup);
   if (failed(expectTiles(op, shape, {oldWeight, oldScales, oldOffsets})))
     return failure();
   Value rows = rowsOf(oldInput);
@@ -1185,8 +1230,8 @@ LogicalResult FunctionConverter::convertGated(SwiGLUOp op, LinearOp gate,
     return success();
   }
   IntegerShape shape =
-      integerShape(gate.getWeight(), gate.getScales(), gate.getOffsets(),
-                   gate.getActivationGroup());
+      shapeOf(gate.getInput(), gate.getWeight(), gate.getScales(),
+              gate.getOffsets(), gate.getActivationGroup());
   for (LinearOp product : {gate, up})
     if (failed(expectTiles(
             product, shape,

@@ -172,8 +172,10 @@ inline const char *inputName(bool bf16Inputs) {
 /// Rows that a tile of a packed weight interleaves.
 constexpr int64_t tileRows = 16;
 
-/// Digits of seven bits that a number of an input is where it is not rounded.
-constexpr int64_t inputDigits = 4;
+/// Digits of seven bits that a number of an input is where it is not rounded,
+/// and where it is an integer of a `round_to_grid`: less its zero point, one of
+/// nine bits.
+constexpr int64_t inputDigits = 4, gridDigits = 2;
 
 /// Scales of rounded inputs: max |x| / 127, the power of two at or above it,
 /// or the logarithm to base two of that, all in f32.
@@ -182,7 +184,7 @@ enum class InputScale { Number, Power, Exponent };
 /// An integer weight `[columns, inner]`; see `IntegerWeight`.
 struct IntegerShape {
   int64_t columns, inner, bits, group, activationGroup;
-  int64_t digits; ///< Of the inputs: 1, or `inputDigits`.
+  int64_t digits; ///< Of the inputs: 1, `gridDigits` or `inputDigits`.
   bool isUnsigned, hasOffsets;
   /// Of scales and of offsets.
   mlir::Type scaleElement, offsetElement;
@@ -268,6 +270,12 @@ public:
   /// of digits and offsets. Scales are powers of two.
   rt::KernelOp splitRows(TypeRange types, int64_t columns, int64_t group,
                          int64_t offset);
+  /// (in, grid, digits, scales, offsets), likewise, of the integers that
+  /// `round_to_grid` rounds to: two digits, whose scale is that of the grid.
+  rt::KernelOp splitGrid(TypeRange types, int64_t columns, int64_t group,
+                         int64_t offset);
+  /// (in, grid, out); items are rows.
+  rt::KernelOp roundToGrid(TypeRange types, int64_t columns);
   /// (values, scales, offsets, weight, weight scales, [weight offsets], [bias],
   /// [residual], out, rows); items are groups of tiles. A residual, of whole
   /// tiles, is added last.

@@ -101,7 +101,7 @@ std::string IntegerShape::getName(const Twine &dims) const {
   for (int64_t number : codebook)
     name += "_" + std::to_string(number);
   if (digits > 1)
-    name += "_f32";
+    name += digits == gridDigits ? "_grid" : "_f32";
   auto elementName = [](Type element) {
     return element.isInteger() ? "levels" : shortName(element);
   };

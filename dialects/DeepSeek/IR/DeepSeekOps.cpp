@@ -937,6 +937,15 @@ LogicalResult RotaryTableOp::verify() {
                      {anySize, getRotary().getDim()}); // C1
 }
 
+LogicalResult NumbersOp::verify() {
+  constexpr size_t most = 16;
+  if (getValues().size() > most) // C1
+    return emitOpError("expects at most ")
+           << most << " numbers, but got " << getValues().size();
+  return expectShape(*this, "a result", getResult(),
+                     {int64_t(getValues().size())});
+}
+
 LogicalResult PackOp::verify() {
   auto input = cast<RankedTensorType>(getInput().getType());
   auto result = cast<RankedTensorType>(getResult().getType());
@@ -984,6 +993,10 @@ LogicalResult UnitNormOp::verify() {
     return emitOpError("expects heads that divide ")
            << columnsOf(getInput()) << " columns, but got " << heads;
   return expectPositive(*this, "epsilon", getEpsilonAttr()); // C2
+}
+
+LogicalResult RoundToGridOp::verify() {
+  return expectShape(*this, "a grid", getGrid(), {2}); // C1
 }
 
 LogicalResult LayerNormOp::verify() {

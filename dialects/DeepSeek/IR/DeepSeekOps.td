@@ -867,6 +867,18 @@ def DeepSeek_RotaryTableOp : DeepSeek_RecipeOp<"rotary_table"> {
   let hasVerifier = 1;
 }
 
+def DeepSeek_NumbersOp : DeepSeek_RecipeOp<"numbers"> {
+  let summary = "A few numbers that are in no file";
+  let description = [{
+    Of a format that has them in its graph, and not among its tensors.
+    - (C1) the result is `[count]`, for as many as there are, at most 16.
+  }];
+  let arguments = (ins DenseF32ArrayAttr:$values);
+  let results = (outs 1DTensorOf<[F32]>:$result);
+  let assemblyFormat = "$values attr-dict `:` type($result)";
+  let hasVerifier = 1;
+}
+
 def DeepSeek_PackOp : DeepSeek_RecipeOp<"pack"> {
   let summary = "Stores a weight in the layout of its encoding";
   let description = [{
@@ -1028,6 +1040,38 @@ def DeepSeek_LayerNormOp : DeepSeek_Op<"layer_norm", [
   let assemblyFormat = [{
     $input `,` $weight `,` $bias `epsilon` $epsilon attr-dict `:` type($input)
     `,` type($weight) `,` type($bias)
+  }];
+  let hasVerifier = 1;
+}
+
+def DeepSeek_RoundToGridOp : DeepSeek_Op<"round_to_grid", [
+    Pure, AllTypesMatch<["input", "result"]>]> {
+  let summary = "Rounds elements to a grid that the model was trained with";
+  let description = [{
+    `grid` holds a scale s and a zero point z, which is an integer:
+
+        n = min(max(round(input[t, k] / s) + z, -128), 127) - z
+        result[t, k] = n * s
+
+    computed in f32, ties to even. It is what QuantizeLinear and
+    DequantizeLinear do to 8 bits and back, and part of the model: unlike with
+    `activation_group` of `deepseek.linear`, scales do not follow the numbers.
+    A program multiplies the integers n where all that reads the result is a
+    product with integers.
+    - (C1) `grid` is `[2]`.
+
+    Source: ONNX operators, QuantizeLinear-13, of int8; uint8 is the same with z
+    less 128. Of quantization-aware training: Jacob et al. 2018,
+    arXiv:1712.05877.
+
+    ```mlir
+    %y = deepseek.round_to_grid %x, %g : tensor<?x64xf32>, tensor<2xf32>
+    ```
+  }];
+  let arguments = (ins Activations:$input, 1DTensorOf<[F32]>:$grid);
+  let results = (outs Activations:$result);
+  let assemblyFormat = [{
+    $input `,` $grid attr-dict `:` type($input) `,` type($grid)
   }];
   let hasVerifier = 1;
 }

@@ -836,6 +836,11 @@ FailureOr<Tensor> RecipeEvaluator::evaluate(WeightOp weight) {
               return expertIds(ids, take(ids.getInput()));
             })
             .Case([&](RotaryTableOp table) { return rotaryTable(table); })
+            .Case([&](NumbersOp numbers) {
+              Tensor result(shapeOf(numbers.getResult()));
+              llvm::copy(numbers.getValues(), result.values.begin());
+              return result;
+            })
             // A layout changes where values are, not what they are.
             .Case([&](PackOp pack) { return take(pack.getInput()); })
             .Case([&](YieldOp yield) { return take(yield.getValue()); })

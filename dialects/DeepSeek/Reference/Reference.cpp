@@ -261,6 +261,7 @@ private:
   LogicalResult visit(EmbedOp op);
   LogicalResult visit(RMSNormOp op);
   LogicalResult visit(LayerNormOp op);
+  LogicalResult visit(RoundToGridOp op);
   LogicalResult visit(LinearOp op);
   LogicalResult visit(AdaptOp op);
   /// Adds to the rows of \p result, of \p sequences, what `deepseek.adapt`
@@ -373,12 +374,12 @@ LogicalResult Interpreter::Frame::run(Operation *op) {
       return failure();
   return llvm::TypeSwitch<Operation *, LogicalResult>(op)
       .Case<func::CallOp, arith::ConstantOp, UseWeightOp, EmbedOp, RMSNormOp,
-            LayerNormOp, LinearOp, AdaptOp, HeadLinearOp, SplitOp, RotaryOp,
-            AttentionOp, SelectKeysOp, LatentAttentionOp, AbsorbedAttentionOp,
-            SwiGLUOp, AddOp, RouterOp, ExpertsOp, GatherRowsOp, ScatterRowsOp,
-            SelectRowsOp, InfluenceOp, LMHeadOp, UnitNormOp, HashRouterOp,
-            HyperExpandOp, HyperMixOp, HyperUpdateOp, HyperHeadOp, CompressOp,
-            SelectEntriesOp, CompressedAttentionOp>(
+            LayerNormOp, RoundToGridOp, LinearOp, AdaptOp, HeadLinearOp,
+            SplitOp, RotaryOp, AttentionOp, SelectKeysOp, LatentAttentionOp,
+            AbsorbedAttentionOp, SwiGLUOp, AddOp, RouterOp, ExpertsOp,
+            GatherRowsOp, ScatterRowsOp, SelectRowsOp, InfluenceOp, LMHeadOp,
+            UnitNormOp, HashRouterOp, HyperExpandOp, HyperMixOp, HyperUpdateOp,
+            HyperHeadOp, CompressOp, SelectEntriesOp, CompressedAttentionOp>(
           [&](auto concrete) { return visit(concrete); })
       // It computes nothing.
       .Case([](ProbeOp) { return success(); })
@@ -502,6 +503,17 @@ LogicalResult Interpreter::Frame::visit(LayerNormOp op) {
     double factor = 1 / std::sqrt(dot(x, x, dim) / double(dim) + epsilon);
     for (int64_t j = 0; j < dim; ++j)
       x[j] = weight.values[size_t(j)] * x[j] * factor + bias.values[size_t(j)];
+  }
+  return set(op, op.getResult(), std::move(result));
+}
+
+LogicalResult Interpreter::Frame::visit(RoundToGridOp op) {
+  Tensor result = at(op.getInput());
+  const Tensor &grid = at(op.getGrid());
+  auto scale = float(grid.values[0]), zero = float(grid.values[1]);
+  for (double &value : result.values) {
+    float code = std::nearbyint(float(value) / scale) + zero;
+    value = double((std::clamp(code, -128.0f, 127.0f) - zero) * scale);
   }
   return set(op, op.getResult(), std::move(result));
 }

@@ -36,16 +36,20 @@ struct LayerWeight {
   RankedTensorType type;
 };
 
-/// What makes two layers the same function: its kind, its window and its
-/// weights.
+/// What makes two layers the same function: its kind, its window, which
+/// products share a grid, and its weights.
 using LayerKey =
-    std::pair<deepseek::WindowAttr, std::vector<std::pair<std::string, Type>>>;
+    std::tuple<deepseek::WindowAttr, std::map<std::string, std::string>,
+               std::vector<std::pair<std::string, Type>>>;
 
 /// The arguments of a layer function, and how its body is written.
 struct LayerBody {
   OpBuilder builder;
   Value positions, sequences, cache, layer;
   llvm::StringMap<Value> weights = {};
+  /// Inputs that were rounded already, by what they were and the grid.
+  llvm::DenseMap<std::pair<Value, Value>, Value> rounded =
+      llvm::DenseMap<std::pair<Value, Value>, Value>();
   /// Of a layer with hyper-connections: token ids, and the layer's number among
   /// those with as many tokens in an entry.
   Value tokens = {}, index = {};
@@ -108,6 +112,8 @@ private:
                  StringRef suffix = ".weight");
   void addLinear(StringRef name, int64_t rows, int64_t columns,
                  bool hasBias = false);
+  void addGrid(StringRef name, StringRef tensor);
+  RankedTensorType defineGrid(StringRef symbol, const InputGrid &grid);
   StoredTensor takeScales(StringRef tensor, ArrayRef<int64_t> weight);
   void addScales(const Twine &name, StringRef tensor, RankedTensorType weight);
   void addMatrix(StringRef name, int64_t rows, int64_t columns);
@@ -174,6 +180,10 @@ private:
   int64_t parameters = 0, activeParameters = 0;
   int64_t layerIndex = 0;
   std::vector<LayerWeight> layerWeights;
+  /// The grids of the layer, each with the first product that has it, and of
+  /// each product the first that has the same.
+  std::vector<std::pair<InputGrid, std::string>> grids;
+  std::map<std::string, std::string> gridNames;
   struct Layer {
     func::FuncOp function;
     std::vector<LayerWeight> weights;
@@ -182,6 +192,7 @@ private:
   std::map<bool, unsigned> functionCount;
   std::vector<std::pair<LayerKey, func::FuncOp>> functions;
   RankedTensorType embedType, headType, normType;
+  std::optional<RankedTensorType> headGrid;
   SmallVector<RankedTensorType> headMixTypes;
 };
 } // namespace
@@ -481,6 +492,39 @@ void ModelBuilder::addLinear(StringRef name, int64_t rows, int64_t columns,
         defineVector(symbol + ".bias", tensorName(name) + ".bias", {rows}));
   if (isa<Float8E4M3FNType>(source.element))
     addScales(name + ".scales", tensor, type);
+  addGrid(name, tensor);
+}
+
+RankedTensorType ModelBuilder::defineGrid(StringRef symbol,
+                                          const InputGrid &grid) {
+  return defineWeight(
+      symbol, RankedTensorType::get({2}, builder.getF32Type()),
+      [&](OpBuilder &recipe) {
+        return deepseek::NumbersOp::create(
+            recipe, recipe.getUnknownLoc(),
+            RankedTensorType::get({2}, recipe.getF32Type()),
+            recipe.getDenseF32ArrayAttr({grid.scale, grid.zero}));
+      },
+      Counted::No);
+}
+
+/// What the input of the product \p name with \p tensor is rounded to, if it
+/// is.
+void ModelBuilder::addGrid(StringRef name, StringRef tensor) {
+  std::optional<InputGrid> grid =
+      store ? store->getInputGrid(tensor) : std::nullopt;
+  if (!grid)
+    return;
+  auto known = llvm::find_if(
+      grids, [&](const auto &each) { return each.first == *grid; });
+  if (known != grids.end()) {
+    gridNames[name.str()] = known->second;
+    return;
+  }
+  grids.emplace_back(*grid, name.str());
+  gridNames[name.str()] = name.str();
+  addLayerWeight(name + ".grid",
+                 defineGrid(symbolName(layerIndex, name + ".grid"), *grid));
 }
 
 /// A matrix `[rows, columns]` that is never FP8.
@@ -689,6 +733,8 @@ void ModelBuilder::addIndexer(const IndexerConfig &indexer, int64_t queryRank) {
 void ModelBuilder::addLayer(int64_t layer) {
   layerIndex = layer;
   layerWeights.clear();
+  grids.clear();
+  gridNames.clear();
   int64_t hidden = config.hidden, heads = config.heads;
   if (config.hyper)
     for (StringRef prefix : {"hc_attn", "hc_ffn"})
@@ -832,6 +878,14 @@ Value ModelBuilder::linear(LayerBody &body, Value input, StringRef name,
   int64_t rows = cast<RankedTensorType>(weight.getType()).getDimSize(0);
   if (result.empty())
     result = lastWord(name).split('_').first;
+  if (auto shared = gridNames.find(name.str()); shared != gridNames.end()) {
+    Value grid = body.weights.lookup(shared->second + ".grid");
+    Value &rounded = body.rounded[{input, grid}];
+    if (!rounded)
+      rounded = deepseek::RoundToGridOp::create(body.builder, named("rounded"),
+                                                input.getType(), input, grid);
+    input = rounded;
+  }
   return deepseek::LinearOp::create(
       body.builder, named(result), activations(rows), input, weight,
       body.weights.lookup((name + ".bias").str()),
@@ -1072,9 +1126,9 @@ Value ModelBuilder::mixture(LayerBody &body, Value input) {
 /// The function for a layer with the weights in `layerWeights`. Layers that
 /// agree in kind, shapes and element types share one.
 func::FuncOp ModelBuilder::getLayerFunction(bool isMoE) {
-  LayerKey key{windowOf(layerIndex), {}};
+  LayerKey key{windowOf(layerIndex), gridNames, {}};
   for (const LayerWeight &weight : layerWeights)
-    key.second.emplace_back(weight.name, weight.type);
+    std::get<2>(key).emplace_back(weight.name, weight.type);
   // The names of the weights tell the kinds apart.
   for (auto &[known, function] : functions)
     if (known == key)
@@ -1200,6 +1254,9 @@ void ModelBuilder::buildForward() {
   x = deepseek::RMSNormOp::create(
       body, named("normed"), x.getType(), x, use("norm", normType),
       builder.getF32FloatAttr(float(config.normEpsilon)));
+  if (headGrid)
+    x = deepseek::RoundToGridOp::create(body, named("rounded"), x.getType(), x,
+                                        use("lm_head.grid", *headGrid));
   x = deepseek::LMHeadOp::create(
       body, named("logits"), activations(config.vocab), x,
       config.tiedEmbeddings ? use("embed_tokens", embedType)
@@ -1249,6 +1306,9 @@ absl::StatusOr<OwningOpRef<ModuleOp>> ModelBuilder::build(StringRef name) {
         defineMatrix("lm_head", isShort ? "head.weight" : "lm_head.weight",
                      {config.vocab, config.hidden});
   }
+  if (std::optional<InputGrid> grid =
+          store ? store->getInputGrid("lm_head.weight") : std::nullopt)
+    headGrid = defineGrid("lm_head.grid", *grid);
   if (config.hyper) {
     int64_t streams = config.hyper->streams;
     headMixTypes = {defineVector("hc_head_fn", "hc_head_fn",

@@ -50,6 +50,16 @@ struct StoredTensor {
   std::optional<LowRankChange> change = std::nullopt;
 };
 
+/// The integers of 8 bits that a model rounds the input of a product to, see
+/// `deepseek.round_to_grid`.
+struct InputGrid {
+  float scale, zero;
+
+  bool operator==(const InputGrid &other) const {
+    return scale == other.scale && zero == other.zero;
+  }
+};
+
 class TensorStore {
 public:
   virtual ~TensorStore() = default;
@@ -63,6 +73,11 @@ public:
   /// \p shape has in its first dimension.
   virtual absl::StatusOr<StoredTensor>
   takeStack(llvm::StringRef name, llvm::ArrayRef<int64_t> shape) = 0;
+
+  /// What the model rounds what it multiplies the matrix \p name with to.
+  virtual std::optional<InputGrid> getInputGrid(llvm::StringRef name) const {
+    return std::nullopt;
+  }
 
   /// An error if a tensor was not taken and is not known to be of no use:
   /// leaving it out would mean wrong text without a word.

@@ -25,6 +25,10 @@ public:
   take(llvm::StringRef name, llvm::ArrayRef<int64_t> shape) override;
   absl::StatusOr<huggingface::StoredTensor>
   takeStack(llvm::StringRef name, llvm::ArrayRef<int64_t> shape) override;
+  std::optional<huggingface::InputGrid>
+  getInputGrid(llvm::StringRef name) const override {
+    return base.getInputGrid(name);
+  }
   absl::Status checkUnused(const huggingface::Config &config,
                            std::vector<std::string> &notes) override;
   std::string sourcePath() const override { return base.sourcePath(); }

@@ -118,6 +118,8 @@ private:
   bool matchTensor(mlir::Value value, Matrix &matrix);
   bool matchLinear(mlir::Value value, Matrix &matrix, mlir::Value &input);
   bool matchPacked(NodeOp node, Matrix &matrix);
+  /// \p value, what \p matrix is multiplied with, before it is rounded.
+  mlir::Value beforeRounding(mlir::Value value, Matrix &matrix);
   bool takeColumns(NodeOp node, mlir::Value result, Matrix &matrix,
                    mlir::Value &input);
   bool matchNormOf(NodeOp node, InitializerOp &weight, mlir::Value &input);

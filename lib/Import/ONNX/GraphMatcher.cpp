@@ -396,6 +396,39 @@ bool DecoderProof::matchPacked(NodeOp node, Matrix &matrix) {
   return true;
 }
 
+/// A DequantizeLinear behind a QuantizeLinear, to 8 bits with the same scale
+/// and zero point.
+Value DecoderProof::beforeRounding(Value value, Matrix &matrix) {
+  NodeOp after = nodeOf(strip(value), "DequantizeLinear");
+  NodeOp before =
+      after ? nodeOf(strip(after.getInputs()[0]), "QuantizeLinear") : NodeOp();
+  if (!before)
+    return value;
+  std::optional<double> scale, zero = 0;
+  bool isUnsigned = true;
+  for (NodeOp node : {before, after}) {
+    std::optional<double> one = scalarOf(getOperand(node, 1)), point = 0;
+    if (Value operand = getOperand(node, 2)) {
+      Type element = getElementTypeOrSelf(operand.getType());
+      point = scalarOf(operand);
+      isUnsigned = element.isUnsignedInteger();
+      if (!element.isInteger() || element.getIntOrFloatBitWidth() != 8)
+        point.reset();
+    }
+    if (node == before)
+      std::tie(scale, zero) = std::pair(one, point);
+    if (!one || !point || one != scale || point != zero ||
+        !(float(*one) > 0 && std::isfinite(float(*one))) ||
+        getInt(node, "output_dtype", 0) || getInt(node, "precision", 0)) {
+      refuse(value, "one scale and one zero point of 8 bits, the same before "
+                    "and after an input is rounded");
+      return value;
+    }
+  }
+  matrix.inputGrid = {float(*scale), float(*zero - (isUnsigned ? 128 : 0))};
+  return before.getInputs()[0];
+}
+
 /// Some of the results of a product, which a Slice or a Split takes.
 bool DecoderProof::takeColumns(NodeOp node, Value result, Matrix &matrix,
                                Value &input) {
@@ -445,7 +478,7 @@ bool DecoderProof::matchLinear(Value value, Matrix &matrix, Value &input) {
     return false;
   }
   if (type == "MatMul" && node.getInputs().size() == 2) {
-    input = node.getInputs()[0];
+    input = beforeRounding(node.getInputs()[0], matrix);
     return matchTensor(node.getInputs()[1], matrix);
   }
   if (type == "Gemm" && node.getInputs().size() >= 2) {
@@ -473,11 +506,11 @@ bool DecoderProof::matchLinear(Value value, Matrix &matrix, Value &input) {
           matrix.bias.getType().getNumElements() != matrix.rows)
         return false;
     }
-    input = node.getInputs()[0];
+    input = beforeRounding(node.getInputs()[0], matrix);
     return true;
   }
   if (type == "com.microsoft.MatMulNBits" && node.getInputs().size() >= 3) {
-    input = node.getInputs()[0];
+    input = beforeRounding(node.getInputs()[0], matrix);
     return matchPacked(node, matrix);
   }
   if ((type == "Slice" || type == "Split") && !node.getInputs().empty())

@@ -7,6 +7,7 @@
 
 #include "dialects/ONNX/IR/ONNXOps.h"
 #include "lib/Import/HuggingFace/Config.h"
+#include "lib/Import/HuggingFace/TensorStore.h"
 
 #include "absl/status/statusor.h"
 
@@ -40,6 +41,8 @@ struct Matrix {
   int64_t firstRow = 0, rowStep = 1, rows = 0;
   /// Rows of so many heads are in the order of rotation by neighbors.
   int64_t interleavedHeads = 0;
+  /// What the graph rounds what it multiplies with to.
+  std::optional<huggingface::InputGrid> inputGrid;
   /// Tensors have so many of these in their first dimension; 0: they are one.
   int64_t experts = 0;
 

@@ -66,6 +66,12 @@ public:
                                          ArrayRef<int64_t> shape) override {
     return take(name, shape);
   }
+  std::optional<huggingface::InputGrid>
+  getInputGrid(StringRef name) const override {
+    auto found = parts.find(name);
+    return found == parts.end() ? std::nullopt
+                                : found->second.matrices[0].inputGrid;
+  }
   /// The graph says what is used, and of that nothing is left over.
   absl::Status checkUnused(const Config &config,
                            std::vector<std::string> &notes) override {
@@ -609,6 +615,26 @@ static absl::Status readBiases(const Decoder &decoder, StringRef path,
   return absl::OkStatus();
 }
 
+/// Only inputs of ordinary products may be rounded: not of what attention has
+/// in it, of routers and of experts.
+static absl::Status checkGrids(const Decoder &decoder, StringRef path) {
+  for (auto [i, layer] : llvm::enumerate(decoder.layers)) {
+    SmallVector<const Matrix *> others = {&layer.kvExpansion};
+    if (const std::optional<Mixture> &mixture = layer.mixture) {
+      others.push_back(&mixture->router);
+      for (const auto *stack : {&mixture->gate, &mixture->up, &mixture->down})
+        for (const Matrix &matrix : *stack)
+          others.push_back(&matrix);
+    }
+    for (const Matrix *matrix : others)
+      if (matrix->inputGrid)
+        return unimplemented(path + ": layer " + Twine(i) +
+                             " rounds the inputs of its experts, their router "
+                             "or the expansion of its latents");
+  }
+  return absl::OkStatus();
+}
+
 /// The shortest decimal that rounds to \p number, which it was before.
 static double shorten(double number) {
   std::string digits;
@@ -688,6 +714,8 @@ static absl::StatusOr<Config> makeConfig(const Decoder &decoder,
     return status;
   if (absl::Status status = readExperts(decoder, options.path, config);
       !status.ok())
+    return status;
+  if (absl::Status status = checkGrids(decoder, options.path); !status.ok())
     return status;
   config.latent = decoder.latent;
   config.modelType = modelTypeOf(config).str();

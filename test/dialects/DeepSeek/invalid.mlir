@@ -1257,6 +1257,22 @@ func.func @linear_c3_groups(%x: tensor<?x64xf32>, %w: tensor<16x64xi8>, %s: tens
 
 // -----
 
+func.func @round_to_grid_c1(%x: tensor<?x64xf32>, %g: tensor<1xf32>) {
+  // expected-error @below {{'deepseek.round_to_grid' op expects a grid of shape 2, but got 'tensor<1xf32>'}}
+  %0 = deepseek.round_to_grid %x, %g : tensor<?x64xf32>, tensor<1xf32>
+  return
+}
+
+// -----
+
+deepseek.weight @numbers_c1 : tensor<3xf32> {
+  // expected-error @below {{'deepseek.numbers' op expects a result of shape 2, but got 'tensor<3xf32>'}}
+  %0 = deepseek.numbers [5.0e-1, 1.0] : tensor<3xf32>
+  deepseek.yield %0 : tensor<3xf32>
+}
+
+// -----
+
 func.func @linear_c4(%x: tensor<?x64xf32>, %w: tensor<16x64xf16>) {
   // expected-error @below {{'deepseek.linear' op expects activation_group and offsets only with an integer weight, but got some with 'tensor<16x64xf16>'}}
   %0 = deepseek.linear %x, %w activation_group 32 : tensor<?x64xf32>, tensor<16x64xf16> -> tensor<?x16xf32>

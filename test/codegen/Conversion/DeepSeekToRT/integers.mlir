@@ -59,6 +59,32 @@ func.func private @rounded_norm(%x: tensor<?x64xf32>, %n: tensor<64xf32>, %w: te
   return %b : tensor<?x32xf32>
 }
 
+// Inputs that the model rounds itself are integers of two digits where only
+// products with integers read them, and numbers otherwise.
+
+// CHECK-LABEL: func.func private @on_grid
+// CHECK-SAME:    %[[X:[^:]+]]: memref<?x64xf32{{[^:]*}}>, %[[G:[^:]+]]: memref<16xf32>
+// CHECK-NOT:     rt.dispatch
+// CHECK:         rt.dispatch @split_grid_64_64_{{.*}}(%[[X]], %[[G]], %[[Q:.+]], %[[S:.+]], %[[O:.+]]) :
+// CHECK-NOT:     rt.dispatch
+// CHECK:         rt.dispatch @linear_int8_32x64_64_64_grid{{.*}}(%[[Q]], %[[S]], %[[O]],
+func.func private @on_grid(%x: tensor<?x64xf32>, %g: tensor<2xf32>, %w: tensor<32x64xi8, #deepseek.tiled<rows = 16, columns = 4>>, %s: tensor<32x1xf16, #deepseek.tiled<rows = 16>>) -> tensor<?x32xf32> {
+  %a = deepseek.round_to_grid %x, %g : tensor<?x64xf32>, tensor<2xf32>
+  %b = deepseek.linear %a, %w scales %s : tensor<32x1xf16, #deepseek.tiled<rows = 16>> : tensor<?x64xf32>, tensor<32x64xi8, #deepseek.tiled<rows = 16, columns = 4>> -> tensor<?x32xf32>
+  return %b : tensor<?x32xf32>
+}
+
+// CHECK-LABEL: func.func private @on_grid_and_read
+// CHECK:         rt.dispatch @round_to_grid_64_{{.*}}(%{{.+}}, %{{.+}}, %[[Y:.+]]) :
+// CHECK:         rt.dispatch @split_rows_64_64_{{.*}}(%[[Y]], %[[Q:.+]], %[[S:.+]], %[[O:.+]]) :
+// CHECK:         rt.dispatch @linear_int8_32x64_64_64_f32{{.*}}(%[[Q]], %[[S]], %[[O]],
+func.func private @on_grid_and_read(%x: tensor<?x64xf32>, %g: tensor<2xf32>, %w: tensor<32x64xi8, #deepseek.tiled<rows = 16, columns = 4>>, %s: tensor<32x1xf16, #deepseek.tiled<rows = 16>>) -> (tensor<?x32xf32>, tensor<?x64xf32>) {
+  %a = deepseek.round_to_grid %x, %g : tensor<?x64xf32>, tensor<2xf32>
+  %b = deepseek.linear %a, %w scales %s : tensor<32x1xf16, #deepseek.tiled<rows = 16>> : tensor<?x64xf32>, tensor<32x64xi8, #deepseek.tiled<rows = 16, columns = 4>> -> tensor<?x32xf32>
+  %c = deepseek.add %a, %x : tensor<?x64xf32>
+  return %b, %c : tensor<?x32xf32>, tensor<?x64xf32>
+}
+
 func.func private @wide(%x: tensor<?x512xf32>, %w: tensor<32x512xi8, #deepseek.tiled<rows = 16, columns = 4>>, %s: tensor<32x8xf16, #deepseek.tiled<rows = 16>>) -> tensor<?x32xf32> {
   %a = deepseek.linear %x, %w scales %s : tensor<32x8xf16, #deepseek.tiled<rows = 16>> activation_group 64 : tensor<?x512xf32>, tensor<32x512xi8, #deepseek.tiled<rows = 16, columns = 4>> -> tensor<?x32xf32>
   return %a : tensor<?x32xf32>

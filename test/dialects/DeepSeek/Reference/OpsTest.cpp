@@ -98,6 +98,18 @@ TEST_F(ReferenceOpsTest, LinearWithScales) {
   EXPECT_EQ(result.values[128], 3 * 128 + 4);
 }
 
+// Ties go to even, and zero is a number of the grid.
+TEST_F(ReferenceOpsTest, RoundToGrid) {
+  load(
+      R"(func.func @f(%x: tensor<?x4xf32>, %g: tensor<2xf32>) -> tensor<?x4xf32> {
+    %0 = deepseek.round_to_grid %x, %g : tensor<?x4xf32>, tensor<2xf32>
+    return %0 : tensor<?x4xf32>
+  })");
+  Tensor x({2, 4}, {0.25, 0.75, -0.7, 0, 100, -100, 49, -78});
+  expectValues(call({x, Tensor({2}, {0.5, 28})})[0],
+               {0, 1, -0.5, 0, 49.5, -78, 49, -78});
+}
+
 // One scale of a weight for two groups of the input.
 TEST_F(ReferenceOpsTest, LinearWithIntegers) {
   load(
