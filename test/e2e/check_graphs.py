@@ -87,6 +87,7 @@ def movement(b):
     yield b.add("Tile", ["x", b.const([1, 2, 1])]), np.tile(X, (1, 2, 1))
     yield b.add("Pad", ["x", b.const([0, 1, 0, 0, 0, 2])], mode="reflect"), np.pad(X, ((0, 0), (1, 0), (0, 2)), mode="reflect")
     yield b.add("Trilu", ["x", b.const(1)]), np.triu(X, 1)
+    yield b.add("EyeLike", [b.const([[0, 0, 0], [0, 0, 0]], np.float32)], dtype=of.INT64, k=1), np.eye(2, 3, 1, np.int64)
     first, second = b.add("Split", ["x"], ["first", "second"], axis=2, num_outputs=2)
     yield b.add("Concat", [second, first], axis=-1), np.concatenate([X[..., 2:], X[..., :2]], -1)
     yield b.add("ReduceMean", ["x", b.const([], np.int64)], noop_with_empty_axes=1), X
@@ -254,6 +255,8 @@ def quantized(b):
         for j in range(4):
             convolved[0, :, i, j] = (kernel * padded[:, :, i:i + 3, j:j + 3]).sum((1, 2, 3))
     yield b.add("Conv", [image, w], pads=[1, 1, 1, 1]), convolved
+    scale = b.const(0.02, np.float32)
+    yield b.add("QuantizeLinear", ["x2", scale], output_dtype=of.INT8), np.clip(np.rint(X2 / np.float32(0.02)), -128, 127).astype(np.int8)
     # Rows of seven, so that bytes hold ends of one and beginnings of the next.
     codes = rng.integers(-8, 8, (4, 7))
     scales = rng.uniform(0.1, 0.3, (2, 7)).astype(np.float32)
@@ -304,6 +307,12 @@ def of_opset(b, opset):
     yield b.add("Softmax", ["x"], axis=1), softmax(X.reshape(2, 12)).reshape(X.shape) if opset < 13 else softmax(X, 1)
 
 
+def as_ever(b):
+    """Operators that are the same in all versions."""
+    yield b.add("Transpose", ["x"], perm=[2, 0, 1]), X.transpose(2, 0, 1)
+    yield b.add("Softsign", ["x"]), X / (1 + np.abs(X))
+
+
 def write(folder, make, inputs, opset=23):
     """Writes a model whose outputs are what `make` yields; returns these with what they have to be."""
     builder = of.Builder(least_external=256)
@@ -317,6 +326,7 @@ def write(folder, make, inputs, opset=23):
 def check_opsets(hadalc, work):
     for opset in (7, 10, 11, 12, 13, 17, 18, 21):
         check_case((lambda b: of_opset(b, opset), {"x": X}), hadalc, work, opset)
+    check_case((as_ever, {"x": X}), hadalc, work, 1)
     return "8 versions"
 
 

@@ -335,6 +335,13 @@ absl::Status GraphImporter::addNode(const Node &node) {
   return absl::OkStatus();
 }
 
+/// An operator that has been what it is since version 1.
+static bool isAsEver(StringRef type) {
+  return llvm::is_contained({"GlobalAveragePool", "GlobalMaxPool", "Not",
+                             "Softplus", "Softsign", "Transpose"},
+                            type);
+}
+
 absl::StatusOr<OwningOpRef<ModuleOp>> GraphImporter::run() {
   SmallVector<NamedAttribute> opsets;
   llvm::StringMap<int64_t> versions;
@@ -348,7 +355,13 @@ absl::StatusOr<OwningOpRef<ModuleOp>> GraphImporter::run() {
   auto version = versions.find("ai.onnx");
   if (version == versions.end())
     return fail("does not say which version of ONNX's operators it uses");
-  if (version->second < 7 || version->second > maxOpset)
+  bool isOld = version->second < 7 && !llvm::all_of(
+                                          model.nodes,
+                                          [](const auto &node) {
+                                            return node.domain.empty() &&
+                                                   isAsEver(node.opType);
+                                          });
+  if (version->second < 1 || isOld || version->second > maxOpset)
     return unimplemented(path + ": uses opset " + Twine(version->second) +
                          " of ONNX's operators, expected 7 to " +
                          Twine(maxOpset));

@@ -404,22 +404,24 @@ Value DecoderProof::beforeRounding(Value value, Matrix &matrix) {
       after ? nodeOf(strip(after.getInputs()[0]), "QuantizeLinear") : NodeOp();
   if (!before)
     return value;
-  std::optional<double> scale, zero = 0;
-  bool isUnsigned = true;
+  std::optional<double> scale, zero;
+  int64_t type = getInt(before, "output_dtype", 0);
+  // Bytes without a sign, or with one.
+  bool isUnsigned = type == 2 || type == 0, isByte = isUnsigned || type == 3;
   for (NodeOp node : {before, after}) {
     std::optional<double> one = scalarOf(getOperand(node, 1)), point = 0;
     if (Value operand = getOperand(node, 2)) {
       Type element = getElementTypeOrSelf(operand.getType());
       point = scalarOf(operand);
       isUnsigned = element.isUnsignedInteger();
-      if (!element.isInteger() || element.getIntOrFloatBitWidth() != 8)
-        point.reset();
+      isByte &= element.isInteger() && element.getIntOrFloatBitWidth() == 8;
     }
     if (node == before)
       std::tie(scale, zero) = std::pair(one, point);
-    if (!one || !point || one != scale || point != zero ||
+    if (!one || !point || one != scale || point != zero || !isByte ||
         !(float(*one) > 0 && std::isfinite(float(*one))) ||
-        getInt(node, "output_dtype", 0) || getInt(node, "precision", 0)) {
+        getInt(node, "precision", 0) ||
+        (node == after && getInt(node, "output_dtype", 0) > 1)) {
       refuse(value, "one scale and one zero point of 8 bits, the same before "
                     "and after an input is rounded");
       return value;

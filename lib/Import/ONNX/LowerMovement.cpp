@@ -3,6 +3,7 @@
 // Operators that move elements, or look for them. Definitions are those of
 // https://onnx.ai/onnx/operators.
 
+#include "lib/Import/ONNX/GraphImporter.h"
 #include "lib/Import/ONNX/GraphLowering.h"
 
 #include "lib/Support/CheckedMath.h"
@@ -393,12 +394,15 @@ static LogicalResult lowerTrilu(GraphLowering &g) {
 
 static LogicalResult lowerEyeLike(GraphLowering &g) {
   Lowered x = g.input(0);
-  if (!x || x.getRank() != 2 || g.getParameter("dtype"))
-    return g.fail("expects a matrix, and no other type");
-  int64_t k = g.getInt("k", 0);
-  Type type = g.storage(x.element);
+  int64_t other = g.getInt("dtype", 0), k = g.getInt("k", 0);
+  Type element = other ? getElementType(g.builder, other)
+                 : x   ? x.element
+                       : Type();
+  if (!x || x.getRank() != 2 || !element || !isElement(element))
+    return g.fail("expects a matrix, and a type that is supported");
+  Type type = g.storage(element);
   return g.set(g.generate(
-      x.getShape(), x.element, [&](Scalars &s, ValueRange at) -> Value {
+      x.getShape(), element, [&](Scalars &s, ValueRange at) -> Value {
         Value isOne = s.compare("eq", at[1], s.add(at[0], s.index(k)));
         Value one = isa<FloatType>(type) ? s.real(1, type) : s.integer(1, type);
         return s.select(isOne, one, s.zero(type));

@@ -3,6 +3,7 @@
 // Products of matrices, and integers that stand for numbers. Definitions are
 // those of https://onnx.ai/onnx/operators.
 
+#include "lib/Import/ONNX/GraphImporter.h"
 #include "lib/Import/ONNX/GraphLowering.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -248,11 +249,14 @@ static Value quantizeScalar(Scalars &s, Value x, Value scale, Value zero,
 
 static LogicalResult lowerQuantize(GraphLowering &g) {
   Lowered x = g.input(0), scale = g.input(1), zero = g.input(2);
-  Type byte =
+  Type element =
       IntegerType::get(g.builder.getContext(), 8, IntegerType::Unsigned);
-  Type element = zero ? zero.element : byte;
-  if (!x || !scale || !scale.isFloat() || isa<FloatType>(element) ||
-      g.getParameter("output_dtype") || g.getParameter("precision"))
+  int64_t type = g.getInt("output_dtype", 0);
+  if (type || zero)
+    element = type ? getElementType(g.builder, type) : zero.element;
+  if (!x || !scale || !scale.isFloat() || !element || !isElement(element) ||
+      isa<FloatType>(element) || (zero && zero.element != element) ||
+      g.getParameter("precision"))
     return g.fail("expects numbers, a scale, and a zero point of 8 or 16 bits");
   FailureOr<Lowered> scales = spread(g, scale, x);
   if (failed(scales))
@@ -274,11 +278,16 @@ static LogicalResult lowerQuantize(GraphLowering &g) {
 
 static LogicalResult lowerDequantize(GraphLowering &g) {
   Lowered x = g.input(0), scale = g.input(1), zero = g.input(2);
-  if (g.getInt("output_dtype", 0))
-    return g.fail("chooses the type of its result, which is not supported");
+  int64_t other = g.getInt("output_dtype", 0);
+  Type element = other   ? getElementType(g.builder, other)
+                 : scale ? scale.element
+                         : Type();
   if (!x || !scale || x.isFloat() || !scale.isFloat() ||
       (zero && zero.element != x.element))
     return g.fail("expects integers, a scale, and a zero point of their type");
+  if (!element || !isElement(element) || !isa<FloatType>(element) ||
+      g.computeType(element) != g.computeType(scale.element))
+    return g.fail("chooses a type of its result that is not supported");
   FailureOr<Lowered> scales = spread(g, scale, x);
   if (failed(scales))
     return failure();
@@ -289,8 +298,8 @@ static LogicalResult lowerDequantize(GraphLowering &g) {
       return failure();
     operands.push_back(*zeros);
   }
-  Type wide = g.builder.getI32Type(), real = g.computeType(scale.element);
-  return g.set(g.map(operands, x.getShape(), scale.element,
+  Type wide = g.builder.getI32Type(), real = g.computeType(element);
+  return g.set(g.map(operands, x.getShape(), element,
                      [&](Scalars &s, ValueRange v) -> Value {
                        Value y = s.cast(v[0], x.element, wide);
                        if (zero)
