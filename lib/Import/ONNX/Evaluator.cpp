@@ -736,6 +736,25 @@ ArrayPtr Evaluator::evaluateMovement(NodeOp op, StringRef type) {
     return shape ? makeView(a, *shape, broadcastStrides(a->shape, *shape))
                  : nullptr;
   }
+  if (type == "Tile") {
+    std::optional<SmallVector<int64_t>> by = integers(op, 1);
+    if (!by || int64_t(by->size()) != rank)
+      return nullptr;
+    SmallVector<int64_t, 5> shape;
+    for (auto [size, times] : llvm::zip(a->shape, *by)) {
+      std::optional<int64_t> product = checkedProduct({size, times});
+      if (times < 0 || !product)
+        return nullptr;
+      shape.push_back(*product);
+    }
+    SmallVector<int64_t, 5> strides = stridesOf(a->shape);
+    return make(shape, a->isReal, {a}, [=](int64_t i) {
+      int64_t from = 0;
+      for (size_t d = shape.size(); d-- > 0; i /= shape[d])
+        from += i % shape[d] % a->shape[d] * strides[d];
+      return a->at(from);
+    });
+  }
   if (type == "Trilu") {
     std::optional<SmallVector<int64_t>> by = integers(op, 1);
     if (rank < 2 || (getOperand(op, 1) && (!by || by->size() != 1)))
@@ -945,7 +964,7 @@ ArrayPtr Evaluator::evaluateScatter(NodeOp op) {
       !a->isKnown() || !b->isKnown() || !c->isKnown() ||
       a->count > maxSummedElements || b->count > maxSummedElements ||
       b->shape != c->shape || b->shape.size() != a->shape.size() ||
-      op.getParameters().contains("reduction"))
+      getText(op, "reduction", "none") != "none")
     return result;
   SmallVector<int64_t, 5> strides = stridesOf(a->shape);
   std::vector<Number> elements;
@@ -1219,7 +1238,8 @@ void Evaluator::evaluate(NodeOp op) {
           type))
     rule = &Evaluator::evaluateShapes;
   else if (llvm::is_contained(
-               {"Concat", "Transpose", "Expand", "Trilu", "Slice"}, type))
+               {"Concat", "Transpose", "Expand", "Tile", "Trilu", "Slice"},
+               type))
     rule = &Evaluator::evaluateMovement;
   else if (llvm::is_contained({"Range", "ConstantOfShape", "Gather", "GatherND",
                                "GatherElements", "NonZero", "OneHot"},

@@ -53,7 +53,7 @@ static ArrayPtr makeWeights(ArrayRef<int64_t> shape) {
 /// Nodes that take or move elements of their first operand.
 static bool takesElements(NodeOp node) {
   return llvm::is_contained({"Reshape", "Flatten", "Squeeze", "Unsqueeze",
-                             "Transpose", "Expand", "Slice", "Split",
+                             "Transpose", "Expand", "Tile", "Slice", "Split",
                              "Identity", "Gather", "GatherND"},
                             node.getOpType());
 }
@@ -494,11 +494,15 @@ bool DecoderProof::matchTaken(Value value, NodeOp top, const Evaluators &made,
       isTransposed = !isTransposed;
       taken = strip(transpose.getInputs()[0]);
     }
-    NodeOp gather = nodeOf(taken, "Gather");
-    InitializerOp stack =
-        gather ? initializerOf(gather.getInputs()[0]) : InitializerOp();
-    if (!stack || stack.getType().getRank() != 3 ||
-        getInt(gather, "axis", 0) != 0)
+    NodeOp gather = nodeOf(taken);
+    bool isByPlace = gather && gather.getOpType() == "GatherND";
+    if (!gather || (!isByPlace && gather.getOpType() != "Gather") ||
+        getInt(gather, isByPlace ? "batch_dims" : "axis", 0) != 0)
+      continue;
+    InitializerOp stack = initializerOf(gather.getInputs()[0]);
+    const Array *places = small().get(gather.getInputs()[1]);
+    if (!stack || stack.getType().getRank() != 3 || !places ||
+        (isByPlace && (places->shape.empty() || places->shape.back() != 1)))
       continue;
     ArrayRef<int64_t> shape = stack.getType().getShape();
     matrix.tensor = stack;

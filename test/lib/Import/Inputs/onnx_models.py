@@ -81,6 +81,8 @@ WRITTEN = {
     "dynamo-stacked": dict(kind="torch", experts="stack"),
     "torchscript": dict(kind="torch", style="torchscript",
                         experts="elements"),
+    "torchscript-places": dict(kind="torch", style="torchscript",
+                               experts="places"),
 }
 FUSED = {
     "moe": dict(kind="genai"),
