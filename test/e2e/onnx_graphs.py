@@ -565,8 +565,28 @@ def write_torch(folder, config, values, style="dynamo", mask="where", window=Non
         pairs = g.add("Transpose", [g.add("Reshape", [x, pairs])], perm=[0, 1, 2, 4, 3])
         return rotate(g.add("Reshape", [pairs, whole]))
 
+    def neighbors_of_slices(x):
+        """The same, of every second element and of the others."""
+        a, b = (g.add("Slice", [x, g.const([i]), end, g.const([3]), g.const([2])]) for i in (0, 1))
+        c, s = (g.add("Slice", [table, zero, g.const([turned // 2]), g.const([-1]), one]) for table in (cos, sin))
+        low = g.add("Sub", [g.add("Mul", [a, c]), g.add("Mul", [b, s])])
+        high = g.add("Add", [g.add("Mul", [b, c]), g.add("Mul", [a, s])])
+        return g.add("Concat", [low, high], axis=-1)
+
+    def write_slices(plain, moved, size):
+        """Keys, of which parts are written to slices."""
+        order = [3, 1, 2, 0]
+        whole = g.add("ConstantOfShape", [g.add("Concat", [g.add("Shape", [plain], end=3), g.const([size + turned])], axis=0)])
+        for part, places in ((plain, range(size)), (moved, range(size, size + turned))):
+            whole = g.add("Transpose", [whole], perm=order)
+            part = g.add("Transpose", [part], perm=order)
+            whole = g.add("ScatterND", [whole, g.const([[i] for i in places]), part], reduction="none")
+            whole = g.add("Transpose", [whole], perm=order)
+        return whole
+
     def latent(x, attention):
         """Queries, keys and values of multi-head latent attention."""
+        by_slices = experts == "places" and not scripted
         nope = config["qk_nope_head_dim"]
         if config["q_lora_rank"] is None:
             q = g.linear(x, [attention + "q_proj"])
@@ -574,12 +594,15 @@ def write_torch(folder, config, values, style="dynamo", mask="where", window=Non
             q = norm(g.linear(x, [attention + "q_a_proj"]), attention + "q_a_layernorm.weight")
             q = g.linear(q, [attention + "q_b_proj"])
         plain, moved = parts(split(q, g.heads, g.dim), nope, turned)
-        q = g.add("Concat", [plain, neighbors(moved, g.heads)], axis=-1)
+        q = g.add("Concat", [plain, neighbors_of_slices(moved) if by_slices else neighbors(moved, g.heads)], axis=-1)
         compressed, moved = parts(g.linear(x, [attention + "kv_a_proj_with_mqa"]), config["kv_lora_rank"], turned)
         kv = g.linear(norm(compressed, attention + "kv_a_layernorm.weight"), [attention + "kv_b_proj"])
         plain, v = parts(split(kv, g.heads, nope + value_dim), nope, value_dim)
-        moved = neighbors(split(moved, 1, turned), 1)
+        moved = split(moved, 1, turned)
+        moved = neighbors_of_slices(moved) if by_slices else neighbors(moved, 1)
         moved = g.add("Expand", [moved, g.add("Concat", [g.add("Shape", [plain], end=3), g.const([turned])], axis=0)])
+        if by_slices:
+            return q, write_slices(plain, moved, nope), v
         return q, g.add("Concat", [plain, moved], axis=-1), v
 
     def repeat(x):

@@ -197,6 +197,8 @@ private:
   bool matchLatent(NodeOp product, mlir::Value queries, mlir::Value keys,
                    double scale, mlir::Value residual, DecoderLayer &layer);
   NodeOp findJoin(mlir::Value operand);
+  bool joinParts(NodeOp last);
+  bool joinAllParts();
   bool proveJoined(Evaluator &evaluator, JoinedHeads &side, int64_t heads,
                    const huggingface::LatentConfig &latent);
   bool matchLatentNorm(mlir::Value value, InitializerOp &weight,

@@ -795,22 +795,25 @@ ArrayPtr Evaluator::evaluateMovement(NodeOp op, StringRef type) {
     if (axes->size() != begins->size() ||
         (steps && steps->size() != begins->size()))
       return nullptr;
-    SmallVector<int64_t, 5> shape = a->shape;
+    SmallVector<int64_t, 5> shape = a->shape, by = strides;
     int64_t base = 0;
     for (auto [i, axis] : llvm::enumerate(*axes)) {
       int64_t size = a->shape[size_t(axis)];
-      if (axis >= rank || (steps && (*steps)[i] != 1))
+      int64_t step = steps ? (*steps)[i] : 1;
+      if (axis >= rank || step < 1)
         return nullptr;
+      step = std::min(step, std::max<int64_t>(size, 1));
       auto clamp = [&](int64_t at) {
         return std::clamp<int64_t>(at < 0 && at > -maxElements ? at + size : at,
                                    0, size);
       };
       int64_t begin = clamp((*begins)[i]);
       int64_t end = std::max(begin, clamp((*ends)[i]));
-      shape[size_t(axis)] = end - begin;
+      shape[size_t(axis)] = ceilDiv(end - begin, step);
       base += begin * strides[size_t(axis)];
+      by[size_t(axis)] *= step;
     }
-    return makeView(a, shape, strides, base);
+    return makeView(a, shape, by, base);
   }
   return nullptr;
 }

@@ -231,6 +231,68 @@ struct FuseSwish : public OpRewritePattern<NodeOp> {
   }
 };
 
+/// [a * cos - b * sin, b * cos + a * sin] of two slices a and b of one value:
+/// becomes [a, b] * [cos, cos] + [-b, a] * [sin, sin], whose numbers are the
+/// same to the bit.
+struct JoinRotation : public OpRewritePattern<NodeOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(NodeOp op,
+                                PatternRewriter &rewriter) const override {
+    if (op.getOpType() != "Concat" || op.getInputs().size() != 2)
+      return rewriter.notifyMatchFailure(op, "expected two parts");
+    NodeOp low = nodeOf(op.getInputs()[0], "Sub");
+    NodeOp high = nodeOf(op.getInputs()[1], "Add");
+    SmallVector<NodeOp, 4> products;
+    for (NodeOp sum : {low, high})
+      for (unsigned i = 0; sum && i < sum.getInputs().size(); ++i)
+        if (NodeOp product = nodeOf(sum.getInputs()[i], "Mul"))
+          products.push_back(product);
+    auto isBinary = [](NodeOp product) {
+      return product.getInputs().size() == 2;
+    };
+    if (products.size() != 4 || !llvm::all_of(products, isBinary))
+      return rewriter.notifyMatchFailure(op, "expected four products");
+    // Which factor of a product is a slice; both are of one value.
+    auto sliceOf = [](NodeOp product, unsigned side) {
+      return nodeOf(product.getInputs()[side], "Slice");
+    };
+    unsigned first = sliceOf(products[0], 0) ? 0 : 1;
+    unsigned second = sliceOf(products[1], 0) ? 0 : 1;
+    NodeOp a = sliceOf(products[0], first), b = sliceOf(products[1], second);
+    if (!a || !b || a.getInputs()[0] != b.getInputs()[0])
+      return rewriter.notifyMatchFailure(op, "expected slices of one value");
+    Value x = a.getOutputs()[0], y = b.getOutputs()[0];
+    Value cosine = products[0].getInputs()[1 - first];
+    Value sine = products[1].getInputs()[1 - second];
+    auto isProduct = [](NodeOp product, Value one, Value other) {
+      ValueRange factors = product.getInputs();
+      return (factors[0] == one && factors[1] == other) ||
+             (factors[0] == other && factors[1] == one);
+    };
+    bool isRotation =
+        (isProduct(products[2], y, cosine) &&
+         isProduct(products[3], x, sine)) ||
+        (isProduct(products[3], y, cosine) && isProduct(products[2], x, sine));
+    if (!isRotation)
+      return rewriter.notifyMatchFailure(op, "expected a rotation");
+    auto make = [&](StringRef type, ValueRange inputs) -> Value {
+      return NodeOp::create(rewriter, op.getLoc(),
+                            TypeRange(ValueType::get(op.getContext())), type,
+                            op.getName(), inputs,
+                            type == "Concat" ? op.getParameters()
+                                             : rewriter.getDictionaryAttr({}))
+          .getOutputs()[0];
+    };
+    Value plain =
+        make("Mul", {make("Concat", {x, y}), make("Concat", {cosine, cosine})});
+    Value turned = make("Mul", {make("Concat", {make("Neg", y), x}),
+                                make("Concat", {sine, sine})});
+    rewriter.replaceOp(op, make("Add", {plain, turned}));
+    return success();
+  }
+};
+
 /// Also a Concat of one tensor: torch joins a past to a list that is empty.
 struct RemoveIdentity : public OpRewritePattern<NodeOp> {
   using OpRewritePattern::OpRewritePattern;
@@ -260,7 +322,8 @@ struct FuseIdioms : public onnx::impl::FuseIdiomsBase<FuseIdioms> {
 
 LogicalResult onnx::fuseIdioms(func::FuncOp graph) {
   RewritePatternSet patterns(graph.getContext());
-  patterns.add<FuseRMSNorm, FuseSwish, RemoveIdentity, RenameNorm>(
-      graph.getContext());
+  patterns
+      .add<FuseRMSNorm, FuseSwish, JoinRotation, RemoveIdentity, RenameNorm>(
+          graph.getContext());
   return applyPatternsGreedily(graph, std::move(patterns));
 }

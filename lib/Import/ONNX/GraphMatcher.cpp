@@ -215,6 +215,21 @@ bool DecoderProof::isZero(Value value) {
   return true;
 }
 
+/// What all operands of \p node, a Concat, are slices of; null if it is none.
+static Value partsOf(NodeOp node) {
+  if (node.getOpType() != "Concat" || node.getInputs().size() < 2)
+    return {};
+  Value whole;
+  for (Value part : node.getInputs()) {
+    auto slice = part.getDefiningOp<NodeOp>();
+    if (!slice || slice.getOpType() != "Slice" ||
+        (whole && slice.getInputs()[0] != whole))
+      return {};
+    whole = slice.getInputs()[0];
+  }
+  return whole;
+}
+
 /// Follows \p value to where its elements come from.
 Movement DecoderProof::walk(Value value) {
   Movement movement;
@@ -222,6 +237,14 @@ Movement DecoderProof::walk(Value value) {
   while (NodeOp node = nodeOf(value)) {
     StringRef type = node.getOpType();
     unsigned from = 0;
+    // Parts of one value, such as every second element and the others.
+    if (Value whole = partsOf(node)) {
+      movement.chain.push_back(node);
+      for (Value part : llvm::reverse(node.getInputs()))
+        movement.chain.push_back(part.getDefiningOp<NodeOp>());
+      value = whole;
+      continue;
+    }
     if (type == "Concat" && node.getInputs().size() == 2 &&
         isa<BlockArgument>(node.getInputs()[0]))
       from = 1; // Behind the keys or values of the past.
@@ -1564,6 +1587,10 @@ absl::StatusOr<Decoder> DecoderProof::match() {
                          quote(cast<StringAttr>(names[0]).getValue()));
   if (!chooseLengths())
     return status;
+  if (joinAllParts()) {
+    evaluators.clear();
+    chooseLengths();
+  }
 
   Value normed, x;
   if (!matchLinear(logits, decoder.head, normed)) {

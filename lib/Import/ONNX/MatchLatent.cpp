@@ -17,6 +17,94 @@ using namespace hadal::onnx;
 /// Of the norms of latents in the code of all generations, and in the dialect.
 constexpr double latentEpsilon = 1e-6;
 
+/// Puts a Concat in the place of \p last, if it and a ScatterND before it write
+/// all of what they return: the beginning of the last dimension and the rest,
+/// as torch exports writes to slices of a tensor. That dimension comes first
+/// in both, by transpositions.
+bool DecoderProof::joinParts(NodeOp last) {
+  auto isWrite = [](NodeOp node) {
+    return node && node.getOpType() == "ScatterND" &&
+           node.getInputs().size() == 3 &&
+           getText(node, "reduction", "none") == "none";
+  };
+  auto orderOf = [&](NodeOp transpose) {
+    return transpose ? getInts(transpose, "perm")
+                     : std::optional<SmallVector<int64_t>>();
+  };
+  if (!isWrite(last))
+    return false;
+  Value base = last.getInputs()[0];
+  if (NodeOp back = nodeOf(base, "Transpose")) {
+    NodeOp there = nodeOf(back.getInputs()[0], "Transpose");
+    auto first = orderOf(there), second = orderOf(back);
+    if (!first || !second || first->size() != second->size())
+      return false;
+    for (auto [i, from] : llvm::enumerate(*second))
+      if ((*first)[size_t(from)] != int64_t(i))
+        return false;
+    base = there.getInputs()[0];
+  }
+  NodeOp begin = nodeOf(base, "ScatterND");
+  if (!isWrite(begin))
+    return false;
+  SmallVector<Value> parts;
+  std::optional<SmallVector<int64_t>> order;
+  for (NodeOp write : {begin, last}) {
+    NodeOp turned = nodeOf(write.getInputs()[2], "Transpose");
+    auto own = orderOf(turned);
+    if (!own || own->empty() || (*own)[0] + 1 != int64_t(own->size()) ||
+        own != order.value_or(*own))
+      return false;
+    order = own;
+    parts.push_back(turned.getInputs()[0]);
+  }
+  for (auto &evaluator : evaluators) {
+    const Array *whole = evaluator->get(last.getOutputs()[0]);
+    int64_t next = 0;
+    for (NodeOp write : {begin, last}) {
+      const Array *places = evaluator->get(write.getInputs()[1]);
+      const Array *part = evaluator->get(write.getInputs()[2]);
+      if (!whole || whole->shape.empty() || !places || !places->isKnown() ||
+          places->shape.size() != 2 || places->shape[1] != 1 || !part ||
+          part->shape.size() != whole->shape.size() ||
+          part->shape[0] != places->count ||
+          ArrayRef<int64_t>(part->shape).drop_front() !=
+              ArrayRef<int64_t>(whole->shape).drop_front())
+        return false;
+      for (int64_t i = 0; i < places->count; ++i)
+        if (places->integer(i) != next++)
+          return false;
+    }
+    if (next != whole->shape[0])
+      return false;
+  }
+  OpBuilder builder(last);
+  auto make = [&](StringRef type, ValueRange inputs, NamedAttribute parameter) {
+    return NodeOp::create(builder, last.getLoc(),
+                          TypeRange(ValueType::get(last.getContext())), type,
+                          last.getName(), inputs,
+                          builder.getDictionaryAttr(parameter))
+        .getOutputs()[0];
+  };
+  Value joined = make(
+      "Concat", parts,
+      builder.getNamedAttr("axis", builder.getI64IntegerAttr((*order)[0])));
+  joined =
+      make("Transpose", joined,
+           builder.getNamedAttr("perm", builder.getDenseI64ArrayAttr(*order)));
+  last.getOutputs()[0].replaceAllUsesWith(joined);
+  return true;
+}
+
+/// The same everywhere. Whether anything has changed, so that the graph must be
+/// evaluated again.
+bool DecoderProof::joinAllParts() {
+  bool hasChanged = false;
+  for (NodeOp node : llvm::make_early_inc_range(graph.front().getOps<NodeOp>()))
+    hasChanged |= joinParts(node);
+  return hasChanged;
+}
+
 NodeOp DecoderProof::findJoin(Value operand) {
   NodeOp join = nodeOf(walk(operand).source, "Concat");
   if (!join || join.getInputs().size() != 2)

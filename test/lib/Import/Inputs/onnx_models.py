@@ -83,6 +83,7 @@ WRITTEN = {
                         experts="elements"),
     "torchscript-places": dict(kind="torch", style="torchscript",
                                experts="places"),
+    "dynamo-places": dict(kind="torch", experts="places"),
 }
 FUSED = {
     "moe": dict(kind="genai"),
