@@ -16,6 +16,7 @@
 #include "lib/Compiler/Calibration.h"
 #include "lib/Compiler/ChooseScheme.h"
 #include "lib/Compiler/CudaToolkit.h"
+#include "lib/Compiler/DebugScopes.h"
 #include "lib/Compiler/DepFile.h"
 #include "lib/Compiler/Diagnostics.h"
 #include "lib/Compiler/Gates.h"
@@ -979,6 +980,7 @@ absl::Status Compilation::convertToLLVM() {
     std::string text;
     llvm::raw_string_ostream os(text);
     generateLocationsFromIR(os, path, module, OpPrintingFlags());
+    nameLocations(module);
     return writeFile(outputs, path, text);
   };
   // Level 0 is the best.
@@ -1008,6 +1010,11 @@ absl::Status Compilation::convertToLLVM() {
           absl::StrCat(getStem(), ".", level.target.tuneCpu, ".mlir"));
     if (status.ok())
       status = runPassesOf(level, passesFor(i + 1), code);
+  }
+  if (status.ok() && options.debugInfo) {
+    addNamedScopes(*module);
+    for (CodeLevel &level : lesser)
+      addNamedScopes(level.module);
   }
   return status;
 }

@@ -117,15 +117,39 @@ void hadal::addDispatches(ModuleOp module, ModelReport &report) {
     });
 }
 
+/// The first call of each function in \p entry: names of layers alike differ in
+/// their prefix alone.
+static llvm::StringMap<func::CallOp> findFirstCalls(func::FuncOp entry) {
+  llvm::StringMap<func::CallOp> calls;
+  entry.walk(
+      [&](func::CallOp call) { calls.try_emplace(call.getCallee(), call); });
+  return calls;
+}
+
+void hadal::nameLocations(ModuleOp module) {
+  SmallVector<func::FuncOp> functions = getHostFunctions(module);
+  if (functions.empty())
+    return;
+  llvm::StringMap<func::CallOp> firstCalls = findFirstCalls(functions.front());
+  auto setName = [](Operation *op, const std::string &name) {
+    op->setLoc(
+        NameLoc::get(StringAttr::get(op->getContext(), name), op->getLoc()));
+  };
+  for (func::FuncOp function : functions)
+    for (Operation &op : function.front()) {
+      if (auto call = dyn_cast<func::CallOp>(op))
+        setName(call, getName(call));
+      else if (auto dispatch = dyn_cast<rt::DispatchOp>(op))
+        setName(dispatch,
+                getName(dispatch, firstCalls.lookup(function.getName())));
+    }
+}
+
 llvm::json::Object hadal::makeWorkTable(ModuleOp module) {
   SmallVector<func::FuncOp> functions = getHostFunctions(module);
   if (functions.empty())
     return {};
-  // Names of layers alike differ in their prefix alone.
-  llvm::StringMap<func::CallOp> firstCalls;
-  functions.front().walk([&](func::CallOp call) {
-    firstCalls.try_emplace(call.getCallee(), call);
-  });
+  llvm::StringMap<func::CallOp> firstCalls = findFirstCalls(functions.front());
   llvm::json::Object table;
   for (func::FuncOp function : functions) {
     llvm::json::Array rows;

@@ -33,6 +33,9 @@ llvm::StringRef getLayerPrefix(llvm::StringRef name);
 /// names the call; or, if it reads none, that of its kernel without shapes.
 llvm::json::Object makeWorkTable(mlir::ModuleOp module);
 
+/// Gives the locations of dispatches and calls the names that they have there.
+void nameLocations(mlir::ModuleOp module);
+
 } // namespace hadal
 
 #endif // HADAL_LIB_COMPILER_WORKTABLE_H
