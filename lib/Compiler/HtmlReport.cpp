@@ -23,19 +23,21 @@ body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; color: var(--text); 
 h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line) }
 .dim { color: var(--dim) } .cards { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0 }
 .card { background: var(--soft); border-radius: 6px; padding: .5rem .9rem } .card b { display: block; font-size: 1.2rem }
+/* On a narrow screen, tables and plots are scrolled, not squeezed. */
+.wide { overflow-x: auto } .wide > * { min-width: 38rem } td, th { white-space: nowrap } .wrap td.left { white-space: normal }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums } td, th { text-align: right; padding: .15rem .6rem; border-bottom: 1px solid var(--line) }
 th { color: var(--dim); font-weight: 600; cursor: pointer } td:first-child, th:first-child, td.left, th.left { text-align: left }
 svg { width: 100%; height: auto; background: var(--soft); border-radius: 6px } svg text { fill: var(--dim); font-size: 12px }
 pre { background: var(--soft); padding: .6rem; overflow-x: auto; font-size: 12px; line-height: 1.35 } mark { background: #f6d55c; color: #111 }
-summary { cursor: pointer; padding: .2rem 0 } input { font: inherit; padding: .3rem .6rem; width: 22rem; max-width: 100%; color: inherit; background: var(--back); border: 1px solid var(--line); border-radius: 4px }
-.passes { columns: 3; font-family: monospace; font-size: 12px } .passes li { break-inside: avoid }
+summary { cursor: pointer; padding: .2rem 0 } input { width: 22rem; max-width: 100%; box-sizing: border-box } input, select { font: inherit; padding: .3rem .6rem; color: inherit; background: var(--back); border: 1px solid var(--line); border-radius: 4px }
+.passes { columns: 18rem; font-family: monospace; font-size: 12px } .passes li { break-inside: avoid }
 </style></head><body>
 <h1 id="name"></h1><div class="dim" id="kind"></div><div class="cards" id="cards"></div>
-<h2>Layers</h2><table id="layers"></table>
-<h2>Stored weights</h2><table id="storage"></table>
-<h2>Memory</h2><p class="dim" id="formula"></p><div id="memory"></div>
-<h2>Roofline</h2><p class="dim" id="roof-text"></p><div id="roofline"></div><table id="steps"></table>
-<h2>Passes, and what each changed</h2><table id="changes"></table><details><summary>with their options, as hadal-opt takes them</summary><ol class="passes" id="passes"></ol></details>
+<h2>Layers</h2><div class="wide"><table id="layers"></table></div>
+<h2>Stored weights</h2><div class="wide"><table id="storage"></table></div>
+<h2>Memory</h2><p class="dim" id="formula"></p><div class="wide" id="memory"></div>
+<h2>Roofline</h2><p class="dim" id="roof-text"></p><div class="wide" id="roofline"></div><p><select id="step" hidden></select></p><div class="wide"><table id="steps"></table></div>
+<h2>Passes, and what each changed</h2><div class="wide wrap"><table id="changes"></table></div><details><summary>with their options, as hadal-opt takes them</summary><ol class="passes" id="passes"></ol></details>
 <h2>IR by function</h2><p><input id="search" type="search" placeholder="search the IR, as in linear or kv_b_proj"> <span class="dim" id="found"></span></p><div id="ir"></div>
 <script type="application/json" id="report">@REPORT@</script>
 <script type="application/json" id="listing">@IR@</script>
@@ -55,7 +57,7 @@ const bytes = n => scale(n, "B");
 function time(s) { return s >= 1 ? s.toPrecision(3) + " s" : s >= 1e-3 ? (s * 1e3).toPrecision(3) + " ms" : (s * 1e6).toPrecision(3) + " µs"; }
 // Rows are arrays of [value, text]; a click on a head sorts by the value.
 function table(id, heads, rows) {
-  const t = at(id), head = make("tr", undefined, make("thead", undefined, t)), body = make("tbody", undefined, t);
+  const t = at(id); t.replaceChildren(); const head = make("tr", undefined, make("thead", undefined, t)), body = make("tbody", undefined, t);
   const fill = () => { body.replaceChildren(); for (const row of rows) { const tr = make("tr", undefined, body); for (const [value, text] of row) make("td", text, tr, typeof value === "string" ? "left" : ""); } };
   heads.forEach((name, i) => {
     const th = make("th", name, head, rows.length && typeof rows[0][i][0] === "string" ? "left" : ""); let up = false;
@@ -94,10 +96,12 @@ table("storage", ["stored as", "parameters", "bytes", "bits/weight"], report.sto
   const kv = n => Math.min(Math.ceil(n / m.page_tokens), pages) * m.page_bytes;
   const top = m.weights_section_bytes + arena + kv(most), w = 900, h = 260, x0 = 90, y0 = h - 30;
   const s = svg(at("memory"), w, h), x = n => x0 + n / most * (w - x0 - 150), y = b => y0 - b / top * (y0 - 20);
+  let above = y0 + 22; // Of the label below; they keep their distance.
   const area = (low, high, color, label, value) => {
     const n = 64, xs = [...Array(n + 1).keys()].map(i => i / n * most);
     shape(s, "polygon", { points: xs.map(t => `${x(t)},${y(high(t))}`).concat(xs.reverse().map(t => `${x(t)},${y(low(t))}`)).join(" "), fill: color, "fill-opacity": .75 }, label);
-    shape(s, "text", { x: x(most) + 8, y: y((low(most) + high(most)) / 2) + 4 }, `${label} ${bytes(value)}`);
+    above = Math.min(y((low(most) + high(most)) / 2) + 4, above - 16);
+    shape(s, "text", { x: x(most) + 8, y: above }, `${label} ${bytes(value)}`);
   };
   const weights = m.weights_section_bytes;
   area(() => 0, () => weights, "var(--fill)", "weights", weights);
@@ -134,11 +138,13 @@ table("storage", ["stored as", "parameters", "bytes", "bits/weight"], report.sto
       `${p.step.kind} of ${p.step.tokens}: ${p.op.layer}, ${p.op.op}: ${time(p.op.seconds)}, ${p.op.bound}`);
   shape(s, "circle", { cx: x0 + 20, cy: 32, r: 6, fill: "var(--fill)" }); shape(s, "text", { x: x0 + 32, y: 36 }, "decode");
   shape(s, "circle", { cx: x0 + 100, cy: 32, r: 6, fill: "var(--fill2)" }); shape(s, "text", { x: x0 + 112, y: 36 }, "prefill");
-  const rows = [];
-  for (const step of steps) for (const op of step.ops)
-    rows.push([[`${step.kind} of ${step.tokens} after ${step.depth}`, `${step.kind} of ${step.tokens} after ${step.depth}`], [op.layer, op.layer], [op.op, op.op],
-      [op.seconds, time(op.seconds)], [op.seconds / step.seconds, (100 * op.seconds / step.seconds).toFixed(1) + " %"], [op.bytes, bytes(op.bytes)], [op.f32_operations + op.int8_operations, scale(op.f32_operations + op.int8_operations)], [op.bound, op.bound]]);
-  table("steps", ["step", "layer", "op", "time", "share", "bytes", "operations", "bound by"], rows);
+  const show = step => table("steps", ["layer", "op", "time", "share", "bytes", "operations", "bound by"], step.ops.map(op =>
+    [[op.layer, op.layer], [op.op, op.op], [op.seconds, time(op.seconds)], [op.seconds / step.seconds, (100 * op.seconds / step.seconds).toFixed(1) + " %"],
+     [op.bytes, bytes(op.bytes)], [op.f32_operations + op.int8_operations, scale(op.f32_operations + op.int8_operations)], [op.bound, op.bound]]));
+  for (const step of steps)
+    make("option", `${step.kind} of ${step.tokens} after ${step.depth}: ${time(step.seconds)}, ${step.tokens_per_s.toPrecision(3)} tokens/s`, at("step"));
+  at("step").hidden = false; at("step").onchange = () => show(steps[at("step").selectedIndex]);
+  show(steps[0]);
 })();
 
 for (const pass of listing.passes) make("li", pass, at("passes"));

@@ -53,7 +53,7 @@ def check_browser(browser, page, folder, screenshot):
         if "CONSOLE" in line and ("Error" in line or "Uncaught" in line):
             fail(f"the script of the page fails: {line}")
     for id, pattern in (("layers", "<td[^>]*>layer_moe</td>"), ("memory", "<polygon"), ("roofline", "<circle"),
-                        ("steps", "<td[^>]*>decode of 1"), ("ir", "<summary>@layer_moe"), ("passes", "<li>"),
+                        ("step", "<option>decode of 1 .*<option>prefill of 512"), ("steps", "<td[^>]*>lm_head</td>"), ("ir", "<summary>@layer_moe"), ("passes", "<li>"),
                         ("changes", "<td[^>]*>[^<]*.2 deepseek.latent_attention")):
         part = re.search(rf'id="{id}".*', done.stdout, re.DOTALL)
         if not part or not re.search(pattern, part[0].split("<h2", 1)[0]):
