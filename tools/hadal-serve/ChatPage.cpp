@@ -53,11 +53,12 @@ let messages = [], running = null;
 fetch("/v1/models").then(r => r.json()).then(list => {
   $("model").textContent = list.data[0].id + ", context " + list.data[0].max_model_len;
 }).catch(() => { $("model").textContent = "the server does not answer"; });
+function scrollToEnd() { $("log").scrollTop = $("log").scrollHeight; }
 function show(role, text) {
   if (!messages.length) $("turns").replaceChildren();
   const turn = document.createElement("div"), p = document.createElement("p");
   turn.className = "turn " + role; p.textContent = text; turn.append(p); $("turns").append(turn);
-  $("log").scrollTop = $("log").scrollHeight;
+  scrollToEnd();
   return p;
 }
 function setRunning(controller) {
@@ -93,12 +94,12 @@ async function ask(text) {
       if (!piece) continue;
       const isAtEnd = $("log").scrollHeight - $("log").scrollTop - $("log").clientHeight < 60;
       answer += piece; p.textContent = answer;
-      if (isAtEnd) $("log").scrollTop = $("log").scrollHeight;
+      if (isAtEnd) scrollToEnd();
       if (!pieces++) first = performance.now();
       else $("rate").textContent = (1000 * (pieces - 1) / (performance.now() - first)).toFixed(1) + " pieces/s";
     }
   } catch (error) {
-    if (error.name !== "AbortError") { p.parentNode.classList.add("error"); p.textContent = answer || error.message; }
+    if (error.name !== "AbortError") { p.parentNode.classList.add("error"); p.textContent = answer || error.message; scrollToEnd(); }
   }
   p.className = "";
   if (asked === messages) {
