@@ -4,7 +4,15 @@
 
 #include "llvm/Support/raw_ostream.h"
 
+#include <cstdlib>
+
 using namespace hadal;
+
+/// Whether whoever reads errors sees colors, and wants them (no-color.org).
+static bool hasColors() {
+  const char *refusal = std::getenv("NO_COLOR");
+  return llvm::errs().has_colors() && !(refusal && *refusal);
+}
 
 int ToolErrors::fail(int code, const std::string &message) const {
   std::string line = message;
@@ -12,7 +20,15 @@ int ToolErrors::fail(int code, const std::string &message) const {
     if (static_cast<unsigned char>(c) < 0x20)
       c = ' ';
   llvm::outs().flush();
-  llvm::errs() << name << ": error: " << line << '\n';
+  llvm::raw_ostream &os = llvm::errs();
+  bool isColored = hasColors();
+  os << name << ": ";
+  if (isColored)
+    os.changeColor(llvm::raw_ostream::RED, /*Bold=*/true);
+  os << "error: ";
+  if (isColored)
+    os.resetColor();
+  os << line << '\n';
   return code;
 }
 

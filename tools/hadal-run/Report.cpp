@@ -7,7 +7,9 @@
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <unistd.h>
 
 using namespace hadal;
 using namespace hadal::run;
@@ -23,6 +25,13 @@ void run::setProgramName(const char *argv0) {
 
 const char *run::programName() { return name; }
 
+/// Whether whoever reads errors sees colors, and wants them (no-color.org).
+static bool hasColors() {
+  const char *terminal = getenv("TERM"), *refusal = getenv("NO_COLOR");
+  return isatty(STDERR_FILENO) && terminal && strcmp(terminal, "dumb") &&
+         !(refusal && *refusal);
+}
+
 static void printLine(const char *format, va_list arguments,
                       const char *suffix) {
   // Longer lines are cut; the beginning says what it is about.
@@ -32,7 +41,11 @@ static void printLine(const char *format, va_list arguments,
     if (uint8_t(*c) < 0x20 || *c == 0x7f)
       *c = '?';
   fflush(stdout);
-  fprintf(stderr, "%s: error: %s%s\n", name, line, suffix);
+  // Bold and red.
+  fprintf(stderr,
+          hasColors() ? "%s: \033[1;31merror: \033[0m%s%s\n"
+                      : "%s: error: %s%s\n",
+          name, line, suffix);
 }
 
 ExitCode run::reportError(ExitCode code, const char *format, ...) {
