@@ -232,7 +232,10 @@ struct StepShape {
 
 /// Bytes and operations, a multiplication and an addition being two.
 struct WorkAmount {
-  double bytes = 0, int8Ops = 0, f32Ops = 0;
+  double bytes = 0;       ///< Of weights, cache and buffers.
+  double bufferBytes = 0; ///< Of those, of buffers.
+  double int8Ops = 0, f32Ops = 0;
+  double exps = 0, rounded = 0; ///< Exponentials, and numbers made integers.
 };
 
 /// One dispatch of a step: the fields of `#rt.work`, and its place.
@@ -243,14 +246,17 @@ struct DispatchReport {
   bool outputs = false, selected = false, isAlternative = false;
   int64_t weights = 0, experts = 0, expertsPerRow = 0;
   int64_t rowBytes = 0, contextBytes = 0, windowTokens = 0;
-  int64_t rowF32Ops = 0, rowInt8Ops = 0, pairF32Ops = 0;
+  int64_t rowF32Ops = 0, rowInt8Ops = 0, pairF32Ops = 0, contextF32Ops = 0;
+  int64_t pairExps = 0, rowRounded = 0, leastRows = 0, belowRows = 0;
   /// Its items are the rows: threads have nothing to share of a single one.
   bool isByRow = false;
 
+  /// Whether this is what does the work in \p step, not another of its kind.
+  bool isUsedIn(const StepShape &step) const;
   /// What one call does in \p step.
   WorkAmount amountIn(const StepShape &step) const;
-  /// Bits that the weight of a product of integers takes for each element, with
-  /// its scales; 0 if this is no such product.
+  /// Bits that the weight of a product takes for each element, with its scales;
+  /// 0 if this is no product.
   double weightBits() const;
 };
 
@@ -261,9 +267,9 @@ struct Machine {
     double bytes = 0, bytesPerSecond = 0;
   };
   /// What products reach with weights of as many bits, measured by loops like
-  /// those of kernels.
+  /// those of kernels: of integers, or of 16 bits in f32.
   struct Products {
-    double bits = 0;
+    double bits = 0; ///< With scales and offsets.
     /// Of one row: the share of `bytesPerSecond` at which weights come from
     /// memory, and bytes a second of those that are in a cache.
     double shareOfMemory = 1, rowBytesPerSecond = 0;
@@ -272,10 +278,14 @@ struct Machine {
 
   double bytesPerSecond = 0, int8OpsPerSecond = 0, f32OpsPerSecond = 0;
   double dispatchSeconds = 0; ///< Start and end of one dispatch.
-  std::vector<Cache> caches;  ///< Smaller ones first; none are known.
+  /// That share the work; 0 if it is not known.
+  double threads = 0;
+  /// Exponentials, and numbers that are rounded to integers, a second; bytes of
+  /// a row that one dispatch wrote and the next reads. 0: as fast as anything.
+  double expsPerSecond = 0, roundedPerSecond = 0, handoverBytesPerSecond = 0;
+  std::vector<Cache> caches; ///< Smaller ones first; none are known.
   /// By bits, fewer first. If there are none, products reach the peaks.
   std::vector<Products> products;
-  double f32ProductOpsPerSecond = 0; ///< 0: `f32OpsPerSecond`.
 };
 
 /// What a pass did to the module.
@@ -424,7 +434,7 @@ absl::Status compile(const CompileOptions &options,
 
 /// Reads a machine: `bandwidth=37GB/s,int8=2.0TOPS,f32=485GFLOPS,dispatch=3us`,
 /// the last being optional, or the path of what `hadal-bench --json` printed,
-/// which also has caches and what products reach.
+/// which also has caches and what loops like those of kernels reach.
 ///
 /// - kInvalidArgument: a part of \p text is not as above.
 /// - kNotFound: there is no such file, or it lacks a number.

@@ -11,8 +11,8 @@ using namespace hadal;
 
 /// The subprogram of \p function; null if it has no debug info.
 static LLVM::DISubprogramAttr getSubprogram(LLVM::LLVMFuncOp function) {
-  auto fused = function.getLoc()
-                   ->findInstanceOf<FusedLocWith<LLVM::DISubprogramAttr>>();
+  auto fused =
+      function.getLoc()->findInstanceOf<FusedLocWith<LLVM::DISubprogramAttr>>();
   return fused ? fused.getMetadata() : LLVM::DISubprogramAttr();
 }
 

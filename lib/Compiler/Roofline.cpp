@@ -75,26 +75,15 @@ static absl::Status parseItem(StringRef item, Machine &machine) {
   return absl::OkStatus();
 }
 
-static absl::Status readBenchResult(const std::string &path, Machine &machine) {
-  auto buffer = llvm::MemoryBuffer::getFile(path);
-  if (!buffer)
-    return absl::NotFoundError(
-        absl::StrCat("names '", path,
-                     "', which cannot be read: ", buffer.getError().message()));
-  auto json = llvm::json::parse((*buffer)->getBuffer());
-  if (!json) {
-    llvm::consumeError(json.takeError());
-    return absl::NotFoundError(
-        absl::StrCat("names '", path, "', which is not JSON"));
-  }
-  const llvm::json::Object *object = json->getAsObject();
+absl::StatusOr<Machine> hadal::readMachine(const llvm::json::Object &object,
+                                           const std::string &path) {
+  Machine machine;
   for (auto [key, target] :
        {std::pair("read_bytes_per_s", &machine.bytesPerSecond),
         std::pair("int8_operations_per_s", &machine.int8OpsPerSecond),
         std::pair("f32_operations_per_s", &machine.f32OpsPerSecond),
         std::pair("dispatch_s", &machine.dispatchSeconds)}) {
-    const llvm::json::Object *samples =
-        object ? object->getObject(key) : nullptr;
+    const llvm::json::Object *samples = object.getObject(key);
     std::optional<double> value =
         samples ? samples->getNumber("median") : std::nullopt;
     if (!value)
@@ -109,7 +98,7 @@ static absl::Status readBenchResult(const std::string &path, Machine &machine) {
     return samples ? samples->getNumber("median").value_or(0) : 0;
   };
   auto forEach = [&](const char *key, auto body) {
-    if (const llvm::json::Array *list = object->getArray(key))
+    if (const llvm::json::Array *list = object.getArray(key))
       for (const llvm::json::Value &value : *list)
         if (const llvm::json::Object *item = value.getAsObject())
           body(*item);
@@ -120,6 +109,12 @@ static absl::Status readBenchResult(const std::string &path, Machine &machine) {
     if (cache.bytes > 0 && cache.bytesPerSecond > 0)
       machine.caches.push_back(cache);
   });
+  machine.threads = object.getNumber("threads").value_or(0);
+  for (auto [key, target] :
+       {std::pair("exponentials_per_s", &machine.expsPerSecond),
+        std::pair("rounded_per_s", &machine.roundedPerSecond),
+        std::pair("handover_bytes_per_s", &machine.handoverBytesPerSecond)})
+    *target = median(object, key);
   forEach("products", [&](const llvm::json::Object &item) {
     Machine::Products products = {
         item.getNumber("bits").value_or(0), median(item, "share_of_memory"),
@@ -128,8 +123,27 @@ static absl::Status readBenchResult(const std::string &path, Machine &machine) {
         products.rowBytesPerSecond > 0 && products.opsPerSecond > 0)
       machine.products.push_back(products);
   });
-  machine.f32ProductOpsPerSecond =
-      median(*object, "f32_product_operations_per_s");
+  return machine;
+}
+
+static absl::Status readBenchResult(const std::string &path, Machine &machine) {
+  auto buffer = llvm::MemoryBuffer::getFile(path);
+  if (!buffer)
+    return absl::NotFoundError(
+        absl::StrCat("names '", path,
+                     "', which cannot be read: ", buffer.getError().message()));
+  auto json = llvm::json::parse((*buffer)->getBuffer());
+  if (!json) {
+    llvm::consumeError(json.takeError());
+    return absl::NotFoundError(
+        absl::StrCat("names '", path, "', which is not JSON"));
+  }
+  const llvm::json::Object *object = json->getAsObject();
+  absl::StatusOr<Machine> read =
+      readMachine(object ? *object : llvm::json::Object(), path);
+  if (!read.ok())
+    return read.status();
+  machine = *std::move(read);
   return absl::OkStatus();
 }
 
@@ -156,6 +170,12 @@ absl::StatusOr<Machine> hadal::parseMachine(const std::string &text) {
 // Prediction
 //===----------------------------------------------------------------------===//
 
+bool DispatchReport::isUsedIn(const StepShape &step) const {
+  if (leastRows)
+    return step.tokens >= leastRows;
+  return !isAlternative && (!belowRows || step.tokens < belowRows);
+}
+
 WorkAmount DispatchReport::amountIn(const StepShape &step) const {
   double rows = double(outputs ? step.outputs : step.tokens);
   auto tokens = double(step.tokens), depth = double(step.depth);
@@ -171,19 +191,26 @@ WorkAmount DispatchReport::amountIn(const StepShape &step) const {
   // Of the experts, those that some row chose, if it chooses evenly.
   if (experts)
     read -= std::pow(1 - double(expertsPerRow) / double(experts), rows);
-  return {(rows > 0 ? double(weights) * read : 0) + double(rowBytes) * rows +
-              double(contextBytes) * context,
-          double(rowInt8Ops) * rows,
-          double(rowF32Ops) * rows + double(pairF32Ops) * pairs};
+  WorkAmount amount;
+  amount.bufferBytes = double(rowBytes) * rows;
+  amount.bytes = (rows > 0 ? double(weights) * read : 0) + amount.bufferBytes +
+                 double(contextBytes) * context;
+  amount.int8Ops = double(rowInt8Ops) * rows;
+  amount.f32Ops = double(rowF32Ops) * rows + double(contextF32Ops) * context +
+                  double(pairF32Ops) * pairs;
+  amount.exps = double(pairExps) * pairs;
+  amount.rounded = double(rowRounded) * rows;
+  return amount;
 }
 
 double DispatchReport::weightBits() const {
-  if (!rowInt8Ops)
+  double operations = double(rowInt8Ops ? rowInt8Ops : rowF32Ops);
+  if (operations == 0)
     return 0;
   double read = double(weights);
   if (experts)
     read *= double(expertsPerRow) / double(experts);
-  return 8 * read / (double(rowInt8Ops) / 2);
+  return 8 * read / (operations / 2);
 }
 
 namespace {
@@ -216,7 +243,7 @@ static const Machine::Cache *findCache(const ModelReport &report,
   double bytes = 0;
   for (DispatchReport dispatch : report.dispatches) {
     dispatch.experts = 0; // The next step chooses others.
-    if (!dispatch.isAlternative)
+    if (dispatch.isUsedIn(step))
       bytes += double(dispatch.count) * dispatch.amountIn(step).bytes;
   }
   for (const Machine::Cache &cache : report.machine->caches)
@@ -225,57 +252,96 @@ static const Machine::Cache *findCache(const ModelReport &report,
   return nullptr;
 }
 
-/// What products of \p dispatch reach: those of at least as many bits, or else
-/// of the most; null if it has none, or nothing is known.
+/// What products of \p dispatch reach: those whose weights have the most
+/// similar bits, of integers or of f32; null if it has none, or nothing is
+/// known. Attention is like products of f32.
 static const Machine::Products *findProducts(const Machine &machine,
                                              const DispatchReport &dispatch) {
-  // Scales are at most half a bit of a weight of four.
-  double bits = dispatch.weightBits() - 0.75;
-  if (bits <= -0.75 || machine.products.empty())
+  constexpr double f32Bits = 16;
+  bool isF32 = !dispatch.rowInt8Ops;
+  if (isF32 && !dispatch.rowF32Ops && !dispatch.pairF32Ops)
     return nullptr;
+  const Machine::Products *nearest = nullptr;
+  double bits = isF32 ? f32Bits : dispatch.weightBits();
   for (const Machine::Products &products : machine.products)
-    if (bits <= products.bits)
-      return &products;
-  return &machine.products.back();
+    if ((products.bits >= f32Bits) == isF32 &&
+        (!nearest ||
+         std::abs(products.bits - bits) < std::abs(nearest->bits - bits)))
+      nearest = &products;
+  return nearest;
+}
+
+/// Bytes a second of buffers of \p bytes that a dispatch reads or writes.
+static double bufferSpeed(const Machine &machine, double bytes) {
+  for (const Machine::Cache &cache : machine.caches)
+    if (bytes <= cache.bytes)
+      return cache.bytesPerSecond;
+  return machine.bytesPerSecond;
+}
+
+/// Seconds of one call of \p dispatch, that does \p amount, all memory giving
+/// what \p cache does, if that is not null.
+static PredictedOp predictCall(const Machine &machine,
+                               const Machine::Cache *cache,
+                               const DispatchReport &dispatch,
+                               const WorkAmount &amount, double rows) {
+  // The thread that dispatches computes a single item without the others.
+  bool isAlone = dispatch.isByRow && rows <= 1;
+  double share = isAlone && machine.threads > 0 ? 1 / machine.threads : 1;
+  double weights =
+      cache ? cache->bytesPerSecond * share : machine.bytesPerSecond;
+  double int8Ops = machine.int8OpsPerSecond, f32Ops = machine.f32OpsPerSecond;
+  if (const Machine::Products *products = findProducts(machine, dispatch)) {
+    if (dispatch.weights)
+      weights = std::min(cache ? weights : weights * products->shareOfMemory,
+                         products->rowBytesPerSecond * share);
+    (dispatch.rowInt8Ops ? int8Ops : f32Ops) = products->opsPerSecond;
+  }
+  PredictedOp call;
+  call.amount = amount;
+  call.byteSeconds =
+      (amount.bytes - amount.bufferBytes) / weights +
+      amount.bufferBytes / (bufferSpeed(machine, amount.bufferBytes) * share);
+  auto addOperations = [&](double count, double perSecond) {
+    if (perSecond > 0)
+      call.operationSeconds += count / (perSecond * share);
+  };
+  addOperations(amount.int8Ops, int8Ops);
+  addOperations(amount.f32Ops, f32Ops);
+  addOperations(amount.exps, machine.expsPerSecond);
+  addOperations(amount.rounded, machine.roundedPerSecond);
+  call.seconds = std::max(call.byteSeconds, call.operationSeconds);
+  if (!isAlone)
+    call.seconds += machine.dispatchSeconds;
+  // A row comes from those that shared the dispatch before.
+  if (machine.handoverBytesPerSecond > 0)
+    call.seconds += double(rows > 0 ? dispatch.rowBytes : 0) /
+                    machine.handoverBytesPerSecond;
+  return call;
 }
 
 static Prediction predict(const ModelReport &report, const StepShape &step) {
   const Machine &machine = *report.machine;
   const Machine::Cache *cache = findCache(report, step);
-  double memory = cache ? cache->bytesPerSecond : machine.bytesPerSecond;
-  double f32Ops = machine.f32ProductOpsPerSecond > 0
-                      ? machine.f32ProductOpsPerSecond
-                      : machine.f32OpsPerSecond;
   llvm::MapVector<std::pair<StringRef, StringRef>, PredictedOp> ops;
   Prediction result{step, {}, {}};
   for (const DispatchReport &dispatch : report.dispatches) {
-    if (dispatch.isAlternative)
+    if (!dispatch.isUsedIn(step))
       continue;
-    WorkAmount amount = dispatch.amountIn(step);
-    double bandwidth = memory, int8Ops = machine.int8OpsPerSecond;
-    if (const Machine::Products *products = findProducts(machine, dispatch)) {
-      bandwidth = std::min(cache ? memory : memory * products->shareOfMemory,
-                           products->rowBytesPerSecond);
-      int8Ops = products->opsPerSecond;
-    }
-    double bytes = amount.bytes / bandwidth;
-    double operations = amount.int8Ops / int8Ops + amount.f32Ops / f32Ops;
     double rows = double(dispatch.outputs ? step.outputs : step.tokens);
-    double seconds = std::max(bytes, operations);
-    // The thread that dispatches computes a single item without the others.
-    if (!dispatch.isByRow || rows > 1)
-      seconds += machine.dispatchSeconds;
+    PredictedOp call =
+        predictCall(machine, cache, dispatch, dispatch.amountIn(step), rows);
     auto count = double(dispatch.count);
     PredictedOp &op = ops[{dispatch.layer, dispatch.op}];
     op.layer = dispatch.layer;
     op.op = dispatch.op;
     for (PredictedOp *sum : {&op, &result.total}) {
-      sum->amount.bytes += count * amount.bytes;
-      sum->amount.int8Ops += count * amount.int8Ops;
-      sum->amount.f32Ops += count * amount.f32Ops;
-      sum->byteSeconds += count * bytes;
-      sum->operationSeconds += count * operations;
-      sum->seconds += count * seconds;
+      sum->amount.bytes += count * call.amount.bytes;
+      sum->amount.int8Ops += count * call.amount.int8Ops;
+      sum->amount.f32Ops += count * call.amount.f32Ops;
+      sum->byteSeconds += count * call.byteSeconds;
+      sum->operationSeconds += count * call.operationSeconds;
+      sum->seconds += count * call.seconds;
     }
   }
   for (auto &[key, op] : ops)
@@ -316,7 +382,7 @@ std::string hadal::predictText(const ModelReport &report) {
                         cache.bytesPerSecond * 1e-9)
               .str();
   for (const Machine::Products &products : machine.products)
-    os << llvm::formatv("products of {0:f0} bits: {1:f0}% of that bandwidth, "
+    os << llvm::formatv("products of {0:f2} bits: {1:f0}% of that bandwidth, "
                         "{2:f1} GB/s of a cache, {3:f2} TOPS\n",
                         products.bits, products.shareOfMemory * 100,
                         products.rowBytesPerSecond * 1e-9,

@@ -14,6 +14,11 @@
 
 namespace hadal {
 
+/// Reads what of a file that `parseMachine()` takes, \p path, is in \p object:
+/// all of it, or what was measured beside one run. Fails as that does.
+absl::StatusOr<Machine> readMachine(const llvm::json::Object &object,
+                                    const std::string &path);
+
 /// The prediction of `report.machine`, which is set, as a table of 80 columns.
 std::string predictText(const ModelReport &report);
 

@@ -98,6 +98,11 @@ static DispatchReport makeReport(rt::DispatchOp dispatch) {
   report.rowF32Ops = work.getRowF32Ops();
   report.rowInt8Ops = work.getRowInt8Ops();
   report.pairF32Ops = work.getPairF32Ops();
+  report.contextF32Ops = work.getContextF32Ops();
+  report.pairExps = work.getPairExps();
+  report.rowRounded = work.getRowRounded();
+  report.leastRows = work.getLeastRows();
+  report.belowRows = work.getBelowRows();
   return report;
 }
 
@@ -200,7 +205,10 @@ llvm::json::Object hadal::makeWorkTable(ModuleOp module) {
                {"window_tokens", report.windowTokens},
                {"row_f32_ops", report.rowF32Ops},
                {"row_int8_ops", report.rowInt8Ops},
-               {"pair_f32_ops", report.pairF32Ops}})
+               {"pair_f32_ops", report.pairF32Ops},
+               {"context_f32_ops", report.contextF32Ops},
+               {"least_rows", report.leastRows},
+               {"below_rows", report.belowRows}})
         if (number)
           row[key] = number;
       rows.push_back(std::move(row));

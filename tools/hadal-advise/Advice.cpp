@@ -5,6 +5,8 @@
 
 #include "Advice.h"
 
+#include "lib/Compiler/Roofline.h"
+
 #include "absl/strings/str_cat.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/FormatVariadic.h"
@@ -327,7 +329,6 @@ advise::compare(const Knowledge &knowledge, const CompileOptions &options,
   absl::StatusOr<ModelReport> report = makeReport(options);
   if (!report.ok())
     return report.status();
-  Machine asMeasured = storage->efficiency.of(*machine);
   const llvm::json::Object *object = json->getAsObject();
   const llvm::json::Array *runs = object ? object->getArray("runs") : nullptr;
   auto bytes = object ? object->getInteger("weights_bytes") : std::nullopt;
@@ -357,13 +358,15 @@ advise::compare(const Knowledge &knowledge, const CompileOptions &options,
     bool isDecode = *kind == "decode";
     StepShape step = isDecode ? StepShape{1, *depth + *tokens / 2, 1}
                               : StepShape{*tokens, *depth, 1};
-    // Memory as it was beside this run.
-    const llvm::json::Object *reads = run->getObject("read_bytes_per_s");
-    auto bytesPerSecond = reads ? reads->getNumber("median") : std::nullopt;
-    report->machine = asMeasured;
-    if (bytesPerSecond && *bytesPerSecond > 0)
-      report->machine->bytesPerSecond *=
-          *bytesPerSecond / machine->bytesPerSecond;
+    // As the machine was beside this run, if that is known.
+    report->machine = storage->efficiency.of(*machine);
+    if (const llvm::json::Object *beside = run->getObject("machine")) {
+      absl::StatusOr<Machine> measured = readMachine(*beside, path);
+      if (!measured.ok())
+        return measured.status();
+      measured->threads = machine->threads;
+      report->machine = storage->efficiency.of(*measured);
+    }
     comparisons.push_back(
         {step, double(step.tokens) / report->predictSeconds(step), *speed});
   }

@@ -67,7 +67,7 @@ struct Measurement {
   int64_t depth;
   Work work; ///< Of all tokens.
   Samples tokensPerSecond = {};
-  Samples readBytes = {}; ///< A second, of memory beside each repeat.
+  MachineSamples machine = {}; ///< As it was beside each repeat.
   /// Of what memory gives in the time, the bytes of weights and cache.
   Shares ofBandwidth = {};
   /// Of the time, what the operations take at the peaks that fit them.
@@ -197,6 +197,7 @@ ExitCode Bench::measureRun(Measurement &result) {
                result.isDecode ? "decode" : "prefill",
                static_cast<long long>(result.tokens),
                static_cast<long long>(result.depth));
+  machine.takeRecent();
   Speeds before, after;
   for (int64_t i = -1; i < options.repeats; ++i) {
     std::string text = label;
@@ -219,7 +220,6 @@ ExitCode Bench::measureRun(Measurement &result) {
     if (!isMachineKnown())
       continue;
     Speeds mean = Speeds::meanOf(before, after);
-    result.readBytes.add(mean.bytes);
     double bytes = result.work.weightBytes;
     result.ofBandwidth.add(seconds, bytes / before.bytes, bytes / after.bytes,
                            bytes / mean.bytes);
@@ -227,6 +227,7 @@ ExitCode Bench::measureRun(Measurement &result) {
                       after.operationSeconds(result.work),
                       mean.operationSeconds(result.work));
   }
+  result.machine = machine.takeRecent();
   if (profile) {
     progress.show(label + ": profile");
     profile->start(label, hadal_rt_session_threads(session.get()));
@@ -286,7 +287,7 @@ void Bench::appendJson(std::string &out) const {
                static_cast<long long>(hadal_rt_session_threads(session.get())),
                static_cast<long long>(hadal_model.weights_bytes));
   if (isMachineKnown())
-    machine.appendJson(out);
+    machine.samples().appendJson(out);
   out += "\"runs\":[";
   for (const Measurement &m : measurements) {
     appendFormat(
@@ -301,8 +302,9 @@ void Bench::appendJson(std::string &out) const {
                  m.work.weightBytes / tokens, m.work.int8Ops / tokens,
                  m.work.f32Ops / tokens);
     if (isMachineKnown()) {
-      out += ',';
-      appendSamples(out, "read_bytes_per_s", m.readBytes);
+      out += ",\"machine\":{";
+      m.machine.appendJson(out);
+      out.back() = '}';
       m.ofBandwidth.appendJson(out, "share_of_bandwidth");
       m.ofPeak.appendJson(out, "share_of_peak");
     }
@@ -320,7 +322,7 @@ void Bench::appendText(std::string &out) const {
                static_cast<long long>(hadal_rt_session_threads(session.get())),
                double(hadal_model.weights_bytes) * 1e-6);
   if (isMachineKnown())
-    machine.appendText(out);
+    machine.samples().appendText(out);
   appendFormat(out, "\n%-8s %7s %7s %9s %19s %9s %9s %16s %16s\n", "run",
                "tokens", "depth", "tokens/s", "(min .. max)", "MB/token",
                "MOP/token", isMachineKnown() ? "bandwidth" : "GB/s",

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <string>
 #include <unistd.h>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -328,20 +329,43 @@ static void runDotStep(const hadal_rt_step_t *step) {
 // Dispatches
 //===----------------------------------------------------------------------===//
 
-static constexpr int64_t probeDispatches = 4000;
+static constexpr int64_t probeDispatches = 100;
 
 /// Where the probe that runs leaves the time of each dispatch.
 static double probedSeconds[probeDispatches];
 
+/// Whether a dispatch of the probe that runs hands over a row; else it does
+/// nothing.
+static bool probedHandover;
+
+/// Of a row that is handed over, as long as those of models are.
+static constexpr int64_t handoverBytes = 8192;
+
+/// More items than any number of threads, so that all take part.
+static constexpr int64_t dispatchItems = 4096;
+
 static void doNothing(const hadal_rt_step_t *, const int64_t *, int64_t,
                       int64_t) {}
 
+/// Reads the row at params[0], and writes the part of that at params[1] that
+/// items [first, last) have.
+static void handOver(const hadal_rt_step_t *, const int64_t *params,
+                     int64_t first, int64_t last) {
+  auto *from = reinterpret_cast<const char *>(params[0]);
+  auto *to = reinterpret_cast<char *>(params[1]);
+  uint64_t all = sum(from, handoverBytes);
+  constexpr int64_t itemBytes = handoverBytes / dispatchItems;
+  memset(to + first * itemBytes, int(all & 127), (last - first) * itemBytes);
+}
+
 static void runDispatchStep(const hadal_rt_step_t *step) {
-  // More items than any number of threads, so that all take part.
-  constexpr int64_t items = 4096;
+  int64_t params[] = {reinterpret_cast<int64_t>(step->arena),
+                      reinterpret_cast<int64_t>(step->arena) + handoverBytes};
   double start = nowSeconds();
   for (double &seconds : probedSeconds) {
-    step->dispatch(step->pool, step, doNothing, nullptr, items);
+    step->dispatch(step->pool, step, probedHandover ? handOver : doNothing,
+                   params, dispatchItems);
+    std::swap(params[0], params[1]);
     double end = nowSeconds();
     seconds = end - start;
     start = end;
@@ -390,8 +414,10 @@ ExitCode Probe::raise(double &perSecond) {
 static constexpr int tries = 3;
 
 ExitCode Probe::measure(double stepAmount, Samples &perSecond) {
+  // There are many of these, in each sample.
+  constexpr int fewTries = 2;
   double best = 0;
-  for (int i = 0; i < tries; ++i)
+  for (int i = 0; i < fewTries; ++i)
     if (ExitCode code = raise(best))
       return code;
   perSecond.add(best / amount * stepAmount);
@@ -400,9 +426,12 @@ ExitCode Probe::measure(double stepAmount, Samples &perSecond) {
 
 ExitCode Machine::sample(Speeds &now) {
   now = {};
+  MachineSamples one;
   probedLoop = nullptr;
   probedBytes = probeBytes;
   probedPart = 1;
+  DotFunction bf16Dot = findBf16Dot();
+  double bf16Ops = 0;
   for (int i = 0; i < tries; ++i) {
     // Processors differ in whether they read faster when they are asked ahead.
     for (int64_t ahead : {0, 2048}) {
@@ -412,14 +441,31 @@ ExitCode Machine::sample(Speeds &now) {
     }
     if (ExitCode code = multiplications.raise(now.f32Ops))
       return code;
-    probedDot = findByteDot(int8Instruction);
+    probedDot = findByteDot(one.int8Instruction);
     if (ExitCode code = dots.raise(now.int8Ops))
       return code;
+    probedDot = bf16Dot;
+    if (ExitCode code = bf16Dot ? dots.raise(bf16Ops) : Done)
+      return code;
   }
-  bytes.add(now.bytes);
-  f32Ops.add(now.f32Ops);
-  int8Ops.add(now.int8Ops);
+  one.bytes.add(now.bytes);
+  one.f32Ops.add(now.f32Ops);
+  one.int8Ops.add(now.int8Ops);
+  if (bf16Dot)
+    one.bf16Ops.add(bf16Ops);
+  for (auto sampleMore : {&Machine::sampleCaches, &Machine::sampleRows,
+                          &Machine::sampleDispatches})
+    if (ExitCode code = (this->*sampleMore)(one))
+      return code;
+  if (ExitCode code = sampleProducts(now.bytes, one))
+    return code;
+  all.add(one);
+  recent.add(one);
   return Done;
+}
+
+MachineSamples Machine::takeRecent() {
+  return std::exchange(recent, MachineSamples());
 }
 
 /// Bytes of the data cache of \p level that the first processor has or shares;
@@ -462,48 +508,91 @@ static int64_t readOf(int64_t cacheBytes) {
   return cacheBytes / 2 / probeItemBytes * probeItemBytes;
 }
 
-/// Takes a sample of caches and products; memory was read at \p readBytes a
-/// second just before. Each step goes over as many items as there are.
-ExitCode Machine::sampleProducts(double readBytes) {
-  constexpr int64_t part = 8;
-  probedPart = part;
-  for (Cache &cache : caches) {
-    probedBytes = readOf(cache.bytes);
-    if (ExitCode code =
-            reads.measure(double(probeBytes / part), cache.readBytes))
+/// Steps that read no memory go over one item in so many.
+static constexpr int64_t shortPart = 16;
+
+ExitCode Machine::sampleCaches(MachineSamples &to) {
+  probedLoop = nullptr;
+  probedPart = shortPart;
+  for (int64_t cache : caches) {
+    probedBytes = readOf(cache);
+    to.caches.push_back({cache, {}});
+    if (ExitCode code = reads.measure(double(probeBytes / shortPart),
+                                      to.caches.back().readBytes))
       return code;
   }
-  int64_t cached =
-      caches.empty() ? 2 * probeItemBytes : readOf(caches.front().bytes);
-  for (Products &some : products) {
-    const ProductLoop &loop = some.loop;
-    int64_t perItem = probeItemBytes / loop.bytes;
-    auto loops = double(probeBytes / probeItemBytes * perItem);
-    probedLoopBytes = loop.bytes;
-    probedLoop = loop.manyRows;
-    probedBytes = cached;
-    probedPart = part;
+  return Done;
+}
+
+ExitCode Machine::measureLoop(ProductLoop::Run loop, int64_t loopBytes,
+                              double amount, Samples &perSecond) {
+  probedLoop = loop;
+  probedLoopBytes = loopBytes;
+  probedPart = shortPart;
+  probedBytes = caches.empty() ? 2 * probeItemBytes : readOf(caches.front());
+  double items = double(probeBytes / probeItemBytes / shortPart);
+  return reads.measure(items * double(probeItemBytes / loopBytes) * amount,
+                       perSecond);
+}
+
+/// Memory was read at \p readBytes a second just before.
+ExitCode Machine::sampleProducts(double readBytes, MachineSamples &to) {
+  for (const ProductLoop &loop : loops) {
+    MachineSamples::Products &some = to.products.emplace_back(
+        MachineSamples::Products{loop.bits, {}, {}, {}});
     if (ExitCode code =
-            reads.measure(loops / part * loop.manyOps, some.manyOps))
+            measureLoop(loop.manyRows, loop.bytes, loop.manyOps, some.manyOps))
       return code;
-    if (!loop.oneRow)
-      continue;
-    probedLoop = loop.oneRow;
-    double rowBytes = loops * double(loop.bytes);
-    if (ExitCode code = reads.measure(rowBytes / part, some.rowBytes))
+    if (ExitCode code = measureLoop(loop.oneRow, loop.bytes, double(loop.bytes),
+                                    some.rowBytes))
       return code;
+    // A part of the memory, which no cache holds either.
+    probedPart = 4;
     probedBytes = probeBytes;
-    probedPart = 1;
+    double items = double(probeBytes / probeItemBytes / probedPart);
+    double rowBytes = items * double(probeItemBytes / loop.bytes * loop.bytes);
     if (ExitCode code = reads.measure(rowBytes / readBytes, some.shareOfMemory))
       return code;
   }
   return Done;
 }
 
+ExitCode Machine::sampleRows(MachineSamples &to) {
+  constexpr int64_t count = RowLoop::count, bytes = count * 4;
+  if (!rowLoop)
+    return Done;
+  if (ExitCode code = measureLoop(rowLoop->exponentials, bytes, double(count),
+                                  to.exponentials))
+    return code;
+  return measureLoop(rowLoop->rounding, bytes, double(count), to.rounded);
+}
+
+/// Medians of many, as each is short.
+ExitCode Machine::sampleDispatches(MachineSamples &to) {
+  double seconds[2];
+  probedAheadBytes = 0;
+  for (bool isHandover : {false, true}) {
+    probedHandover = isHandover;
+    double unused = 0;
+    if (ExitCode code = dispatches.raise(unused))
+      return code;
+    auto *middle = probedSeconds + probeDispatches / 2;
+    std::nth_element(probedSeconds, middle, probedSeconds + probeDispatches);
+    seconds[isHandover] = *middle;
+  }
+  to.dispatchSeconds.add(seconds[0]);
+  // At the least what the first-level cache takes.
+  constexpr double mostBytesPerSecond = 2e11;
+  to.handoverBytes.add(
+      handoverBytes /
+      std::max(seconds[1] - seconds[0], handoverBytes / mostBytesPerSecond));
+  return Done;
+}
+
 ExitCode Machine::open(const Weights &weights, int64_t threads) {
-  constexpr int64_t samples = 3;
+  const char *unused;
   double dotAmount = 2 * double(probeDots * probeFmaItems);
-  probedDot = findByteDot(int8Instruction);
+  probedDot = findByteDot(unused);
   if (ExitCode code =
           dots.open(weights, threads, runDotStep, probeFmaItems * 4, dotAmount))
     return code;
@@ -511,37 +600,43 @@ ExitCode Machine::open(const Weights &weights, int64_t threads) {
           weights, threads, runMultiplyStep, probeFmaItems * 4,
           2 * double(probeFmas * probeFmaItems)))
     return code;
+  if (ExitCode code = dispatches.open(weights, threads, runDispatchStep,
+                                      2 * handoverBytes, 1))
+    return code;
   probeBytes = findProbeBytes(dots.threads());
   if (ExitCode code = reads.open(weights, threads, runReadStep,
                                  probeBytes + probeBytes / probeItemBytes * 8,
                                  double(probeBytes)))
     return code;
-  for (int64_t size : findCaches(dots.threads()))
-    caches.push_back({size, {}});
-  for (const ProductLoop &loop : findProductLoops())
-    products.push_back({loop, {}, {}, {}});
+  caches = findCaches(dots.threads());
+  loops = findProductLoops();
+  rowLoop = findRowLoop();
   Speeds now;
-  for (int64_t i = 0; i < samples; ++i) {
-    if (ExitCode code = sample(now))
-      return code;
-    probedDot = findBf16Dot();
-    if (!probedDot)
-      continue;
-    double best = 0;
-    for (int j = 0; j < tries; ++j)
-      if (ExitCode code = dots.raise(best))
-        return code;
-    bf16Ops.add(best);
+  return sample(now);
+}
+
+/// Adds the samples of \p other, of the same machine.
+void MachineSamples::add(const MachineSamples &other) {
+  if (bytes.values.empty()) {
+    *this = other;
+    return;
   }
-  if (ExitCode code = sampleProducts(now.bytes))
-    return code;
-  Probe dispatches;
-  if (ExitCode code = dispatches.open(weights, threads, runDispatchStep, 64, 1))
-    return code;
-  dispatchSeconds.values.assign(std::begin(probedSeconds),
-                                std::end(probedSeconds));
-  std::sort(dispatchSeconds.values.begin(), dispatchSeconds.values.end());
-  return Done;
+  auto append = [](Samples &to, const Samples &from) {
+    for (double value : from.values)
+      to.add(value);
+  };
+  for (auto member :
+       {&MachineSamples::bytes, &MachineSamples::f32Ops,
+        &MachineSamples::int8Ops, &MachineSamples::bf16Ops,
+        &MachineSamples::dispatchSeconds, &MachineSamples::handoverBytes,
+        &MachineSamples::exponentials, &MachineSamples::rounded})
+    append(this->*member, other.*member);
+  for (size_t i = 0; i < caches.size(); ++i)
+    append(caches[i].readBytes, other.caches[i].readBytes);
+  for (size_t i = 0; i < products.size(); ++i)
+    for (auto member :
+         {&Products::shareOfMemory, &Products::rowBytes, &Products::manyOps})
+      append(products[i].*member, other.products[i].*member);
 }
 
 void run::appendSamples(std::string &out, const char *key,
@@ -550,19 +645,23 @@ void run::appendSamples(std::string &out, const char *key,
                samples.min(), samples.median(), samples.max());
 }
 
-void Machine::appendJson(std::string &out) const {
-  appendSamples(out, "read_bytes_per_s", bytes);
-  out += ',';
-  appendSamples(out, "f32_operations_per_s", f32Ops);
-  out += ',';
-  appendSamples(out, "int8_operations_per_s", int8Ops);
-  appendFormat(out, ",\"int8_instruction\":\"%s\",", int8Instruction);
-  if (!bf16Ops.values.empty()) {
-    appendSamples(out, "bf16_operations_per_s", bf16Ops);
+void MachineSamples::appendJson(std::string &out) const {
+  auto append = [&](const char *key, const Samples &samples) {
+    if (samples.values.empty())
+      return;
+    appendSamples(out, key, samples);
     out += ',';
-  }
-  appendSamples(out, "dispatch_s", dispatchSeconds);
-  out += ",\"caches\":[";
+  };
+  append("read_bytes_per_s", bytes);
+  append("f32_operations_per_s", f32Ops);
+  append("int8_operations_per_s", int8Ops);
+  appendFormat(out, "\"int8_instruction\":\"%s\",", int8Instruction);
+  append("bf16_operations_per_s", bf16Ops);
+  append("dispatch_s", dispatchSeconds);
+  append("handover_bytes_per_s", handoverBytes);
+  append("exponentials_per_s", exponentials);
+  append("rounded_per_s", rounded);
+  out += "\"caches\":[";
   for (const Cache &cache : caches) {
     appendFormat(out, "%s{\"bytes\":%lld,", &cache == caches.data() ? "" : ",",
                  static_cast<long long>(cache.bytes));
@@ -570,12 +669,9 @@ void Machine::appendJson(std::string &out) const {
     out += '}';
   }
   out += "],\"products\":[";
-  bool isFirst = true;
   for (const Products &some : products) {
-    if (!some.loop.oneRow)
-      continue;
-    appendFormat(out, "%s{\"bits\":%d,", isFirst ? "" : ",", some.loop.bits);
-    isFirst = false;
+    appendFormat(out, "%s{\"bits\":%g,", &some == products.data() ? "" : ",",
+                 some.bits);
     appendSamples(out, "share_of_memory", some.shareOfMemory);
     out += ',';
     appendSamples(out, "row_bytes_per_s", some.rowBytes);
@@ -584,14 +680,9 @@ void Machine::appendJson(std::string &out) const {
     out += '}';
   }
   out += "],";
-  for (const Products &some : products)
-    if (!some.loop.oneRow) {
-      appendSamples(out, "f32_product_operations_per_s", some.manyOps);
-      out += ',';
-    }
 }
 
-void Machine::appendText(std::string &out) const {
+void MachineSamples::appendText(std::string &out) const {
   appendFormat(out,
                "machine: reads %.1f GB/s (%.1f .. %.1f); peaks: f32 %.0f "
                "GFLOP/s, int8 %.2f TOP/s (%s)",
@@ -600,18 +691,18 @@ void Machine::appendText(std::string &out) const {
                int8Instruction);
   if (!bf16Ops.values.empty())
     appendFormat(out, ", bf16 %.2f TFLOP/s", bf16Ops.median() * 1e-12);
-  appendFormat(out, "; a dispatch %.2f us\n", dispatchSeconds.median() * 1e6);
+  appendFormat(out, "; a dispatch %.2f us, its rows %.1f GB/s\n",
+               dispatchSeconds.median() * 1e6, handoverBytes.median() * 1e-9);
   for (const Cache &cache : caches)
     appendFormat(out, "%.1f MB of cache: reads %.0f GB/s\n",
                  double(cache.bytes) * 1e-6, cache.readBytes.median() * 1e-9);
-  for (const Products &some : products) {
-    appendFormat(out, "products of %d bits: ", some.loop.bits);
-    if (some.loop.oneRow)
-      appendFormat(out,
-                   "one row %.0f%% of what memory gives, %.0f GB/s of a cache; "
-                   "many ",
-                   100 * some.shareOfMemory.median(),
-                   some.rowBytes.median() * 1e-9);
-    appendFormat(out, "%.2f TOP/s\n", some.manyOps.median() * 1e-12);
-  }
+  for (const Products &some : products)
+    appendFormat(out,
+                 "products of %g bits: one row %.0f%% of what memory gives, "
+                 "%.0f GB/s of a cache; many %.2f TOP/s\n",
+                 some.bits, 100 * some.shareOfMemory.median(),
+                 some.rowBytes.median() * 1e-9, some.manyOps.median() * 1e-12);
+  if (!exponentials.values.empty())
+    appendFormat(out, "scores %.1f G/s, rounding %.1f G/s\n",
+                 exponentials.median() * 1e-9, rounded.median() * 1e-9);
 }

@@ -11,6 +11,8 @@
 #include "WorkTable.h"
 
 #include <algorithm>
+#include <optional>
+#include <string>
 #include <vector>
 
 namespace hadal::run {
@@ -82,32 +84,11 @@ private:
   std::vector<float> logits;
 };
 
-/// Measures the machine, as often as it is asked, on threads of its own: no
-/// model may run meanwhile. Keeps the memory that it reads, half a gigabyte or
-/// eight times the caches that the threads share.
-class Machine {
-public:
-  /// Makes the probes with \p threads threads, 0 being all, and takes a few
-  /// samples; takes a second or two.
-  ExitCode open(const Weights &weights, int64_t threads);
-  /// Measures what the machine can do at this moment: of a few tries, which
-  /// take a tenth of a second together, the fastest.
-  ExitCode sample(Speeds &now);
-
-  /// The medians of all samples.
-  Speeds typical() const {
-    return {bytes.median(), f32Ops.median(), int8Ops.median()};
-  }
-
-  /// Appends members of a JSON object, each followed by a comma.
-  void appendJson(std::string &out) const;
-  /// Appends a line of text.
-  void appendText(std::string &out) const;
-
-private:
+/// What was measured of the machine, over some time.
+struct MachineSamples {
   /// What loops like those of kernels reach with weights of as many bits.
   struct Products {
-    ProductLoop loop;
+    double bits;           ///< With scales.
     Samples shareOfMemory; ///< Of one row: of what is read without products.
     Samples rowBytes;      ///< Of one row, with weights that are in a cache.
     Samples manyOps;       ///< Of many rows.
@@ -117,15 +98,61 @@ private:
     int64_t bytes;
     Samples readBytes;
   };
-  ExitCode sampleProducts(double readBytes);
 
-  Probe reads, multiplications, dots;
   std::vector<Products> products;
   std::vector<Cache> caches;      ///< Smaller ones first.
   Samples bytes, f32Ops, int8Ops; ///< As in Speeds.
   Samples bf16Ops; ///< Dot products of bf16; empty without the instruction.
   const char *int8Instruction = "";
   Samples dispatchSeconds; ///< Start and end of a dispatch that does nothing.
+  /// Of a row that all threads wrote in the dispatch before, and all read.
+  Samples handoverBytes;
+  /// Of scores of attention, and numbers that are made integers; empty if it is
+  /// not known how kernels do that.
+  Samples exponentials, rounded;
+
+  /// The medians.
+  Speeds typical() const {
+    return {bytes.median(), f32Ops.median(), int8Ops.median()};
+  }
+  /// Adds those of \p other, of the same machine.
+  void add(const MachineSamples &other);
+  /// Appends members of a JSON object, each followed by a comma.
+  void appendJson(std::string &out) const;
+  /// Appends a line of text, and others.
+  void appendText(std::string &out) const;
+};
+
+/// Measures the machine, as often as it is asked, on threads of its own: no
+/// model may run meanwhile. Keeps the memory that it reads, half a gigabyte or
+/// eight times the caches that the threads share.
+class Machine {
+public:
+  /// Makes the probes with \p threads threads, 0 being all, and takes a
+  /// sample; takes a second or two.
+  ExitCode open(const Weights &weights, int64_t threads);
+  /// Measures what the machine can do at this moment: of a few tries, which
+  /// take two or three tenths of a second together, the fastest.
+  ExitCode sample(Speeds &now);
+
+  const MachineSamples &samples() const { return all; }
+  /// Those that were taken since the last call: at one time, beside one run.
+  MachineSamples takeRecent();
+
+private:
+  ExitCode sampleCaches(MachineSamples &to);
+  ExitCode sampleProducts(double readBytes, MachineSamples &to);
+  ExitCode sampleRows(MachineSamples &to);
+  ExitCode sampleDispatches(MachineSamples &to);
+  /// What \p loop does with weights or numbers in a cache, \p amount each time.
+  ExitCode measureLoop(ProductLoop::Run loop, int64_t loopBytes, double amount,
+                       Samples &perSecond);
+
+  Probe reads, multiplications, dots, dispatches;
+  std::vector<ProductLoop> loops;
+  std::optional<RowLoop> rowLoop;
+  std::vector<int64_t> caches; ///< Their bytes, smaller ones first.
+  MachineSamples all, recent;
 };
 
 /// Appends `"KEY":{"min":..,"median":..,"max":..}`.

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The loops of int4-g32, int8 in groups of 128, and bf16, as code for AVX-512
-// has them: codegen/Conversion/DeepSeekToRT/IntegerProduct.cpp and
-// TileProduct.cpp.
+// The loops of 4 bits in groups of 32, without and with offsets, of 8 bits in
+// groups of 128 and of 32, and of bf16, as code for AVX-512 has them; of scores
+// and of rounding: codegen/Conversion/DeepSeekToRT/IntegerProduct.cpp,
+// TileProduct.cpp and HeadsAttention.cpp.
 
 #include "ProductLoops.h"
+
+#include <cstring>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -23,18 +26,34 @@ static int32_t inputs[12 * columns];
 /// Of 16 outputs, the scales of a group in f16.
 static constexpr int64_t scaleBytes = 32;
 
-static constexpr int64_t bytesOf(int64_t bits, int64_t group) {
-  return tiles * (columns * 16 * bits / 8 + columns / group * scaleBytes);
-}
+/// How weights are stored. Those in groups of 32 have offsets, too, or not.
+struct Stored {
+  int bits, group;
+  bool hasOffsets = false;
 
-/// How far ahead kernels ask for weights: of one row's four streams, and of the
-/// one of more rows.
-template <int rows> static constexpr int64_t aheadBytes = rows == 1 ? 2048 : 0;
+  constexpr int64_t numbers() const { return hasOffsets ? 2 : 1; }
+  constexpr int64_t bytes() const {
+    return tiles *
+           (columns * 16 * bits / 8 + columns / group * scaleBytes * numbers());
+  }
+  constexpr double bitsOfWeight() const {
+    return double(8 * bytes()) / double(tiles * 16 * columns);
+  }
+};
 
-/// Of 8 bits, whose scales are numbers, or of 4, with powers of two.
-template <int bits, int group, int rows, int together>
+static constexpr Stored plain4 = {4, 32}, offset4 = {4, 32, true},
+                        plain8 = {8, 128}, small8 = {8, 32};
+
+/// How far ahead a single row asks for weights, and for the scales of those
+/// that hardware follows.
+static constexpr int64_t aheadBytes = 2048, scalesAheadBytes = 3072;
+
+/// Of 8 bits, whose inputs have numbers for scales, or of 4, with powers of
+/// two. With several tiles together, each is asked for.
+template <const Stored &form, int rows, int together>
 __attribute__((target("avx512f,avx512bw,avx512vnni"))) static float
 multiplyIntegers(const char *weights) {
+  constexpr int bits = form.bits, group = form.group;
   constexpr int perVector = 8 / bits;
   constexpr int64_t vectors = columns / 4 / perVector;
   constexpr int64_t groups = columns / group, ofGroup = vectors / groups;
@@ -45,15 +64,25 @@ multiplyIntegers(const char *weights) {
     for (__m512 &sum : sums)
       sum = _mm512_setzero_ps();
     for (int64_t g = 0; g < groups; ++g) {
+      // Once for each line of scales.
+      if (rows == 1 && together == 1 && g % 2 == 0)
+        for (int64_t n = 0; n < form.numbers(); ++n)
+          _mm_prefetch(scales + n * tiles * groups * scaleBytes +
+                           (tile * groups + g) * scaleBytes +
+                           scalesAheadBytes / (bits * 16 * group / 8) *
+                               scaleBytes,
+                       _MM_HINT_T0);
       __m512i dots[rows * together];
       for (int i = 0; i < rows * together; ++i)
-        dots[i] = _mm512_set1_epi32(inputs[i % rows * groups + g]);
+        dots[i] = form.hasOffsets
+                      ? _mm512_setzero_si512()
+                      : _mm512_set1_epi32(inputs[i % rows * groups + g]);
       for (int64_t v = g * ofGroup; v < (g + 1) * ofGroup; ++v)
         for (int t = 0; t < together; ++t) {
           const char *at = weights + ((tile + t) * vectors + v) * vectorBytes;
           __m512i stored = _mm512_loadu_si512(at);
-          if (aheadBytes<rows>)
-            _mm_prefetch(at + aheadBytes<rows>, _MM_HINT_T1);
+          if (together > 1)
+            _mm_prefetch(at + aheadBytes, _MM_HINT_T1);
           for (int i = 0; i < perVector; ++i) {
             __m512i codes;
             if constexpr (bits == 8)
@@ -70,9 +99,13 @@ multiplyIntegers(const char *weights) {
           }
         }
       for (int t = 0; t < together; ++t) {
-        __m512 scale = _mm512_cvtph_ps(
-            _mm256_loadu_si256(reinterpret_cast<const __m256i *>(
-                scales + ((tile + t) * groups + g) * scaleBytes)));
+        auto numbers = [&](int64_t of) __attribute__((target("avx512f"))) {
+          return _mm512_cvtph_ps(
+              _mm256_loadu_si256(reinterpret_cast<const __m256i *>(
+                  scales +
+                  ((of * tiles + tile + t) * groups + g) * scaleBytes)));
+        };
+        __m512 scale = numbers(0);
         for (int r = 0; r < rows; ++r) {
           __m512 &sum = sums[t * rows + r];
           __m512 input =
@@ -80,6 +113,12 @@ multiplyIntegers(const char *weights) {
           __m512 both = bits == 8 ? _mm512_mul_ps(scale, input)
                                   : _mm512_scalef_ps(scale, input);
           sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[t * rows + r]), both,
+                                sum);
+          if (!form.hasOffsets)
+            continue;
+          __m512 ofInputs =
+              _mm512_cvtepi32_ps(_mm512_set1_epi32(-inputs[r * groups + g]));
+          sum = _mm512_fmadd_ps(numbers(1), _mm512_scalef_ps(ofInputs, input),
                                 sum);
         }
       }
@@ -90,10 +129,10 @@ multiplyIntegers(const char *weights) {
   return _mm512_cvtss_f32(all);
 }
 
-/// Six rows times four tiles.
+/// Rows times four tiles, each of which is asked for if \p isAsked.
+template <int rows, bool isAsked>
 __attribute__((target("avx512f"))) static float
 multiplyBf16(const char *weights) {
-  constexpr int rows = 6;
   __m512 sums[rows * tiles];
   for (__m512 &sum : sums)
     sum = _mm512_setzero_ps();
@@ -101,6 +140,9 @@ multiplyBf16(const char *weights) {
     for (int64_t t = 0; t < tiles; ++t) {
       __m512i half = _mm512_cvtepu16_epi32(_mm256_loadu_si256(
           reinterpret_cast<const __m256i *>(weights + (t * columns + k) * 32)));
+      if (isAsked && k % 2 == 0)
+        _mm_prefetch(weights + (t * columns + k) * 32 + aheadBytes,
+                     _MM_HINT_T1);
       __m512 w = _mm512_castsi512_ps(_mm512_slli_epi32(half, 16));
       for (int r = 0; r < rows; ++r)
         sums[t * rows + r] = _mm512_fmadd_ps(
@@ -113,8 +155,105 @@ multiplyBf16(const char *weights) {
   return _mm512_cvtss_f32(all);
 }
 
+/// e^x, as KernelBuilder::exp() has it.
+__attribute__((target("avx512f"))) static inline __m512 exponential(__m512 x) {
+  __m512 clamped = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-87.3f)),
+                                 _mm512_set1_ps(88.3f));
+  __m512 n = _mm512_floor_ps(_mm512_fmadd_ps(
+      clamped, _mm512_set1_ps(1.44269504f), _mm512_set1_ps(0.5f)));
+  __m512 r = _mm512_fmadd_ps(n, _mm512_set1_ps(-0.693359375f), clamped);
+  r = _mm512_fmadd_ps(n, _mm512_set1_ps(2.12194440e-4f), r);
+  __m512 p = _mm512_set1_ps(1.9875691500e-4f);
+  for (float coefficient : {1.3981999507e-3f, 8.3334519073e-3f,
+                            4.1665795894e-2f, 1.6666665459e-1f, 0.5f})
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(coefficient));
+  p = _mm512_add_ps(_mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r),
+                    _mm512_set1_ps(1));
+  __m512i exponent = _mm512_slli_epi32(
+      _mm512_add_epi32(_mm512_cvttps_epi32(n), _mm512_set1_epi32(127)), 23);
+  return _mm512_maskz_mul_ps(
+      _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.3f), _CMP_NLT_UQ), p,
+      _mm512_castsi512_ps(exponent));
+}
+
+/// Pages of 32 scores: scaled, masked and stored, their largest, their weights.
+__attribute__((target("avx512f"))) static float
+weighScores(const char *numbers) {
+  alignas(64) float scores[32];
+  __m512 scale = _mm512_set1_ps(0.125f), totals = _mm512_setzero_ps();
+  __m512i lanes = _mm512_set1_epi32(inputs[0]), seen = lanes;
+  float maximum = -1e30f;
+  for (int64_t page = 0; page < RowLoop::count; page += 32) {
+    for (int64_t i = 0; i < 32; i += 16) {
+      __m512 score = _mm512_mul_ps(
+          _mm512_loadu_ps(numbers + (page + i) * int64_t(sizeof(float))),
+          scale);
+      score = _mm512_mask_blend_ps(_mm512_cmplt_epi32_mask(lanes, seen), score,
+                                   _mm512_set1_ps(-1));
+      _mm512_store_ps(scores + i, score);
+      lanes = _mm512_add_epi32(lanes, _mm512_set1_epi32(16));
+    }
+    float best = _mm512_reduce_max_ps(
+        _mm512_max_ps(_mm512_load_ps(scores), _mm512_load_ps(scores + 16)));
+    best = best > maximum ? best : maximum;
+    __m512 most = _mm512_set1_ps(best);
+    totals = _mm512_mul_ps(
+        totals, exponential(_mm512_sub_ps(_mm512_set1_ps(maximum), most)));
+    maximum = best;
+    for (int64_t i = 0; i < 32; i += 16) {
+      __m512 weight =
+          exponential(_mm512_sub_ps(_mm512_load_ps(scores + i), most));
+      totals = _mm512_add_ps(totals, weight);
+      _mm512_store_ps(scores + i, weight);
+    }
+    asm volatile("" : : "r"(scores) : "memory");
+  }
+  return _mm512_cvtss_f32(totals);
+}
+
+/// To bytes, with a scale that is a power of two, and the sum of a group.
+__attribute__((target("avx512f,avx512bw"))) static float
+roundNumbers(const char *numbers) {
+  alignas(16) int8_t bytes[32];
+  int64_t total = 0;
+  for (int64_t group = 0; group < RowLoop::count; group += 32) {
+    __m512 x[2];
+    for (int64_t i = 0; i < 2; ++i)
+      x[i] =
+          _mm512_loadu_ps(numbers + (group + 16 * i) * int64_t(sizeof(float)));
+    float largest = _mm512_reduce_max_ps(
+        _mm512_max_ps(_mm512_abs_ps(x[0]), _mm512_abs_ps(x[1])));
+    float quotient = largest / 127;
+    int32_t word;
+    memcpy(&word, &quotient, sizeof(word));
+    word &= 0x7f800000;
+    float power;
+    memcpy(&power, &word, sizeof(power));
+    power = power < quotient ? 2 * power : power;
+    power = quotient < 0x1p-126f ? 1 : power;
+    __m512 inverse = _mm512_set1_ps(1 / power);
+    __m512i sum = _mm512_setzero_si512();
+    for (int64_t i = 0; i < 2; ++i) {
+      __m512i rounded = _mm512_cvtps_epi32(_mm512_roundscale_ps(
+          _mm512_mul_ps(x[i], inverse), _MM_FROUND_TO_NEAREST_INT));
+      _mm_store_si128(reinterpret_cast<__m128i *>(bytes + 16 * i),
+                      _mm512_cvtepi32_epi8(rounded));
+      sum = _mm512_add_epi32(sum, rounded);
+    }
+    total += _mm512_reduce_add_epi32(sum);
+    asm volatile("" : : "r"(bytes) : "memory");
+  }
+  return float(total);
+}
+
 static constexpr double opsOf(int64_t rows) {
   return double(2 * rows * tiles * 16 * columns);
+}
+
+/// Whether kernels read 4 bits of one row tile by tile here, on Zen 4: see
+/// codegen/LLVM/EmitObject.cpp. Zen 3, of the same family, has no AVX-512.
+static bool followsStreams() {
+  return __builtin_cpu_is("amdfam19h") && __builtin_cpu_supports("avx512f");
 }
 
 std::vector<ProductLoop> hadal::run::findProductLoops() {
@@ -122,20 +261,44 @@ std::vector<ProductLoop> hadal::run::findProductLoops() {
   for (uint32_t i = 0; i < 12 * columns; ++i)
     inputs[i] = int32_t(0x3f800000u | (i * 2654435761u >> 9));
   std::vector<ProductLoop> loops;
+  auto add = [&](const Stored &form, ProductLoop::Run one,
+                 ProductLoop::Run many) {
+    loops.push_back({form.bitsOfWeight(), form.bytes(), one, many, opsOf(12)});
+  };
   if (__builtin_cpu_supports("avx512vnni") &&
-      __builtin_cpu_supports("avx512bw"))
-    loops = {{4, bytesOf(4, 32), multiplyIntegers<4, 32, 1, 4>,
-              multiplyIntegers<4, 32, 12, 1>, opsOf(12)},
-             {8, bytesOf(8, 128), multiplyIntegers<8, 128, 1, 4>,
-              multiplyIntegers<8, 128, 12, 1>, opsOf(12)}};
+      __builtin_cpu_supports("avx512bw")) {
+    bool follows = followsStreams();
+    add(plain4,
+        follows ? multiplyIntegers<plain4, 1, 1>
+                : multiplyIntegers<plain4, 1, 4>,
+        multiplyIntegers<plain4, 12, 1>);
+    add(offset4,
+        follows ? multiplyIntegers<offset4, 1, 1>
+                : multiplyIntegers<offset4, 1, 4>,
+        multiplyIntegers<offset4, 12, 1>);
+    add(plain8, multiplyIntegers<plain8, 1, 4>,
+        multiplyIntegers<plain8, 12, 1>);
+    add(small8, multiplyIntegers<small8, 1, 4>,
+        multiplyIntegers<small8, 12, 1>);
+  }
   if (__builtin_cpu_supports("avx512f"))
     loops.push_back(
-        {16, tiles * columns * 32, nullptr, multiplyBf16, opsOf(6)});
+        {16, tiles * columns * 32,
+         followsStreams() ? multiplyBf16<1, false> : multiplyBf16<1, true>,
+         multiplyBf16<6, false>, opsOf(6)});
   return loops;
+}
+
+std::optional<RowLoop> hadal::run::findRowLoop() {
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"))
+    return RowLoop{weighScores, roundNumbers};
+  return std::nullopt;
 }
 
 #else
 
 std::vector<ProductLoop> hadal::run::findProductLoops() { return {}; }
+
+std::optional<RowLoop> hadal::run::findRowLoop() { return std::nullopt; }
 
 #endif

@@ -7,6 +7,7 @@
 #define HADAL_TOOLS_HADAL_RUN_PRODUCTLOOPS_H
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace hadal::run {
@@ -16,9 +17,9 @@ namespace hadal::run {
 struct ProductLoop {
   using Run = float (*)(const char *weights);
 
-  int bits;       ///< Of a weight; 16: bf16, which becomes f32.
+  double bits;    ///< Of a weight, with scales; 16: bf16, which becomes f32.
   int64_t bytes;  ///< Of weights and scales.
-  Run oneRow;     ///< With a row of the inputs; null if that is not known.
+  Run oneRow;     ///< With a row of the inputs.
   Run manyRows;   ///< With as many as kernels take at a time.
   double manyOps; ///< Of that, a multiplication and an addition being two.
 };
@@ -26,6 +27,17 @@ struct ProductLoop {
 /// Those that this processor can run: bits ascend. Empty where kernels do
 /// something else than the loops that there are.
 std::vector<ProductLoop> findProductLoops();
+
+/// Reads 1024 numbers at a pointer, as kernels do that compute no products.
+struct RowLoop {
+  static constexpr int64_t count = 1024;
+
+  ProductLoop::Run exponentials; ///< What attention makes of its scores.
+  ProductLoop::Run rounding;     ///< To integers, in groups of 32.
+};
+
+/// None where kernels do something else.
+std::optional<RowLoop> findRowLoop();
 
 } // namespace hadal::run
 

@@ -70,7 +70,10 @@ void Profile::record(const RecordedDispatch &dispatch) {
   ++entry.calls;
   entry.seconds += end - start;
   const DispatchRow &row = table.rows[dispatch.row];
-  Work work = row.workIn(shape);
+  Work work;
+  // Another dispatch may have done it, for so many rows.
+  if (row.isAlternative || row.isUsedIn(shape))
+    work = row.workIn(shape);
   entry.work += row.selected
                     ? work * (double(dispatch.rows) / double(shape.tokens))
                     : work;

@@ -408,12 +408,12 @@ ExitCode Runner::printProfile() {
   if (ExitCode code = machine.open(weights, options.threads))
     return code;
   std::string out;
-  machine.appendText(out);
+  machine.samples().appendText(out);
   for (auto [label, entries] : {std::pair("prompt", &promptProfile),
                                 std::pair("generate", &generateProfile)})
     if (!entries->empty()) {
       appendFormat(out, "\n%s\n", label);
-      appendProfile(out, *entries, machine.typical());
+      appendProfile(out, *entries, machine.samples().typical());
     }
   fputs(out.c_str(), stderr);
   return Done;

@@ -30,6 +30,13 @@ Work Work::operator*(double factor) const {
           f32Ops * factor};
 }
 
+bool DispatchRow::isUsedIn(const StepShape &step) const {
+  auto tokens = double(step.tokens);
+  if (leastRows > 0)
+    return tokens >= leastRows;
+  return !isAlternative && (belowRows == 0 || tokens < belowRows);
+}
+
 Work DispatchRow::workIn(const StepShape &step) const {
   auto rowCount = double(outputs ? step.outputs : step.tokens);
   if (rowCount == 0)
@@ -48,13 +55,14 @@ Work DispatchRow::workIn(const StepShape &step) const {
   if (experts > 0)
     read -= std::pow(1 - expertsPerRow / experts, rowCount);
   return {weights * read + contextBytes * context, rowBytes * rowCount,
-          rowInt8Ops * rowCount, rowF32Ops * rowCount + pairF32Ops * pairs};
+          rowInt8Ops * rowCount,
+          rowF32Ops * rowCount + contextF32Ops * context + pairF32Ops * pairs};
 }
 
 Work WorkTable::workIn(const StepShape &step) const {
   Work sum;
   for (const DispatchRow &row : rows)
-    if (!row.isAlternative)
+    if (row.isUsedIn(step))
       sum += row.workIn(step);
   return sum;
 }
@@ -138,6 +146,9 @@ static bool appendFunction(const Json &functions, const std::string &function,
     row.rowF32Ops = getNumber(item, "row_f32_ops");
     row.rowInt8Ops = getNumber(item, "row_int8_ops");
     row.pairF32Ops = getNumber(item, "pair_f32_ops");
+    row.contextF32Ops = getNumber(item, "context_f32_ops");
+    row.leastRows = getNumber(item, "least_rows");
+    row.belowRows = getNumber(item, "below_rows");
     rows.push_back(row);
   }
   return true;

@@ -49,8 +49,10 @@ struct DispatchRow {
   int64_t count = -1;
   double weights = 0, experts = 0, expertsPerRow = 0, rowBytes = 0;
   double contextBytes = 0, windowTokens = 0, rowF32Ops = 0, rowInt8Ops = 0,
-         pairF32Ops = 0;
+         pairF32Ops = 0, contextF32Ops = 0, leastRows = 0, belowRows = 0;
 
+  /// Whether this is what does the work in \p step, not another of its kind.
+  bool isUsedIn(const StepShape &step) const;
   Work workIn(const StepShape &step) const;
 };
 

@@ -6,6 +6,7 @@
 
 #include "codegen/Conversion/DeepSeekToRT/DescribeWork.h"
 
+#include "codegen/Conversion/DeepSeekToRT/KernelBuilder.h"
 #include "codegen/Conversion/DeepSeekToRT/Kernels.h"
 #include "dialects/DeepSeek/IR/DeepSeekOps.h"
 #include "dialects/RT/IR/RTOps.h"
@@ -79,6 +80,7 @@ struct Work {
   int64_t weights = 0, experts = 0, expertsPerRow = 0;
   int64_t rowBytes = 0, contextBytes = 0, windowTokens = 0;
   int64_t rowF32Ops = 0, rowInt8Ops = 0, pairF32Ops = 0;
+  int64_t contextF32Ops = 0, pairExps = 0, rowRounded = 0, leastRows = 0;
   /// The operands of the op whose products these are.
   SmallVector<Value> read;
 };
@@ -102,6 +104,12 @@ static void addProduct(Operation *op, Value operand, Work &work) {
 /// query.
 static void addAttention(KVCacheType cache, int64_t heads, Work &work) {
   work.pairF32Ops += 2 * heads * (cache.getKeyDim() + cache.getValueDim());
+  // Over latents a vector has the heads of one pair, else pairs of one head.
+  bool isLatent = cache.getKind() == CacheKind::Latent;
+  work.pairExps +=
+      isLatent
+          ? int64_t(llvm::alignTo(uint64_t(heads), KernelBuilder::maxLanes))
+          : heads;
   PageLayout page = PageLayout::get(cache, /*pageTokens=*/32);
   int64_t bytes = page.indexDim ? page.indexOffsetBytes() : page.layerBytes();
   work.contextBytes += bytes / page.pageTokens;
@@ -138,6 +146,14 @@ static void addExpanded(AbsorbedAttentionOp attention, HeadLinearOp value,
   addAttention(cast<KVCacheType>(attention.getCache().getType()), 0, work);
   work.pairF32Ops +=
       2 * (columnsOf(attention.getRopeQuery()) + columnsOf(value.getResult()));
+  work.pairExps += int64_t(attention.getHeads());
+  // Each item computes keys and values of all that it sees.
+  auto key = attention.getQuery().getDefiningOp<HeadLinearOp>();
+  for (HeadLinearOp product : {key, value})
+    work.contextF32Ops +=
+        2 *
+        cast<RankedTensorType>(product.getWeight().getType()).getNumElements();
+  work.leastRows = ExpandedShape::leastRows;
 }
 
 static Work getWork(Operation *op, rt::DispatchOp dispatch,
@@ -166,6 +182,13 @@ static Work getWork(Operation *op, rt::DispatchOp dispatch,
     else
       work.weights += bytesOf(type);
   }
+  if (dispatch.getKernel().contains("quantize_rows"))
+    for (Value argument : dispatch.getArguments())
+      if (auto type = dyn_cast<MemRefType>(argument.getType());
+          type && type.getElementType().isF32() && !isWeight(argument)) {
+        work.rowRounded = rowBytesOf(argument) / int64_t(sizeof(float));
+        break; // Scales come behind.
+      }
   if (AbsorbedAttentionOp attention = getExpanded(op, dispatch, mapping)) {
     addExpanded(attention, cast<HeadLinearOp>(op), work);
     return work;
@@ -237,6 +260,38 @@ static SmallVector<int64_t> getResultBuffers(Operation *op,
   return pairs;
 }
 
+/// Says of the dispatches that leave long runs of rows to \p expanded that they
+/// do: they take what `find_runs` found.
+static void describeRuns(rt::DispatchOp expanded) {
+  auto limit = [](rt::DispatchOp dispatch) {
+    rt::WorkAttr work = dispatch.getWorkAttr();
+    if (!work || work.getLeastRows())
+      return;
+    dispatch.setWorkAttr(rt::WorkAttr::get(
+        work.getContext(), work.getOp(), work.getOutputs(), work.getSelected(),
+        work.getAlternative(), work.getWeights(), work.getExperts(),
+        work.getExpertsPerRow(), work.getRowBytes(), work.getContextBytes(),
+        work.getWindowTokens(), work.getRowF32Ops(), work.getRowInt8Ops(),
+        work.getPairF32Ops(), work.getContextF32Ops(), work.getPairExps(),
+        work.getRowRounded(), /*leastRows=*/0, ExpandedShape::leastRows));
+  };
+  auto isFinder = [](rt::DispatchOp dispatch) {
+    return dispatch.getKernel() == "find_runs";
+  };
+  for (Value ends : expanded.getArguments())
+    for (Operation *user : ends.getUsers()) {
+      auto finder = dyn_cast<rt::DispatchOp>(user);
+      if (!finder || !isFinder(finder))
+        continue;
+      for (Value found : finder.getArguments())
+        if (isa_and_nonnull<rt::AllocOp>(found.getDefiningOp()))
+          for (Operation *reader : found.getUsers())
+            if (auto dispatch = dyn_cast<rt::DispatchOp>(reader);
+                dispatch && !isFinder(dispatch))
+              limit(dispatch);
+    }
+}
+
 void hadal::describeWork(Operation *op,
                          llvm::iterator_range<Block::iterator> made,
                          const IRMapping &mapping, WorkRows rows) {
@@ -262,11 +317,16 @@ void hadal::describeWork(Operation *op,
         rows == WorkRows::Outputs, rows == WorkRows::Selected, isAlternative,
         work.weights, work.experts, work.expertsPerRow, work.rowBytes,
         work.contextBytes, work.windowTokens, work.rowF32Ops, work.rowInt8Ops,
-        work.pairF32Ops));
+        work.pairF32Ops, work.contextF32Ops, work.pairExps, work.rowRounded,
+        work.leastRows, /*belowRows=*/0));
     // A sum that is named for its product is not that product's result.
     if (named != op)
       continue;
     if (auto pairs = getResultBuffers(op, dispatch, mapping); !pairs.empty())
       dispatch.setResultBuffers(pairs);
   }
+  for (Operation &one : made)
+    if (auto dispatch = dyn_cast<rt::DispatchOp>(one);
+        dispatch && getExpanded(op, dispatch, mapping))
+      describeRuns(dispatch);
 }

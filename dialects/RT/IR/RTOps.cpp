@@ -46,10 +46,13 @@ WorkAttr::verify(llvm::function_ref<InFlightDiagnostic()> emitError,
                  StringRef op, bool outputs, bool selected, bool alternative,
                  int64_t weights, int64_t experts, int64_t expertsPerRow,
                  int64_t rowBytes, int64_t contextBytes, int64_t windowTokens,
-                 int64_t rowF32Ops, int64_t rowInt8Ops, int64_t pairF32Ops) {
+                 int64_t rowF32Ops, int64_t rowInt8Ops, int64_t pairF32Ops,
+                 int64_t contextF32Ops, int64_t pairExps, int64_t rowRounded,
+                 int64_t leastRows, int64_t belowRows) {
   for (int64_t number :
        {weights, experts, expertsPerRow, rowBytes, contextBytes, windowTokens,
-        rowF32Ops, rowInt8Ops, pairF32Ops})
+        rowF32Ops, rowInt8Ops, pairF32Ops, contextF32Ops, pairExps, rowRounded,
+        leastRows, belowRows})
     if (number < 0) // C1
       return emitError() << "expects numbers >= 0, but got " << number;
   if (expertsPerRow > experts) // C1

@@ -362,12 +362,16 @@ def RT_WorkAttr : AttrDef<RT_Dialect, "Work"> {
       of the cache that it appends to;
     - reads `context_bytes * c` bytes of the cache, where a row attends to at
       most `window_tokens`, 0 being all before it;
-    - adds or multiplies `row_f32_ops * r + pair_f32_ops * p` times in floating
-      point and `row_int8_ops * r` times in integers, in products with weights
-      and in attention; the rest is not counted.
+    - adds or multiplies `row_f32_ops * r + context_f32_ops * c +
+      pair_f32_ops * p` times in floating point and `row_int8_ops * r` times in
+      integers, in products with weights and in attention;
+    - takes `pair_exps * p` exponentials, of whole vectors, in attention, and
+      rounds `row_rounded * r` numbers to integers; the rest is not counted.
 
     With `alternative`, another dispatch does the same in steps of other sizes,
-    and this one then has no items. Defaults are zero.
+    and this one then has no items. A dispatch with `least_rows` does it in
+    place of those with as many `below_rows`, in steps of at least so many
+    tokens. Defaults are zero.
     - (C1) no number is negative, and `experts_per_row <= experts`.
 
     ```mlir
@@ -388,7 +392,12 @@ def RT_WorkAttr : AttrDef<RT_Dialect, "Work"> {
     DefaultValuedParameter<"int64_t", "0">:$window_tokens,
     DefaultValuedParameter<"int64_t", "0">:$row_f32_ops,
     DefaultValuedParameter<"int64_t", "0">:$row_int8_ops,
-    DefaultValuedParameter<"int64_t", "0">:$pair_f32_ops);
+    DefaultValuedParameter<"int64_t", "0">:$pair_f32_ops,
+    DefaultValuedParameter<"int64_t", "0">:$context_f32_ops,
+    DefaultValuedParameter<"int64_t", "0">:$pair_exps,
+    DefaultValuedParameter<"int64_t", "0">:$row_rounded,
+    DefaultValuedParameter<"int64_t", "0">:$least_rows,
+    DefaultValuedParameter<"int64_t", "0">:$below_rows);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
 }

@@ -70,8 +70,8 @@ func.func @step(%step: !rt.step) {
   %n = rt.count %ids : memref<?xi32>
   // CHECK: rt.dispatch @fill items %[[TOKENS]] of %[[STEP]](%[[A]], %[[TOKENS]]) : memref<?x64xf32>, index
   rt.dispatch @fill items %tokens of %step(%a, %tokens) : memref<?x64xf32>, index
-  // CHECK: rt.dispatch @fill items %[[TOKENS]] of %[[STEP]](%[[A]], %[[TOKENS]]) {result_buffers = array<i64: 0, 60>, work = #rt.work<op = "experts", outputs = true, alternative = true, weights = 64, experts = 8, experts_per_row = 2, row_bytes = 3, context_bytes = 4, window_tokens = 8, row_f32_ops = 5, row_int8_ops = 6, pair_f32_ops = 7>} : memref<?x64xf32>, index
-  rt.dispatch @fill items %tokens of %step(%a, %tokens) {result_buffers = array<i64: 0, 60>, work = #rt.work<op = "experts", outputs = true, alternative = true, weights = 64, experts = 8, experts_per_row = 2, row_bytes = 3, context_bytes = 4, window_tokens = 8, row_f32_ops = 5, row_int8_ops = 6, pair_f32_ops = 7>} : memref<?x64xf32>, index
+  // CHECK: rt.dispatch @fill items %[[TOKENS]] of %[[STEP]](%[[A]], %[[TOKENS]]) {result_buffers = array<i64: 0, 60>, work = #rt.work<op = "experts", outputs = true, alternative = true, weights = 64, experts = 8, experts_per_row = 2, row_bytes = 3, context_bytes = 4, window_tokens = 8, row_f32_ops = 5, row_int8_ops = 6, pair_f32_ops = 7, context_f32_ops = 8, pair_exps = 9, row_rounded = 10, least_rows = 11, below_rows = 12>} : memref<?x64xf32>, index
+  rt.dispatch @fill items %tokens of %step(%a, %tokens) {result_buffers = array<i64: 0, 60>, work = #rt.work<op = "experts", outputs = true, alternative = true, weights = 64, experts = 8, experts_per_row = 2, row_bytes = 3, context_bytes = 4, window_tokens = 8, row_f32_ops = 5, row_int8_ops = 6, pair_f32_ops = 7, context_f32_ops = 8, pair_exps = 9, row_rounded = 10, least_rows = 11, below_rows = 12>} : memref<?x64xf32>, index
   return
 }
 

@@ -337,7 +337,7 @@ class RunTest(unittest.TestCase):
     def test_hadal_bench(self):
         out = json.loads(self.call(
             ARGUMENTS.hadal_bench, self.product, "-p", "20", "-n", "4", "-d",
-            "0,50", "-t", "2", "-r", "2", "--json"))
+            "0,50", "-t", "2", "-r", "1", "--json"))
         self.assertEqual(out["threads"], 2)
         self.assertGreater(out["read_bytes_per_s"]["median"], 1e8)
         self.assertEqual([(r["kind"], r["tokens"], r["depth"])
@@ -357,7 +357,7 @@ class RunTest(unittest.TestCase):
         # What there is of caches and loops, on this processor.
         for cache in out["caches"]:
             self.assertGreater(cache["read_bytes_per_s"]["median"], 1e8)
-        self.assertIn([some["bits"] for some in out["products"]], ([], [4, 8]))
+        self.assertIn([some["bits"] for some in out["products"]], ([], [4.5, 5, 8.125, 8.5, 16]))
         for some in out["products"]:
             self.assertGreater(some["row_bytes_per_s"]["median"], 1e8)
             self.assertGreater(some["share_of_memory"]["median"], 0)
@@ -372,8 +372,11 @@ class RunTest(unittest.TestCase):
                 self.assertLess(0, share["min"])
                 self.assertLessEqual(share["min"], share["median"])
                 self.assertLessEqual(share["median"], share["max"])
-                self.assertIn(share["steady_repeats"], (0, 1, 2))
-            self.assertLessEqual(run["read_bytes_per_s"]["max"], read["max"])
+                self.assertIn(share["steady_repeats"], (0, 1))
+            beside = run["machine"]
+            self.assertLessEqual(beside["read_bytes_per_s"]["max"], read["max"])
+            self.assertLessEqual(set(beside), set(out))
+            self.assertGreater(beside["handover_bytes_per_s"]["median"], 1e6)
             speed, size = run["tokens_per_s"], run["bytes_per_token"]
             share = run["share_of_bandwidth"]
             self.assertGreater(share["min"] * 1.01,

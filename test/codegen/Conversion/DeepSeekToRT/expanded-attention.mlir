@@ -4,6 +4,7 @@
 // RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="bf16-products bf16-pairs" | FileCheck %s --enable-var-scope
 // RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="bf16-products" | FileCheck %s --check-prefix=FMA
 // RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt | FileCheck %s --check-prefix=F32
+// RUN: hadal-opt %s -deepseek-pack-weights -convert-deepseek-to-rt="bf16-products bf16-pairs describe-work" | FileCheck %s --check-prefix=WORK
 
 !latents = !deepseek.kv_cache<kind = latent, layers = 2, heads = 1, key_dim = 64, value_dim = 32, element = bf16>
 
@@ -42,6 +43,16 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 // F32-NOT:     find_runs
 // F32:         rt.dispatch @absorbed_attention_16_64_
 // F32-NOT:     expanded_attention
+
+// What is counted in a step is either of the two. Keys and values of a token are 2 * 16 * 32 * (32 + 32) operations.
+
+// WORK-LABEL: func.func private @latent(
+// WORK:         rt.dispatch @find_runs
+// WORK-NOT:     below_rows
+// WORK:         rt.dispatch @head_linear_span_{{.+}}#rt.work<{{.+}}, below_rows = 384>
+// WORK:         rt.dispatch @absorbed_attention_pairs_runs_16_64_{{.+}} pair_f32_ops = 3072, pair_exps = 16, below_rows = 384>
+// WORK:         rt.dispatch @head_linear_span_{{.+}}#rt.work<{{.+}}, below_rows = 384>
+// WORK:         rt.dispatch @expanded_attention_{{.+}} alternative = true, {{.+}} pair_f32_ops = 3072, context_f32_ops = 65536, pair_exps = 16, least_rows = 384>
 
 // A page is read as it is, two columns at once; weights are rounded.
 

@@ -31,18 +31,18 @@ deepseek.weight @head.scales : tensor<32x1xf16, #deepseek.tiled<rows = 16>> {
 // CHECK-LABEL: func.func private @attention
 // CHECK:         rt.dispatch @rotary_half{{.*}} {result_buffers = array<i64: 3, 32>, work = #rt.work<op = "rotary", row_bytes = 292>}
 // CHECK:         rt.dispatch @append_cache{{.*}} {work = #rt.work<op = "attention", row_bytes = {{[0-9]+}}>}
-// CHECK:         rt.dispatch @attention_4_heads{{.*}} {result_buffers = array<i64: 4, 32>, work = #rt.work<op = "attention", row_bytes = 264, context_bytes = 128, pair_f32_ops = 128>}
+// CHECK:         rt.dispatch @attention_4_heads{{.*}} {result_buffers = array<i64: 4, 32>, work = #rt.work<op = "attention", row_bytes = 264, context_bytes = 128, pair_f32_ops = 128, pair_exps = 4>}
 func.func private @attention(%q: tensor<?x32xf32>, %k: tensor<?x16xf32>, %positions: tensor<?xi32>, %sequences: tensor<?xi32>, %cache: !cache, %layer: index) -> tensor<?x32xf32> {
   %r = deepseek.rotary %q, %positions heads 4 by #half : tensor<?x32xf32>, tensor<?xi32>
   %a = deepseek.attention %r, %k, %k at %positions of %sequences in %cache[%layer] heads 4 scale 3.5e-1 : tensor<?x32xf32>, tensor<?x16xf32>, tensor<?x16xf32>, tensor<?xi32>, !cache -> tensor<?x32xf32>
   return %a : tensor<?x32xf32>
 }
 
-// Rounding computes no product. Of 8 experts, each of 32 * 64 elements in 4
+// Rounding computes no product, but rounds 64 numbers. Of 8 experts, each of 32 * 64 elements in 4
 // bits and 64 scales, a row chooses 2.
 
 // CHECK-LABEL: func.func private @experts
-// CHECK:         rt.dispatch @quantize_rows{{.*}} {work = #rt.work<op = "experts", row_bytes = {{[0-9]+}}>}
+// CHECK:         rt.dispatch @quantize_rows{{.*}} {work = #rt.work<op = "experts", row_bytes = {{[0-9]+}}, row_rounded = 64>}
 // CHECK:         rt.dispatch @experts_up{{.*}} {work = #rt.work<op = "experts", weights = 18432, experts = 8, experts_per_row = 2, row_bytes = {{[0-9]+}}, row_int8_ops = 16384>}
 // CHECK:         rt.dispatch @experts_down{{.*}} {work = #rt.work<op = "experts", weights = 9216, experts = 8, experts_per_row = 2, row_bytes = {{[0-9]+}}, row_int8_ops = 8192>}
 func.func private @experts(%x: tensor<?x64xf32>, %e: tensor<?x2xi32>, %w: tensor<?x2xf32>, %up: tensor<8x32x64xi4, #deepseek.tiled<rows = 16, columns = 8>>, %us: tensor<8x32x2xf16, #deepseek.tiled<rows = 16>>, %down: tensor<8x64x32xi4, #deepseek.tiled<rows = 16, columns = 8>>, %ds: tensor<8x64x1xf16, #deepseek.tiled<rows = 16>>) -> tensor<?x64xf32> {

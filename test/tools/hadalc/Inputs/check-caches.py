@@ -38,10 +38,10 @@ def product(bits, share=1.0, row=1e18, many=1e18):
 with tempfile.TemporaryDirectory() as folder:
     memory, one, _ = predict(folder)
     assert math.isclose(memory["seconds"], memory["bytes"] / 4e10, rel_tol=1e-6)
-    # The smallest cache that all weights fit into, not those alone that a token chooses.
+    # The smallest cache that all weights fit into, not those alone that a token chooses; for buffers, that they fit into.
     cached, *_ = predict(folder, caches=[{"bytes": memory["bytes"] * 1.1, "read_bytes_per_s": 8e11},
                                          {"bytes": 1e9, "read_bytes_per_s": 4e11}])
-    assert math.isclose(cached["seconds"], memory["seconds"] / 10, rel_tol=1e-6), cached["seconds"]
+    assert 0.9 < cached["seconds"] / (memory["seconds"] / 10) < 1, cached["seconds"]
     # Products of 8 bits, whatever there is of 4: a share of memory, but for the rows that are rounded for them, ..
     products = [product(4, 0.1, 1e9, 1e9), product(8, 0.5)]
     _, slow, _ = predict(folder, products=products)
