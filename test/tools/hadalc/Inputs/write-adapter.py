@@ -2,6 +2,7 @@
 """Writes a LoRA adapter for models/abyss-tiny, as PEFT saves it, with numbers that follow from SEED.
 
     write-adapter.py FOLDER SEED [RANK [PROJECTION,...]]
+    write-adapter.py FOLDER SEED RANK PROJECTION=INPUTSxOUTPUTS,... LAYERS    for another model
 """
 import json
 import random
@@ -19,6 +20,10 @@ def main():
     folder, seed = Path(sys.argv[1]), int(sys.argv[2])
     rank = int(sys.argv[3]) if len(sys.argv) > 3 else 4
     names = sys.argv[4].split(",") if len(sys.argv) > 4 else ["q_a_proj", "o_proj", "mlp.down_proj"]
+    shapes, layers = dict(SHAPES), LAYERS
+    if len(sys.argv) > 5:
+        shapes = {name: tuple(map(int, shape.split("x"))) for name, shape in (item.split("=") for item in names)}
+        names, layers = list(shapes), int(sys.argv[5])
     draw = random.Random(seed)
     header, body = {}, bytearray()
 
@@ -27,11 +32,11 @@ def main():
         header[name] = {"dtype": "F32", "shape": [rows, columns], "data_offsets": [len(body), len(body) + 4 * len(values)]}
         body.extend(struct.pack(f"<{len(values)}f", *values))
 
-    for layer in range(LAYERS):
+    for layer in range(layers):
         for name in names:
             if name.startswith("mlp.") and layer > 0:
                 continue  # Only the first layer has a plain network.
-            inputs, outputs = SHAPES[name]
+            inputs, outputs = shapes[name]
             module = f"base_model.model.model.layers.{layer}." + (name if "." in name else "self_attn." + name)
             add(module + ".lora_A.weight", rank, inputs, (3 / inputs) ** 0.5)
             add(module + ".lora_B.weight", outputs, rank, 0.1)
