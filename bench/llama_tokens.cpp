@@ -4,9 +4,9 @@
 //
 //     llama_tokens MODEL.gguf PROMPTS COUNT once|again
 //
-// PROMPTS has the tokens of a prompt in each line, with commas between. Writes a
-// line for each: COUNT tokens, or as many as come before the end, each with how
-// much its logit is above the next, TOKEN:LEAD,...
+// PROMPTS has the tokens of a prompt in each line, with commas between. Writes
+// a line for each: COUNT tokens, or as many as come before the end, each with
+// how much its logit is above the next, TOKEN:LEAD,...
 //
 // `once` is llama.cpp as it comes: each token is computed once, and inputs of
 // products with integers are rounded to 8 bits. `again` computes the last 32
