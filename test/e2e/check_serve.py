@@ -443,6 +443,23 @@ def check_clients(server):
     expect(all(answer.startswith(b"HTTP/1.1 408") for answer in answers[2::3]), f"expected 408, got {answers[2][:60]}")
     expect(time.monotonic() - start < 10, "slow clients are kept too long")
     server.wait_for("hadal_connections", 1)
+
+    # Nor do those that ask for much and read nothing of it.
+    deaf = []
+    for _ in range(4):
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        client.connect(("127.0.0.1", server.port))
+        send_request(client, json.dumps(LONG | {"stream": True, "logprobs": 5}).encode())
+        deaf.append(client)
+    server.wait_for("hadal_connections", 5)
+    start = time.monotonic()
+    server.text(COMPLETIONS, prompt="x", max_tokens=4)
+    expect(time.monotonic() - start < 5, "clients that do not read hold others up")
+    for client in deaf:
+        client.close()
+    server.wait_for("hadal_running", 0)
+    server.wait_for("hadal_connections", 1)
     return f"{generated} tokens until 4 generations were cancelled"
 
 
