@@ -333,8 +333,8 @@ static void forExpertItems(KernelBuilder &b, const KernelOptions &options,
   Value nthEnd = b.ceilDiv(last, b.index(perExpert));
   b.loop(b.div(first, perExpert), nthEnd, 1, [&](Value nth) {
     Value expert = shares.expertOf(nth);
-    Value begin = b.toIndex(b.load(slots.offsets, expert));
-    Value end = b.toIndex(b.load(slots.offsets, b.add(expert, 1)));
+    Value begin = shares.slotsBefore(expert);
+    Value end = shares.slotsBefore(b.add(expert, 1));
     // Groups of this expert that are of this call.
     Value before = b.mul(nth, perExpert);
     Value isWithin = b.less(before, first);
