@@ -299,10 +299,7 @@ CudaKernelEmitter::Given CudaKernelEmitter::givenTo(Operation *first,
       if (found == streamed.end())
         return;
       const Stream &stream = streams[found->second.stream];
-      Operation *top = first->getBlock()->findAncestorOpInBlock(*stream.loop);
-      bool isInside =
-          top && !top->isBeforeInBlock(first) && !last->isBeforeInBlock(top);
-      if (isInside)
+      if (isBetween(stream.loop, first, last))
         hasStreams = true;
       else
         around.insert(found->second.stream);

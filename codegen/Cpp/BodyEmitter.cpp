@@ -425,8 +425,7 @@ bool BodyEmitter::isSmallSum(Operation *op) {
          get(add.getLhs()).binding == CppExpression::Primary;
 }
 
-/// True if \p op is one of those from \p first to \p last, or in one.
-static bool isBetween(Operation *op, Operation *first, Operation *last) {
+bool hadal::isBetween(Operation *op, Operation *first, Operation *last) {
   Operation *top = first->getBlock()->findAncestorOpInBlock(*op);
   return top && !top->isBeforeInBlock(first) && !last->isBeforeInBlock(top);
 }

@@ -40,6 +40,10 @@ struct CppPart {
 /// By their first ops.
 using CppParts = llvm::MapVector<mlir::Operation *, CppPart>;
 
+/// True if \p op is one of those from \p first to \p last, or in one.
+bool isBetween(mlir::Operation *op, mlir::Operation *first,
+               mlir::Operation *last);
+
 /// Writes the ops of a region, in order. An op that is used once becomes part
 /// of the expression that uses it, unless that changed what it reads.
 class BodyEmitter {

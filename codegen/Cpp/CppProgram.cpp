@@ -100,10 +100,7 @@ LogicalResult CppProgram::read(ModuleOp module) {
     bool isInTable = llvm::all_of(weight->getUses(), [&](OpOperand &use) {
       auto call = dyn_cast<func::CallOp>(use.getOwner());
       return call &&
-             llvm::any_of(function(call.getCallee()).weights,
-                          [&](const WeightColumn &column) {
-                            return column.argument == use.getOperandNumber();
-                          });
+             function(call.getCallee()).isInTable(use.getOperandNumber());
     });
     if (!isInTable && !weights.count(weight.getOffset()))
       weights[weight.getOffset()] = {

@@ -31,6 +31,13 @@ struct LayerFunction {
   llvm::SmallVector<mlir::func::CallOp> calls;
   llvm::SmallVector<WeightColumn> weights; ///< Empty: there is no table.
   std::string name;
+
+  /// True if argument \p number is a weight, which the table has.
+  bool isInTable(unsigned number) const {
+    return llvm::any_of(weights, [&](const WeightColumn &column) {
+      return column.argument == number;
+    });
+  }
 };
 
 /// Names of the whole file, and what is known of it before it is written.

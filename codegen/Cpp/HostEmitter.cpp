@@ -54,7 +54,8 @@ private:
               SmallVectorImpl<Section> &sections);
   FailureOr<llvm::DenseSet<Operation *>> findShared(ArrayRef<Section> sections);
   LogicalResult emitSections(const LayerFunction &layer, StringRef shapes,
-                             StringRef signature, ArrayRef<Section> sections);
+                             StringRef signature, ArrayRef<Section> sections,
+                             const llvm::DenseSet<Operation *> &shared);
   LogicalResult emitSection(const LayerFunction &layer, StringRef name,
                             ArrayRef<Operation *> ops);
   /// Calls of one function, one after the other, each with what the one before
@@ -120,11 +121,7 @@ static void emitTable(CppWriter &writer, const LayerFunction &layer) {
 /// The weight that \p argument of \p layer is in its first call, or null.
 static rt::WeightOp getWeight(const LayerFunction &layer, Value argument) {
   auto block = dyn_cast<BlockArgument>(argument);
-  bool isColumn =
-      block && llvm::any_of(layer.weights, [&](const WeightColumn &column) {
-        return column.argument == block.getArgNumber();
-      });
-  if (!isColumn)
+  if (!block || !layer.isInTable(block.getArgNumber()))
     return nullptr;
   func::CallOp call = layer.calls[0];
   return call.getOperand(block.getArgNumber()).getDefiningOp<rt::WeightOp>();
@@ -163,10 +160,12 @@ LogicalResult HostEmitter::emit(const LayerFunction &layer) {
   SmallVector<Section> sections;
   if (lines > mostFunctionLines && !hasCalls)
     divide(findUnits(layer), /*depth=*/0, layer.name, sections);
-  if (sections.size() > 1 && succeeded(findShared(sections))) {
-    names = atStart;
-    return emitSections(layer, shapes, *signature, sections);
-  }
+  if (sections.size() > 1)
+    if (FailureOr<llvm::DenseSet<Operation *>> shared = findShared(sections);
+        succeeded(shared)) {
+      names = atStart;
+      return emitSections(layer, shapes, *signature, sections, *shared);
+    }
   writer.captured(text);
   return success();
 }
@@ -215,18 +214,26 @@ FailureOr<std::string> HostEmitter::emitSignature(const LayerFunction &layer,
   return "void " + layer.name + "(" + parameters + ")";
 }
 
+/// True if where \p op has its buffer follows from the tokens of the step.
+static bool isPerToken(Operation *op) {
+  auto alloc = dyn_cast<rt::AllocOp>(op);
+  return alloc && alloc.getOffsetPerToken().value_or(0) != 0;
+}
+
+/// True if \p op is written with the tokens of the step.
+static bool readsTokens(Operation *op) {
+  return isPerToken(op) || llvm::any_of(op->getOperands(), [](Value operand) {
+           return isa_and_nonnull<rt::TokensOp>(operand.getDefiningOp());
+         });
+}
+
 LogicalResult HostEmitter::emitFunction(StringRef shapes, StringRef signature,
                                         ArrayRef<Operation *> ops) {
   if (!shapes.empty())
     writer.comment((shapes + ".").str());
   writer.open(signature);
   bool usesTokens = llvm::any_of(ops, [](Operation *op) {
-    auto alloc = dyn_cast<rt::AllocOp>(op);
-    return isa<rt::TokensOp>(op) ||
-           (alloc && alloc.getOffsetPerToken().value_or(0) != 0) ||
-           llvm::any_of(op->getOperands(), [](Value operand) {
-             return isa_and_nonnull<rt::TokensOp>(operand.getDefiningOp());
-           });
+    return isa<rt::TokensOp>(op) || readsTokens(op);
   });
   if (usesTokens)
     writer.line("const int64_t tokens = step->tokens;");
@@ -261,11 +268,6 @@ static bool hasPlaceOf(rt::AllocOp a, rt::AllocOp b) {
 /// what call i gives is where call i - 2 was given what it took.
 std::optional<HostEmitter::Run> HostEmitter::findRun(func::CallOp first) {
   const LayerFunction &layer = program.function(first.getCallee());
-  auto isColumn = [&](unsigned operand) {
-    return llvm::any_of(layer.weights, [&](const WeightColumn &column) {
-      return column.argument == operand;
-    });
-  };
   std::optional<unsigned> input, output;
   Run run{{first}, 0, 0};
   for (Operation *op = first->getNextNode(); op; op = op->getNextNode()) {
@@ -280,7 +282,7 @@ std::optional<HostEmitter::Run> HostEmitter::findRun(func::CallOp first) {
     for (unsigned i = 0; i < call.getNumOperands(); ++i) {
       Value now = call.getOperand(i), then = before.getOperand(i);
       APInt number, last;
-      if (now == then || isColumn(i))
+      if (now == then || layer.isInTable(i))
         continue;
       if (matchPattern(now, m_ConstantInt(&number)) &&
           matchPattern(then, m_ConstantInt(&last))) {
@@ -384,8 +386,8 @@ LogicalResult HostEmitter::emitRun(const Run &run) {
 SmallVector<HostEmitter::Unit>
 HostEmitter::findUnits(const LayerFunction &layer) {
   SmallVector<Unit> units(1);
-  LayerFunction copy = layer;
-  for (Operation &op : copy.function.getBody().front().without_terminator()) {
+  func::FuncOp function = layer.function;
+  for (Operation &op : function.getBody().front().without_terminator()) {
     Unit &unit = units.back();
     unit.ops.push_back(&op);
     unit.lines += linesOf(&op);
@@ -511,11 +513,9 @@ LogicalResult HostEmitter::emitSection(const LayerFunction &layer,
   bool usesTable = false, usesTokens = false;
   llvm::DenseSet<Operation *> inside(ops.begin(), ops.end());
   for (Operation *op : ops) {
-    auto alloc = dyn_cast<rt::AllocOp>(op);
-    usesTokens |= alloc && alloc.getOffsetPerToken().value_or(0) != 0;
+    usesTokens |= readsTokens(op);
     for (Value operand : op->getOperands()) {
       Operation *made = operand.getDefiningOp();
-      usesTokens |= isa_and_nonnull<rt::TokensOp>(made);
       if (made && (inside.contains(made) || isPlace(made)))
         continue;
       if (getWeight(layer, operand))
@@ -539,10 +539,10 @@ LogicalResult HostEmitter::emitSection(const LayerFunction &layer,
       outlined, [&](Value buffer) { return program.isWritten(buffer); }, body);
 }
 
-LogicalResult HostEmitter::emitSections(const LayerFunction &layer,
-                                        StringRef shapes, StringRef signature,
-                                        ArrayRef<Section> sections) {
-  llvm::DenseSet<Operation *> shared = *findShared(sections);
+LogicalResult
+HostEmitter::emitSections(const LayerFunction &layer, StringRef shapes,
+                          StringRef signature, ArrayRef<Section> sections,
+                          const llvm::DenseSet<Operation *> &shared) {
   SmallVector<std::string> sectionNames;
   for (const Section &section : sections) {
     sectionNames.push_back(fileNames.get(section.name));
@@ -554,9 +554,7 @@ LogicalResult HostEmitter::emitSections(const LayerFunction &layer,
       writer.comment((shapes + ".").str());
     writer.open(signature);
     bool usesTokens = llvm::any_of(shared, [](Operation *op) {
-      auto alloc = dyn_cast<rt::AllocOp>(op);
-      return !isPlace(op) &&
-             (!alloc || alloc.getOffsetPerToken().value_or(0) != 0);
+      return !isPlace(op) && (!isa<rt::AllocOp>(op) || isPerToken(op));
     });
     if (usesTokens)
       writer.line("const int64_t tokens = step->tokens;");
@@ -621,11 +619,8 @@ HostEmitter::callText(func::CallOp call, StringRef row,
   std::string list;
   bool hasTable = false;
   for (OpOperand &operand : call->getOpOperands()) {
-    bool isColumn = llvm::any_of(callee.weights, [&](const WeightColumn &w) {
-      return w.argument == operand.getOperandNumber();
-    });
     std::string argument;
-    if (!isColumn) {
+    if (!callee.isInTable(operand.getOperandNumber())) {
       argument = argumentOf(operand);
     } else if (!hasTable) {
       argument = (callee.name + "_at[" + row + "]").str();
