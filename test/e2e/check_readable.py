@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 sys.dont_write_bytecode = True
-from harness import Failure, must_run
+from harness import Failure, must_run, run_checks
 
 LINES, NAMELESS = 60, 24
 NAME = re.compile(r"(\w+)\(")
@@ -69,17 +69,13 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hadal-readable-") as folder:
         out = Path(folder) / "model"
-        try:
-            for model in args.model:
-                for emit in args.emit or ["cpp", "cuda"]:
-                    flags, source = ([], f"{out}.cpp") if emit == "cpp" else (["--nvcc=none"], f"{out}.cu")
-                    must_run([args.hadalc, model, "-o", out, f"--emit={emit}", "--weights=none", "--quiet", *flags,
-                              *args.hadalc_flag], 300)
-                    print(f"ok   {model.name} {emit}: {check(Path(source))}")
-        except Failure as failure:
-            print(f"FAIL {failure}")
-            return 1
-    return 0
+
+        def write_and_check(model, emit):
+            flags, source = ([], f"{out}.cpp") if emit == "cpp" else (["--nvcc=none"], f"{out}.cu")
+            must_run([args.hadalc, model, "-o", out, f"--emit={emit}", "--weights=none", "--quiet", *flags, *args.hadalc_flag], 300)
+            return check(Path(source))
+        return run_checks([(f"{model.name} {emit}", lambda model=model, emit=emit: write_and_check(model, emit))
+                           for model in args.model for emit in args.emit or ["cpp", "cuda"]])
 
 
 if __name__ == "__main__":
