@@ -175,8 +175,11 @@ LogicalResult OpTest::build(StringRef folder) {
       Value outer = traceOut(operand, step.calls);
       Value value;
       if (StringRef name = findWeight(operand, step.calls); !name.empty()) {
-        if (weights.insert(name).second)
-          builder.clone(*symbols.lookup<WeightOp>(name));
+        auto weight = symbols.lookup<WeightOp>(name);
+        // With that whose records it shares.
+        for (StringRef some : {name, weight.getBeside().value_or(name)})
+          if (weights.insert(some).second)
+            builder.clone(*symbols.lookup<WeightOp>(some));
         value = UseWeightOp::create(body, loc, operand.getType(), name);
       } else if (isRows(operand.getType())) {
         value = recordRows(body, block->getArgument(0), operand);

@@ -184,6 +184,9 @@ public:
   /// Bytes that the chunk has left.
   size_t getRoom() const { return chunkBytes - (chunk.end - chunk.begin); }
 
+  /// The size of a chunk.
+  int64_t getChunkBytes() const { return int64_t(chunkBytes); }
+
   /// Room for \p bytes more, no more than the chunk has left.
   char *reserve(size_t bytes) {
     char *begin = chunk.buffer.get() + chunk.end;
@@ -234,14 +237,27 @@ private:
 struct Place {
   deepseek::WeightOp weight;
   int64_t offset;
-  int64_t bytes;
+  int64_t bytes; ///< With those of `beside`.
+  /// Weights that share its records, by where they are in them.
+  std::vector<deepseek::WeightOp> beside;
+};
+
+/// A weight whose elements are put into records.
+struct Member {
+  RecipeNode *node;
+  int64_t elements; ///< Of a record.
+  int64_t begin;    ///< In the record, in bytes.
+
+  int64_t getBytes() const { return elements * node->getElementBytes(); }
 };
 
 } // namespace
 
-/// Prefixes \p status with the weight that it is about.
+/// Prefixes \p status, if it is none, with the weight that it is about.
 static absl::Status annotate(deepseek::WeightOp weight,
                              const absl::Status &status) {
+  if (status.ok())
+    return status;
   return absl::Status(status.code(),
                       absl::StrCat("weight '", weight.getSymName().str(),
                                    "': ", status.message()));
@@ -252,6 +268,7 @@ static absl::Status annotate(deepseek::WeightOp weight,
 static absl::StatusOr<std::vector<Place>> findPlaces(ModuleOp module,
                                                      int64_t totalBytes) {
   std::vector<Place> places;
+  llvm::StringMap<std::vector<deepseek::WeightOp>> beside;
   for (auto weight : module.getOps<deepseek::WeightOp>()) {
     auto offset = weight->getAttrOfType<IntegerAttr>(weightOffsetAttrName);
     if (!offset)
@@ -259,8 +276,36 @@ static absl::StatusOr<std::vector<Place>> findPlaces(ModuleOp module,
     absl::StatusOr<int64_t> bytes = getStoredBytes(weight);
     if (!bytes.ok())
       return annotate(weight, bytes.status());
-    places.push_back({weight, offset.getInt(), *bytes});
+    if (std::optional<StringRef> base = weight.getBeside()) {
+      beside[*base].push_back(weight);
+      continue;
+    }
+    if (deepseek::RecordAttr record = weight.getRecord()) {
+      std::optional<int64_t> all =
+          checkedProduct({weight.getTileCount(), record.getTiles(),
+                          weight.getTileRecords(), record.getBytes()});
+      if (!all)
+        return annotate(weight, absl::InvalidArgumentError(
+                                    "has records of more than 2^63 bytes"));
+      bytes = *all;
+    }
+    places.push_back({weight, offset.getInt(), *bytes, {}});
   }
+  for (Place &place : places) {
+    auto found = beside.find(place.weight.getSymName());
+    if (found == beside.end())
+      continue;
+    place.beside = std::move(found->second);
+    beside.erase(found);
+    llvm::sort(place.beside, [](deepseek::WeightOp a, deepseek::WeightOp b) {
+      return *a.getAt() < *b.getAt();
+    });
+  }
+  if (!beside.empty())
+    return annotate(
+        beside.begin()->second.front(),
+        absl::InvalidArgumentError(absl::StrCat(
+            "expects '", beside.begin()->first().str(), "' to have a place")));
   llvm::sort(places, [](const Place &a, const Place &b) {
     return a.offset < b.offset;
   });
@@ -277,6 +322,118 @@ static absl::StatusOr<std::vector<Place>> findPlaces(ModuleOp module,
     end = place.offset + place.bytes;
   }
   return places;
+}
+
+/// Bytes of tiles that are made of one weight, then of the next that shares
+/// their records: they stay in a cache.
+constexpr int64_t recordRoom = 1 << 20;
+
+/// Evaluates weights that share records into \p filler, whose chunks are no
+/// smaller than a record.
+static absl::Status packRecords(const Place &place, SourceFiles &files,
+                                ChunkFiller &filler,
+                                llvm::function_ref<void()> progress) {
+  deepseek::WeightOp base = place.weight;
+  int64_t recordBytes = base.getRecord().getBytes();
+  int64_t ofTile = base.getTileRecords(), tiles = base.getTileCount();
+  int64_t halfBytes = ofTile * recordBytes;
+  // Those of each tile that alternates.
+  std::vector<Recipe> recipes;
+  std::vector<std::vector<Member>> members(size_t(base.getRecord().getTiles()));
+  std::vector<deepseek::WeightOp> weights = {base};
+  llvm::append_range(weights, place.beside);
+  for (deepseek::WeightOp weight : weights) {
+    absl::StatusOr<Recipe> recipe = makeRecipe(weight, files);
+    if (!recipe.ok())
+      return annotate(weight, recipe.status());
+    RecipeNode *node = recipe->result;
+    int64_t at = int64_t(weight.getAt().value_or(0));
+    std::vector<Member> &here = members[size_t(at / halfBytes)];
+    Member member = {node, node->getCount() / (tiles * ofTile), at % halfBytes};
+    int64_t free =
+        here.empty() ? 0 : here.back().begin + here.back().getBytes();
+    if (node->getCount() % (tiles * ofTile) != 0 || member.begin < free ||
+        member.begin + member.getBytes() > recordBytes)
+      return annotate(weight,
+                      absl::InternalError(absl::StrCat(
+                          "expects ", member.getBytes(),
+                          " bytes of a record of ", recordBytes, " from ", free,
+                          " on, but got them at ", member.begin)));
+    here.push_back(member);
+    recipes.push_back(std::move(*recipe));
+  }
+  // A weight that nothing reads leaves zeros.
+  int64_t filled = 0;
+  for (ArrayRef<Member> here : members)
+    for (const Member &member : here)
+      filled += member.getBytes();
+  bool hasGaps = filled != recordBytes * int64_t(members.size());
+
+  // Records [first, first + count) of each of \p now tiles, whole ones if they
+  // are several.
+  SmallVector<char, 0> buffer;
+  auto packSome = [&](int64_t tile, int64_t now, ArrayRef<Member> here,
+                      int64_t first, int64_t count, char *out,
+                      int64_t tileStride) -> absl::Status {
+    for (int64_t t = 0; hasGaps && t < now; ++t)
+      std::memset(out + t * tileStride, 0, size_t(count * recordBytes));
+    for (const Member &member : here) {
+      int64_t bytes = member.getBytes();
+      buffer.resize_for_overwrite(size_t(now * count * bytes));
+      absl::Status status =
+          member.node->evaluate((tile * ofTile + first) * member.elements,
+                                now * count * member.elements, buffer.data());
+      if (!status.ok())
+        return annotate(base, status);
+      const char *from = buffer.data();
+      for (int64_t t = 0; t < now; ++t)
+        for (int64_t i = 0; i < count; ++i, from += bytes)
+          std::memcpy(out + t * tileStride + i * recordBytes + member.begin,
+                      from, size_t(bytes));
+    }
+    return absl::OkStatus();
+  };
+  int64_t tileBytes = halfBytes * int64_t(members.size());
+  for (int64_t tile = 0, now; tile < tiles; tile += now) {
+    int64_t room = std::min(int64_t(filler.getRoom()), recordRoom);
+    now = std::min(room / tileBytes, tiles - tile);
+    if (now == 0 && tileBytes <= filler.getChunkBytes()) {
+      // Rather a new chunk than part of a tile.
+      absl::Status status = filler.flush();
+      if (!status.ok())
+        return status;
+      now = 1;
+    }
+    if (now > 0) {
+      char *out = filler.reserve(size_t(now * tileBytes));
+      for (auto [i, here] : llvm::enumerate(members)) {
+        absl::Status status = packSome(tile, now, here, 0, ofTile,
+                                       out + int64_t(i) * halfBytes, tileBytes);
+        if (!status.ok())
+          return status;
+      }
+      progress();
+      continue;
+    }
+    now = 1;
+    for (ArrayRef<Member> here : members)
+      for (int64_t first = 0, count; first < ofTile; first += count) {
+        if (filler.getRoom() < size_t(recordBytes)) {
+          absl::Status status = filler.flush();
+          if (!status.ok())
+            return status;
+        }
+        count =
+            std::min(int64_t(filler.getRoom()) / recordBytes, ofTile - first);
+        absl::Status status =
+            packSome(tile, 1, here, first, count,
+                     filler.reserve(size_t(count * recordBytes)), 0);
+        if (!status.ok())
+          return status;
+        progress();
+      }
+  }
+  return absl::OkStatus();
 }
 
 /// Evaluates one weight into \p filler.
@@ -325,8 +482,12 @@ static absl::Status packAll(ArrayRef<Place> places, int64_t totalBytes,
   SourceFiles files(modelFolder, options.adapterFolder);
   for (const auto &[name, path] : options.moreFiles)
     files.add(name, path);
-  ChunkFiller filler(output,
-                     size_t(std::max<int64_t>(options.chunkBytes, 4096)));
+  int64_t chunkBytes = std::max<int64_t>(options.chunkBytes, 4096);
+  for (const Place &place : places)
+    if (deepseek::RecordAttr record =
+            deepseek::WeightOp(place.weight).getRecord())
+      chunkBytes = std::max(chunkBytes, record.getBytes());
+  ChunkFiller filler(output, size_t(chunkBytes));
   auto progress = [&] {
     if (options.progress)
       options.progress(filler.size(), uint64_t(totalBytes));
@@ -335,9 +496,12 @@ static absl::Status packAll(ArrayRef<Place> places, int64_t totalBytes,
     absl::Status status = filler.zeros(uint64_t(place.offset) - filler.size());
     if (!status.ok())
       return status;
-    status = packWeight(place, files, filler, progress);
+    deepseek::WeightOp weight = place.weight;
+    status = weight.getRecord()
+                 ? packRecords(place, files, filler, progress)
+                 : annotate(weight, packWeight(place, files, filler, progress));
     if (!status.ok())
-      return annotate(place.weight, status);
+      return status;
   }
   absl::Status status = filler.zeros(uint64_t(totalBytes) - filler.size());
   if (!status.ok())

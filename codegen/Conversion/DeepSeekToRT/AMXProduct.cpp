@@ -223,7 +223,11 @@ void AMXProduct::unpack(KernelBuilder &b, const IntegerItem &item,
           Values at;
           if (weight.leading)
             at.push_back(weight.leading);
-          at.append({b.add(item.tiles.begin, t), b.add(first, i), b.index(0)});
+          at.push_back(b.add(item.tiles.begin, t));
+          at.append(placeInTile(
+              b, first, weight.ofRecord(weight.inner * shape.bits / 32)));
+          at.back() = b.add(at.back(), i);
+          at.push_back(b.index(0));
           stored.push_back(b.loadVector(weight.memref, at, rowBytes));
         }
         for (auto [i, codes] :
@@ -262,9 +266,19 @@ void AMXProduct::copyRows(KernelBuilder &b, const IntegerItem &item,
   });
 }
 
+Value AMXProduct::TileBytes::offsetOf(KernelBuilder &b, Value k) const {
+  if (!begin)
+    return b.mul(k, tileRows);
+  Value column = b.add(begin, k);
+  if (!record)
+    return b.mul(column, tileRows);
+  return b.add(b.mul(b.div(column, record), recordBytes),
+               b.mul(b.rem(column, record), tileRows));
+}
+
 /// Leaves the exact sums of \p group, counted within the piece, in their
 /// register.
-void AMXProduct::sumGroup(KernelBuilder &b, Value weightAddress,
+void AMXProduct::sumGroup(KernelBuilder &b, const TileBytes &tile,
                           Value group) const {
   int64_t atOnce = elementsAtOnce(shape);
   callAMX(b, "tilezero", tileRegister(b, Sums));
@@ -273,7 +287,7 @@ void AMXProduct::sumGroup(KernelBuilder &b, Value weightAddress,
     Value k = b.add(b.mul(group, shape.activationGroup), i * atOnce);
     // Four elements of k are a row of the weights' register.
     moveTile(b, "tileloadd64", Weights,
-             b.add(weightAddress, b.mul(k, rowBytes / 4)));
+             b.add(tile.address, tile.offsetOf(b, k)));
     Value block = b.mul(b.div(k, rowBytes), blockRows * rowBytes);
     moveTile(b, "tileloadd64", Inputs,
              b.add(rowsAddress, b.add(block, b.rem(k, rowBytes))));
@@ -286,15 +300,15 @@ void AMXProduct::sumGroup(KernelBuilder &b, Value weightAddress,
 /// Calls \p post for groups [first, first + count) of the inputs, in order,
 /// when `groupSums` has the sums of each. Those of the next are under way
 /// meanwhile.
-Values AMXProduct::chain(KernelBuilder &b, Value weightAddress, Value first,
+Values AMXProduct::chain(KernelBuilder &b, const TileBytes &tile, Value first,
                          Value count, ValueList carried, Post post) const {
   Value sums = addressOf(b, groupSums);
-  sumGroup(b, weightAddress, first);
+  sumGroup(b, tile, first);
   Value end = b.add(first, count);
   Values results = b.loop(
       b.add(first, 1), end, 1, carried, [&](Value group, ValueRange carried) {
         moveTile(b, "tilestored64", Sums, sums);
-        sumGroup(b, weightAddress, group);
+        sumGroup(b, tile, group);
         return post(b.sub(group, b.index(1)), Values(carried));
       });
   moveTile(b, "tilestored64", Sums, sums);
@@ -305,23 +319,26 @@ Values AMXProduct::chain(KernelBuilder &b, Value weightAddress, Value first,
 void AMXProduct::multiplyPiece(KernelBuilder &b, const IntegerItem &item,
                                int64_t weight, Value tile, Value block,
                                Piece piece) const {
-  const IntegerWeight &from = item.weights[weight];
+  const IntegerWeight &of = item.weights[weight];
   Value chainIndex = b.add(b.mul(tile, weights), weight);
   Value stored = b.add(item.tiles.begin, tile);
-  // Bytes of a tile of 8 bits, before and in this piece.
-  Value address;
+  TileBytes from;
   if (shape.bits < 8) {
-    address = b.add(addressOf(b, bytes),
-                    b.mul(chainIndex, pieceElements() * tileRows));
+    from.address = b.add(addressOf(b, bytes),
+                         b.mul(chainIndex, pieceElements() * tileRows));
   } else {
-    Value index = stored;
-    if (from.leading) {
-      int64_t tilesOfOne =
-          cast<MemRefType>(from.memref.getType()).getDimSize(1);
-      index = b.add(b.mul(from.leading, tilesOfOne), stored);
-    }
-    Value element = b.add(b.mul(index, shape.inner), piece.begin);
-    address = b.add(addressOf(b, from.memref), b.mul(element, tileRows));
+    SmallVector<int64_t> strides;
+    int64_t ignored;
+    (void)cast<MemRefType>(of.memref.getType())
+        .getStridesAndOffset(strides, ignored);
+    size_t next = 0;
+    from.address = addressOf(b, of.memref);
+    if (of.leading)
+      from.address = b.add(from.address, b.mul(of.leading, strides[next++]));
+    from.address = b.add(from.address, b.mul(stored, strides[next++]));
+    from.begin = piece.begin;
+    from.record = of.record;
+    from.recordBytes = strides[next];
   }
 
   auto sumsOf = [&](int64_t m) -> Value {
@@ -334,12 +351,14 @@ void AMXProduct::multiplyPiece(KernelBuilder &b, const IntegerItem &item,
   };
   auto weightScales = [&](Value group) -> Value {
     Values at;
-    if (from.leading)
-      at.push_back(from.leading);
-    at.append(
-        {stored, b.add(b.div(piece.begin, shape.group), group), b.index(0)});
+    if (of.leading)
+      at.push_back(of.leading);
+    at.push_back(stored);
+    at.append(placeInTile(b, b.add(b.div(piece.begin, shape.group), group),
+                          of.ofRecord(shape.inner / shape.group)));
+    at.push_back(b.index(0));
     return arith::ExtFOp::create(b, b.vectorType(tileRows),
-                                 b.loadVector(from.scales, at, tileRows));
+                                 b.loadVector(of.scales, at, tileRows));
   };
   auto addGroup = [&](Value group, ValueList carried) {
     Value scales = weightScales(group);
@@ -364,14 +383,14 @@ void AMXProduct::multiplyPiece(KernelBuilder &b, const IntegerItem &item,
     sums.push_back(b.loadVector(state, stateAt(m), tileRows));
   Value parts = b.div(piece.size, shape.activationGroup);
   if (ratio() == 1) {
-    sums = chain(b, address, b.index(0), parts, sums, addGroup);
+    sums = chain(b, from, b.index(0), parts, sums, addGroup);
   } else if (isPerChannel()) {
-    sums = chain(b, address, b.index(0), parts, sums, addPart);
+    sums = chain(b, from, b.index(0), parts, sums, addPart);
   } else {
     Values zeros(blockRows, b.f32(0, b.vectorType(tileRows)));
     sums = b.loop(b.index(0), b.div(piece.size, shape.group), 1, sums,
                   [&](Value group, ValueRange carried) {
-                    Values inner = chain(b, address, b.mul(group, ratio()),
+                    Values inner = chain(b, from, b.mul(group, ratio()),
                                          b.index(ratio()), zeros, addPart);
                     Value scales = weightScales(group);
                     Values next;

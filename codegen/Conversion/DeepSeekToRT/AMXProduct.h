@@ -48,6 +48,16 @@ private:
   struct Piece {
     Value begin, size;
   };
+  /// A tile in bytes: of a piece alone, or where it is stored, from column
+  /// `begin` on.
+  struct TileBytes {
+    Value address, begin; ///< `begin` is null for a piece.
+    /// Columns of a record, or 0, and bytes from one to the next.
+    int64_t record = 0, recordBytes = 0;
+
+    /// Where column \p k of the piece is, from the address on.
+    Value offsetOf(KernelBuilder &b, Value k) const;
+  };
   using Post =
       llvm::function_ref<KernelBuilder::Values(Value group, ValueList carried)>;
 
@@ -68,10 +78,10 @@ private:
                      Value tile, Value block, Piece piece) const;
   void store(KernelBuilder &b, const IntegerItem &item, Value block,
              Value begin) const;
-  KernelBuilder::Values chain(KernelBuilder &b, Value weightAddress,
+  KernelBuilder::Values chain(KernelBuilder &b, const TileBytes &tile,
                               Value first, Value count, ValueList carried,
                               Post post) const;
-  void sumGroup(KernelBuilder &b, Value weightAddress, Value group) const;
+  void sumGroup(KernelBuilder &b, const TileBytes &tile, Value group) const;
 
   IntegerShape shape;
   /// True if what is kept is in the shared memory of a GPU, which is less than

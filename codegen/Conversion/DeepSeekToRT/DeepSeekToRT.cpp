@@ -42,7 +42,8 @@ static std::optional<double> limitOf(std::optional<APFloat> limit) {
   return limit ? std::optional(limit->convertToDouble()) : std::nullopt;
 }
 
-/// How kernels see a weight of type \p type, or null if they cannot.
+/// How kernels see a weight of type \p type. With records, the dimension that
+/// they cut becomes two: of records, and of what is in one.
 static MemRefType storedType(RankedTensorType type) {
   MLIRContext *context = type.getContext();
   Type element = type.getElementType();
@@ -66,12 +67,32 @@ static MemRefType storedType(RankedTensorType type) {
     // A weight's slot is a multiple of 64 bytes; vectors may read all of it.
     shape[0] = roundUp(shape[0], tileRows);
   }
-  return MemRefType::get(shape, element);
+  auto tiled = dyn_cast_or_null<TiledAttr>(type.getEncoding());
+  RecordAttr record = tiled ? tiled.getRecord() : RecordAttr();
+  if (!record)
+    return MemRefType::get(shape, element);
+  int64_t records = type.getShape().back() / record.getColumns();
+  auto cut = shape.end() - 2;
+  *cut /= records;
+  shape.insert(cut, records);
+  int64_t recordSize =
+      record.getBytes() * 8 / int64_t(element.getIntOrFloatBitWidth());
+  SmallVector<int64_t> strides = {records * recordSize * record.getTiles(),
+                                  recordSize, shape.back(), 1};
+  if (shape.size() > strides.size())
+    strides.insert(strides.begin(), shape[1] * strides.front());
+  return MemRefType::get(shape, element,
+                         StridedLayoutAttr::get(context, 0, strides));
 }
 
-static std::optional<int64_t> storedBytes(MemRefType type) {
+/// Bytes of \p weight, with those of what shares its records.
+static std::optional<int64_t> storedBytes(WeightOp weight) {
+  MemRefType type = storedType(weight.getWeightType());
   SmallVector<int64_t> factors(type.getShape());
   factors.push_back(type.getElementTypeBitWidth() / 8);
+  if (RecordAttr record = weight.getRecord())
+    factors = {weight.getTileCount(), record.getTiles(),
+               weight.getTileRecords(), record.getBytes()};
   std::optional<int64_t> bytes = checkedProduct(factors);
   if (!bytes || *bytes > INT64_MAX - rt::alignmentBytes)
     return std::nullopt;
@@ -269,14 +290,22 @@ private:
 LogicalResult Program::place(WeightOp weight) {
   if (weight->hasAttr(offsetName))
     return success();
-  std::optional<int64_t> bytes =
-      storedBytes(storedType(weight.getWeightType()));
+  Builder builder(weight.getContext());
+  if (FlatSymbolRefAttr beside = weight.getBesideAttr()) {
+    auto base = symbols.lookup<WeightOp>(beside.getValue());
+    if (failed(place(base)))
+      return failure();
+    int64_t offset = base->getAttrOfType<IntegerAttr>(offsetName).getInt();
+    weight->setAttr(offsetName, builder.getI64IntegerAttr(
+                                    offset + int64_t(*weight.getAt())));
+    return success();
+  }
+  std::optional<int64_t> bytes = storedBytes(weight);
   std::optional<int64_t> end =
       bytes ? checkedSum(weightsBytes, *bytes) : std::nullopt;
   if (!end)
     return weight.emitOpError("expects weights of at most 2^63 bytes");
-  weight->setAttr(offsetName,
-                  Builder(weight.getContext()).getI64IntegerAttr(weightsBytes));
+  weight->setAttr(offsetName, builder.getI64IntegerAttr(weightsBytes));
   weightsBytes = *end;
   return success();
 }
@@ -521,6 +550,8 @@ static IntegerShape integerShape(Value weight, Value scales, Value offsets,
   auto type = cast<RankedTensorType>(weight.getType());
   int64_t inner = type.getShape().back(), group = getScaleGroup(weight, scales);
   CodebookAttr codebook = getCodebook(type);
+  auto tiled = dyn_cast_or_null<TiledAttr>(type.getEncoding());
+  RecordAttr record = tiled ? tiled.getRecord() : RecordAttr();
   // The largest power of two of which a sum of products is exact in f32.
   int64_t part = std::min<int64_t>(group & -group, 128);
   return {type.getShape()[type.getRank() - 2],
@@ -533,7 +564,8 @@ static IntegerShape integerShape(Value weight, Value scales, Value offsets,
           bool(offsets),
           getElementTypeOrSelf(scales),
           offsets ? getElementTypeOrSelf(offsets) : Type(),
-          codebook ? codebook.getNumbers() : ArrayRef<int64_t>()};
+          codebook ? codebook.getNumbers() : ArrayRef<int64_t>(),
+          record ? record.getColumns() : 0};
 }
 
 /// What \p shape needs to have kernels read of the sums of inputs: with
@@ -700,7 +732,8 @@ static LogicalResult expectTiles(Operation *op, const IntegerShape &shape,
     auto tiled = dyn_cast_or_null<TiledAttr>(
         cast<RankedTensorType>(weight.getType()).getEncoding());
     if (!tiled ||
-        tiled.getColumns() != (weight == weights.front() ? columns : 1))
+        tiled.getColumns() != (weight == weights.front() ? columns : 1) ||
+        bool(tiled.getRecord()) != (shape.record != 0))
       return op->emitOpError("expects a packed weight to lower, but got ")
              << weight.getType();
   }

@@ -474,9 +474,9 @@ static std::string integerName(const IntegerShape &shape, int64_t experts) {
 static IntegerWeight integerWeight(const IntegerShape &shape, Value memref,
                                    Value scales, Value offsets, Value expert,
                                    Value tilesEnd) {
-  return {memref,     scales,           expert,        shape.inner,
-          shape.bits, shape.isUnsigned, shape.group,   shape.activationGroup,
-          tilesEnd,   offsets,          shape.codebook};
+  return {memref,     scales,           expert,         shape.inner,
+          shape.bits, shape.isUnsigned, shape.group,    shape.activationGroup,
+          tilesEnd,   offsets,          shape.codebook, shape.record};
 }
 
 KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,

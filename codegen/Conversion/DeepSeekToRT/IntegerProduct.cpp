@@ -50,6 +50,12 @@ Value hadal::unpackLane(KernelBuilder &b, int64_t bits, int64_t lane,
   return code;
 }
 
+Values hadal::placeInTile(KernelBuilder &b, Value at, int64_t ofRecord) {
+  if (!ofRecord)
+    return {at};
+  return {b.div(at, ofRecord), b.rem(at, ofRecord)};
+}
+
 Values hadal::unpackCodes(KernelBuilder &b, int64_t bits, ValueList stored) {
   Values codes;
   for (int64_t i = 0; i < deepseek::getTileColumns(bits) / 4; ++i)
@@ -92,12 +98,33 @@ struct GroupLoop {
     return isOfLevels(shape().scales) ||
            (shape().offsets && isOfLevels(shape().offsets));
   }
-  Values indices(const IntegerWeight &weight, Value tile, Value at) const {
+  /// Where vector \p at of a tile is, of codes, or of scales or offsets.
+  Values indices(const IntegerWeight &weight, Value tile, Value at,
+                 int64_t ofRecord) const {
     Values list;
     if (weight.leading)
       list.push_back(weight.leading);
-    list.append({tile, at, b.index(0)});
+    list.push_back(tile);
+    list.append(placeInTile(b, at, ofRecord));
+    list.push_back(b.index(0));
     return list;
+  }
+  /// Of codes: vector \p i of the unit that begins at vector \p unit.
+  Values codeIndices(const IntegerWeight &weight, Value tile, Value unit,
+                     int64_t i) const {
+    Values list = indices(weight, tile, unit,
+                          weight.ofRecord(weight.inner * weight.bits / 32));
+    Value &last = list[list.size() - 2];
+    last = b.add(last, i);
+    return list;
+  }
+  Values numberIndices(const IntegerWeight &weight, Value numbers, Value tile,
+                       Value at) const {
+    int64_t count = isOfLevels(numbers)
+                        ? weight.inner / deepseek::scaleBlock *
+                              (blockGroups() + deepseek::scaleBlockBytes)
+                        : weight.inner / weight.group;
+    return indices(weight, tile, at, weight.ofRecord(count));
   }
   /// Numbers that those of two levels are multiplied by, for each weight and
   /// tile; without levels none.
@@ -189,8 +216,10 @@ Values GroupLoop::blocksOf(Value index, Value IntegerWeight::*scales) const {
       auto byte = [&](int64_t i) -> Value {
         return arith::ExtUIOp::create(
             b, words,
-            b.loadVector(weight.*scales,
-                         indices(weight, tile, b.add(column, i)), tileRows));
+            b.loadVector(
+                weight.*scales,
+                numberIndices(weight, weight.*scales, tile, b.add(column, i)),
+                tileRows));
       };
       Value low = byte(0);
       Value bits = arith::OrIOp::create(
@@ -220,7 +249,7 @@ Values GroupLoop::numbersOf(Value group, Value IntegerWeight::*scales,
   Values result;
   for (const IntegerWeight &weight : weights)
     for (Value tile : tiles) {
-      Values at = indices(weight, tile, group);
+      Values at = numberIndices(weight, weight.*scales, tile, group);
       if (factors.empty()) {
         result.push_back(loadWide(b, weight.*scales, at));
         continue;
@@ -295,7 +324,8 @@ void GroupLoop::ask(const IntegerWeight &weight, Value numbers, Value tile,
   if (isOfLevels(numbers))
     group = b.add(
         group, b.mul(b.div(group, blockGroups()), deepseek::scaleBlockBytes));
-  memref::PrefetchOp::create(b, numbers, indices(weight, tile, group),
+  memref::PrefetchOp::create(b, numbers,
+                             numberIndices(weight, numbers, tile, group),
                              /*isWrite=*/false, locality,
                              /*isDataCache=*/true);
 }
@@ -405,15 +435,15 @@ Values GroupLoop::step(Value unit, int64_t part, ValueRange carried,
           Value &known = stored[chain][size_t(i)];
           if (known)
             return known;
-          Value vector = b.add(index, i);
-          known = b.loadVector(weight.memref, indices(weight, tile, vector),
-                               vectorBytes);
+          known = b.loadVector(
+              weight.memref, codeIndices(weight, tile, index, i), vectorBytes);
           if (!ahead.tiles.empty())
-            memref::PrefetchOp::create(
-                b, weight.memref,
-                indices(weight, ahead.tiles[chain], b.add(vector, ahead.shift)),
-                /*isWrite=*/false, prefetchLocality,
-                /*isDataCache=*/true);
+            memref::PrefetchOp::create(b, weight.memref,
+                                       codeIndices(weight, ahead.tiles[chain],
+                                                   b.add(index, ahead.shift),
+                                                   i),
+                                       /*isWrite=*/false, prefetchLocality,
+                                       /*isDataCache=*/true);
           return known;
         };
         // Numbers of a table are what `addDotProducts` reads.
@@ -577,7 +607,7 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b,
     return b.loop(first, b.add(first, count), step, carried,
                   [&](Value group, ValueRange carried) {
                     Values next(carried);
-                    if (loop.isFollowed())
+                    if (loop.isFollowed() && !shape.record)
                       loop.askForScales(group);
                     for (int64_t i = 0; i < step; ++i)
                       next = addGroup(b.add(group, i), i, blocks, next);

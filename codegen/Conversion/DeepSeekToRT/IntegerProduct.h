@@ -12,7 +12,8 @@
 namespace hadal {
 
 /// A packed integer weight in a kernel: bytes `[.., tiles, k * bits / 32, 64]`
-/// and scales `[.., tiles, groups, 16]`, in i8 of two levels.
+/// and scales `[.., tiles, groups, 16]`, in i8 of two levels. With records, the
+/// third dimension of each is two: records, and what is in one.
 struct IntegerWeight {
   mlir::Value memref, scales;
   mlir::Value leading; ///< Expert; null without.
@@ -29,7 +30,18 @@ struct IntegerWeight {
   mlir::Value offsets = {};
   /// See `IntegerShape`.
   llvm::ArrayRef<int64_t> codebook = {};
+  int64_t record = 0;
+
+  /// How many of a dimension of \p count a record has; 0 without records.
+  int64_t ofRecord(int64_t count) const {
+    return record ? count / (inner / record) : 0;
+  }
 };
+
+/// Indices of \p at in a dimension of a tile that records of \p ofRecord each
+/// cut into two, or that is whole if that is 0.
+KernelBuilder::Values placeInTile(KernelBuilder &b, mlir::Value at,
+                                  int64_t ofRecord);
 
 /// Rows of activations that `KernelSet::quantizeRows` has rounded, or that
 /// `KernelSet::splitRows` has cut into digits, each a row of values and

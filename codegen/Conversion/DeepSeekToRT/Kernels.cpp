@@ -91,7 +91,8 @@ std::string hadal::weightName(Type type) {
 static std::string strideName(TypeRange types) {
   std::string text;
   for (Type type : types)
-    if (auto memref = dyn_cast<MemRefType>(type))
+    if (auto memref = dyn_cast<MemRefType>(type);
+        memref && !memref.hasStaticShape())
       if (auto strided = dyn_cast<StridedLayoutAttr>(memref.getLayout()))
         text += "_" + std::to_string(strided.getStrides().front());
   return text;
@@ -104,14 +105,15 @@ KernelOp KernelSet::get(const Twine &name, TypeRange types, Body body) {
   std::string symbol = (name + strideName(types)).str();
   llvm::replace(symbol, '-', 'm');
   llvm::erase(symbol, '+');
-  // Columns of wider rows may have the stride of rows that are padded.
+  // Columns of wider rows may have the stride of rows that are padded, and
+  // weights may share records or not.
   auto isOther = [&](StringRef name) {
     auto known = kernels.find(name);
     return known != kernels.end() &&
            TypeRange(ValueRange(known->second.getKernelArguments())) != types;
   };
   while (isOther(symbol))
-    symbol += "_columns";
+    symbol += "_other";
   KernelOp &kernel = kernels[symbol];
   if (kernel)
     return kernel;

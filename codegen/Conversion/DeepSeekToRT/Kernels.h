@@ -190,7 +190,14 @@ struct IntegerShape {
   mlir::Type scaleElement, offsetElement;
   /// What its integers stand for; empty if for themselves.
   llvm::ArrayRef<int64_t> codebook = {};
+  /// Columns that share a record with their scales and offsets; 0: see
+  /// `IntegerWeight`.
+  int64_t record = 0;
 
+  /// How many of \p count parts of a row a record has; 0 without records.
+  int64_t ofRecord(int64_t count) const {
+    return record ? count / (inner / record) : 0;
+  }
   /// Whether the scales of the inputs, which are rounded, are powers of two.
   bool hasPowers() const {
     return digits == 1 &&

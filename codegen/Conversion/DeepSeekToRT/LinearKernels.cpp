@@ -328,6 +328,7 @@ KernelOp KernelSet::integerLinear(TypeRange types, const IntegerShape &shape,
         shape.activationGroup,
         b.min(b.mul(kernel.getLast(), perItem), b.index(tiles))};
     weight.codebook = shape.codebook;
+    weight.record = shape.record;
     size_t next = 5;
     if (shape.hasOffsets)
       weight.offsets = arguments[next++];
@@ -368,12 +369,12 @@ KernelOp KernelSet::integerGatedLinear(TypeRange types,
     Value tilesEnd = b.min(b.mul(kernel.getLast(), perItem), b.index(tiles));
     auto weight = [&](int64_t at, int64_t offsets) {
       return IntegerWeight{
-          arguments[at], arguments[at + 1],
-          Value(),       shape.inner,
-          shape.bits,    shape.isUnsigned,
-          shape.group,   shape.activationGroup,
-          tilesEnd,      shape.hasOffsets ? arguments[offsets] : Value(),
-          shape.codebook};
+          arguments[at],  arguments[at + 1],
+          Value(),        shape.inner,
+          shape.bits,     shape.isUnsigned,
+          shape.group,    shape.activationGroup,
+          tilesEnd,       shape.hasOffsets ? arguments[offsets] : Value(),
+          shape.codebook, shape.record};
     };
     IntegerWeight weights[] = {weight(3, 7), weight(5, 8)};
     size_t next = shape.hasOffsets ? 9 : 7;

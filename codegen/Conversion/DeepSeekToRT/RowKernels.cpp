@@ -3,6 +3,7 @@
 // Kernels that go row by row: embed, rms_norm, rotary, swiglu, add,
 // gather_rows, and rounding to bf16.
 
+#include "codegen/Conversion/DeepSeekToRT/IntegerProduct.h"
 #include "codegen/Conversion/DeepSeekToRT/Kernels.h"
 #include "codegen/Conversion/DeepSeekToRT/PairProduct.h"
 
@@ -97,10 +98,17 @@ KernelOp KernelSet::integerEmbed(TypeRange types, const IntegerShape &shape) {
       Value tile = b.div(id, tileRows), inTile = b.rem(id, tileRows);
       // Number \p group of scales or offsets of the row.
       auto numberOf = [&](Value memref, Value group) -> Value {
-        auto at = [&](Value column) {
-          return b.load(memref, {tile, column, inTile});
-        };
         Type element = cast<MemRefType>(memref.getType()).getElementType();
+        int64_t count = shape.inner / shape.group;
+        if (element.isInteger())
+          count +=
+              shape.inner / deepseek::scaleBlock * deepseek::scaleBlockBytes;
+        auto at = [&](Value column) {
+          Values place = {tile};
+          place.append(placeInTile(b, column, shape.ofRecord(count)));
+          place.push_back(inTile);
+          return b.load(memref, place);
+        };
         if (element.isF32())
           return at(group);
         if (!element.isInteger())
@@ -138,9 +146,13 @@ KernelOp KernelSet::integerEmbed(TypeRange types, const IntegerShape &shape) {
           Value code;
           for (int64_t plane : deepseek::getBitPlanes(shape.bits)) {
             int64_t perWord = 8 / plane, from = lane % perWord * plane;
-            Value byte = b.load(
-                table, {tile, b.add(b.mul(index, words), word + lane / perWord),
-                        b.add(b.mul(inTile, 4), j % 4)});
+            Values place = {tile};
+            place.append(
+                placeInTile(b, b.mul(index, words),
+                            shape.ofRecord(shape.inner * shape.bits / 32)));
+            place.back() = b.add(place.back(), word + lane / perWord);
+            place.push_back(b.add(b.mul(inTile, 4), j % 4));
+            Value byte = b.load(table, place);
             Value part;
             if (plane == 8) {
               part = arith::ExtSIOp::create(b, i32, byte);
@@ -158,7 +170,7 @@ KernelOp KernelSet::integerEmbed(TypeRange types, const IntegerShape &shape) {
             to += plane;
           }
           if (!shape.codebook.empty())
-            code = lookUp(b, shape.codebook, code);
+            code = ::lookUp(b, shape.codebook, code);
           if (shape.bits < 8 && !shape.isUnsigned)
             code = b.sub(code, b.i32(1 << (shape.bits - 1)));
           // With the roundings of `deepseek.dequantize_gguf`.

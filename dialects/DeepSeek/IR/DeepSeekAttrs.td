@@ -175,6 +175,30 @@ def DeepSeek_CodebookAttr : DeepSeek_Attr<"Codebook", "codebook",
   let genVerifyDecl = 1;
 }
 
+def DeepSeek_RecordAttr : DeepSeek_Attr<"Record", "record"> {
+  let summary = "How a tile of a weight shares its memory with other weights";
+  let description = [{
+    `columns` elements of each row of a tile, then as many of the other weights,
+    are a record of `bytes` bytes; the records of a tile follow each other. So
+    integers, their scales and their offsets are read as one stream of memory.
+    With two `tiles`, those of two weights alternate, of a gate and an up.
+    - (C1) `columns` and `bytes` are positive, `bytes` a multiple of 64, and
+      `tiles` is 1 or 2.
+
+    ```
+    i4 in groups of 32, scales in f16: columns = 64, bytes = 576 of the integers
+    +--------------+---------------------+--------------------+
+    | 2 scales x16 | 32 columns x16      | 32 columns x16     |
+    +--------------+---------------------+--------------------+
+    0             64                    320                  576
+    ```
+  }];
+  let parameters = (ins "int64_t":$columns, "int64_t":$bytes,
+                        DefaultValuedParameter<"int64_t", "1">:$tiles);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+}
+
 def DeepSeek_TiledAttr : DeepSeek_Attr<"Tiled", "tiled",
     [DeclareAttrInterfaceMethods<VerifiableTensorEncoding>]> {
   let summary = "Encoding of a weight whose rows are interleaved in tiles";
@@ -199,10 +223,14 @@ def DeepSeek_TiledAttr : DeepSeek_Attr<"Tiled", "tiled",
     i6   byte j: bits 0-3 of columns j, j + 4; then of j + 8, j + 12;
                  then bits 4-5 of columns j, j + 4, j + 8, j + 12
     ```
+
+    With a `record`, tiles have those of other weights between them. Its
+    columns are whole units, and divide k.
   }];
   let parameters = (ins "int64_t":$rows,
                         DefaultValuedParameter<"int64_t", "1">:$columns,
-                        OptionalParameter<"CodebookAttr">:$codebook);
+                        OptionalParameter<"CodebookAttr">:$codebook,
+                        OptionalParameter<"RecordAttr">:$record);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
 }

@@ -182,8 +182,22 @@ CodebookAttr hadal::deepseek::getCodebook(Type type) {
   return dyn_cast_or_null<CodebookAttr>(encoding);
 }
 
+LogicalResult RecordAttr::verify(EmitError emitError, int64_t columns,
+                                 int64_t bytes, int64_t tiles) {
+  if (failed(verifyPositive(emitError, "columns", columns)) ||
+      failed(verifyPositive(emitError, "bytes", bytes)))
+    return failure();
+  if (bytes % 64 != 0)
+    return emitError() << "expects records of a multiple of 64 bytes, but got "
+                       << bytes;
+  if (tiles != 1 && tiles != 2)
+    return emitError() << "expects tiles of 1 or 2 weights, but got " << tiles;
+  return success();
+}
+
 LogicalResult TiledAttr::verify(EmitError emitError, int64_t rows,
-                                int64_t columns, CodebookAttr codebook) {
+                                int64_t columns, CodebookAttr codebook,
+                                RecordAttr record) {
   if (rows != 16)
     return emitError() << "expects tiles of 16 rows, but got " << rows;
   if (!llvm::is_contained({1, 4, 8, 16, 32}, columns))
@@ -212,6 +226,19 @@ LogicalResult TiledAttr::verifyEncoding(ArrayRef<int64_t> shape,
   if (shape.back() % columns != 0)
     return emitError() << "expects rows of a multiple of " << columns
                        << " elements, but got " << shape.back();
+  RecordAttr record = getRecord();
+  if (!record)
+    return success();
+  if (record.getColumns() % columns != 0 ||
+      shape.back() % record.getColumns() != 0)
+    return emitError() << "expects records of a multiple of " << columns
+                       << " columns that divides " << shape.back()
+                       << ", but got " << record.getColumns();
+  int64_t bits = elementType.getIntOrFloatBitWidth();
+  if (record.getColumns() > record.getBytes() * 8 / bits / getRows())
+    return emitError() << "expects records of " << record.getColumns()
+                       << " columns to fit into " << record.getBytes()
+                       << " bytes";
   return success();
 }
 

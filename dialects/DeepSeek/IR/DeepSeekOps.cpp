@@ -148,6 +148,49 @@ LogicalResult WeightOp::verify() {
   return success();
 }
 
+RecordAttr WeightOp::getRecord() {
+  auto tiled = dyn_cast_or_null<TiledAttr>(getWeightType().getEncoding());
+  return tiled ? tiled.getRecord() : RecordAttr();
+}
+
+int64_t WeightOp::getTileRecords() {
+  return getWeightType().getShape().back() / getRecord().getColumns();
+}
+
+int64_t WeightOp::getTileCount() {
+  ArrayRef<int64_t> shape = getWeightType().getShape();
+  int64_t rows = cast<TiledAttr>(getWeightType().getEncoding()).getRows();
+  int64_t tiles = (shape[shape.size() - 2] + rows - 1) / rows;
+  return shape.size() == 3 ? shape.front() * tiles : tiles;
+}
+
+LogicalResult WeightOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  if (!getBeside()) {
+    if (getAt())
+      return emitOpError("expects a place only beside another weight");
+    return success();
+  }
+  auto base = symbols.lookupNearestSymbolFrom<WeightOp>(*this, getBesideAttr());
+  RecordAttr record = getRecord(), other = base ? base.getRecord() : record;
+  if (!base || !record || !other || base.getBeside() || !getAt() ||
+      record.getBytes() != other.getBytes() ||
+      record.getTiles() != other.getTiles() ||
+      getTileRecords() != base.getTileRecords() ||
+      getTileCount() != base.getTileCount()) // C3
+    return emitOpError("expects a weight beside it, ")
+           << getBesideAttr() << ", with records like those of "
+           << getWeightType() << ", from their first byte on";
+  int64_t at = *getAt(), tileBytes = getTileRecords() * record.getBytes(),
+          bytes = record.getColumns() * 16 *
+                  getWeightType().getElementTypeBitWidth() / 8;
+  if (at < 0 || at % 64 != 0 || at / tileBytes >= record.getTiles() ||
+      at % tileBytes > record.getBytes() - bytes) // C3
+    return emitOpError("expects a place in the first record, at a multiple "
+                       "of 64, but got ")
+           << at;
+  return success();
+}
+
 LogicalResult UseWeightOp::verifySymbolUses(SymbolTableCollection &symbols) {
   auto weight = symbols.lookupNearestSymbolFrom<WeightOp>(*this, getNameAttr());
   if (!weight) // C1

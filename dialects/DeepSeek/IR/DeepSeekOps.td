@@ -73,13 +73,17 @@ def DeepSeek_ModelOp : DeepSeek_Op<"model",
 
 def DeepSeek_WeightOp : DeepSeek_Op<"weight",
     [Symbol, HasParent<"::mlir::ModuleOp">, IsolatedFromAbove,
-     SingleBlock, NoTerminator]> {
+     SingleBlock, NoTerminator,
+     DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "Declares a weight and the recipe that makes its stored form";
   let description = [{
     The region computes the weight from the checkpoint's tensors; only the
     packer runs it. Passes rewrite it.
     - (C1) the region ends in `deepseek.yield` of a value of the weight's type.
     - (C2) the weight has static shape.
+    - (C3) `beside`, whose records it shares from byte `at` of the first on, has
+      records of as many bytes, as many in a tile and as many tiles, from byte 0
+      on.
 
     ```mlir
     deepseek.weight @norm : tensor<64xf32> {
@@ -91,9 +95,20 @@ def DeepSeek_WeightOp : DeepSeek_Op<"weight",
     ```
   }];
   let arguments = (ins SymbolNameAttr:$sym_name,
-                       TypeAttrOf<WeightTensor>:$type);
+                       TypeAttrOf<WeightTensor>:$type,
+                       OptionalAttr<FlatSymbolRefAttr>:$beside,
+                       OptionalAttr<I64Attr>:$at);
   let regions = (region SizedRegion<1>:$recipe);
-  let assemblyFormat = "$sym_name `:` $type attr-dict-with-keyword $recipe";
+  let builders = [OpBuilder<(ins "::llvm::StringRef":$name,
+                                 "::mlir::Type":$type), [{
+    build($_builder, $_state, ::mlir::TypeRange(), $_builder.getStringAttr(name),
+          ::mlir::TypeAttr::get(type), ::mlir::FlatSymbolRefAttr(),
+          ::mlir::IntegerAttr());
+  }]>];
+  let assemblyFormat = [{
+    $sym_name `:` $type (`beside` $beside^ `at` $at)? attr-dict-with-keyword
+    $recipe
+  }];
   let hasVerifier = 1;
   let extraClassDeclaration = [{
     /// The value that the recipe yields.
@@ -101,6 +116,12 @@ def DeepSeek_WeightOp : DeepSeek_Op<"weight",
     ::mlir::RankedTensorType getWeightType() {
       return ::llvm::cast<::mlir::RankedTensorType>(getType());
     }
+    /// How it is stored with others; null if it is on its own.
+    RecordAttr getRecord();
+    /// Records of one of its tiles; it has some.
+    int64_t getTileRecords();
+    /// Its tiles, of all matrices; it is tiled.
+    int64_t getTileCount();
     /// Erases what the recipe computes and does not yield.
     void eraseUnusedSteps();
   }];

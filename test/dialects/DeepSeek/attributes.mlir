@@ -26,6 +26,8 @@ func.func private @noaux_tc() attributes {routing = #deepseek.routing<scoring = 
 
 // CHECK: func.func private @tiled(tensor<64x32xbf16, #deepseek.tiled<rows = 16>>)
 func.func private @tiled(tensor<64x32xbf16, #deepseek.tiled<rows = 16>>)
+// CHECK: func.func private @records(tensor<64x128xi4, #deepseek.tiled<rows = 16, columns = 8, record = <columns = 64, bytes = 576, tiles = 2>>>)
+func.func private @records(tensor<64x128xi4, #deepseek.tiled<rows = 16, columns = 8, record = <columns = 64, bytes = 576, tiles = 2>>>)
 
 // CHECK: func.func private @caches(!deepseek.kv_cache<kind = heads, layers = 30, heads = 32, key_dim = 128, value_dim = 128, element = f32>, !deepseek.kv_cache<kind = latent, layers = 61, heads = 1, key_dim = 576, value_dim = 512, element = f32>)
 func.func private @caches(!deepseek.kv_cache<kind = heads, layers = 30, heads = 32, key_dim = 128, value_dim = 128, element = f32>, !deepseek.kv_cache<kind = latent, layers = 61, heads = 1, key_dim = 576, value_dim = 512, element = f32>)

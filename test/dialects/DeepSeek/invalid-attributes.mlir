@@ -254,3 +254,23 @@ func.func private @window_tokens_large() attributes {a = #deepseek.window<tokens
 
 // expected-error @below {{expects index_dim >= 0, and 0 for kind heads, but got 4}}
 func.func private @cache_index(!deepseek.kv_cache<kind = heads, layers = 2, heads = 2, key_dim = 8, value_dim = 6, element = f32, index_dim = 4>)
+
+// -----
+
+// expected-error @below {{expects records of a multiple of 64 bytes, but got 96}}
+func.func private @record_bytes() attributes {a = #deepseek.record<columns = 2, bytes = 96>}
+
+// -----
+
+// expected-error @below {{expects tiles of 1 or 2 weights, but got 3}}
+func.func private @record_tiles() attributes {a = #deepseek.record<columns = 2, bytes = 64, tiles = 3>}
+
+// -----
+
+// expected-error @below {{expects records of a multiple of 8 columns that divides 64, but got 24}}
+func.func private @record_columns(tensor<16x64xi4, #deepseek.tiled<rows = 16, columns = 8, record = <columns = 24, bytes = 576>>>)
+
+// -----
+
+// expected-error @below {{expects records of 64 columns to fit into 448 bytes}}
+func.func private @record_room(tensor<16x64xi4, #deepseek.tiled<rows = 16, columns = 8, record = <columns = 64, bytes = 448>>>)

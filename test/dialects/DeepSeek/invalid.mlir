@@ -35,6 +35,34 @@ deepseek.weight @weight_c1_type : tensor<4x8xf32> {
 
 // -----
 
+// expected-error @below {{'deepseek.weight' op expects a weight beside it, @weight_c3_base, with records like those of 'tensor<16x64xi4, #deepseek.tiled<rows = 16, columns = 8, record = <columns = 64, bytes = 576>>>', from their first byte on}}
+deepseek.weight @weight_c3 : tensor<16x64xi4, #deepseek.tiled<rows = 16, columns = 8, record = <columns = 64, bytes = 576>>> beside @weight_c3_base at 64 {
+  %0 = deepseek.source "w" in ["m"] at [0] : tensor<16x64xi4>
+  %1 = deepseek.pack %0 : tensor<16x64xi4> to tensor<16x64xi4, #deepseek.tiled<rows = 16, columns = 8, record = <columns = 64, bytes = 576>>>
+  deepseek.yield %1 : tensor<16x64xi4, #deepseek.tiled<rows = 16, columns = 8, record = <columns = 64, bytes = 576>>>
+}
+deepseek.weight @weight_c3_base : tensor<16x2xf16, #deepseek.tiled<rows = 16>> {
+  %0 = deepseek.source "s" in ["m"] at [0] : tensor<16x2xf16>
+  %1 = deepseek.pack %0 : tensor<16x2xf16> to tensor<16x2xf16, #deepseek.tiled<rows = 16>>
+  deepseek.yield %1 : tensor<16x2xf16, #deepseek.tiled<rows = 16>>
+}
+
+// -----
+
+// expected-error @below {{'deepseek.weight' op expects a place in the first record, at a multiple of 64, but got 128}}
+deepseek.weight @weight_c3_place : tensor<16x64xi4, #deepseek.tiled<rows = 16, columns = 8, record = <columns = 64, bytes = 576>>> beside @weight_c3_other at 128 {
+  %0 = deepseek.source "w" in ["m"] at [0] : tensor<16x64xi4>
+  %1 = deepseek.pack %0 : tensor<16x64xi4> to tensor<16x64xi4, #deepseek.tiled<rows = 16, columns = 8, record = <columns = 64, bytes = 576>>>
+  deepseek.yield %1 : tensor<16x64xi4, #deepseek.tiled<rows = 16, columns = 8, record = <columns = 64, bytes = 576>>>
+}
+deepseek.weight @weight_c3_other : tensor<16x2xf16, #deepseek.tiled<rows = 16, record = <columns = 2, bytes = 576>>> {
+  %0 = deepseek.source "s" in ["m"] at [0] : tensor<16x2xf16>
+  %1 = deepseek.pack %0 : tensor<16x2xf16> to tensor<16x2xf16, #deepseek.tiled<rows = 16, record = <columns = 2, bytes = 576>>>
+  deepseek.yield %1 : tensor<16x2xf16, #deepseek.tiled<rows = 16, record = <columns = 2, bytes = 576>>>
+}
+
+// -----
+
 // expected-error @below {{'deepseek.weight' op expects a static shape, but got 'tensor<?x8xbf16>'}}
 deepseek.weight @weight_c2 : tensor<?x8xbf16> {
   %0 = deepseek.source "w" in [] at [] : tensor<4x8xbf16>

@@ -592,6 +592,48 @@ TEST_F(PackerTest, InterleavesRows) {
     }
 }
 
+/// Weights [3, 40, k] in bf16 that share records: of each of two products, two
+/// columns of one and four of another.
+TEST_F(PackerTest, SharesRecords) {
+  constexpr int64_t batch = 3, n = 40, tiles = 9, recordBytes = 64 + 128;
+  for (int64_t records : {4, 40}) {
+    std::string text;
+    Bytes sources[4], expected;
+    for (int64_t i = 0; i < 4; ++i) {
+      int64_t columns = i % 2 ? 4 : 2, k = records * columns;
+      std::string name(1, char('a' + i));
+      sources[i] =
+          tile<uint16_t>(writeBF16(name, size_t(batch * n * k)), batch, n, k);
+      std::string shape = "tensor<3x40x" + std::to_string(k) + "xbf16";
+      std::string tiled =
+          shape + ", #deepseek.tiled<rows = 16, record = <columns = " +
+          std::to_string(columns) + ", bytes = 192, tiles = 2>>>";
+      int64_t at = i / 2 * records * recordBytes + i % 2 * 64;
+      text += "deepseek.weight @" + name + " : " + tiled +
+              (i ? " beside @a at " + std::to_string(at) : "") +
+              " attributes {rt.offset = " + std::to_string(at) +
+              " : i64} {\n%0 = deepseek.source \"" + name + "\" in [\"" + name +
+              "\"] at [0] : " + shape + ">\n%r = deepseek.pack %0 : " + shape +
+              "> to " + tiled + "\ndeepseek.yield %r : " + tiled + "\n}\n";
+    }
+    for (int64_t t = 0; t < tiles; ++t)
+      for (int64_t product : {0, 1})
+        for (int64_t record = t * records; record < (t + 1) * records; ++record)
+          for (int64_t part : {0, 1}) {
+            int64_t bytes = part ? 128 : 64;
+            const char *from =
+                &sources[2 * product + part][size_t(record * bytes)];
+            expected.insert(expected.end(), from, from + bytes);
+          }
+    for (int64_t chunk : {4096, 4097, 20000, 4 << 20}) {
+      PackOptions options;
+      options.chunkBytes = chunk;
+      EXPECT_EQ(packed(text, int64_t(expected.size()), options), expected)
+          << records << " " << chunk;
+    }
+  }
+}
+
 TEST_F(PackerTest, InterleavesBytesAndWords) {
   Bytes source = writeBF16("m", 40 * 18 * 2);
   for (char &byte : source)

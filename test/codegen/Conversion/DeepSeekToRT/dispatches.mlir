@@ -31,7 +31,7 @@ deepseek.weight @unused : tensor<40x32xbf16> {
 
 // CHECK-LABEL: func.func private @columns
 // CHECK:         rt.dispatch @[[ONE:rms_norm_20_.+_32_32]] items
-// CHECK:         rt.dispatch @[[ONE]]_columns items
+// CHECK:         rt.dispatch @[[ONE]]_other items
 func.func private @columns(%x: tensor<?x32xf32>, %y: tensor<?x20xf32>, %w: tensor<20xf32>) -> (tensor<?x20xf32>, tensor<?x20xf32>) {
   %a, %b = deepseek.split %x : tensor<?x32xf32> -> tensor<?x20xf32>, tensor<?x12xf32>
   %c = deepseek.rms_norm %a, %w epsilon 1.0e-6 : tensor<?x20xf32>, tensor<20xf32>
