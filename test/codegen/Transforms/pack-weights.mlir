@@ -109,3 +109,106 @@ func.func @packed(%x: tensor<?x8xf32>) -> tensor<?x16xf32> {
   %y = deepseek.linear %x, %w : tensor<?x8xf32>, tensor<16x8xbf16, #deepseek.tiled<rows = 16>> -> tensor<?x16xf32>
   return %y : tensor<?x16xf32>
 }
+
+// -----
+
+// Integers share records with their scales: two groups, whose scales come
+// first, are nine lines of 64 bytes.
+
+// CHECK-LABEL: deepseek.weight @w : tensor<32x128xi4, #deepseek.tiled<rows = 16, columns = 8, record = <columns = 64, bytes = 576>>> beside @s at 64
+deepseek.weight @w : tensor<32x128xi4> {
+  %0 = deepseek.source "w" in [] at [] : tensor<32x128xi4>
+  deepseek.yield %0 : tensor<32x128xi4>
+}
+// CHECK-LABEL: deepseek.weight @s : tensor<32x4xf16, #deepseek.tiled<rows = 16, record = <columns = 2, bytes = 576>>> {
+deepseek.weight @s : tensor<32x4xf16> {
+  %0 = deepseek.source "s" in [] at [] : tensor<32x4xf16>
+  deepseek.yield %0 : tensor<32x4xf16>
+}
+func.func @records(%x: tensor<?x128xf32>) -> tensor<?x32xf32> {
+  %w = deepseek.use_weight @w : tensor<32x128xi4>
+  %s = deepseek.use_weight @s : tensor<32x4xf16>
+  %y = deepseek.linear %x, %w scales %s : tensor<32x4xf16> : tensor<?x128xf32>, tensor<32x128xi4> -> tensor<?x32xf32>
+  return %y : tensor<?x32xf32>
+}
+
+// -----
+
+// Tiles of a gate and an up alternate, also if a function takes them.
+
+// CHECK-LABEL: deepseek.weight @g : {{.*}}record = <columns = 64, bytes = 576, tiles = 2>>> beside @gs at 64
+deepseek.weight @g : tensor<32x128xi4> {
+  %0 = deepseek.source "g" in [] at [] : tensor<32x128xi4>
+  deepseek.yield %0 : tensor<32x128xi4>
+}
+// CHECK-LABEL: deepseek.weight @gs : {{.*}}record = <columns = 2, bytes = 576, tiles = 2>>> {
+deepseek.weight @gs : tensor<32x4xf16> {
+  %0 = deepseek.source "gs" in [] at [] : tensor<32x4xf16>
+  deepseek.yield %0 : tensor<32x4xf16>
+}
+// CHECK-LABEL: deepseek.weight @u : {{.*}} beside @gs at 1216
+deepseek.weight @u : tensor<32x128xi4> {
+  %0 = deepseek.source "u" in [] at [] : tensor<32x128xi4>
+  deepseek.yield %0 : tensor<32x128xi4>
+}
+// CHECK-LABEL: deepseek.weight @us : {{.*}} beside @gs at 1152
+deepseek.weight @us : tensor<32x4xf16> {
+  %0 = deepseek.source "us" in [] at [] : tensor<32x4xf16>
+  deepseek.yield %0 : tensor<32x4xf16>
+}
+func.func private @layer(%x: tensor<?x128xf32>, %g: tensor<32x128xi4>, %gs: tensor<32x4xf16>, %u: tensor<32x128xi4>, %us: tensor<32x4xf16>) -> tensor<?x32xf32> {
+  %a = deepseek.linear %x, %g scales %gs : tensor<32x4xf16> : tensor<?x128xf32>, tensor<32x128xi4> -> tensor<?x32xf32>
+  %b = deepseek.linear %x, %u scales %us : tensor<32x4xf16> : tensor<?x128xf32>, tensor<32x128xi4> -> tensor<?x32xf32>
+  %y = deepseek.swiglu %a, %b : tensor<?x32xf32>
+  return %y : tensor<?x32xf32>
+}
+func.func @gated(%x: tensor<?x128xf32>) -> tensor<?x32xf32> {
+  %g = deepseek.use_weight @g : tensor<32x128xi4>
+  %gs = deepseek.use_weight @gs : tensor<32x4xf16>
+  %u = deepseek.use_weight @u : tensor<32x128xi4>
+  %us = deepseek.use_weight @us : tensor<32x4xf16>
+  %y = call @layer(%x, %g, %gs, %u, %us) : (tensor<?x128xf32>, tensor<32x128xi4>, tensor<32x4xf16>, tensor<32x128xi4>, tensor<32x4xf16>) -> tensor<?x32xf32>
+  return %y : tensor<?x32xf32>
+}
+
+// -----
+
+// An odd number of groups has no records of whole lines, and scales that two
+// weights read are beside neither.
+
+// CHECK-LABEL: deepseek.weight @odd : tensor<16x96xi4, #deepseek.tiled<rows = 16, columns = 8>> {
+deepseek.weight @odd : tensor<16x96xi4> {
+  %0 = deepseek.source "odd" in [] at [] : tensor<16x96xi4>
+  deepseek.yield %0 : tensor<16x96xi4>
+}
+// CHECK-LABEL: deepseek.weight @three : tensor<16x3xf16, #deepseek.tiled<rows = 16>> {
+deepseek.weight @three : tensor<16x3xf16> {
+  %0 = deepseek.source "three" in [] at [] : tensor<16x3xf16>
+  deepseek.yield %0 : tensor<16x3xf16>
+}
+// CHECK-LABEL: deepseek.weight @a : tensor<96x128xi4, #deepseek.tiled<rows = 16, columns = 8>> {
+deepseek.weight @a : tensor<96x128xi4> {
+  %0 = deepseek.source "a" in [] at [] : tensor<96x128xi4>
+  deepseek.yield %0 : tensor<96x128xi4>
+}
+// CHECK-LABEL: deepseek.weight @b : tensor<96x128xi4, #deepseek.tiled<rows = 16, columns = 8>> {
+deepseek.weight @b : tensor<96x128xi4> {
+  %0 = deepseek.source "b" in [] at [] : tensor<96x128xi4>
+  deepseek.yield %0 : tensor<96x128xi4>
+}
+// CHECK-LABEL: deepseek.weight @shared : tensor<96x4xf16, #deepseek.tiled<rows = 16>> {
+deepseek.weight @shared : tensor<96x4xf16> {
+  %0 = deepseek.source "shared" in [] at [] : tensor<96x4xf16>
+  deepseek.yield %0 : tensor<96x4xf16>
+}
+func.func @apart(%x: tensor<?x128xf32>) -> (tensor<?x16xf32>, tensor<?x96xf32>) {
+  %odd = deepseek.use_weight @odd : tensor<16x96xi4>
+  %three = deepseek.use_weight @three : tensor<16x3xf16>
+  %a = deepseek.use_weight @a : tensor<96x128xi4>
+  %b = deepseek.use_weight @b : tensor<96x128xi4>
+  %shared = deepseek.use_weight @shared : tensor<96x4xf16>
+  %h = deepseek.linear %x, %a scales %shared : tensor<96x4xf16> : tensor<?x128xf32>, tensor<96x128xi4> -> tensor<?x96xf32>
+  %i = deepseek.linear %x, %b scales %shared : tensor<96x4xf16> : tensor<?x128xf32>, tensor<96x128xi4> -> tensor<?x96xf32>
+  %y = deepseek.linear %h, %odd scales %three : tensor<16x3xf16> : tensor<?x96xf32>, tensor<16x96xi4> -> tensor<?x16xf32>
+  return %y, %i : tensor<?x16xf32>, tensor<?x96xf32>
+}
