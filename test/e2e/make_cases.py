@@ -684,6 +684,7 @@ def bad_cases():
     yield "config_experts_per_token", "more experts a token than there are", with_config(v3, v3_tensors, num_experts_per_tok=13), {}
     yield "config_expert_groups", "experts are no multiple of groups", with_config(v3, v3_tensors, n_group=5), {}
     yield "config_expert_groups_chosen", "more groups chosen than there are", with_config(v3, v3_tensors, topk_group=4), {}
+    yield "config_expert_groups_default", "fewer groups than are chosen by default", with_config(v3, v3_tensors, drop=("topk_group",)), {}
     yield "config_topk_method_unknown", "a routing rule that nobody knows", with_config(v3, v3_tensors, topk_method="by_weight_of_whale"), {}
     yield "config_kv_lora_rank_huge", "kv_lora_rank is 1e12", with_config(v3, v3_tensors, kv_lora_rank=10**12), {}
     yield "config_experts_huge", "n_routed_experts is 1e12", with_config(v3, v3_tensors, n_routed_experts=10**12), {}

@@ -266,9 +266,16 @@ int64_t ConfigReader::integer(StringRef key, int64_t min, int64_t max) {
     missing(key);
     return min;
   }
-  note("'" + key + "' is missing: took " + Twine(int64_t(*fallback)) +
-       ", the default of " + config.modelType);
-  return int64_t(*fallback);
+  auto taken = int64_t(*fallback);
+  // Of other sizes than those of the model that the default is of.
+  if (taken < min || taken > max) {
+    fail(key, "missing and " + Twine(taken) + " by default",
+         "an integer from " + Twine(min) + " to " + Twine(max));
+    return min;
+  }
+  note("'" + key + "' is missing: took " + Twine(taken) + ", the default of " +
+       config.modelType);
+  return taken;
 }
 
 double ConfigReader::number(StringRef key, double min, double max) {
