@@ -358,17 +358,37 @@ advise::compare(const Knowledge &knowledge, const CompileOptions &options,
     bool isDecode = *kind == "decode";
     StepShape step = isDecode ? StepShape{1, *depth + *tokens / 2, 1}
                               : StepShape{*tokens, *depth, 1};
-    // As the machine was beside this run, if that is known.
-    report->machine = storage->efficiency.of(*machine);
-    if (const llvm::json::Object *beside = run->getObject("machine")) {
-      absl::StatusOr<Machine> measured = readMachine(*beside, path);
-      if (!measured.ok())
-        return measured.status();
-      measured->threads = machine->threads;
-      report->machine = storage->efficiency.of(*measured);
-    }
-    comparisons.push_back(
-        {step, double(step.tokens) / report->predictSeconds(step), *speed});
+    Comparison &comparison = comparisons.emplace_back(Comparison{step, {}});
+    auto add = [&](const Machine &then, double tokensPerSecond) {
+      report->machine = storage->efficiency.of(then);
+      comparison.repeats.push_back(
+          {double(step.tokens) / report->predictSeconds(step),
+           tokensPerSecond});
+    };
+    if (const llvm::json::Array *repeats = run->getArray("repeats"))
+      for (const llvm::json::Value &one : *repeats) {
+        const llvm::json::Object *repeat = one.getAsObject();
+        const llvm::json::Object *beside =
+            repeat ? repeat->getObject("machine") : nullptr;
+        auto repeatSpeed =
+            repeat ? repeat->getNumber("tokens_per_s") : std::nullopt;
+        if (!beside || !repeatSpeed || !(*repeatSpeed > 0))
+          return absl::InvalidArgumentError(absl::StrCat(
+              path, ": repeat ", comparison.repeats.size(), " of run ",
+              comparisons.size() - 1,
+              " has no speed or machine as `hadal-bench --json` prints"));
+        absl::StatusOr<Machine> then = readMachine(*beside, path);
+        if (!then.ok())
+          return then.status();
+        then->threads = machine->threads;
+        add(*then, *repeatSpeed);
+      }
+    if (comparison.repeats.empty())
+      add(*machine, *speed);
+    llvm::sort(comparison.repeats,
+               [](const ComparedRepeat &a, const ComparedRepeat &b) {
+                 return a.error() < b.error();
+               });
   }
   return comparisons;
 }

@@ -104,11 +104,21 @@ absl::StatusOr<std::vector<Candidate>> advise(const Knowledge &knowledge,
 std::string toText(const std::vector<Candidate> &candidates,
                    const Wishes &wishes, size_t count);
 
-/// One run of a benchmark, and what was predicted of it.
-struct Comparison {
-  StepShape step;                     ///< `tokens` is 1 for a decode.
-  double predicted = 0, measured = 0; ///< Tokens a second.
+/// Tokens a second.
+struct ComparedRepeat {
+  double predicted = 0, measured = 0;
   double error() const { return predicted / measured - 1; }
+};
+
+/// One run of a benchmark, and what was predicted of it: of each repeat by what
+/// was measured beside it, if that is known, since machines change.
+struct Comparison {
+  StepShape step;                      ///< `tokens` is 1 for a decode.
+  std::vector<ComparedRepeat> repeats; ///< By error; at least one.
+  /// That whose error is the median.
+  const ComparedRepeat &middle() const {
+    return repeats[(repeats.size() - 1) / 2];
+  }
 };
 
 /// Predicts the runs that `hadal-bench --json` printed to \p path of the model

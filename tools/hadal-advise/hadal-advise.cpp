@@ -215,14 +215,22 @@ static int runCheck(const Flags &flags, const Knowledge &knowledge) {
   if (!comparisons.ok())
     return errors.fail(comparisons.status());
   bool isGood = true;
+  auto percent = [](double share) -> std::string {
+    return llvm::formatv("{0}{1:f1}", share < 0 ? "" : "+", 100 * share);
+  };
   for (const Comparison &c : *comparisons) {
-    bool isNear = std::abs(c.error()) <= flags.tolerance / 100;
+    const ComparedRepeat &middle = c.middle();
+    bool isNear = std::abs(middle.error()) <= flags.tolerance / 100;
     isGood &= isNear;
+    std::string range;
+    if (c.repeats.size() > 1)
+      range = llvm::formatv(" ({0} .. {1})", percent(c.repeats.front().error()),
+                            percent(c.repeats.back().error()));
     llvm::outs() << llvm::formatv(
         "{0,-8} of {1,4} after {2,6}: predicted {3:f1}, measured {4:f1} "
-        "tokens/s, {5}{6:f1} %{7}\n",
+        "tokens/s, {5} %{6}{7}\n",
         c.step.tokens == 1 ? "decode" : "prefill", c.step.tokens, c.step.depth,
-        c.predicted, c.measured, c.error() < 0 ? "" : "+", 100 * c.error(),
+        middle.predicted, middle.measured, percent(middle.error()), range,
         isNear ? "" : ": off");
   }
   if (!isGood)

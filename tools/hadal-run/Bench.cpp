@@ -61,13 +61,19 @@ private:
   Samples all, steady;
 };
 
+/// One of the repeats of a run.
+struct Repeat {
+  double tokensPerSecond;
+  MachineSamples machine; ///< As it was right before and right after.
+};
+
 struct Measurement {
   bool isDecode;
   int64_t tokens;
   int64_t depth;
   Work work; ///< Of all tokens.
   Samples tokensPerSecond = {};
-  MachineSamples machine = {}; ///< As it was beside each repeat.
+  std::vector<Repeat> repeats = {};
   /// Of what memory gives in the time, the bytes of weights and cache.
   Shares ofBandwidth = {};
   /// Of the time, what the operations take at the peaks that fit them.
@@ -100,7 +106,7 @@ public:
 private:
   ExitCode measureDepth(int64_t depth);
   ExitCode measureRun(Measurement &result);
-  ExitCode sampleMachine(Speeds &now);
+  ExitCode sampleMachine(MachineSamples &after, MachineSamples &before);
   Work countWork(const Measurement &run) const;
   void appendJson(std::string &out) const;
   void appendText(std::string &out) const;
@@ -183,9 +189,12 @@ Work Bench::countWork(const Measurement &run) const {
 }
 
 /// What the machine can do right now; of a GPU, nothing.
-ExitCode Bench::sampleMachine(Speeds &now) {
-  return isMachineKnown() ? machine.sample(now) : Done;
+ExitCode Bench::sampleMachine(MachineSamples &after, MachineSamples &before) {
+  return isMachineKnown() ? machine.sample(after, before) : Done;
 }
+
+/// Tokens that run untimed before each repeat.
+static constexpr int64_t wakingTokens = 16;
 
 /// Repeats \p result, whose tokens and depth are set, and once more under the
 /// profile. The machine is measured between the repeats: it changes.
@@ -197,8 +206,7 @@ ExitCode Bench::measureRun(Measurement &result) {
                result.isDecode ? "decode" : "prefill",
                static_cast<long long>(result.tokens),
                static_cast<long long>(result.depth));
-  machine.takeRecent();
-  Speeds before, after;
+  MachineSamples before, after, next;
   for (int64_t i = -1; i < options.repeats; ++i) {
     std::string text = label;
     if (i >= 0)
@@ -208,26 +216,31 @@ ExitCode Bench::measureRun(Measurement &result) {
     // The first run brings in the weights; it need not be long.
     int64_t now = i < 0 && result.isDecode ? std::min<int64_t>(result.tokens, 2)
                                            : result.tokens;
-    double seconds = sampleSeconds(result.depth, now, chunk, status);
+    // Threads are asleep after the probes, and nothing is in a cache.
+    sampleSeconds(result.depth, std::min(now, wakingTokens), chunk, status);
+    double seconds =
+        status ? 0 : sampleSeconds(result.depth, now, chunk, status);
     if (status)
       return reportStatus(status);
-    before = after;
-    if (ExitCode code = sampleMachine(after))
+    before = next;
+    if (ExitCode code = sampleMachine(after, next))
       return code;
     if (i < 0)
       continue;
     result.tokensPerSecond.add(double(now) / seconds);
     if (!isMachineKnown())
       continue;
-    Speeds mean = Speeds::meanOf(before, after);
+    Speeds then = before.typical(), later = after.typical(),
+           mean = Speeds::meanOf(then, later);
     double bytes = result.work.weightBytes;
-    result.ofBandwidth.add(seconds, bytes / before.bytes, bytes / after.bytes,
+    result.ofBandwidth.add(seconds, bytes / then.bytes, bytes / later.bytes,
                            bytes / mean.bytes);
-    result.ofPeak.add(seconds, before.operationSeconds(result.work),
-                      after.operationSeconds(result.work),
+    result.ofPeak.add(seconds, then.operationSeconds(result.work),
+                      later.operationSeconds(result.work),
                       mean.operationSeconds(result.work));
+    before.add(after);
+    result.repeats.push_back({double(now) / seconds, std::move(before)});
   }
-  result.machine = machine.takeRecent();
   if (profile) {
     progress.show(label + ": profile");
     profile->start(label, hadal_rt_session_threads(session.get()));
@@ -235,10 +248,11 @@ ExitCode Bench::measureRun(Measurement &result) {
     result.profile = profile->stop();
     if (status)
       return reportStatus(status);
-    before = after;
-    if (ExitCode code = sampleMachine(after))
+    before = next;
+    if (ExitCode code = sampleMachine(after, next))
       return code;
-    result.profileLimits = Speeds::meanOf(before, after);
+    if (isMachineKnown())
+      result.profileLimits = Speeds::meanOf(before.typical(), after.typical());
   }
   return Done;
 }
@@ -302,9 +316,16 @@ void Bench::appendJson(std::string &out) const {
                  m.work.weightBytes / tokens, m.work.int8Ops / tokens,
                  m.work.f32Ops / tokens);
     if (isMachineKnown()) {
-      out += ",\"machine\":{";
-      m.machine.appendJson(out);
-      out.back() = '}';
+      out += ",\"repeats\":[";
+      for (const Repeat &repeat : m.repeats) {
+        appendFormat(out, "%s{\"tokens_per_s\":%.6g,\"machine\":{",
+                     &repeat == m.repeats.data() ? "" : ",",
+                     repeat.tokensPerSecond);
+        repeat.machine.appendJson(out);
+        out.back() = '}';
+        out += '}';
+      }
+      out += ']';
       m.ofBandwidth.appendJson(out, "share_of_bandwidth");
       m.ofPeak.appendJson(out, "share_of_peak");
     }

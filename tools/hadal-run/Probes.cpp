@@ -9,7 +9,6 @@
 #include <cstring>
 #include <string>
 #include <unistd.h>
-#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -424,9 +423,24 @@ ExitCode Probe::measure(double stepAmount, Samples &perSecond) {
   return Done;
 }
 
-ExitCode Machine::sample(Speeds &now) {
-  now = {};
-  MachineSamples one;
+ExitCode Machine::sample(MachineSamples &after, MachineSamples &before) {
+  after = before = {};
+  MachineSamples slow;
+  if (ExitCode code = sampleShort(after))
+    return code;
+  if (ExitCode code = sampleLong(slow))
+    return code;
+  if (ExitCode code = sampleShort(before))
+    return code;
+  after.add(slow);
+  before.add(slow);
+  for (const MachineSamples *some : {&after, &before})
+    all.add(*some);
+  return Done;
+}
+
+ExitCode Machine::sampleLong(MachineSamples &to) {
+  Speeds now;
   probedLoop = nullptr;
   probedBytes = probeBytes;
   probedPart = 1;
@@ -441,31 +455,27 @@ ExitCode Machine::sample(Speeds &now) {
     }
     if (ExitCode code = multiplications.raise(now.f32Ops))
       return code;
-    probedDot = findByteDot(one.int8Instruction);
+    probedDot = findByteDot(to.int8Instruction);
     if (ExitCode code = dots.raise(now.int8Ops))
       return code;
     probedDot = bf16Dot;
     if (ExitCode code = bf16Dot ? dots.raise(bf16Ops) : Done)
       return code;
   }
-  one.bytes.add(now.bytes);
-  one.f32Ops.add(now.f32Ops);
-  one.int8Ops.add(now.int8Ops);
+  to.bytes.add(now.bytes);
+  to.f32Ops.add(now.f32Ops);
+  to.int8Ops.add(now.int8Ops);
   if (bf16Dot)
-    one.bf16Ops.add(bf16Ops);
-  for (auto sampleMore : {&Machine::sampleCaches, &Machine::sampleRows,
-                          &Machine::sampleDispatches})
-    if (ExitCode code = (this->*sampleMore)(one))
-      return code;
-  if (ExitCode code = sampleProducts(now.bytes, one))
-    return code;
-  all.add(one);
-  recent.add(one);
-  return Done;
+    to.bf16Ops.add(bf16Ops);
+  return sampleShares(now.bytes, to);
 }
 
-MachineSamples Machine::takeRecent() {
-  return std::exchange(recent, MachineSamples());
+ExitCode Machine::sampleShort(MachineSamples &to) {
+  for (auto sampleSome : {&Machine::sampleCaches, &Machine::sampleProducts,
+                          &Machine::sampleRows, &Machine::sampleDispatches})
+    if (ExitCode code = (this->*sampleSome)(to))
+      return code;
+  return Done;
 }
 
 /// Bytes of the data cache of \p level that the first processor has or shares;
@@ -535,8 +545,7 @@ ExitCode Machine::measureLoop(ProductLoop::Run loop, int64_t loopBytes,
                        perSecond);
 }
 
-/// Memory was read at \p readBytes a second just before.
-ExitCode Machine::sampleProducts(double readBytes, MachineSamples &to) {
+ExitCode Machine::sampleProducts(MachineSamples &to) {
   for (const ProductLoop &loop : loops) {
     MachineSamples::Products &some = to.products.emplace_back(
         MachineSamples::Products{loop.bits, {}, {}, {}});
@@ -546,6 +555,17 @@ ExitCode Machine::sampleProducts(double readBytes, MachineSamples &to) {
     if (ExitCode code = measureLoop(loop.oneRow, loop.bytes, double(loop.bytes),
                                     some.rowBytes))
       return code;
+  }
+  return Done;
+}
+
+/// Memory was read at \p readBytes a second just before.
+ExitCode Machine::sampleShares(double readBytes, MachineSamples &to) {
+  for (const ProductLoop &loop : loops) {
+    MachineSamples::Products &some = to.products.emplace_back(
+        MachineSamples::Products{loop.bits, {}, {}, {}});
+    probedLoop = loop.oneRow;
+    probedLoopBytes = loop.bytes;
     // A part of the memory, which no cache holds either.
     probedPart = 4;
     probedBytes = probeBytes;
@@ -611,16 +631,12 @@ ExitCode Machine::open(const Weights &weights, int64_t threads) {
   caches = findCaches(dots.threads());
   loops = findProductLoops();
   rowLoop = findRowLoop();
-  Speeds now;
-  return sample(now);
+  MachineSamples after, before;
+  return sample(after, before);
 }
 
 /// Adds the samples of \p other, of the same machine.
 void MachineSamples::add(const MachineSamples &other) {
-  if (bytes.values.empty()) {
-    *this = other;
-    return;
-  }
   auto append = [](Samples &to, const Samples &from) {
     for (double value : from.values)
       to.add(value);
@@ -631,9 +647,15 @@ void MachineSamples::add(const MachineSamples &other) {
         &MachineSamples::dispatchSeconds, &MachineSamples::handoverBytes,
         &MachineSamples::exponentials, &MachineSamples::rounded})
     append(this->*member, other.*member);
-  for (size_t i = 0; i < caches.size(); ++i)
+  if (*other.int8Instruction)
+    int8Instruction = other.int8Instruction;
+  for (size_t i = caches.size(); i < other.caches.size(); ++i)
+    caches.push_back({other.caches[i].bytes, {}});
+  for (size_t i = 0; i < other.caches.size(); ++i)
     append(caches[i].readBytes, other.caches[i].readBytes);
-  for (size_t i = 0; i < products.size(); ++i)
+  for (size_t i = products.size(); i < other.products.size(); ++i)
+    products.push_back({other.products[i].bits, {}, {}, {}});
+  for (size_t i = 0; i < other.products.size(); ++i)
     for (auto member :
          {&Products::shareOfMemory, &Products::rowBytes, &Products::manyOps})
       append(products[i].*member, other.products[i].*member);

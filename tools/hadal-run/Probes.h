@@ -132,16 +132,21 @@ public:
   /// sample; takes a second or two.
   ExitCode open(const Weights &weights, int64_t threads);
   /// Measures what the machine can do at this moment: of a few tries, which
-  /// take two or three tenths of a second together, the fastest.
-  ExitCode sample(Speeds &now);
+  /// take two or three tenths of a second together, the fastest. What takes
+  /// less than a hundredth is measured twice: first, for \p after, which is of
+  /// the run that has just ended, and last, for \p before, of the one to come.
+  ExitCode sample(MachineSamples &after, MachineSamples &before);
 
   const MachineSamples &samples() const { return all; }
-  /// Those that were taken since the last call: at one time, beside one run.
-  MachineSamples takeRecent();
 
 private:
+  /// Memory and peaks, to which short probes are idle.
+  ExitCode sampleLong(MachineSamples &to);
+  /// What is of processors and their caches.
+  ExitCode sampleShort(MachineSamples &to);
   ExitCode sampleCaches(MachineSamples &to);
-  ExitCode sampleProducts(double readBytes, MachineSamples &to);
+  ExitCode sampleProducts(MachineSamples &to);
+  ExitCode sampleShares(double readBytes, MachineSamples &to);
   ExitCode sampleRows(MachineSamples &to);
   ExitCode sampleDispatches(MachineSamples &to);
   /// What \p loop does with weights or numbers in a cache, \p amount each time.
@@ -152,7 +157,7 @@ private:
   std::vector<ProductLoop> loops;
   std::optional<RowLoop> rowLoop;
   std::vector<int64_t> caches; ///< Their bytes, smaller ones first.
-  MachineSamples all, recent;
+  MachineSamples all;
 };
 
 /// Appends `"KEY":{"min":..,"median":..,"max":..}`.

@@ -73,16 +73,21 @@ multiplyIntegers(const char *weights) {
                                scaleBytes,
                        _MM_HINT_T0);
       __m512i dots[rows * together];
+#pragma GCC unroll 16
       for (int i = 0; i < rows * together; ++i)
         dots[i] = form.hasOffsets
                       ? _mm512_setzero_si512()
                       : _mm512_set1_epi32(inputs[i % rows * groups + g]);
-      for (int64_t v = g * ofGroup; v < (g + 1) * ofGroup; ++v)
+#pragma GCC unroll 16
+      for (int64_t u = 0; u < ofGroup; ++u) {
+        int64_t v = g * ofGroup + u;
+#pragma GCC unroll 16
         for (int t = 0; t < together; ++t) {
           const char *at = weights + ((tile + t) * vectors + v) * vectorBytes;
           __m512i stored = _mm512_loadu_si512(at);
           if (together > 1)
             _mm_prefetch(at + aheadBytes, _MM_HINT_T1);
+#pragma GCC unroll 16
           for (int i = 0; i < perVector; ++i) {
             __m512i codes;
             if constexpr (bits == 8)
@@ -91,6 +96,7 @@ multiplyIntegers(const char *weights) {
               codes = _mm512_and_si512(i == 0 ? stored
                                               : _mm512_srli_epi16(stored, 4),
                                        _mm512_set1_epi8(15));
+#pragma GCC unroll 16
             for (int r = 0; r < rows; ++r)
               dots[t * rows + r] = _mm512_dpbusd_epi32(
                   dots[t * rows + r], codes,
@@ -98,6 +104,8 @@ multiplyIntegers(const char *weights) {
                       inputs[r * columns / 4 + perVector * v + i]));
           }
         }
+      }
+#pragma GCC unroll 16
       for (int t = 0; t < together; ++t) {
         auto numbers = [&](int64_t of) __attribute__((target("avx512f"))) {
           return _mm512_cvtph_ps(
@@ -106,6 +114,7 @@ multiplyIntegers(const char *weights) {
                   ((of * tiles + tile + t) * groups + g) * scaleBytes)));
         };
         __m512 scale = numbers(0);
+#pragma GCC unroll 16
         for (int r = 0; r < rows; ++r) {
           __m512 &sum = sums[t * rows + r];
           __m512 input =

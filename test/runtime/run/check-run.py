@@ -373,10 +373,16 @@ class RunTest(unittest.TestCase):
                 self.assertLessEqual(share["min"], share["median"])
                 self.assertLessEqual(share["median"], share["max"])
                 self.assertIn(share["steady_repeats"], (0, 1))
-            beside = run["machine"]
+            [repeat] = run["repeats"]
+            self.assertEqual(repeat["tokens_per_s"], run["tokens_per_s"]["median"])
+            beside = repeat["machine"]
             self.assertLessEqual(beside["read_bytes_per_s"]["max"], read["max"])
             self.assertLessEqual(set(beside), set(out))
+            self.assertEqual(beside["int8_instruction"], out["int8_instruction"])
             self.assertGreater(beside["handover_bytes_per_s"]["median"], 1e6)
+            for some in beside["products"]:
+                self.assertGreater(some["operations_per_s"]["median"], 1e6)
+                self.assertGreater(some["share_of_memory"]["median"], 0)
             speed, size = run["tokens_per_s"], run["bytes_per_token"]
             share = run["share_of_bandwidth"]
             self.assertGreater(share["min"] * 1.01,
