@@ -57,6 +57,10 @@ for feature in config.hadal_features.split():
 if shutil.which("gdb") and "exited normally" in subprocess.run(
         ["gdb", "-batch", "-nx", "-ex", "run", "/bin/true"], stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout:
     config.available_features.add("gdb")
+# A container may not let a profiler see anything, either.
+if shutil.which("perf") and subprocess.run(["perf", "record", "-q", "-e", "cpu-clock", "-o", "/dev/null", "true"],
+                                           stdin=subprocess.DEVNULL, capture_output=True).returncode == 0:
+    config.available_features.add("perf")
 if given("slow"):
     config.available_features.add("slow")
 if given("roundtrip"):

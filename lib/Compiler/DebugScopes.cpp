@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Makes names of locations inlined functions.
+// Makes names of locations inlined functions, and functions unwindable.
 
 #include "lib/Compiler/DebugScopes.h"
 
@@ -22,6 +22,8 @@ void hadal::addNamedScopes(ModuleOp module) {
     LLVM::DISubprogramAttr outer = getSubprogram(function);
     if (!outer)
       continue;
+    function.setUwtableKindAttr(
+        LLVM::UWTableKindAttr::get(context, LLVM::uwtable::UWTableKind::Async));
     // One for all that one dispatch became.
     llvm::DenseMap<NameLoc, Location> places;
     auto makePlace = [&](NameLoc named, FileLineColLoc line) -> Location {

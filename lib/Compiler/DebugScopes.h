@@ -13,7 +13,8 @@ namespace hadal {
 
 /// Gives all of \p module, which is of the llvm dialect, whose functions have
 /// debug info and whose location has a name, a scope of that name: a function
-/// that the one around it calls there, and which is inlined.
+/// that the one around it calls there, and which is inlined. Profilers unwind
+/// by tables that are loaded with the program, which such functions get.
 void addNamedScopes(mlir::ModuleOp module);
 
 } // namespace hadal
