@@ -42,6 +42,7 @@ def check_c(folder, args):
     answer = must_run([folder / "c" / "chat", question], 60, cwd=folder)
     if not answer.strip():
         raise Failure("chat printed nothing")
+    harness.must_refuse([folder / "c" / "chat", "story " * 3000], 60, cwd=folder)  # More than the context has.
     if must_run([folder / "c" / "chat-static", question], 60, cwd=folder) != answer:
         raise Failure("chat-static printed another answer than chat")
     if harness.run(["ldd", folder / "c" / "chat-static"], 60)[0] == 0:
