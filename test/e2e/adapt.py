@@ -71,6 +71,22 @@ def make_adapter(values, options, rng, encode):
             merged[name] = add(name, value.shape, 2 * (3 / value.shape[-1]) ** 0.5)
         elif config["bias"] == "all" and kind == "bias":
             merged[name] = add(base + ".bias", value.shape, 1)
+    # One pair of matrices for all experts of a layer; gate and up are one parameter, and down's pair is around theirs.
+    for experts in sorted({name.split(".experts.")[0] + ".experts" for name in values if ".mlp.experts." in name}):
+        count = len({name for name in values if name.startswith(experts) and name.endswith(".up_proj.weight")})
+        for parameter, parts in ("gate_up_proj", ["gate_proj", "up_proj"]), ("down_proj", ["down_proj"]):
+            if parameter not in config.get("target_parameters", ()):
+                continue
+            rank = value_for(f"{experts}.{parameter}", config["r"], config["rank_pattern"])
+            factor = value_for(f"{experts}.{parameter}", config["lora_alpha"], config["alpha_pattern"]) / rank
+            rows, columns = values[f"{experts}.0.{parts[0]}.weight"].shape
+            place = experts + ".base_layer" * (parameter == "gate_up_proj" and "down_proj" in config["target_parameters"])
+            a = add(place + ".lora_A.weight", (count * rank, columns), (3 / columns) ** 0.5).reshape(count, rank, columns)
+            b = add(place + ".lora_B.weight", (len(parts) * rows, rank * count), 0.3).reshape(len(parts), rows, rank, count)
+            for expert in range(count):
+                for half, part in enumerate(parts):
+                    merged[f"{experts}.{expert}.{part}.weight"] = \
+                        values[f"{experts}.{expert}.{part}.weight"] + factor * (b[half, :, :, expert] @ a[expert])
     return config, tensors, merged
 
 

@@ -227,6 +227,10 @@ CASES = {
                                 num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=3, kv_lora_rank=40, num_nextn_predict_layers=0,
                                 q_lora_rank=48, qk_nope_head_dim=24, quantization_config=FP8),
                     {"dtype": "FP8", "lora": {"target_modules": ["q_a_proj", "kv_b_proj", "kv_a_proj_with_mqa", "gate_proj", "down_proj"]}}),
+    "lora_parameters": ("experts as parameters, gate and up in one, of a rank of their own",
+                        deepseek_v3(num_hidden_layers=2, num_nextn_predict_layers=0),
+                        {"lora": {"target_modules": ["o_proj"], "target_parameters": ["down_proj", "gate_up_proj"], "peft_version": "0.21.2",
+                                  "rank_pattern": {r".*\.gate_up_proj": 6}, "alpha_pattern": {r".*\.gate_up_proj": 9}}}),
     "gptq_order": ("GPTQ, columns in groups in no order, symmetric, the newer zero points",
                    packed_llama({**GPTQ, "desc_act": True, "sym": True, "checkpoint_format": "gptq_v2", "group_size": 32}), {"dtype": "F16", "packed": True}),
     "gptq_ragged": ("GPTQ, 4 bits, a last group that is shorter", packed_llama({**GPTQ, "group_size": 48, "checkpoint_format": "gptq"}), {"dtype": "F16", "packed": True}),
@@ -827,6 +831,8 @@ def bad_cases():
     yield "lora_rank_zero", "the rank is 0", adapted({"r": 0}), lora
     yield "lora_rank_differs", "the rank is not that of the tensors", adapted({"r": 8}), lora
     yield "lora_alpha_text", "alpha is a string", adapted({"lora_alpha": "6"}), lora
+    yield "lora_parameters_of_before", "parameters of a PEFT that stores them another way", adapted(
+        {"target_parameters": ["mlp.experts.down_proj"], "peft_version": "0.18.1"}), lora
     yield "lora_dora", "DoRA, which is not merged", adapted({"use_dora": True}), lora
     yield "lora_kasa", "KaSA, which is not merged", adapted({"kasa_config": {"beta": 1e-4}}), lora
     yield "lora_ia3", "another kind of adapter", adapted({"peft_type": "IA3"}), lora

@@ -88,6 +88,43 @@ StoredTensor AdaptedStore::attach(StoredTensor stored, StringRef name,
   return stored;
 }
 
+/// Attaches \p stack, one pair of all experts, to \p stored of \p shape.
+StoredTensor AdaptedStore::attachStack(StoredTensor stored,
+                                       ArrayRef<int64_t> shape,
+                                       const LowRank &stack) const {
+  int64_t experts = shape[0], outputs = shape[1], inputs = shape[2];
+  auto reshape = [](OpBuilder &recipe, Value value, ArrayRef<int64_t> shape) {
+    auto type = cast<RankedTensorType>(value.getType());
+    return deepseek::ReshapeOp::create(recipe, recipe.getUnknownLoc(),
+                                       type.clone(shape), value);
+  };
+  huggingface::LowRankChange change;
+  change.scale = stack.scale;
+  change.buildDown = [this, &stack, reshape, experts,
+                      inputs](OpBuilder &recipe) -> Value {
+    Value value =
+        readTensors(recipe, adapter, stack.aName, stack.a, /*isStack=*/false);
+    return reshape(recipe, value, {experts, stack.rank, inputs});
+  };
+  change.buildUp = [this, &stack, reshape, experts,
+                    outputs](OpBuilder &recipe) -> Value {
+    Location loc = recipe.getUnknownLoc();
+    Value value =
+        readTensors(recipe, adapter, stack.bName, stack.b, /*isStack=*/false);
+    auto type = cast<RankedTensorType>(value.getType());
+    if (stack.halves > 1)
+      value = deepseek::SliceOp::create(
+          recipe, loc, type.clone({outputs, type.getDimSize(1)}), value,
+          /*axis=*/0, stack.half * outputs, (stack.half + 1) * outputs);
+    value = reshape(recipe, value, {outputs, stack.rank, experts});
+    return deepseek::TransposeOp::create(
+        recipe, loc, type.clone({experts, outputs, stack.rank}), value,
+        ArrayRef<int64_t>({2, 0, 1}));
+  };
+  stored.change = std::move(change);
+  return stored;
+}
+
 absl::StatusOr<StoredTensor> AdaptedStore::take(StringRef name,
                                                 ArrayRef<int64_t> shape) {
   absl::StatusOr<StoredTensor> stored = base.take(name, shape);
@@ -172,8 +209,14 @@ absl::StatusOr<StoredTensor> AdaptedStore::takeStack(StringRef name,
   // One op reads the three stacks of a layer, which are of one type.
   StringRef network = before;
   for (StringRef part : {"gate_proj", "up_proj", "down_proj"})
-    stored->mustBeF32 |=
-        adapter.changes((network + "0." + part + ".weight").str());
+    for (StringRef which : {"0.", "{}."})
+      stored->mustBeF32 |=
+          adapter.changes((network + which + part + ".weight").str());
+  if (const LowRank *stack = adapter.findLowRank(name)) {
+    if (absl::Status status = adapter.checkShapes(*stack, shape); !status.ok())
+      return status;
+    return attachStack(std::move(*stored), shape, *stack);
+  }
   if (changes.empty())
     return stored;
   return attach(std::move(*stored), name, shape, std::move(changes));

@@ -41,6 +41,9 @@ private:
                                    llvm::StringRef name,
                                    llvm::ArrayRef<int64_t> shape,
                                    std::vector<const LowRank *> changes) const;
+  huggingface::StoredTensor attachStack(huggingface::StoredTensor stored,
+                                        llvm::ArrayRef<int64_t> shape,
+                                        const LowRank &stack) const;
 
   mlir::MLIRContext &context;
   huggingface::TensorStore &base;

@@ -13,6 +13,7 @@
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Regex.h"
+#include "llvm/Support/VersionTuple.h"
 
 #include <cmath>
 
@@ -28,6 +29,8 @@ constexpr int64_t maxRank = 1 << 16;
 constexpr size_t maxPatternLength = 256;
 constexpr char tensorPrefix[] = "base_model.model.";
 constexpr char tensorsFile[] = "adapter_model.safetensors";
+/// Of PEFT, whose stacks of experts are as `LowRank` says.
+constexpr char firstStackVersion[] = "0.19.1";
 
 namespace {
 /// A key whose value changes what the adapter computes in a way that Hadal
@@ -44,7 +47,6 @@ static constexpr Neutral neutralKeys[] = {
     {"lora_bias", "false", "a bias beside B"},
     {"layer_replication", "null", "a model with layers repeated"},
     {"trainable_token_indices", "null", "single rows of the embedding"},
-    {"target_parameters", "null", "parameters that are no modules"},
     {"alora_invocation_tokens", "null", "activated LoRA"},
     {"arrow_config", "null", "Arrow routing"},
     {"kasa_config", "null", "KaSA"},
@@ -56,15 +58,23 @@ static constexpr Neutral neutralKeys[] = {
 /// Keys that change nothing in what a saved adapter computes. Which modules it
 /// changes is read from its tensors.
 static constexpr StringRef ignoredKeys[] = {
-    "auto_mapping",        "base_model_name_or_path",
-    "corda_config",        "ensure_weight_tying",
-    "eva_config",          "exclude_modules",
-    "inference_mode",      "layers_pattern",
-    "layers_to_transform", "loftq_config",
-    "lora_dropout",        "lora_ga_config",
-    "megatron_core",       "peft_version",
-    "qalora_group_size",   "revision",
-    "runtime_config",      "task_type",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "corda_config",
+    "ensure_weight_tying",
+    "eva_config",
+    "exclude_modules",
+    "inference_mode",
+    "layers_pattern",
+    "layers_to_transform",
+    "loftq_config",
+    "lora_dropout",
+    "lora_ga_config",
+    "megatron_core",
+    "qalora_group_size",
+    "revision",
+    "runtime_config",
+    "task_type",
 };
 
 static bool isNeutral(const llvm::json::Value &value, StringRef json) {
@@ -104,6 +114,14 @@ static bool isPlainPattern(StringRef key) {
 static bool isNamed(StringRef path, StringRef name) {
   return path == name ||
          (path.ends_with(name) && path.drop_back(name.size()).ends_with("."));
+}
+
+/// True if \p version is one before \p first, "1.2.3", or no such number.
+static bool isBefore(StringRef version, StringRef first) {
+  llvm::VersionTuple a, b;
+  return a.tryParse(version.take_while(
+             [](char c) { return llvm::isDigit(c) || c == '.'; })) ||
+         b.tryParse(first) || a < b;
 }
 
 absl::Status Adapter::readConfig(const llvm::json::Object &json, StringRef path,
@@ -170,6 +188,16 @@ absl::Status Adapter::readConfig(const llvm::json::Object &json, StringRef path,
   if (!target || !target->getAsString())
     readNames("target_modules", targets);
   readNames("modules_to_save", saved);
+  readNames("target_parameters", parameters);
+  std::string version;
+  if (const llvm::json::Value *value = reader.get("peft_version"))
+    version = reader.string("peft_version", *value);
+  // Until then inputs and outputs of experts had changed places.
+  if (status.ok() && !parameters.empty() &&
+      isBefore(version, firstStackVersion))
+    return unimplemented(path + ": 'peft_version' is " + quote(version) +
+                         ", expected " + firstStackVersion +
+                         " or later with 'target_parameters'");
 
   auto readPattern = [&](StringRef key, double min, double max, auto &pattern) {
     const llvm::json::Value *value = reader.get(key);
@@ -231,6 +259,7 @@ std::string Adapter::getTensorName(StringRef name) {
 }
 
 absl::Status Adapter::addTensors() {
+  std::map<std::string, LowRank> stacks;
   for (StringRef full : checkpoint.names()) {
     const Tensor *tensor = checkpoint.find(full);
     std::string place = checkpoint.pathOf(*tensor) + ": tensor " + quote(full);
@@ -254,7 +283,9 @@ absl::Status Adapter::addTensors() {
         return llvm::any_of(names,
                             [&](StringRef of) { return isNamed(path, of); });
       };
-      bool isSaved = isOneOf(saved);
+      // PEFT compares letters, so that "norm" is "input_layernorm", too.
+      bool isSaved = llvm::any_of(
+          saved, [path = owner](StringRef of) { return path.ends_with(of); });
       // PEFT's save_embedding_layers: both, if either is a target.
       std::vector<std::string> embeddings = {"embed_tokens", "lm_head"};
       if (!isSaved && kind == "weight" && isOneOf(embeddings) &&
@@ -279,7 +310,17 @@ absl::Status Adapter::addTensors() {
     if (!isA && part != "B.weight" && part != "embedding_B")
       return unimplemented(place + " is not supported, expected '" + module +
                            ".lora_A.weight' or '.lora_B.weight'");
-    if (!targets.empty() &&
+    auto isTarget = [&, path = module](StringRef parameter) {
+      return llvm::any_of(parameters, [&](StringRef target) {
+        return isNamed((path + "." + parameter).str(), target);
+      });
+    };
+    if (tensor->shape.size() != 2)
+      return invalid(place + " has shape " + toText(tensor->shape) +
+                     ", expected a matrix");
+    bool isStack = !parameters.empty() && !isEmbedding &&
+                   module.split(".base_layer").first.ends_with(".mlp.experts");
+    if (!isStack && !targets.empty() && !isTarget("weight") &&
         llvm::none_of(targets, [path = module](StringRef target) {
           return isNamed(path, target);
         }))
@@ -287,39 +328,52 @@ absl::Status Adapter::addTensors() {
                      " is of a module that 'target_modules' of "
                      "adapter_config.json does not name: [" +
                      llvm::join(targets, ", ") + "]");
-    if (tensor->shape.size() != 2)
-      return invalid(place + " has shape " + toText(tensor->shape) +
-                     ", expected a matrix");
-    LowRank &change = lowRanks[module.str() + ".weight"];
+    LowRank &change =
+        isStack ? stacks[module.str()] : lowRanks[module.str() + ".weight"];
     if ((change.a || change.b) && change.isEmbedding != isEmbedding)
       return invalid(place + " is beside " +
                      quote(change.a ? change.aName : change.bName) +
                      ", expected one kind of a module");
+    change.module = module;
+    change.isStack = isStack;
     change.isEmbedding = isEmbedding;
     (isA ? change.a : change.b) = tensor;
     (isA ? change.aName : change.bName) = full.str();
   }
 
+  auto checkPair = [&](const LowRank &change) -> absl::Status {
+    if (change.a && change.b)
+      return absl::OkStatus();
+    return invalid(checkpoint.pathOf(change.a ? *change.a : *change.b) +
+                   ": tensor " + quote(change.a ? change.aName : change.bName) +
+                   " has no " + (change.a ? "lora_B" : "lora_A") +
+                   " beside it");
+  };
+  for (const auto &[name, change] : stacks)
+    if (absl::Status status = checkPair(change); !status.ok())
+      return status;
+  if (absl::Status status = addStacks(std::move(stacks)); !status.ok())
+    return status;
   for (auto &[name, change] : lowRanks) {
-    const Tensor *any = change.a ? change.a : change.b;
-    std::string place = checkpoint.pathOf(*any) + ": tensor ";
-    if (!change.a || !change.b)
-      return invalid(place + quote(change.a ? change.aName : change.bName) +
-                     " has no " + (change.a ? "lora_B" : "lora_A") +
-                     " beside it");
-    StringRef module = StringRef(name).drop_back(StringRef(".weight").size());
-    absl::StatusOr<double> wanted = valueFor(module, double(rank), rankPattern);
+    if (absl::Status status = checkPair(change); !status.ok())
+      return status;
+    absl::StatusOr<double> wanted =
+        valueFor(change.module, double(rank), rankPattern);
     if (!wanted.ok())
       return wanted.status();
-    absl::StatusOr<double> alphaHere = valueFor(module, alpha, alphaPattern);
+    absl::StatusOr<double> alphaHere =
+        valueFor(change.module, alpha, alphaPattern);
     if (!alphaHere.ok())
       return alphaHere.status();
     change.rank = int64_t(*wanted);
     for (auto [tensor, tensorName, axis] :
          {std::tuple(change.a, &change.aName, 0),
           std::tuple(change.b, &change.bName, 1)})
-      if (tensor->shape[size_t(axis)] != change.rank)
-        return invalid(place + quote(*tensorName) + " has shape " +
+      // Of how many experts, the model says.
+      if (int64_t size = tensor->shape[size_t(axis)];
+          size != change.rank && (!change.isStack || size % change.rank != 0))
+        return invalid(checkpoint.pathOf(*tensor) + ": tensor " +
+                       quote(*tensorName) + " has shape " +
                        toText(tensor->shape) + ", but adapter_config.json " +
                        "makes its rank " + Twine(change.rank));
     double divisor = isRankStabilized ? std::sqrt(*wanted) : *wanted;
@@ -327,6 +381,67 @@ absl::Status Adapter::addTensors() {
   }
   if (lowRanks.empty() && replacements.empty())
     return invalid(checkpoint.sourcePath() + ": has no tensor of an adapter");
+  return absl::OkStatus();
+}
+
+/// Tells of \p pairs, by the module in whose place they are, which parameter
+/// of the experts each changes. PEFT does not store it: it puts the second one
+/// around the first, and calls that ".base_layer".
+absl::Status Adapter::addStacks(std::map<std::string, LowRank> pairs) {
+  std::map<std::string, std::vector<LowRank>> byExperts;
+  for (auto &[module, change] : pairs)
+    byExperts[StringRef(module).split(".base_layer").first.str()].push_back(
+        std::move(change));
+  for (auto &[experts, changes] : byExperts) {
+    std::vector<StringRef> names;
+    for (StringRef name : {"gate_up_proj", "down_proj"})
+      if (llvm::any_of(parameters, [&](StringRef target) {
+            return isNamed(experts + "." + name.str(), target);
+          }))
+        names.push_back(name);
+    std::string place = checkpoint.pathOf(*changes.front().a) + ": tensor " +
+                        quote(changes.front().aName);
+    if (names.size() != changes.size())
+      return invalid(place + " is one of " + Twine(changes.size()) + " of " +
+                     quote(experts) + ", but 'target_parameters' names " +
+                     Twine(names.size()) + " there: [" +
+                     llvm::join(parameters, ", ") + "]");
+    if (changes.size() == 2) {
+      // What gate and up read is what down makes, and half of what they make
+      // is what down reads.
+      auto areInOrder = [](const LowRank &gateUp, const LowRank &down) {
+        return gateUp.a->shape[1] == down.b->shape[0] &&
+               gateUp.b->shape[0] == 2 * down.a->shape[1];
+      };
+      if (!areInOrder(changes[0], changes[1]))
+        std::swap(changes[0], changes[1]);
+      if (!areInOrder(changes[0], changes[1]))
+        return invalid(place + " has shape " + toText(changes[1].a->shape) +
+                       " beside " + quote(changes[0].aName) + " of shape " +
+                       toText(changes[0].a->shape) +
+                       ", expected those of gate_up_proj and down_proj");
+    }
+    auto add = [&](StringRef weight, LowRank change, StringRef name,
+                   int64_t halves, int64_t half) {
+      change.module = experts + "." + name.str();
+      change.halves = halves;
+      change.half = half;
+      lowRanks[experts + ".{}." + weight.str() + ".weight"] = std::move(change);
+    };
+    for (auto [name, change] : llvm::zip_equal(names, changes)) {
+      if (name == "down_proj") {
+        add("down_proj", change, name, 1, 0);
+        continue;
+      }
+      if (change.b->shape[0] % 2 != 0)
+        return invalid(checkpoint.pathOf(*change.b) + ": tensor " +
+                       quote(change.bName) + " has shape " +
+                       toText(change.b->shape) +
+                       ", expected rows of gate and as many of up");
+      add("gate_proj", change, name, 2, 0);
+      add("up_proj", change, name, 2, 1);
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -369,14 +484,16 @@ absl::StatusOr<Adapter> Adapter::open(StringRef folder,
 
 absl::Status Adapter::checkShapes(const LowRank &change,
                                   llvm::ArrayRef<int64_t> shape) const {
-  int64_t outputs = shape[0], inputs = shape[1];
+  int64_t outputs = shape[shape.size() - 2], inputs = shape.back();
   if (change.isEmbedding)
     std::swap(outputs, inputs);
+  outputs *= change.halves;
+  int64_t ranks = change.rank * (change.isStack ? shape.front() : 1);
   for (auto [tensor, name, expected] :
        {std::tuple(change.a, &change.aName,
-                   llvm::SmallVector<int64_t>{change.rank, inputs}),
+                   llvm::SmallVector<int64_t>{ranks, inputs}),
         std::tuple(change.b, &change.bName,
-                   llvm::SmallVector<int64_t>{outputs, change.rank})})
+                   llvm::SmallVector<int64_t>{outputs, ranks})})
     if (llvm::ArrayRef<int64_t>(tensor->shape) !=
         llvm::ArrayRef<int64_t>(expected))
       return invalid(checkpoint.pathOf(*tensor) + ": tensor " + quote(*name) +

@@ -17,11 +17,21 @@ namespace hadal::lora {
 
 /// What an adapter adds to a matrix: scale * B A (Hu et al. 2021,
 /// arXiv:2106.09685, section 4.1). Of an embedding, the transpose of it.
+///
+/// Of a stack of experts, as PEFT's `target_parameters` has it, one pair is of
+/// all: A is `[experts * rank, inputs]`, B `[outputs, rank * experts]`, with
+/// the ranks of an expert next to each other in A and the experts of a rank in
+/// B. Gate and up are one matrix then, and each has half of the rows of B.
 struct LowRank {
   const safetensors::Tensor *a = nullptr; ///< `[rank, inputs]`
   const safetensors::Tensor *b = nullptr; ///< `[outputs, rank]`
   std::string aName, bName;               ///< In the adapter's file.
   bool isEmbedding = false;
+  bool isStack = false;
+  int64_t halves = 1; ///< Weights that share B, one after the other.
+  int64_t half = 0;   ///< Which of them this is of.
+  /// What patterns of the configuration are matched with.
+  std::string module;
   int64_t rank = 0; ///< As the configuration says it.
   /// alpha / rank, or alpha / sqrt(rank) with `use_rslora`.
   double scale = 0;
@@ -51,7 +61,8 @@ public:
                                       std::vector<std::string> &notes);
 
   /// What the adapter adds to the tensor that Hugging Face calls \p name,
-  /// "model.layers.0.mlp.up_proj.weight", or null; counts it as used.
+  /// "model.layers.0.mlp.up_proj.weight", or to the stack of all tensors that
+  /// it means with a number in place of `{}`, or null; counts it as used.
   const LowRank *findLowRank(llvm::StringRef name);
 
   /// What the adapter adds to some tensor whose name is \p name but for the
@@ -66,7 +77,7 @@ public:
   /// The tensor that takes the place of \p name, or null; counts it as used.
   const Replacement *findReplacement(llvm::StringRef name);
 
-  /// Checks that \p change is one of a matrix of \p shape.
+  /// Checks that \p change is one of a matrix, or a stack, of \p shape.
   ///
   /// kInvalidArgument: it is not; the message has the tensor and both shapes.
   absl::Status checkShapes(const LowRank &change,
@@ -90,6 +101,7 @@ private:
   absl::Status readConfig(const llvm::json::Object &json, llvm::StringRef path,
                           std::vector<std::string> &notes);
   absl::Status addTensors();
+  absl::Status addStacks(std::map<std::string, LowRank> pairs);
   absl::StatusOr<double>
   valueFor(llvm::StringRef module, double fallback,
            const std::vector<std::pair<std::string, double>> &pattern) const;
@@ -102,6 +114,8 @@ private:
   bool hasBiases = false;
   /// Last words of the modules that it says it is for; empty: it does not.
   std::vector<std::string> targets, saved;
+  /// Last words of the parameters that it says it is for.
+  std::vector<std::string> parameters;
   /// Ranks and alphas of single modules, by regular expressions.
   std::vector<std::pair<std::string, double>> rankPattern, alphaPattern;
 
