@@ -45,14 +45,13 @@ struct ImportOptions {
   /// place of the model; needs that there are no `weights`.
   bool tiny = false;
   /// Folder of a LoRA adapter as PEFT saves it, with adapter_config.json and
-  /// adapter_model.safetensors; needs `weights`, or is for a tiny model, which
-  /// gets one like it: changes of low rank to weights of the same names. What
-  /// it adds is declared by `deepseek.lora`, and the weights that it changes
-  /// become f32. Its files are named `lora/..` in recipes. Empty: none.
+  /// adapter_model.safetensors, of which only the headers are read; a tiny
+  /// model gets one like it: changes of low rank to weights of the same names.
+  /// What it adds is declared by `deepseek.lora`, and the weights that it
+  /// changes become f32. Its files are named `lora/..` in recipes. Empty: none.
   std::string lora = "";
-  /// Adapters that are kept beside the weights, which stay as they are; they
-  /// need `weights`, or are for a tiny model, as `lora` is. What they add is
-  /// declared by `deepseek.adapters`.
+  /// Adapters that are kept beside the weights, which stay as they are. What
+  /// they add is declared by `deepseek.adapters`.
   std::vector<RuntimeAdapter> adapters = {};
   /// Tokens a sequence may have. 0: as many as the model says.
   int64_t contextTokens = 0;

@@ -50,6 +50,31 @@ static int64_t chooseContext(const ImportOptions &options, int64_t maxTokens,
   return options.contextTokens;
 }
 
+namespace {
+/// Tensors of whatever type and shape is asked for, which are of no file.
+class UnreadStore : public huggingface::TensorStore {
+public:
+  explicit UnreadStore(StringRef folder) : folder(folder.str()) {}
+
+  absl::StatusOr<huggingface::StoredTensor>
+  take(StringRef name, llvm::ArrayRef<int64_t> shape) override {
+    return huggingface::StoredTensor();
+  }
+  absl::StatusOr<huggingface::StoredTensor>
+  takeStack(StringRef name, llvm::ArrayRef<int64_t> shape) override {
+    return huggingface::StoredTensor();
+  }
+  absl::Status checkUnused(const huggingface::Config &config,
+                           std::vector<std::string> &notes) override {
+    return absl::OkStatus();
+  }
+  std::string sourcePath() const override { return folder; }
+
+private:
+  std::string folder;
+};
+} // namespace
+
 /// Builds the model of \p store, with an adapter if the options have one.
 static absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>>
 buildAdapted(mlir::MLIRContext &context, const huggingface::Config &config,
@@ -114,9 +139,11 @@ importHuggingFace(mlir::MLIRContext &context, StringRef folder,
   if (!options.weights && config->packed)
     notes.push_back("quantization_config: which matrices are quantized is not "
                     "known without weights, all are taken for unquantized");
-  if (!options.weights)
-    return huggingface::buildModel(context, *config, nullptr, name,
-                                   contextTokens, notes);
+  if (!options.weights) {
+    UnreadStore store(folder);
+    return buildAdapted(context, *config, store, name, contextTokens, options,
+                        notes);
+  }
   absl::StatusOr<safetensors::Checkpoint> checkpoint =
       safetensors::Checkpoint::open(folder);
   if (!checkpoint.ok())
@@ -230,9 +257,6 @@ hadal::importModel(mlir::MLIRContext &context, StringRef path,
   if (options.contextTokens < 0 || options.contextTokens > maxContextTokens)
     return invalid("context is " + Twine(options.contextTokens) +
                    ", expected 0 to " + Twine(maxContextTokens));
-  if (!options.weights && !options.tiny && !options.lora.empty())
-    return invalid("an adapter, " + quote(options.lora) +
-                   ", needs the weights of the model");
   if (options.tiny && options.weights)
     return absl::InternalError("a tiny model has no weights");
   llvm::sys::fs::file_status status;

@@ -32,8 +32,8 @@ CONFIGS = {"DeepSeek-V3": (10, 30), "DeepSeek-V3.2-Exp": (10, 30), "DeepSeek-V2-
 
 # What each pass is asked for, of a model of FP8 and, where that is refused, of bf16. None needs a weight.
 PASSES = [["--top-k=4"], ["--prune=layers:32%"], ["--prune=experts:25%"], ["--merge-experts=128"], ["--order-experts"],
-          ["--skip-layers=4:50%"], ["--skip-layers=exit=30:25%,exit=45:50%"], ["--window=4096,sink=4"], ["--kv=int8"],
-          ["--quantize=mixed"], ["--quantize=int4-g32,method=imatrix"], ["--quantize=int4-g128,method=awq"],
+          ["--lora={adapter}"], ["--lora-runtime=one={adapter}"], ["--skip-layers=4:50%"], ["--skip-layers=exit=30:25%,exit=45:50%"],
+          ["--window=4096,sink=4"], ["--kv=int8"], ["--quantize=mixed"], ["--quantize=int4-g32,method=imatrix"], ["--quantize=int4-g128,method=awq"],
           ["--quantize=int8,method=smoothquant"],
           ["--prune=layers:10%,experts:50%", "--top-k=6", "--window=8192", "--quantize=experts=int4-g32,attention=int8-g128"]]
 WIDE_PASSES = [["--prune=channels:25%"], ["--prune=heads:25%"]]
@@ -58,19 +58,34 @@ def check_config(folder, promised, most, hadalc):
     return line
 
 
+def write_adapter(folder, config, rank=16):
+    """Writes a LoRA adapter of what reads and ends each attention, of zeros."""
+    folder.mkdir()
+    hidden, rows = config["hidden_size"], config["num_attention_heads"] * config["v_head_dim"]
+    shapes = {"q_a_proj": (config["q_lora_rank"], hidden), "o_proj": (hidden, rows)}
+    names = [(f"base_model.model.model.layers.{layer}.self_attn.{name}", shape)
+             for layer in range(config["num_hidden_layers"]) for name, shape in shapes.items()]
+    sparse.write_tensors(folder / "adapter_model.safetensors",
+                         [tensor for name, (outputs, inputs) in names
+                          for tensor in ((f"{name}.lora_A.weight", "F32", (rank, inputs)), (f"{name}.lora_B.weight", "F32", (outputs, rank)))])
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": rank, "target_modules": list(shapes)}))
+
+
 def check_passes(source, hadalc):
-    """Compiles a DeepSeek-V3 with each pass. The statistics are a hole in a file."""
+    """Compiles a DeepSeek-V3 with each pass. The statistics, and an adapter, are holes in files."""
     config = json.loads((source / "config.json").read_text())
     wide = {key: value for key, value in config.items() if key != "quantization_config"}
     with tempfile.TemporaryDirectory(prefix="hadal-e2e-") as work:
         work = Path(work)
         sparse.write_tensors(work / "statistics.safetensors", sparse.statistics(config))
+        write_adapter(work / "adapter", config)
         (work / "wide").mkdir()
         (work / "wide/config.json").write_text(json.dumps(wide))
 
         def check(folder, flags):
             seconds, memory = harness.measure([hadalc, folder, "-o", work / "model.o", "--weights=none", "--emit=obj",
-                                               f"--calibration={work / 'statistics.safetensors'}", *flags], 120)
+                                               f"--calibration={work / 'statistics.safetensors'}",
+                                               *(flag.format(adapter=work / "adapter") for flag in flags)], 120)
             line = f"{seconds:.2f} s (promised: 10 s), {memory / 1e6:.0f} MB resident"
             if seconds > 30:
                 raise Failure(line)

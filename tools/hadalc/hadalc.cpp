@@ -416,8 +416,6 @@ static int parseAdapters(const Flag &flag, CompileOptions &options) {
           "', expected folders of adapters, as NAME=DIR,...");
     options.adapters.emplace_back(name.str(), folder.str());
   }
-  if (!options.packWeights)
-    return errors.failUsage("--lora-runtime needs --weights=pack");
   return Done;
 }
 
@@ -510,8 +508,6 @@ static int makeOptions(const char *argv0, const Flags &flags,
   if (flags.lora.isGiven) {
     if (flags.lora.value.empty())
       return refuse(flags.lora, "the folder of an adapter");
-    if (!options.packWeights)
-      return errors.failUsage("--lora needs --weights=pack");
     options.lora = flags.lora.value;
   }
   if (flags.ggufKey.isGiven && !parseKeys(flags.ggufKey, options))
