@@ -490,6 +490,11 @@ static int makeOptions(const char *argv0, const Flags &flags,
   if (flags.quantize.isGiven)
     if (int code = parseQuantize(flags.quantize, options))
       return code;
+  if (flags.saveStatistics.isGiven &&
+      (options.saveStatistics.empty() || options.calibration.empty() ||
+       llvm::StringRef(options.calibration).ends_with(".safetensors")))
+    return errors.failUsage("--save-statistics=FILE keeps those of a text, and "
+                            "needs --calibration=TEXT");
   if (flags.window.isGiven && !parseWindow(flags.window, options.window))
     return refuse(flags.window, "N or N,sink=K, two numbers");
   options.cacheElement = flags.kv.value;
