@@ -43,8 +43,8 @@ BREAKS = ("by", "up", "moment", "map", "keep", "window", "queries", "at", "heads
 MARK = "<!-- bench/passes.py: {} -->"
 
 # Of the small model; {} is the folder of an adapter.
-SMALL = [["--lora-runtime={}"], ["--order-experts"], ["--window=256,sink=4"], ["--kv=bf16"], ["--kv=int8"],
-         ["--quantize=int8,method=gptq", "--activations=f32"], ["--top-k=3"], ["--top-k=2"], ["--prune=layers:1"],
+SMALL = [["--lora={}"], ["--lora-runtime={}"], ["--order-experts"], ["--window=256,sink=4"], ["--kv=bf16"], ["--kv=int8"],
+         ["--activations=bf16"], ["--quantize=int8,method=gptq", "--activations=f32"], ["--top-k=3"], ["--top-k=2"], ["--prune=layers:1"],
          ["--prune=layers:32%"], ["--skip-layers=1:25%"], ["--skip-layers=1:50%"], ["--skip-layers=2:50%"],
          ["--skip-layers=exit=3:50%"], ["--skip-layers=exit=2:50%"], ["--prune=experts:25%"], ["--prune=experts:50%"],
          ["--prune=experts:50%", "--top-k=2"], ["--merge-experts=12"], ["--merge-experts=8"], ["--prune=channels:25%"],
@@ -54,10 +54,12 @@ SMALL += [[f"--quantize={scheme},method={method}"] for scheme in ("int4-g32", "i
 SMALL += [[f"--quantize=int8,method=smoothquant,alpha={alpha}"] for alpha in (0.5, 0.75)]
 SMALL += [["--quantize=int5-g32,method=gptq"], ["--quantize=int6-g32,method=gptq"]]
 # Of a dense model with more layers.
-DENSE = [["--lora-runtime={}"], ["--window=256,sink=4"], ["--kv=bf16"], ["--kv=int8"], ["--activations=int8"],
+DENSE = [["--lora={}"], ["--lora-runtime={}"], ["--window=256,sink=4"], ["--kv=bf16"], ["--kv=int8"], ["--activations=int8"],
          ["--prune=layers:1"], ["--prune=layers:3"], ["--prune=layers:32%"], ["--skip-layers=3:50%"],
-         ["--prune=channels:10%"], ["--prune=heads:3"]]
-DENSE += [[f"--quantize=int4-g32,method={method}"] for method in ("rtn", "gptq")]
+         ["--skip-layers=exit=25:25%"], ["--prune=channels:10%"], ["--prune=channels:10%", "--quantize=int4-g32,method=gptq"],
+         ["--prune=heads:3"], ["--prune=heads:3", "--quantize=int4-g32,method=gptq"]]
+DENSE += [[f"--quantize=int4-g32,method={method}"] for method in ("rtn", "imatrix", "awq", "gptq")]
+DENSE += [["--quantize=int6-g32,method=gptq"], ["--quantize=int8,method=smoothquant,alpha=0.5"]]
 # Of the larger model, what write-adapter.py takes: of the small one it knows.
 DENSE_ADAPTER = ["q_proj=576x576,v_proj=576x192", "30"]
 
