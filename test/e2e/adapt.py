@@ -159,6 +159,13 @@ def awq(module, value, options, rng):
     group = options["group_size"]
     group = value.shape[1] if group == -1 else group
     codes, zeros, scales, meant = quantize(value, 4, group, rng, False)
+    if options["version"] == "gemv":
+        # Rows as they are; groups of a row are filled up to words, and those to 128 channels' worth of them.
+        multiple = 1 if group >= 128 else 128 // group
+        words = -(-(-(-zeros.shape[1] // 8)) // multiple) * multiple
+        filled = [np.concatenate([part, np.zeros((len(part), 8 * words - part.shape[1]), part.dtype)], 1) for part in (zeros, scales)]
+        return {module + ".qweight": i32(pack_bits(codes, 4)), module + ".qzeros": i32(pack_bits(filled[0], 4)),
+                module + ".scales": f16(filled[1])}, meant
 
     def pack(rows):
         ordered = rows.reshape(rows.shape[0], -1, 8)[..., [0, 2, 4, 6, 1, 3, 5, 7]].reshape(rows.shape)

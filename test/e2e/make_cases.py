@@ -238,6 +238,8 @@ CASES = {
     "gptq_8bit_moe": ("GPTQ, 8 bits, stacks of experts", {**deepseek(num_key_value_heads=2, quantization_config={**GPTQ, "bits": 8}), "moe_intermediate_size": 32},
                       {"dtype": "F16", "packed": True}),
     "awq_v2_lite": ("AWQ, MLA with kv_b, experts", deepseek_v2(quantization_config=AWQ), {"dtype": "F16", "packed": True}),
+    "awq_gemv": ("AWQ, rows in order, groups filled up",
+                 packed_llama({**AWQ, "version": "gemv"}), {"dtype": "F16", "packed": True}),
     "compressed_w4a16": ("compressed-tensors, packed 4 bits, symmetric", packed_llama(compressed("pack-quantized", group_size=32)), {"dtype": "F16", "packed": True}),
     "compressed_w4_asym": ("compressed-tensors, packed 4 bits, zero points, one scale a row",
                            packed_llama(compressed("pack-quantized", symmetric=False, strategy="channel")), {"dtype": "F16", "packed": True}),
@@ -874,7 +876,8 @@ def bad_cases():
     yield "gptq_no_scales", "a matrix without scales", packed(GPTQ, None, {q + ".scales": None}), {}
     yield "gptq_scale_nan", "a scale that is NaN", packed(GPTQ, None, {q + ".scales": ("F16", (1, 32), np.full(32, np.nan, "<f2").tobytes())}), {}
     yield "gptq_both", "a matrix that is there twice", packed(GPTQ, None, {q + ".weight": ("BF16", (32, 32), bytes(2048))}), {}
-    yield "awq_gemv", "AWQ in a layout that is not supported", packed(AWQ, {"version": "gemv"}), {}
+    yield "awq_layout", "AWQ in a layout that is not supported", packed(AWQ, {"version": "gemv_fast"}), {}
+    yield "awq_gemv", "AWQ in another layout than is said", packed(AWQ, {"version": "gemv"}), {}
     yield "awq_bits", "AWQ of 3 bits", packed(AWQ, {"bits": 3}), {}
     w4 = compressed("pack-quantized", group_size=32)
     yield "compressed_format", "a format that is not supported", packed(w4, {"format": "nvfp4-pack-quantized"}), {}

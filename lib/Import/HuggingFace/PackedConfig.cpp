@@ -154,9 +154,12 @@ PackedConfig PackedReader::readAWQ() {
   readGroup(reader, config);
   if (const llvm::json::Value *value = reader.get("version")) {
     std::string version = reader.string("version", *value);
-    if (status.ok() && StringRef(version).lower() != "gemm")
+    if (StringRef(version).lower() == "gemv")
+      config.layout = PackedLayout::AWQRows;
+    else if (status.ok() && StringRef(version).lower() != "gemm")
       reader.fail(unimplemented(reader.place() + ": 'version' is " +
-                                toText(*value) + ", expected \"gemm\""));
+                                toText(*value) +
+                                ", expected \"gemm\" or \"gemv\""));
   }
   expect(reader, "zero_point", {"true"});
   refuseUnknown(reader, json, ignoredAWQKeys);

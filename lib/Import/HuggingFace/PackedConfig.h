@@ -16,6 +16,7 @@ namespace hadal::huggingface {
 enum class PackedLayout {
   GPTQ,     ///< qweight, qzeros and scales packed along k and along n.
   AWQ,      ///< The same names, both packed along n in an order of its own.
+  AWQRows,  ///< The same names, all in rows of n; those of scales are longer.
   Packed,   ///< compressed-tensors: weight_packed, along k.
   Integers, ///< compressed-tensors: weight in I8.
   Dense,    ///< compressed-tensors: weight not rounded yet, and its scales.

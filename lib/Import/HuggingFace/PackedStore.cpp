@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The tensors of a Hugging Face folder whose matrices were quantized. The
-// layouts are those of AutoGPTQ's `qlinear_cuda.py`, AutoAWQ's `gemm.py` and
+// layouts are those of AutoGPTQ's `qlinear_cuda.py`, AutoAWQ's modules and
 // compressed-tensors' `compressors/quantized_compressors`.
 
 #include "lib/Import/HuggingFace/PackedStore.h"
@@ -300,6 +300,45 @@ absl::Status PackedStore::takeAWQ(Parts &parts) {
   return absl::OkStatus();
 }
 
+/// The layout of AutoAWQ's `gemv.py`: integers in the order of their columns,
+/// and groups of a row filled up to what `calculate_zeros_width` makes them.
+absl::Status PackedStore::takeAWQRows(Parts &parts) {
+  constexpr int64_t perWord = 8;
+  int64_t n = parts.rows, k = parts.columns, group = parts.blockColumns;
+  if (k % perWord != 0 || (group != 32 && group != 64 && group < 128))
+    return invalid(checkpoint.sourcePath() + ": matrix " + quote(parts.module) +
+                   " of shape " + toText(ArrayRef<int64_t>({n, k})) +
+                   " has groups of " + Twine(group) +
+                   ", expected 32, 64, or 128 and more, and rows of whole "
+                   "32-bit words");
+  int64_t multiple = group >= 128 ? 1 : 128 / group;
+  int64_t words = llvm::alignTo(ceilDiv(parts.groupColumns, perWord), multiple);
+  absl::StatusOr<StoredTensor> codes = base.takeBytes(
+      parts.module + ".qweight", parts.shape({n, k / perWord}), DType::I32);
+  if (!codes.ok())
+    return codes.status();
+  absl::StatusOr<StoredTensor> zeros = base.takeBytes(
+      parts.module + ".qzeros", parts.shape({n, words}), DType::I32);
+  if (!zeros.ok())
+    return zeros.status();
+  absl::StatusOr<Build> scales =
+      takeScales(parts, ".scales", parts.shape({n, words * perWord}));
+  if (!scales.ok())
+    return scales.status();
+  int64_t axis = int64_t(parts.lead.size()) + 1, count = parts.groupColumns;
+  parts.codes = [build = std::move(codes->build)](OpBuilder &recipe) {
+    return unpack(recipe, build(recipe), 4, 0, true);
+  };
+  parts.zeros = [=, build = std::move(zeros->build)](OpBuilder &recipe) {
+    return takeFirst(recipe, unpack(recipe, build(recipe), 4, 0, false), axis,
+                     count);
+  };
+  parts.scales = [=, build = std::move(*scales)](OpBuilder &recipe) {
+    return takeFirst(recipe, build(recipe), axis, count);
+  };
+  return absl::OkStatus();
+}
+
 /// `weight_shape` says the shape once more.
 absl::Status PackedStore::checkShapeTensor(Parts &parts) {
   int64_t count = parts.lead.empty() ? 1 : parts.lead.front();
@@ -439,6 +478,7 @@ std::string PackedStore::partName(StringRef module) const {
   switch (config.layout) {
   case PackedLayout::GPTQ:
   case PackedLayout::AWQ:
+  case PackedLayout::AWQRows:
     return (module + ".qweight").str();
   case PackedLayout::Packed:
     return (module + ".weight_packed").str();
@@ -482,6 +522,9 @@ absl::StatusOr<StoredTensor> PackedStore::takePacked(StringRef module,
     break;
   case PackedLayout::AWQ:
     status = takeAWQ(parts);
+    break;
+  case PackedLayout::AWQRows:
+    status = takeAWQRows(parts);
     break;
   case PackedLayout::Packed:
   case PackedLayout::Integers:

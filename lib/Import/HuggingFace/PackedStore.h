@@ -38,6 +38,7 @@ private:
                                           llvm::ArrayRef<int64_t> shape);
   absl::Status takeGPTQ(Parts &parts);
   absl::Status takeAWQ(Parts &parts);
+  absl::Status takeAWQRows(Parts &parts);
   absl::Status takeCompressed(Parts &parts);
   absl::StatusOr<bool> takeOrder(Parts &parts, llvm::StringRef suffix);
   absl::Status checkShapeTensor(Parts &parts);
