@@ -10,6 +10,8 @@
 #include "lib/Import/ONNX/GraphImporter.h"
 #include "lib/Support/CheckedMath.h"
 
+#include "mlir/Dialect/Utils/IndexingUtils.h"
+
 #include "llvm/ADT/APFloat.h"
 #include "llvm/Support/Path.h"
 
@@ -717,14 +719,12 @@ ArrayPtr Evaluator::evaluateMovement(NodeOp op, StringRef type) {
     else
       for (int64_t i = rank; i > 0; --i)
         order.push_back(i - 1);
-    SmallVector<int64_t> sorted(order);
-    llvm::sort(sorted);
+    if (int64_t(order.size()) != rank || !isPermutationVector(order))
+      return nullptr;
     SmallVector<int64_t, 5> shape, steps;
-    for (size_t i = 0; i < sorted.size(); ++i) {
-      if (sorted[i] != int64_t(i) || int64_t(sorted.size()) != rank)
-        return nullptr;
-      shape.push_back(a->shape[size_t(order[i])]);
-      steps.push_back(strides[size_t(order[i])]);
+    for (int64_t axis : order) {
+      shape.push_back(a->shape[size_t(axis)]);
+      steps.push_back(strides[size_t(axis)]);
     }
     return makeView(a, shape, steps);
   }

@@ -8,6 +8,8 @@
 #include "lib/Import/JSON.h"
 #include "lib/Import/ONNX/DecoderProof.h"
 
+#include "mlir/Dialect/Utils/IndexingUtils.h"
+
 #include <cmath>
 
 using namespace mlir;
@@ -37,11 +39,9 @@ bool DecoderProof::joinParts(NodeOp last) {
   if (NodeOp back = nodeOf(base, "Transpose")) {
     NodeOp there = nodeOf(back.getInputs()[0], "Transpose");
     auto first = orderOf(there), second = orderOf(back);
-    if (!first || !second || first->size() != second->size())
+    if (!first || !second || !isPermutationVector(*first) ||
+        *second != invertPermutationVector(*first))
       return false;
-    for (auto [i, from] : llvm::enumerate(*second))
-      if ((*first)[size_t(from)] != int64_t(i))
-        return false;
     base = there.getInputs()[0];
   }
   NodeOp begin = nodeOf(base, "ScatterND");

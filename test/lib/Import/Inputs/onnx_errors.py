@@ -205,6 +205,15 @@ def check_graph(checker):
         *GATHER, inputs=[of.value_info("input_ids", [-7])]))
 
 
+def check_shapes(checker):
+    """Operands and attributes that say where numbers go, evaluated before a rule looks at them."""
+    for order in ([9, 0], [-1, 0], [0, 0], [0], [0, 1, 2]):
+        checker.check("", of.model(
+            [of.node("Transpose", ["w"], ["t"], perm=order),
+             of.node("Gather", ["t", "input_ids"], ["logits"])],
+            [of.tensor("w", WEIGHT)], IN, OUT))
+
+
 def check_mutations(checker, sound):
     """Bytes at random: refused or not, but never a crash."""
     rng = random.Random(0)
@@ -232,6 +241,7 @@ def main():
     check_container(checker, sound)
     check_tensors(checker)
     check_graph(checker)
+    check_shapes(checker)
     check_mutations(checker, sound)
     sys.exit(1 if checker.failures else 0)
 
