@@ -229,9 +229,18 @@ importONNX(mlir::MLIRContext &context, StringRef path,
   }
   absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>> converted =
       onnx::convertToLinalg(*plain, {raise.folder, raise.path});
-  if (!converted.ok())
-    return !refusal.ok() && onnx::isDecoder(*plain) ? refusal
-                                                    : converted.status();
+  if (!converted.ok()) {
+    if (refusal.ok() || !onnx::isDecoder(*plain))
+      return converted.status();
+    std::string sizes;
+    for (const std::string &name : onnx::unknownDimensions(*plain))
+      sizes += (sizes.empty() ? "" : ",") + name + "=N";
+    if (sizes.empty())
+      return refusal;
+    return absl::Status(refusal.code(),
+                        std::string(refusal.message()) + "; --dims=" + sizes +
+                            " compiles it as a graph of tensors");
+  }
   notes.push_back("compiled as a graph of tensors, not as a language model: " +
                   reason);
   (**converted)

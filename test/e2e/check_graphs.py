@@ -185,6 +185,8 @@ def windows(b):
     yield b.add("Conv", [image, filters], group=2, pads=[1, 0, 0, 1], strides=[1, 2]), expected
     windows_ = np.lib.stride_tricks.sliding_window_view(data, (2, 2), (2, 3))
     yield b.add("MaxPool", [image], kernel_shape=[2, 2]), windows_.max((4, 5))
+    bytes_ = b.add("Cast", [b.add("Mul", [image, b.const(40, np.float32)])], to=of.INT8)
+    yield b.add("MaxPool", [bytes_], kernel_shape=[2, 2]), np.trunc(windows_.max((4, 5)) * np.float32(40)).astype(np.int8)
     yield b.add("AveragePool", [image], kernel_shape=[2, 2]), windows_.mean((4, 5))
     yield b.add("AveragePool", [image], kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1), averages(data)
     yield b.add("GlobalAveragePool", [image]), data.mean((2, 3), keepdims=True)
@@ -394,21 +396,22 @@ def check_dims(hadalc, work):
     builder = of.Builder(least_external=8)
     product = builder.add("MatMul", ["x", builder.weight("w", np.arange(6, dtype=np.float32).reshape(3, 2))])
     builder.add("Add", [product, "y"], ["sum"])
+    builder.add("Concat", [product, "y"], ["joined"], axis=0)
     builder.write(work, [of.value_info("x", ["rows", 3], of.FLOAT), of.value_info("y", [1, ""], of.FLOAT)],
-                  [of.value_info("sum", ["rows", 2], of.FLOAT)], opset=23)
+                  [of.value_info("sum", ["rows", 2], of.FLOAT), of.value_info("joined", ["more", 2], of.FLOAT)], opset=23)
     path = work / "model.onnx"
     for dims, words in {"rows=4,y.1=2,n=1": "has no dimension 'n', it has 'rows', 'y.1'", "rows=4": "needs sizes that are known",
                         "rows=4,y.1=3": "dimensions of 2 and 3 cannot be broadcast"}.items():
         line = harness.must_refuse([hadalc, path, "-o", work / "run", f"--dims={dims}"], 60)
         if words not in line:
             raise Failure(f"--dims={dims}: expected {words!r} in: {line}")
-    for dims in ("rows", "rows=0", "=3", ""):
+    for dims in ("rows", "rows=-1", "=3", ""):
         status, _, err = harness.run([hadalc, path, "-o", work / "run", f"--dims={dims}"], 60)
         if status != 2 or "NAME=N" not in err:
             raise Failure(f"--dims={dims} gives {harness.describe(status, err)}")
     harness.must_run([hadalc, path, "-o", work / "run", "--dims=rows=4,y.1=2"], 120)
     listed = harness.must_run([work / "run", "--list"], 60)
-    if listed != "input x f32[4,3]\ninput y f32[1,2]\noutput sum f32[4,2]\n":
+    if listed != "input x f32[4,3]\ninput y f32[1,2]\noutput sum f32[4,2]\noutput joined f32[5,2]\n":
         raise Failure(f"--list prints {listed!r}")
     manifest = json.loads(harness.must_run([hadalc, "--manifest", work / "run"], 60))
     if manifest["options"]["dims"] != {"rows": 4, "y.1": 2} or manifest["model"]["type"] != "graph" or \
@@ -418,7 +421,24 @@ def check_dims(hadalc, work):
     part = json.loads(harness.must_run([hadalc, "--manifest", work / "part.o"], 60))
     if part["layout_hash"] != manifest["layout_hash"]:
         raise Failure("an object and a program of one graph have different weights")
-    return "2 products"
+    # A decoder that is not understood, and its steps.
+    decoder = of.Builder(least_external=8)
+    decoder.add("Gather", [decoder.weight("table", np.zeros((4, 2), np.float32)), "input_ids"], ["logits"])
+    decoder.write(work / "decoder", [of.value_info("input_ids", ["batch", ""])], [of.value_info("logits", ["batch", "", 2], of.FLOAT)])
+    line = harness.must_refuse([hadalc, work / "decoder" / "model.onnx", "-o", work / "bad"], 60)
+    if not line.endswith("; --dims=batch=N,input_ids.1=N compiles it as a graph of tensors"):
+        raise Failure(f"a decoder that is not understood is refused by: {line}")
+    # As a past is before the first step.
+    harness.must_run([hadalc, path, "-o", work / "none", "--dims=rows=0,y.1=2"], 120)
+    inputs = {"x": np.zeros((0, 3), np.float32), "y": np.array([[3, 5]], np.float32)}
+    command = [work / "none"]
+    for name, value in inputs.items():
+        np.save(work / f"{name}.npy", value)
+        command.append(f"--input={name}={work / name}.npy")
+    harness.must_run([*command, f"--output=sum={work}/sum.npy", f"--output=joined={work}/joined.npy"], 60)
+    if np.load(work / "sum.npy").shape != (0, 2) or not np.array_equal(np.load(work / "joined.npy"), inputs["y"]):
+        raise Failure("--dims=rows=0 gives other numbers")
+    return "3 products"
 
 
 def bad_graphs():

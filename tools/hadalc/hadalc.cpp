@@ -264,7 +264,7 @@ static bool parseDims(const Flag &flag, CompileOptions &options) {
   for (llvm::StringRef item : llvm::split(flag.value, ',')) {
     auto [name, text] = item.rsplit('=');
     int64_t size = 0;
-    if (name.empty() || text.getAsInteger(10, size) || size < 1)
+    if (name.empty() || text.getAsInteger(10, size) || size < 0)
       return false;
     options.dims.emplace_back(name.str(), size);
   }
@@ -468,7 +468,7 @@ static int makeOptions(const char *argv0, const Flags &flags,
   if (!parseCount(flags.maxBatch, options.maxBatch))
     return refuse(flags.maxBatch, "a number of 1 or more");
   if (flags.dims.isGiven && !parseDims(flags.dims, options))
-    return refuse(flags.dims, "NAME=N,..., with sizes of 1 or more");
+    return refuse(flags.dims, "NAME=N,..., with sizes of 0 or more");
   if (options.embedWeights &&
       (*emit != Emit::Executable || !options.packWeights))
     return errors.failUsage(

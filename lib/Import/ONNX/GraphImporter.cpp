@@ -452,14 +452,49 @@ std::string onnx::getSourceName(InitializerOp tensor) {
   return name;
 }
 
+/// Calls \p visit with each dimension of an input that has no size: the input,
+/// its number, the axis, the dimension's name, or none, and INPUT.AXIS.
+static void forUnknownDimensions(
+    func::FuncOp graph,
+    function_ref<void(BlockArgument input, size_t axis, StringRef name,
+                      const std::string &place)>
+        visit) {
+  for (BlockArgument argument : graph.getArguments()) {
+    unsigned i = argument.getArgNumber();
+    auto type = dyn_cast<RankedTensorType>(argument.getType());
+    auto names = graph.getArgAttrOfType<ArrayAttr>(i, dimsAttrName);
+    auto input = graph.getArgAttrOfType<StringAttr>(i, "onnx.name");
+    if (!type || !names || !input || int64_t(names.size()) != type.getRank())
+      continue;
+    for (auto [axis, name] : llvm::enumerate(names.getAsRange<StringAttr>()))
+      if (type.isDynamicDim(unsigned(axis)))
+        visit(argument, axis, name.getValue(),
+              (input.getValue() + "." + Twine(axis)).str());
+  }
+}
+
+SmallVector<std::string> onnx::unknownDimensions(ModuleOp module) {
+  SmallVector<std::string> names;
+  if (auto graph = module.lookupSymbol<func::FuncOp>(graphName))
+    forUnknownDimensions(graph, [&](BlockArgument, size_t, StringRef name,
+                                    const std::string &place) {
+      std::string known = name.empty() ? place : name.str();
+      if (!llvm::is_contained(names, known))
+        names.push_back(known);
+    });
+  return names;
+}
+
 absl::Status
 onnx::setDimensions(ModuleOp module, StringRef path,
                     ArrayRef<std::pair<std::string, int64_t>> dims) {
   auto graph = module.lookupSymbol<func::FuncOp>(graphName);
   if (!graph)
     return invalid(path + ": has no function '@" + graphName + "'");
-  llvm::StringSet<> used;
   std::string known;
+  for (const std::string &name : unknownDimensions(module))
+    known += (known.empty() ? "" : ", ") + quote(name);
+  llvm::StringSet<> used;
   auto find = [&](StringRef name) -> std::optional<int64_t> {
     for (const auto &[each, size] : dims)
       if (each == name) {
@@ -468,30 +503,17 @@ onnx::setDimensions(ModuleOp module, StringRef path,
       }
     return std::nullopt;
   };
-  for (BlockArgument argument : graph.getArguments()) {
-    unsigned i = argument.getArgNumber();
-    auto type = dyn_cast<RankedTensorType>(argument.getType());
-    auto names = graph.getArgAttrOfType<ArrayAttr>(i, dimsAttrName);
-    auto input = graph.getArgAttrOfType<StringAttr>(i, "onnx.name");
-    if (!type || !names || !input || int64_t(names.size()) != type.getRank())
-      continue;
+  forUnknownDimensions(graph, [&](BlockArgument input, size_t axis,
+                                  StringRef name, const std::string &place) {
+    std::optional<int64_t> size = find(place);
+    if (std::optional<int64_t> byName = find(name); byName && !size)
+      size = byName;
+    auto type = cast<RankedTensorType>(input.getType());
     SmallVector<int64_t> shape(type.getShape());
-    for (auto [axis, name] : llvm::enumerate(names.getAsRange<StringAttr>())) {
-      if (shape[axis] != ShapedType::kDynamic)
-        continue;
-      std::string place = (input.getValue() + "." + Twine(axis)).str();
-      known +=
-          (known.empty() ? "" : ", ") +
-          quote(name.getValue().empty() ? StringRef(place) : name.getValue());
-      std::optional<int64_t> size = find(place);
-      if (std::optional<int64_t> byName = find(name.getValue());
-          byName && !size)
-        size = byName;
-      if (size)
-        shape[axis] = *size;
-    }
-    argument.setType(RankedTensorType::get(shape, type.getElementType()));
-  }
+    if (size)
+      shape[axis] = *size;
+    input.setType(RankedTensorType::get(shape, type.getElementType()));
+  });
   for (const auto &[name, size] : dims)
     if (!used.contains(name))
       return invalid(path + ": has no dimension " + quote(name) + ", it has " +

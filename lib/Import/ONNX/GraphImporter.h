@@ -29,6 +29,10 @@ mlir::Type getElementType(mlir::Builder &builder, int64_t number);
 /// name in the file, or INPUT.AXIS.
 inline constexpr llvm::StringLiteral dimsAttrName = "onnx.dims";
 
+/// What the dimensions of the inputs of \p graph are called that have no size,
+/// each once, in order: their names, or INPUT.AXIS.
+llvm::SmallVector<std::string> unknownDimensions(mlir::ModuleOp graph);
+
 /// Gives the unknown dimensions of the inputs of \p graph the sizes in \p dims,
 /// by what they are called; INPUT.AXIS goes before a name. \p path starts
 /// messages.

@@ -244,10 +244,14 @@ static Lowered reduceWindows(GraphLowering &g, Lowered x, const Windows &w,
 static LogicalResult lowerPool(GraphLowering &g) {
   Lowered x = g.input(0);
   StringRef type = g.node.getOpType();
-  if (!x || x.getRank() < 3 || !x.isFloat())
-    return g.fail("expects an image of floats");
-  ArrayRef<int64_t> sizes = x.getShape().drop_front(2);
   bool isMax = type.contains("Max");
+  if (!x || x.getRank() < 3 ||
+      !(x.isFloat() || (isMax && x.element.isInteger(8))))
+    return g.fail("expects an image of floats");
+  Type element = x.element;
+  if (!x.isFloat()) // The largest of bytes, as numbers that have an infinity.
+    x = g.convert(x, g.builder.getF32Type());
+  ArrayRef<int64_t> sizes = x.getShape().drop_front(2);
   Type wide = g.computeType(x.element);
   double lowest = -std::numeric_limits<double>::infinity();
   auto add = [](Scalars &s, ValueRange v) { return s.add(v[0], v[1]); };
@@ -257,7 +261,7 @@ static LogicalResult lowerPool(GraphLowering &g) {
     for (int64_t i = 2; i < x.getRank(); ++i)
       axes.push_back(i);
     Lowered result = isMax ? g.reduce(x, axes, lowest, most) : g.mean(x, axes);
-    return g.set(g.convert(result, x.element));
+    return g.set(g.convert(result, element));
   }
   if (isMax && g.node.getOutputs().size() > 1 &&
       !g.node.getOutputs()[1].use_empty())
@@ -274,7 +278,7 @@ static LogicalResult lowerPool(GraphLowering &g) {
     return failure();
   if (isMax)
     return g.set(
-        g.convert(reduceWindows(g, *padded, w, wide, lowest, most), x.element));
+        g.convert(reduceWindows(g, *padded, w, wide, lowest, most), element));
   // How many elements of the image, or of it and its pads, a window has.
   bool countsPads = g.getInt("count_include_pad", 0);
   SmallVector<int64_t> ones = {1, 1}, low = w.before, high = end;
