@@ -95,8 +95,8 @@ protected:
 private:
   void findStreams(rt::KernelOp kernel);
   LogicalResult emitProducts(rt::ProductsOp products);
-  LogicalResult declareSizes(rt::LatentAttentionOp attention);
-  void emitAttention(rt::LatentAttentionOp attention);
+  LogicalResult declareSizes(rt::BlockAttentionOp attention);
+  void emitAttention(rt::BlockAttentionOp attention);
   std::optional<std::string> expressTiles(LLVM::CallIntrinsicOp call);
 
   rt::ProgramOp plan;
@@ -279,7 +279,7 @@ std::string CudaKernelEmitter::loadVector(Operation *load) {
 /// those stay whole.
 bool CudaKernelEmitter::canBeInPart(Operation *op) const {
   WalkResult result = op->walk([&](Operation *inner) {
-    return isa<rt::ProductsOp, rt::LatentAttentionOp>(inner)
+    return isa<rt::ProductsOp, rt::BlockAttentionOp>(inner)
                ? WalkResult::interrupt()
                : WalkResult::advance();
   });
@@ -318,8 +318,8 @@ CudaKernelEmitter::Given CudaKernelEmitter::givenTo(Operation *first,
 }
 
 LogicalResult CudaKernelEmitter::declare(rt::KernelOp kernel) {
-  rt::LatentAttentionOp attention;
-  kernel.walk([&](rt::LatentAttentionOp op) { attention = op; });
+  rt::BlockAttentionOp attention;
+  kernel.walk([&](rt::BlockAttentionOp op) { attention = op; });
   if (!attention)
     return success();
   sizes = program.kernelName(kernel.getSymName()) + "_sizes";
@@ -355,8 +355,8 @@ LogicalResult CudaKernelEmitter::open(rt::KernelOp kernel,
     bufferBytes += productBytes;
     bytes += productBytes;
   }
-  rt::LatentAttentionOp attention;
-  kernel.walk([&](rt::LatentAttentionOp op) { attention = op; });
+  rt::BlockAttentionOp attention;
+  kernel.walk([&](rt::BlockAttentionOp op) { attention = op; });
   if (attention) {
     bytes += attention.getSharedBytes();
   }
@@ -528,10 +528,11 @@ static std::optional<int64_t> getRowStride(Value rows) {
 }
 
 /// Writes the sizes of \p attention as a type with constants, `sizes`.
-LogicalResult CudaKernelEmitter::declareSizes(rt::LatentAttentionOp attention) {
+LogicalResult CudaKernelEmitter::declareSizes(rt::BlockAttentionOp attention) {
   std::optional<int64_t> query = getRowStride(attention.getQuery());
-  std::optional<int64_t> rope = getRowStride(attention.getRopeQuery());
-  std::optional<int64_t> out = 0, selected = 0;
+  std::optional<int64_t> rope = 0, out = 0, selected = 0;
+  if (attention.getRopeQuery())
+    rope = getRowStride(attention.getRopeQuery());
   if (attention.getRows())
     out = getRowStride(attention.getResults().front());
   if (attention.getSelected())
@@ -545,11 +546,12 @@ LogicalResult CudaKernelEmitter::declareSizes(rt::LatentAttentionOp attention) {
                    : element.isBF16() ? "bf16"
                                       : "int8";
   writer.open("struct " + sizes);
-  writer.line("static constexpr latents kind = latents::" + kind + ";");
+  writer.line("static constexpr cached kind = cached::" + kind + ";");
   writer.line(Twine("static constexpr bool is_rounded = ") +
               (attention.getIsRounded() ? "true" : "false") + ";");
   const std::pair<const char *, uint64_t> numbers[] = {
       {"heads", attention.getHeads()},
+      {"kv_heads", attention.getKvHeads()},
       {"group_heads", attention.getBlockHeads()},
       {"block_rows", attention.getBlockRows()},
       {"key_dim", attention.getKeyDim()},
@@ -557,6 +559,9 @@ LogicalResult CudaKernelEmitter::declareSizes(rt::LatentAttentionOp attention) {
       {"rope_columns", attention.getRopeColumns()},
       {"scale_group", attention.getScaleGroup()},
       {"scale_offset", attention.getScaleOffset()},
+      {"head_bytes", attention.getHeadBytes()},
+      {"value_offset", attention.getValueOffset()},
+      {"value_scale_offset", attention.getValueScaleOffset()},
       {"page_tokens", attention.getPageTokens()},
       {"page_bytes", attention.getPageBytes()},
       {"layer_bytes", attention.getLayerBytes()},
@@ -580,17 +585,17 @@ LogicalResult CudaKernelEmitter::declareSizes(rt::LatentAttentionOp attention) {
       << llvm::format("%a", attention.getScale().convertToDouble());
   writer.line("static HADAL_INLINE float scale() { return " + scale + "f; }");
   writer.close(";");
-  writer.line("static_assert(latent_attention<" + sizes +
+  writer.line("static_assert(block_attention<" + sizes +
               ">::shared_bytes == " + Twine(attention.getSharedBytes()) +
               ", \"what a launch gives it\");");
   writer.line();
   return success();
 }
 
-void CudaKernelEmitter::emitAttention(rt::LatentAttentionOp attention) {
+void CudaKernelEmitter::emitAttention(rt::BlockAttentionOp attention) {
   std::string name = names.get("attention");
   std::string line =
-      "latent_attention<" + sizes + "> " + name + "(scratch_memory, step";
+      "block_attention<" + sizes + "> " + name + "(scratch_memory, step";
   for (Value given :
        {Value(attention.getQuery()), Value(attention.getRopeQuery()),
         Value(attention.getPositions()), Value(attention.getSequences()),
@@ -610,7 +615,7 @@ void CudaKernelEmitter::emitAttention(rt::LatentAttentionOp attention) {
 }
 
 LogicalResult CudaKernelEmitter::emitOther(Operation *op) {
-  if (auto attention = dyn_cast<rt::LatentAttentionOp>(op)) {
+  if (auto attention = dyn_cast<rt::BlockAttentionOp>(op)) {
     emitAttention(attention);
     return success();
   }

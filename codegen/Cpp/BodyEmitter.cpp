@@ -55,7 +55,7 @@ bool BodyEmitter::isWritten(Value memref) {
       return store.getBase() == memref;
     if (auto store = dyn_cast<vector::MaskedStoreOp>(user))
       return store.getBase() == memref;
-    if (auto attention = dyn_cast<rt::LatentAttentionOp>(user))
+    if (auto attention = dyn_cast<rt::BlockAttentionOp>(user))
       return llvm::is_contained(attention.getResults(), memref);
     return false;
   });

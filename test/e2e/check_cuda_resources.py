@@ -3,7 +3,7 @@
 """Compiles the kernels of models with nvcc, and checks what they need of a GPU.
 
     check_cuda_resources.py --hadalc build/bin/hadalc --nvcc /usr/local/cuda/bin/nvcc --model DIR [--model DIR ..]
-    check_cuda_resources.py --nvcc /usr/local/cuda/bin/nvcc --source bench/latents.cu
+    check_cuda_resources.py --nvcc /usr/local/cuda/bin/nvcc --source bench/attention.cu
 
 Warnings of models are errors. No kernel may spill more than SPILLED bytes of registers to memory or need more than REGISTERS, and no
 block more than SHARED bytes of shared memory, what every GPU here has. Prints how many kernels need how many. Of a source file

@@ -28,10 +28,12 @@ static constexpr int64_t mostSides = 4, mostSideHeads = 8;
 static constexpr int64_t mostLatentRows = 4;
 
 /// Of a GPU, whose blocks of threads take an item: rows times heads, where
-/// numbers have three parts and where they are rounded to one; tokens of a
-/// segment; blocks that keep all multiprocessors busy; and bytes of the sums of
-/// segments, at most.
-static constexpr int64_t mostBlockSlots = 16, mostRoundedSlots = 64;
+/// latents have three parts, where they are rounded to one, and where heads
+/// have keys of their own, which leaves room for two blocks; at least that of a
+/// tile. Tokens of a segment; blocks that keep all multiprocessors busy; and
+/// bytes of the sums of segments, at most.
+static constexpr int64_t mostBlockSlots = 16, mostRoundedSlots = 64,
+                         mostHeadSlots = 32;
 static constexpr int64_t blockSegmentTokens = 1024, enoughBlocks = 128;
 static constexpr int64_t mostPartialBytes = 256 << 20;
 
@@ -47,7 +49,23 @@ AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
                                  const KernelOptions &options,
                                  int64_t selectedTokens) {
   AttentionPlan plan;
-  bool isOfBlocks = page.isLatent && options.dotProduct == DotProductKind::CUDA;
+  bool isRounded = page.isOfPairs(options);
+  int64_t blockSlots = isRounded       ? mostRoundedSlots
+                       : page.isLatent ? mostBlockSlots
+                                       : mostHeadSlots;
+  if (options.dotProduct == DotProductKind::CUDA) {
+    auto fits = [&] {
+      return rt::BlockAttentionOp::getSharedBytes(
+                 blockSlots, page.keyDim, page.isLatent ? 0 : page.valueDim,
+                 page.element, isRounded) <= mostSharedBytes;
+    };
+    while (blockSlots > mostBlockSlots && !fits())
+      blockSlots /= 2;
+    plan.isOfBlocks = fits();
+    // Latents have no other kernel there.
+    if (page.isLatent && !plan.isOfBlocks)
+      return plan;
+  }
   if (selectedTokens) {
     // What a row sees is a list of so many tokens, which it gathers in pages.
     plan.selectedTokens = selectedTokens;
@@ -85,22 +103,15 @@ AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
     int64_t rows = std::min(slots, cachedSlots) / plan.groupHeads;
     return std::clamp<int64_t>(rows, 1, most);
   };
-  if (isOfBlocks) {
-    bool isRounded = page.isOfPairs(options);
-    int64_t most = isRounded ? mostRoundedSlots : mostBlockSlots;
-    auto fits = [&] {
-      return rt::LatentAttentionOp::getSharedBytes(
-                 most, page.keyDim, isRounded,
-                 isRounded || page.element.isBF16()) <= mostSharedBytes;
-    };
-    while (most > mostBlockSlots && !fits())
-      most /= 2;
-    if (!fits())
-      return plan;
+  if (plan.isOfBlocks && !page.isLatent) {
+    plan.groupHeads = largestDivisor(heads / page.heads, blockSlots);
+    plan.blockRows = blockSlots / plan.groupHeads;
+  } else if (plan.isOfBlocks) {
     plan.groupHeads = 1;
-    while (2 * plan.groupHeads <= most && heads % (2 * plan.groupHeads) == 0)
+    while (2 * plan.groupHeads <= blockSlots &&
+           heads % (2 * plan.groupHeads) == 0)
       plan.groupHeads *= 2;
-    plan.blockRows = selectedTokens ? 1 : most / plan.groupHeads;
+    plan.blockRows = selectedTokens ? 1 : blockSlots / plan.groupHeads;
   } else if (page.isLatent) {
     // A power of two: heads are lanes.
     plan.groupHeads = KernelBuilder::lanesFor(heads);
@@ -123,9 +134,10 @@ AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
   plan.scoreColumns = llvm::bit_floor(
       std::max<uint64_t>(1, options.caches.l1Bytes / 4 * 3 / sizeof(float) /
                                 (page.pageTokens + plan.slots)));
-  int64_t segmentTokens = isOfBlocks ? blockSegmentTokens : mostSegmentTokens;
+  int64_t segmentTokens =
+      plan.isOfBlocks ? blockSegmentTokens : mostSegmentTokens;
   int64_t pages = std::max<int64_t>(1, segmentTokens / page.pageTokens);
-  if (isOfBlocks) {
+  if (plan.isOfBlocks) {
     int64_t bytes = ceilDiv(context, pages * page.pageTokens) *
                     plan.groupHeads * page.valueDim * int64_t(sizeof(float));
     plan.fewItems =
@@ -414,6 +426,49 @@ static std::string splitName(const AttentionPlan &plan, bool isSplit) {
   return name;
 }
 
+/// The body of a kernel whose blocks of threads share what they read, of keys
+/// of heads or, with \p ropeColumns, of latents.
+static void attendByBlocks(KernelBuilder &b, KernelOp kernel, PageLayout page,
+                           bool isRounded, int64_t heads, int64_t ropeColumns,
+                           double scale, const AttentionPlan &plan,
+                           bool isSplit, bool hasRuns) {
+  ValueRange rest = kernel.getKernelArguments();
+  auto take = [&](bool isThere = true) {
+    Value first = isThere ? rest.front() : Value();
+    rest = rest.drop_front(isThere);
+    return first;
+  };
+  Value query = take(), rope = take(page.isLatent);
+  Value positions = take(), sequences = take(), layer = take();
+  Value selected = take(plan.selectedTokens != 0), runs = take(hasRuns);
+  Values results(rest.take_front(isSplit ? 2 : 1));
+  Value rows = isSplit ? Value() : rest[1];
+  Value blockRows = isSplit ? Value() : rest[2];
+  auto number = [&](int64_t value) { return b.getI64IntegerAttr(value); };
+  auto offset = [&](PageLayout::Part part, bool isThere) {
+    return number(isThere ? page.offsetBytes(part) : 0);
+  };
+  bool hasHeads = !page.isLatent;
+  rt::BlockAttentionOp::create(
+      b, kernel.getStep(), kernel.getFirst(), kernel.getLast(), query,
+      positions, sequences, layer, rope, selected, runs, results, rows,
+      blockRows, TypeAttr::get(page.element), b.getF32FloatAttr(float(scale)),
+      isRounded ? b.getUnitAttr() : UnitAttr(), number(heads),
+      number(hasHeads ? page.heads : 0), number(plan.groupHeads),
+      number(plan.blockRows), number(page.keyDim), number(page.valueDim),
+      number(ropeColumns), number(page.group),
+      offset(PageLayout::KeyScales, page.isInteger()),
+      number(hasHeads ? page.headBytes() : 0),
+      offset(PageLayout::Values, hasHeads),
+      offset(PageLayout::ValueScales, hasHeads && page.isInteger()),
+      number(page.pageTokens), number(page.pageBytes()),
+      number(page.layerBytes()), number(plan.selectedTokens),
+      number(ExpandedShape::leastRows), number(plan.segments),
+      number(plan.segmentTokens), number(plan.strands),
+      number(plan.windowTokens), number(plan.sinkTokens),
+      number(plan.sinkSegments));
+}
+
 KernelOp KernelSet::attention(TypeRange types, PageLayout page, int64_t heads,
                               double scale, AttentionPlan plan, bool isSplit) {
   auto name =
@@ -421,6 +476,11 @@ KernelOp KernelSet::attention(TypeRange types, PageLayout page, int64_t heads,
                     heads, pageName(page), scale)
           .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
+    if (plan.isOfBlocks)
+      return attendByBlocks(b, kernel, page, /*isRounded=*/false, heads,
+                            /*ropeColumns=*/0, scale,
+                            isSplit ? plan.split() : plan, isSplit,
+                            /*hasRuns=*/false);
     auto arguments = kernel.getKernelArguments();
     HeadsAttention attention(b, kernel, page, isSplit ? plan.split() : plan,
                              options.registers, scale,
@@ -436,49 +496,6 @@ KernelOp KernelSet::attention(TypeRange types, PageLayout page, int64_t heads,
   });
 }
 
-/// The body of a kernel whose blocks of threads share latents.
-static void attendByBlocks(KernelBuilder &b, KernelOp kernel, PageLayout page,
-                           bool isRounded, int64_t heads, int64_t ropeColumns,
-                           double scale, const AttentionPlan &plan,
-                           bool isSplit, bool hasRuns) {
-  auto arguments = kernel.getKernelArguments();
-  auto rest = arguments.drop_front(5);
-  Value selected, runs, rows, blockRows;
-  if (plan.selectedTokens) {
-    selected = rest.front();
-    rest = rest.drop_front();
-  }
-  if (hasRuns) {
-    runs = rest.front();
-    rest = rest.drop_front();
-  }
-  if (!isSplit) {
-    rows = rest[1];
-    blockRows = rest[2];
-  }
-  Values results(rest.take_front(isSplit ? 2 : 1));
-  auto offset = page.isInteger() ? page.offsetBytes(PageLayout::KeyScales) : 0;
-  rt::LatentAttentionOp::create(
-      b, kernel.getStep(), kernel.getFirst(), kernel.getLast(), arguments[0],
-      arguments[1], arguments[2], arguments[3], arguments[4], selected, runs,
-      results, rows, blockRows, TypeAttr::get(page.element),
-      b.getF32FloatAttr(float(scale)), isRounded ? b.getUnitAttr() : UnitAttr(),
-      b.getI64IntegerAttr(heads), b.getI64IntegerAttr(plan.groupHeads),
-      b.getI64IntegerAttr(plan.blockRows), b.getI64IntegerAttr(page.keyDim),
-      b.getI64IntegerAttr(page.valueDim), b.getI64IntegerAttr(ropeColumns),
-      b.getI64IntegerAttr(page.group), b.getI64IntegerAttr(offset),
-      b.getI64IntegerAttr(page.pageTokens),
-      b.getI64IntegerAttr(page.pageBytes()),
-      b.getI64IntegerAttr(page.layerBytes()),
-      b.getI64IntegerAttr(plan.selectedTokens),
-      b.getI64IntegerAttr(ExpandedShape::leastRows),
-      b.getI64IntegerAttr(plan.segments),
-      b.getI64IntegerAttr(plan.segmentTokens),
-      b.getI64IntegerAttr(plan.strands), b.getI64IntegerAttr(plan.windowTokens),
-      b.getI64IntegerAttr(plan.sinkTokens),
-      b.getI64IntegerAttr(plan.sinkSegments));
-}
-
 KernelOp KernelSet::absorbedAttention(TypeRange types, PageLayout page,
                                       int64_t heads, int64_t ropeStride,
                                       double scale, AttentionPlan plan,
@@ -491,7 +508,7 @@ KernelOp KernelSet::absorbedAttention(TypeRange types, PageLayout page,
                   .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    if (options.dotProduct == DotProductKind::CUDA)
+    if (plan.isOfBlocks)
       return attendByBlocks(b, kernel, page, page.isOfPairs(options), heads,
                             ropeStride, scale, isSplit ? plan.split() : plan,
                             isSplit, hasRuns);

@@ -113,6 +113,9 @@ struct AttentionPlan {
   /// Positions that are chosen for each token, which it sees; 0 if it sees all.
   int64_t selectedTokens = 0;
 
+  /// Whether a block of a GPU's threads takes an item: `rt.block_attention`.
+  bool isOfBlocks = false;
+
   bool isWindowed() const { return windowTokens != 0; }
   int64_t pageTokens() const { return segmentTokens / segmentPages; }
   /// The plan of the dispatches that take segments as items: one row, and the

@@ -5,6 +5,8 @@
 
 #include "dialects/RT/IR/RTOps.h"
 
+#include "lib/Support/CheckedMath.h"
+
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectImplementation.h"
@@ -205,25 +207,33 @@ LogicalResult ProductsOp::verify() {
   return success();
 }
 
-int64_t LatentAttentionOp::getSharedBytes(int64_t slots, int64_t keyDim,
-                                          bool isRounded, bool isHalf) {
+int64_t BlockAttentionOp::getSharedBytes(int64_t slots, int64_t keyDim,
+                                         int64_t valueDim, Type element,
+                                         bool isRounded) {
   int64_t padded = llvm::alignTo(slots, 16);
   int64_t columns = llvm::alignTo(keyDim, 16), parts = isRounded ? 1 : 3;
+  // Integers are bf16 where a token has one scale.
+  bool hasScales = valueDim != 0 && element.isInteger();
+  bool isHalf = isRounded || element.isBF16() || hasScales;
   int64_t tokens = isHalf ? 32 : 16, bytes = isHalf ? 2 : 4;
   int64_t query = parts * padded * (columns + 8) * 2;
-  int64_t stages = 2 * tokens * (columns * bytes + 16);
-  int64_t scores = (padded == 16 ? 2 : 1) * padded * (tokens + 4) * 4;
+  int64_t stage = tokens * (columns * bytes + 16);
+  if (valueDim != 0)
+    stage = columns * (tokens * bytes + 16) +
+            tokens * (llvm::alignTo(valueDim, 16) * bytes + 16) +
+            (hasScales ? 2 * tokens * 4 : 0);
+  int64_t scores = (padded <= 32 ? 2 : 1) * padded * (tokens + 4) * 4;
   int64_t weights = parts * padded * (tokens + 8) * 2;
-  return query + stages + scores + weights + 4 * padded * 4;
+  return query + 2 * stage + scores + weights + 4 * padded * 4;
 }
 
-int64_t LatentAttentionOp::getSharedBytes() {
-  return getSharedBytes(int64_t(getBlockRows() * getBlockHeads()),
-                        int64_t(getKeyDim()), getIsRounded(),
-                        getIsRounded() || getElement().isBF16());
+int64_t BlockAttentionOp::getSharedBytes() {
+  return getSharedBytes(
+      int64_t(getBlockRows() * getBlockHeads()), int64_t(getKeyDim()),
+      getKvHeads() ? int64_t(getValueDim()) : 0, getElement(), getIsRounded());
 }
 
-LogicalResult LatentAttentionOp::verify() {
+LogicalResult BlockAttentionOp::verify() {
   bool isWhole = getResults().size() == 1 && getRows() && getBlockRowsNow();
   bool isSplit = getResults().size() == 2 && !getRows() && !getBlockRowsNow();
   if (!isWhole && !isSplit) // C1
@@ -234,20 +244,40 @@ LogicalResult LatentAttentionOp::verify() {
   uint64_t sizes[] = {getHeads(),     getBlockHeads(), getBlockRows(),
                       getKeyDim(),    getValueDim(),   getPageTokens(),
                       getPageBytes(), getLayerBytes()};
+  int64_t kvHeads = int64_t(getKvHeads());
   if (!llvm::all_of(sizes, isPositive) || getHeads() % getBlockHeads() != 0 ||
-      getValueDim() > getKeyDim() ||
+      (kvHeads == 0 && getValueDim() > getKeyDim()) ||
       (getScaleGroup() && getKeyDim() % getScaleGroup() != 0)) // C2
     return emitOpError("expects positive sizes, heads in whole blocks, and "
-                       "values and groups in keys, but got ")
+                       "values of latents and groups in keys, but got ")
            << getHeads() << " heads in blocks of " << getBlockHeads()
            << ", keys of " << getKeyDim() << " columns, values of "
            << getValueDim() << " and groups of " << getScaleGroup();
   Type element = getElement();
   bool isFloat = element.isF32() || element.isF16() || element.isBF16();
   if (getScaleGroup() ? !element.isInteger(8) : !isFloat) // C3
-    return emitOpError("expects latents of f32, f16 or bf16, or of i8 with "
+    return emitOpError("expects numbers of f32, f16 or bf16, or of i8 with "
                        "scales, but got ")
            << element << " with groups of " << getScaleGroup();
+  if (kvHeads == 0 && !getRopeQuery()) // C4
+    return emitOpError("expects rope_query with latents");
+  if (kvHeads == 0)
+    return success();
+  int64_t heads = int64_t(getHeads());
+  int64_t bytes = element.getIntOrFloatBitWidth() / 8;
+  std::optional<int64_t> values = hadal::checkedProduct(
+      {int64_t(getPageTokens()), int64_t(getValueDim()), bytes});
+  std::optional<int64_t> end =
+      values ? hadal::checkedSum(int64_t(getValueOffset()), *values)
+             : std::nullopt;
+  if (kvHeads < 0 || heads % kvHeads != 0 ||
+      heads / kvHeads % int64_t(getBlockHeads()) != 0 || !end ||
+      *end > int64_t(getHeadBytes()) || getRopeQuery() || getSelected() ||
+      getIsRounded()) // C4
+    return emitOpError("expects blocks of heads with one key, in head_bytes, "
+                       "and no rope_query, selected or is_rounded, but got ")
+           << kvHeads << " keys for " << heads << " heads in blocks of "
+           << getBlockHeads() << ", of " << getHeadBytes() << " bytes";
   return success();
 }
 

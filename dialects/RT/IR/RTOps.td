@@ -280,17 +280,25 @@ def RT_ProductsOp : RT_Op<"products",
   let hasVerifier = 1;
 }
 
-def RT_LatentAttentionOp : RT_Op<"latent_attention",
+def RT_BlockAttentionOp : RT_Op<"block_attention",
     [AttrSizedOperandSegments, MemoryEffects<[MemRead, MemWrite]>]> {
-  let summary = "Attention over latents that all heads share, by a block of threads";
+  let summary = "Attention whose heads share what they read, by a block of threads";
   let description = [{
-    For GPUs: what `deepseek.absorbed_attention` is, for items [`first`, `last`)
-    of its kernel. A block of threads reads each latent once for `block_heads`
-    heads of up to `block_rows` rows and multiplies by tensor cores. Latents are
-    `key_dim` numbers of type `element`, of which the first `value_dim` are the
-    value, too, and have scales of f32 for groups of `scale_group` if that is
-    not 0; they are those of the pages of a row's sequence, as `rt.page` finds
-    them, or those of the positions that `selected` has for the row.
+    For GPUs: what `deepseek.attention` and `deepseek.absorbed_attention` are,
+    for items [`first`, `last`) of their kernels. A block of threads reads each
+    token once for `block_heads` heads of up to `block_rows` rows and multiplies
+    by tensor cores. What it reads is of type `element`, in the pages of a row's
+    sequence, as `rt.page` finds them:
+
+    - where `kv_heads` is 0, latents of `key_dim` numbers, `[page_tokens,
+      key_dim]`, of which the first `value_dim` are the value, too; those of
+      integers have scales of f32, `scale_offset` bytes later, for groups of
+      `scale_group` columns. A query's columns behind the value's are those of
+      `rope_query`. `selected` has positions for the row, which sees no others.
+    - else keys and values of so many heads, `head_bytes` each: keys, `[key_dim,
+      page_tokens]`, and `value_offset` bytes later values, `[page_tokens,
+      value_dim]`. Those of integers have a scale a token, `scale_offset` and
+      `value_scale_offset` bytes after the start of the head.
 
     With a result `[rows, heads * value_dim]`, items are blocks of
     `block_rows_now` of `rows` rows, for each group of heads, but for rows whose
@@ -301,48 +309,55 @@ def RT_LatentAttentionOp : RT_Op<"latent_attention",
     A row sees the `window` latest tokens and the first `sink` ones, or all if
     `window` is 0.
 
-    Queries, weights and latents are three bf16 numbers each, or, with
-    `is_rounded`, one.
+    Queries, weights and what is read are three bf16 numbers each where one has
+    not all of them, or, with `is_rounded`, one.
     - (C1) one result with `rows` and `block_rows_now`, or two without.
-    - (C2) sizes are positive, `block_heads` divides `heads` and `value_dim <=
-      key_dim`; `scale_group` divides it.
+    - (C2) sizes are positive, and `block_heads` divides `heads`; `scale_group`
+      divides `key_dim`, and of latents `value_dim <= key_dim`.
     - (C3) `element` is f32, f16 or bf16 without scales, or i8 with.
+    - (C4) with `kv_heads`, it divides `heads`, `block_heads` divides the heads
+      of each, sizes fit in `head_bytes`, and there is no `rope_query`,
+      `selected` or `is_rounded`; without, there is `rope_query`.
   }];
   let arguments = (ins RT_StepType:$step, Index:$first, Index:$last,
                        MemRefRankOf<[F32], [2]>:$query,
-                       MemRefRankOf<[F32], [2]>:$rope_query,
                        MemRefRankOf<[I32], [1]>:$positions,
                        MemRefRankOf<[I32], [1]>:$sequences, Index:$layer,
+                       Optional<MemRefRankOf<[F32], [2]>>:$rope_query,
                        Optional<MemRefRankOf<[I32], [2]>>:$selected,
                        Optional<MemRefRankOf<[I32], [1]>>:$runs,
                        Variadic<AnyMemRef>:$results, Optional<Index>:$rows,
                        Optional<Index>:$block_rows_now,
                        TypeAttr:$element, F32Attr:$scale,
                        UnitAttr:$is_rounded, I64Attr:$heads,
+                       I64Attr:$kv_heads,
                        I64Attr:$block_heads, I64Attr:$block_rows,
                        I64Attr:$key_dim, I64Attr:$value_dim,
                        I64Attr:$rope_columns, I64Attr:$scale_group,
-                       I64Attr:$scale_offset, I64Attr:$page_tokens,
+                       I64Attr:$scale_offset, I64Attr:$head_bytes,
+                       I64Attr:$value_offset, I64Attr:$value_scale_offset,
+                       I64Attr:$page_tokens,
                        I64Attr:$page_bytes, I64Attr:$layer_bytes,
                        I64Attr:$selected_tokens, I64Attr:$least_run,
                        I64Attr:$segments, I64Attr:$segment_tokens,
                        I64Attr:$strands, I64Attr:$window, I64Attr:$sink,
                        I64Attr:$sink_segments);
   let assemblyFormat = [{
-    $first `to` $last `of` $step `(` $query `,` $rope_query `,` $positions `,`
-    $sequences `,` $layer `)` (`selected` $selected^)? (`runs` $runs^)?
+    $first `to` $last `of` $step `(` $query `,` $positions `,` $sequences `,`
+    $layer `)` (`rope` $rope_query^)? (`selected` $selected^)? (`runs` $runs^)?
     `into` $results (`rows` $rows^)? (`by` $block_rows_now^)? attr-dict `:`
-    type($query) `,` type($rope_query) `,` type($positions) `,`
-    type($sequences) `,` type($results) (`selected` type($selected)^)?
+    type($query) `,` type($positions) `,` type($sequences) `,` type($results)
+    (`rope` type($rope_query)^)? (`selected` type($selected)^)?
     (`runs` type($runs)^)?
   }];
   let hasVerifier = 1;
   let extraClassDeclaration = [{
     /// Bytes of shared memory that a block of \p slots rows times heads takes,
-    /// as `latent_attention` of kernels.cuh has them; \p is_half: latents are
-    /// bf16 there.
+    /// as `block_attention` of kernels.cuh has them; \p value_dim: 0 of
+    /// latents.
     static int64_t getSharedBytes(int64_t slots, int64_t key_dim,
-                                  bool is_rounded, bool is_half);
+                                  int64_t value_dim, ::mlir::Type element,
+                                  bool is_rounded);
     int64_t getSharedBytes();
   }];
 }

@@ -1354,57 +1354,310 @@ private:
 };
 
 //===----------------------------------------------------------------------===//
-// Attention over latents
+// Attention by blocks of threads
 //===----------------------------------------------------------------------===//
 
-/// How a cache keeps latents.
-enum class latents { f32, f16, bf16, int8 };
+/// How a cache keeps numbers.
+enum class cached { f32, f16, bf16, int8 };
 
-/// Attention of blocks of rows and heads, together up to 16 or 64, for latents
-/// that all heads share: by all threads of a block and its tensor cores. S has
-/// the sizes, as constants.
+/// Where the tokens of a row are.
+struct cache_pages {
+  const hadal_rt_step_t *step;
+  int64_t sequence, layer;
+  const int32_t *selected; ///< Positions that the row sees; null: all.
+
+  HADAL_INLINE int64_t position(int64_t token) const {
+    return selected ? int64_t(selected[token]) : token;
+  }
+  /// What the layer keeps of the page with \p position.
+  template <typename S> HADAL_INLINE const uint8_t *of(int64_t position) const {
+    return page<const uint8_t>(step, sequence, position / S::page_tokens, layer,
+                               S::page_bytes, S::layer_bytes, 0);
+  }
+};
+
+/// How numbers of a cache are in shared memory, a stage of tokens at a time:
+/// bf16 where that has all of them, else f32, which products cut into three.
+template <typename S> struct stage_numbers {
+  static constexpr bool has_heads = S::kv_heads != 0;
+  /// Integers are cut off from their scales, if that is one of a whole token.
+  static constexpr bool has_scales = has_heads && S::kind == cached::int8;
+  static constexpr bool is_half =
+      S::is_rounded || S::kind == cached::bf16 || has_scales;
+  /// Whether those in shared memory are those of the cache.
+  static constexpr bool is_copy =
+      S::kind == cached::bf16 || (S::kind == cached::f32 && !S::is_rounded);
+  static constexpr int parts = is_half ? 1 : 3;
+  static constexpr int bytes = is_half ? 2 : 4;
+  static constexpr int stored_bytes = S::kind == cached::f32    ? 4
+                                      : S::kind == cached::int8 ? 1
+                                                                : 2;
+  static constexpr int tokens = is_half ? 32 : 16; ///< Of a stage.
+  /// Numbers of 16 bytes. Rows of shared memory are as much longer than what
+  /// they have, so that eight that are read at once are in different banks.
+  static constexpr int piece = 16 / bytes;
+
+  /// Number \p k of those at \p from, without a scale.
+  static HADAL_INLINE float widen(const uint8_t *from, int64_t k) {
+    if constexpr (S::kind == cached::f32)
+      return reinterpret_cast<const float *>(from)[k];
+    else if constexpr (S::kind == cached::f16)
+      return widen_f16(reinterpret_cast<const f16 *>(from)[k]);
+    else if constexpr (S::kind == cached::bf16)
+      return widen_bf16(reinterpret_cast<const bf16 *>(from)[k]);
+    else
+      return float(reinterpret_cast<const int8_t *>(from)[k]);
+  }
+
+  /// Writes the 16 bytes of a whole piece of those at \p from.
+  static HADAL_INLINE void widen_piece(uint8_t *to, const uint8_t *from) {
+    struct alignas(stored_bytes * piece > 16 ? 16 : stored_bytes * piece) {
+      uint8_t all[stored_bytes * piece];
+    } stored;
+    memcpy(&stored, __builtin_assume_aligned(from, alignof(decltype(stored))),
+           sizeof(stored));
+    write(to, [&](int i) { return widen(stored.all, i); });
+  }
+
+  /// Writes 16 bytes: `number(i)`, one after the other.
+  template <typename F> static HADAL_INLINE void write(uint8_t *to, F number) {
+    float values[piece];
+    for (int i = 0; i < piece; ++i)
+      values[i] = number(i);
+    if constexpr (is_half) {
+      for (int i = 0; i < piece; i += 2) {
+        uint32_t pair = round_pair(values[i], values[i + 1]);
+        memcpy(to + i * 2, &pair, 4);
+      }
+    } else {
+      memcpy(to, values, 16);
+    }
+  }
+
+  /// Columns [column, column + 8) of 16 rows from \p row on, as the right side
+  /// of `multiply_bf16`, whose rows they are.
+  static HADAL_INLINE void load_rows(uint32_t (&to)[parts][2],
+                                     const uint8_t *stage, int pitch, int row,
+                                     int column) {
+    int lane = int(threadIdx.x) % 32, g = lane / 4, c = lane % 4;
+    if constexpr (is_half) {
+      load_transposed(to[0],
+                      stage + ((row + lane % 16) * pitch + column) * bytes);
+    } else {
+      auto *numbers = reinterpret_cast<const float *>(stage);
+      for (int half = 0; half < 2; ++half) {
+        const float *at =
+            numbers + (row + 2 * c + half * 8) * pitch + column + g;
+        uint32_t split[parts];
+        split_pair(at[0], at[pitch], split);
+        for (int part = 0; part < parts; ++part)
+          to[part][half] = split[part];
+      }
+    }
+  }
+};
+
+/// Stages of latents, `[tokens, key_dim]`, whose first columns are the values.
+template <typename S> struct latent_stages : stage_numbers<S> {
+  typedef stage_numbers<S> numbers;
+  static constexpr int tokens = numbers::tokens;
+  static constexpr int columns = (S::key_dim + 15) / 16 * 16;
+  static constexpr int pitch = columns + numbers::piece;
+  static constexpr int stage_bytes = tokens * pitch * numbers::bytes;
+
+  /// Brings tokens [begin, begin + tokens), of which there are those before
+  /// \p end, to \p stage: zeros for others.
+  static HADAL_INLINE void fetch(uint8_t *stage, const cache_pages &pages,
+                                 int64_t begin, int64_t end) {
+    // Rows of whole pieces that are kept as they are stored are only copied.
+    constexpr bool is_whole = columns == S::key_dim && numbers::is_copy;
+    constexpr int pieces = columns / numbers::piece;
+    for (int i = int(threadIdx.x); i < tokens * pieces; i += team_threads) {
+      int64_t token = begin + i / pieces;
+      int first = i % pieces * numbers::piece;
+      uint8_t *to = stage + ((i / pieces) * pitch + first) * numbers::bytes;
+      if (token >= end) {
+        memset(to, 0, 16);
+        continue;
+      }
+      int64_t position = pages.position(token);
+      int64_t place = position % S::page_tokens;
+      const uint8_t *from = pages.of<S>(position);
+      const uint8_t *latent = from + place * S::key_dim * numbers::stored_bytes;
+      if constexpr (is_whole)
+        copy_async(to, latent + first * numbers::stored_bytes);
+      else
+        numbers::write(to, [&](int i) {
+          int k = first + i;
+          if (k >= S::key_dim)
+            return 0.0f;
+          float number = numbers::widen(latent, k);
+          if constexpr (S::kind == cached::int8)
+            number *= reinterpret_cast<const float *>(
+                from + S::scale_offset)[place * (S::key_dim / S::scale_group) +
+                                        k / S::scale_group];
+          return number;
+        });
+    }
+  }
+
+  /// Columns [k, k + 16) of eight tokens from \p token on, as the right side
+  /// of `multiply_bf16`, whose columns are tokens.
+  static HADAL_INLINE void load_keys(uint32_t (&to)[numbers::parts][2],
+                                     const uint8_t *stage, int token, int k) {
+    int g = int(threadIdx.x) % 32 / 4, c = int(threadIdx.x) % 4;
+    for (int half = 0; half < 2; ++half) {
+      const uint8_t *at =
+          stage + ((token + g) * pitch + k + 2 * c + half * 8) * numbers::bytes;
+      if constexpr (numbers::is_half) {
+        memcpy(&to[0][half], at, 4);
+      } else {
+        float pair[2];
+        memcpy(pair, at, 8);
+        uint32_t split[numbers::parts];
+        split_pair(pair[0], pair[1], split);
+        for (int part = 0; part < numbers::parts; ++part)
+          to[part][half] = split[part];
+      }
+    }
+  }
+
+  /// Columns [column, column + 8) of 16 tokens from \p token on.
+  static HADAL_INLINE void load_values(uint32_t (&to)[numbers::parts][2],
+                                       const uint8_t *stage, int token,
+                                       int column) {
+    numbers::load_rows(to, stage, pitch, token, column);
+  }
+};
+
+/// Stages of a head's keys, `[key_dim, tokens]` as in the cache, and behind
+/// them its values, `[tokens, value_dim]`, and for integers the scales of both.
+template <typename S> struct head_stages : stage_numbers<S> {
+  typedef stage_numbers<S> numbers;
+  static constexpr int tokens = numbers::tokens;
+  static constexpr int key_rows = (S::key_dim + 15) / 16 * 16;
+  static constexpr int key_pitch = tokens + numbers::piece;
+  static constexpr int key_bytes = key_rows * key_pitch * numbers::bytes;
+  static constexpr int columns = (S::value_dim + 15) / 16 * 16;
+  static constexpr int value_pitch = columns + numbers::piece;
+  static constexpr int value_bytes = tokens * value_pitch * numbers::bytes;
+  static constexpr int stage_bytes =
+      key_bytes + value_bytes + (numbers::has_scales ? 2 * tokens * 4 : 0);
+  static_assert(S::page_tokens % 16 == 0,
+                "what is copied at once is of one page");
+
+  /// As for latents. What keys have of tokens from \p end on is not said.
+  static HADAL_INLINE void fetch(uint8_t *stage, const cache_pages &pages,
+                                 int64_t head, int64_t begin, int64_t end) {
+    constexpr int pieces = tokens / numbers::piece;
+    for (int i = int(threadIdx.x); i < key_rows * pieces; i += team_threads) {
+      int k = i / pieces, first = i % pieces * numbers::piece;
+      int64_t token = begin + first;
+      uint8_t *to = stage + (k * key_pitch + first) * numbers::bytes;
+      if (k >= S::key_dim || token >= end) {
+        memset(to, 0, 16);
+        continue;
+      }
+      const uint8_t *from =
+          pages.of<S>(token) + head * S::head_bytes +
+          (k * S::page_tokens + token % S::page_tokens) * numbers::stored_bytes;
+      if constexpr (numbers::is_copy)
+        copy_async(to, from);
+      else
+        numbers::widen_piece(to, from);
+    }
+    constexpr int value_pieces = columns / numbers::piece;
+    constexpr bool is_whole = columns == S::value_dim;
+    for (int i = int(threadIdx.x); i < tokens * value_pieces;
+         i += team_threads) {
+      int64_t token = begin + i / value_pieces;
+      int first = i % value_pieces * numbers::piece;
+      uint8_t *to = stage + key_bytes +
+                    ((i / value_pieces) * value_pitch + first) * numbers::bytes;
+      if (token >= end) {
+        memset(to, 0, 16);
+        continue;
+      }
+      const uint8_t *from =
+          pages.of<S>(token) + head * S::head_bytes + S::value_offset +
+          token % S::page_tokens * S::value_dim * numbers::stored_bytes;
+      if constexpr (is_whole && numbers::is_copy)
+        copy_async(to, from + first * numbers::stored_bytes);
+      else if constexpr (is_whole)
+        numbers::widen_piece(to, from + first * numbers::stored_bytes);
+      else
+        numbers::write(to, [&](int i) {
+          return first + i < S::value_dim ? numbers::widen(from, first + i) : 0;
+        });
+    }
+    if constexpr (numbers::has_scales)
+      for (int i = int(threadIdx.x); i < 2 * tokens; i += team_threads) {
+        int64_t token = begin + i % tokens;
+        if (token >= end)
+          continue;
+        const uint8_t *from =
+            pages.of<S>(token) + head * S::head_bytes +
+            (i < tokens ? S::scale_offset : S::value_scale_offset);
+        scales(stage)[i] =
+            reinterpret_cast<const float *>(from)[token % S::page_tokens];
+      }
+  }
+
+  /// Those of the keys and then of the values.
+  static HADAL_INLINE float *scales(uint8_t *stage) {
+    return reinterpret_cast<float *>(stage + key_bytes + value_bytes);
+  }
+
+  static HADAL_INLINE void load_keys(uint32_t (&to)[numbers::parts][2],
+                                     const uint8_t *stage, int token, int k) {
+    numbers::load_rows(to, stage, key_pitch, k, token);
+  }
+  static HADAL_INLINE void load_values(uint32_t (&to)[numbers::parts][2],
+                                       const uint8_t *stage, int token,
+                                       int column) {
+    numbers::load_rows(to, stage + key_bytes, value_pitch, token, column);
+  }
+};
+
+/// Attention of blocks of rows and of heads that share keys and values, those
+/// of a head of their own or latents: by all threads of a block and its tensor
+/// cores. S has the sizes, as constants.
 ///
 /// A stage of tokens comes to shared memory once for all rows and heads of the
 /// block, the next one while this one is multiplied. Scores of a stage change
 /// the running maximum and sum of each head, and what was summed is corrected
 /// (Milakov & Gimelshein 2018, arXiv:1805.02867; Dao 2023, arXiv:2307.08691,
-/// algorithm 1); sums of values stay in registers. So a block reads each latent
+/// algorithm 1); sums of values stay in registers. So a block reads each token
 /// once, and memory of the device has nothing else to do.
 ///
-/// Queries and weights are three bf16 numbers each, and so are latents of f32,
-/// f16 and bytes with a scale: as for `products`. With S::is_rounded all of
-/// them are rounded to one. What happens to a row's head depends on nothing
-/// else in the block, nor does a segment of tokens on the next: each begins
-/// anew, and they are merged in order.
-template <typename S> struct latent_attention {
+/// Queries and weights are three bf16 numbers each, and so is what is cached as
+/// f32, as f16, and of latents as bytes with a scale: as for `products`. With
+/// S::is_rounded all of them are rounded to one. What happens to a row's head
+/// depends on nothing else in the block, nor does a segment of tokens on the
+/// next: each begins anew, and they are merged in order.
+template <typename S> struct block_attention {
+  typedef typename std::conditional<S::kv_heads != 0, head_stages<S>,
+                                    latent_stages<S>>::type stages;
+  static constexpr bool has_heads = stages::has_heads;
   static constexpr bool is_rounded = S::is_rounded;
-  /// bf16 numbers of a query or a weight, and of a latent in shared memory.
+  static_assert(!(has_heads && is_rounded), "expects latents to be rounded");
+  /// bf16 numbers of a query or a weight, and of what is cached.
   static constexpr int parts = is_rounded ? 1 : 3;
-  static constexpr bool is_stored_bf16 = S::kind == latents::bf16;
-  static constexpr bool is_half = is_rounded || is_stored_bf16;
-  static constexpr int latent_parts = is_half ? 1 : 3;
-  static constexpr int element_bytes = is_half ? 2 : 4;
-  static constexpr int stored_bytes = S::kind == latents::f32    ? 4
-                                      : S::kind == latents::int8 ? 1
-                                                                 : 2;
+  static constexpr int cached_parts = stages::parts;
 
   /// Rows times heads of a block, in tiles of 16.
   static constexpr int slots = S::block_rows * S::group_heads;
   static constexpr int row_tiles = (slots + 15) / 16;
   static constexpr int padded = row_tiles * 16;
-  /// Columns of a key; rows in shared memory are 16 bytes longer, so that eight
-  /// that are read at once are in different banks.
+  /// Columns of a key.
   static constexpr int columns = (S::key_dim + 15) / 16 * 16;
   static constexpr int query_pitch = columns + 8;
-  static constexpr int pitch = columns + 16 / element_bytes;
-  static constexpr int tokens = is_half ? 32 : 16; ///< Of a stage.
-  static constexpr int stage_bytes = tokens * pitch * element_bytes;
+  static constexpr int tokens = stages::tokens; ///< Of a stage.
 
   static constexpr int warps = team_threads / 32;
   /// Eight tokens of 16 slots are a tile of scores. It has two sums, of half of
   /// the columns each, which two warps compute where there are few tiles.
-  static constexpr int score_tiles = row_tiles * (tokens / 8);
-  static constexpr int halves = 2, stored_halves = row_tiles == 1 ? halves : 1;
+  static constexpr int halves = 2, stored_halves = row_tiles <= 2 ? halves : 1;
   static constexpr int steps = columns / 16;
   static constexpr int half_steps = (steps + halves - 1) / halves;
   static constexpr int score_pitch = tokens + 4, weight_pitch = tokens + 8;
@@ -1415,13 +1668,15 @@ template <typename S> struct latent_attention {
   static constexpr int query_bytes = parts * padded * query_pitch * 2;
   static constexpr int score_bytes = stored_halves * padded * score_pitch * 4;
   static constexpr int weight_bytes = parts * padded * weight_pitch * 2;
-  static constexpr int shared_bytes = query_bytes + 2 * stage_bytes +
+  static constexpr int shared_bytes = query_bytes + 2 * stages::stage_bytes +
                                       score_bytes + weight_bytes +
                                       4 * padded * 4;
 
   uint8_t *memory;
   const hadal_rt_step_t *step;
-  const float *query, *rope_query;
+  const float *query;
+  const float
+      *rope_query; ///< Columns of keys behind those of a value; or null.
   const int32_t *positions, *sequences;
   int64_t layer;
   const int32_t *selected;    ///< Of each row, which see no others; or null.
@@ -1432,11 +1687,11 @@ template <typename S> struct latent_attention {
   float sums[row_tiles][own_tiles][4];
   float merged_maximum = 0, merged_total = 0; ///< Of slot `threadIdx.x`.
 
-  HADAL_INLINE latent_attention(uint8_t *memory, const hadal_rt_step_t *step,
-                                const float *query, const float *rope_query,
-                                const int32_t *positions,
-                                const int32_t *sequences, int64_t layer,
-                                const int32_t *selected, const int32_t *runs)
+  HADAL_INLINE block_attention(uint8_t *memory, const hadal_rt_step_t *step,
+                               const float *query, const float *rope_query,
+                               const int32_t *positions,
+                               const int32_t *sequences, int64_t layer,
+                               const int32_t *selected, const int32_t *runs)
       : memory(memory), step(step), query(query), rope_query(rope_query),
         positions(positions), sequences(sequences), layer(layer),
         selected(selected), runs(runs) {}
@@ -1507,15 +1762,16 @@ private:
     return reinterpret_cast<bf16 *>(memory) + part * padded * query_pitch;
   }
   HADAL_INLINE uint8_t *stage(int64_t number) const {
-    return memory + query_bytes + number % 2 * stage_bytes;
+    return memory + query_bytes + number % 2 * stages::stage_bytes;
   }
   HADAL_INLINE float *scores(int half) const {
-    return reinterpret_cast<float *>(memory + query_bytes + 2 * stage_bytes) +
+    return reinterpret_cast<float *>(memory + query_bytes +
+                                     2 * stages::stage_bytes) +
            half * padded * score_pitch;
   }
   HADAL_INLINE bf16 *weights(int part) const {
-    return reinterpret_cast<bf16 *>(memory + query_bytes + 2 * stage_bytes +
-                                    score_bytes) +
+    return reinterpret_cast<bf16 *>(memory + query_bytes +
+                                    2 * stages::stage_bytes + score_bytes) +
            part * padded * weight_pitch;
   }
   /// Of each slot: the running maximum and sum of weights, by what that which
@@ -1574,9 +1830,14 @@ private:
                : window_segment() + i - S::sink_segments;
   }
 
+  /// Tiles of slots that the rows of this block take.
+  HADAL_INLINE int used_tiles() const {
+    return row_tiles == 1 ? 1 : (rows * int(S::group_heads) + 15) / 16;
+  }
+
   HADAL_INLINE void load_queries() {
     __syncthreads(); // All are done with what was there.
-    constexpr int rope = S::key_dim - S::value_dim;
+    constexpr int own = has_heads ? S::key_dim : S::value_dim;
     for (int i = int(threadIdx.x); i < padded * (columns / 2);
          i += team_threads) {
       int slot = i / (columns / 2), column = i % (columns / 2) * 2;
@@ -1585,10 +1846,10 @@ private:
       auto at = [&](int k) -> float {
         if (slot >= rows * S::group_heads || k >= S::key_dim)
           return 0;
-        if (k < S::value_dim)
-          return query[of * S::query_stride + head * S::value_dim + k];
+        if (k < own)
+          return query[of * S::query_stride + head * own + k];
         return rope_query[of * S::rope_query_stride + head * S::rope_columns +
-                          S::rope_columns - rope + k - S::value_dim];
+                          S::rope_columns - S::key_dim + k];
       };
       uint32_t split[parts];
       split_pair(at(column), at(column + 1), split);
@@ -1597,67 +1858,19 @@ private:
     }
   }
 
-  /// Brings tokens [begin, begin + tokens), of which there are those before
-  /// \p end, to shared memory: zeros for others.
+  /// Brings tokens [begin, begin + tokens) before \p end to stage \p number.
   HADAL_INLINE void fetch(int64_t number, int64_t begin, int64_t end) {
-    // Rows of whole pieces that are kept as they are stored are only copied.
-    constexpr bool is_whole =
-        columns == S::key_dim &&
-        (is_stored_bf16 || (S::kind == latents::f32 && !is_rounded));
-    constexpr int pieces = columns * element_bytes / 16;
-    constexpr int numbers = 16 / element_bytes;
-    for (int i = int(threadIdx.x); i < tokens * pieces; i += team_threads) {
-      int64_t token = begin + i / pieces;
-      int piece = i % pieces;
-      uint8_t *to =
-          stage(number) + (i / pieces) * pitch * element_bytes + piece * 16;
-      if (token >= end) {
-        memset(to, 0, 16);
-        continue;
-      }
-      int64_t position =
-          S::selected ? int64_t(selected[row * S::selected_stride + token])
-                      : token;
-      int64_t place = position % S::page_tokens;
-      const uint8_t *from =
-          page<const uint8_t>(step, sequences[row], position / S::page_tokens,
-                              layer, S::page_bytes, S::layer_bytes, 0);
-      const uint8_t *latent = from + place * S::key_dim * stored_bytes;
-      if constexpr (is_whole) {
-        copy_async(to, latent + piece * 16);
-      } else {
-        float values[numbers];
-        for (int j = 0; j < numbers; ++j) {
-          int k = piece * numbers + j;
-          values[j] = k < S::key_dim ? widen(latent, from, place, k) : 0;
-        }
-        if constexpr (is_half) {
-          for (int j = 0; j < numbers; j += 2) {
-            uint32_t pair = round_pair(values[j], values[j + 1]);
-            memcpy(to + j * 2, &pair, 4);
-          }
-        } else {
-          memcpy(to, values, 16);
-        }
-      }
+    cache_pages pages = {step, sequences[row], layer, nullptr};
+    if constexpr (has_heads) {
+      constexpr int64_t heads_of_key = S::heads / S::kv_heads;
+      int64_t head = group * S::group_heads / heads_of_key;
+      stages::fetch(stage(number), pages, head, begin, end);
+    } else {
+      if (S::selected)
+        pages.selected = selected + row * S::selected_stride;
+      stages::fetch(stage(number), pages, begin, end);
     }
     commit_copies();
-  }
-
-  /// Number \p k of a latent, the one of token \p place of the page at \p from.
-  static HADAL_INLINE float widen(const uint8_t *latent, const uint8_t *from,
-                                  int64_t place, int k) {
-    if constexpr (S::kind == latents::f32)
-      return reinterpret_cast<const float *>(latent)[k];
-    else if constexpr (S::kind == latents::f16)
-      return widen_f16(reinterpret_cast<const f16 *>(latent)[k]);
-    else if constexpr (S::kind == latents::bf16)
-      return widen_bf16(reinterpret_cast<const bf16 *>(latent)[k]);
-    else
-      return float(reinterpret_cast<const int8_t *>(latent)[k]) *
-             reinterpret_cast<const float *>(
-                 from + S::scale_offset)[place * (S::key_dim / S::scale_group) +
-                                         k / S::scale_group];
   }
 
   /// 16 columns, from \p k on, of the 16 slots of \p tile as the left side of
@@ -1672,73 +1885,33 @@ private:
              4);
   }
 
-  /// Columns k, k + 1 and 8 later of token \p token, a column of the right
-  /// side.
-  static HADAL_INLINE void load_keys(uint32_t (&to)[latent_parts][2],
-                                     const uint8_t *stage, int token, int k) {
-    for (int half = 0; half < 2; ++half) {
-      const uint8_t *at =
-          stage + (token * pitch + k + half * 8) * element_bytes;
-      if constexpr (is_half) {
-        memcpy(&to[0][half], at, 4);
-      } else {
-        float pair[2];
-        memcpy(pair, at, 8);
-        uint32_t split[latent_parts];
-        split_pair(pair[0], pair[1], split);
-        for (int part = 0; part < latent_parts; ++part)
-          to[part][half] = split[part];
-      }
-    }
-  }
-
-  /// The same of columns [column, column + 8) of 16 tokens from \p token on.
-  static HADAL_INLINE void load_values(uint32_t (&to)[latent_parts][2],
-                                       const uint8_t *stage, int token,
-                                       int column) {
-    int lane = int(threadIdx.x) % 32, g = lane / 4, c = lane % 4;
-    if constexpr (is_half) {
-      load_transposed(to[0], stage + ((token + lane % 16) * pitch + column) *
-                                         element_bytes);
-    } else {
-      auto *numbers = reinterpret_cast<const float *>(stage);
-      for (int half = 0; half < 2; ++half) {
-        const float *at =
-            numbers + (token + 2 * c + half * 8) * pitch + column + g;
-        uint32_t split[latent_parts];
-        split_pair(at[0], at[pitch], split);
-        for (int part = 0; part < latent_parts; ++part)
-          to[part][half] = split[part];
-      }
-    }
-  }
-
   /// All products of the parts of both sides, those of the largest first.
   static HADAL_INLINE void multiply(float (&sums)[4],
                                     const uint32_t (&left)[parts][4],
-                                    const uint32_t (&right)[latent_parts][2]) {
-    for (int i = 0; i < parts + latent_parts - 1; ++i)
+                                    const uint32_t (&right)[cached_parts][2]) {
+    for (int i = 0; i < parts + cached_parts - 1; ++i)
       for (int part = 0; part < parts; ++part)
-        if (i - part >= 0 && i - part < latent_parts)
+        if (i - part >= 0 && i - part < cached_parts)
           multiply_bf16(sums, left[part], right[i - part]);
   }
 
   HADAL_INLINE void score(const uint8_t *stage) {
     int warp = int(threadIdx.x) / 32;
     int g = int(threadIdx.x) % 32 / 4, c = int(threadIdx.x) % 4;
-    for (int unit = warp; unit < score_tiles * stored_halves; unit += warps) {
-      int tile = unit % score_tiles, place = unit / score_tiles;
+    int tiles = used_tiles() * (tokens / 8);
+    for (int unit = warp; unit < tiles * stored_halves; unit += warps) {
+      int tile = unit % tiles, place = unit / tiles;
       int slot_tile = tile / (tokens / 8), token = tile % (tokens / 8) * 8;
       float dots[4] = {};
       for (int half = place; half < halves; half += stored_halves) {
         float some[4] = {};
         int end = min((half + 1) * half_steps, int(steps));
         for (int k = half * half_steps; k < end; ++k) {
-          uint32_t left[parts][4], right[latent_parts][2];
+          uint32_t left[parts][4], right[cached_parts][2];
           for (int part = 0; part < parts; ++part)
             load_left(left[part], queries(part), query_pitch, slot_tile,
                       k * 16);
-          load_keys(right, stage, token + g, k * 16 + 2 * c);
+          stages::load_keys(right, stage, token, k * 16);
           multiply(some, left, right);
         }
         for (int i = 0; i < 4; ++i)
@@ -1750,11 +1923,12 @@ private:
     }
   }
 
-  /// Makes weights of the scores of tokens from \p begin on. A warp has a slot
-  /// at a time, a lane a token.
-  HADAL_INLINE void weigh(int64_t begin, int64_t end) {
+  /// Makes weights of the scores of tokens from \p begin on, those of \p stage.
+  /// A warp has a slot at a time, a lane a token.
+  HADAL_INLINE void weigh(uint8_t *stage, int64_t begin, int64_t end) {
     int lane = int(threadIdx.x) % 32;
-    for (int slot = int(threadIdx.x) / 32; slot < padded; slot += warps) {
+    for (int slot = int(threadIdx.x) / 32; slot < used_tiles() * 16;
+         slot += warps) {
       bool is_slot = slot < rows * S::group_heads;
       int64_t count =
           is_slot ? min(context_of(row + slot / S::group_heads), end) : 0;
@@ -1765,13 +1939,19 @@ private:
       float sum = 0;
       for (int half = 0; half < stored_halves && lane < tokens; ++half)
         sum += scores(half)[slot * score_pitch + lane];
-      float value = is_seen ? sum * S::scale() : -1e30f, most = value;
+      sum *= S::scale();
+      if constexpr (stages::has_scales)
+        sum *= stages::scales(stage)[lane];
+      float value = is_seen ? sum : -1e30f, most = value;
       for (int bits = 16; bits > 0; bits /= 2)
         most = max(most, __shfl_xor_sync(0xffffffffu, most, bits));
       float old = maxima()[slot], now = max(old, most);
       float weight = is_seen ? exp(value - now) : 0;
       uint32_t split[parts];
-      split_pair(weight, 0.0f, split);
+      float scaled = weight;
+      if constexpr (stages::has_scales)
+        scaled = is_seen ? weight * stages::scales(stage)[tokens + lane] : 0;
+      split_pair(scaled, 0.0f, split);
       float total = is_rounded ? first_of(split[0]) : weight;
       for (int bits = 16; bits > 0; bits /= 2)
         total += __shfl_xor_sync(0xffffffffu, total, bits);
@@ -1792,6 +1972,8 @@ private:
     int warp = int(threadIdx.x) / 32, g = int(threadIdx.x) % 32 / 4;
     HADAL_UNROLL
     for (int m = 0; m < row_tiles; ++m) {
+      if (m >= used_tiles())
+        continue;
       float low = corrections()[m * 16 + g],
             high = corrections()[m * 16 + g + 8];
       HADAL_UNROLL
@@ -1805,10 +1987,12 @@ private:
         int tile = n * warps + warp;
         if (tile >= value_tiles)
           continue;
-        uint32_t right[latent_parts][2];
-        load_values(right, stage, token, tile * 8);
+        uint32_t right[cached_parts][2];
+        stages::load_values(right, stage, token, tile * 8);
         HADAL_UNROLL
         for (int m = 0; m < row_tiles; ++m) {
+          if (m >= used_tiles())
+            continue;
           uint32_t left[parts][4];
           for (int part = 0; part < parts; ++part)
             load_left(left[part], weights(part), weight_pitch, m, token);
@@ -1851,7 +2035,7 @@ private:
       __syncthreads();
       score(stage(number));
       __syncthreads();
-      weigh(at, end);
+      weigh(stage(number), at, end);
       __syncthreads();
       add_values(stage(number));
       __syncthreads(); // Its place is for the stage after the next.

@@ -223,24 +223,40 @@ rt.kernel @products_c4 [memref<?x64xf32>, memref<4x64x16xf16>] {
 
 // -----
 
-rt.kernel @latent_attention_c1 [memref<?x64xf32>, memref<?xi32>, index, memref<?x64xf32>] {
+rt.kernel @block_attention_c1 [memref<?x64xf32>, memref<?xi32>, index, memref<?x64xf32>] {
 ^bb0(%step: !rt.step, %first: index, %last: index, %q: memref<?x64xf32>, %p: memref<?xi32>, %n: index, %out: memref<?x64xf32>):
-  // expected-error @below {{'rt.latent_attention' op expects a result with rows and a block of them, or two without, but got 2}}
-  rt.latent_attention %first to %last of %step(%q, %q, %p, %p, %n) into %out, %out rows %n by %n {element = bf16, scale = 2.5e-1 : f32, heads = 2, block_heads = 2, block_rows = 1, key_dim = 40, value_dim = 32, rope_columns = 24, scale_group = 0, scale_offset = 0, page_tokens = 32, page_bytes = 5120, layer_bytes = 2560, selected_tokens = 0, least_run = 384, segments = 0, segment_tokens = 0, strands = 0, window = 0, sink = 0, sink_segments = 0} : memref<?x64xf32>, memref<?x64xf32>, memref<?xi32>, memref<?xi32>, memref<?x64xf32>, memref<?x64xf32>
+  // expected-error @below {{'rt.block_attention' op expects a result with rows and a block of them, or two without, but got 2}}
+  rt.block_attention %first to %last of %step(%q, %p, %p, %n) rope %q into %out, %out rows %n by %n {element = bf16, scale = 2.5e-1 : f32, heads = 2, kv_heads = 0, block_heads = 2, block_rows = 1, key_dim = 40, value_dim = 32, rope_columns = 24, scale_group = 0, scale_offset = 0, head_bytes = 0, value_offset = 0, value_scale_offset = 0, page_tokens = 32, page_bytes = 5120, layer_bytes = 2560, selected_tokens = 0, least_run = 384, segments = 0, segment_tokens = 0, strands = 0, window = 0, sink = 0, sink_segments = 0} : memref<?x64xf32>, memref<?xi32>, memref<?xi32>, memref<?x64xf32>, memref<?x64xf32> rope memref<?x64xf32>
 }
 
 // -----
 
-rt.kernel @latent_attention_c2 [memref<?x64xf32>, memref<?xi32>, index, memref<?x64xf32>] {
+rt.kernel @block_attention_c2 [memref<?x64xf32>, memref<?xi32>, index, memref<?x64xf32>] {
 ^bb0(%step: !rt.step, %first: index, %last: index, %q: memref<?x64xf32>, %p: memref<?xi32>, %n: index, %out: memref<?x64xf32>):
-  // expected-error @below {{'rt.latent_attention' op expects positive sizes, heads in whole blocks, and values and groups in keys, but got 3 heads in blocks of 2, keys of 40 columns, values of 32 and groups of 0}}
-  rt.latent_attention %first to %last of %step(%q, %q, %p, %p, %n) into %out rows %n by %n {element = bf16, scale = 2.5e-1 : f32, heads = 3, block_heads = 2, block_rows = 1, key_dim = 40, value_dim = 32, rope_columns = 24, scale_group = 0, scale_offset = 0, page_tokens = 32, page_bytes = 5120, layer_bytes = 2560, selected_tokens = 0, least_run = 384, segments = 0, segment_tokens = 0, strands = 0, window = 0, sink = 0, sink_segments = 0} : memref<?x64xf32>, memref<?x64xf32>, memref<?xi32>, memref<?xi32>, memref<?x64xf32>
+  // expected-error @below {{'rt.block_attention' op expects positive sizes, heads in whole blocks, and values of latents and groups in keys, but got 3 heads in blocks of 2, keys of 40 columns, values of 32 and groups of 0}}
+  rt.block_attention %first to %last of %step(%q, %p, %p, %n) rope %q into %out rows %n by %n {element = bf16, scale = 2.5e-1 : f32, heads = 3, kv_heads = 0, block_heads = 2, block_rows = 1, key_dim = 40, value_dim = 32, rope_columns = 24, scale_group = 0, scale_offset = 0, head_bytes = 0, value_offset = 0, value_scale_offset = 0, page_tokens = 32, page_bytes = 5120, layer_bytes = 2560, selected_tokens = 0, least_run = 384, segments = 0, segment_tokens = 0, strands = 0, window = 0, sink = 0, sink_segments = 0} : memref<?x64xf32>, memref<?xi32>, memref<?xi32>, memref<?x64xf32> rope memref<?x64xf32>
 }
 
 // -----
 
-rt.kernel @latent_attention_c3 [memref<?x64xf32>, memref<?xi32>, index, memref<?x64xf32>] {
+rt.kernel @block_attention_c3 [memref<?x64xf32>, memref<?xi32>, index, memref<?x64xf32>] {
 ^bb0(%step: !rt.step, %first: index, %last: index, %q: memref<?x64xf32>, %p: memref<?xi32>, %n: index, %out: memref<?x64xf32>):
-  // expected-error @below {{'rt.latent_attention' op expects latents of f32, f16 or bf16, or of i8 with scales, but got 'i8' with groups of 0}}
-  rt.latent_attention %first to %last of %step(%q, %q, %p, %p, %n) into %out rows %n by %n {element = i8, scale = 2.5e-1 : f32, heads = 2, block_heads = 2, block_rows = 1, key_dim = 40, value_dim = 32, rope_columns = 24, scale_group = 0, scale_offset = 0, page_tokens = 32, page_bytes = 5120, layer_bytes = 2560, selected_tokens = 0, least_run = 384, segments = 0, segment_tokens = 0, strands = 0, window = 0, sink = 0, sink_segments = 0} : memref<?x64xf32>, memref<?x64xf32>, memref<?xi32>, memref<?xi32>, memref<?x64xf32>
+  // expected-error @below {{'rt.block_attention' op expects numbers of f32, f16 or bf16, or of i8 with scales, but got 'i8' with groups of 0}}
+  rt.block_attention %first to %last of %step(%q, %p, %p, %n) rope %q into %out rows %n by %n {element = i8, scale = 2.5e-1 : f32, heads = 2, kv_heads = 0, block_heads = 2, block_rows = 1, key_dim = 40, value_dim = 32, rope_columns = 24, scale_group = 0, scale_offset = 0, head_bytes = 0, value_offset = 0, value_scale_offset = 0, page_tokens = 32, page_bytes = 5120, layer_bytes = 2560, selected_tokens = 0, least_run = 384, segments = 0, segment_tokens = 0, strands = 0, window = 0, sink = 0, sink_segments = 0} : memref<?x64xf32>, memref<?xi32>, memref<?xi32>, memref<?x64xf32> rope memref<?x64xf32>
+}
+
+// -----
+
+rt.kernel @block_attention_c4 [memref<?x64xf32>, memref<?xi32>, index, memref<?x64xf32>] {
+^bb0(%step: !rt.step, %first: index, %last: index, %q: memref<?x64xf32>, %p: memref<?xi32>, %n: index, %out: memref<?x64xf32>):
+  // expected-error @below {{'rt.block_attention' op expects blocks of heads with one key, in head_bytes, and no rope_query, selected or is_rounded, but got 2 keys for 4 heads in blocks of 4, of 2048 bytes}}
+  rt.block_attention %first to %last of %step(%q, %p, %p, %n) into %out rows %n by %n {element = bf16, scale = 2.5e-1 : f32, heads = 4, kv_heads = 2, block_heads = 4, block_rows = 1, key_dim = 16, value_dim = 16, rope_columns = 0, scale_group = 0, scale_offset = 0, head_bytes = 2048, value_offset = 1024, value_scale_offset = 0, page_tokens = 32, page_bytes = 5120, layer_bytes = 2560, selected_tokens = 0, least_run = 384, segments = 0, segment_tokens = 0, strands = 0, window = 0, sink = 0, sink_segments = 0} : memref<?x64xf32>, memref<?xi32>, memref<?xi32>, memref<?x64xf32>
+}
+
+// -----
+
+rt.kernel @block_attention_c4_latents [memref<?x64xf32>, memref<?xi32>, index, memref<?x64xf32>] {
+^bb0(%step: !rt.step, %first: index, %last: index, %q: memref<?x64xf32>, %p: memref<?xi32>, %n: index, %out: memref<?x64xf32>):
+  // expected-error @below {{'rt.block_attention' op expects rope_query with latents}}
+  rt.block_attention %first to %last of %step(%q, %p, %p, %n) into %out rows %n by %n {element = bf16, scale = 2.5e-1 : f32, heads = 4, kv_heads = 0, block_heads = 4, block_rows = 1, key_dim = 16, value_dim = 16, rope_columns = 0, scale_group = 0, scale_offset = 0, head_bytes = 2048, value_offset = 1024, value_scale_offset = 0, page_tokens = 32, page_bytes = 5120, layer_bytes = 2560, selected_tokens = 0, least_run = 384, segments = 0, segment_tokens = 0, strands = 0, window = 0, sink = 0, sink_segments = 0} : memref<?x64xf32>, memref<?xi32>, memref<?xi32>, memref<?x64xf32>
 }

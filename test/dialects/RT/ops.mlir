@@ -75,9 +75,16 @@ func.func @step(%step: !rt.step) {
   return
 }
 
+// CHECK-LABEL: rt.kernel @attend_heads
+//       CHECK: rt.block_attention %{{.+}} to %{{.+}} of %{{.+}}(%[[Q:.+]], %{{.+}}, %{{.+}}, %{{.+}}) into %{{.+}}, %{{.+}} {{{.*}}kv_heads = 2{{.*}}} : memref<?x64xf32>, memref<?xi32>, memref<?xi32>, memref<3x2x16xf32>, memref<3x2x2xf32>
+rt.kernel @attend_heads [memref<?x64xf32>, memref<?xi32>, index, memref<3x2x16xf32>, memref<3x2x2xf32>] {
+^bb0(%step: !rt.step, %first: index, %last: index, %q: memref<?x64xf32>, %p: memref<?xi32>, %layer: index, %sums: memref<3x2x16xf32>, %stats: memref<3x2x2xf32>):
+  rt.block_attention %first to %last of %step(%q, %p, %p, %layer) into %sums, %stats {element = i8, scale = 2.5e-1 : f32, heads = 4, kv_heads = 2, block_heads = 2, block_rows = 1, key_dim = 16, value_dim = 16, rope_columns = 0, scale_group = 16, scale_offset = 512, head_bytes = 1280, value_offset = 640, value_scale_offset = 1152, page_tokens = 32, page_bytes = 5120, layer_bytes = 2560, selected_tokens = 0, least_run = 384, segments = 3, segment_tokens = 1024, strands = 4, window = 0, sink = 0, sink_segments = 0} : memref<?x64xf32>, memref<?xi32>, memref<?xi32>, memref<3x2x16xf32>, memref<3x2x2xf32>
+}
+
 // CHECK-LABEL: rt.kernel @attend
-//       CHECK: rt.latent_attention %[[FIRST:.+]] to %[[LAST:.+]] of %{{.+}}(%{{.+}}, %{{.+}}, %[[P:.+]], %[[S:.+]], %{{.+}}) selected %{{.+}} into %{{.+}} rows %{{.+}} by %{{.+}} {{{.*}}element = bf16{{.*}}} : memref<?x64xf32>, memref<?x48xf32>, memref<?xi32>, memref<?xi32>, memref<?x64xf32> selected memref<?x9xi32>
+//       CHECK: rt.block_attention %[[FIRST:.+]] to %[[LAST:.+]] of %{{.+}}(%{{.+}}, %[[P:.+]], %[[S:.+]], %{{.+}}) rope %{{.+}} selected %{{.+}} into %{{.+}} rows %{{.+}} by %{{.+}} {{{.*}}element = bf16{{.*}}} : memref<?x64xf32>, memref<?xi32>, memref<?xi32>, memref<?x64xf32> rope memref<?x48xf32> selected memref<?x9xi32>
 rt.kernel @attend [memref<?x64xf32>, memref<?x48xf32>, memref<?xi32>, memref<?xi32>, index, memref<?x9xi32>, memref<?x64xf32>, index, index] {
 ^bb0(%step: !rt.step, %first: index, %last: index, %q: memref<?x64xf32>, %r: memref<?x48xf32>, %p: memref<?xi32>, %s: memref<?xi32>, %layer: index, %t: memref<?x9xi32>, %out: memref<?x64xf32>, %rows: index, %block: index):
-  rt.latent_attention %first to %last of %step(%q, %r, %p, %s, %layer) selected %t into %out rows %rows by %block {element = bf16, scale = 2.5e-1 : f32, heads = 2, block_heads = 2, block_rows = 1, key_dim = 40, value_dim = 32, rope_columns = 24, scale_group = 0, scale_offset = 0, page_tokens = 32, page_bytes = 5120, layer_bytes = 2560, selected_tokens = 9, least_run = 384, segments = 0, segment_tokens = 0, strands = 0, window = 0, sink = 0, sink_segments = 0} : memref<?x64xf32>, memref<?x48xf32>, memref<?xi32>, memref<?xi32>, memref<?x64xf32> selected memref<?x9xi32>
+  rt.block_attention %first to %last of %step(%q, %p, %s, %layer) rope %r selected %t into %out rows %rows by %block {element = bf16, scale = 2.5e-1 : f32, heads = 2, kv_heads = 0, block_heads = 2, block_rows = 1, key_dim = 40, value_dim = 32, rope_columns = 24, scale_group = 0, scale_offset = 0, head_bytes = 0, value_offset = 0, value_scale_offset = 0, page_tokens = 32, page_bytes = 5120, layer_bytes = 2560, selected_tokens = 9, least_run = 384, segments = 0, segment_tokens = 0, strands = 0, window = 0, sink = 0, sink_segments = 0} : memref<?x64xf32>, memref<?xi32>, memref<?xi32>, memref<?x64xf32> rope memref<?x48xf32> selected memref<?x9xi32>
 }
