@@ -51,6 +51,10 @@ static absl::StatusOr<std::string> run(const std::string &nvcc,
               : lines.empty()      ? "no message"
                                    : lines.back().trim().str();
   }
+  // It calls one, and does not say which.
+  if (!llvm::sys::findProgramByName("g++"))
+    message += "; nvcc needs a C++ compiler, but there is none of: g++; "
+               "Debian's package is g++";
   return absl::InvalidArgumentError(absl::StrCat(nvcc, ": ", message));
 }
 
