@@ -7,6 +7,7 @@
 #include "codegen/CUDA/Limits.h"
 #include "codegen/Cpp/HostEmitter.h"
 #include "codegen/Cpp/KernelEmitter.h"
+#include "codegen/RegisterArrays.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -274,27 +275,25 @@ std::string CudaKernelEmitter::loadVector(Operation *load) {
          std::to_string(place.rowBytes) + ")";
 }
 
-/// What all threads of a block do is in the kernel's own function. Kernels with
-/// tiles of a warp are straight lines for 16 rows, which all hang together:
-/// those stay whole.
+/// What all threads of a block do is in the kernel's own function.
 bool CudaKernelEmitter::canBeInPart(Operation *op) const {
   WalkResult result = op->walk([&](Operation *inner) {
     return isa<rt::ProductsOp, rt::BlockAttentionOp>(inner)
                ? WalkResult::interrupt()
                : WalkResult::advance();
   });
-  return !hasTiles && !result.wasInterrupted() &&
-         KernelEmitter::canBeInPart(op);
+  return !result.wasInterrupted() && KernelEmitter::canBeInPart(op);
 }
 
 /// What is under way for a loop that is around a part; or the memory for that
-/// of a loop in it.
+/// of a loop in it; and the tiles that it multiplies.
 CudaKernelEmitter::Given CudaKernelEmitter::givenTo(Operation *first,
                                                     Operation *last) const {
-  bool hasStreams = false;
+  bool hasStreams = false, usesTiles = false;
   llvm::SmallSetVector<unsigned, 2> around;
   for (Operation *op = first;; op = op->getNextNode()) {
     op->walk([&](Operation *inner) {
+      usesTiles |= isa<LLVM::CallIntrinsicOp>(inner);
       auto found = streamed.find(inner);
       if (found == streamed.end())
         return;
@@ -314,6 +313,8 @@ CudaKernelEmitter::Given CudaKernelEmitter::givenTo(Operation *first,
     given.push_back({"stream<" + std::to_string(streams[i].tiles.size()) +
                          "> &" + streams[i].name,
                      streams[i].name});
+  if (usesTiles)
+    given.push_back({"warp_tiles &tiles", "tiles"});
   return given;
 }
 
@@ -330,7 +331,7 @@ LogicalResult CudaKernelEmitter::open(rt::KernelOp kernel,
                                       ArrayRef<Argument> arguments) {
   int64_t bytes = 0;
   kernel.walk([&](memref::AllocaOp alloca) {
-    if (alloca.getType().hasStaticShape())
+    if (alloca.getType().hasStaticShape() && !isRegisterArray(alloca))
       bytes += getBytes(alloca.getType());
   });
   findStreams(kernel);

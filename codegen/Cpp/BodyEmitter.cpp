@@ -5,6 +5,7 @@
 
 #include "codegen/Cpp/BodyEmitter.h"
 
+#include "codegen/RegisterArrays.h"
 #include "dialects/RT/IR/RTOps.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -45,6 +46,22 @@ static bool writesMemory(Operation *op) {
 
 static bool readsMemory(Operation *op) {
   return isa<memref::LoadOp, vector::LoadOp, vector::MaskedLoadOp>(op);
+}
+
+/// The type of a vector of an array of registers.
+static std::string getRegisterType(MemRefType type) {
+  return getCppType(
+      VectorType::get(type.getShape().drop_front(), type.getElementType()));
+}
+
+/// Whether \p loop counts the vectors of an array.
+static bool countsRegisters(scf::ForOp loop) {
+  return llvm::any_of(loop.getInductionVar().getUsers(), [](Operation *user) {
+    if (auto load = dyn_cast<vector::LoadOp>(user))
+      return isRegisterArray(load.getBase());
+    auto store = dyn_cast<vector::StoreOp>(user);
+    return store && isRegisterArray(store.getBase());
+  });
 }
 
 bool BodyEmitter::isWritten(Value memref) {
@@ -221,7 +238,10 @@ LogicalResult BodyEmitter::emitOp(Operation *op) {
         element.empty())
       return op->emitOpError("has no form in C++: ") << type;
     std::string name = names.get(hint(alloca));
-    writer.line(declareBuffer(name, type));
+    writer.line(isRegisterArray(alloca)
+                    ? getRegisterType(type) + " " + name + "[" +
+                          std::to_string(type.getDimSize(0)) + "];"
+                    : declareBuffer(name, type));
     bind(alloca, {name});
     return success();
   }
@@ -260,6 +280,8 @@ LogicalResult BodyEmitter::emitOp(Operation *op) {
 
 std::string BodyEmitter::loadVector(Operation *op) {
   auto load = cast<vector::LoadOp>(op);
+  if (isRegisterArray(load.getBase()))
+    return text(load.getBase()) + "[" + text(load.getIndices().front()) + "]";
   return "load<" + getCppType(load.getType()) + ">(" +
          address(load.getBase(), load.getIndices()) + ")";
 }
@@ -284,6 +306,12 @@ LogicalResult BodyEmitter::emitStore(Operation *op) {
     return success();
   }
   if (auto store = dyn_cast<vector::StoreOp>(op)) {
+    if (isRegisterArray(store.getBase())) {
+      writer.line(text(store.getBase()) + "[" +
+                  text(store.getIndices().front()) +
+                  "] = " + text(store.getValueToStore()) + ";");
+      return success();
+    }
     writer.line("store(" + address(store.getBase(), store.getIndices()) + ", " +
                 text(store.getValueToStore()) + ");");
     return success();
@@ -372,6 +400,8 @@ LogicalResult BodyEmitter::emitFor(Operation *op) {
   std::string step = matchPattern(loop.getStep(), m_One())
                          ? "++" + name
                          : name + " += " + text(loop.getStep());
+  if (countsRegisters(loop))
+    writer.line("HADAL_UNROLL");
   writer.open("for (int64_t " + name + " = " + text(loop.getLowerBound()) +
               "; " + name + " < " +
               text(loop.getUpperBound(), CppExpression::Sum) + "; " + step +
@@ -524,7 +554,12 @@ BodyEmitter::emitOutlined(const Outlined &outlined,
       continue;
     }
     std::string name = parameterName(value, argument);
-    if (auto memref = dyn_cast<MemRefType>(value.getType())) {
+    if (isRegisterArray(value)) {
+      auto type = cast<MemRefType>(value.getType());
+      add(getRegisterType(type) + " (&" + name + ")[" +
+              Twine(type.getDimSize(0)) + "]",
+          argument);
+    } else if (auto memref = dyn_cast<MemRefType>(value.getType())) {
       add((isWrittenThere(value) ? "" : "const ") +
               getCppElement(memref.getElementType()) + " *" + name,
           argument);

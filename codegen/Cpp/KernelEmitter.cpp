@@ -4,6 +4,8 @@
 
 #include "codegen/Cpp/KernelEmitter.h"
 
+#include "codegen/RegisterArrays.h"
+
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
@@ -251,7 +253,7 @@ LogicalResult KernelEmitter::emit(rt::KernelOp kernel) {
 }
 
 bool KernelEmitter::canBeInPart(Operation *op) const {
-  return !isa<memref::AllocaOp>(op);
+  return !isa<memref::AllocaOp>(op) || isRegisterArray(op->getResult(0));
 }
 
 LogicalResult KernelEmitter::open(rt::KernelOp kernel,

@@ -64,7 +64,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hadalc", type=Path, required=True)
     parser.add_argument("--model", type=Path, action="append", required=True)
-    parser.add_argument("--emit", choices=["cpp", "cuda"], action="append", help="only as this")
     parser.add_argument("--hadalc-flag", action="append", default=[], help="passed on to hadalc")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hadal-readable-") as folder:
@@ -75,7 +74,7 @@ def main():
             must_run([args.hadalc, model, "-o", out, f"--emit={emit}", "--weights=none", "--quiet", *flags, *args.hadalc_flag], 300)
             return check(Path(source))
         return run_checks([(f"{model.name} {emit}", lambda model=model, emit=emit: write_and_check(model, emit))
-                           for model in args.model for emit in args.emit or ["cpp", "cuda"]])
+                           for model in args.model for emit in ("cpp", "cuda")])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 
 #include "codegen/Conversion/DeepSeekToRT/AMXProduct.h"
 
+#include "codegen/RegisterArrays.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -73,6 +74,69 @@ static void moveTile(KernelBuilder &b, StringRef name, int8_t number,
 }
 
 //===----------------------------------------------------------------------===//
+// Rows of a block
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// One of the rows of a block: its index, which is \p number where it is known.
+struct Row {
+  Value index;
+  int64_t number;
+};
+
+/// A vector for each row of a block: values that loops carry, or for a GPU an
+/// array in registers, for which they carry none.
+class RowVectors {
+public:
+  RowVectors(KernelBuilder &b, bool isArray, StringRef name) : b(b) {
+    if (!isArray)
+      return;
+    array = b.stack({blockRows, tileRows}, b.getF32Type(), name);
+    array.getDefiningOp()->setAttr(registersAttrName, b.getUnitAttr());
+  }
+
+  void forRows(function_ref<void(Row)> body) const {
+    if (array)
+      b.loop(b.index(0), b.index(blockRows), 1,
+             [&](Value index) { body({index, 0}); });
+    else
+      for (int64_t m = 0; m < blockRows; ++m)
+        body({b.index(m), m});
+  }
+  /// Those that \p make gives; what is to be carried.
+  Values begin(function_ref<Value(Row)> make) const {
+    Values next;
+    forRows([&](Row row) { set(next, row, make(row)); });
+    return next;
+  }
+  /// Those that \p make gives for each row and what it has.
+  Values update(ValueRange carried,
+                function_ref<Value(Row, Value before)> make) const {
+    Values next;
+    forRows([&](Row row) { set(next, row, make(row, get(carried, row))); });
+    return next;
+  }
+  Value get(ValueRange carried, Row row) const {
+    return array ? b.loadVector(array, {row.index, b.index(0)}, tileRows)
+                 : carried[row.number];
+  }
+
+private:
+  void set(Values &next, Row row, Value vector) const {
+    if (array)
+      b.storeVector(vector, array, {row.index, b.index(0)});
+    else
+      next.push_back(vector);
+  }
+
+  KernelBuilder &b;
+  Value array;
+};
+
+} // namespace
+
+//===----------------------------------------------------------------------===//
 // Stack
 //===----------------------------------------------------------------------===//
 
@@ -121,15 +185,17 @@ AMXProduct::AMXProduct(KernelBuilder &b, const KernelOptions &options,
   int64_t piece = pieceElements();
   b.setTile("piece_columns", piece);
   if (shape.bits < 8)
-    bytes = b.stack({weights * tiles, piece / 4, rowBytes}, b.getI8Type());
-  rows = b.stack({piece / rowBytes, blockRows, rowBytes / 4}, b.getI32Type());
-  rowScales =
-      b.stack({blockRows, piece / shape.activationGroup}, b.getF32Type());
-  groupSums = b.stack({blockRows, tileRows}, b.getI32Type());
+    bytes = b.stack({weights * tiles, piece / 4, rowBytes}, b.getI8Type(),
+                    "weight_bytes");
+  rows = b.stack({piece / rowBytes, blockRows, rowBytes / 4}, b.getI32Type(),
+                 "row_bytes");
+  rowScales = b.stack({blockRows, piece / shape.activationGroup},
+                      b.getF32Type(), "row_scales");
+  groupSums = b.stack({blockRows, tileRows}, b.getI32Type(), "group_sums");
   state =
       b.stack({stateRows() / blockRows, weights * tiles, blockRows, tileRows},
-              b.getF32Type());
-  tileConfig = b.stack(rowBytes, b.getI8Type());
+              b.getF32Type(), "running_sums");
+  tileConfig = b.stack(rowBytes, b.getI8Type(), "tile_shapes");
 }
 
 /// Palette 1 with the shapes of the three registers: Intel SDM, volume 2A,
@@ -175,6 +241,7 @@ Value AMXProduct::multiply(KernelBuilder &b, const IntegerItem &item) const {
         b.loop(b.index(0), b.sub(item.tiles.end, item.tiles.begin), 1, body);
       };
       forBlocks([&](Value block) {
+        KernelBuilder::Named named(b, "clear_sums");
         b.loop(b.index(0), b.index(weights * tiles), 1, [&](Value chain) {
           b.loop(b.index(0), b.index(blockRows), 1, [&](Value row) {
             b.storeVector(zero, state, {block, chain, row, b.index(0)});
@@ -206,6 +273,7 @@ Value AMXProduct::multiply(KernelBuilder &b, const IntegerItem &item) const {
 /// Makes bytes of a piece of all tiles.
 void AMXProduct::unpack(KernelBuilder &b, const IntegerItem &item,
                         Piece piece) const {
+  KernelBuilder::Named named(b, "unpack_weights");
   auto byteType = VectorType::get({rowBytes}, b.getI8Type());
   Value least = arith::ConstantOp::create(
       b, DenseElementsAttr::get(byteType,
@@ -244,6 +312,7 @@ void AMXProduct::unpack(KernelBuilder &b, const IntegerItem &item,
 /// stands for those that are not there.
 void AMXProduct::copyRows(KernelBuilder &b, const IntegerItem &item,
                           Value begin, Piece piece) const {
+  KernelBuilder::Named named(b, "copy_rows");
   int64_t groups = pieceElements() / shape.activationGroup;
   int64_t scaleLanes = KernelBuilder::lanesFor(groups);
   Value firstGroup = b.div(piece.begin, shape.activationGroup);
@@ -319,6 +388,7 @@ Values AMXProduct::chain(KernelBuilder &b, const TileBytes &tile, Value first,
 void AMXProduct::multiplyPiece(KernelBuilder &b, const IntegerItem &item,
                                int64_t weight, Value tile, Value block,
                                Piece piece) const {
+  KernelBuilder::Named named(b, "multiply_piece");
   const IntegerWeight &of = item.weights[weight];
   Value chainIndex = b.add(b.mul(tile, weights), weight);
   Value stored = b.add(item.tiles.begin, tile);
@@ -341,13 +411,12 @@ void AMXProduct::multiplyPiece(KernelBuilder &b, const IntegerItem &item,
     from.recordBytes = strides[next];
   }
 
-  auto sumsOf = [&](int64_t m) -> Value {
-    Value integers =
-        b.loadVector(groupSums, {b.index(m), b.index(0)}, tileRows);
+  auto sumsOf = [&](Value m) -> Value {
+    Value integers = b.loadVector(groupSums, {m, b.index(0)}, tileRows);
     return arith::SIToFPOp::create(b, b.vectorType(tileRows), integers);
   };
-  auto inputScale = [&](int64_t m, Value group) {
-    return b.broadcast(b.load(rowScales, {b.index(m), group}), tileRows);
+  auto inputScale = [&](Value m, Value group) {
+    return b.broadcast(b.load(rowScales, {m, group}), tileRows);
   };
   auto weightScales = [&](Value group) -> Value {
     Values at;
@@ -360,52 +429,60 @@ void AMXProduct::multiplyPiece(KernelBuilder &b, const IntegerItem &item,
     return arith::ExtFOp::create(b, b.vectorType(tileRows),
                                  b.loadVector(of.scales, at, tileRows));
   };
+  RowVectors sums(b, isShared, "sums");
   auto addGroup = [&](Value group, ValueList carried) {
     Value scales = weightScales(group);
-    Values next;
-    for (int64_t m = 0; m < blockRows; ++m)
-      next.push_back(
-          b.fma(sumsOf(m), b.mulf(scales, inputScale(m, group)), carried[m]));
-    return next;
+    return sums.update(carried, [&](Row row, Value before) {
+      Value added = sumsOf(row.index);
+      return b.fma(added, b.mulf(scales, inputScale(row.index, group)), before);
+    });
   };
-  auto addPart = [&](Value part, ValueList carried) {
-    Values next;
-    for (int64_t m = 0; m < blockRows; ++m)
-      next.push_back(b.fma(sumsOf(m), inputScale(m, part), carried[m]));
-    return next;
+  auto addPartTo = [&](const RowVectors &to, Value part, ValueList carried) {
+    return to.update(carried, [&](Row row, Value before) {
+      Value added = sumsOf(row.index);
+      return b.fma(added, inputScale(row.index, part), before);
+    });
   };
 
-  auto stateAt = [&](int64_t m) {
-    return Values{block, chainIndex, b.index(m), b.index(0)};
+  auto stateAt = [&](Row row) {
+    return Values{block, chainIndex, row.index, b.index(0)};
   };
-  Values sums;
-  for (int64_t m = 0; m < blockRows; ++m)
-    sums.push_back(b.loadVector(state, stateAt(m), tileRows));
+  Values carried = sums.begin(
+      [&](Row row) { return b.loadVector(state, stateAt(row), tileRows); });
   Value parts = b.div(piece.size, shape.activationGroup);
   if (ratio() == 1) {
-    sums = chain(b, from, b.index(0), parts, sums, addGroup);
+    carried = chain(b, from, b.index(0), parts, carried, addGroup);
   } else if (isPerChannel()) {
-    sums = chain(b, from, b.index(0), parts, sums, addPart);
+    carried = chain(b, from, b.index(0), parts, carried,
+                    [&](Value part, ValueList carried) {
+                      return addPartTo(sums, part, carried);
+                    });
   } else {
-    Values zeros(blockRows, b.f32(0, b.vectorType(tileRows)));
-    sums = b.loop(b.index(0), b.div(piece.size, shape.group), 1, sums,
-                  [&](Value group, ValueRange carried) {
-                    Values inner = chain(b, from, b.mul(group, ratio()),
-                                         b.index(ratio()), zeros, addPart);
-                    Value scales = weightScales(group);
-                    Values next;
-                    for (auto [sum, before] : llvm::zip_equal(inner, carried))
-                      next.push_back(b.fma(sum, scales, before));
-                    return next;
-                  });
+    Value zero = b.f32(0, b.vectorType(tileRows));
+    RowVectors ofGroup(b, isShared, "sums_of_group");
+    auto addPart = [&](Value part, ValueList carried) {
+      return addPartTo(ofGroup, part, carried);
+    };
+    carried = b.loop(b.index(0), b.div(piece.size, shape.group), 1, carried,
+                     [&](Value group, ValueRange carried) {
+                       Values inner = ofGroup.begin([&](Row) { return zero; });
+                       inner = chain(b, from, b.mul(group, ratio()),
+                                     b.index(ratio()), inner, addPart);
+                       Value scales = weightScales(group);
+                       return sums.update(carried, [&](Row row, Value before) {
+                         return b.fma(ofGroup.get(inner, row), scales, before);
+                       });
+                     });
   }
-  for (int64_t m = 0; m < blockRows; ++m)
-    b.storeVector(sums[m], state, stateAt(m));
+  sums.forRows([&](Row row) {
+    b.storeVector(sums.get(carried, row), state, stateAt(row));
+  });
 }
 
 /// Gives the sums of entries from \p begin on to the item's `store`.
 void AMXProduct::store(KernelBuilder &b, const IntegerItem &item, Value block,
                        Value begin) const {
+  KernelBuilder::Named named(b, "store_sums");
   Value count = b.min(b.sub(item.last, begin), b.index(blockRows));
   Value tileCount = b.sub(item.tiles.end, item.tiles.begin);
   b.loop(b.index(0), count, 1, [&](Value m) {
