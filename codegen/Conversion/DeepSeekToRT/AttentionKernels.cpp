@@ -30,11 +30,13 @@ static constexpr int64_t mostLatentRows = 4;
 /// Of a GPU, whose blocks of threads take an item: rows times heads, where
 /// latents have three parts, where they are rounded to one, and where heads
 /// have keys of their own, which leaves room for two blocks; at least that of a
-/// tile. Tokens of a segment; blocks that keep all multiprocessors busy; and
-/// bytes of the sums of segments, at most.
+/// tile. Tokens of a segment; blocks that keep all multiprocessors busy, and as
+/// many where two or more fit on each and rows of several sequences, which come
+/// one by one, are to be spread; and bytes of the sums of segments, at most.
 static constexpr int64_t mostBlockSlots = 16, mostRoundedSlots = 64,
                          mostHeadSlots = 32;
-static constexpr int64_t blockSegmentTokens = 1024, enoughBlocks = 128;
+static constexpr int64_t blockSegmentTokens = 1024, enoughBlocks = 128,
+                         enoughHeadBlocks = 512;
 static constexpr int64_t mostPartialBytes = 256 << 20;
 
 int64_t hadal::largestDivisor(int64_t size, int64_t most) {
@@ -142,7 +144,7 @@ AttentionPlan AttentionPlan::get(PageLayout page, int64_t heads,
                     plan.groupHeads * page.valueDim * int64_t(sizeof(float));
     plan.fewItems =
         std::clamp(mostPartialBytes / bytes, plan.fewItems, enoughBlocks);
-    plan.enoughItems = enoughBlocks;
+    plan.enoughItems = page.isLatent ? enoughBlocks : enoughHeadBlocks;
   }
   // What one token sees: a window may begin and end within a page.
   int64_t seenPages = ceilDiv(context, page.pageTokens);
