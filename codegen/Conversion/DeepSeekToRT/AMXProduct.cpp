@@ -223,6 +223,7 @@ void AMXProduct::configure(KernelBuilder &b) const {
 //===----------------------------------------------------------------------===//
 
 Value AMXProduct::multiply(KernelBuilder &b, const IntegerItem &item) const {
+  KernelBuilder::Named named(b, "multiply_blocks");
   // A block that is half full costs less than its rows would, a few at a time.
   Value count = b.sub(item.last, item.first);
   Value blocks = b.div(b.add(count, blockRows / 2), blockRows);
