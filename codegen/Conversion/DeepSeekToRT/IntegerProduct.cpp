@@ -109,7 +109,7 @@ struct GroupLoop {
     list.push_back(b.index(0));
     return list;
   }
-  /// Of codes: vector \p i of the unit that begins at vector \p unit.
+  /// Of codes: vector \p i after \p unit, in the same record.
   Values codeIndices(const IntegerWeight &weight, Value tile, Value unit,
                      int64_t i) const {
     Values list = indices(weight, tile, unit,
@@ -387,9 +387,10 @@ void GroupLoop::askForScales(Value group) const {
   }
 }
 
-/// Adds the products of \p unit of each tile, or of one \p part of it, and asks
+/// Adds the products of a unit of each tile, or of one \p part of it, and asks
 /// for what is \p ahead: one line for each that is read, as many at once would
-/// wait for each other. In pairs, sums are those of `packPair`.
+/// wait for each other. The unit is that of step \p unrolled from \p unit
+/// on, in the same record. In pairs, sums are those of `packPair`.
 Values GroupLoop::step(Value unit, int64_t part, ValueRange carried,
                        int64_t unrolled, const Ahead &ahead) const {
   KernelBuilder::Named named(b, "multiply_part");
@@ -399,8 +400,9 @@ Values GroupLoop::step(Value unit, int64_t part, ValueRange carried,
   int64_t size = inPairs() ? 2 : 1;
   int64_t lanes = stepUnits() * unitColumns() / groupsOfUnit() / 4;
   int64_t first = part * lanes;
+  int64_t more = unrolled * stepUnits();
   Value index = b.mul(unit, unitVectors());
-  Value column = b.add(b.mul(unit, unitColumns() / 4), first);
+  Value column = b.add(b.mul(b.add(unit, more), unitColumns() / 4), first);
   size_t count = chains() * rows.size();
   SmallVector<Values> stored(chains(),
                              Values(size_t(stepUnits() * unitVectors())));
@@ -436,12 +438,14 @@ Values GroupLoop::step(Value unit, int64_t part, ValueRange carried,
           if (known)
             return known;
           known = b.loadVector(
-              weight.memref, codeIndices(weight, tile, index, i), vectorBytes);
+              weight.memref,
+              codeIndices(weight, tile, index, more * unitVectors() + i),
+              vectorBytes);
           if (!ahead.tiles.empty())
             memref::PrefetchOp::create(b, weight.memref,
                                        codeIndices(weight, ahead.tiles[chain],
                                                    b.add(index, ahead.shift),
-                                                   i),
+                                                   more * unitVectors() + i),
                                        /*isWrite=*/false, prefetchLocality,
                                        /*isDataCache=*/true);
           return known;
@@ -518,7 +522,7 @@ Values GroupLoop::sums(Value group, int64_t part) const {
   auto steps = [&](Value unit, ValueRange carried) {
     Values next(carried);
     for (int64_t i = 0; i < unroll; i += stepUnits())
-      next = step(b.add(unit, i), part, next, i / stepUnits(), ahead);
+      next = step(unit, part, next, i / stepUnits(), ahead);
     return next;
   };
   if (units() == unroll)
