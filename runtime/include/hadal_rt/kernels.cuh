@@ -1710,8 +1710,8 @@ template <typename S> struct block_attention {
       bool is_one = true;
       for (int64_t i = begin; i < end; ++i)
         is_one &= sequences[i] == sequences[begin];
+      rows = is_one ? int(end - begin) : 1;
       for (row = begin; row < end; row += rows) {
-        rows = is_one ? int(end - begin) : 1;
         if (runs && all >= S::least_run && runs[row] != 0)
           continue;
         load_queries();
