@@ -1700,24 +1700,26 @@ template <typename S> struct block_attention {
   /// of heads. Writes results, `[rows, heads * value_dim]`, to \p out.
   HADAL_INLINE void attend_blocks(int64_t first, int64_t last, float *out,
                                   int64_t all, int64_t block_rows) {
-    int64_t blocks = (all + block_rows - 1) / block_rows;
-    for (int64_t item = first; item < last; ++item) {
+    // Numbers of rows are of 31 bits, and many values are alive in here.
+    const int count = int(all), most_rows = int(block_rows);
+    const int blocks = (count + most_rows - 1) / most_rows;
+    for (int item = int(first); item < int(last); ++item) {
       group = item / blocks;
       // The last rows of a prefill see most, and begin first.
-      int64_t begin = (blocks - 1 - item % blocks) * block_rows;
-      int64_t end = min(begin + block_rows, all);
+      const int begin = (blocks - 1 - item % blocks) * most_rows;
+      const int end = min(begin + most_rows, count);
       // Rows of several sequences share nothing, and come one by one.
       bool is_one = true;
-      for (int64_t i = begin; i < end; ++i)
+      for (int i = begin; i < end; ++i)
         is_one &= sequences[i] == sequences[begin];
-      rows = is_one ? int(end - begin) : 1;
+      rows = is_one ? end - begin : 1;
       for (row = begin; row < end; row += rows) {
-        if (runs && all >= S::least_run && runs[row] != 0)
+        if (runs && count >= S::least_run && runs[row] != 0)
           continue;
         load_queries();
         count_tokens();
-        int64_t segments = segment_count();
-        for (int64_t i = 0; i < segments; ++i) {
+        const int segments = int(segment_count());
+        for (int i = 0; i < segments; ++i) {
           attend_segment(segment_at(i));
           merge(segment_at(i), i == 0, i + 1 == segments, out);
         }
