@@ -210,3 +210,65 @@ func.func @computed(%x: tensor<?x32xf32>, %e: tensor<?x1xi32>, %w: tensor<?x1xf3
   %y = deepseek.experts %x, %e, %w gate %gate up %gate down %down : tensor<?x32xf32>, tensor<?x1xi32>, tensor<?x1xf32>, tensor<2x32x32xbf16>, tensor<2x32x32xbf16>, tensor<2x32x32xbf16> -> tensor<?x32xf32>
   return %y : tensor<?x32xf32>
 }
+
+// -----
+
+// Nor is an argument that is computed for some call.
+
+// CHECK-LABEL: func.func private @given
+// CHECK-SAME: tensor<40x64xbf16>
+func.func private @given(%x: tensor<?x64xf32>, %w: tensor<40x64xbf16>) -> tensor<?x40xf32> {
+  // expected-remark @below {{cannot quantize a weight: it is an argument for which a call passes no weight}}
+  %y = deepseek.lm_head %x, %w : tensor<?x64xf32>, tensor<40x64xbf16> -> tensor<?x40xf32>
+  return %y : tensor<?x40xf32>
+}
+deepseek.weight @whole : tensor<40x64xf32> {
+  %0 = deepseek.source "w" in [] at [] : tensor<40x64xf32>
+  deepseek.yield %0 : tensor<40x64xf32>
+}
+func.func @giver(%x: tensor<?x64xf32>) -> tensor<?x40xf32> {
+  %whole = deepseek.use_weight @whole : tensor<40x64xf32>
+  %w = deepseek.convert %whole : tensor<40x64xf32> to tensor<40x64xbf16>
+  %y = call @given(%x, %w) : (tensor<?x64xf32>, tensor<40x64xbf16>) -> tensor<?x40xf32>
+  return %y : tensor<?x40xf32>
+}
+
+// -----
+
+// What a function elsewhere reads stays as it knows it.
+
+// CHECK: deepseek.weight @w : tensor<40x64xbf16>
+// expected-remark @below {{cannot quantize 'w': it is passed to a function without a body}}
+deepseek.weight @w : tensor<40x64xbf16> {
+  %0 = deepseek.source "w" in [] at [] : tensor<40x64xbf16>
+  deepseek.yield %0 : tensor<40x64xbf16>
+}
+func.func private @elsewhere(tensor<40x64xbf16>)
+func.func @body(%x: tensor<?x64xf32>) -> tensor<?x40xf32> {
+  %w = deepseek.use_weight @w : tensor<40x64xbf16>
+  call @elsewhere(%w) : (tensor<40x64xbf16>) -> ()
+  %y = deepseek.lm_head %x, %w : tensor<?x64xf32>, tensor<40x64xbf16> -> tensor<?x40xf32>
+  return %y : tensor<?x40xf32>
+}
+
+// -----
+
+// FP8 whose scales are computed.
+
+// CHECK: deepseek.weight @mlp : tensor<64x64xf8E4M3FN>
+// expected-remark @below {{cannot quantize 'mlp': its scales are not known}}
+deepseek.weight @mlp : tensor<64x64xf8E4M3FN> {
+  %0 = deepseek.source "w" in [] at [] : tensor<64x64xf8E4M3FN>
+  deepseek.yield %0 : tensor<64x64xf8E4M3FN>
+}
+deepseek.weight @s : tensor<1x1xbf16> {
+  %0 = deepseek.source "s" in [] at [] : tensor<1x1xbf16>
+  deepseek.yield %0 : tensor<1x1xbf16>
+}
+func.func @computed_scales(%x: tensor<?x64xf32>) -> tensor<?x64xf32> {
+  %w = deepseek.use_weight @mlp : tensor<64x64xf8E4M3FN>
+  %stored = deepseek.use_weight @s : tensor<1x1xbf16>
+  %s = deepseek.convert %stored : tensor<1x1xbf16> to tensor<1x1xf32>
+  %y = deepseek.linear %x, %w scales %s : tensor<1x1xf32> : tensor<?x64xf32>, tensor<64x64xf8E4M3FN> -> tensor<?x64xf32>
+  return %y : tensor<?x64xf32>
+}
