@@ -214,7 +214,11 @@ def pack_model(tensors, options, rng, encode, encode_e4m3):
             continue
         module = module_of(name)
         if options["quant_method"] == "gptq":
-            parts, values[name] = gptq(module, value, options, rng)
+            own = [(pattern, other) for pattern, other in options.get("dynamic", {}).items() if re.match(pattern[2:], module)]
+            if any(pattern.startswith("-:") for pattern, _ in own):
+                packed[name], values[name] = (dtype, shape, raw), value
+                continue
+            parts, values[name] = gptq(module, value, {**options, **(own[0][1] if own else {})}, rng)
         elif options["quant_method"] == "awq":
             parts, values[name] = awq(module, value, options, rng)
         else:

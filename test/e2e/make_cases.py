@@ -235,6 +235,9 @@ CASES = {
                    packed_llama({**GPTQ, "desc_act": True, "sym": True, "checkpoint_format": "gptq_v2", "group_size": 32}), {"dtype": "F16", "packed": True}),
     "gptq_ragged": ("GPTQ, 4 bits, a last group that is shorter", packed_llama({**GPTQ, "group_size": 48, "checkpoint_format": "gptq"}), {"dtype": "F16", "packed": True}),
     "gptq_3bit": ("GPTQ, 3 bits, one group", packed_llama({**GPTQ, "bits": 3, "group_size": -1}), {"dtype": "F16", "packed": True}),
+    "gptq_dynamic": ("GPTQ, 4 bits, modules of 8 bits and of one group, and some that are not quantized",
+                     packed_llama({**GPTQ, "dynamic": {"+:.*\\.1\\..*down_proj": {"bits": 8, "group_size": 16}, ".*q_proj": {"group_size": -1, "sym": True},
+                                                       "-:.*up_proj": {}}}), {"dtype": "F16", "packed": True}),
     "gptq_8bit_moe": ("GPTQ, 8 bits, stacks of experts", {**deepseek(num_key_value_heads=2, quantization_config={**GPTQ, "bits": 8}), "moe_intermediate_size": 32},
                       {"dtype": "F16", "packed": True}),
     "awq_v2_lite": ("AWQ, MLA with kv_b, experts", deepseek_v2(quantization_config=AWQ), {"dtype": "F16", "packed": True}),
@@ -867,7 +870,12 @@ def bad_cases():
     yield "gptq_group_zero", "a group of no element", packed(GPTQ, {"group_size": 0}), {}
     yield "gptq_other_group", "groups of another size than the scales are for", packed(GPTQ, {"group_size": 16}), {}
     yield "gptq_marlin", "a layout for one kernel of one GPU", packed(GPTQ, {"checkpoint_format": "marlin"}), {}
-    yield "gptq_dynamic", "modules that differ", packed(GPTQ, {"dynamic": {"+:.*q_proj": {"bits": 8}}}), {}
+    yield "gptq_dynamic_bits", "modules of 5 bits", packed(GPTQ, {"dynamic": {"+:.*q_proj": {"bits": 5}}}), {}
+    yield "gptq_dynamic_key", "a key of some modules that nobody knows", packed(GPTQ, {"dynamic": {"+:.*q_proj": {"use_magic": True}}}), {}
+    yield "gptq_dynamic_list", "patterns that are no object", packed(GPTQ, {"dynamic": [".*q_proj"]}), {}
+    yield "gptq_dynamic_groups", "groups of two sizes, of which a row has as many", packed(
+        {**GPTQ, "group_size": 24}, {"dynamic": {"+:.*q_proj": {"group_size": 20}}}), {}
+    yield "gptq_dynamic_other", "4-bit tensors that are said to have 8 or 3", packed(GPTQ, {"bits": 8, "dynamic": {"+:.*q_proj": {"bits": 3}}}), {}
     yield "gptq_unknown_key", "a key that nobody knows", packed(GPTQ, {"use_magic": True}), {}
     yield "gptq_group_index", "a column in a group that is not there", packed(
         GPTQ, None, {q + ".g_idx": ("I32", (32,), np.full(32, 9, "<i4").tobytes())}), {}

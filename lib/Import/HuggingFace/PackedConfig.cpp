@@ -16,6 +16,7 @@ using llvm::StringRef;
 using llvm::Twine;
 
 constexpr int64_t maxGroup = int64_t(1) << 24;
+constexpr int64_t gptqBits[] = {2, 3, 4, 8};
 
 /// Keys that say how a checkpoint was made or run, and which of its modules
 /// are quantized: that is read from its tensors.
@@ -48,6 +49,15 @@ static constexpr StringRef ignoredGPTQKeys[] = {
     "use_cuda_fp16",
     "use_exllama",
     "version"};
+/// Of one pattern of modules.
+static constexpr StringRef ignoredDynamicKeys[] = {"act_group_aware",
+                                                   "damp_auto_increment",
+                                                   "damp_percent",
+                                                   "desc_act",
+                                                   "mse",
+                                                   "static_groups",
+                                                   "sym",
+                                                   "true_sequential"};
 static constexpr StringRef ignoredAWQKeys[] = {
     "backend",          "do_fuse",         "exllama_config",
     "fuse_max_seq_len", "modules_to_fuse", "modules_to_not_convert"};
@@ -89,19 +99,23 @@ private:
                             " with value " + toText(*json.get(key))));
   }
   /// `group_size`: -1 is all of a row.
+  static int64_t readGroupSize(ObjectReader &reader,
+                               const llvm::json::Value &value) {
+    int64_t group = reader.integer("group_size", value, -1, maxGroup);
+    if (group == 0)
+      reader.fail("group_size", "0", "-1 or more than 0");
+    return group;
+  }
   void readGroup(ObjectReader &reader, PackedConfig &config) {
     const llvm::json::Value *value = reader.get("group_size");
     if (!value)
       return reader.missing("group_size");
-    int64_t group = reader.integer("group_size", *value, -1, maxGroup);
-    config.group = group;
-    if (group == -1)
+    config.group = readGroupSize(reader, *value);
+    if (config.group == -1)
       config.strategy = PackedStrategy::Channel;
-    else if (group <= 0)
-      reader.fail("group_size", Twine(group), "-1 or more than 0");
   }
-  int64_t readBits(ObjectReader &reader, StringRef key,
-                   ArrayRef<int64_t> choices) {
+  static int64_t readBits(ObjectReader &reader, StringRef key,
+                          ArrayRef<int64_t> choices) {
     const llvm::json::Value *value = reader.get(key);
     if (!value) {
       reader.missing(key);
@@ -117,6 +131,7 @@ private:
                               Twine(bits) + ", expected " + text));
     return choices.front();
   }
+  void readDynamic(const llvm::json::Value &value, PackedConfig &config);
   void readWeights(const llvm::json::Object &weights, StringRef where,
                    StringRef format, PackedConfig &config);
 
@@ -127,10 +142,42 @@ private:
 };
 } // namespace
 
+/// GPTQModel's patterns of modules, each with what is other there. Those that
+/// begin with "-:" are not quantized, which their tensors say, too.
+void PackedReader::readDynamic(const llvm::json::Value &value,
+                               PackedConfig &config) {
+  const llvm::json::Object *patterns = value.getAsObject();
+  if (!patterns)
+    return reader.fail("dynamic", toText(value), "an object");
+  for (const auto &[pattern, other] : *patterns) {
+    if (StringRef(pattern).starts_with("-:"))
+      continue;
+    std::string where =
+        reader.place() + ": 'dynamic': " + quote(StringRef(pattern));
+    const llvm::json::Object *object = other.getAsObject();
+    if (!object)
+      return reader.fail(
+          invalid(where + " is " + toText(other) + ", expected an object"));
+    ObjectReader inner(*object, where, status);
+    PackedConfig::Width width = {config.bits, config.group};
+    if (inner.get("bits"))
+      width.bits = readBits(inner, "bits", gptqBits);
+    if (const llvm::json::Value *group = inner.get("group_size"))
+      width.group = readGroupSize(inner, *group);
+    refuseUnknown(inner, *object, ignoredDynamicKeys);
+    if (!llvm::is_contained(config.otherWidths, width))
+      config.otherWidths.push_back(width);
+  }
+  // JSON objects have no order here.
+  llvm::sort(config.otherWidths, [](const auto &a, const auto &b) {
+    return std::pair(a.bits, a.group) < std::pair(b.bits, b.group);
+  });
+}
+
 PackedConfig PackedReader::readGPTQ() {
   PackedConfig config;
   config.layout = PackedLayout::GPTQ;
-  config.bits = readBits(reader, "bits", {2, 3, 4, 8});
+  config.bits = readBits(reader, "bits", gptqBits);
   readGroup(reader, config);
   // Older files have no such key.
   config.storesZerosLessOne = true;
@@ -141,8 +188,11 @@ PackedConfig PackedReader::readGPTQ() {
   }
   expect(reader, "is_marlin_format", {"false"});
   expect(reader, "pack_dtype", {"\"int32\""});
-  for (StringRef key : {"dynamic", "adapter", "rotation", "quant_type"})
+  for (StringRef key : {"adapter", "rotation", "quant_type"})
     expect(reader, key, {"{}", "\"\"", "false"});
+  if (const llvm::json::Value *value = reader.get("dynamic");
+      value && value->getAsBoolean() != false)
+    readDynamic(*value, config);
   refuseUnknown(reader, json, ignoredGPTQKeys);
   return config;
 }

@@ -38,6 +38,17 @@ struct PackedConfig {
   bool hasZeros = true;
   /// GPTQ: zero points are stored less one.
   bool storesZerosLessOne = false;
+
+  /// Bits and elements of a group, -1 for all of a row.
+  struct Width {
+    int64_t bits, group;
+    bool operator==(const Width &other) const {
+      return bits == other.bits && group == other.group;
+    }
+  };
+  /// GPTQ: what some matrices have in place of `bits` and `group`. Which of
+  /// them a matrix has is for its shapes to say.
+  std::vector<Width> otherWidths;
 };
 
 /// Reads the configuration of quant_method \p method from \p reader, or

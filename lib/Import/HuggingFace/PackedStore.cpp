@@ -28,6 +28,7 @@ struct PackedStore::Parts {
   /// The dimension of a stack, or nothing.
   SmallVector<int64_t, 1> lead;
   int64_t rows, columns;
+  int64_t bits;
   /// Elements of a block, and blocks in a row and in a column.
   int64_t blockRows = 1, blockColumns = 0;
   int64_t groupRows = 0, groupColumns = 0;
@@ -231,8 +232,45 @@ PackedStore::takeScales(Parts &parts, StringRef suffix,
   return scales->build;
 }
 
+/// Finds the width whose shapes the tensors have, among those that the
+/// configuration has for some matrix. Where none is, that of all stays, so that
+/// an error is about it.
+absl::Status PackedStore::chooseWidth(Parts &parts) {
+  auto [before, after] = StringRef(parts.module).split("{}");
+  auto rowsOf = [&](StringRef suffix) -> int64_t {
+    std::string name = parts.lead.empty()
+                           ? (parts.module + suffix).str()
+                           : (before + "0" + after + suffix).str();
+    const Tensor *tensor = checkpoint.find(name);
+    return tensor && tensor->shape.size() == 2 ? tensor->shape[0] : -1;
+  };
+  int64_t words = rowsOf(".qweight"), groups = rowsOf(".scales");
+  SmallVector<PackedConfig::Width> widths = {{config.bits, config.group}};
+  llvm::append_range(widths, config.otherWidths);
+  std::optional<int64_t> found;
+  for (PackedConfig::Width width : widths) {
+    int64_t group = width.group == -1 ? parts.columns
+                                      : std::min(width.group, parts.columns);
+    if (parts.columns * width.bits != 32 * words ||
+        ceilDiv(parts.columns, group) != groups || found == group)
+      continue;
+    if (found)
+      return unimplemented(checkpoint.sourcePath() + ": matrix " +
+                           quote(parts.module) + " has " + Twine(groups) +
+                           " groups, of " + Twine(*found) + " or of " +
+                           Twine(group) + " columns: 'dynamic' has both");
+    found = group;
+    parts.bits = width.bits;
+    parts.blockColumns = group;
+    parts.groupColumns = groups;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status PackedStore::takeGPTQ(Parts &parts) {
-  int64_t bits = config.bits, n = parts.rows, k = parts.columns;
+  if (absl::Status status = chooseWidth(parts); !status.ok())
+    return status;
+  int64_t bits = parts.bits, n = parts.rows, k = parts.columns;
   if (k * bits % 32 != 0 || n * bits % 32 != 0)
     return invalid(checkpoint.sourcePath() + ": matrix " + quote(parts.module) +
                    " of shape " + toText(ArrayRef<int64_t>({n, k})) +
@@ -368,7 +406,7 @@ absl::Status PackedStore::checkShapeTensor(Parts &parts) {
 }
 
 absl::Status PackedStore::takeCompressed(Parts &parts) {
-  int64_t n = parts.rows, k = parts.columns, bits = config.bits;
+  int64_t n = parts.rows, k = parts.columns, bits = parts.bits;
   bool isPacked = config.layout == PackedLayout::Packed;
   int64_t perWord = 32 / bits;
   size_t lead = parts.lead.size();
@@ -497,6 +535,7 @@ absl::StatusOr<StoredTensor> PackedStore::takePacked(StringRef module,
   parts.lead.assign(shape.begin(), shape.end() - 2);
   parts.rows = shape[shape.size() - 2];
   parts.columns = shape.back();
+  parts.bits = config.bits;
   parts.blockColumns = parts.columns;
   switch (config.strategy) {
   case PackedStrategy::Tensor:
@@ -543,8 +582,7 @@ absl::StatusOr<StoredTensor> PackedStore::takePacked(StringRef module,
       checkpoint.sourcePath() + ": tensor " + quote(partName(module));
   stored.typeName = "quantized";
   auto type = RankedTensorType::get(shape, stored.element);
-  stored.build = [type, bits = config.bits,
-                  parts = std::move(parts)](OpBuilder &recipe) -> Value {
+  stored.build = [type, parts = std::move(parts)](OpBuilder &recipe) -> Value {
     Value scales, codes;
     if (parts.whole) {
       scales = parts.scales(recipe);
@@ -552,7 +590,7 @@ absl::StatusOr<StoredTensor> PackedStore::takePacked(StringRef module,
       codes = deepseek::RoundByOp::create(
           recipe, recipe.getUnknownLoc(),
           RankedTensorType::get(type.getShape(),
-                                recipe.getIntegerType(unsigned(bits))),
+                                recipe.getIntegerType(unsigned(parts.bits))),
           whole, scales);
     } else {
       codes = parts.codes(recipe);

@@ -34,6 +34,7 @@ private:
   struct Parts;
 
   std::string partName(llvm::StringRef module) const;
+  absl::Status chooseWidth(Parts &parts);
   absl::StatusOr<StoredTensor> takePacked(llvm::StringRef module,
                                           llvm::ArrayRef<int64_t> shape);
   absl::Status takeGPTQ(Parts &parts);
