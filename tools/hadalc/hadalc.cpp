@@ -485,6 +485,8 @@ static int makeOptions(const char *argv0, const Flags &flags,
   if (flags.skipLayers.isGiven && !parseSkipLayers(flags.skipLayers, options))
     return refuse(flags.skipLayers, "N:P%, two numbers, as 4:25%, or a file of "
                                     "gates, .safetensors; and exit=L:P%");
+  if (flags.calibration.isGiven && flags.calibration.value.empty())
+    return refuse(flags.calibration, "a text, or its statistics");
   options.calibration = flags.calibration.value;
   options.saveStatistics = flags.saveStatistics.value;
   if (flags.quantize.isGiven)

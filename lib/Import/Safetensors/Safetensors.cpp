@@ -126,7 +126,9 @@ static absl::StatusOr<Tensor> readEntry(const llvm::json::Value &entry,
 }
 
 absl::Status Checkpoint::addFile(StringRef name) {
-  absl::StatusOr<std::string> path = resolveInFolder(folder, name);
+  // The root's is empty, without the slash that ends it.
+  absl::StatusOr<std::string> path =
+      resolveInFolder(folder.empty() ? "/" : folder, name);
   if (!path.ok())
     return path.status();
   InputFile file;

@@ -39,7 +39,7 @@ WRONG += [
     ["--prune="], ["--prune=layers"], ["--prune=rows:1"], ["--prune=layers:1,"], ["--prune=layers:1,layers:1"], ["--kv=int4"], ["--kv="],
     ["--attention=f16"], ["--activations=int4"], ["--window=8,sinks=1"], ["--window=8,sink"], ["--window=8,sink=1,sink=2"],
     ["--skip-layers="], ["--skip-layers=1"], ["--skip-layers=1:50%"], ["--order-experts"], ["--prune=experts:25%"],
-    ["--skip-layers=1:50%", "--prune=layers:1", "--weights=none"], ["--save-statistics=s.safetensors"], ["--save-statistics="],
+    ["--skip-layers=1:50%", "--prune=layers:1", "--weights=none"], ["--save-statistics=s.safetensors"], ["--save-statistics="], ["--calibration="],
     # Files that are not there, or are another thing.
     *[[f"--{option}=/nonexistent"] for option in ("calibration", "lora", "lora-runtime", "skip-layers")],
     [f"--skip-layers={model}/model.safetensors"], [f"--calibration={model}/model.safetensors", "--prune=layers:1"],
