@@ -41,10 +41,12 @@ struct Neutral {
 } // namespace
 
 static constexpr Neutral neutralKeys[] = {
-    {"use_dora", "false", "weight-decomposed LoRA (DoRA)"},
+    {"use_dora", "false",
+     "weight-decomposed LoRA (DoRA), which PEFT's merge_and_unload merges,"},
     {"use_qalora", "false", "QA-LoRA"},
     {"use_bdlora", "null", "block-diagonal LoRA"},
-    {"lora_bias", "false", "a bias beside B"},
+    {"lora_bias", "false",
+     "a bias beside B, which PEFT's merge_and_unload merges,"},
     {"layer_replication", "null", "a model with layers repeated"},
     {"trainable_token_indices", "null", "single rows of the embedding"},
     {"alora_invocation_tokens", "null", "activated LoRA"},
