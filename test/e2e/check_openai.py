@@ -41,6 +41,9 @@ def check_chat(client, model):
             text += "".join(choice.delta.content or "" for choice in event.choices)
             usage = event.usage or usage
     expect(text == choice.message.content and usage.total_tokens == answer.usage.total_tokens, f"the stream gives {text!r}, {usage}")
+    several = client.chat.completions.create(model=model, messages=HELLO, max_tokens=20, temperature=1, seed=1, n=3).choices
+    again = client.chat.completions.create(model=model, messages=HELLO, max_tokens=20, temperature=1, seed=3).choices[0]
+    expect([choice.index for choice in several] == [0, 1, 2] and several[2].message == again.message, f"n 3: {several}")
     return repr(text)
 
 
@@ -50,6 +53,8 @@ def check_completion(client, model):
     expect(len(answer.choices[0].logprobs.tokens) > 0, "logprobs")
     texts = ["".join(event.choices[0].text for event in client.completions.create(**options, stream=True)) for _ in range(2)]
     expect(texts[0] == texts[1], f"one seed, two texts: {texts}")
+    prompts = client.completions.create(**options | {"prompt": ["Once", options["prompt"]]}).choices
+    expect(len(prompts) == 2 and prompts[1].text == texts[0], f"two prompts: {prompts}")
     return repr(texts[0])
 
 

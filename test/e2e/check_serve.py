@@ -71,9 +71,11 @@ class Server:
         expect(status == 200, f"{path}: expected status 200, got {status}: {answer[:200]}")
         return json.loads(answer)
 
+    def texts(self, path, **body):
+        return [choice["message"]["content"] if path == CHAT else choice["text"] for choice in self.post(path, **body)["choices"]]
+
     def text(self, path, **body):
-        choice = self.post(path, **body)["choices"][0]
-        return choice["message"]["content"] if path == CHAT else choice["text"]
+        return self.texts(path, **body)[0]
 
     def stream(self, path, **body):
         """Returns the events of a stream, each a JSON object."""
@@ -113,6 +115,16 @@ def pieces(events):
     """The joined text of a stream's events."""
     return "".join(choice.get("text") or choice.get("delta", {}).get("content") or ""
                    for event in events for choice in event["choices"])
+
+
+def choices_of(events):
+    """The text of each choice of a stream, and its reason to end."""
+    found = {}
+    for event in events:
+        for choice in event["choices"]:
+            text, reason = found.get(choice["index"], ("", None))
+            found[choice["index"]] = (text + pieces([{"choices": [choice]}]), choice["finish_reason"] or reason)
+    return [found[i] for i in sorted(found)]
 
 
 def check_answers(server, hadal_run, product):
@@ -185,6 +197,44 @@ def check_options(server):
     return "stop, seed, top_k, top_p, logprobs"
 
 
+def check_choices(server):
+    """Several answers to a prompt, and several prompts: each is as it is alone."""
+    words = " ".join(WORDS[i % len(WORDS)] for i in range(77))
+    body = dict(prompt=words, max_tokens=30, temperature=1, ignore_eos=True)
+    alone = [server.text(COMPLETIONS, **body, seed=40 + i) for i in range(5)]
+    expect(len(set(alone)) == 5, f"seeds do not matter: {alone}")
+    before = server.metric("hadal_prompt_cached_tokens_total")
+    answer = server.post(COMPLETIONS, **body, seed=40, n=5)
+    expect([choice["text"] for choice in answer["choices"]] == alone, f"n 5: expected {alone}, got {answer}")
+    expect([choice["index"] for choice in answer["choices"]] == list(range(5)), f"indices of {answer}")
+    usage = answer["usage"]
+    expect(usage["completion_tokens"] == 150 and usage["total_tokens"] == usage["prompt_tokens"] + 150, f"usage is {usage}")
+    # The prompt was computed once, if at all.
+    expect(server.metric("hadal_prompt_cached_tokens_total") - before > 4 * usage["prompt_tokens"] // 2, "choices do not share their prompt")
+    events = server.stream(COMPLETIONS, **body, seed=40, n=5, stream_options={"include_usage": True})
+    expect(choices_of(events) == [(text, "length") for text in alone], f"the stream differs: {choices_of(events)}")
+    expect(events[-1]["usage"] | {"prompt_tokens_details": 0} == usage | {"prompt_tokens_details": 0}, f"usage is {events[-1]['usage']}")
+
+    prompts = ["Once", words, "The fox"]
+    body = body | {"prompt": prompts, "seed": 40}
+    expected = [server.text(COMPLETIONS, **body | {"prompt": prompt, "seed": seed}) for prompt in prompts for seed in (40, 41)]
+    answer = server.post(COMPLETIONS, **body, n=2)
+    expect([choice["text"] for choice in answer["choices"]] == expected, f"three prompts: expected {expected}, got {answer}")
+
+    chat = dict(messages=[{"role": "user", "content": "Hi"}], temperature=1, max_tokens=20, logprobs=True)
+    alone = [server.post(CHAT, **chat, seed=seed)["choices"][0] for seed in (-1, 0)]
+    answer = server.post(CHAT, **chat, seed=-1, n=2)
+    expect([choice | {"index": 0} for choice in answer["choices"]] == alone, f"chat: expected {alone}, got {answer}")
+    roles = [choice["index"] for event in server.stream(CHAT, **chat, n=2) for choice in event["choices"] if "role" in choice.get("delta", {})]
+    expect(roles == [0, 1], f"the first events are of {roles}")
+
+    # Who hangs up cancels all of them.
+    cancelled = server.metric("hadal_cancellations_total")
+    start_stream(server, **LONG, n=3).close()
+    server.wait_for("hadal_cancellations_total", cancelled + 3)
+    return "n, several prompts, streams, usage"
+
+
 USER = [{"role": "user", "content": "Hi"}]
 # Path, body or its fields, status, what the message says.
 REFUSED = [
@@ -193,8 +243,9 @@ REFUSED = [
     (COMPLETIONS, "[" * 100000 + "]" * 100000, 400, "array, expected an object"),
     (COMPLETIONS, '{"prompt":"x","temperature":1e999}', 400, "out of range"), (COMPLETIONS, "", 400, "wrong at byte"),
     (COMPLETIONS, {}, 400, "prompt is null"), (COMPLETIONS, {"prompt": 5}, 400, "prompt is 5"),
-    (COMPLETIONS, {"prompt": ["a", "b"]}, 400, "several prompts"), (COMPLETIONS, {"prompt": [-1]}, 400, "-1, expected a token id"),
-    (COMPLETIONS, {"prompt": [2048]}, 400, "prompt[0] is 2048"), (COMPLETIONS, {"prompt": [1.5]}, 400, "1.5"),
+    (COMPLETIONS, {"prompt": ["a", 5]}, 400, "prompt[1] is 5"), (COMPLETIONS, {"prompt": ["a"] * 129}, 400, "at most 128 prompts"),
+    (COMPLETIONS, {"prompt": [-1]}, 400, "-1, expected a token id"),
+    (COMPLETIONS, {"prompt": [2048]}, 400, "prompt[0] is 2048"), (COMPLETIONS, {"prompt": [[1], [2048]]}, 400, "prompt[1][0] is 2048"), (COMPLETIONS, {"prompt": [1.5]}, 400, "1.5"),
     (COMPLETIONS, {"prompt": []}, 400, "prompt is array"),
     (COMPLETIONS, {"prompt": [1] * 2049}, 400, "has 2049 tokens, but the context has 2048"),
     (COMPLETIONS, {"prompt": "x", "max_tokens": 0}, 400, "max_tokens is 0, expected an integer, 1 .."),
@@ -203,7 +254,9 @@ REFUSED = [
     (COMPLETIONS, {"prompt": "x", "seed": 2**63}, 400, "seed is 9223372036854775808"),
     (COMPLETIONS, {"prompt": "x", "temperature": "1"}, 400, 'temperature is "1", expected a number, 0.0 .. 2.0'),
     (COMPLETIONS, {"prompt": "x", "top_p": 0}, 400, "top-p: expected a number > 0"),
-    (COMPLETIONS, {"prompt": "x", "top_k": 1.5}, 400, "top_k is 1.5"), (COMPLETIONS, {"prompt": "x", "n": 2}, 400, "n is 2, expected 1"),
+    (COMPLETIONS, {"prompt": "x", "top_k": 1.5}, 400, "top_k is 1.5"), (COMPLETIONS, {"prompt": "x", "n": 129}, 400, "n is 129, expected an integer, 1 .. 128"),
+    (COMPLETIONS, {"prompt": ["x", "y", "z"], "n": 43}, 400, "at most 2 prompts with n 43"),
+    (COMPLETIONS, {"prompt": "x", "n": 2, "best_of": 3}, 400, "best_of is 3, expected 2"),
     (COMPLETIONS, {"prompt": "x", "stop": ""}, 400, 'stop is ""'), (COMPLETIONS, {"prompt": "x", "stop": ["a"] * 17}, 400, "stop is array"),
     (COMPLETIONS, {"prompt": "x", "stream": 1}, 400, "stream is 1, expected true or false"),
     (COMPLETIONS, {"prompt": "x", "stream_options": {}}, 400, "stream_options"),
@@ -358,7 +411,8 @@ def make_requests(count):
     requests = []
     for i in range(count):
         words = " ".join(random.choice(WORDS) for _ in range(random.choice((3, 20, 60, 150))))
-        body = {"max_tokens": random.choice((4, 20, 60, 120)), "temperature": random.choice((0, 0.7, 1.5)), "seed": i, "ignore_eos": i % 3 == 0}
+        body = {"max_tokens": random.choice((4, 20, 60, 120)), "temperature": random.choice((0, 0.7, 1.5)), "seed": i, "ignore_eos": i % 3 == 0,
+                "n": 3 if i % 8 == 0 else 1}
         body |= {"messages": [{"role": "user", "content": words}]} if i % 2 else {"prompt": words}
         requests.append((CHAT if i % 2 else COMPLETIONS, body, i % 4 < 2))
     return requests
@@ -367,13 +421,13 @@ def make_requests(count):
 def check_load(server, alone, clients):
     """Many at once, with too few pages for them: none is lost, each is as it is alone."""
     requests = make_requests(clients)
-    expected = [alone.text(path, **body) for path, body, _ in requests]
+    expected = [alone.texts(path, **body) for path, body, _ in requests]
     found = [None] * clients
 
     def client(i):
         path, body, streams = requests[i]
         try:
-            found[i] = pieces(server.stream(path, **body)) if streams else server.text(path, **body)
+            found[i] = [text for text, _ in choices_of(server.stream(path, **body))] if streams else server.texts(path, **body)
         except (Failure, OSError, ValueError) as error:
             found[i] = error
 
@@ -470,7 +524,7 @@ def check_full(server):
     waiting.request("POST", COMPLETIONS, json.dumps({"prompt": "x", "max_tokens": 3}), {"Content-Type": "application/json"})
     server.wait_for("hadal_queue_length", 1)
     status, headers, answer = server.ask("POST", COMPLETIONS, {"prompt": "x"})
-    check_error(status, answer, 429, "1 requests wait already")
+    check_error(status, answer, 429, "no room for 1 more: at most 1 wait")
     expect(headers["Retry-After"] == "1", f"Retry-After is {headers['Retry-After']}")
     running.close()
     response = waiting.getresponse()
@@ -528,8 +582,9 @@ def check_log(start):
     server = start(log="--json")
     server.text(COMPLETIONS, prompt="secret", max_tokens=3)
     server.ask("GET", "/%22%7f%00%ff?secret")
+    start_stream(server, **LONG).close()
     expected = ('hadal_requests_total{route="/v1/completions",status="200"} 1', 'hadal_requests_total{route="none",status="404"} 1',
-                "hadal_time_to_first_token_seconds_count 1", 'hadal_inter_token_seconds_bucket{le="+Inf"} 2', "hadal_generated_tokens_total 3")
+                'hadal_requests_total{route="/v1/completions",status="499"} 1', "hadal_time_to_first_token_seconds_count 2")
     for _ in range(100):  # An answer is counted once it has been sent.
         metrics = server.ask("GET", "/metrics")[2].decode()
         missing = [line for line in expected if f"{line}\n" not in metrics]
@@ -540,7 +595,7 @@ def check_log(start):
     server.process.send_signal(signal.SIGTERM)
     lines = [json.loads(line) for line in server.process.communicate(timeout=60)[1].splitlines()]
     found = {(line["route"], line["status"]): line for line in lines}
-    expect(set(found) == {("/v1/completions", 200), ("none", 404), ("/metrics", 200)}, f"log: {lines}")
+    expect(set(found) == {("/v1/completions", 200), ("/v1/completions", 499), ("none", 404), ("/metrics", 200)}, f"log: {lines}")
     expect(found["/v1/completions", 200]["generated_tokens"] == 3 and "secret" not in str(lines), f"log: {lines}")
     return f"{len(lines)} lines, {metrics.count(chr(10))} lines of metrics"
 
@@ -593,6 +648,7 @@ def main():
         code = harness.run_checks([
             ("answers", lambda: check_answers(server, args.hadal_run, product)),
             ("options", lambda: check_options(server)),
+            ("choices", lambda: check_choices(server)),
             ("refusals", lambda: check_refusals(server)),
             ("bad requests", lambda: check_bad_requests(server, args.bad_requests)),
             ("clients", lambda: check_clients(server)),

@@ -83,13 +83,12 @@ static json completionLogprobs(const std::vector<TokenLogprobs> &tokens,
           {"text_offset", nullptr}};
 }
 
-static json makeUsage(const Generation &generation) {
-  return {{"prompt_tokens", generation.promptTokens()},
-          {"completion_tokens", generation.generatedTokens()},
-          {"total_tokens",
-           generation.promptTokens() + generation.generatedTokens()},
-          {"prompt_tokens_details",
-           {{"cached_tokens", generation.cachedTokens()}}}};
+static json makeUsage(const Generations &generations) {
+  TokenCounts counts = countTokens(generations);
+  return {{"prompt_tokens", counts.prompt},
+          {"completion_tokens", counts.generated},
+          {"total_tokens", counts.prompt + counts.generated},
+          {"prompt_tokens_details", {{"cached_tokens", counts.cached}}}};
 }
 
 /// What differs between the events of a stream.
@@ -111,44 +110,48 @@ std::string Answer::event(Parts parts) const {
   return "data: " + dump(event) + "\n\n";
 }
 
-std::string Answer::whole(const Delta &all,
-                          const Generation &generation) const {
-  bool wants = generation.request().topLogprobs >= 0;
-  json choice = {{"index", 0}};
-  if (isChat) {
-    choice["message"] = {
-        {"role", "assistant"}, {"content", all.text}, {"refusal", nullptr}};
-    choice["logprobs"] =
-        wants ? chatLogprobs(all.logprobs, tokenizer) : json(nullptr);
-  } else {
-    choice["text"] = all.text;
-    choice["logprobs"] =
-        wants ? completionLogprobs(all.logprobs, tokenizer) : json(nullptr);
+std::string Answer::whole(const std::vector<Delta> &all,
+                          const Generations &generations) const {
+  json choices = json::array();
+  for (const Delta &delta : all) {
+    bool wants = generations.front()->request().topLogprobs >= 0;
+    json choice = {{"index", choices.size()}};
+    if (isChat) {
+      choice["message"] = {
+          {"role", "assistant"}, {"content", delta.text}, {"refusal", nullptr}};
+      choice["logprobs"] =
+          wants ? chatLogprobs(delta.logprobs, tokenizer) : json(nullptr);
+    } else {
+      choice["text"] = delta.text;
+      choice["logprobs"] =
+          wants ? completionLogprobs(delta.logprobs, tokenizer) : json(nullptr);
+    }
+    choice["finish_reason"] = finishReason(delta.finish);
+    choices.push_back(std::move(choice));
   }
-  choice["finish_reason"] = finishReason(all.finish);
   return dump({{"id", id},
                {"object", isChat ? "chat.completion" : "text_completion"},
                {"created", created},
                {"model", model},
                {"system_fingerprint", fingerprint},
-               {"choices", json::array({std::move(choice)})},
-               {"usage", makeUsage(generation)}}) +
+               {"choices", std::move(choices)},
+               {"usage", makeUsage(generations)}}) +
          "\n";
 }
 
-std::string Answer::begin() const {
+std::string Answer::begin(size_t index) const {
   if (!isChat)
     return {};
   return event(
-      {json::array({{{"index", 0},
+      {json::array({{{"index", index},
                      {"delta", {{"role", "assistant"}, {"content", ""}}},
                      {"logprobs", nullptr},
                      {"finish_reason", nullptr}}}),
        nullptr});
 }
 
-std::string Answer::piece(const Delta &delta) const {
-  json choice = {{"index", 0}};
+std::string Answer::piece(size_t index, const Delta &delta) const {
+  json choice = {{"index", index}};
   json logprobs = nullptr;
   if (!delta.logprobs.empty())
     logprobs = isChat ? chatLogprobs(delta.logprobs, tokenizer)
@@ -164,6 +167,6 @@ std::string Answer::piece(const Delta &delta) const {
   return event({json::array({std::move(choice)}), nullptr});
 }
 
-std::string Answer::usage(const Generation &generation) const {
-  return event({json::array(), makeUsage(generation)});
+std::string Answer::usage(const Generations &generations) const {
+  return event({json::array(), makeUsage(generations)});
 }

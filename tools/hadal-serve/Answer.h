@@ -11,22 +11,24 @@
 
 #include <ctime>
 #include <string>
+#include <vector>
 
 namespace hadal::serve {
 
-/// Formats what a generation yields.
+/// Formats what generations yield.
 class Answer {
 public:
   Answer(bool isChat, std::string model, std::string fingerprint,
          const text::Tokenizer &tokenizer);
 
-  /// The whole answer; \p all has ended.
-  std::string whole(const Delta &all, const Generation &generation) const;
+  /// The whole answer; each of \p all has ended.
+  std::string whole(const std::vector<Delta> &all,
+                    const Generations &generations) const;
 
-  /// The events of a stream: first one, each piece, the end.
-  std::string begin() const;
-  std::string piece(const Delta &delta) const;
-  std::string usage(const Generation &generation) const;
+  /// The events of a stream: the first one of a choice, each piece, the end.
+  std::string begin(size_t index) const;
+  std::string piece(size_t index, const Delta &delta) const;
+  std::string usage(const Generations &generations) const;
   static std::string end() { return "data: [DONE]\n\n"; }
 
 private:

@@ -7,6 +7,7 @@
 #include "Answer.h"
 #include "ChatPage.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -20,6 +21,9 @@ using json = nlohmann::ordered_json;
 
 static constexpr char jsonType[] = "application/json";
 
+/// Most generations of a request, as in OpenAI's API.
+static constexpr int64_t maxGenerations = 128;
+
 /// How often a connection that waits for tokens looks after its client.
 static constexpr auto watchInterval = 100ms;
 
@@ -32,7 +36,7 @@ struct Route {
 /// What is to be logged of the request that a thread answers.
 struct RequestRecord {
   const char *route = "none";
-  std::shared_ptr<Generation> generation; ///< Null: none.
+  Generations generations;
   bool hasReadBody = false;
   std::chrono::steady_clock::time_point start;
 };
@@ -217,104 +221,144 @@ bool Api::answerGet(const Request &request, Response &response) {
 void Api::complete(const Request &request, Response &response, bool isChat) {
   record.hasReadBody = true;
   ApiRequest asked;
-  ApiError error = parseRequest(request.body, isChat, name, product,
-                                engine.contextTokens(), asked);
+  RequestLimits limits = {engine.contextTokens(),
+                          std::min(maxGenerations, options.engine.maxQueue)};
+  ApiError error =
+      parseRequest(request.body, isChat, name, product, limits, asked);
   if (error.status)
     return setError(response, error);
-  if (options.timeoutSeconds)
-    asked.generation.deadline =
-        Clock::now() + std::chrono::seconds(options.timeoutSeconds);
-  auto generation = std::make_shared<Generation>(
-      std::move(asked.generation), *product.tokenizer, *product.trie);
-  record.generation = generation;
-  if (!engine.submit(generation)) {
+  Choices choices;
+  choices.outbox =
+      std::make_shared<Outbox>(asked.generations.size(), asked.streams);
+  std::shared_ptr<Generation> first;
+  for (GenerationOptions &wanted : asked.generations) {
+    if (options.timeoutSeconds)
+      wanted.deadline =
+          Clock::now() + std::chrono::seconds(options.timeoutSeconds);
+    size_t index = choices.generations.size();
+    if (index % size_t(asked.choices) == 0)
+      first = nullptr;
+    choices.generations.push_back(std::make_shared<Generation>(
+        std::move(wanted), *product.tokenizer, *product.trie, choices.outbox,
+        index, first));
+    if (!first)
+      first = choices.generations.back();
+  }
+  record.generations = choices.generations;
+  if (!engine.submit(choices.generations)) {
     if (draining)
       return setError(response, shuttingDown);
-    return setError(response,
-                    {429, std::to_string(options.engine.maxQueue) +
-                              " requests wait already; try again later"});
+    return setError(
+        response,
+        {429, "no room for " + std::to_string(choices.generations.size()) +
+                  " more: at most " + std::to_string(options.engine.maxQueue) +
+                  " wait; try again later"});
   }
   auto answer = std::make_shared<Answer>(
-      isChat, nameModel(name, *product.model, generation->request().adapter),
+      isChat, nameModel(name, *product.model, first->request().adapter),
       fingerprint, *product.tokenizer);
   if (asked.streams)
-    stream(std::move(generation), std::move(answer), asked.includesUsage,
+    stream(std::move(choices), std::move(answer), asked.includesUsage,
            response);
   else
-    answerWhole(*generation, *answer, response);
+    answerWhole(choices, *answer, response);
 }
 
-/// What is said of a generation that has not ended as it should.
-static ApiError describeFailure(const Delta &delta,
-                                const Generation &generation) {
-  if (*delta.finish == Finish::Timeout)
-    return {504, "the generation took too long: " +
-                     std::to_string(generation.generatedTokens()) +
-                     " tokens in " +
-                     std::to_string(int64_t(generation.seconds())) + " s"};
-  if (*delta.finish == Finish::Failed)
-    return {500, delta.error};
+/// What is said if one of \p deltas has not ended as it should.
+static ApiError describeFailure(const std::vector<Delta> &deltas,
+                                const Generations &generations) {
+  for (size_t i = 0; i < deltas.size(); ++i) {
+    if (deltas[i].finish == Finish::Timeout)
+      return {504, "the generation took too long: " +
+                       std::to_string(generations[i]->generatedTokens()) +
+                       " tokens in " +
+                       std::to_string(int64_t(generations[i]->seconds())) +
+                       " s"};
+    if (deltas[i].finish == Finish::Failed)
+      return {500, deltas[i].error};
+  }
   return {};
 }
 
-void Api::answerWhole(Generation &generation, const Answer &answer,
+static void cancel(const Generations &generations) {
+  for (const auto &generation : generations)
+    generation->cancel();
+}
+
+void Api::answerWhole(const Choices &choices, const Answer &answer,
                       Response &response) {
-  Delta all;
-  while (!generation.wait(all, watchInterval))
+  std::vector<Delta> all;
+  while ((all = choices.outbox->wait(watchInterval)).empty())
     if (Connection::current().isPeerGone()) {
-      generation.cancel();
+      cancel(choices.generations);
       Connection::current().closeAfterwards();
       return setError(response, {499, "the client is gone"});
     }
-  ApiError error = describeFailure(all, generation);
-  if (error.status)
+  ApiError error = describeFailure(all, choices.generations);
+  if (error.status) {
+    cancel(choices.generations);
     return setError(response, error);
-  response.set_content(answer.whole(all, generation), jsonType);
+  }
+  response.set_content(answer.whole(all, choices.generations), jsonType);
 }
 
-void Api::stream(std::shared_ptr<Generation> generation,
-                 std::shared_ptr<Answer> answer, bool includesUsage,
-                 Response &response) {
+/// \returns The events of \p deltas; of each that has ended, less in \p left.
+static std::string format(std::vector<Delta> deltas, const Answer &answer,
+                          size_t &left) {
+  std::string events;
+  for (size_t i = 0; i < deltas.size(); ++i) {
+    // The end says why in an event of its own.
+    std::optional<Finish> finish =
+        std::exchange(deltas[i].finish, std::nullopt);
+    if (!deltas[i].isEmpty())
+      events += answer.piece(i, deltas[i]);
+    if (!finish)
+      continue;
+    Delta last;
+    last.finish = finish;
+    events += answer.piece(i, last);
+    --left;
+  }
+  return events;
+}
+
+void Api::stream(Choices choices, std::shared_ptr<Answer> answer,
+                 bool includesUsage, Response &response) {
   response.set_header("Cache-Control", "no-cache");
   response.set_header("X-Accel-Buffering", "no");
-  auto provide = [=](size_t offset, httplib::DataSink &sink) {
+  const Generations generations = choices.generations;
+  auto provide = [=, left = generations.size()](
+                     size_t offset, httplib::DataSink &sink) mutable {
     auto send = [&](const std::string &text) {
       return text.empty() || sink.write(text.data(), text.size());
     };
-    if (!offset && !send(answer->begin()))
-      return false;
-    Delta delta;
-    if (!generation->wait(delta, watchInterval))
+    if (!offset)
+      for (size_t i = 0; i < generations.size(); ++i)
+        if (!send(answer->begin(i)))
+          return false;
+    std::vector<Delta> deltas = choices.outbox->wait(watchInterval);
+    if (deltas.empty())
       return !Connection::current().isPeerGone();
-    ApiError error;
-    if (delta.finish)
-      error = describeFailure(delta, *generation);
+    ApiError error = describeFailure(deltas, generations);
     if (error.status) {
+      cancel(generations);
       send("data: " + error.toJson() + "\n\n");
       sink.done();
       return true;
     }
-    // The end says why in an event of its own.
-    std::optional<Finish> finish = std::exchange(delta.finish, std::nullopt);
-    if ((!delta.text.empty() || !delta.logprobs.empty()) &&
-        !send(answer->piece(delta)))
+    if (!send(format(std::move(deltas), *answer, left)))
       return false;
-    if (!finish)
-      return true;
-    Delta last;
-    last.finish = finish;
-    if (send(answer->piece(last)) &&
-        (!includesUsage || send(answer->usage(*generation))) &&
+    if (!left && (!includesUsage || send(answer->usage(generations))) &&
         send(Answer::end()))
       sink.done();
     return true;
   };
   response.set_chunked_content_provider(
       "text/event-stream; charset=utf-8", std::move(provide),
-      [generation](bool success) {
+      [generations](bool success) {
         if (success)
           return;
-        generation->cancel();
+        cancel(generations);
         Connection::current().closeAfterwards();
       });
 }
@@ -380,13 +424,14 @@ void Api::finishHeaders(const Request &request, Response &response) {
 }
 
 void Api::log(const Request &request, const Response &response) {
-  Generation *generation = record.generation.get();
-  bool isGone = generation && generation->isCancelled();
+  bool isGone =
+      response.content_provider_ && !response.content_provider_success_;
   int status = isGone ? 499 : response.status;
   metrics.countRequest(record.route, status);
   double seconds = std::chrono::duration<double>(
                        std::chrono::steady_clock::now() - record.start)
                        .count();
+  TokenCounts counts = countTokens(record.generations);
   std::string line;
   if (options.json) {
     char now[32];
@@ -399,23 +444,23 @@ void Api::log(const Request &request, const Response &response) {
                   {"route", record.route},
                   {"status", status},
                   {"seconds", seconds}};
-    if (generation) {
-      entry["prompt_tokens"] = generation->promptTokens();
-      entry["cached_tokens"] = generation->cachedTokens();
-      entry["generated_tokens"] = generation->generatedTokens();
+    if (counts.prompt) {
+      entry["prompt_tokens"] = counts.prompt;
+      entry["cached_tokens"] = counts.cached;
+      entry["generated_tokens"] = counts.generated;
     }
     line = entry.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
   } else {
     run::appendFormat(line, "%s %s %.20s %s %d %.3f s", run::programName(),
                       request.remote_addr.c_str(), request.method.c_str(),
                       record.route, status, seconds);
-    if (generation)
+    if (counts.prompt)
       run::appendFormat(line,
                         ", %lld prompt tokens (%lld cached), %lld "
                         "generated",
-                        static_cast<long long>(generation->promptTokens()),
-                        static_cast<long long>(generation->cachedTokens()),
-                        static_cast<long long>(generation->generatedTokens()));
+                        static_cast<long long>(counts.prompt),
+                        static_cast<long long>(counts.cached),
+                        static_cast<long long>(counts.generated));
     line += "\n";
   }
   record = {};

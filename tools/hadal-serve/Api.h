@@ -30,6 +30,12 @@ public:
   void drain() { draining = true; }
 
 private:
+  /// What is being made for a request.
+  struct Choices {
+    std::shared_ptr<Outbox> outbox;
+    Generations generations;
+  };
+
   using Request = httplib::Request;
   using Response = httplib::Response;
 
@@ -37,11 +43,10 @@ private:
   ApiError checkHeaders(const Request &request) const;
   bool answerGet(const Request &request, Response &response);
   void complete(const Request &request, Response &response, bool isChat);
-  void answerWhole(Generation &generation, const Answer &answer,
+  void answerWhole(const Choices &choices, const Answer &answer,
                    Response &response);
-  void stream(std::shared_ptr<Generation> generation,
-              std::shared_ptr<Answer> answer, bool includesUsage,
-              Response &response);
+  void stream(Choices choices, std::shared_ptr<Answer> answer,
+              bool includesUsage, Response &response);
   void fillError(Response &response);
   void finishHeaders(const Request &request, Response &response);
   void log(const Request &request, const Response &response);

@@ -137,10 +137,9 @@ private:
 
 class Parser {
 public:
-  Parser(const Product &product, int64_t contextTokens, ApiRequest &request,
-         ApiError &error)
-      : product(product), contextTokens(contextTokens), request(request),
-        generation(request.generation), error(error) {}
+  Parser(const Product &product, const RequestLimits &limits,
+         ApiRequest &request, ApiError &error)
+      : product(product), limits(limits), request(request), error(error) {}
   void parse(const json &body, std::string_view text, const std::string &model);
 
 private:
@@ -153,14 +152,18 @@ private:
   void readMessages(Fields &fields);
   bool readContent(const std::string &where, const json &value,
                    std::string &content);
-  void readPrompt(Fields &fields);
+  void readPrompts(Fields &fields);
+  void readPrompt(Fields &fields, const std::string &where, const json &value);
   void readLength(Fields &fields);
+  void addPrompt(const char *lengthName, int64_t asked,
+                 std::vector<int32_t> prompt);
   void encode(const std::string &text, bool addSpecial, const char *param);
 
   const Product &product;
-  const int64_t contextTokens;
+  const RequestLimits &limits;
   ApiRequest &request;
-  GenerationOptions &generation;
+  GenerationOptions generation; ///< What all of them have alike.
+  std::vector<std::vector<int32_t>> prompts;
   ApiError &error;
 };
 
@@ -213,7 +216,7 @@ void Parser::readSampling(Fields &fields) {
   fields.read("seed", INT64_MIN, INT64_MAX, seed);
   if (fields.find("seed"))
     sampler.seed = uint64_t(seed);
-  fields.expect("n", 1);
+  fields.read("n", 1, limits.generations, request.choices);
   fields.expect("frequency_penalty", 0);
   fields.expect("presence_penalty", 0);
   fields.expect("logit_bias", json::object());
@@ -243,7 +246,6 @@ void Parser::readStops(Fields &fields) {
 
 void Parser::readStream(Fields &fields) {
   fields.read("stream", request.streams);
-  generation.inPieces = request.streams;
   const json *field = fields.find("stream_options");
   if (!field)
     return;
@@ -444,31 +446,43 @@ void Parser::readMessages(Fields &fields) {
     encode(*rendered, /*addSpecial=*/false, "messages");
 }
 
-void Parser::readPrompt(Fields &fields) {
+/// Reads one prompt, or a list of them.
+void Parser::readPrompts(Fields &fields) {
   const json *field = fields.find("prompt");
-  fields.expect("best_of", 1);
+  fields.expect("best_of", request.choices);
   fields.expect("echo", false);
   fields.expect("suffix", "");
   if (error.status)
     return;
-  // A list of one prompt is that prompt.
-  if (field && field->is_array() && field->size() == 1 &&
-      !field->front().is_number())
-    field = &field->front();
-  if (field && field->is_string())
-    return encode(field->get_ref<const std::string &>(), /*addSpecial=*/true,
+  bool isList = field && field->is_array() && !field->empty() &&
+                !field->front().is_number();
+  if (!isList)
+    return readPrompt(fields, "prompt", field ? *field : json(nullptr));
+  if (int64_t(field->size()) > limits.generations / request.choices)
+    return fields.refuse(
+        "prompt", *field,
+        "at most " + std::to_string(limits.generations / request.choices) +
+            " prompts with n " + std::to_string(request.choices));
+  for (const json &prompt : *field)
+    readPrompt(fields, "prompt[" + std::to_string(prompts.size()) + "]",
+               prompt);
+}
+
+void Parser::readPrompt(Fields &fields, const std::string &where,
+                        const json &value) {
+  if (value.is_string())
+    return encode(value.get_ref<const std::string &>(), /*addSpecial=*/true,
                   "prompt");
-  if (!field || !field->is_array() || field->empty())
-    return fields.refuse("prompt", field ? *field : json(nullptr),
-                         "a string, or a list of token ids");
-  for (const json &id : *field) {
+  if (!value.is_array() || value.empty())
+    return fields.refuse(where, value, "a string, or a list of token ids");
+  std::vector<int32_t> &prompt = prompts.emplace_back();
+  for (const json &id : value) {
     if (!id.is_number_unsigned() ||
         id.get<uint64_t>() >= uint64_t(product.model->vocab))
       return fields.refuse(
-          "prompt[" + std::to_string(generation.prompt.size()) + "]", id,
-          "a token id, 0 .. " + std::to_string(product.model->vocab - 1) +
-              "; several prompts in one request are not supported");
-    generation.prompt.push_back(id.get<int32_t>());
+          where + "[" + std::to_string(prompt.size()) + "]", id,
+          "a token id, 0 .. " + std::to_string(product.model->vocab - 1));
+    prompt.push_back(id.get<int32_t>());
   }
 }
 
@@ -480,10 +494,10 @@ void Parser::encode(const std::string &text, bool addSpecial,
   if (!ids)
     error = {400, std::string(param) + ": " + reason, param};
   else
-    generation.prompt = std::move(*ids);
+    prompts.push_back(std::move(*ids));
 }
 
-/// Fits prompt and answer into the context.
+/// Fits prompts and answers into the context.
 void Parser::readLength(Fields &fields) {
   int64_t asked = -1;
   fields.read("max_tokens", 1, INT32_MAX, asked);
@@ -492,37 +506,48 @@ void Parser::readLength(Fields &fields) {
     name = "max_completion_tokens";
     fields.read(name, 1, INT32_MAX, asked);
   }
-  if (error.status)
-    return;
-  auto prompt = int64_t(generation.prompt.size());
+  for (std::vector<int32_t> &prompt : prompts)
+    if (!error.status)
+      addPrompt(name, asked, std::move(prompt));
+}
+
+/// Adds the generations of \p prompt. \p asked is the field \p lengthName, or
+/// less than zero without one.
+void Parser::addPrompt(const char *lengthName, int64_t asked,
+                       std::vector<int32_t> prompt) {
+  auto count = int64_t(prompt.size());
   const char *param = request.isChat ? "messages" : "prompt";
-  if (!prompt) {
+  if (!count) {
     error = {400, "the prompt has no tokens", param};
     return;
   }
-  if (prompt > contextTokens) {
+  std::string context = std::to_string(limits.contextTokens);
+  if (count > limits.contextTokens) {
     error = {400,
-             "the prompt has " + std::to_string(prompt) +
-                 " tokens, but the context has " +
-                 std::to_string(contextTokens),
+             "the prompt has " + std::to_string(count) +
+                 " tokens, but the context has " + context,
              param, "context_length_exceeded"};
     return;
   }
   // The last token that is generated is not fed back.
-  int64_t room = contextTokens - prompt + 1;
+  int64_t room = limits.contextTokens - count + 1;
   if (asked > room) {
     error = {400,
-             std::string(name) + " is " + std::to_string(asked) +
-                 ", but after " + std::to_string(prompt) +
-                 " prompt tokens the context of " +
-                 std::to_string(contextTokens) + " has room for " +
+             std::string(lengthName) + " is " + std::to_string(asked) +
+                 ", but after " + std::to_string(count) +
+                 " prompt tokens the context of " + context + " has room for " +
                  std::to_string(room),
-             name, "context_length_exceeded"};
+             lengthName, "context_length_exceeded"};
     return;
   }
   if (asked < 0)
     asked = request.isChat ? room : std::min(room, defaultCompletionTokens);
-  generation.maxTokens = asked;
+  GenerationOptions added = generation;
+  added.prompt = std::move(prompt);
+  added.maxTokens = asked;
+  // A choice is what a request with a seed of so much more gets.
+  for (int64_t i = 0; i < request.choices; ++i, ++added.sampler.seed)
+    request.generations.push_back(added);
 }
 
 void Parser::parse(const json &body, std::string_view text,
@@ -537,7 +562,7 @@ void Parser::parse(const json &body, std::string_view text,
   if (request.isChat)
     readMessages(fields);
   else
-    readPrompt(fields);
+    readPrompts(fields);
   readLength(fields);
   // What says nothing of the answer's text.
   fields.refuseOthers({"metadata", "parallel_tool_calls", "prompt_cache_key",
@@ -547,7 +572,7 @@ void Parser::parse(const json &body, std::string_view text,
 
 ApiError serve::parseRequest(const std::string &body, bool isChat,
                              const std::string &model, const Product &product,
-                             int64_t contextTokens, ApiRequest &request) {
+                             const RequestLimits &limits, ApiRequest &request) {
   ApiError error;
   request.isChat = isChat;
   json parsed;
@@ -563,6 +588,6 @@ ApiError serve::parseRequest(const std::string &body, bool isChat,
   if (!parsed.is_object())
     return {400, std::string("the body is ") + parsed.type_name() +
                      ", expected an object"};
-  Parser(product, contextTokens, request, error).parse(parsed, body, model);
+  Parser(product, limits, request, error).parse(parsed, body, model);
   return error;
 }

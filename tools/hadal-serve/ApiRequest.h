@@ -9,6 +9,7 @@
 #include "Product.h"
 
 #include <string>
+#include <vector>
 
 namespace hadal::serve {
 
@@ -26,7 +27,15 @@ struct ApiRequest {
   bool isChat = false;
   bool streams = false;
   bool includesUsage = false; ///< In a stream.
-  GenerationOptions generation;
+  int64_t choices = 1;        ///< Answers to each prompt.
+  /// Of each prompt in turn, that of each choice.
+  std::vector<GenerationOptions> generations;
+};
+
+/// What a server can take.
+struct RequestLimits {
+  int64_t contextTokens; ///< Of a prompt and its answer together.
+  int64_t generations;   ///< Of a request.
 };
 
 /// What clients call \p model with adapter \p adapter of \p compiled,
@@ -36,13 +45,12 @@ std::string nameModel(const std::string &model,
 
 /// Reads \p body, which is not trusted.
 ///
-/// \param isChat        Whether it has messages, not a prompt.
-/// \param model         The name of the model that is served.
-/// \param contextTokens Most tokens that prompt and answer may have.
+/// \param isChat Whether it has messages, not a prompt.
+/// \param model  The name of the model that is served.
 /// \returns The error that is its answer, with status 0 if there is none.
 ApiError parseRequest(const std::string &body, bool isChat,
                       const std::string &model, const Product &product,
-                      int64_t contextTokens, ApiRequest &request);
+                      const RequestLimits &limits, ApiRequest &request);
 
 } // namespace hadal::serve
 

@@ -44,15 +44,16 @@ bool Engine::open(const rt::Weights &weights, const EngineOptions &asked,
   return true;
 }
 
-bool Engine::submit(std::shared_ptr<Generation> generation) {
+bool Engine::submit(const Generations &generations) {
   {
     std::lock_guard lock(mutex);
-    if (stopping || notStarted >= options.maxQueue)
+    auto count = int64_t(generations.size());
+    if (stopping || notStarted + count > options.maxQueue)
       return false;
-    ++unfinished;
-    ++notStarted;
+    unfinished += count;
+    notStarted += count;
     metrics.waiting = notStarted;
-    submitted.push_back(std::move(generation));
+    submitted.insert(submitted.end(), generations.begin(), generations.end());
   }
   wakeUp.notify_one();
   return true;
@@ -159,11 +160,18 @@ void Engine::failAll(const std::string &message) {
   kept.clear();
 }
 
-/// Starts generations in the order they came, as long as there is room.
+/// Starts generations in the order they came, as long as there is room. Those
+/// whose prompt another one is computing let others pass: they share it then.
 void Engine::admit() {
-  while (!waiting.empty() && int64_t(running.size()) < options.maxRunning &&
-         start(waiting.front()))
-    waiting.pop_front();
+  for (auto it = waiting.begin();
+       it != waiting.end() && int64_t(running.size()) < options.maxRunning;) {
+    if (options.cachedPrompts && (*it)->mustWait())
+      ++it;
+    else if (start(*it))
+      it = waiting.erase(it);
+    else
+      break;
+  }
 }
 
 /// Gives \p generation a sequence, if there are pages for its prompt and one

@@ -52,8 +52,9 @@ public:
   bool open(const rt::Weights &weights, const EngineOptions &options,
             std::string &error);
 
-  /// Adds \p generation to the queue. \returns False if that is full.
-  bool submit(std::shared_ptr<Generation> generation);
+  /// Adds \p generations to the queue. \returns False if that has no room for
+  /// all of them.
+  bool submit(const Generations &generations);
 
   /// Cancels what has not ended, and joins the thread.
   void stop();

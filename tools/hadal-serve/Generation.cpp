@@ -19,25 +19,17 @@ static double secondsBetween(Clock::time_point first, Clock::time_point last) {
 
 Generation::Generation(GenerationOptions asked,
                        const text::Tokenizer &tokenizer,
-                       const text::TokenTrie &trie)
-    : options(std::move(asked)), tokenizer(tokenizer), sampler(options.sampler),
-      detokenizer(tokenizer, /*skipSpecial=*/true), stopFilter(options.stops) {
+                       const text::TokenTrie &trie,
+                       std::shared_ptr<Outbox> outbox, size_t index,
+                       std::shared_ptr<const Generation> first)
+    : options(std::move(asked)), tokenizer(tokenizer),
+      outbox(std::move(outbox)), index(index), first(std::move(first)),
+      sampler(options.sampler), detokenizer(tokenizer, /*skipSpecial=*/true),
+      stopFilter(options.stops) {
   for (int32_t token : options.prompt)
     sampler.accept(token);
   if (options.grammar)
     constraint.emplace(options.grammar, trie);
-}
-
-bool Generation::wait(Delta &delta, std::chrono::milliseconds timeout) {
-  std::unique_lock lock(mutex);
-  auto hasAny = [&] {
-    return pending.finish || (options.inPieces && (!pending.text.empty() ||
-                                                   !pending.logprobs.empty()));
-  };
-  if (!changed.wait_for(lock, timeout, hasAny))
-    return false;
-  delta = std::exchange(pending, {});
-  return true;
 }
 
 double Generation::seconds() const {
@@ -98,12 +90,11 @@ std::optional<int32_t> Generation::accept(const float *logits, int64_t vocab) {
   // A text that follows a grammar ends where it can.
   bool isEnd = (!options.ignoresEos || constraint) &&
                std::binary_search(ends.begin(), ends.end(), token);
-  std::optional<TokenLogprobs> logprobs;
+  Delta delta;
   if (options.topLogprobs >= 0 && !isEnd)
-    logprobs = computeLogprobs(token, logits, vocab);
-  std::string text;
+    delta.logprobs.push_back(computeLogprobs(token, logits, vocab));
   if (!isEnd)
-    text = stopFilter.push(detokenizer.push(token));
+    delta.text = stopFilter.push(detokenizer.push(token));
   bool isComplete = false;
   if (constraint && !isEnd) {
     constraint->accept(tokenizer.tokenBytes(token));
@@ -112,14 +103,13 @@ std::optional<int32_t> Generation::accept(const float *logits, int64_t vocab) {
   bool stops = isEnd || isComplete || stopFilter.hasStopped();
   bool isLast = stops || count == options.maxTokens;
   if (isLast && !stopFilter.hasStopped()) {
-    text += stopFilter.push(detokenizer.flush());
+    delta.text += stopFilter.push(detokenizer.flush());
     stops |= stopFilter.hasStopped();
-    text += stopFilter.flush();
+    delta.text += stopFilter.flush();
   }
-  std::optional<Finish> finish;
   if (isLast)
-    finish = stops ? Finish::Stop : Finish::Length;
-  publish(std::move(text), std::move(logprobs), finish);
+    delta.finish = stops ? Finish::Stop : Finish::Length;
+  publish(std::move(delta));
   if (isLast)
     return std::nullopt;
   return token;
@@ -128,22 +118,23 @@ std::optional<int32_t> Generation::accept(const float *logits, int64_t vocab) {
 void Generation::finish(Finish finish, const std::string &error) {
   std::string text = stopFilter.push(detokenizer.flush());
   text += stopFilter.flush();
-  publish(std::move(text), std::nullopt, finish, error);
+  publish({std::move(text), {}, finish, error});
 }
 
-void Generation::publish(std::string text,
-                         std::optional<TokenLogprobs> logprobs,
-                         std::optional<Finish> finish,
-                         const std::string &error) {
-  {
-    std::lock_guard lock(mutex);
-    pending.text += text;
-    if (logprobs)
-      pending.logprobs.push_back(std::move(*logprobs));
-    pending.finish = finish;
-    pending.error = error;
+void Generation::publish(Delta delta) {
+  if (delta.finish)
+    hasEnded = true;
+  outbox->add(index, std::move(delta));
+}
+
+TokenCounts serve::countTokens(const Generations &generations) {
+  TokenCounts counts;
+  for (const auto &generation : generations) {
+    counts.generated += generation->generatedTokens();
+    if (!generation->isFirst())
+      continue;
+    counts.prompt += generation->promptTokens();
+    counts.cached += generation->cachedTokens();
   }
-  // To wake a thread for nothing would take a core from the model.
-  if (options.inPieces || finish)
-    changed.notify_one();
+  return counts;
 }

@@ -5,6 +5,7 @@
 #ifndef HADAL_TOOLS_HADAL_SERVE_GENERATION_H
 #define HADAL_TOOLS_HADAL_SERVE_GENERATION_H
 
+#include "Outbox.h"
 #include "StopFilter.h"
 
 #include "hadal_text/constraint.h"
@@ -13,13 +14,10 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace hadal::serve {
@@ -34,43 +32,25 @@ struct GenerationOptions {
   /// What the text must follow; null: anything goes.
   std::shared_ptr<const text::Grammar> grammar;
   bool ignoresEos = false;
-  bool inPieces = false; ///< Whether wait() is to return before the end.
   /// -1: no log-probabilities; else those of the token and of so many others.
   int32_t topLogprobs = -1;
   Clock::time_point deadline = Clock::time_point::max();
   int32_t adapter = -1; ///< Of the model; -1: none.
 };
 
-enum class Finish { Stop, Length, Timeout, Failed, Cancelled };
-
-/// Natural logarithms of the model's own probabilities: before temperature and
-/// all that the sampler does.
-struct TokenLogprobs {
-  int32_t token;
-  double logprob;
-  std::vector<std::pair<int32_t, double>> top; ///< Likeliest first.
-};
-
-/// What has come since the last one.
-struct Delta {
-  std::string text; ///< Whole characters.
-  std::vector<TokenLogprobs> logprobs;
-  std::optional<Finish> finish;
-  std::string error; ///< Of Finish::Failed.
-};
-
-/// Shared by the engine, which fills it, and the connection, which waits.
+/// Shared by the engine, which goes on with it, and the connection, which waits
+/// for what it puts into its outbox.
 class Generation {
 public:
-  /// \p tokenizer and \p trie, of the same vocabulary, must outlive it.
+  /// \param tokenizer, trie Of the same vocabulary; must outlive it.
+  /// \param outbox          Not null; where it is the generation \p index.
+  /// \param first           Another one of the same prompt, which is to be
+  ///                        computed once; null: none.
   Generation(GenerationOptions options, const text::Tokenizer &tokenizer,
-             const text::TokenTrie &trie);
+             const text::TokenTrie &trie, std::shared_ptr<Outbox> outbox,
+             size_t index, std::shared_ptr<const Generation> first);
 
   // For the connection.
-
-  /// Waits for text, or for all of it, or at most \p timeout. \returns Whether
-  /// \p delta has any of its members.
-  bool wait(Delta &delta, std::chrono::milliseconds timeout);
 
   /// Nobody wants the rest.
   void cancel() { cancelled = true; }
@@ -79,12 +59,18 @@ public:
   /// Of the prompt, tokens that were in memory already.
   int64_t cachedTokens() const { return cached; }
   int64_t generatedTokens() const { return generated; }
+  /// Whether none of the request has the same prompt before it.
+  bool isFirst() const { return !first; }
   double seconds() const;
 
   // For the engine.
 
   const GenerationOptions &request() const { return options; }
   bool isCancelled() const { return cancelled; }
+  /// Whether its prompt is still to be computed by another.
+  bool mustWait() const {
+    return first && !first->generated && !first->hasEnded;
+  }
   void setCachedTokens(int64_t tokens) { cached = tokens; }
   /// The prompt, and what was generated before it was last put back to wait.
   const std::vector<int32_t> &tokens() const {
@@ -113,11 +99,13 @@ private:
   int32_t sample(const float *logits, int64_t vocab);
   TokenLogprobs computeLogprobs(int32_t token, const float *logits,
                                 int64_t vocab) const;
-  void publish(std::string text, std::optional<TokenLogprobs> logprobs,
-               std::optional<Finish> finish, const std::string &error = {});
+  void publish(Delta delta);
 
   const GenerationOptions options;
   const text::Tokenizer &tokenizer;
+  const std::shared_ptr<Outbox> outbox;
+  const size_t index;
+  const std::shared_ptr<const Generation> first;
   const Clock::time_point created = Clock::now();
   Clock::time_point lastToken = created;
   text::Sampler sampler;
@@ -126,13 +114,20 @@ private:
   text::Detokenizer detokenizer;
   StopFilter stopFilter;
   std::vector<int32_t> tokensSoFar; ///< Empty: the prompt.
-  std::atomic<bool> cancelled = false;
+  std::atomic<bool> cancelled = false, hasEnded = false;
   std::atomic<int64_t> cached = 0, generated = 0;
-
-  std::mutex mutex;
-  std::condition_variable changed;
-  Delta pending; ///< Under the mutex.
 };
+
+/// The generations of a request; the index of each is that of its choice.
+using Generations = std::vector<std::shared_ptr<Generation>>;
+
+struct TokenCounts {
+  int64_t prompt = 0; ///< Once, however many choices it has.
+  int64_t cached = 0; ///< Of these, tokens that were in memory already.
+  int64_t generated = 0;
+};
+
+TokenCounts countTokens(const Generations &generations);
 
 } // namespace hadal::serve
 
