@@ -82,21 +82,27 @@ async function ask(text) {
   p.className = "wait";
   const controller = new AbortController();
   setRunning(controller);
-  let answer = "", pieces = 0, first = 0;
+  let answer = "", first = 0, last = 0;
+  $("rate").textContent = "";
   try {
     const response = await fetch("/v1/chat/completions", {method: "POST", signal: controller.signal,
       headers: {"Content-Type": "application/json"}, body: JSON.stringify({messages, stream: true,
-        temperature: +$("temperature").value, max_completion_tokens: +$("tokens").value})});
+        stream_options: {include_usage: true}, temperature: +$("temperature").value, max_completion_tokens: +$("tokens").value})});
     if (!response.ok) throw new Error((await response.json()).error.message);
     for await (const event of readEvents(response.body)) {
       if (event.error) throw new Error(event.error.message);
+      if (event.usage) {
+        // The first token comes with the prompt.
+        const count = event.usage.completion_tokens, rate = (count - 1) / (last - first) * 1000;
+        $("rate").textContent = count + " tokens" + (rate > 0 && isFinite(rate) ? ", " + rate.toFixed(1) + " a second" : "");
+      }
       const piece = event.choices[0]?.delta.content;
       if (!piece) continue;
       const isAtEnd = $("log").scrollHeight - $("log").scrollTop - $("log").clientHeight < 60;
       answer += piece; p.textContent = answer;
       if (isAtEnd) scrollToEnd();
-      if (!pieces++) first = performance.now();
-      else $("rate").textContent = (1000 * (pieces - 1) / (performance.now() - first)).toFixed(1) + " pieces/s";
+      last = performance.now();
+      first ||= last;
     }
   } catch (error) {
     if (error.name !== "AbortError") { p.parentNode.classList.add("error"); p.textContent = answer || error.message; scrollToEnd(); }
@@ -104,7 +110,8 @@ async function ask(text) {
   p.className = "";
   if (asked === messages) {
     // What was not answered is not part of the chat.
-    if (answer) messages.push({role: "assistant", content: answer}); else messages.pop();
+    if (answer) messages.push({role: "assistant", content: answer});
+    else { messages.pop(); $("text").value ||= text; }
   }
   setRunning(null);
 }
