@@ -715,6 +715,15 @@ static void dispatch(void *pool, const hadal_rt_step_t *step,
   static_cast<ThreadPool *>(pool)->run(step, kernel, params, items);
 }
 
+static hadal_rt_status_t checkToken(const hadal_rt_session_t *session,
+                                    const int32_t *tokenIds, int64_t i) {
+  if (tokenIds[i] >= 0 && tokenIds[i] < session->model->vocab)
+    return HADAL_RT_OK;
+  return fail(HADAL_RT_INVALID_ARGUMENT,
+              "token_ids[%lld] is %d, expected 0 .. %lld", (long long)i,
+              tokenIds[i], (long long)session->model->vocab - 1);
+}
+
 /// Checks the ids of a step and finds the position of each token. Leaves in
 /// `stepTokens` and `touched` how many tokens each sequence gets.
 static hadal_rt_status_t placeTokens(hadal_rt_session_t *session,
@@ -723,10 +732,8 @@ static hadal_rt_status_t placeTokens(hadal_rt_session_t *session,
                                      int64_t *touchedCount) {
   for (int64_t i = 0; i < tokens; ++i) {
     int32_t sequence = sequenceIds[i];
-    if (tokenIds[i] < 0 || tokenIds[i] >= session->model->vocab)
-      return fail(HADAL_RT_INVALID_ARGUMENT,
-                  "token_ids[%lld] is %d, expected 0 .. %lld", (long long)i,
-                  tokenIds[i], (long long)session->model->vocab - 1);
+    if (hadal_rt_status_t status = checkToken(session, tokenIds, i))
+      return status;
     if (hadal_rt_status_t status = checkSequence(session, sequence))
       return status;
     int64_t &count = session->stepTokens[sequence];
@@ -879,6 +886,40 @@ hadal_rt_status_t hadal_rt_sequence_set_adapter(hadal_rt_session_t *session,
                 "sequence %d has %lld tokens, which are not of adapter %d",
                 sequence, (long long)session->lengths[sequence], adapter);
   session->adapters[sequence] = adapter + 1;
+  return HADAL_RT_OK;
+}
+
+hadal_rt_status_t hadal_rt_sequence_append(hadal_rt_session_t *session,
+                                           int32_t sequence,
+                                           const int32_t *token_ids,
+                                           int64_t tokens, float *logits) {
+  if (!session || !token_ids)
+    return fail(HADAL_RT_INVALID_ARGUMENT, "an argument is null");
+  if (tokens < 1)
+    return fail(HADAL_RT_INVALID_ARGUMENT,
+                "tokens is %lld, expected at least 1", (long long)tokens);
+  // All that a later step might lack is looked for before the first one.
+  for (int64_t i = 0; i < tokens; ++i)
+    if (hadal_rt_status_t status = checkToken(session, token_ids, i))
+      return status;
+  if (hadal_rt_status_t status =
+          hadal_rt_session_reserve(session, sequence, tokens))
+    return status;
+  int64_t most = session->plan.maxStepTokens;
+  int32_t sequences[512];
+  for (int32_t &each : sequences)
+    each = sequence;
+  if (most > 512)
+    most = 512;
+  for (int64_t done = 0, count; done < tokens; done += count) {
+    count = tokens - done < most ? tokens - done : most;
+    bool wantsLogits = logits && done + count == tokens;
+    auto row = int32_t(count - 1);
+    if (hadal_rt_status_t status =
+            hadal_rt_session_step(session, token_ids + done, sequences, count,
+                                  &row, wantsLogits, logits))
+      return status;
+  }
   return HADAL_RT_OK;
 }
 

@@ -107,6 +107,41 @@ TEST_F(SessionTest, SingleStepEqualsManySteps) {
   }
 }
 
+TEST_F(SessionTest, AppendsInAsFewStepsAsItTakes) {
+  hadal_rt_session_options_t options = {};
+  options.max_step_tokens = 4;
+  options.kv_tokens = 12;
+  create(options);
+  int32_t sequence = newSequence();
+  const std::vector<int32_t> tokens = {3, 0, 10, 7, 7, 1, 2, 9, 4};
+  auto append = [&](std::vector<int32_t> ids, float *to) {
+    return hadal_rt_sequence_append(session, sequence, ids.data(),
+                                    int64_t(ids.size()), to);
+  };
+  auto length = [&] {
+    int64_t tokens = -1;
+    EXPECT_EQ(hadal_rt_sequence_length(session, sequence, &tokens),
+              HADAL_RT_OK);
+    return tokens;
+  };
+  logits.assign(size_t(vocab), -1.0f);
+  ASSERT_EQ(append(tokens, logits.data()), HADAL_RT_OK);
+  EXPECT_EQ(row(0), expectedLogits(tokens));
+  EXPECT_EQ(length(), 9);
+  // What cannot end does not begin: the last id is wrong, there are no pages.
+  EXPECT_EQ(append({1, 1, 1, 1, 11}, nullptr), HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_EQ(append({1, 1, 1, 1}, nullptr), HADAL_RT_EXHAUSTED);
+  EXPECT_EQ(append({}, nullptr), HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_EQ(hadal_rt_sequence_append(session, sequence, nullptr, 1, nullptr),
+            HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_EQ(hadal_rt_sequence_append(nullptr, 0, tokens.data(), 1, nullptr),
+            HADAL_RT_INVALID_ARGUMENT);
+  EXPECT_EQ(length(), 9);
+  ASSERT_EQ(append({5, 6}, nullptr), HADAL_RT_OK);
+  ASSERT_EQ(append({8}, logits.data()), HADAL_RT_OK);
+  EXPECT_EQ(row(0), expectedLogits({3, 0, 10, 7, 7, 1, 2, 9, 4, 5, 6, 8}));
+}
+
 TEST_F(SessionTest, MixesSequencesInAStep) {
   hadal_rt_session_options_t options = {};
   options.threads = 2;

@@ -34,6 +34,7 @@ int main(int argc, char **argv) {
       hadal_rt_sequence_length(session, sequence, &length) ||
       hadal_rt_session_reserve(session, sequence, 1) ||
       hadal_rt_session_step(session, &token, &sequence, 1, 0, 0, 0) ||
+      hadal_rt_sequence_append(session, sequence, &token, 1, 0) ||
       hadal_rt_sequence_truncate(session, sequence, 0) ||
       hadal_rt_sequence_free(session, sequence))
     fprintf(stderr, "%s: %s\n", hadal_rt_status_text(HADAL_RT_OK),

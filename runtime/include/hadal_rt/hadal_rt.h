@@ -290,6 +290,26 @@ hadal_rt_status_t hadal_rt_sequence_set_adapter(hadal_rt_session_t *session,
                                                 int32_t sequence,
                                                 int32_t adapter);
 
+/// Runs \p tokens tokens of \p sequence alone, in as few steps as it takes.
+/// Several sequences in one step are faster; see hadal_rt_session_step().
+///
+/// \param token_ids [tokens], each in [0, vocab).
+/// \param tokens    At least 1.
+/// \param logits    [vocab] float32 of the last token; written. May be null.
+///
+/// \retval HADAL_RT_OK The tokens are now part of the sequence.
+/// \retval HADAL_RT_INVALID_ARGUMENT An id is out of range, there are no
+///         tokens, or a pointer is null.
+/// \retval HADAL_RT_CONTEXT_FULL The sequence would outgrow the context.
+/// \retval HADAL_RT_EXHAUSTED The KV pages do not suffice.
+/// \retval HADAL_RT_DEVICE_ERROR As of hadal_rt_session_step(); some of the
+///         tokens may be part of the sequence.
+/// After another error, its tokens are what they were. Does not allocate.
+hadal_rt_status_t hadal_rt_sequence_append(hadal_rt_session_t *session,
+                                           int32_t sequence,
+                                           const int32_t *token_ids,
+                                           int64_t tokens, float *logits);
+
 /// Gives the pages and the id of \p sequence back.
 ///
 /// \retval HADAL_RT_OK The id may be handed out again.

@@ -148,30 +148,10 @@ public:
     return take(in, hadal_rt_sequence_fork(in, of, &number));
   }
 
-  /// Runs \p tokens tokens of this sequence alone and, if \p logits is not
-  /// null, writes [vocab] floats there: those of the last of them.
-  ///
-  /// Several sequences in one step are faster; see Session::step().
+  /// See hadal_rt_sequence_append().
   hadal_rt_status_t append(const std::int32_t *tokenIds, std::int64_t tokens,
                            float *logits) {
-    // In pieces, so that the list of sequences has a fixed size.
-    constexpr std::int64_t most = 64;
-    std::int32_t sequences[most];
-    for (std::int32_t &sequence : sequences)
-      sequence = number;
-    do {
-      std::int64_t count = tokens < most ? tokens : most;
-      bool isLast = count == tokens;
-      auto row = static_cast<std::int32_t>(count - 1);
-      hadal_rt_status_t status = hadal_rt_session_step(
-          session, tokenIds, sequences, count, &row, isLast && logits ? 1 : 0,
-          isLast ? logits : nullptr);
-      if (status)
-        return status;
-      tokenIds += count;
-      tokens -= count;
-    } while (tokens > 0);
-    return HADAL_RT_OK;
+    return hadal_rt_sequence_append(session, number, tokenIds, tokens, logits);
   }
 
   /// See hadal_rt_sequence_set_adapter().
