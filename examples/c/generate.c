@@ -25,26 +25,27 @@ int main(int argc, char **argv) {
   hadal_rt_weights_t *weights;
   hadal_rt_session_t *session;
   hadal_rt_session_options_t options = {.kv_tokens = argc + 32};
-  int32_t sequence, last = 0;
+  int32_t sequence;
   check(hadal_rt_weights_open(&abyss_model, "abyss.weights", &weights));
   check(hadal_rt_session_create(&abyss_model, weights, &options, &session));
   check(hadal_rt_sequence_create(session, &sequence));
 
   float *logits = malloc(sizeof(float) * (size_t)abyss_model.vocab);
-  if (!logits)
+  int32_t *tokens = malloc(sizeof(int32_t) * (size_t)argc);
+  if (!logits || !tokens)
     return 1;
-  for (int step = 1; step < argc + 31; ++step) {
-    // A prompt may also be one step of many tokens, which is faster.
-    int32_t token = step < argc ? atoi(argv[step]) : last;
-    check(hadal_rt_session_step(session, &token, &sequence, 1, &(int32_t){0}, 1,
-                                logits));
-    last = 0;
+  // The whole prompt at once, then each token that follows.
+  for (int i = 0; i < argc - 1; ++i)
+    tokens[i] = atoi(argv[i + 1]);
+  for (int64_t count = argc - 1, step = 0; step < 32; ++step, count = 1) {
+    check(hadal_rt_sequence_append(session, sequence, tokens, count, logits));
+    tokens[0] = 0;
     for (int32_t i = 1; i < abyss_model.vocab; ++i)
-      if (logits[i] > logits[last])
-        last = i;
-    if (step >= argc - 1)
-      printf("%d\n", last);
+      if (logits[i] > logits[tokens[0]])
+        tokens[0] = i;
+    printf("%d\n", tokens[0]);
   }
+  free(tokens);
   free(logits);
   hadal_rt_session_free(session);
   hadal_rt_weights_close(weights);

@@ -9,6 +9,7 @@
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -30,10 +31,21 @@ def check_generate(program, folder, args):
         raise Failure(f"{program.name} printed {','.join(out.split())}, expected {harness.ids(expected)}")
 
 
-def check_c(folder, args):
+def make_c(folder, args, *arguments):
     must_run(["make", "-C", folder / "c", f"HADAL={args.examples.parent}", f"LIBRARIES={args.build / 'lib'}",
-              f"MODEL={folder}", "CFLAGS=-O2 -Wall -Wextra -Werror -pedantic"], 60, env=ENVIRONMENT)
-    check_generate(folder / "c" / "generate", folder, args)
+              f"MODEL={folder}", "CFLAGS=-O2 -Wall -Wextra -Werror -pedantic", *arguments], 60, env=ENVIRONMENT)
+
+
+def expect_static(program):
+    if harness.run(["ldd", program], 60)[0] == 0:
+        raise Failure(f"{program.name} needs a library")
+
+
+def check_c(folder, args):
+    make_c(folder, args)
+    for program in ("generate", "generate-static"):
+        check_generate(folder / "c" / program, folder, args)
+    expect_static(folder / "c" / "generate-static")
     needed = must_run(["ldd", folder / "c" / "generate"], 60)
     if "libstdc++" in needed or "libc++" in needed:
         raise Failure("generate needs a C++ library")
@@ -45,9 +57,25 @@ def check_c(folder, args):
     harness.must_refuse([folder / "c" / "chat", "story " * 3000], 60, cwd=folder)  # More than the context has.
     if must_run([folder / "c" / "chat-static", question], 60, cwd=folder) != answer:
         raise Failure("chat-static printed another answer than chat")
-    if harness.run(["ldd", folder / "c" / "chat-static"], 60)[0] == 0:
-        raise Failure("chat-static needs a library")
+    expect_static(folder / "c" / "chat-static")
+    # What its first lines say.
+    body = re.search(r"^int main\(.*?\{\n(.*?)^\}", (folder / "c" / "chat.c").read_text(), re.M | re.S)[1]
+    if body.count("\n") > 30:
+        raise Failure(f"main() of chat.c has {body.count(chr(10))} lines")
     return f"generate as in golden/greedy.json, no C++ library; chat: {' '.join(answer.split())[:50]!r}..."
+
+
+def check_musl(folder, args):
+    if not shutil.which("musl-gcc"):
+        return "skipped: there is no musl-gcc"
+    program = folder / "c" / "generate-static"
+    program.unlink()
+    make_c(folder, args, "generate-static", "CC=musl-gcc")
+    if b"GLIBC" in program.read_bytes():
+        raise Failure("generate-static has parts of another C library")
+    expect_static(program)
+    check_generate(program, folder, args)
+    return f"generate as in golden/greedy.json, {program.stat().st_size >> 10} KiB"
 
 
 def check_rust(folder, args):
@@ -95,6 +123,7 @@ def main():
             return ", ".join(made)
 
         return harness.run_checks([("--emit=lib", compile_library), ("examples/c", lambda: check_c(folder, args)),
+                                   ("musl", lambda: check_musl(folder, args)),
                                    ("examples/cpp", lambda: check_cpp(folder, args)),
                                    ("examples/rust", lambda: check_rust(folder, args))])
 

@@ -182,6 +182,11 @@ void hadal_text_sampler_accept(hadal_text_sampler_t *sampler, int32_t token) {
 
 int32_t hadal_text_sample(hadal_text_sampler_t *sampler, const float *logits,
                           int64_t vocab) {
+  if (!sampler) {
+    SamplerOptions likeliest;
+    likeliest.temperature = 0;
+    return Sampler(likeliest).sample(logits, size_t(vocab));
+  }
   int32_t token = sampler->sampler.sample(logits, size_t(vocab));
   if (token >= 0)
     sampler->sampler.accept(token);

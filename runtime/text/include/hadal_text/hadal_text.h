@@ -157,7 +157,8 @@ void hadal_text_sampler_accept(hadal_text_sampler_t *sampler, int32_t token);
 
 /// Chooses a token.
 ///
-/// \param logits [vocab].
+/// \param sampler Null: the likeliest token.
+/// \param logits  [vocab].
 /// \returns The id, or -1 if no logit is finite.
 int32_t hadal_text_sample(hadal_text_sampler_t *sampler, const float *logits,
                           int64_t vocab);
