@@ -21,12 +21,13 @@ static constexpr char page[] = R"html(<!DOCTYPE html>
   :root { --text: #e4e8ee; --dim: #9aa4b2; --line: #353c47; --fill: #6aa5dd; --fill2: #e0a95c; --back: #15191f; --soft: #1d232b } }
 body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; color: var(--text); background: var(--back); max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line) }
-.dim { color: var(--dim) } .cards { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0 }
+.dim { color: var(--dim) } .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1rem 0 }
 .card { background: var(--soft); border-radius: 6px; padding: .5rem .9rem } .card b { display: block; font-size: 1.2rem }
 /* On a narrow screen, tables and plots are scrolled, not squeezed. */
 .wide { overflow-x: auto } .wide > * { min-width: 38rem } td, th { white-space: nowrap } .wrap td.left { white-space: normal }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums } td, th { text-align: right; padding: .15rem .6rem; border-bottom: 1px solid var(--line) }
-th { color: var(--dim); font-weight: 600; cursor: pointer } td:first-child, th:first-child, td.left, th.left { text-align: left }
+th { color: var(--dim); font-weight: 600; cursor: pointer } th:is(:hover, :focus-visible) { color: var(--text) }
+th[aria-sort]::after { content: " \25b4" } th[aria-sort=descending]::after { content: " \25be" } td:first-child, th:first-child, td.left, th.left { text-align: left }
 svg { width: 100%; height: auto; background: var(--soft); border-radius: 6px } svg text { fill: var(--dim); font-size: 12px }
 pre { background: var(--soft); padding: .6rem; overflow-x: auto; font-size: 12px; line-height: 1.35 } mark { background: #f6d55c; color: #111 }
 summary { cursor: pointer; padding: .2rem 0 } input { width: 22rem; max-width: 100%; box-sizing: border-box } input, select { font: inherit; padding: .3rem .6rem; color: inherit; background: var(--back); border: 1px solid var(--line); border-radius: 4px }
@@ -53,7 +54,7 @@ function scale(n, unit) {
   while (Math.abs(n) >= 1000 && i < 5) { n /= 1000; ++i; }
   return n.toPrecision(3).replace(/\.0+$/, "") + " " + names[i] + (unit || "");
 }
-const bytes = n => scale(n, "B");
+const bytes = n => scale(n, "B"), grouped = n => Math.round(n).toLocaleString("en");
 function time(s) { return s >= 1 ? s.toPrecision(3) + " s" : s >= 1e-3 ? (s * 1e3).toPrecision(3) + " ms" : (s * 1e6).toPrecision(3) + " µs"; }
 // Rows are arrays of [value, text]; a click on a head sorts by the value.
 function table(id, heads, rows) {
@@ -61,7 +62,11 @@ function table(id, heads, rows) {
   const fill = () => { body.replaceChildren(); for (const row of rows) { const tr = make("tr", undefined, body); for (const [value, text] of row) make("td", text, tr, typeof value === "string" ? "left" : ""); } };
   heads.forEach((name, i) => {
     const th = make("th", name, head, rows.length && typeof rows[0][i][0] === "string" ? "left" : ""); let up = false;
-    th.onclick = () => { up = !up; rows.sort((a, b) => (a[i][0] < b[i][0] ? -1 : a[i][0] > b[i][0] ? 1 : 0) * (up ? -1 : 1)); fill(); };
+    th.tabIndex = 0; th.onkeydown = event => { if (event.key === "Enter") th.onclick(); };
+    th.onclick = () => {
+      for (const other of head.children) other.removeAttribute("aria-sort");
+      up = !up; th.setAttribute("aria-sort", up ? "descending" : "ascending"); rows.sort((a, b) => (a[i][0] < b[i][0] ? -1 : a[i][0] > b[i][0] ? 1 : 0) * (up ? -1 : 1)); fill();
+    };
   });
   fill();
 }
@@ -75,7 +80,7 @@ function shape(parent, tag, attributes, text) {
 
 document.title = report.name + " – Hadal report";
 at("name").textContent = report.name;
-at("kind").textContent = `${report.model_type}, context ${report.context_tokens}, cache in ${report.kv_type}`;
+at("kind").textContent = `${report.model_type}, context ${grouped(report.context_tokens)}, cache in ${report.kv_type}`;
 for (const [label, value] of [["parameters", scale(report.parameters)], ["active, per token", scale(report.active_parameters)],
     ["FLOPs, decode", scale(report.decode.flops)], ["bytes read, decode", bytes(report.decode.bytes)],
     ["weights file", bytes(report.memory.weights_section_bytes)], ["KV cache, per token", bytes(report.kv_bytes_per_token)]]) {
@@ -90,7 +95,7 @@ table("storage", ["stored as", "parameters", "bytes", "bits/weight"], report.sto
 // Memory of a session against the tokens in its sequence, over the mapped weights.
 (() => {
   const m = report.memory, most = report.context_tokens, step = 512;
-  at("formula").textContent = `Besides weights: ${m.arena_bytes_per_token} · t + ${m.arena_bytes_fixed} bytes for steps of t tokens, and ${m.page_bytes} bytes per KV page of ${m.page_tokens} tokens of a sequence. The plot: one sequence, t = ${step}.`;
+  at("formula").textContent = `Besides weights: ${grouped(m.arena_bytes_per_token)} · t + ${grouped(m.arena_bytes_fixed)} bytes for steps of t tokens, and ${grouped(m.page_bytes)} bytes per KV page of ${m.page_tokens} tokens of a sequence. The plot: one sequence, t = ${step}.`;
   const arena = m.arena_bytes_per_token * Math.min(step, most) + m.arena_bytes_fixed;
   const pages = Math.max(1, m.pages_of_sequence_for_steps_of_512);
   const kv = n => Math.min(Math.ceil(n / m.page_tokens), pages) * m.page_bytes;
@@ -107,7 +112,7 @@ table("storage", ["stored as", "parameters", "bytes", "bits/weight"], report.sto
   area(() => 0, () => weights, "var(--fill)", "weights", weights);
   area(() => weights, () => weights + arena, "var(--dim)", "arena", arena);
   area(() => weights + arena, t => weights + arena + kv(t), "var(--fill2)", "KV cache", kv(most));
-  for (let i = 0; i <= 4; ++i) { shape(s, "text", { x: x(most * i / 4), y: h - 10, "text-anchor": "middle" }, scale(most * i / 4) + (i === 4 ? " tokens" : "")); shape(s, "text", { x: x0 - 8, y: y(top * i / 4) + 4, "text-anchor": "end" }, bytes(top * i / 4)); }
+  for (let i = 0; i <= 4; ++i) { shape(s, "text", { x: x(most * i / 4), y: h - 10, "text-anchor": "middle" }, grouped(most * i / 4) + (i === 4 ? " tokens" : "")); shape(s, "text", { x: x0 - 8, y: y(top * i / 4) + 4, "text-anchor": "end" }, bytes(top * i / 4)); }
 })();
 
 // What each kind of op of a layer does in a step, against what the machine can.
@@ -142,7 +147,7 @@ table("storage", ["stored as", "parameters", "bytes", "bits/weight"], report.sto
     [[op.layer, op.layer], [op.op, op.op], [op.seconds, time(op.seconds)], [op.seconds / step.seconds, (100 * op.seconds / step.seconds).toFixed(1) + " %"],
      [op.bytes, bytes(op.bytes)], [op.f32_operations + op.int8_operations, scale(op.f32_operations + op.int8_operations)], [op.bound, op.bound]]));
   for (const step of steps)
-    make("option", `${step.kind} of ${step.tokens} after ${step.depth}: ${time(step.seconds)}, ${step.tokens_per_s.toPrecision(3)} tokens/s`, at("step"));
+    make("option", `${step.kind} of ${step.tokens} after ${step.depth}: ${time(step.seconds)}, ${scale(step.tokens_per_s)} tokens/s`, at("step"));
   at("step").hidden = false; at("step").onchange = () => show(steps[at("step").selectedIndex]);
   show(steps[0]);
 })();
@@ -153,7 +158,7 @@ table("changes", ["pass", "ops", "what"], listing.changes.map(c => {
   ops.sort((a, b) => (a[1] > 0) - (b[1] > 0) || Math.abs(b[1]) - Math.abs(a[1])); // What is gone comes first.
   const more = ops.length > 6 ? `, and ${ops.length - 6} more` : "";
   const text = ops.slice(0, 6).map(([name, n]) => `${n > 0 ? "+" : "−"}${Math.abs(n)} ${name}`).join(", ") + more;
-  return [[c.pass, c.pass], [sum, sum > 0 ? "+" + sum : String(sum).replace("-", "−")],
+  return [[c.pass, c.pass], [sum, (sum > 0 ? "+" : "") + grouped(sum).replace("-", "−")],
           [text, text || (c.changed ? "attributes, types or order" : "nothing")]];
 }));
 const blocks = listing.functions.map(f => {
