@@ -230,6 +230,9 @@ static void optimize(llvm::Module &module, llvm::TargetMachine &machine,
   tuning.LoopVectorization = options.vectorize;
   tuning.LoopInterleaving = options.vectorize;
   tuning.SLPVectorization = options.vectorize;
+  // Kernels are unrolled as far as they should be: how many lines of a weight
+  // are read without a branch between them decides how fast memory is.
+  tuning.LoopUnrolling = false;
   llvm::LoopAnalysisManager loops;
   llvm::FunctionAnalysisManager functions;
   llvm::CGSCCAnalysisManager components;

@@ -141,8 +141,7 @@ struct GroupLoop {
   Values sums(Value group, int64_t part) const;
   /// Whether hardware reads the codes ahead, but not the scales beside them.
   bool isFollowed() const {
-    return inputRows.size() == 1 &&
-           followsCodes(options, shape().bits, shape().activationGroup);
+    return inputRows.size() == 1 && options.followsStreams;
   }
   /// Groups of the weight whose scales are in one line of a cache.
   int64_t groupsOfLine() const {
@@ -165,12 +164,18 @@ private:
   std::pair<Value, Value> later(Value group, int64_t distance, int64_t groups,
                                 int64_t step) const;
   Ahead prefetch(Value group) const;
-  /// Whether the weights come from memory: those of one row, and of as few as
-  /// are a block only where there are no more. Of more, one block in many
-  /// waits.
-  bool waitsForMemory() const {
-    return inputRows.size() == 1 ||
-           (weightOffset(options.dotProduct) && rows.size() <= 8);
+  /// Whether lines are asked for before they are read. Where there are many
+  /// blocks of rows, the first alone waits for memory, and it costs the others
+  /// nothing.
+  bool isAskedFor() const {
+    return inputRows.size() == 1 ? !isFollowed()
+                                 : weightOffset(options.dotProduct) != 0;
+  }
+  /// Units that are read without a branch between them. A compiler keeps four
+  /// lines in the order in which hardware follows them, but not eight.
+  int64_t unrolledUnits() const {
+    int64_t most = isFollowed() ? std::max<int64_t>(4 / unitVectors(), 1) : 8;
+    return std::gcd(units(), most);
   }
   /// Whether `step` multiplies two rows at once, by eight columns.
   bool inPairs() const {
@@ -515,10 +520,10 @@ Values GroupLoop::sums(Value group, int64_t part) const {
   if (count <= (inPairs() ? 2 : 4))
     sums.append(count, zero);
   Ahead ahead;
-  if (waitsForMemory() && !isFollowed())
+  if (isAskedFor())
     ahead = prefetch(group);
   Value first = unitOf(group);
-  int64_t unroll = std::gcd(units(), int64_t(8));
+  int64_t unroll = unrolledUnits();
   auto steps = [&](Value unit, ValueRange carried) {
     Values next(carried);
     for (int64_t i = 0; i < unroll; i += stepUnits())

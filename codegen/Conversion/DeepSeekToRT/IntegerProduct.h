@@ -70,14 +70,6 @@ mlir::Value unpackLane(KernelBuilder &b, int64_t bits, int64_t lane,
 KernelBuilder::Values unpackCodes(KernelBuilder &b, int64_t bits,
                                   ValueList stored);
 
-/// Whether a single row reads weights of \p bits tile by tile, since hardware
-/// follows them: where the lines of a group of the inputs, of \p group columns,
-/// are few enough for a compiler to leave in order.
-inline bool followsCodes(const KernelOptions &options, int64_t bits,
-                         int64_t group) {
-  return options.followsStreams && bits == 4 && group == 32;
-}
-
 /// Products of \p rows with the tiles of \p weights, which are alike: vectors
 /// of 16, in the order of `multiplyTiles`.
 KernelBuilder::Values

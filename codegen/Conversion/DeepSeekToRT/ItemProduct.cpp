@@ -18,8 +18,7 @@ ItemProduct::ItemProduct(KernelBuilder &b, const KernelOptions &options,
                          const IntegerShape &shape, int64_t weights,
                          int64_t perGroup)
     : options(options), tileCount(ceilDiv(shape.columns, tileRows)),
-      weights(weights), digits(shape.digits), perGroup(perGroup),
-      isFollowed(followsCodes(options, shape.bits, shape.activationGroup)) {
+      weights(weights), digits(shape.digits), perGroup(perGroup) {
   amx = AMXProduct::get(b, options, shape, weights, tileCount, perGroup);
   int64_t tileBytes = shape.inner * tileRows * shape.bits / 8;
   // Their bytes stay in half of the second-level cache.
@@ -61,7 +60,7 @@ void ItemProduct::forBlocks(KernelBuilder &b, TileRange range, Value first,
     // vector of inputs, too.
     int64_t most = 1;
     if (options.registers >= 32 && entries.size() == 1)
-      most = isFollowed ? 1 : 4 / weights;
+      most = options.followsStreams ? 1 : 4 / weights;
     else if (options.registers >= 32 && entries.size() <= 4 && digits == 1)
       most = 2;
     int64_t size = std::min(most, perGroup);
@@ -90,7 +89,7 @@ void ItemProduct::multiply(KernelBuilder &b, const IntegerItem &item) const {
               for (Value entry : entries)
                 rows.push_back(item.rowOf(entry));
               Values products = multiplyGateAndUp<IntegerWeight>(
-                  item.weights, rows.size() == 1 && !isFollowed,
+                  item.weights, rows.size() == 1 && !options.followsStreams,
                   [&](ArrayRef<IntegerWeight> some) {
                     return multiplyIntegerTiles(b, options, some, tiles,
                                                 item.input, rows);

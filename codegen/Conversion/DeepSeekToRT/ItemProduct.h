@@ -40,7 +40,6 @@ private:
 
   const KernelOptions &options;
   int64_t tileCount, weights, digits, perGroup, atOnce;
-  bool isFollowed; ///< See `followsCodes`.
   std::optional<AMXProduct> amx;
 };
 

@@ -222,6 +222,19 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 // STREAM:           scf.yield %{{.+}} : vector<16xf32>
 // STREAM-LABEL: rt.kernel @linear_int4_32x64_32_32_add
 
+// Of longer groups it reads four lines without a branch between them. Blocks of
+// twelve rows ask for what is ahead.
+
+// STREAM-LABEL: rt.kernel @linear_int8_32x512_64_64_
+// STREAM:         scf.for {{.+}} step %c12
+// STREAM:         memref.prefetch %{{.+}}, read, locality<2>, data : memref<2x128x64xi8>
+// STREAM:         scf.for {{.+}} step %c4{{[^ ]*}} {{.+}} -> (vector<16xi32>, vector<16xi32>) {
+// STREAM-NOT:       memref.prefetch
+// STREAM-COUNT-4:   vpdpbusd
+// STREAM-NOT:       vpdpbusd
+// STREAM:           scf.yield %{{.+}} : vector<16xi32>, vector<16xi32>
+// STREAM-LABEL: rt.kernel @rms_norm
+
 // 8-bit weights with VNNI become unsigned; with AVX2 their signs move.
 
 // CHECK-LABEL: rt.kernel @linear_int8_32x64_64_32
