@@ -14,7 +14,7 @@ from lit.llvm.subst import FindTool, ToolSubst
 
 config.name = "Hadal"
 config.test_format = lit.formats.ShTest(execute_external=False)
-config.suffixes = [".mlir", ".test"]
+config.suffixes = [".mlir", ".onnxtext", ".test"]
 config.excludes = ["Inputs", "CMakeLists.txt", "lit.cfg.py", "lit.site.cfg.py"]
 config.test_source_root = os.path.dirname(__file__)
 config.test_exec_root = os.path.join(config.hadal_obj_root, "test")

@@ -19,6 +19,7 @@
 #include "lib/Import/LoRA/RuntimeAdapters.h"
 #include "lib/Import/ONNX/ConvertONNXToLinalg.h"
 #include "lib/Import/ONNX/GraphImporter.h"
+#include "lib/Import/ONNX/ONNXFile.h"
 #include "lib/Import/ONNX/Raise.h"
 #include "lib/Import/Safetensors/Safetensors.h"
 #include "lib/Support/FileIO.h"
@@ -277,7 +278,7 @@ hadal::importModel(mlir::MLIRContext &context, StringRef path,
   bool isGGUF = path.ends_with_insensitive(".gguf");
   if (isGGUF && isFolder && !llvm::sys::fs::exists(path + "/config.json"))
     return invalid(quote(path) + " is a folder, expected a GGUF file");
-  bool isONNX = path.ends_with_insensitive(".onnx");
+  bool isONNX = path.ends_with_insensitive(".onnx") || onnx::isTextFile(path);
   if (!options.dims.empty() && (isFolder || !isONNX))
     return invalid(quote(path) + " is no ONNX file, which alone has dimensions "
                                  "that need sizes");

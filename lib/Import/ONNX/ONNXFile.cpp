@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // What an .onnx file says: its graph, and where the bytes of its tensors are.
-// Nothing in it is trusted: each size is held against what is left of the file
-// before it is used, and messages nest as deep as the code that reads them.
+// Nothing in it is trusted: shapes, sizes, places and files are held against
+// each other before one is used.
 
 #include "lib/Import/ONNX/ONNXFile.h"
 
 #include "lib/Import/JSON.h"
-#include "lib/Import/ONNX/WireFormat.h"
+#include "lib/Import/ONNX/ModelMessage.h"
 #include "lib/Support/CheckedMath.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -16,14 +16,13 @@
 #include "llvm/Support/MathExtras.h"
 #include "llvm/Support/Path.h"
 
+#include <onnx/onnx_pb.h>
+
 using namespace hadal;
 using namespace hadal::onnx;
 using llvm::StringRef;
 using llvm::Twine;
 
-/// Of what is held in memory: names, nodes, attributes. The graph of a model of
-/// 80 layers that torch exports has some megabytes.
-constexpr uint64_t maxGraphBytes = 128 << 20;
 constexpr size_t maxRank = 8;
 /// Elements that are not stored as bytes are those of shapes and scalars; more
 /// are a weight.
@@ -55,18 +54,19 @@ static constexpr DataType dataTypes[] = {
     {26, "INT2", 2},
 };
 
-const DataType *onnx::findDataType(int64_t number) {
+const DataType *hadal::onnx::findDataType(int64_t number) {
   const auto *found = llvm::find_if(
       dataTypes, [&](const DataType &type) { return type.number == number; });
   return found == std::end(dataTypes) ? nullptr : found;
 }
 
 namespace {
-/// Files beside the model that tensors are in, each looked at once.
+/// Files that tensors are in, the model's own and those beside it, each looked
+/// at once.
 class ExternalFiles {
 public:
   explicit ExternalFiles(StringRef modelPath)
-      : folder(llvm::sys::path::parent_path(modelPath)) {}
+      : modelPath(modelPath), folder(llvm::sys::path::parent_path(modelPath)) {}
 
   /// The size of \p location, a path below the model's folder.
   absl::StatusOr<uint64_t> getSize(StringRef location);
@@ -74,43 +74,45 @@ public:
 private:
   absl::StatusOr<uint64_t> find(StringRef location);
 
+  StringRef modelPath;
   std::string folder;
   llvm::StringMap<uint64_t> sizes;
 };
 
 class ModelReader {
 public:
-  ModelReader(const InputFile &file, StringRef path, bool hasPlaces)
-      : path(path), hasPlaces(hasPlaces), reader(file, maxGraphBytes),
-        externalFiles(path) {}
+  ModelReader(StringRef path, bool isText, bool hasPlaces)
+      : path(path), isText(isText), hasPlaces(hasPlaces), externalFiles(path) {}
 
-  absl::StatusOr<Model> read();
+  absl::StatusOr<Model> read(const ::onnx::ModelProto &message);
 
 private:
-  void fail(const Twine &message) { reader.fail(message); }
-  void refuse(const Twine &message) {
-    if (reader.ok() && refusal.ok())
-      refusal = unimplemented(path + ": " + message);
+  void fail(const Twine &message) {
+    if (status.ok())
+      status = invalid(path + ": " + message);
   }
-  bool ok() const { return reader.ok() && refusal.ok(); }
+  void refuse(const Twine &message) {
+    if (status.ok())
+      status = unimplemented(path + ": " + message);
+  }
+  bool ok() const { return status.ok(); }
 
-  void readOpset(Range message);
-  void readGraph(Range message);
-  Node readNode(Range message);
-  Attribute readAttribute(Range message, const Twine &node);
-  Tensor readTensor(Range message, const Twine &where);
-  void placeTensor(Tensor &tensor, const Twine &where, StringRef location,
-                   std::optional<int64_t> offset,
-                   std::optional<int64_t> length);
-  ValueInfo readValueInfo(Range message, StringRef what);
-  void readShape(Range message, ValueInfo &info);
+  Node readNode(const ::onnx::NodeProto &message);
+  Attribute readAttribute(const ::onnx::AttributeProto &message,
+                          const Twine &node);
+  Tensor readTensor(const ::onnx::TensorProto &message, const Twine &where);
+  void readNumbers(const ::onnx::TensorProto &message, Tensor &tensor,
+                   const Twine &name);
+  void readPlace(const ::onnx::TensorProto &message, Tensor &tensor,
+                 const Twine &name);
+  ValueInfo readValueInfo(const ::onnx::ValueInfoProto &message,
+                          StringRef what);
 
   StringRef path;
+  bool isText;
   bool hasPlaces;
-  WireReader reader;
-  absl::Status refusal;
+  absl::Status status;
   ExternalFiles externalFiles;
-  Model model;
 };
 } // namespace
 
@@ -131,7 +133,14 @@ absl::StatusOr<uint64_t> ExternalFiles::find(StringRef location) {
           llvm::make_range(path::begin(location), path::end(location)), ".."))
     return refuse("is not a path below the model's folder");
   llvm::SmallString<256> full(folder.empty() ? StringRef(".") : folder);
-  llvm::SmallString<256> realFolder, realPath;
+  if (location == path::filename(modelPath)) {
+    // Named by who asked for it, so that it may be a link.
+    uint64_t size = 0;
+    if (std::error_code error = fs::file_size(modelPath, size))
+      return refuse("cannot be opened: " + error.message());
+    return size;
+  }
+  llvm::SmallString<256> realFolder;
   std::error_code error = fs::real_path(full, realFolder);
   // Each folder on the way, and the file itself, must be there by itself.
   for (StringRef step :
@@ -169,119 +178,98 @@ absl::StatusOr<uint64_t> ExternalFiles::getSize(StringRef location) {
 // Tensors
 //===----------------------------------------------------------------------===//
 
-/// Sets where the bytes of \p tensor are: in \p location, or, if that is empty,
-/// in the model's own file.
-void ModelReader::placeTensor(Tensor &tensor, const Twine &where,
-                              StringRef location, std::optional<int64_t> offset,
-                              std::optional<int64_t> length) {
+/// Sets where the bytes of \p tensor are.
+void ModelReader::readPlace(const ::onnx::TensorProto &message, Tensor &tensor,
+                            const Twine &name) {
+  StringRef location;
+  int64_t begin = 0;
+  // Without a length, a tensor has what its shape needs.
+  int64_t bytes = tensor.sizeBytes;
+  for (const ::onnx::StringStringEntryProto &entry : message.external_data()) {
+    StringRef key = entry.key(), value = entry.value();
+    if (key == "location")
+      location = value;
+    if (key != "offset" && key != "length")
+      continue;
+    int64_t number = 0;
+    if (value.getAsInteger(10, number) || number < 0)
+      return fail(name + " has " + key + " " + quote(value) +
+                  ", expected a number of bytes");
+    (key == "offset" ? begin : bytes) = number;
+  }
+  if (location.empty())
+    return fail(name + " is external data, but has no location");
+  if (bytes != tensor.sizeBytes)
+    return fail(name + " has length " + Twine(bytes) + ", but shape " +
+                toText(tensor.shape) + " of " + tensor.type->name + " needs " +
+                Twine(tensor.sizeBytes) + " bytes");
   if (!hasPlaces || !ok())
     return;
   absl::StatusOr<uint64_t> size = externalFiles.getSize(location);
   if (!size.ok())
-    return fail(where + ": " +
+    return fail(name + ": " +
                 StringRef(size.status().message().data(),
                           size.status().message().size()));
-  int64_t begin = offset.value_or(0);
-  if (begin < 0 || uint64_t(begin) > *size)
-    return fail(where + " has offset " + Twine(begin) + " in " +
+  if (uint64_t(begin) > *size)
+    return fail(name + " has offset " + Twine(begin) + " in " +
                 quote(location) + ", but the file has " + Twine(*size) +
                 " bytes");
-  // Without a length, a tensor has what its shape needs.
-  int64_t bytes = length.value_or(tensor.sizeBytes);
-  if (bytes != tensor.sizeBytes)
-    return fail(where + " has length " + Twine(bytes) + ", but shape " +
-                toText(tensor.shape) + " of " + tensor.type->name + " needs " +
-                Twine(tensor.sizeBytes) + " bytes");
   if (uint64_t(bytes) > *size - uint64_t(begin))
-    return fail(where + " has " + Twine(bytes) + " bytes at offset " +
+    return fail(name + " has " + Twine(bytes) + " bytes at offset " +
                 Twine(begin) + " of " + quote(location) +
                 ", but the file has " + Twine(*size) + " bytes");
   tensor.file = location.str();
   tensor.offsetBytes = begin;
 }
 
-Tensor ModelReader::readTensor(Range message, const Twine &where) {
-  reader.charge(sizeof(Tensor));
+/// Reads elements that are fields of the message.
+void ModelReader::readNumbers(const ::onnx::TensorProto &message,
+                              Tensor &tensor, const Twine &name) {
+  std::vector<int64_t> numbers(message.int64_data().begin(),
+                               message.int64_data().end());
+  llvm::append_range(numbers, message.int32_data());
+  llvm::append_range(numbers, message.uint64_data());
+  for (float number : message.float_data())
+    numbers.push_back(int64_t(llvm::bit_cast<uint32_t>(number)));
+  for (double number : message.double_data())
+    numbers.push_back(llvm::bit_cast<int64_t>(number));
+  // Text has no bytes, so that a weight in it is one without numbers.
+  if (isText && numbers.empty() && tensor.elements)
+    return;
+  if (int64_t(numbers.size()) != tensor.elements)
+    return fail(name + " has " + Twine(numbers.size()) +
+                " numbers, but shape " + toText(tensor.shape) + " needs " +
+                Twine(tensor.elements));
+  if (numbers.size() > maxNumbers || tensor.type->bits < 8)
+    return refuse(name + " has its " + Twine(numbers.size()) +
+                  " numbers of type " + tensor.type->name +
+                  " as fields of a message, expected raw_data or external "
+                  "data");
+  tensor.numbers = std::move(numbers);
+  tensor.hasNumbers = true;
+}
+
+Tensor ModelReader::readTensor(const ::onnx::TensorProto &message,
+                               const Twine &where) {
   Tensor tensor;
-  std::vector<int64_t> dims, numbers;
-  std::vector<float> floats;
-  std::optional<Range> raw;
-  int64_t typeNumber = 0, location = 0;
-  bool isText = false, isSegment = false;
-  std::vector<std::pair<std::string, std::string>> external;
-  Field field;
-  while (reader.next(message, field)) {
-    switch (field.number) {
-    case 1:
-      reader.readIntegers(field, dims, "TensorProto.dims");
-      break;
-    case 2:
-      typeNumber = reader.readInteger(field, "TensorProto.data_type");
-      break;
-    case 3:
-      isSegment = true;
-      break;
-    case 4:
-      // In the order of bytes that a tensor has, if it is in one piece.
-      if (field.kind == Field::Bytes && !raw && floats.empty())
-        raw = field.bytes;
-      else if (!raw)
-        reader.readFloats(field, floats, "TensorProto.float_data");
-      else
-        fail(where + " has float_data in more than one piece");
-      break;
-    case 5:
-    case 7:
-    case 11:
-      reader.readIntegers(field, numbers, "the numbers of a tensor");
-      break;
-    case 6:
-      isText = true;
-      break;
-    case 8:
-      tensor.name = reader.readString(field, "TensorProto.name");
-      break;
-    case 9:
-      raw = reader.readMessage(field, "TensorProto.raw_data");
-      break;
-    case 10:
-      if (field.kind == Field::Bytes && !raw)
-        raw = field.bytes;
-      else
-        fail(where + " has double_data in more than one piece");
-      break;
-    case 13: {
-      Range entry = reader.readMessage(field, "TensorProto.external_data");
-      auto &[key, value] = external.emplace_back();
-      for (Field part; reader.next(entry, part);)
-        if (part.number <= 2)
-          (part.number == 1 ? key : value) =
-              reader.readString(part, "TensorProto.external_data");
-      break;
-    }
-    case 14:
-      location = reader.readInteger(field, "TensorProto.data_location");
-      break;
-    }
-  }
+  tensor.name = message.name();
   std::string name =
       (where + (tensor.name.empty() ? "" : " " + quote(tensor.name))).str();
-  if (!ok())
-    return tensor;
-  tensor.type = findDataType(typeNumber);
-  if (!tensor.type || isText || isSegment) {
-    refuse(name + " is of data type " + Twine(typeNumber) +
-           (isSegment ? ", in segments" : "") + ", which is not supported");
+  tensor.type = findDataType(message.data_type());
+  if (!tensor.type || message.string_data_size() || message.has_segment()) {
+    refuse(name + " is of data type " + Twine(message.data_type()) +
+           (message.has_segment() ? ", in segments" : "") +
+           ", which is not supported");
     return tensor;
   }
-  tensor.shape.assign(dims.begin(), dims.end());
-  if (dims.size() > maxRank ||
-      llvm::any_of(dims, [](int64_t size) { return size < 0; })) {
+  tensor.shape.assign(message.dims().begin(), message.dims().end());
+  if (tensor.shape.size() > maxRank ||
+      llvm::any_of(tensor.shape, [](int64_t size) { return size < 0; })) {
     fail(name + " has shape " + toText(tensor.shape) + ", expected at most " +
          Twine(maxRank) + " sizes that are not negative");
     return tensor;
   }
-  std::optional<int64_t> elements = checkedProduct(dims);
+  std::optional<int64_t> elements = checkedProduct(tensor.shape);
   std::optional<int64_t> bits =
       elements ? checkedProduct({*elements, int64_t(tensor.type->bits)})
                : std::nullopt;
@@ -292,55 +280,12 @@ Tensor ModelReader::readTensor(Range message, const Twine &where) {
   }
   tensor.elements = *elements;
   tensor.sizeBytes = (*bits + 7) / 8;
-
-  if (location == 1) { // EXTERNAL
-    std::string file;
-    std::optional<int64_t> offset, length;
-    for (const auto &[key, value] : external) {
-      int64_t number = 0;
-      if (key == "location")
-        file = value;
-      else if (key == "offset" || key == "length") {
-        if (StringRef(value).getAsInteger(10, number) || number < 0) {
-          fail(name + " has " + key + " " + quote(value) +
-               ", expected a number of bytes");
-          return tensor;
-        }
-        (key == "offset" ? offset : length) = number;
-      }
-    }
-    if (file.empty())
-      fail(name + " is external data, but has no location");
-    placeTensor(tensor, name, file, offset, length);
-    return tensor;
-  }
-  if (location != 0)
-    fail(name + " has data_location " + Twine(location) + ", expected 0 or 1");
-  if (!external.empty())
+  if (message.data_location() == ::onnx::TensorProto::EXTERNAL)
+    readPlace(message, tensor, name);
+  else if (message.external_data_size())
     fail(name + " has external_data, but its data_location is not EXTERNAL");
-  if (raw) {
-    if (int64_t(raw->size()) != tensor.sizeBytes)
-      fail(name + " has " + Twine(raw->size()) + " bytes, but shape " +
-           toText(tensor.shape) + " of " + tensor.type->name + " needs " +
-           Twine(tensor.sizeBytes));
-    if (hasPlaces) {
-      tensor.file = llvm::sys::path::filename(path).str();
-      tensor.offsetBytes = int64_t(raw->begin);
-    }
-    return tensor;
-  }
-  for (float number : floats)
-    numbers.push_back(int64_t(llvm::bit_cast<uint32_t>(number)));
-  if (int64_t(numbers.size()) != tensor.elements) {
-    fail(name + " has " + Twine(numbers.size()) + " numbers, but shape " +
-         toText(tensor.shape) + " needs " + Twine(tensor.elements));
-  } else if (numbers.size() > maxNumbers || tensor.type->bits < 8) {
-    refuse(name + " has its " + Twine(numbers.size()) + " numbers of type " +
-           tensor.type->name +
-           " as fields of a message, expected raw_data or external data");
-  }
-  tensor.numbers = std::move(numbers);
-  tensor.hasNumbers = true;
+  else
+    readNumbers(message, tensor, name);
   return tensor;
 }
 
@@ -348,240 +293,134 @@ Tensor ModelReader::readTensor(Range message, const Twine &where) {
 // The graph
 //===----------------------------------------------------------------------===//
 
-Attribute ModelReader::readAttribute(Range message, const Twine &node) {
-  reader.charge(sizeof(Attribute));
+Attribute ModelReader::readAttribute(const ::onnx::AttributeProto &message,
+                                     const Twine &node) {
   Attribute attribute;
-  bool hasSubgraph = false;
-  Field field;
-  while (reader.next(message, field)) {
-    switch (field.number) {
-    case 1:
-      attribute.name = reader.readString(field, "AttributeProto.name");
-      break;
-    case 2:
-      attribute.floats.push_back(reader.readFloat(field, "AttributeProto.f"));
-      break;
-    case 3:
-      attribute.ints.push_back(reader.readInteger(field, "AttributeProto.i"));
-      break;
-    case 4:
-      attribute.strings.push_back(reader.readString(field, "AttributeProto.s"));
-      break;
-    case 5:
-      attribute.tensors.push_back(readTensor(
-          reader.readMessage(field, "AttributeProto.t"),
-          node + ": the tensor of attribute " + quote(attribute.name)));
-      break;
-    case 7:
-      reader.readFloats(field, attribute.floats, "AttributeProto.floats");
-      break;
-    case 8:
-      reader.readIntegers(field, attribute.ints, "AttributeProto.ints");
-      break;
-    case 9:
-      attribute.strings.push_back(
-          reader.readString(field, "AttributeProto.strings"));
-      break;
-    case 20:
-      attribute.kind = reader.readInteger(field, "AttributeProto.type");
-      break;
-    case 6:
-    case 10:
-    case 11:
-    case 14:
-    case 21:
-    case 22:
-    case 23:
-      hasSubgraph = true;
-      break;
-    }
-  }
-  if (hasSubgraph)
+  attribute.name = message.name();
+  attribute.kind = message.type();
+  attribute.floats.assign(message.floats().begin(), message.floats().end());
+  attribute.ints.assign(message.ints().begin(), message.ints().end());
+  attribute.strings.assign(message.strings().begin(), message.strings().end());
+  if (message.has_f())
+    attribute.floats.push_back(message.f());
+  if (message.has_i())
+    attribute.ints.push_back(message.i());
+  if (message.has_s())
+    attribute.strings.push_back(message.s());
+  if (message.has_t())
+    attribute.tensors.push_back(
+        readTensor(message.t(), node + ": the tensor of attribute " +
+                                    quote(attribute.name)));
+  if (message.has_g() || message.has_sparse_tensor() || message.has_tp() ||
+      message.tensors_size() || message.graphs_size() ||
+      message.sparse_tensors_size() || message.type_protos_size())
     refuse(node + " has the attribute " + quote(attribute.name) +
            " of a kind that is not supported, such as a graph of its own");
   return attribute;
 }
 
-Node ModelReader::readNode(Range message) {
-  reader.charge(sizeof(Node));
+Node ModelReader::readNode(const ::onnx::NodeProto &message) {
   Node node;
-  std::vector<Range> attributes;
-  Field field;
-  while (reader.next(message, field)) {
-    switch (field.number) {
-    case 1:
-      node.inputs.push_back(reader.readString(field, "NodeProto.input"));
-      break;
-    case 2:
-      node.outputs.push_back(reader.readString(field, "NodeProto.output"));
-      break;
-    case 3:
-      node.name = reader.readString(field, "NodeProto.name");
-      break;
-    case 4:
-      node.opType = reader.readString(field, "NodeProto.op_type");
-      break;
-    case 5:
-      attributes.push_back(reader.readMessage(field, "NodeProto.attribute"));
-      break;
-    case 7:
-      node.domain = reader.readString(field, "NodeProto.domain");
-      break;
-    }
-  }
-  if (node.domain == "ai.onnx")
-    node.domain.clear();
-  if (ok() && node.opType.empty())
+  node.name = message.name();
+  node.opType = message.op_type();
+  node.domain = message.domain();
+  node.inputs.assign(message.input().begin(), message.input().end());
+  node.outputs.assign(message.output().begin(), message.output().end());
+  if (node.opType.empty())
     fail("node " + quote(node.name) + " has no op_type");
-  // Once it is known what to call the node.
   std::string where =
       "node " + quote(node.name) + " (" + quote(node.opType) + ")";
-  for (Range attribute : attributes)
-    if (ok())
-      node.attributes.push_back(readAttribute(attribute, where));
+  for (const ::onnx::AttributeProto &attribute : message.attribute())
+    node.attributes.push_back(readAttribute(attribute, where));
   return node;
 }
 
-void ModelReader::readShape(Range message, ValueInfo &info) {
-  info.hasShape = true;
-  Field field;
-  while (reader.next(message, field)) {
-    if (field.number != 1)
-      continue;
-    Range dimension = reader.readMessage(field, "TensorShapeProto.dim");
-    int64_t size = -1;
-    std::string &name = info.names.emplace_back();
-    for (Field part; reader.next(dimension, part);) {
-      if (part.number == 1)
-        size = reader.readInteger(part, "TensorShapeProto.dim_value");
-      else if (part.number == 2)
-        name = reader.readString(part, "TensorShapeProto.dim_param");
-    }
-    if (ok() && size < -1)
-      fail(quote(info.name) + " has a dimension of " + Twine(size));
-    info.shape.push_back(size);
+ValueInfo ModelReader::readValueInfo(const ::onnx::ValueInfoProto &message,
+                                     StringRef what) {
+  ValueInfo info;
+  info.name = message.name();
+  const ::onnx::TypeProto::Tensor &type = message.type().tensor_type();
+  info.type = findDataType(type.elem_type());
+  if (!info.type || info.type->bits < 8)
+    refuse(what + " " + quote(info.name) + " is of data type " +
+           Twine(type.elem_type()) + ", which is not supported");
+  info.hasShape = type.has_shape();
+  for (const auto &dimension : type.shape().dim()) {
+    info.names.push_back(dimension.dim_param());
+    info.shape.push_back(dimension.has_dim_value() ? dimension.dim_value()
+                                                   : -1);
+    if (info.shape.back() < -1)
+      fail(quote(info.name) + " has a dimension of " +
+           Twine(info.shape.back()));
   }
-  if (ok() && info.shape.size() > maxRank)
+  if (info.shape.size() > maxRank)
     fail(quote(info.name) + " has " + Twine(info.shape.size()) +
          " dimensions, expected at most " + Twine(maxRank));
-}
-
-ValueInfo ModelReader::readValueInfo(Range message, StringRef what) {
-  ValueInfo info;
-  Range type;
-  Field field;
-  while (reader.next(message, field)) {
-    if (field.number == 1)
-      info.name = reader.readString(field, "ValueInfoProto.name");
-    else if (field.number == 2)
-      type = reader.readMessage(field, "ValueInfoProto.type");
-  }
-  int64_t typeNumber = 0;
-  while (reader.next(type, field)) {
-    if (field.number != 1)
-      continue;
-    Range tensor = reader.readMessage(field, "TypeProto.tensor_type");
-    for (Field part; reader.next(tensor, part);) {
-      if (part.number == 1)
-        typeNumber = reader.readInteger(part, "TypeProto.Tensor.elem_type");
-      else if (part.number == 2)
-        readShape(reader.readMessage(part, "TypeProto.Tensor.shape"), info);
-    }
-  }
-  info.type = findDataType(typeNumber);
-  if (ok() && (!info.type || info.type->bits < 8))
-    refuse(Twine(what) + " " + quote(info.name) + " is of data type " +
-           Twine(typeNumber) + ", which is not supported");
   return info;
 }
 
-void ModelReader::readGraph(Range message) {
-  Field field;
-  while (ok() && reader.next(message, field)) {
-    switch (field.number) {
-    case 1:
-      model.nodes.push_back(
-          readNode(reader.readMessage(field, "GraphProto.node")));
-      break;
-    case 5:
-      model.initializers.push_back(readTensor(
-          reader.readMessage(field, "GraphProto.initializer"), "tensor"));
-      break;
-    case 11:
-      model.inputs.push_back(readValueInfo(
-          reader.readMessage(field, "GraphProto.input"), "input"));
-      break;
-    case 12:
-      model.outputs.push_back(readValueInfo(
-          reader.readMessage(field, "GraphProto.output"), "output"));
-      break;
-    case 15:
-      refuse("has sparse tensors, which are not supported");
-      break;
-    }
-  }
-}
-
-void ModelReader::readOpset(Range message) {
-  std::string domain;
-  int64_t version = 0;
-  Field field;
-  while (reader.next(message, field)) {
-    if (field.number == 1)
-      domain = reader.readString(field, "OperatorSetIdProto.domain");
-    else if (field.number == 2)
-      version = reader.readInteger(field, "OperatorSetIdProto.version");
-  }
-  if (domain == "ai.onnx")
-    domain.clear();
-  model.opsets.emplace_back(std::move(domain), version);
-}
-
-absl::StatusOr<Model> ModelReader::read() {
-  Range message{0, reader.getFile().size()};
-  if (message.size() == 0)
-    fail("is empty");
-  bool hasGraph = false;
-  Field field;
-  while (ok() && reader.next(message, field)) {
-    switch (field.number) {
-    case 1:
-      model.irVersion = reader.readInteger(field, "ModelProto.ir_version");
-      break;
-    case 2:
-      model.producer = reader.readString(field, "ModelProto.producer_name");
-      break;
-    case 7:
-      if (hasGraph)
-        fail("has more than one graph");
-      hasGraph = true;
-      readGraph(reader.readMessage(field, "ModelProto.graph"));
-      break;
-    case 8:
-      readOpset(reader.readMessage(field, "ModelProto.opset_import"));
-      break;
-    case 25:
-      refuse("has functions of its own (ModelProto.functions), which are not "
-             "supported: inline them, as onnx.inliner does");
-      break;
-    }
-  }
-  if (!reader.ok())
-    return reader.getStatus();
-  if (!refusal.ok())
-    return refusal;
-  if (model.irVersion < 3)
-    return invalid(path + ": has ir_version " + Twine(model.irVersion) +
-                   ", expected 3 or more");
-  if (!hasGraph)
-    return invalid(path + ": has no graph");
+absl::StatusOr<Model> ModelReader::read(const ::onnx::ModelProto &message) {
+  if (message.ir_version() < 3)
+    fail("has ir_version " + Twine(message.ir_version()) +
+         ", expected 3 or more");
+  if (!message.has_graph())
+    fail("has no graph");
+  if (message.functions_size())
+    refuse("has functions of its own (ModelProto.functions), which are not "
+           "supported: inline them, as onnx.inliner does");
+  const ::onnx::GraphProto &graph = message.graph();
+  if (graph.sparse_initializer_size())
+    refuse("has sparse tensors, which are not supported");
+  Model model;
+  model.irVersion = message.ir_version();
+  model.producer = message.producer_name();
+  for (const ::onnx::OperatorSetIdProto &opset : message.opset_import())
+    model.opsets.emplace_back(opset.domain(), opset.version());
+  for (const ::onnx::TensorProto &tensor : graph.initializer())
+    if (ok())
+      model.initializers.push_back(readTensor(tensor, "tensor"));
+  for (const ::onnx::ValueInfoProto &input : graph.input())
+    model.inputs.push_back(readValueInfo(input, "input"));
+  for (const ::onnx::ValueInfoProto &output : graph.output())
+    model.outputs.push_back(readValueInfo(output, "output"));
+  for (const ::onnx::NodeProto &node : graph.node())
+    if (ok())
+      model.nodes.push_back(readNode(node));
+  if (!ok())
+    return status;
   return std::move(model);
 }
 
-absl::StatusOr<Model> onnx::readModel(StringRef path, bool hasPlaces) {
-  InputFile file;
-  std::string error;
-  if (!file.open(path, error))
-    return invalid(error);
-  return ModelReader(file, path, hasPlaces).read();
+bool hadal::onnx::isTextFile(StringRef path) {
+  return path.ends_with_insensitive(".onnxtext");
+}
+
+/// "ai.onnx" is another name for the domain without one.
+static void shortenDomains(::onnx::ModelProto &message) {
+  auto shorten = [](auto &part) {
+    if (part.domain() == "ai.onnx")
+      part.clear_domain();
+  };
+  for (::onnx::OperatorSetIdProto &opset : *message.mutable_opset_import())
+    shorten(opset);
+  if (message.has_graph())
+    for (::onnx::NodeProto &node : *message.mutable_graph()->mutable_node())
+      shorten(node);
+}
+
+absl::StatusOr<Model> hadal::onnx::readModel(StringRef path, bool hasPlaces) {
+  ::onnx::ModelProto message;
+  bool isText = isTextFile(path);
+  if (absl::Status status = isText ? parseModelText(path, message)
+                                   : readModelMessage(path, message);
+      !status.ok())
+    return status;
+  shortenDomains(message);
+  absl::StatusOr<Model> model =
+      ModelReader(path, isText, hasPlaces).read(message);
+  if (!model.ok())
+    return model;
+  if (absl::Status status = checkNodes(path, message); !status.ok())
+    return status;
+  return model;
 }

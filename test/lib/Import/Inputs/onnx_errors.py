@@ -26,9 +26,9 @@ class Checker:
         (folder / "outside.data").write_bytes(bytes(512))
         (folder / "model" / "model.onnx.data").write_bytes(bytes(512))
 
-    def check(self, message, data, *flags):
+    def check(self, message, data, *flags, name="model.onnx"):
         """No message: the file is sound. One of "": any error is right."""
-        path = self.folder / "model" / "model.onnx"
+        path = self.folder / "model" / name
         path.write_bytes(data)
         result = subprocess.run(
             [self.tool, "--import-onnx", *flags, path], capture_output=True,
@@ -46,6 +46,10 @@ class Checker:
 
     def graph(self, message, data):
         self.check(message, data, "--onnx-graph")
+
+    def text(self, message, text):
+        self.check(message, text.encode(), "--onnx-graph",
+                   name="model.onnxtext")
 
 
 IN = [of.value_info("input_ids", [1, "sequence"])]
@@ -73,16 +77,15 @@ def check_container(checker, sound):
         checker.graph("", sound[:size])
     checker.graph("has wire type 3, expected 0, 1, 2 or 5", b"\x0b")
     checker.graph("has wire type 7", b"\x0f")
-    checker.graph("has more than 64 bits", b"\x08" + b"\xff" * 12)
-    checker.graph("the number at byte 1 is cut short", b"\x08\xff")
-    checker.graph("has 8 bytes, but 3 are left", b"\x09abc")
-    checker.graph("has 1099511627776 bytes, but 2 are left",
-                  b"\x3a" + of.varint(2**40) + b"ab")
-    checker.graph("has 18446744073709551615 bytes, but 0 are left",
-                  b"\x3a" + of.varint(2**64 - 1))
+    for field in (b"\x08" + b"\xff" * 12, b"\x08\xff", b"\x09abc",
+                  b"\x3a" + of.varint(2**40) + b"ab",
+                  b"\x3a" + of.varint(2**64 - 1)):
+        checker.graph("the field at byte 0 is cut short", field)
+    checker.graph("the field at byte 0 has 3 bytes, but 2 are left",
+                  b"\x3a\x03ab")
     checker.graph("has ir_version 0, expected 3 or more", of.field(2, "test"))
     checker.graph("has no graph", of.field(1, 10))
-    checker.graph("has more than one graph",
+    checker.graph("ModelProto.graph at byte 4 is there for the second time",
                   message((1, 10), (7, b""), (7, b"")))
     checker.graph("ModelProto.graph has wire type 0, expected 2",
                   message((1, 10), (7, 3)))
@@ -151,7 +154,7 @@ def check_tensors(checker):
         return with_tensor(b"".join(of.field(1, d) for d in dims) +
                            message((2, kind), (8, "w"), (9, data)))
 
-    checker.graph("has 500 bytes, but shape [16, 8] of FLOAT needs 512",
+    checker.graph("has length 500, but shape [16, 8] of FLOAT needs 512",
                   raw([16, 8], of.FLOAT, bytes(500)))
     for dims in ([2**62, 2], [2**32, 2**32], [2**63 - 1]):
         checker.graph("whose size overflows 64 bits",
@@ -161,10 +164,15 @@ def check_tensors(checker):
     for kind in (0, 8, 14, 15, 99, -1):
         checker.graph(f"is of data type {kind}, which is not supported",
                       raw([1], kind, bytes(4)))
-    checker.graph("tensor 'w' has data_location 2, expected 0 or 1",
+    checker.graph("has a value that is not known: TensorProto.data_location",
                   with_tensor(of.tensor("w", WEIGHT) + of.field(14, 2)))
+    checker.graph("tensor 'w' has elements in the file, and external_data",
+                  with_tensor(of.tensor("w", WEIGHT) +
+                              of.field(13, of.field(1, "location"))))
     checker.graph("its data_location is not EXTERNAL", with_tensor(
-        of.tensor("w", WEIGHT) + of.field(13, of.field(1, "location"))))
+        message((2, of.FLOAT), (8, "w"), (13, of.field(1, "location")))))
+    checker.graph("is a second piece of a tensor",
+                  with_tensor(of.tensor("w", WEIGHT) + of.field(9, b"ab")))
     checker.graph("has 2 numbers, but shape [3] needs 3",
                   with_tensor(message((1, 3), (2, of.INT64), (8, "w"),
                                       (7, of.varint(1) + of.varint(2)))))
@@ -205,6 +213,49 @@ def check_graph(checker):
         *GATHER, inputs=[of.value_info("input_ids", [-7])]))
 
 
+def check_operators(checker):
+    """What the checker of the onnx library says of nodes whose opset it knows."""
+    def nodes(*nodes, opset=17):
+        return of.model(nodes, [of.tensor("w", WEIGHT)], IN, OUT, opset=opset)
+
+    axes = of.node("Gather", ["w", "input_ids"], ["logits"], name="a", axes=0)
+    checker.graph("node 'a' ('Gather'): 'Unrecognized attribute: axes for "
+                  "operator Gather'", nodes(axes))
+    checker.graph(None, nodes(axes, opset=18))
+    checker.graph("node 'logits' ('Gather'): 'Node () has input size 1 not in "
+                  "range [min=2, max=2].", nodes(
+                      of.node("Gather", ["w"], ["logits"], name="")))
+    checker.graph("Mismatched attribute type in 'a : axis'", nodes(
+        of.node("Gather", ["w", "input_ids"], ["logits"], name="a", axis=0.5)))
+    checker.graph("'No opset import for domain 'elsewhere''", nodes(
+        of.node("elsewhere.Gather", ["w"], ["logits"], name="a")))
+    # Of onnxruntime, in the standard's domain.
+    checker.graph(None, nodes(of.node("SimplifiedLayerNormalization",
+                                      ["w", "w"], ["logits"], name="a")))
+
+
+def check_text(checker):
+    head = '<ir_version: 8, opset_import: ["" : 17]>\n'
+    graph = "g (float[2] x) => (float[2] y) <float[2] w = {1, 2}> "
+    checker.text(None, head + graph + "{ y = Add (x, w) }")
+    checker.text("[ParseError at position (line: 1 column: 1)] Error context:",
+                 "")
+    checker.text("(line: 2 column: 64)] Error context: ",
+                 head + graph + "{ y = Add [x, w] }")
+    checker.text("has a number that is none",
+                 head.replace("17", "9" * 30) + graph + "{ y = Add (x, w) }")
+    checker.text("has 3 numbers, but shape [2] needs 2",
+                 head + graph.replace("1, 2", "1, 2, 3") + "{ y = Add (x, w) }")
+    checker.text("has a byte of zero", head + "\0")
+    checker.text("has 1048577 bytes of text, expected at most 1048576",
+                 "#" * (2**20 + 1))
+    checker.text("has brackets in more than 32 others", head + graph +
+                 "{ y = If <a = " + "h () => () { y = If <a = " * 10000)
+    # Brackets in a comment are none.
+    checker.text(None, head + "# " + "(" * 99 + "\n" + graph +
+                 "{ y = Add (x, w) }")
+
+
 def check_shapes(checker):
     """Operands and attributes that say where numbers go, evaluated before a rule looks at them."""
     for order in ([9, 0], [-1, 0], [0, 0], [0], [0, 1, 2]):
@@ -241,6 +292,8 @@ def main():
     check_container(checker, sound)
     check_tensors(checker)
     check_graph(checker)
+    check_operators(checker)
+    check_text(checker)
     check_shapes(checker)
     check_mutations(checker, sound)
     sys.exit(1 if checker.failures else 0)
