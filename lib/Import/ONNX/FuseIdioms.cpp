@@ -19,9 +19,15 @@ namespace hadal::onnx {
 } // namespace hadal::onnx
 
 /// The node of \p type that computes \p value, or null.
-static NodeOp nodeOf(Value value, StringRef type) {
+static NodeOp nodeOf(Value value, StringRef type, size_t operands = 1) {
   auto node = value ? value.getDefiningOp<NodeOp>() : NodeOp();
-  return node && node.getOpType() == type ? node : NodeOp();
+  bool isThat = node && node.getOpType() == type;
+  // Nothing has said yet that a node has what its operator takes.
+  return isThat && node.getInputs().size() >= operands ? node : NodeOp();
+}
+
+static bool isFunctionOf(NodeOp op, size_t operands) {
+  return op.getInputs().size() == operands && op.getOutputs().size() == 1;
 }
 
 /// \p value before it is converted between types of floating point.
@@ -81,7 +87,8 @@ static Value matchMeanSquare(Value value, double &epsilon) {
       continue;
     std::optional<SmallVector<int64_t>> axes = getInts(mean, "axes");
     if (Value given = getOperand(mean, 1))
-      if (DenseElementsAttr constant = constantOf(given)) {
+      if (DenseElementsAttr constant = constantOf(given);
+          constant && constant.getElementType().isInteger(64)) {
         axes.emplace();
         for (const APInt &axis : constant.getValues<APInt>())
           axes->push_back(axis.getSExtValue());
@@ -113,10 +120,10 @@ static Value matchNormalized(Value value, double &epsilon) {
     Value inverse = stripCasts(mul.getInputs()[side]), x;
     if (NodeOp reciprocal = nodeOf(inverse, "Reciprocal"))
       x = matchRoot(reciprocal.getInputs()[0]);
-    else if (NodeOp div = nodeOf(inverse, "Div");
+    else if (NodeOp div = nodeOf(inverse, "Div", 2);
              div && scalarOf(div.getInputs()[0]) == 1.0)
       x = matchRoot(div.getInputs()[1]);
-    else if (NodeOp pow = nodeOf(inverse, "Pow");
+    else if (NodeOp pow = nodeOf(inverse, "Pow", 2);
              pow && scalarOf(pow.getInputs()[1]) == -0.5)
       x = matchMeanSquare(pow.getInputs()[0], epsilon);
     if (x && stripCasts(mul.getInputs()[1 - side]) == x)
@@ -143,7 +150,7 @@ struct FuseRMSNorm : public OpRewritePattern<NodeOp> {
 
   LogicalResult matchAndRewrite(NodeOp op,
                                 PatternRewriter &rewriter) const override {
-    if (op.getOpType() != "Mul" || op.getInputs().size() != 2)
+    if (op.getOpType() != "Mul" || !isFunctionOf(op, 2))
       return rewriter.notifyMatchFailure(op, "expected a product");
     for (unsigned side : {0, 1}) {
       Value weight = stripCasts(op.getInputs()[side]);
@@ -213,7 +220,7 @@ struct FuseSwish : public OpRewritePattern<NodeOp> {
 
   LogicalResult matchAndRewrite(NodeOp op,
                                 PatternRewriter &rewriter) const override {
-    if (op.getOpType() != "Mul" || op.getInputs().size() != 2)
+    if (op.getOpType() != "Mul" || !isFunctionOf(op, 2))
       return rewriter.notifyMatchFailure(op, "expected a product");
     for (unsigned side : {0, 1}) {
       Value x = op.getInputs()[1 - side];
@@ -239,7 +246,7 @@ struct JoinRotation : public OpRewritePattern<NodeOp> {
 
   LogicalResult matchAndRewrite(NodeOp op,
                                 PatternRewriter &rewriter) const override {
-    if (op.getOpType() != "Concat" || op.getInputs().size() != 2)
+    if (op.getOpType() != "Concat" || !isFunctionOf(op, 2))
       return rewriter.notifyMatchFailure(op, "expected two parts");
     NodeOp low = nodeOf(op.getInputs()[0], "Sub");
     NodeOp high = nodeOf(op.getInputs()[1], "Add");
@@ -300,7 +307,7 @@ struct RemoveIdentity : public OpRewritePattern<NodeOp> {
   LogicalResult matchAndRewrite(NodeOp op,
                                 PatternRewriter &rewriter) const override {
     if ((op.getOpType() != "Identity" && op.getOpType() != "Concat") ||
-        op.getInputs().size() != 1 || op.getOutputs().size() != 1)
+        !isFunctionOf(op, 1))
       return rewriter.notifyMatchFailure(op, "expected an identity");
     // What a function returns keeps its type.
     for (Operation *user : op->getUsers())

@@ -265,6 +265,32 @@ def check_shapes(checker):
             [of.tensor("w", WEIGHT)], IN, OUT))
 
 
+def check_idioms(checker):
+    """Nodes that fit where a norm is looked for, but have too little or too much, in an opset that the checker does not know."""
+    weight = of.tensor("g", np.ones(8, np.float32))
+    small = of.tensor("e", np.float32(1e-5))
+
+    def norm(axes, of_root=("s",), results=("y",)):
+        return of.model(
+            [of.node("Mul", ["x", "x"], ["q"]),
+             of.node("ReduceMean", ["q", "axes"], ["m"]),
+             of.node("Add", ["m", "e"], ["s"]),
+             of.node("Sqrt", list(of_root), ["r"]),
+             of.node("Div", ["x", "r"], ["u"]),
+             of.node("Mul", ["u", "g"], list(results), name="n"),
+             of.node("Sigmoid", list(of_root), ["p"]),
+             of.node("Mul", ["x", "p"], ["logits"])],
+            [weight, small, of.tensor("axes", np.array(axes))],
+            [of.value_info("x", [2, 8], of.FLOAT)],
+            [of.value_info("logits", [2, 8], of.FLOAT)])
+
+    checker.check("", norm([-1]))  # No decoder.
+    checker.check("", norm([-1], of_root=()))
+    checker.check("", norm([-1], results=("y", "z")))
+    checker.check("", norm([-1], results=()))
+    checker.check("", norm(np.array([-1], np.float32)))
+
+
 def check_mutations(checker, sound):
     """Bytes at random: refused or not, but never a crash."""
     rng = random.Random(0)
@@ -295,6 +321,7 @@ def main():
     check_operators(checker)
     check_text(checker)
     check_shapes(checker)
+    check_idioms(checker)
     check_mutations(checker, sound)
     sys.exit(1 if checker.failures else 0)
 
