@@ -207,6 +207,7 @@ private:
     return kinds ? TokenKind(kinds->getInteger(id).value_or(1))
                  : TokenKind::Normal;
   }
+  absl::Status checkTypes();
   absl::Status checkTokens();
   absl::Status checkMerges();
   absl::Status checkScores();
@@ -239,6 +240,24 @@ static absl::Status checkStrings(StringRef path, StringRef key,
     if (!llvm::json::isUTF8(text))
       return invalid(path + ": '" + key + "' has element " + Twine(i) +
                      " that is not UTF-8, " + quote(llvm::json::fixUTF8(text)));
+  return absl::OkStatus();
+}
+
+/// What is one value is of the type that the format has it in.
+absl::Status TokenizerWriter::checkTypes() {
+  auto wrong = [&](StringRef key, const KeyValue &value, StringRef expected) {
+    return fail("'" + key + "' is " + value.toText() + ", expected " +
+                expected);
+  };
+  for (StringRef key : {"tokenizer.ggml.model", "tokenizer.ggml.pre",
+                        "tokenizer.chat_template"})
+    if (const KeyValue *value = model.get(key); value && !value->getString())
+      return wrong(key, *value, "a string");
+  for (StringRef key :
+       {"tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token",
+        "tokenizer.ggml.add_space_prefix"})
+    if (const KeyValue *value = model.get(key); value && !value->getBoolean())
+      return wrong(key, *value, "a boolean");
   return absl::OkStatus();
 }
 
@@ -529,6 +548,8 @@ std::string TokenizerWriter::writeConfig(bool addsBos) {
 }
 
 absl::StatusOr<std::vector<TextFile>> TokenizerWriter::make() {
+  if (absl::Status status = checkTypes(); !status.ok())
+    return status;
   std::optional<StringRef> kind = getString("tokenizer.ggml.model");
   if (!kind || *kind == "none" || *kind == "no_vocab")
     return none("the file has none");

@@ -335,6 +335,12 @@ def check_errors(tool, folder):
     with_keys("'tokenizer.ggml.token_type' is an array of 2, expected an array "
               "of 320 integers", tokenizer__ggml__token_type=[1, 1])
     with_keys(None, tokenizer__ggml__model="bert")
+    for key in ("ggml.model", "ggml.pre", "chat_template"):
+        with_keys(f"'tokenizer.{key}' is 7, expected a string",
+                  **{f"tokenizer__{key.replace('.', '__')}": 7})
+    for key in ("add_bos_token", "add_eos_token", "add_space_prefix"):
+        with_keys(f"'tokenizer.ggml.{key}' is 1, expected a boolean",
+                  **{f"tokenizer__ggml__{key}": 1})
     pieces = {"tokenizer__ggml__model": "llama",
               "tokenizer__ggml__tokens": ["<unk>", "<s>", "</s>", "a"],
               "tokenizer__ggml__token_type": np.array([2, 3, 3, 1], np.int32)}
