@@ -187,6 +187,16 @@ def windows(b):
     yield b.add("MaxPool", [image], kernel_shape=[2, 2]), windows_.max((4, 5))
     bytes_ = b.add("Cast", [b.add("Mul", [image, b.const(40, np.float32)])], to=of.INT8)
     yield b.add("MaxPool", [bytes_], kernel_shape=[2, 2]), np.trunc(windows_.max((4, 5)) * np.float32(40)).astype(np.int8)
+    # Each number twice, so that the first of two is the place; one more row and column without numbers.
+    pairs = b.add("Floor", [b.add("Mul", [image, b.const(2, np.float32)])])
+    padded = np.pad(np.floor(data * 2), ((0, 0), (0, 0), (1, 0), (0, 1)), constant_values=-np.inf)
+    for order in (0, 1):
+        rows = np.arange(24).reshape(data.shape) if order == 0 else np.arange(24).reshape(1, 2, 4, 3).swapaxes(2, 3)
+        rows = np.lib.stride_tricks.sliding_window_view(np.pad(rows, ((0, 0), (0, 0), (1, 0), (0, 1))), (2, 2), (2, 3))
+        first = np.lib.stride_tricks.sliding_window_view(padded, (2, 2), (2, 3)).reshape(1, 2, 3, 4, 4).argmax(-1)
+        _, places = b.add("MaxPool", [pairs], outputs=[f"most{order}", f"places{order}"], kernel_shape=[2, 2], pads=[1, 0, 0, 1],
+                          storage_order=order)
+        yield places, np.take_along_axis(rows.reshape(1, 2, 3, 4, 4), first[..., None], -1)[..., 0]
     yield b.add("AveragePool", [image], kernel_shape=[2, 2]), windows_.mean((4, 5))
     yield b.add("AveragePool", [image], kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1), averages(data)
     yield b.add("GlobalAveragePool", [image]), data.mean((2, 3), keepdims=True)

@@ -207,8 +207,11 @@ static LogicalResult lowerConv(GraphLowering &g) {
                      }));
 }
 
-/// The sum or maximum of each window of \p x, [batch, channels, ..].
-static Lowered reduceWindows(GraphLowering &g, Lowered x, const Windows &w,
+/// Combines the elements of each window of \p images, [batch, channels, ..], by
+/// \p body, which takes what it has so far, an element of each image, and that
+/// of each of \p results, which have one for each window.
+static Lowered reduceWindows(GraphLowering &g, ArrayRef<Lowered> images,
+                             ArrayRef<Lowered> results, const Windows &w,
                              Type type, double init, ScalarBody body) {
   MLIRContext *context = g.builder.getContext();
   size_t spatial = w.kernel.size();
@@ -219,7 +222,7 @@ static Lowered reduceWindows(GraphLowering &g, Lowered x, const Windows &w,
   SmallVector<AffineExpr> read = {dim(0), dim(1)}, kernel;
   addWindow(read, w, 2, unsigned(2 + spatial), context);
   SmallVector<AffineExpr> written = {dim(0), dim(1)};
-  SmallVector<int64_t> shape = {x.dim(0), x.dim(1)};
+  SmallVector<int64_t> shape = {images[0].dim(0), images[0].dim(1)};
   SmallVector<utils::IteratorType> iterators(loops,
                                              utils::IteratorType::parallel);
   for (unsigned i = 0; i < spatial; ++i) {
@@ -228,17 +231,70 @@ static Lowered reduceWindows(GraphLowering &g, Lowered x, const Windows &w,
     written.push_back(dim(unsigned(2 + spatial) + i));
     shape.push_back(w.output[i]);
   }
-  Type element = x.element;
+  SmallVector<Value> inputs;
+  SmallVector<AffineMap> maps;
+  auto add = [&](Value input, ArrayRef<AffineExpr> access) {
+    inputs.push_back(input);
+    maps.push_back(AffineMap::get(loops, 0, access, context));
+  };
+  for (Lowered image : images)
+    add(image.value, read);
+  for (Lowered result : results)
+    add(result.value, written);
+  add(g.empty(w.kernel, g.builder.getI8Type()), kernel);
+  maps.push_back(AffineMap::get(loops, 0, written, context));
   Value result =
-      g.generic({x.value, g.empty(w.kernel, g.builder.getI8Type())},
-                {AffineMap::get(loops, 0, read, context),
-                 AffineMap::get(loops, 0, kernel, context),
-                 AffineMap::get(loops, 0, written, context)},
-                iterators, g.splat(init, type, shape).value,
+      g.generic(inputs, maps, iterators, g.splat(init, type, shape).value,
                 [&](Scalars &s, ValueRange v) {
-                  return body(s, {v[2], s.cast(v[0], element, type)});
+                  SmallVector<Value> values = {v.back()};
+                  llvm::append_range(
+                      values, v.take_front(images.size() + results.size()));
+                  return body(s, values);
                 });
   return {result, type};
+}
+
+/// For each window of \p padded the place in \p x, \p end elements of which
+/// were added behind, of the first element that is the \p largest. Places
+/// count all elements before, by rows, or, of a channel, \p byColumns.
+static FailureOr<Lowered> findLargest(GraphLowering &g, Lowered x,
+                                      Lowered padded, Lowered largest,
+                                      const Windows &w, ArrayRef<int64_t> end,
+                                      bool byColumns) {
+  Type type = g.builder.getI64Type();
+  ArrayRef<int64_t> shape = x.getShape();
+  int64_t count = x.getType().getNumElements();
+  auto number = [&](bool isTurned) {
+    SmallVector<int64_t> strides(shape.size(), 1);
+    for (size_t i = shape.size() - 1; i > 0; --i)
+      strides[i - 1] = strides[i] * shape[i];
+    if (isTurned)
+      for (size_t i = 2, stride = 1; i < shape.size(); ++i) {
+        strides[i] = int64_t(stride);
+        stride *= size_t(shape[i]);
+      }
+    return g.generate(shape, type, [&](Scalars &s, ValueRange at) {
+      Value place = s.integer(0, type);
+      for (auto [index, stride] : llvm::zip(at, strides))
+        place =
+            s.add(place, s.mul(s.make<arith::IndexCastOp>(type, Value(index)),
+                               s.integer(stride, type)));
+      return place;
+    });
+  };
+  FailureOr<Lowered> places =
+      pad(g, number(/*isTurned=*/false), w.before, end, double(count - 1));
+  if (failed(places))
+    return failure();
+  Lowered first = reduceWindows(
+      g, {padded, *places}, largest, w, type, double(count - 1),
+      [](Scalars &s, ValueRange v) {
+        Value x = s.cast(v[1], v[1].getType(), v[3].getType());
+        return s.select(s.compare("lt", x, v[3]), v[0], s.min(v[0], v[2]));
+      });
+  if (!byColumns)
+    return first;
+  return g.gather(g.reshape(number(/*isTurned=*/true), {count}), first, 0);
 }
 
 static LogicalResult lowerPool(GraphLowering &g) {
@@ -254,8 +310,12 @@ static LogicalResult lowerPool(GraphLowering &g) {
   ArrayRef<int64_t> sizes = x.getShape().drop_front(2);
   Type wide = g.computeType(x.element);
   double lowest = -std::numeric_limits<double>::infinity();
-  auto add = [](Scalars &s, ValueRange v) { return s.add(v[0], v[1]); };
-  auto most = [](Scalars &s, ValueRange v) { return s.max(v[0], v[1]); };
+  auto add = [&](Scalars &s, ValueRange v) {
+    return s.add(v[0], s.cast(v[1], v[1].getType(), wide));
+  };
+  auto most = [&](Scalars &s, ValueRange v) {
+    return s.max(v[0], s.cast(v[1], v[1].getType(), wide));
+  };
   if (type.starts_with("Global")) {
     SmallVector<int64_t> axes;
     for (int64_t i = 2; i < x.getRank(); ++i)
@@ -263,9 +323,6 @@ static LogicalResult lowerPool(GraphLowering &g) {
     Lowered result = isMax ? g.reduce(x, axes, lowest, most) : g.mean(x, axes);
     return g.set(g.convert(result, element));
   }
-  if (isMax && g.node.getOutputs().size() > 1 &&
-      !g.node.getOutputs()[1].use_empty())
-    return g.fail("returns indices, which is not supported");
   FailureOr<Windows> windows = readWindows(g, sizes, {});
   if (failed(windows))
     return failure();
@@ -276,9 +333,17 @@ static LogicalResult lowerPool(GraphLowering &g) {
   FailureOr<Lowered> padded = pad(g, x, w.before, end, isMax ? lowest : 0);
   if (failed(padded))
     return failure();
-  if (isMax)
-    return g.set(
-        g.convert(reduceWindows(g, *padded, w, wide, lowest, most), element));
+  if (isMax) {
+    bool byColumns = g.getInt("storage_order", 0);
+    Lowered largest = reduceWindows(g, *padded, {}, w, wide, lowest, most);
+    if (g.node.getOutputs().size() > 1 && !g.node.getOutputs()[1].use_empty()) {
+      FailureOr<Lowered> places =
+          findLargest(g, x, *padded, largest, w, end, byColumns);
+      if (failed(places) || failed(g.set(1, *places)))
+        return failure();
+    }
+    return g.set(g.convert(largest, element));
+  }
   // How many elements of the image, or of it and its pads, a window has.
   bool countsPads = g.getInt("count_include_pad", 0);
   SmallVector<int64_t> ones = {1, 1}, low = w.before, high = end;
@@ -293,8 +358,8 @@ static LogicalResult lowerPool(GraphLowering &g) {
       pad(g, g.splat(1, wide, ones), low, high, /*value=*/0);
   if (failed(counted))
     return failure();
-  Lowered count = reduceWindows(g, *counted, w, wide, 0, add);
-  Lowered sum = reduceWindows(g, *padded, w, wide, 0, add);
+  Lowered count = reduceWindows(g, *counted, {}, w, wide, 0, add);
+  Lowered sum = reduceWindows(g, *padded, {}, w, wide, 0, add);
   return g.set(
       g.map({sum, count}, sum.getShape(), x.element,
             [](Scalars &s, ValueRange v) { return s.div(v[0], v[1]); }));
