@@ -271,11 +271,14 @@ static const Machine::Products *findProducts(const Machine &machine,
   return nearest;
 }
 
-/// Bytes a second of buffers of \p bytes that a dispatch reads or writes.
+/// Bytes a second of buffers of \p bytes that a dispatch reads or writes. What
+/// threads hand over to each other comes from their caches no faster than from
+/// memory.
 static double bufferSpeed(const Machine &machine, double bytes) {
-  for (const Machine::Cache &cache : machine.caches)
-    if (bytes <= cache.bytes)
-      return cache.bytesPerSecond;
+  if (machine.threads <= 1)
+    for (const Machine::Cache &cache : machine.caches)
+      if (bytes <= cache.bytes)
+        return cache.bytesPerSecond;
   return machine.bytesPerSecond;
 }
 
@@ -299,9 +302,10 @@ static PredictedOp predictCall(const Machine &machine,
   }
   PredictedOp call;
   call.amount = amount;
-  call.byteSeconds =
-      (amount.bytes - amount.bufferBytes) / weights +
+  double weightSeconds = (amount.bytes - amount.bufferBytes) / weights;
+  double bufferSeconds =
       amount.bufferBytes / (bufferSpeed(machine, amount.bufferBytes) * share);
+  call.byteSeconds = weightSeconds + bufferSeconds;
   auto addOperations = [&](double count, double perSecond) {
     if (perSecond > 0)
       call.operationSeconds += count / (perSecond * share);
@@ -310,7 +314,12 @@ static PredictedOp predictCall(const Machine &machine,
   addOperations(amount.f32Ops, f32Ops);
   addOperations(amount.exps, machine.expsPerSecond);
   addOperations(amount.rounded, machine.roundedPerSecond);
-  call.seconds = std::max(call.byteSeconds, call.operationSeconds);
+  // Weights come while others are multiplied; rows are read before and written
+  // after, as a prediction that is no bound has it.
+  call.seconds =
+      machine.products.empty()
+          ? std::max(call.byteSeconds, call.operationSeconds)
+          : std::max(weightSeconds, call.operationSeconds) + bufferSeconds;
   if (!isAlone)
     call.seconds += machine.dispatchSeconds;
   // A row comes from those that shared the dispatch before.
