@@ -26,16 +26,26 @@ static int32_t inputs[12 * columns];
 /// Of 16 outputs, the scales of a group in f16.
 static constexpr int64_t scaleBytes = 32;
 
-/// How weights are stored. Those in groups of 32 have offsets, too, or not.
+/// Groups of a record, whose scales fill a line.
+static constexpr int64_t recordGroups = vectorBytes / scaleBytes;
+
+/// How weights are stored: records of scales, offsets if there are any, and
+/// codes.
 struct Stored {
   int bits, group;
   bool hasOffsets = false;
 
-  constexpr int64_t numbers() const { return hasOffsets ? 2 : 1; }
-  constexpr int64_t bytes() const {
-    return tiles *
-           (columns * 16 * bits / 8 + columns / group * scaleBytes * numbers());
+  constexpr int64_t groupBytes() const { return group * 16 * bits / 8; }
+  constexpr int64_t codesAt() const {
+    return recordGroups * scaleBytes * (hasOffsets ? 2 : 1);
   }
+  constexpr int64_t recordBytes() const {
+    return codesAt() + recordGroups * groupBytes();
+  }
+  constexpr int64_t tileBytes() const {
+    return columns / (recordGroups * group) * recordBytes();
+  }
+  constexpr int64_t bytes() const { return tiles * tileBytes(); }
   constexpr double bitsOfWeight() const {
     return double(8 * bytes()) / double(tiles * 16 * columns);
   }
@@ -44,48 +54,43 @@ struct Stored {
 static constexpr Stored plain4 = {4, 32}, offset4 = {4, 32, true},
                         plain8 = {8, 128}, small8 = {8, 32};
 
-/// How far ahead a single row asks for weights, and for the scales of those
-/// that hardware follows.
-static constexpr int64_t aheadBytes = 2048, scalesAheadBytes = 3072;
+/// How far ahead a single row asks for weights that lie in several streams.
+static constexpr int64_t aheadBytes = 2048;
 
 /// Of 8 bits, whose inputs have numbers for scales, or of 4, with powers of
-/// two. With several tiles together, each is asked for.
+/// two. Several tiles together are as many streams, each of which is asked for.
 template <const Stored &form, int rows, int together>
 __attribute__((target("avx512f,avx512bw,avx512vnni"))) static float
 multiplyIntegers(const char *weights) {
-  constexpr int bits = form.bits, group = form.group;
-  constexpr int perVector = 8 / bits;
-  constexpr int64_t vectors = columns / 4 / perVector;
-  constexpr int64_t groups = columns / group, ofGroup = vectors / groups;
-  const char *scales = weights + tiles * vectors * vectorBytes;
+  constexpr int bits = form.bits, perVector = 8 / bits;
+  constexpr int64_t groups = columns / form.group;
+  constexpr int64_t ofGroup = form.groupBytes() / vectorBytes;
+  // A few sums have two chains each, so that none waits for the one before.
+  constexpr int count = rows * together, chains = count <= 4 ? 2 : 1;
+  constexpr bool asks = rows == 1 && together > 1;
   __m512 all = _mm512_setzero_ps();
   for (int64_t tile = 0; tile < tiles; tile += together) {
-    __m512 sums[rows * together];
+    __m512 sums[count];
     for (__m512 &sum : sums)
       sum = _mm512_setzero_ps();
     for (int64_t g = 0; g < groups; ++g) {
-      // Once for each line of scales.
-      if (rows == 1 && together == 1 && g % 2 == 0)
-        for (int64_t n = 0; n < form.numbers(); ++n)
-          _mm_prefetch(scales + n * tiles * groups * scaleBytes +
-                           (tile * groups + g) * scaleBytes +
-                           scalesAheadBytes / (bits * 16 * group / 8) *
-                               scaleBytes,
-                       _MM_HINT_T0);
-      __m512i dots[rows * together];
+      int64_t part = g % recordGroups;
+      const char *records = weights + tile * form.tileBytes() +
+                            g / recordGroups * form.recordBytes();
+      __m512i dots[chains * count];
 #pragma GCC unroll 16
-      for (int i = 0; i < rows * together; ++i)
-        dots[i] = form.hasOffsets
+      for (int i = 0; i < chains * count; ++i)
+        dots[i] = form.hasOffsets || i >= count
                       ? _mm512_setzero_si512()
                       : _mm512_set1_epi32(inputs[i % rows * groups + g]);
 #pragma GCC unroll 16
       for (int64_t u = 0; u < ofGroup; ++u) {
-        int64_t v = g * ofGroup + u;
 #pragma GCC unroll 16
         for (int t = 0; t < together; ++t) {
-          const char *at = weights + ((tile + t) * vectors + v) * vectorBytes;
+          const char *at = records + t * form.tileBytes() + form.codesAt() +
+                           part * form.groupBytes() + u * vectorBytes;
           __m512i stored = _mm512_loadu_si512(at);
-          if (together > 1)
+          if (asks)
             _mm_prefetch(at + aheadBytes, _MM_HINT_T1);
 #pragma GCC unroll 16
           for (int i = 0; i < perVector; ++i) {
@@ -96,22 +101,27 @@ multiplyIntegers(const char *weights) {
               codes = _mm512_and_si512(i == 0 ? stored
                                               : _mm512_srli_epi16(stored, 4),
                                        _mm512_set1_epi8(15));
+            int64_t lane = perVector * u + i;
 #pragma GCC unroll 16
-            for (int r = 0; r < rows; ++r)
-              dots[t * rows + r] = _mm512_dpbusd_epi32(
-                  dots[t * rows + r], codes,
-                  _mm512_set1_epi32(
-                      inputs[r * columns / 4 + perVector * v + i]));
+            for (int r = 0; r < rows; ++r) {
+              __m512i &dot = dots[lane % chains * count + t * rows + r];
+              dot = _mm512_dpbusd_epi32(
+                  dot, codes,
+                  _mm512_set1_epi32(inputs[r * columns / 4 +
+                                           g * perVector * ofGroup + lane]));
+            }
           }
         }
       }
 #pragma GCC unroll 16
       for (int t = 0; t < together; ++t) {
+        const char *scales = records + t * form.tileBytes() + part * scaleBytes;
+        if (asks && part == 0)
+          _mm_prefetch(scales + aheadBytes, _MM_HINT_T1);
         auto numbers = [&](int64_t of) __attribute__((target("avx512f"))) {
           return _mm512_cvtph_ps(
               _mm256_loadu_si256(reinterpret_cast<const __m256i *>(
-                  scales +
-                  ((of * tiles + tile + t) * groups + g) * scaleBytes)));
+                  scales + of * recordGroups * scaleBytes)));
         };
         __m512 scale = numbers(0);
 #pragma GCC unroll 16
@@ -121,14 +131,17 @@ multiplyIntegers(const char *weights) {
               _mm512_castsi512_ps(_mm512_set1_epi32(inputs[r * groups + g]));
           __m512 both = bits == 8 ? _mm512_mul_ps(scale, input)
                                   : _mm512_scalef_ps(scale, input);
-          sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[t * rows + r]), both,
-                                sum);
+          __m512i dot = dots[t * rows + r];
+          if constexpr (chains == 2)
+            dot = _mm512_add_epi32(dot, dots[count + t * rows + r]);
+          sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), both, sum);
           if (!form.hasOffsets)
             continue;
-          __m512 ofInputs =
-              _mm512_cvtepi32_ps(_mm512_set1_epi32(-inputs[r * groups + g]));
-          sum = _mm512_fmadd_ps(numbers(1), _mm512_scalef_ps(ofInputs, input),
-                                sum);
+          // The sum of the inputs, which is a number and no vector.
+          __m512 ofInputs = _mm512_scalef_ps(
+              _mm512_set1_ps(-float(inputs[r * groups + g])), input);
+          sum = _mm512_fmadd_ps(
+              numbers(1), _mm512_set1_ps(_mm512_cvtss_f32(ofInputs)), sum);
         }
       }
     }
