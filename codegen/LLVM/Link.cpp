@@ -64,9 +64,24 @@ static bool isClang(StringRef driver) {
          sys::path::filename(driver).contains("clang");
 }
 
-static absl::StatusOr<Driver> findDriver(const LinkOptions &options) {
-  Triple triple(options.triple.empty() ? sys::getDefaultTargetTriple()
+static Triple getTriple(const LinkOptions &options) {
+  return Triple(options.triple.empty() ? sys::getDefaultTargetTriple()
                                        : options.triple);
+}
+
+/// What to say where a compiler or its libraries are missing, as Debian names
+/// its packages.
+static std::string namePackage(const Triple &triple) {
+  std::string arch = triple.getArchName().str();
+  llvm::replace(arch, '_', '-');
+  return concat(
+      {"; Debian's package is g++", isForThisMachine(triple.str())
+                                        ? std::string()
+                                        : concat({"-", arch, "-linux-gnu"})});
+}
+
+static absl::StatusOr<Driver> findDriver(const LinkOptions &options) {
+  Triple triple = getTriple(options);
   Driver driver;
   std::vector<std::string> names;
   bool native = isForThisMachine(triple.str());
@@ -82,16 +97,11 @@ static absl::StatusOr<Driver> findDriver(const LinkOptions &options) {
       driver.path = *path;
       break;
     }
-  if (driver.path.empty()) {
-    // As Debian names its packages.
-    std::string arch = triple.getArchName().str();
-    llvm::replace(arch, '_', '-');
+  if (driver.path.empty())
     return absl::NotFoundError(
         concat({"linking for ", triple.str(),
                 " needs a C++ compiler driver, but there is none of: ",
-                join(names, ", "), "; Debian's package is g++",
-                native ? std::string() : concat({"-", arch, "-linux-gnu"})}));
-  }
+                join(names, ", "), namePackage(triple)}));
   if (!isClang(driver.path)) {
     // A cross gcc looks for a linker that is named after its target.
     if (native && findProgram("ld.lld"))
@@ -180,7 +190,15 @@ static absl::Status link(std::vector<std::string> arguments, StringRef object,
   arguments.emplace_back("-lm");
   arguments.insert(arguments.end(), options.arguments.begin(),
                    options.arguments.end());
-  return runDriver(*driver, arguments);
+  absl::Status status = runDriver(*driver, arguments);
+  // clang comes without the C library of any system.
+  StringRef message(status.message().data(), status.message().size());
+  if (isClang(driver->path) && (message.contains("cannot open Scrt1.o") ||
+                                message.contains("cannot open crt") ||
+                                message.contains("unable to find library")))
+    return absl::Status(status.code(),
+                        concat({message, namePackage(getTriple(options))}));
+  return status;
 }
 
 static absl::Status toStatus(Error error, StringRef path) {

@@ -1096,10 +1096,13 @@ absl::StatusOr<std::string> Compilation::findLibrary(const char *name) {
     return absl::NotFoundError(
         absl::StrCat("cannot find the runtime library '", path,
                      "'; name its folder with --library-dir"));
+  llvm::replace(machine, '_', '-');
   return absl::NotFoundError(absl::StrCat(
       "linking for ", target.triple, " needs '", path,
-      "', which a build of Hadal makes after scripts/setup --cross; "
-      "--emit=obj does without"));
+      "', which a build of Hadal makes where there is Debian's package g++-",
+      machine,
+      ", as scripts/setup --cross installs it; --emit=obj does "
+      "without"));
 }
 
 absl::Status Compilation::writeHeader(const std::string &path) {
@@ -1235,8 +1238,9 @@ absl::Status Compilation::writeCuda() {
   if (cuda)
     return buildCuda(files);
   if (options.nvcc != "none")
-    result.shortfall = "there is no nvcc in PATH or /usr/local/cuda: only the "
-                       "source is made, and no program";
+    result.shortfall = "there is no nvcc in PATH or /usr/local/cuda, which "
+                       "NVIDIA's package cuda-nvcc has: only the source is "
+                       "made, and no program";
   return absl::OkStatus();
 }
 

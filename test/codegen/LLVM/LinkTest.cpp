@@ -8,6 +8,7 @@
 
 #include "hadal_rt/abi.h"
 #include "llvm/Object/Archive.h"
+#include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Program.h"
 
@@ -97,6 +98,16 @@ TEST(Link, ErrorIsOneLine) {
   EXPECT_TRUE(absl::IsNotFound(status)) << status;
   EXPECT_NE(status.message().find("g++-aarch64-linux-gnu"), std::string::npos)
       << status;
+  // clang is there, and no C library of the target.
+  options.driver = folder.write(
+      "clang-alone", "#!/bin/sh\necho 'ld.lld: error: cannot open Scrt1.o: No "
+                     "such file or directory'\nexit 1\n");
+  ASSERT_FALSE(
+      llvm::sys::fs::setPermissions(options.driver, llvm::sys::fs::all_all));
+  status = linkExecutable(object, {}, folder.path("model"), options);
+  EXPECT_EQ(status.message(),
+            "clang-alone: ld.lld: error: cannot open Scrt1.o: No such file or "
+            "directory; Debian's package is g++-aarch64-linux-gnu");
 }
 
 TEST(Link, Archive) {
