@@ -1739,7 +1739,8 @@ absl::Status Compilation::run() {
     return print(*stopAfter);
   if (absl::Status status = writeProducts(); !status.ok())
     return status;
-  bool isLossy = !lossy.empty() || roundsWeights || options.window ||
+  bool isLossy = !lossy.empty() || roundsWeights || roundsActivations ||
+                 hasBF16Inputs || options.window ||
                  options.cacheElement != "f32";
   if (!options.measuresLoss || !isLossy || options.evaluator.empty() ||
       observed.program.empty() || options.emit != Emit::Executable ||

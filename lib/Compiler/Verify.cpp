@@ -239,8 +239,9 @@ static CompileOptions shrinkOptions(const CompileOptions &options,
   if (parseAutoBits(tiny.quantize))
     tiny.quantize = "int4-g32";
   module.walk([&](deepseek::RouterOp router) {
-    tiny.topK =
-        std::min<int64_t>(tiny.topK, int64_t(router.getRouting().getTopK()));
+    // Fewer than the tiny model's own, so that the pass has something to do.
+    auto own = int64_t(router.getRouting().getTopK());
+    tiny.topK = std::min(tiny.topK, std::max<int64_t>(own - 1, 1));
     tiny.mergeExperts = std::min<int64_t>(
         tiny.mergeExperts, int64_t(router.getRouting().getExperts()) / 2);
   });
