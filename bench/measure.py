@@ -58,7 +58,7 @@ def measure_start(product, prompt, repeats=11):
 
 
 def measure(args, shape, scheme, folder):
-    product = args.work / f"{shape}-{scheme}"
+    product = args.work / f"product-{scheme}"
     quantize = [] if scheme == "bf16" else [f"--quantize={scheme}"]
     options = [folder, f"--context={args.context}", f"--cpu={args.cpu}", "--quiet", *quantize]
     run([args.hadalc, "-o", product, *options])
@@ -72,7 +72,7 @@ def measure(args, shape, scheme, folder):
     start = measure_start(product, ["--tokens", "1"])
     for file in (product, Path(f"{product}.weights"), machine):
         file.unlink(missing_ok=True)
-    return {"shape": shape, "layers": args.layers, "scheme": scheme, **json.loads(text), "start": start,
+    return {"shape": shape, "scheme": scheme, **json.loads(text), "start": start,
             "predicted": steps}
 
 
@@ -99,9 +99,9 @@ def main():
     parser.add_argument("--hadalc", required=True, type=Path)
     parser.add_argument("--work", required=True, type=Path, help="folder for checkpoints and products")
     parser.add_argument("--out", type=Path, help="JSON file of all results")
-    parser.add_argument("--shapes", default="deepseek-coder-1.3b-base", help="comma-separated (%(default)s)")
+    parser.add_argument("--shapes", default="deepseek-coder-1.3b-base",
+                        help="comma-separated (%(default)s); NAME:N has the first N layers")
     parser.add_argument("--schemes", default="bf16,int8,int4-g32", help="bf16 or --quantize schemes (%(default)s)")
-    parser.add_argument("--layers", type=int, help="keep only the first N layers of each shape")
     parser.add_argument("--cpu", default="native")
     parser.add_argument("--context", type=int, default=8192)
     parser.add_argument("--prefill", "-p", type=int, default=512)
@@ -115,9 +115,12 @@ def main():
     print(f"{processor()}, LLVM target {args.cpu}\n")
     embedded = measure_embedded(args)
     for shape in args.shapes.split(","):
+        shape, _, layers = shape.partition(":")
         folder = args.work / f"{shape}-checkpoint"
-        layers = ["--layers", args.layers] if args.layers else []
-        run([sys.executable, HERE / "make_random_model.py", "--shape", shape, "--out", folder, *layers])
+        run([sys.executable, HERE / "make_random_model.py", "--shape", shape, "--out", folder,
+             *(["--layers", layers] if layers else [])])
+        if layers:
+            shape = f"{shape}, {layers} layers"
         for scheme in args.schemes.split(","):
             results.append(measure(args, shape, scheme, folder))
             for row in rows(results[-1]):
