@@ -83,7 +83,8 @@ multiplyIntegers(const char *weights) {
         dots[i] = form.hasOffsets || i >= count
                       ? _mm512_setzero_si512()
                       : _mm512_set1_epi32(inputs[i % rows * groups + g]);
-#pragma GCC unroll 16
+      // As many lines as kernels have without a branch between them.
+#pragma GCC unroll 4
       for (int64_t u = 0; u < ofGroup; ++u) {
 #pragma GCC unroll 16
         for (int t = 0; t < together; ++t) {
@@ -272,10 +273,16 @@ static constexpr double opsOf(int64_t rows) {
   return double(2 * rows * tiles * 16 * columns);
 }
 
-/// Whether kernels read 4 bits of one row tile by tile here, on Zen 4: see
+/// Whether kernels read integers of one row tile by tile here, on Zen 4: see
 /// codegen/LLVM/EmitObject.cpp. Zen 3, of the same family, has no AVX-512.
 static bool followsStreams() {
   return __builtin_cpu_is("amdfam19h") && __builtin_cpu_supports("avx512f");
+}
+
+template <const Stored &form> static ProductLoop integerLoop(bool follows) {
+  return {form.bitsOfWeight(), form.bytes(),
+          follows ? multiplyIntegers<form, 1, 1> : multiplyIntegers<form, 1, 4>,
+          multiplyIntegers<form, 12, 1>, opsOf(12)};
 }
 
 std::vector<ProductLoop> hadal::run::findProductLoops() {
@@ -283,25 +290,11 @@ std::vector<ProductLoop> hadal::run::findProductLoops() {
   for (uint32_t i = 0; i < 12 * columns; ++i)
     inputs[i] = int32_t(0x3f800000u | (i * 2654435761u >> 9));
   std::vector<ProductLoop> loops;
-  auto add = [&](const Stored &form, ProductLoop::Run one,
-                 ProductLoop::Run many) {
-    loops.push_back({form.bitsOfWeight(), form.bytes(), one, many, opsOf(12)});
-  };
   if (__builtin_cpu_supports("avx512vnni") &&
       __builtin_cpu_supports("avx512bw")) {
     bool follows = followsStreams();
-    add(plain4,
-        follows ? multiplyIntegers<plain4, 1, 1>
-                : multiplyIntegers<plain4, 1, 4>,
-        multiplyIntegers<plain4, 12, 1>);
-    add(offset4,
-        follows ? multiplyIntegers<offset4, 1, 1>
-                : multiplyIntegers<offset4, 1, 4>,
-        multiplyIntegers<offset4, 12, 1>);
-    add(plain8, multiplyIntegers<plain8, 1, 4>,
-        multiplyIntegers<plain8, 12, 1>);
-    add(small8, multiplyIntegers<small8, 1, 4>,
-        multiplyIntegers<small8, 12, 1>);
+    loops = {integerLoop<plain4>(follows), integerLoop<offset4>(follows),
+             integerLoop<plain8>(follows), integerLoop<small8>(follows)};
   }
   if (__builtin_cpu_supports("avx512f"))
     loops.push_back(
