@@ -6,6 +6,7 @@
 #include "codegen/Cpp/BodyEmitter.h"
 
 #include "codegen/RegisterArrays.h"
+#include "codegen/SourceNames.h"
 #include "dialects/RT/IR/RTOps.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -174,12 +175,21 @@ bool BodyEmitter::canMove(Operation *op, Operation *user) const {
   });
 }
 
+/// True if the result of \p op is no more than what a variable is assigned.
+bool BodyEmitter::isYielded(Operation *op) const {
+  auto yield = dyn_cast<scf::YieldOp>(roots.lookup(op));
+  return yield && llvm::is_contained(yield.getOperands(), op->getResult(0));
+}
+
 void BodyEmitter::define(Value value, CppExpression expression) {
   if (!isUsed(value))
     return;
   Operation *op = value.getDefiningOp();
-  if (op && roots.count(op) && expression.text.size() <= maxExpressionLength) {
+  if (op && roots.count(op) &&
+      (expression.text.size() <= maxExpressionLength || isYielded(op))) {
     inlined.insert(op);
+    if (expression.text.size() > maxExpressionLength)
+      yieldedLines[op] = 1 + expression.text.size() / maxExpressionLength;
     return bind(value, std::move(expression));
   }
   std::string name = names.get(hint(value));
@@ -213,7 +223,7 @@ LogicalResult BodyEmitter::emitOps(ArrayRef<Operation *> ops) {
     unsigned before = writer.lineCount();
     if (!absorbed.contains(op) && failed(emitOp(op)))
       return failure();
-    lines[op] = writer.lineCount() - before;
+    lines[op] = writer.lineCount() - before + yieldedLines.lookup(op);
   }
   return success();
 }
@@ -394,6 +404,8 @@ LogicalResult BodyEmitter::emitFor(Operation *op) {
       variables.insert(value);
     }
   }
+  // Names in the loop are free again after it.
+  CppNames outside = names;
   Value iv = loop.getInductionVar();
   std::string name = names.get(hint(iv));
   bind(iv, {name});
@@ -410,6 +422,7 @@ LogicalResult BodyEmitter::emitFor(Operation *op) {
     return failure();
   assign(carried, loop.getBody()->getTerminator()->getOperands());
   writer.close();
+  names = std::move(outside);
   return success();
 }
 
@@ -427,6 +440,7 @@ LogicalResult BodyEmitter::emitIf(Operation *op) {
     variables.insert(result);
   }
   writer.open("if (" + text(choice.getCondition()) + ")");
+  CppNames outside = names;
   for (Block *block : {choice.thenBlock(), choice.elseBlock()}) {
     if (!block)
       continue;
@@ -438,6 +452,7 @@ LogicalResult BodyEmitter::emitIf(Operation *op) {
     if (failed(emitBlock(*block)))
       return failure();
     assign(targets, block->getTerminator()->getOperands());
+    names = outside;
   }
   writer.close();
   return success();
@@ -679,6 +694,8 @@ LogicalResult BodyEmitter::emitPart(Operation *first, const CppPart &named) {
 //===----------------------------------------------------------------------===//
 
 std::string BodyEmitter::hint(Value value) {
+  if (StringRef name = getSourceName(value); !name.empty())
+    return name.str();
   Operation *op = value.getDefiningOp();
   if (!op) {
     auto argument = cast<BlockArgument>(value);
@@ -720,6 +737,9 @@ std::string BodyEmitter::hint(Value value) {
       return std::string("v");
     std::string name = known->second.text;
     StringRef base = StringRef(name).rtrim("0123456789");
+    // "entries": an entry.
+    if (base.consume_back("ies"))
+      return (base + "y").str();
     base.consume_back("s");
     if (base == "params" || base.empty())
       return std::string("v");
@@ -744,7 +764,10 @@ std::string BodyEmitter::hint(Value value) {
     return "ratio";
   if (isa<arith::SubFOp>(op))
     return "difference";
-  if (isa<arith::CmpIOp, arith::CmpFOp>(op))
+  if (auto compare = dyn_cast<arith::CmpIOp>(op))
+    return compare.getPredicate() == arith::CmpIPredicate::eq ? "is_equal"
+                                                              : "is_less";
+  if (isa<arith::CmpFOp>(op))
     return "is_less";
   if (isa<arith::SelectOp>(op))
     return "chosen";
@@ -756,8 +779,19 @@ std::string BodyEmitter::hint(Value value) {
   }
   if (isa<arith::MinUIOp>(op))
     return "end";
+  if (isa<vector::DeinterleaveOp>(op))
+    return cast<OpResult>(value).getResultNumber() ? "odd" : "even";
+  if (isa<vector::InterleaveOp>(op))
+    return "pairs";
+  if (isa<vector::ShuffleOp>(op))
+    return "shuffled";
+  if (isa<arith::DivUIOp>(op))
+    return "quotient";
+  if (isa<arith::RemUIOp>(op))
+    return "rest";
+  // A place in memory, or a part of it.
   if (isa<IndexType>(value.getType()))
-    return "n";
+    return "at";
   if (auto loop = dyn_cast<scf::ForOp>(op))
     return hint(
         loop.getRegionIterArgs()[cast<OpResult>(value).getResultNumber()]);

@@ -145,6 +145,7 @@ private:
   llvm::SmallVector<mlir::Value> operandsOf(mlir::Operation *op) const;
   void analyzeBlock(mlir::Block &block);
   bool canMove(mlir::Operation *op, mlir::Operation *user) const;
+  bool isYielded(mlir::Operation *op) const;
   mlir::LogicalResult emitOp(mlir::Operation *op);
   mlir::LogicalResult emitPart(mlir::Operation *first, const CppPart &named);
   bool isRead(mlir::Value value,
@@ -171,6 +172,8 @@ private:
   mlir::Operation *part = nullptr; ///< Whose function is written.
   llvm::SmallVector<std::string> functions;
   llvm::DenseMap<mlir::Operation *, unsigned> functionLines, lines;
+  /// What long ones take that a variable is assigned at the end of a block.
+  llvm::DenseMap<mlir::Operation *, unsigned> yieldedLines;
   llvm::DenseMap<mlir::Value, CppExpression> expressions;
   llvm::DenseMap<mlir::Value, unsigned> useCounts;
   llvm::DenseMap<mlir::Operation *, CppIdiom> idioms;

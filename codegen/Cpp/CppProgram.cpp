@@ -5,6 +5,7 @@
 #include "codegen/Cpp/CppProgram.h"
 
 #include "codegen/Cpp/BodyEmitter.h"
+#include "codegen/SourceNames.h"
 
 #include "llvm/ADT/StringExtras.h"
 
@@ -219,7 +220,21 @@ std::string CppProgram::argumentName(rt::KernelOp kernel,
                       });
     return isComputed ? "block_rows" : "layer";
   }
+  if (StringRef name = getSourceName(argument); !name.empty())
+    return name.str();
   return BodyEmitter::isWritten(argument) ? "out" : "x";
+}
+
+std::string CppProgram::givenName(rt::DispatchOp dispatch, Value buffer) const {
+  auto kernel = kernels.find(dispatch.getKernel());
+  if (kernel == kernels.end())
+    return "";
+  rt::KernelOp callee = kernel->second;
+  for (auto [given, argument] :
+       llvm::zip_equal(dispatch.getArguments(), callee.getKernelArguments()))
+    if (given == buffer)
+      return getSourceName(argument).str();
+  return "";
 }
 
 StringRef CppProgram::purpose(rt::KernelOp kernel) const {

@@ -63,6 +63,9 @@ public:
   void emitWeights(CppWriter &writer) const;
   /// What a kernel's argument is, by what it is dispatched with.
   std::string argumentName(rt::KernelOp kernel, unsigned index) const;
+  /// What the kernel of \p dispatch calls \p buffer that it is given, if it
+  /// gives its arguments names, or "".
+  std::string givenName(rt::DispatchOp dispatch, mlir::Value buffer) const;
   /// The op of the model that \p kernel is part of, or "".
   llvm::StringRef purpose(rt::KernelOp kernel) const;
   /// What a host function's value is called in the model, or "".

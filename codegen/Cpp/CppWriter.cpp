@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Lines are broken at the outermost comma or operator that fits.
+// Lines are broken at the outermost comma or operator that fits, before what
+// binds less.
 
 #include "codegen/Cpp/CppWriter.h"
 
@@ -13,12 +14,16 @@ using namespace hadal;
 
 constexpr size_t columns = 80;
 
+/// Columns that what goes on in another line is indented by.
+constexpr unsigned continued = 4;
+
 /// Where \p text, too long for \p width, is best broken: after a comma, before
-/// an operator, as far out of parentheses and then as far right as possible.
+/// an operator, as far out of parentheses, then before what binds least and
+/// then as far right as possible; after "=" if what is left then fits a line.
 /// 0: nowhere.
 static size_t findBreak(StringRef text, size_t width) {
   size_t best = 0;
-  int depth = 0, bestDepth = INT_MAX;
+  int depth = 0, bestRank = INT_MAX;
   // What does not fit anyway ends as soon as it can.
   for (size_t i = 0; i < text.size() && (i < width || !best); ++i) {
     char c = text[i];
@@ -39,11 +44,15 @@ static size_t findBreak(StringRef text, size_t width) {
                       text.slice(i + 1, i + 4).contains(' ');
     if (!afterComma && !afterAssignment && !isOperator)
       continue;
-    // A break after "=" is the last resort at its depth.
-    int here = 2 * depth + (afterAssignment ? 3 : 0);
-    if (here <= bestDepth) {
+    bool isFactor = !afterComma && llvm::StringRef("*/").contains(text[i + 1]);
+    bool leavesLine = text.size() - i - 1 + continued <= width - 1;
+    int rank = 4 * depth + (afterAssignment ? (leavesLine ? -1 : 6)
+                            : isFactor      ? 2
+                            : afterComma    ? 0
+                                            : 1);
+    if (rank <= bestRank) {
       best = i;
-      bestDepth = here;
+      bestRank = rank;
     }
   }
   return best;
@@ -87,7 +96,7 @@ void CppWriter::line(const Twine &twine) {
     put(indent, part);
     text = at ? text.drop_front(at + 1) : StringRef();
     if (first)
-      indent += 4;
+      indent += continued;
   }
 }
 

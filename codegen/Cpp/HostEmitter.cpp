@@ -231,6 +231,9 @@ LogicalResult HostEmitter::emitFunction(StringRef shapes, StringRef signature,
                                         ArrayRef<Operation *> ops) {
   if (!shapes.empty())
     writer.comment((shapes + ".").str());
+  else
+    writer.comment("A step, from token_ids [tokens] i32 to logits [outputs, " +
+                   std::to_string(program.getOp().getVocab()) + "] f32.");
   writer.open(signature);
   bool usesTokens = llvm::any_of(ops, [](Operation *op) {
     return isa<rt::TokensOp>(op) || readsTokens(op);
@@ -585,13 +588,19 @@ std::string HostEmitter::resultName(Value buffer) {
     auto dispatch = dyn_cast<rt::DispatchOp>(user);
     if (!dispatch || !program.isWritten(dispatch, buffer))
       continue;
+    std::string given = program.givenName(dispatch, buffer);
+    if (!given.empty())
+      return given;
     for (Value argument : dispatch.getArguments()) {
       auto type = dyn_cast<MemRefType>(argument.getType());
-      if (!type || type.getRank() < 3 || !type.hasStaticShape() ||
-          !program.isWeight(argument))
+      if (!type || !type.hasStaticShape() || !program.isWeight(argument))
         continue;
       std::string name = program.traceName(argument);
       StringRef shorter = name;
+      if (type.getRank() == 1 && shorter.consume_back("layernorm"))
+        return (shorter + "norm").str();
+      if (type.getRank() < 3)
+        continue;
       shorter.consume_back("_proj");
       return shorter.str();
     }

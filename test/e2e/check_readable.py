@@ -5,7 +5,7 @@
     check_readable.py --hadalc build/bin/hadalc --model models/abyss-tiny [--model DIR ..] [--hadalc-flag=--quantize=mixed]
 
 Writes each model as C++ and as CUDA. No function may have more than LINES lines, none more than NAMELESS values that are called
-n, t or the like with a number, and each that takes a buffer has a comment with shapes before it. Exit status: 0 all so, 1 not,
+t, at or the like with a number, and each that takes a buffer has a comment with shapes before it. Exit status: 0 all so, 1 not,
 2 wrong usage.
 """
 import argparse
@@ -20,7 +20,7 @@ from harness import Failure, must_run, run_checks
 LINES, NAMELESS = 60, 24
 NAME = re.compile(r"(\w+)\(")
 # What is declared with a name that says nothing.
-DECLARED = re.compile(r"\b(?:const )?(?:int64_t|float|[a-z]+\d+x\d+) &?([tnv]\d*) = ")
+DECLARED = re.compile(r"\b(?:const )?(?:int64_t|float|[a-z]+\d+x\d+) &?((?:[ntv]|at|quotient|rest|shuffled)\d*) = ")
 
 
 def functions(text):

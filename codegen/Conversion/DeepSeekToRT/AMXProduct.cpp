@@ -98,7 +98,7 @@ public:
 
   void forRows(function_ref<void(Row)> body) const {
     if (array)
-      b.loop(b.index(0), b.index(blockRows), 1,
+      b.loop("index", b.index(0), b.index(blockRows), 1,
              [&](Value index) { body({index, 0}); });
     else
       for (int64_t m = 0; m < blockRows; ++m)
@@ -231,7 +231,7 @@ Value AMXProduct::multiply(KernelBuilder &b, const IntegerItem &item) const {
   b.when(b.less(b.index(0), blocks), [&] {
     configure(b);
     Value zero = b.f32(0, b.vectorType(tileRows));
-    b.loop(item.first, blockEnd, stateRows(), [&](Value begin) {
+    b.loop("begin", item.first, blockEnd, stateRows(), [&](Value begin) {
       // Blocks from begin on, up to what the state has.
       Value size = b.min(b.sub(blockEnd, begin), b.index(stateRows()));
       Value count = b.div(size, blockRows);
@@ -243,14 +243,15 @@ Value AMXProduct::multiply(KernelBuilder &b, const IntegerItem &item) const {
       };
       forBlocks([&](Value block) {
         KernelBuilder::Named named(b, "clear_sums");
-        b.loop(b.index(0), b.index(weights * tiles), 1, [&](Value chain) {
-          b.loop(b.index(0), b.index(blockRows), 1, [&](Value row) {
-            b.storeVector(zero, state, {block, chain, row, b.index(0)});
-          });
-        });
+        b.loop(
+            "chain", b.index(0), b.index(weights * tiles), 1, [&](Value chain) {
+              b.loop("row", b.index(0), b.index(blockRows), 1, [&](Value row) {
+                b.storeVector(zero, state, {block, chain, row, b.index(0)});
+              });
+            });
       });
       int64_t most = pieceElements();
-      b.loop(b.index(0), b.index(shape.inner), most, [&](Value k) {
+      b.loop("k", b.index(0), b.index(shape.inner), most, [&](Value k) {
         Piece piece = {k, b.min(b.sub(b.index(shape.inner), k), b.index(most))};
         if (shape.bits < 8)
           unpack(b, item, piece);
@@ -285,26 +286,28 @@ void AMXProduct::unpack(KernelBuilder &b, const IntegerItem &item,
     for (size_t w = 0; w < item.weights.size(); ++w) {
       const IntegerWeight &weight = item.weights[w];
       Value chain = b.add(b.mul(t, weights), int64_t(w));
-      b.loop(b.index(0), b.div(piece.size, columns), 1, [&](Value unit) {
-        Value first = b.mul(b.add(b.div(piece.begin, columns), unit), vectors);
-        Values stored;
-        for (int64_t i = 0; i < vectors; ++i) {
-          Values at;
-          if (weight.leading)
-            at.push_back(weight.leading);
-          at.push_back(b.add(item.tiles.begin, t));
-          at.append(placeInTile(
-              b, first, weight.ofRecord(weight.inner * shape.bits / 32)));
-          at.back() = b.add(at.back(), i);
-          at.push_back(b.index(0));
-          stored.push_back(b.loadVector(weight.memref, at, rowBytes));
-        }
-        for (auto [i, codes] :
-             llvm::enumerate(unpackCodes(b, shape.bits, stored)))
-          b.storeVector(
-              b.sub(codes, least), bytes,
-              {chain, b.add(b.mul(unit, columns / 4), int64_t(i)), b.index(0)});
-      });
+      b.loop(
+          "unit", b.index(0), b.div(piece.size, columns), 1, [&](Value unit) {
+            Value first =
+                b.mul(b.add(b.div(piece.begin, columns), unit), vectors);
+            Values stored;
+            for (int64_t i = 0; i < vectors; ++i) {
+              Values at;
+              if (weight.leading)
+                at.push_back(weight.leading);
+              at.push_back(b.add(item.tiles.begin, t));
+              at.append(placeInTile(
+                  b, first, weight.ofRecord(weight.inner * shape.bits / 32)));
+              at.back() = b.add(at.back(), i);
+              at.push_back(b.index(0));
+              stored.push_back(b.loadVector(weight.memref, at, rowBytes));
+            }
+            for (auto [i, codes] :
+                 llvm::enumerate(unpackCodes(b, shape.bits, stored)))
+              b.storeVector(b.sub(codes, least), bytes,
+                            {chain, b.add(b.mul(unit, columns / 4), int64_t(i)),
+                             b.index(0)});
+          });
     }
   });
 }
@@ -328,7 +331,7 @@ void AMXProduct::copyRows(KernelBuilder &b, const IntegerItem &item,
       Value values = b.loadVector(item.input.values, {row, from}, rowBytes / 4);
       b.storeVector(values, rows, {i, m, b.index(0)});
     });
-    b.loop(b.index(0), groupCount, scaleLanes, [&](Value group) {
+    b.loop("group", b.index(0), groupCount, scaleLanes, [&](Value group) {
       Value scales = b.loadVector(item.input.scales,
                                   {row, b.add(firstGroup, group)}, scaleLanes);
       b.storeVector(scales, rowScales, {m, group});
@@ -375,12 +378,13 @@ Values AMXProduct::chain(KernelBuilder &b, const TileBytes &tile, Value first,
   Value sums = addressOf(b, groupSums);
   sumGroup(b, tile, first);
   Value end = b.add(first, count);
-  Values results = b.loop(
-      b.add(first, 1), end, 1, carried, [&](Value group, ValueRange carried) {
-        moveTile(b, "tilestored64", Sums, sums);
-        sumGroup(b, tile, group);
-        return post(b.sub(group, b.index(1)), Values(carried));
-      });
+  Values results =
+      b.loop("group", b.add(first, 1), end, 1, carried,
+             [&](Value group, ValueRange carried) {
+               moveTile(b, "tilestored64", Sums, sums);
+               sumGroup(b, tile, group);
+               return post(b.sub(group, b.index(1)), Values(carried));
+             });
   moveTile(b, "tilestored64", Sums, sums);
   return post(b.sub(end, b.index(1)), results);
 }
@@ -464,8 +468,8 @@ void AMXProduct::multiplyPiece(KernelBuilder &b, const IntegerItem &item,
     auto addPart = [&](Value part, ValueList carried) {
       return addPartTo(ofGroup, part, carried);
     };
-    carried = b.loop(b.index(0), b.div(piece.size, shape.group), 1, carried,
-                     [&](Value group, ValueRange carried) {
+    carried = b.loop("group", b.index(0), b.div(piece.size, shape.group), 1,
+                     carried, [&](Value group, ValueRange carried) {
                        Values inner = ofGroup.begin([&](Row) { return zero; });
                        inner = chain(b, from, b.mul(group, ratio()),
                                      b.index(ratio()), inner, addPart);

@@ -28,14 +28,14 @@ KernelOp KernelSet::adaptDown(TypeRange types, int64_t rank, int64_t inner) {
     auto arguments = kernel.getKernelArguments();
     int64_t lanes = KernelBuilder::lanesFor(inner);
     int64_t chains = inner % (4 * lanes) == 0 ? 4 : 1;
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+    b.loop("item", kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
       Value row = b.div(item, rank), r = b.rem(item, rank);
       // 0 is none.
       Value chosen = b.toIndex(b.load(arguments[2], row));
       b.when(b.less(b.index(0), chosen), [&] {
         Value adapter = b.sub(chosen, b.index(1));
         Values sums =
-            b.loop(b.index(0), b.index(inner), chains * lanes,
+            b.loop("column", b.index(0), b.index(inner), chains * lanes,
                    Values(size_t(chains), b.f32(0, b.vectorType(lanes))),
                    [&](Value column, ValueRange carried) {
                      Values next;
@@ -65,7 +65,7 @@ KernelOp KernelSet::adaptUp(TypeRange types, int64_t rank, int64_t columns) {
     auto arguments = kernel.getKernelArguments();
     int64_t lanes = KernelBuilder::lanesFor(columns);
     int64_t blocks = adaptBlocks(columns);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+    b.loop("item", kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
       Value row = b.div(item, blocks);
       Value begin = b.mul(b.rem(item, blocks), blockColumns);
       Value end = b.min(b.add(begin, blockColumns), b.index(columns));
@@ -75,7 +75,7 @@ KernelOp KernelSet::adaptUp(TypeRange types, int64_t rank, int64_t columns) {
       Value adapter =
           b.select(isAdapted, b.sub(chosen, b.index(1)), b.index(0));
       Value rows = b.select(isAdapted, b.index(rank), b.index(0));
-      b.loop(begin, end, lanes, [&](Value column) {
+      b.loop("column", begin, end, lanes, [&](Value column) {
         Value base = b.loadVector(arguments[0], {row, column}, lanes);
         Values sum = b.loop(
             b.index(0), rows, 1, Values{base},

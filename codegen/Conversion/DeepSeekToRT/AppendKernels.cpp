@@ -28,7 +28,7 @@ public:
             bool hasGroups) {
     int64_t group = page.isInteger() ? page.group : dim;
     int64_t lanes = KernelBuilder::lanesFor(group);
-    b.loop(b.index(0), b.index(dim), group, [&](Value begin) {
+    b.loop("begin", b.index(0), b.index(dim), group, [&](Value begin) {
       Value first = b.add(fromColumn, begin), inverse;
       if (page.isInteger()) {
         Value scale = scaleOf(from, first, group, lanes, inverse);
@@ -104,8 +104,8 @@ KernelOp KernelSet::appendCache(TypeRange types, PageLayout page) {
         auto place = [&](Value row, ArrayRef<PageLayout::Part> parts) {
           Value position = b.toIndex(b.load(positions, row));
           Value sequence = b.toIndex(b.load(sequences, row));
-          pageIndex = b.div(position, page.pageTokens);
-          token = b.rem(position, page.pageTokens);
+          pageIndex = b.called("page_index", b.div(position, page.pageTokens));
+          token = b.called("token", b.rem(position, page.pageTokens));
           Values memrefs;
           for (PageLayout::Part part : parts) {
             bool isScale = part == PageLayout::KeyScales ||
@@ -118,22 +118,30 @@ KernelOp KernelSet::appendCache(TypeRange types, PageLayout page) {
           return memrefs;
         };
         if (page.isLatent)
-          return b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
-            Values part = place(row, {PageLayout::Keys, PageLayout::KeyScales});
-            Append append(b, page, row);
-            append.copy(arguments[0], b.index(0), page.valueDim, part[0],
-                        {token}, 0, Value(), part[1], {token},
-                        /*hasGroups=*/true);
-            append.copy(arguments[1], b.index(0), page.keyDim - page.valueDim,
-                        part[0], {token}, page.valueDim, Value(), part[1],
-                        {token},
-                        /*hasGroups=*/true);
-          });
-        b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
-          Value head = b.rem(item, page.heads);
-          Value begin = b.mul(b.div(item, page.heads), appendRows);
-          Value end = b.min(b.add(begin, appendRows), rowCount);
-          b.loop(begin, end, 1, [&](Value row) {
+          b.call(arguments, {"latents", "rope_keys"});
+        else
+          b.call(arguments, {"keys", "values"});
+        if (page.isLatent)
+          return b.loop(
+              "row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+                Values part =
+                    place(row, {PageLayout::Keys, PageLayout::KeyScales});
+                Append append(b, page, row);
+                append.copy(arguments[0], b.index(0), page.valueDim, part[0],
+                            {token}, 0, Value(), part[1], {token},
+                            /*hasGroups=*/true);
+                append.copy(arguments[1], b.index(0),
+                            page.keyDim - page.valueDim, part[0], {token},
+                            page.valueDim, Value(), part[1], {token},
+                            /*hasGroups=*/true);
+              });
+        b.loop("item", kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+          Value head = b.called("head", b.rem(item, page.heads));
+          Value begin =
+              b.called("row_begin", b.mul(b.div(item, page.heads), appendRows));
+          Value end =
+              b.called("row_end", b.min(b.add(begin, appendRows), rowCount));
+          b.loop("row", begin, end, 1, [&](Value row) {
             Values part =
                 place(row, {PageLayout::Keys, PageLayout::KeyScales,
                             PageLayout::Values, PageLayout::ValueScales});

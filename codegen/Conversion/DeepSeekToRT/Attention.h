@@ -46,7 +46,7 @@ class Reach {
 
 public:
   Reach(KernelBuilder &b, Value first, Value last, int64_t sinks, Value window)
-      : count(b.sub(last, first)), b(b), first(first) {
+      : count(b.called("count", b.sub(last, first))), b(b), first(first) {
     if (!window)
       return;
     sinkEnd = b.index(sinks);
@@ -137,12 +137,14 @@ protected:
   void valueTiles(int64_t vectors,
                   llvm::function_ref<void(Value, int64_t)> body);
   void attend();
+  void attendPages(Value segment, Value pages);
   void attendSegment(Value firstPage, Value lastPage);
   void mergeSegment(Value segment, Value isFirst);
   void finish(bool isMerged);
   Value rowOf(Value slot) { return b.add(row, b.div(slot, plan.groupHeads)); }
   Value headOf(Value slot) {
-    return b.add(b.mul(group, plan.groupHeads), b.rem(slot, plan.groupHeads));
+    return b.called("head", b.add(b.mul(group, plan.groupHeads),
+                                  b.rem(slot, plan.groupHeads)));
   }
   Value countOf(Value slot) { return b.toIndex(b.load(counts, slot)); }
   /// Tokens up to the one of \p ofRow, or how many of them are selected.
@@ -169,7 +171,8 @@ protected:
   }
   /// Tokens of the page from token \p seen on that \p count tokens have.
   Value validIn(Value count, Value seen) {
-    return b.min(b.index(page.pageTokens), b.sub(count, b.min(count, seen)));
+    return b.called("valid", b.min(b.index(page.pageTokens),
+                                   b.sub(count, b.min(count, seen))));
   }
   void fill(Value memref, int64_t size, double value) {
     int64_t width = KernelBuilder::lanesFor(size);

@@ -190,7 +190,7 @@ void Attention::tiled(Value count, int64_t most, ArrayRef<int64_t> sizes,
     Value end =
         size == 1 ? count
                   : b.add(begin, b.mul(b.div(b.sub(count, begin), size), size));
-    b.loop(begin, end, size, [&](Value first) { body(first, size); });
+    b.loop("begin", begin, end, size, [&](Value first) { body(first, size); });
     begin = end;
   }
 }
@@ -200,30 +200,33 @@ void Attention::valueTiles(int64_t vectors,
   int64_t chunks = page.valueDim / lanes;
   vectors = std::min(vectors, chunks);
   int64_t whole = chunks / vectors * vectors;
-  b.loop(b.index(0), b.index(whole * lanes), vectors * lanes,
+  b.loop("column", b.index(0), b.index(whole * lanes), vectors * lanes,
          [&](Value column) { body(column, vectors); });
   if (chunks > whole)
     body(b.index(whole * lanes), chunks - whole);
 }
 
 void Attention::attendBlocks(KernelOp kernel, Value allRows, Value blockRows) {
-  Value blocks = b.ceilDiv(allRows, blockRows);
-  b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+  Value blocks = b.called("blocks", b.ceilDiv(allRows, blockRows));
+  b.loop("item", kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
     // The last rows of a prefill see most, and begin first.
-    group = b.div(item, blocks);
-    Value block = b.sub(b.sub(blocks, b.index(1)), b.rem(item, blocks));
-    Value first = b.mul(block, blockRows);
-    Value last = b.min(b.add(first, blockRows), allRows);
+    group = b.called("group", b.div(item, blocks));
+    Value block = b.called(
+        "block", b.sub(b.sub(blocks, b.index(1)), b.rem(item, blocks)));
+    Value first = b.called("block_begin", b.mul(block, blockRows));
+    Value last = b.called("block_end", b.min(b.add(first, blockRows), allRows));
     // Rows of several sequences share nothing, and come one by one.
     Value sequence = b.load(sequences, first);
     Value stride =
         b.loop(first, last, 1, blockRows, [&](Value i, ValueRange carried) {
-          Value same = b.equal(sequence, b.load(sequences, i));
-          return Values{b.select(same, carried[0], b.index(1))};
+          Value same =
+              b.called("is_same", b.equal(sequence, b.load(sequences, i)));
+          return Values{
+              b.called("stride", b.select(same, carried[0], b.index(1)))};
         })[0];
     b.loop(first, last, stride, [&](Value i) {
-      row = i;
-      rows = b.min(stride, b.sub(last, i));
+      row = b.called("row", i);
+      rows = b.called("row_count", b.min(stride, b.sub(last, i)));
       if (!runs)
         return attend();
       // They are looked for where there may be one.
@@ -239,26 +242,28 @@ void Attention::attendBlocks(KernelOp kernel, Value allRows, Value blockRows) {
 static Reach reachedSegments(KernelBuilder &b, const AttentionPlan &plan,
                              Value pages, Value windowPage) {
   Value segments =
-      b.div(b.add(pages, plan.segmentPages - 1), plan.segmentPages);
+      b.called("segments",
+               b.div(b.add(pages, plan.segmentPages - 1), plan.segmentPages));
   Value window = windowPage ? b.div(windowPage, plan.segmentPages) : Value();
   return Reach(b, b.index(0), segments, plan.sinkSegments, window);
 }
 
 /// Counts tokens and reads queries of rows [row, row + rows).
 void Attention::attend() {
-  slots = b.mul(rows, plan.groupHeads);
+  slots = b.called("slots", b.mul(rows, plan.groupHeads));
   Values bounds = {b.index(0)};
   if (plan.isWindowed())
     bounds.push_back(b.index(INT32_MAX));
-  bounds =
-      b.loop(b.index(0), slots, 1, bounds, [&](Value slot, ValueRange carried) {
+  bounds = b.loop(
+      "slot", b.index(0), slots, 1, bounds,
+      [&](Value slot, ValueRange carried) {
         Value count = contextOf(rowOf(slot));
         b.store(b.toI32(count), counts, slot);
-        Values next = {maxIndex(b, carried[0], count)};
+        Values next = {b.called("most_seen", maxIndex(b, carried[0], count))};
         if (plan.isWindowed()) {
           Value start = startOf(count);
           b.store(b.toI32(start), starts, slot);
-          next.push_back(b.min(carried[1], start));
+          next.push_back(b.called("first_seen", b.min(carried[1], start)));
         }
         return next;
       });
@@ -266,7 +271,8 @@ void Attention::attend() {
     windowPage = b.div(bounds[1], page.pageTokens);
   readQueries();
   mostSeen = bounds[0];
-  Value pages = b.div(b.add(mostSeen, page.pageTokens - 1), page.pageTokens);
+  Value pages = b.called(
+      "pages", b.div(b.add(mostSeen, page.pageTokens - 1), page.pageTokens));
   if (!plan.segments) {
     attendSegment(b.index(0), pages);
     return finish(/*isMerged=*/false);
@@ -276,26 +282,34 @@ void Attention::attend() {
   Reach segments = reachedSegments(b, plan, pages, windowPage);
   b.loop(b.index(0), segments.count, 1, [&](Value i) {
     Value segment = segments.at(i);
-    Value first = b.mul(segment, plan.segmentPages);
-    attendSegment(first, b.min(b.add(first, plan.segmentPages), pages));
-    mergeSegment(segment, b.equal(i, b.index(0)));
+    attendPages(segment, pages);
+    mergeSegment(segment, b.called("is_first", b.equal(i, b.index(0))));
   });
   finish(/*isMerged=*/true);
+}
+
+/// Attends to \p segment of a sequence of \p pages.
+void Attention::attendPages(Value segment, Value pages) {
+  Value first = b.called("first_page", b.mul(segment, plan.segmentPages));
+  attendSegment(first, b.called("last_page",
+                                b.min(b.add(first, plan.segmentPages), pages)));
 }
 
 void Attention::attendSegment(Value firstPage, Value lastPage) {
   KernelBuilder::Named named(b, "attend_segment");
   fill(maxima, paddedSlots(), noMaximum);
-  b.loop(b.index(0), slots, 1, [&](Value slot) {
-    b.loop(b.index(0), b.index(page.valueDim), lanes, [&](Value column) {
-      b.storeVector(b.f32(0, b.vectorType(lanes)), sums, {slot, column});
-    });
+  b.loop("slot", b.index(0), slots, 1, [&](Value slot) {
+    b.loop("column", b.index(0), b.index(page.valueDim), lanes,
+           [&](Value column) {
+             b.storeVector(b.f32(0, b.vectorType(lanes)), sums, {slot, column});
+           });
   });
   beginSegment();
   Reach pages(b, firstPage, lastPage, plan.sinkPages, windowPage);
-  Value last = b.sub(pages.count, b.index(1));
+  Value last = b.called("last_index", b.sub(pages.count, b.index(1)));
   b.loop(b.index(0), pages.count, 1, [&](Value i) {
-    attendPage(pages.at(i), pages.at(b.min(b.add(i, 1), last)));
+    attendPage(b.called("page_index", pages.at(i)),
+               pages.at(b.min(b.add(i, 1), last)));
   });
 }
 
@@ -309,7 +323,7 @@ static Values merge(KernelBuilder &b, ValueRange merged, Value maximum,
   Value before = b.exp(b.subf(merged[0], most));
   Value now = b.exp(b.subf(maximum, most));
   Value befores = b.broadcast(before, lanes), nows = b.broadcast(now, lanes);
-  b.loop(b.index(0), b.index(dim), lanes, [&](Value column) {
+  b.loop("column", b.index(0), b.index(dim), lanes, [&](Value column) {
     Values from(at);
     from.back() = b.add(from.back(), column);
     Values to = {row, b.add(outColumn, column)};
@@ -326,7 +340,7 @@ static void divide(KernelBuilder &b, Value from, ValueRange at, Value total,
                    Value out, Value row, Value outColumn, int64_t dim) {
   int64_t lanes = KernelBuilder::lanesFor(dim);
   Value inverse = b.broadcast(b.divf(b.f32(1), total), lanes);
-  b.loop(b.index(0), b.index(dim), lanes, [&](Value column) {
+  b.loop("column", b.index(0), b.index(dim), lanes, [&](Value column) {
     Values source(at);
     source.back() = b.add(source.back(), column);
     b.storeVector(b.mulf(b.loadVector(from, source, lanes), inverse), out,
@@ -336,8 +350,8 @@ static void divide(KernelBuilder &b, Value from, ValueRange at, Value total,
 
 void Attention::mergeSegment(Value segment, Value isFirst) {
   KernelBuilder::Named named(b, "merge_segment");
-  Value begin = b.mul(segment, plan.segmentTokens);
-  b.loop(b.index(0), slots, 1, [&](Value slot) {
+  Value begin = b.called("segment_begin", b.mul(segment, plan.segmentTokens));
+  b.loop("slot", b.index(0), slots, 1, [&](Value slot) {
     b.when(b.less(begin, countOf(slot)), [&] {
       Values merged = {b.load(mergedMaxima, slot), b.load(mergedTotals, slot)};
       merged = merge(b, merged, b.load(maxima, slot), totalOf(slot), isFirst,
@@ -351,9 +365,9 @@ void Attention::mergeSegment(Value segment, Value isFirst) {
 
 void Attention::finish(bool isMerged) {
   KernelBuilder::Named named(b, "divide_by_totals");
-  b.loop(b.index(0), slots, 1, [&](Value slot) {
+  b.loop("slot", b.index(0), slots, 1, [&](Value slot) {
     Value outRow = rowOf(slot);
-    Value column = b.mul(headOf(slot), page.valueDim);
+    Value column = b.called("column", b.mul(headOf(slot), page.valueDim));
     if (isMerged)
       divide(b, out, {outRow, column}, b.load(mergedTotals, slot), out, outRow,
              column, page.valueDim);
@@ -372,40 +386,45 @@ static Value reverseBits(KernelBuilder &b, Value i, int64_t size) {
 }
 
 void Attention::attendSegments(KernelOp kernel, Value partials, Value stats) {
-  b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+  b.loop("item", kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
     // A thread takes consecutive items, and what there is of the context has
     // the first segments: in this order they are spread over threads.
-    Value unit = b.div(item, plan.strands);
-    Value first = reverseBits(b, b.rem(item, plan.strands), plan.strands);
-    row = b.div(unit, plan.groups);
-    group = b.rem(unit, plan.groups);
+    Value unit = b.called("unit", b.div(item, plan.strands));
+    Value first =
+        b.called("first_segment",
+                 reverseBits(b, b.called("strand", b.rem(item, plan.strands)),
+                             plan.strands));
+    row = b.called("row", b.div(unit, plan.groups));
+    group = b.called("group", b.rem(unit, plan.groups));
     rows = b.index(1);
     slots = b.index(plan.groupHeads);
-    Value context = contextOf(row);
+    Value context = b.called("context", contextOf(row));
     mostSeen = context;
-    Value pages = b.div(b.add(context, page.pageTokens - 1), page.pageTokens);
+    Value pages = b.called(
+        "pages", b.div(b.add(context, page.pageTokens - 1), page.pageTokens));
     if (plan.isWindowed())
       windowPage = b.div(startOf(context), page.pageTokens);
     Reach segments = reachedSegments(b, plan, pages, windowPage);
     b.when(b.less(first, segments.count), [&] {
-      b.loop(b.index(0), slots, 1, [&](Value slot) {
+      b.loop("slot", b.index(0), slots, 1, [&](Value slot) {
         b.store(b.toI32(context), counts, slot);
         if (plan.isWindowed())
           b.store(b.toI32(startOf(context)), starts, slot);
       });
       readQueries();
-      b.loop(first, segments.count, plan.strands, [&](Value i) {
-        Value firstPage = b.mul(segments.at(i), plan.segmentPages);
-        attendSegment(firstPage,
-                      b.min(b.add(firstPage, plan.segmentPages), pages));
-        Value partial = b.add(b.mul(unit, plan.segments), i);
-        b.loop(b.index(0), slots, 1, [&](Value slot) {
+      KernelBuilder::Named named(b, "attend_segments");
+      b.loop("segment", first, segments.count, plan.strands, [&](Value i) {
+        attendPages(segments.at(i), pages);
+        Value partial =
+            b.called("partial", b.add(b.mul(unit, plan.segments), i));
+        b.loop("slot", b.index(0), slots, 1, [&](Value slot) {
           b.store(b.load(maxima, slot), stats, {partial, b.index(0), slot});
           b.store(totalOf(slot), stats, {partial, b.index(1), slot});
-          b.loop(b.index(0), b.index(page.valueDim), lanes, [&](Value column) {
-            b.storeVector(b.loadVector(sums, {slot, column}, lanes), partials,
-                          {partial, slot, column});
-          });
+          b.loop("column", b.index(0), b.index(page.valueDim), lanes,
+                 [&](Value column) {
+                   b.storeVector(b.loadVector(sums, {slot, column}, lanes),
+                                 partials, {partial, slot, column});
+                 });
         });
       });
     });
@@ -415,6 +434,10 @@ void Attention::attendSegments(KernelOp kernel, Value partials, Value stats) {
 //===----------------------------------------------------------------------===//
 // Kernels
 //===----------------------------------------------------------------------===//
+
+/// What attention that is split over the context leaves to be merged: weighted
+/// sums of values, and maxima and totals of weights.
+static constexpr StringRef segmentNames[] = {"segment_sums", "segment_stats"};
 
 static std::string splitName(const AttentionPlan &plan, bool isSplit) {
   std::string name;
@@ -487,12 +510,14 @@ KernelOp KernelSet::attention(TypeRange types, PageLayout page, int64_t heads,
     HeadsAttention attention(b, kernel, page, isSplit ? plan.split() : plan,
                              options.registers, scale,
                              isSplit ? plan.sides : 1);
-    attention.queries = arguments[0];
+    attention.queries = b.called("queries", arguments[0]);
     attention.positions = arguments[1];
     attention.sequences = arguments[2];
     attention.layer = arguments[3];
-    if (isSplit)
+    if (isSplit) {
+      b.call(arguments.drop_front(4), segmentNames);
       return attention.attendSegments(kernel, arguments[4], arguments[5]);
+    }
     attention.out = arguments[4];
     attention.attendBlocks(kernel, arguments[5], arguments[6]);
   });
@@ -516,6 +541,7 @@ KernelOp KernelSet::absorbedAttention(TypeRange types, PageLayout page,
                             isSplit, hasRuns);
     LatentAttention attention(b, kernel, page, isSplit ? plan.split() : plan,
                               options, scale, ropeStride);
+    b.call(arguments, {"queries", "rope_queries"});
     attention.queries = arguments[0];
     attention.ropeQueries = arguments[1];
     attention.positions = arguments[2];
@@ -523,15 +549,17 @@ KernelOp KernelSet::absorbedAttention(TypeRange types, PageLayout page,
     attention.layer = arguments[4];
     auto rest = arguments.drop_front(5);
     if (plan.selectedTokens) {
-      attention.selected = rest.front();
+      attention.selected = b.called("selected", rest.front());
       rest = rest.drop_front();
     }
     if (hasRuns) {
-      attention.runs = rest.front();
+      attention.runs = b.called("runs", rest.front());
       rest = rest.drop_front();
     }
-    if (isSplit)
+    if (isSplit) {
+      b.call(rest, segmentNames);
       return attention.attendSegments(kernel, rest[0], rest[1]);
+    }
     attention.out = rest[0];
     attention.attendBlocks(kernel, rest[1], rest[2]);
   });
@@ -545,18 +573,21 @@ KernelOp KernelSet::mergeSegments(TypeRange types, int64_t valueDim,
                   .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
+    b.call(arguments, segmentNames);
     Value partials = arguments[0], stats = arguments[1];
     Value positions = arguments[2], out = arguments[3];
     int64_t heads = plan.groups * plan.groupHeads;
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
-      Value row = b.div(item, heads), head = b.rem(item, heads);
-      Value group = b.div(head, plan.groupHeads);
-      Value slot = b.rem(head, plan.groupHeads);
-      Value unit = b.add(b.mul(row, plan.groups), group);
+    b.loop("item", kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+      Value row = b.called("row", b.div(item, heads));
+      Value head = b.called("head", b.rem(item, heads));
+      Value group = b.called("group", b.div(head, plan.groupHeads));
+      Value slot = b.called("slot", b.rem(head, plan.groupHeads));
+      Value unit = b.called("unit", b.add(b.mul(row, plan.groups), group));
       Value position = b.toIndex(b.load(positions, row));
       if (plan.selectedTokens)
         position = b.min(position, b.index(plan.selectedTokens - 1));
-      Value pages = b.add(b.div(position, plan.pageTokens()), 1);
+      Value pages =
+          b.called("pages", b.add(b.div(position, plan.pageTokens()), 1));
       Value windowPage;
       if (plan.isWindowed()) {
         Value start =
@@ -565,17 +596,18 @@ KernelOp KernelSet::mergeSegments(TypeRange types, int64_t valueDim,
         windowPage = b.div(start, plan.pageTokens());
       }
       Reach segments = reachedSegments(b, plan, pages, windowPage);
-      Value column = b.mul(head, valueDim);
-      Values merged =
-          b.loop(b.index(0), segments.count, 1, {b.f32(noMaximum), b.f32(0)},
-                 [&](Value segment, ValueRange carried) {
-                   Value partial = b.add(b.mul(unit, plan.segments), segment);
-                   return merge(
-                       b, carried, b.load(stats, {partial, b.index(0), slot}),
-                       b.load(stats, {partial, b.index(1), slot}),
-                       b.equal(segment, b.index(0)), partials,
-                       {partial, slot, b.index(0)}, out, row, column, valueDim);
-                 });
+      Value column = b.called("column", b.mul(head, valueDim));
+      Values merged = b.loop(
+          "segment", b.index(0), segments.count, 1,
+          {b.f32(noMaximum), b.f32(0)}, [&](Value segment, ValueRange carried) {
+            Value partial =
+                b.called("partial", b.add(b.mul(unit, plan.segments), segment));
+            return merge(b, carried, b.load(stats, {partial, b.index(0), slot}),
+                         b.load(stats, {partial, b.index(1), slot}),
+                         b.called("is_first", b.equal(segment, b.index(0))),
+                         partials, {partial, slot, b.index(0)}, out, row,
+                         column, valueDim);
+          });
       divide(b, out, {row, column}, merged[1], out, row, column, valueDim);
     });
   });

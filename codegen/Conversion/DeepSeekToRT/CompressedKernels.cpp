@@ -134,7 +134,7 @@ KernelOp KernelSet::appendCompressed(TypeRange types,
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     int64_t lanes = KernelBuilder::lanesFor(layout.dim);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       Value position = b.toIndex(b.load(arguments[1], row));
       CacheRows cache(b, kernel, layout, b.toIndex(b.load(arguments[2], row)));
       auto key = cache.ofToken(layout.keys, arguments[3], position);
@@ -157,7 +157,7 @@ KernelOp KernelSet::appendCompressor(TypeRange types,
     const CompressedLayout::Compressor &c = layout.compressor(ratio, isIndex);
     int64_t columns = c.values.shape.columns;
     int64_t lanes = KernelBuilder::lanesFor(columns);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       Value position = b.toIndex(b.load(arguments[3], row));
       CacheRows cache(b, kernel, layout, b.toIndex(b.load(arguments[4], row)));
       auto value = cache.ofToken(c.values, arguments[5], position);
@@ -219,7 +219,7 @@ KernelOp KernelSet::compress(TypeRange types, const CompressedLayout &layout,
         return b.loadVector(at.memref, {at.row, column}, lanes);
       };
       Value squares =
-          b.loop(b.index(0), b.index(dim), lanes, b.f32(0, vector),
+          b.loop("column", b.index(0), b.index(dim), lanes, b.f32(0, vector),
                  [&](Value column, ValueRange carried) {
                    Value most = forMembers(
                        column, {b.f32(lowest, vector)},
@@ -264,7 +264,7 @@ KernelOp KernelSet::compress(TypeRange types, const CompressedLayout &layout,
                       {out.row, at});
       });
     };
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       Value position = b.toIndex(b.load(arguments[2], row));
       Value isLast = b.equal(b.rem(b.add(position, 1), ratio), b.index(0));
       b.when(isLast, [&] { pool(row); });
@@ -290,7 +290,7 @@ public:
 
   /// Leaves in `ids` the indices of the largest of \p size > count scores.
   void run(Value size, function_ref<Value(Value)> score) {
-    b.loop(b.index(0), size, block, b.index(0),
+    b.loop("begin", b.index(0), size, block, b.index(0),
            [&](Value first, ValueRange carried) {
              Value held = carried[0];
              Value last = b.min(b.add(first, block), size);
@@ -394,7 +394,7 @@ KernelOp KernelSet::selectEntries(TypeRange types,
     const auto &place = layout.compressor(ratio, /*isIndex=*/true).entries;
     int64_t lanes = KernelBuilder::lanesFor(dim);
     Selection selection(b, topK);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       Value position = b.toIndex(b.load(arguments[2], row));
       CacheRows cache(b, kernel, layout, b.toIndex(b.load(arguments[3], row)));
       Value visible = b.div(b.add(position, 1), ratio);
@@ -403,7 +403,7 @@ KernelOp KernelSet::selectEntries(TypeRange types,
         selection.run(visible, [&](Value window) {
           auto key = cache.ofWindow(place, layer, window, ratio);
           Value sum = b.loop(
-              b.index(0), b.index(heads), 1, b.f32(0),
+              "head", b.index(0), b.index(heads), 1, b.f32(0),
               [&](Value head, ValueRange carried) {
                 Value first = b.mul(head, dim);
                 Value products = b.loop(
@@ -575,29 +575,30 @@ void CompressedAttention::addValues(ArrayRef<Value> totals) {
   Values inverses;
   for (Value total : totals)
     inverses.push_back(b.broadcast(b.divf(b.f32(1), total), lanes));
-  b.loop(b.index(0), b.index(layout.dim), vectors * lanes, [&](Value first) {
-    Values sums =
-        forKeys(Values(size_t(plan.groupHeads * vectors),
-                       b.f32(0, b.vectorType(lanes))),
-                [&](CacheRows::Row key, Value number, ValueRange carried) {
-                  Values loaded, next;
-                  for (int64_t v = 0; v < vectors; ++v)
-                    loaded.push_back(b.loadVector(
-                        key.memref, {key.row, b.add(first, v * lanes)}, lanes));
-                  for (int64_t h = 0; h < plan.groupHeads; ++h) {
-                    Value weight = b.broadcast(
-                        b.load(scores, {b.index(h), number}), lanes);
-                    for (int64_t v = 0; v < vectors; ++v)
-                      next.push_back(
-                          b.fma(weight, loaded[v], carried[h * vectors + v]));
-                  }
-                  return next;
-                });
-    for (int64_t h = 0; h < plan.groupHeads; ++h)
-      for (int64_t v = 0; v < vectors; ++v)
-        b.storeVector(b.mulf(sums[h * vectors + v], inverses[h]), out,
-                      {row, column(h, b.add(first, v * lanes))});
-  });
+  b.loop("column", b.index(0), b.index(layout.dim), vectors * lanes,
+         [&](Value first) {
+           Values sums = forKeys(
+               Values(size_t(plan.groupHeads * vectors),
+                      b.f32(0, b.vectorType(lanes))),
+               [&](CacheRows::Row key, Value number, ValueRange carried) {
+                 Values loaded, next;
+                 for (int64_t v = 0; v < vectors; ++v)
+                   loaded.push_back(b.loadVector(
+                       key.memref, {key.row, b.add(first, v * lanes)}, lanes));
+                 for (int64_t h = 0; h < plan.groupHeads; ++h) {
+                   Value weight =
+                       b.broadcast(b.load(scores, {b.index(h), number}), lanes);
+                   for (int64_t v = 0; v < vectors; ++v)
+                     next.push_back(
+                         b.fma(weight, loaded[v], carried[h * vectors + v]));
+                 }
+                 return next;
+               });
+           for (int64_t h = 0; h < plan.groupHeads; ++h)
+             for (int64_t v = 0; v < vectors; ++v)
+               b.storeVector(b.mulf(sums[h * vectors + v], inverses[h]), out,
+                             {row, column(h, b.add(first, v * lanes))});
+         });
 }
 
 void CompressedAttention::attend(Value rowOf, Value group) {
@@ -642,7 +643,7 @@ KernelOp KernelSet::compressedAttention(TypeRange types,
     attention.layer = arguments[next++];
     attention.index = arguments[next++];
     attention.out = arguments[next];
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+    b.loop("item", kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
       attention.attend(b.div(item, plan.groups), b.rem(item, plan.groups));
     });
   });

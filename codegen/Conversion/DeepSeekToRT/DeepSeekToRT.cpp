@@ -1044,23 +1044,25 @@ LogicalResult FunctionConverter::attend(Operation *op, Value out,
                    type);
     };
     Value splitUnits = plan.sides == 1 ? units : b.mul(rows, split.groups);
-    isFew = b.less(splitUnits, b.index(plan.fewItems));
+    isFew = b.called("is_few", b.less(splitUnits, b.index(plan.fewItems)));
     none = b.index(0);
     SmallVector<Value> arguments(inputs);
     Value sums = buffer({partials, split.groupHeads, page.valueDim});
     Value stats = buffer({partials, 2, split.groupHeads});
     arguments.append({sums, stats});
     dispatch(kernel(TypeRange(arguments), plan, /*isSplit=*/true),
-             b.select(isFew, b.mul(splitUnits, split.strands), none),
+             b.called("strands",
+                      b.select(isFew, b.mul(splitUnits, split.strands), none)),
              arguments);
     SmallVector<Value> merge = {sums, stats, positions, out};
     dispatch(
         program.kernels.mergeSegments(TypeRange(merge), page.valueDim, split),
-        b.select(isFew, b.mul(rows, heads), none), merge);
+        b.called("merged", b.select(isFew, b.mul(rows, heads), none)), merge);
   }
   // Blocks of rows as large as leaves work for many threads.
   Value blockRows =
-      b.min(b.index(plan.blockRows), b.add(b.div(units, plan.enoughItems), 1));
+      b.called("block_rows", b.min(b.index(plan.blockRows),
+                                   b.add(b.div(units, plan.enoughItems), 1)));
   Value blocks = b.ceilDiv(rows, blockRows);
   Value items = b.mul(blocks, plan.groups);
   SmallVector<Value> arguments(inputs);

@@ -89,7 +89,7 @@ void DequantizedTiles::readTurned(Value memref, Value head, ValueList tiles,
   for (auto [i, tile] : llvm::enumerate(tiles)) {
     Value slot = b.index(int64_t(i));
     Value group = b.div(tile, shape.group / tileRows);
-    b.loop(b.index(0), b.index(shape.inner), lanes, [&](Value k) {
+    b.loop("k", b.index(0), b.index(shape.inner), lanes, [&](Value k) {
       auto load = [&](Value row) {
         return b.loadVector(memref, {head, row, k}, lanes);
       };
@@ -186,7 +186,7 @@ Values DequantizedTiles::forColumns(Value head, ValueList tiles,
     }
     return next;
   };
-  return b.loop(b.index(0), b.index(inner / span), 1, carried,
+  return b.loop("index", b.index(0), b.index(inner / span), 1, carried,
                 [&](Value index, ValueRange carried) {
                   SmallVector<Values> ofScales, ofOffsets;
                   if (!isTurned) {
@@ -198,7 +198,7 @@ Values DequantizedTiles::forColumns(Value head, ValueList tiles,
                   if (units == 1)
                     return addUnit(index, ofScales, ofOffsets, carried);
                   Value first = b.mul(index, units);
-                  return b.loop(first, b.add(first, units), 1, carried,
+                  return b.loop("at", first, b.add(first, units), 1, carried,
                                 [&](Value at, ValueRange carried) {
                                   return addUnit(at, ofScales, ofOffsets,
                                                  carried);

@@ -155,11 +155,11 @@ ExpandedAttention::ExpandedAttention(KernelBuilder &b, KernelOp kernel,
 }
 
 void ExpandedAttention::attend(KernelOp kernel, Value rows) {
-  b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+  b.loop("item", kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
     head = b.rem(item, shape.heads);
     Value first = b.mul(b.div(item, shape.heads), ExpandedShape::blockRows);
     Value last = b.min(b.add(first, ExpandedShape::blockRows), rows);
-    b.loop(first, last, 1, [&](Value row) {
+    b.loop("row", first, last, 1, [&](Value row) {
       // A run is known by its end.
       Value end = b.load(runs, row),
             before = b.sub(maxIndex(b, row, b.index(1)), b.index(1));
@@ -205,7 +205,7 @@ Value ExpandedAttention::columnOf(const Half &half, Value tile, Value column) {
 void ExpandedAttention::readWeights() {
   int64_t half = lanes / 2;
   // Lanes are columns of the rank.
-  b.loop(b.index(0), b.index(shape.rank / lanes), 1, [&](Value tile) {
+  b.loop("tile", b.index(0), b.index(shape.rank / lanes), 1, [&](Value tile) {
     widenTile(keyWeight, tile);
     b.loop(b.index(0), b.index(shape.nope), 2, [&](Value n) {
       Value packed = pairs.packNeighbors(
@@ -217,10 +217,10 @@ void ExpandedAttention::readWeights() {
     });
   });
   // Lanes are columns of the value.
-  b.loop(b.index(0), b.index(shape.value / lanes), 1, [&](Value tile) {
+  b.loop("tile", b.index(0), b.index(shape.value / lanes), 1, [&](Value tile) {
     widenTile(valueWeight, tile);
     Value panel = b.div(tile, 2), column = b.mul(b.rem(tile, 2), lanes);
-    b.loop(b.index(0), b.index(shape.rank / 2), 1, [&](Value pair) {
+    b.loop("pair", b.index(0), b.index(shape.rank / 2), 1, [&](Value pair) {
       Value c = b.mul(pair, 2);
       Value x = pairs.round(columnOf(valueWeight, tile, c));
       Value y = pairs.round(columnOf(valueWeight, tile, b.add(c, 1)));
@@ -232,7 +232,7 @@ void ExpandedAttention::readWeights() {
 void ExpandedAttention::attendRun(Value begin, Value end) {
   run = begin;
   Value column = b.mul(head, shape.value);
-  b.loop(begin, end, 1, [&](Value row) {
+  b.loop("row", begin, end, 1, [&](Value row) {
     b.store(b.f32(noMaximum), stats, statOf(row, 0));
     b.store(b.f32(0), stats, statOf(row, 1));
     b.loop(b.index(0), b.index(shape.value), lanes, [&](Value i) {
@@ -241,9 +241,9 @@ void ExpandedAttention::attendRun(Value begin, Value end) {
     });
   });
   Value context = countOf(b.sub(end, b.index(1)));
-  b.loop(b.index(0), context, tileTokens, [&](Value seen) {
+  b.loop("seen", b.index(0), context, tileTokens, [&](Value seen) {
     Value last = b.min(b.add(seen, tileTokens), context);
-    b.loop(seen, last, page.pageTokens, [&](Value token) {
+    b.loop("token", seen, last, page.pageTokens, [&](Value token) {
       expandPage(b.div(token, page.pageTokens), b.sub(token, seen));
     });
     auto attendSome = [&](Value row, int64_t count) {
@@ -255,11 +255,11 @@ void ExpandedAttention::attendRun(Value begin, Value end) {
     };
     Value rows = b.sub(end, begin);
     Value whole = b.add(begin, b.mul(b.div(rows, rowsAtOnce), rowsAtOnce));
-    b.loop(begin, whole, rowsAtOnce,
+    b.loop("row", begin, whole, rowsAtOnce,
            [&](Value row) { attendSome(row, rowsAtOnce); });
-    b.loop(whole, end, 1, [&](Value row) { attendSome(row, 1); });
+    b.loop("row", whole, end, 1, [&](Value row) { attendSome(row, 1); });
   });
-  b.loop(begin, end, 1, [&](Value row) {
+  b.loop("row", begin, end, 1, [&](Value row) {
     Value inverse =
         b.broadcast(b.divf(b.f32(1), b.load(stats, statOf(row, 1))), lanes);
     b.loop(b.index(0), b.index(shape.value), lanes, [&](Value i) {
@@ -278,23 +278,27 @@ void ExpandedAttention::expandPage(Value pageIndex, Value token) {
     };
     Value stored = part(PageLayout::Keys), scales = part(PageLayout::KeyScales);
     b.loop(b.index(0), b.index(page.pageTokens), 1, [&](Value i) {
-      b.loop(b.index(0), b.index(page.keyDim), page.group, [&](Value column) {
-        widenLatent(b, pairs, page, {stored, scales, i}, column, page.group,
-                    wide, i);
-      });
+      b.loop("column", b.index(0), b.index(page.keyDim), page.group,
+             [&](Value column) {
+               widenLatent(b, pairs, page, {stored, scales, i}, column,
+                           page.group, wide, i);
+             });
     });
   } else {
     latents = pagePairs(b, step, sequence, pageIndex, layer, page);
   }
-  b.loop(b.index(0), b.index(page.pageTokens), lanes, [&](Value first) {
-    b.loop(b.index(0), b.index(page.keyDim / 2), lanes, [&](Value pair) {
-      Values tile;
-      for (int64_t i = 0; i < lanes; ++i)
-        tile.push_back(b.loadVector(latents, {b.add(first, i), pair}, lanes));
-      for (auto [i, x] : llvm::enumerate(transpose(b, tile)))
-        b.storeVector(x, columns, {b.add(pair, int64_t(i)), first});
-    });
-  });
+  b.loop(
+      "token", b.index(0), b.index(page.pageTokens), lanes, [&](Value first) {
+        b.loop("pair", b.index(0), b.index(page.keyDim / 2), lanes,
+               [&](Value pair) {
+                 Values tile;
+                 for (int64_t i = 0; i < lanes; ++i)
+                   tile.push_back(
+                       b.loadVector(latents, {b.add(first, i), pair}, lanes));
+                 for (auto [i, x] : llvm::enumerate(transpose(b, tile)))
+                   b.storeVector(x, columns, {b.add(pair, int64_t(i)), first});
+               });
+      });
   expandKeys(token);
   expandValues(latents, token);
 }
@@ -302,7 +306,8 @@ void ExpandedAttention::expandPage(Value pageIndex, Value token) {
 void ExpandedAttention::expandKeys(Value token) {
   constexpr int64_t some = 8, vectors = 2;
   b.loop(
-      b.index(0), b.index(page.pageTokens), vectors * lanes, [&](Value inPage) {
+      "in_page", b.index(0), b.index(page.pageTokens), vectors * lanes,
+      [&](Value inPage) {
         auto at = [&](Value row, int64_t v) {
           return Values{row, b.add(inPage, v * lanes)};
         };
@@ -312,7 +317,7 @@ void ExpandedAttention::expandKeys(Value token) {
         b.loop(b.index(0), b.index(shape.nope), some, [&](Value n) {
           Values sums(some * vectors, b.f32(0, b.vectorType(lanes)));
           sums = b.loop(
-              b.index(0), b.index(shape.rank / lanes), 1, sums,
+              "tile", b.index(0), b.index(shape.rank / lanes), 1, sums,
               [&](Value tile, ValueRange carried) {
                 Values next(carried);
                 for (int64_t j = 0; j < lanes / 2; ++j) {
@@ -352,51 +357,57 @@ ExpandedAttention::addPairs(Values sums, Value end, Value factors, Value first,
                             int64_t vectors,
                             function_ref<Value(Value pair, int64_t v)> load) {
   auto rows = int64_t(sums.size()) / vectors;
-  return b.loop(b.index(0), end, 1, sums, [&](Value pair, ValueRange carried) {
-    Values next(carried);
-    SmallVector<PairProduct::Pairs> loaded;
-    for (int64_t v = 0; v < vectors; ++v)
-      loaded.push_back(pairs.unpack(load(pair, v)));
-    for (int64_t i = 0; i < rows; ++i) {
-      auto factor =
-          pairs.broadcast(b.load(factors, {b.add(first, i), pair}), lanes);
-      for (int64_t v = 0; v < vectors; ++v) {
-        Value &sum = next[i * vectors + v];
-        sum = pairs.add(sum, factor, loaded[v]);
-      }
-    }
-    return next;
-  });
+  return b.loop(
+      "pair", b.index(0), end, 1, sums, [&](Value pair, ValueRange carried) {
+        Values next(carried);
+        SmallVector<PairProduct::Pairs> loaded;
+        for (int64_t v = 0; v < vectors; ++v)
+          loaded.push_back(pairs.unpack(load(pair, v)));
+        for (int64_t i = 0; i < rows; ++i) {
+          auto factor =
+              pairs.broadcast(b.load(factors, {b.add(first, i), pair}), lanes);
+          for (int64_t v = 0; v < vectors; ++v) {
+            Value &sum = next[i * vectors + v];
+            sum = pairs.add(sum, factor, loaded[v]);
+          }
+        }
+        return next;
+      });
 }
 
 void ExpandedAttention::expandValues(Value latents, Value token) {
   constexpr int64_t some = 8, vectors = 2;
-  b.loop(b.index(0), b.index(shape.value / (2 * lanes)), 1, [&](Value panel) {
-    b.loop(b.index(0), b.index(page.pageTokens), some, [&](Value first) {
-      Values sums =
-          addPairs(Values(some * vectors, b.f32(0, b.vectorType(lanes))),
-                   b.index(shape.rank / 2), latents, first, vectors,
-                   [&](Value pair, int64_t v) {
-                     return b.loadVector(
-                         valuePanels, {panel, pair, b.index(v * lanes)}, lanes);
-                   });
-      Value to = b.div(b.add(token, first), 2);
-      for (int64_t i = 0; i < some; i += 2)
-        for (int64_t v = 0; v < vectors; ++v)
-          b.storeVector(
-              pairs.pack(pairs.round(sums[i * vectors + v]),
-                         pairs.round(sums[(i + 1) * vectors + v])),
-              values,
-              {b.add(to, i / 2), b.add(b.mul(panel, 2 * lanes), v * lanes)});
-    });
-  });
+  b.loop("panel", b.index(0), b.index(shape.value / (2 * lanes)), 1,
+         [&](Value panel) {
+           b.loop(
+               "token", b.index(0), b.index(page.pageTokens), some,
+               [&](Value first) {
+                 Values sums = addPairs(
+                     Values(some * vectors, b.f32(0, b.vectorType(lanes))),
+                     b.index(shape.rank / 2), latents, first, vectors,
+                     [&](Value pair, int64_t v) {
+                       return b.loadVector(valuePanels,
+                                           {panel, pair, b.index(v * lanes)},
+                                           lanes);
+                     });
+                 Value to = b.div(b.add(token, first), 2);
+                 for (int64_t i = 0; i < some; i += 2)
+                   for (int64_t v = 0; v < vectors; ++v)
+                     b.storeVector(
+                         pairs.pack(pairs.round(sums[i * vectors + v]),
+                                    pairs.round(sums[(i + 1) * vectors + v])),
+                         values,
+                         {b.add(to, i / 2),
+                          b.add(b.mul(panel, 2 * lanes), v * lanes)});
+               });
+         });
 }
 
 void ExpandedAttention::attendRows(Value row, int64_t count, Value seen,
                                    Value tokens) {
   int64_t keyDim = shape.nope + shape.rope;
   for (int64_t i = 0; i < count; ++i)
-    b.loop(b.index(0), b.index(keyDim), 2 * lanes, [&](Value column) {
+    b.loop("column", b.index(0), b.index(keyDim), 2 * lanes, [&](Value column) {
       Value from = b.add(b.mul(head, keyDim), column);
       Value fromRow = b.add(row, i);
       Value low = b.loadVector(queries, {fromRow, from}, lanes);
@@ -413,10 +424,10 @@ void ExpandedAttention::score(Value row, int64_t count, Value seen,
                               Value tokens) {
   constexpr int64_t vectors = 2;
   VectorType vector = b.vectorType(lanes);
-  b.loop(b.index(0), tokens, vectors * lanes, [&](Value token) {
+  b.loop("token", b.index(0), tokens, vectors * lanes, [&](Value token) {
     Values dots(count * vectors, b.f32(0, vector));
     dots = b.loop(
-        b.index(0), b.index(keyPairs()), 1, dots,
+        "pair", b.index(0), b.index(keyPairs()), 1, dots,
         [&](Value pair, ValueRange carried) {
           Values next(carried);
           SmallVector<PairProduct::Pairs> loaded;
@@ -451,17 +462,18 @@ void ExpandedAttention::weigh(Value row, int64_t count, Value tokens) {
   VectorType vector = b.vectorType(lanes);
   for (int64_t i = 0; i < count; ++i) {
     Value ofRow = b.add(row, i), slot = b.index(i);
-    Value best = b.loop(b.index(0), tokens, lanes, b.f32(lowestScore, vector),
-                        [&](Value token, ValueRange most) {
-                          Value x = b.loadVector(scores, {slot, token}, lanes);
-                          return Values{b.maxf(most[0], x)};
-                        })[0];
+    Value best =
+        b.loop("token", b.index(0), tokens, lanes, b.f32(lowestScore, vector),
+               [&](Value token, ValueRange most) {
+                 Value x = b.loadVector(scores, {slot, token}, lanes);
+                 return Values{b.maxf(most[0], x)};
+               })[0];
     Value old = b.load(stats, statOf(ofRow, 0));
     Value maximum = b.maxf(old, b.maxLane(best));
     Value correction = b.exp(b.subf(old, maximum));
     Value maxima = b.broadcast(maximum, lanes);
     Value total =
-        b.loop(b.index(0), tokens, 2 * lanes, b.f32(0, vector),
+        b.loop("token", b.index(0), tokens, 2 * lanes, b.f32(0, vector),
                [&](Value token, ValueRange sum) {
                  auto weightOf = [&](int64_t v) {
                    Value x = b.loadVector(
@@ -490,32 +502,32 @@ void ExpandedAttention::addValues(Value row, int64_t count, Value tokens) {
     }
   // Pairs of whole vectors of scores: what a row does not see weighs nothing.
   Value end = b.mul(b.div(b.add(tokens, 2 * lanes - 1), 2 * lanes), lanes);
-  b.loop(b.index(0), b.index(count), some, [&](Value first) {
-    b.loop(
-        b.index(0), b.index(shape.value), vectors * lanes, [&](Value column) {
-          auto at = [&](int64_t i, int64_t v) {
-            Value inHead = b.add(column, v * lanes);
-            return Values{b.add(b.add(row, first), i),
-                          b.add(b.mul(head, shape.value), inHead)};
-          };
-          Values sums;
-          for (int64_t i = 0; i < some; ++i) {
-            Value correction =
-                b.broadcast(b.load(corrections, b.add(first, i)), lanes);
-            for (int64_t v = 0; v < vectors; ++v)
-              sums.push_back(
-                  b.mulf(b.loadVector(out, at(i, v), lanes), correction));
-          }
-          sums =
-              addPairs(std::move(sums), end, weights, first, vectors,
-                       [&](Value pair, int64_t v) {
-                         return b.loadVector(
-                             values, {pair, b.add(column, v * lanes)}, lanes);
-                       });
-          for (int64_t i = 0; i < some; ++i)
-            for (int64_t v = 0; v < vectors; ++v)
-              b.storeVector(sums[i * vectors + v], out, at(i, v));
-        });
+  b.loop("token", b.index(0), b.index(count), some, [&](Value first) {
+    b.loop("column", b.index(0), b.index(shape.value), vectors * lanes,
+           [&](Value column) {
+             auto at = [&](int64_t i, int64_t v) {
+               Value inHead = b.add(column, v * lanes);
+               return Values{b.add(b.add(row, first), i),
+                             b.add(b.mul(head, shape.value), inHead)};
+             };
+             Values sums;
+             for (int64_t i = 0; i < some; ++i) {
+               Value correction =
+                   b.broadcast(b.load(corrections, b.add(first, i)), lanes);
+               for (int64_t v = 0; v < vectors; ++v)
+                 sums.push_back(
+                     b.mulf(b.loadVector(out, at(i, v), lanes), correction));
+             }
+             sums = addPairs(std::move(sums), end, weights, first, vectors,
+                             [&](Value pair, int64_t v) {
+                               return b.loadVector(
+                                   values, {pair, b.add(column, v * lanes)},
+                                   lanes);
+                             });
+             for (int64_t i = 0; i < some; ++i)
+               for (int64_t v = 0; v < vectors; ++v)
+                 b.storeVector(sums[i * vectors + v], out, at(i, v));
+           });
   });
 }
 

@@ -19,14 +19,14 @@ constexpr double notChosen = -3.0e38;
 
 /// The index of the largest of \p count values; the first of equal ones.
 static Value argmax(KernelBuilder &b, Value memref, int64_t count) {
-  return b.loop(b.index(1), b.index(count), 1,
-                {b.load(memref, b.index(0)), b.index(0)},
-                [&](Value i, ValueRange best) {
-                  Value value = b.load(memref, i);
-                  Value isBetter = b.lessf(best[0], value);
-                  return Values{b.select(isBetter, value, best[0]),
-                                b.select(isBetter, i, best[1])};
-                })[1];
+  return b.loop(
+      b.index(1), b.index(count), 1, {b.load(memref, b.index(0)), b.index(0)},
+      [&](Value i, ValueRange best) {
+        Value value = b.load(memref, i);
+        Value isBetter = b.called("is_larger", b.lessf(best[0], value));
+        return Values{b.called("largest", b.select(isBetter, value, best[0])),
+                      b.called("largest_at", b.select(isBetter, i, best[1]))};
+      })[1];
 }
 
 /// Fills \p scores with those of all experts, of a row of \p logits.
@@ -48,14 +48,14 @@ static void computeScores(KernelBuilder &b, RoutingAttr routing, Value logits,
     });
   VectorType vector = b.vectorType(lanes);
   Value maximum = b.maxLane(
-      b.loop(b.index(0), b.index(experts), lanes, b.f32(notChosen, vector),
-             [&](Value e, ValueRange carried) {
+      b.loop("expert", b.index(0), b.index(experts), lanes,
+             b.f32(notChosen, vector), [&](Value e, ValueRange carried) {
                return Values{b.maxf(carried[0], logit(e))};
              })[0]);
   Value maxima = b.broadcast(maximum, lanes);
   Value sum =
-      b.sumLanes(b.loop(b.index(0), b.index(experts), lanes, b.f32(0, vector),
-                        [&](Value e, ValueRange carried) {
+      b.sumLanes(b.loop("expert", b.index(0), b.index(experts), lanes,
+                        b.f32(0, vector), [&](Value e, ValueRange carried) {
                           Value x = b.exp(b.subf(logit(e), maxima));
                           b.storeVector(x, scores, e);
                           return Values{b.addf(carried[0], x)};
@@ -71,7 +71,7 @@ static void computeScores(KernelBuilder &b, RoutingAttr routing, Value logits,
 static void scaleWeights(KernelBuilder &b, RoutingAttr routing, Value weights,
                          Value row, Value sum, Value scale) {
   KernelBuilder::Named named(b, "scale_weights");
-  b.loop(b.index(0), b.index(routing.getTopK()), 1, [&](Value slot) {
+  b.loop("slot", b.index(0), b.index(routing.getTopK()), 1, [&](Value slot) {
     Value weight = b.load(weights, {row, slot});
     if (routing.getNormalize())
       weight = b.divf(weight, b.addf(sum, b.f32(1e-20)));
@@ -97,12 +97,12 @@ KernelOp KernelSet::router(TypeRange types, RoutingAttr routing, int64_t massOf,
     name += "_mapped";
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    Value logits = arguments[0];
+    Value logits = b.called("router_logits", arguments[0]);
     size_t next = 1;
     Value bias = hasBias ? arguments[next++] : Value();
     Value map = hasMap ? arguments[next++] : Value();
-    Value ids = arguments[next++];
-    Value weights = arguments[next];
+    Value ids = b.called("expert_ids", arguments[next++]);
+    Value weights = b.called("expert_weights", arguments[next]);
     Value scores = b.stack(experts, b.getF32Type(), "scores");
     Value ranking = b.stack(experts, b.getF32Type(), "ranking");
     Value groupRanking = b.stack(groups, b.getF32Type(), "group_ranking");
@@ -110,7 +110,7 @@ KernelOp KernelSet::router(TypeRange types, RoutingAttr routing, int64_t massOf,
     auto forExperts = [&](function_ref<void(Value)> body) {
       b.loop(b.index(0), b.index(experts), lanes, body);
     };
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       computeScores(b, routing, logits, row, scores);
       forExperts([&](Value e) {
         Value x = b.loadVector(scores, e, lanes);
@@ -120,18 +120,17 @@ KernelOp KernelSet::router(TypeRange types, RoutingAttr routing, int64_t massOf,
       });
 
       if (groups > 1) {
-        b.loop(b.index(0), b.index(groups), 1, [&](Value group) {
-          Value begin = b.mul(group, perGroup);
-          Values best =
-              b.loop(begin, b.add(begin, perGroup), 1,
-                     {b.f32(notChosen), b.f32(notChosen)},
-                     [&](Value e, ValueRange two) {
-                       Value x = b.load(ranking, e);
-                       Value isFirst = b.lessf(two[0], x);
-                       Value second =
-                           b.select(isFirst, two[0], b.maxf(two[1], x));
-                       return Values{b.select(isFirst, x, two[0]), second};
-                     });
+        b.loop("group", b.index(0), b.index(groups), 1, [&](Value group) {
+          Value begin = b.called("begin", b.mul(group, perGroup));
+          Values best = b.loop(
+              "expert", begin, b.add(begin, perGroup), 1,
+              {b.f32(notChosen), b.f32(notChosen)},
+              [&](Value e, ValueRange two) {
+                Value x = b.load(ranking, e);
+                Value isFirst = b.called("is_larger", b.lessf(two[0], x));
+                Value second = b.select(isFirst, two[0], b.maxf(two[1], x));
+                return Values{b.select(isFirst, x, two[0]), second};
+              });
           b.store(hasBias ? b.addf(best[0], best[1]) : best[0], groupRanking,
                   group);
         });
@@ -141,18 +140,18 @@ KernelOp KernelSet::router(TypeRange types, RoutingAttr routing, int64_t massOf,
           b.store(b.f32(notChosen), groupRanking,
                   argmax(b, groupRanking, groups));
         });
-        b.loop(b.index(0), b.index(groups), 1, [&](Value group) {
+        b.loop("group", b.index(0), b.index(groups), 1, [&](Value group) {
           Value isLeft = b.lessf(b.f32(notChosen), b.load(groupRanking, group));
           b.when(isLeft, [&] {
-            Value begin = b.mul(group, perGroup);
-            b.loop(begin, b.add(begin, perGroup), 1,
+            Value begin = b.called("begin", b.mul(group, perGroup));
+            b.loop("expert", begin, b.add(begin, perGroup), 1,
                    [&](Value e) { b.store(b.f32(notChosen), ranking, e); });
           });
         });
       }
 
       Value sum =
-          b.loop(b.index(0), b.index(topK), 1, b.f32(0),
+          b.loop("slot", b.index(0), b.index(topK), 1, b.f32(0),
                  [&](Value slot, ValueRange carried) {
                    Value e = argmax(b, ranking, experts);
                    Value score = b.load(scores, e);
@@ -188,12 +187,13 @@ KernelOp KernelSet::hashRouter(TypeRange types, RoutingAttr routing) {
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     Value tokens = arguments[1], table = arguments[2];
-    Value ids = arguments[3], weights = arguments[4];
+    Value ids = b.called("expert_ids", arguments[3]);
+    Value weights = b.called("expert_weights", arguments[4]);
     Value scores = b.stack(experts, b.getF32Type(), "scores");
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       computeScores(b, routing, arguments[0], row, scores);
       Value token = b.toIndex(b.load(tokens, row));
-      Value sum = b.loop(b.index(0), b.index(topK), 1, b.f32(0),
+      Value sum = b.loop("slot", b.index(0), b.index(topK), 1, b.f32(0),
                          [&](Value slot, ValueRange carried) {
                            Value e = b.load(table, {token, slot});
                            Value score = b.load(scores, b.toIndex(e));
@@ -207,30 +207,48 @@ KernelOp KernelSet::hashRouter(TypeRange types, RoutingAttr routing) {
   });
 }
 
+namespace {
+
+/// How slots are grouped by expert: see `KernelSet::groupSlots`.
+struct SlotGroups {
+  SlotGroups(KernelBuilder &b, ValueRange arguments, int64_t experts)
+      : offsets(b.called("slot_begins", arguments[0])),
+        list(b.called("slots", arguments[1])),
+        active(b.called("active_experts", arguments[2])), experts(experts) {}
+
+  Value offsets, list, active;
+  int64_t experts;
+};
+
+} // namespace
+
 KernelOp KernelSet::groupSlots(TypeRange types, int64_t experts, int64_t topK) {
   auto name = llvm::formatv("group_slots_{0}_of_{1}", topK, experts).str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    Value ids = arguments[0], offsets = arguments[1], list = arguments[2],
-          active = arguments[3], rowCount = arguments[4];
+    Value ids = b.called("expert_ids", arguments[0]);
+    SlotGroups groups(b, arguments.drop_front(1), experts);
+    Value offsets = groups.offsets, list = groups.list, active = groups.active,
+          rowCount = arguments[4];
     Value cursors = b.stack(experts, b.getI32Type(), "cursors");
     auto addOne = [&](Value memref, Value at) {
       b.store(b.add(b.load(memref, at), b.i32(1)), memref, at);
     };
     auto forSlots = [&](function_ref<void(Value, Value)> body) {
-      b.loop(b.index(0), rowCount, 1, [&](Value row) {
-        b.loop(b.index(0), b.index(topK), 1, [&](Value s) {
-          body(b.add(b.mul(row, topK), s), b.toIndex(b.load(ids, {row, s})));
+      b.loop("row", b.index(0), rowCount, 1, [&](Value row) {
+        b.loop("slot", b.index(0), b.index(topK), 1, [&](Value s) {
+          body(b.called("slot", b.add(b.mul(row, topK), s)),
+               b.toIndex(b.load(ids, {row, s})));
         });
       });
     };
     b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value) {
-      b.loop(b.index(0), b.index(experts), 1,
+      b.loop("expert", b.index(0), b.index(experts), 1,
              [&](Value e) { b.store(b.i32(0), cursors, e); });
       forSlots([&](Value, Value e) { addOne(cursors, e); });
       // Counts become the places where each expert's slots begin.
       Values ends = b.loop(
-          b.index(0), b.index(experts), 1, {b.i32(0), b.index(0)},
+          "expert", b.index(0), b.index(experts), 1, {b.i32(0), b.index(0)},
           [&](Value e, ValueRange carried) {
             Value count = b.load(cursors, e);
             b.store(carried[0], offsets, e);
@@ -253,12 +271,6 @@ KernelOp KernelSet::groupSlots(TypeRange types, int64_t experts, int64_t topK) {
 
 namespace {
 
-/// How slots are grouped by expert: see `KernelSet::groupSlots`.
-struct SlotGroups {
-  Value offsets, list, active;
-  int64_t experts;
-};
-
 /// Work of an item: an expert, its range [begin, end) of the list, and a group
 /// of its tiles. Groups before `groupsEnd` are of the same call.
 struct ExpertItem {
@@ -277,10 +289,13 @@ constexpr int64_t rowsOfWeights = 6;
 struct ExpertShares {
   ExpertShares(KernelBuilder &b, const SlotGroups &slots, int64_t perExpert)
       : b(b), slots(slots), perExpert(perExpert),
-        active(b.toIndex(b.load(slots.active, b.index(slots.experts)))) {}
+        active(
+            b.called("active_count",
+                     b.toIndex(b.load(slots.active, b.index(slots.experts))))) {
+  }
 
   Value expertOf(Value nth) const {
-    return b.toIndex(b.load(slots.active, nth));
+    return b.called("expert", b.toIndex(b.load(slots.active, nth)));
   }
   Value slotsBefore(Value expert) const {
     return b.toIndex(b.load(slots.offsets, expert));
@@ -290,23 +305,27 @@ struct ExpertShares {
   /// then of the second, ..: a quotient of integers, with which items leave no
   /// group out and have none twice. The end of the last is that of all groups.
   Value groupOf(Value item) const {
-    Value count = slotsBefore(b.index(slots.experts));
-    Value work = b.add(count, b.mul(active, rowsOfWeights));
-    Value experts = b.min(count, b.index(slots.experts));
-    Value wanted = b.div(b.mul(item, work), experts);
-    Values found = b.loop(b.index(0), active, 1, {b.index(0), b.index(0)},
-                          [&](Value nth, ValueRange last) {
-                            Value before = b.add(slotsBefore(expertOf(nth)),
-                                                 b.mul(nth, rowsOfWeights));
-                            Value begin = b.mul(before, perExpert);
-                            Value isPast = b.less(wanted, begin);
-                            return Values{b.select(isPast, last[0], nth),
-                                          b.select(isPast, last[1], begin)};
-                          });
-    Value expert = expertOf(found[0]);
+    Value count = b.called("slot_count", slotsBefore(b.index(slots.experts)));
+    Value work = b.called("work", b.add(count, b.mul(active, rowsOfWeights)));
+    Value experts =
+        b.called("item_count", b.min(count, b.index(slots.experts)));
+    Value wanted = b.called("wanted", b.div(b.mul(item, work), experts));
+    Values found =
+        b.loop("nth", b.index(0), active, 1, {b.index(0), b.index(0)},
+               [&](Value nth, ValueRange last) {
+                 Value before = b.add(slotsBefore(expertOf(nth)),
+                                      b.mul(nth, rowsOfWeights));
+                 Value begin = b.called("begin", b.mul(before, perExpert));
+                 Value isPast = b.called("is_past", b.less(wanted, begin));
+                 return Values{
+                     b.called("nth_found", b.select(isPast, last[0], nth)),
+                     b.called("begin_found", b.select(isPast, last[1], begin))};
+               });
+    Value expert = b.called("expert_found", expertOf(found[0]));
     Value rows = b.sub(slotsBefore(b.add(expert, 1)), slotsBefore(expert));
-    return b.add(b.mul(found[0], perExpert),
-                 b.div(b.sub(wanted, found[1]), b.add(rows, rowsOfWeights)));
+    return b.called("group_found", b.add(b.mul(found[0], perExpert),
+                                         b.div(b.sub(wanted, found[1]),
+                                               b.add(rows, rowsOfWeights))));
   }
 
   KernelBuilder &b;
@@ -330,23 +349,25 @@ static void forExpertItems(KernelBuilder &b, const KernelOptions &options,
     first = shares.groupOf(first);
     last = shares.groupOf(last);
   }
-  Value nthEnd = b.ceilDiv(last, b.index(perExpert));
-  b.loop(b.div(first, perExpert), nthEnd, 1, [&](Value nth) {
+  Value nthEnd = b.called("nth_end", b.ceilDiv(last, b.index(perExpert)));
+  b.loop("nth", b.div(first, perExpert), nthEnd, 1, [&](Value nth) {
     Value expert = shares.expertOf(nth);
-    Value begin = shares.slotsBefore(expert);
-    Value end = shares.slotsBefore(b.add(expert, 1));
+    Value begin = b.called("begin", shares.slotsBefore(expert));
+    Value end = b.called("end", shares.slotsBefore(b.add(expert, 1)));
     // Groups of this expert that are of this call.
-    Value before = b.mul(nth, perExpert);
-    Value isWithin = b.less(before, first);
-    Value groupsBegin = b.select(isWithin, b.sub(first, before), b.index(0));
-    Value groupsEnd = b.min(b.sub(last, before), b.index(perExpert));
-    b.loop(groupsBegin, groupsEnd, atOnce,
+    Value before = b.called("groups_before", b.mul(nth, perExpert));
+    Value isWithin = b.called("is_within", b.less(before, first));
+    Value groupsBegin = b.called(
+        "groups_begin", b.select(isWithin, b.sub(first, before), b.index(0)));
+    Value groupsEnd =
+        b.called("groups_end", b.min(b.sub(last, before), b.index(perExpert)));
+    b.loop("group", groupsBegin, groupsEnd, atOnce,
            [&](Value group) { body({expert, begin, end, group, groupsEnd}); });
   });
 }
 
 static Value slotOf(KernelBuilder &b, Value list, Value entry) {
-  return b.toIndex(b.load(list, entry));
+  return b.called("slot", b.toIndex(b.load(list, entry)));
 }
 
 static Values slotsOf(KernelBuilder &b, Value list, ValueList entries) {
@@ -386,7 +407,7 @@ KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
     Value gateScales = hasScales ? arguments[6] : Value();
     Value upScales = hasScales ? arguments[7] : Value();
     Rows input = Rows::get(options, arguments[0], bf16Inputs);
-    SlotGroups groups = {arguments[1], arguments[2], arguments[3], experts};
+    SlotGroups groups(b, arguments.drop_front(1), experts);
     forExpertItems(
         b, options, kernel, groups, expertItems(types[4], 2, columns),
         /*atOnce=*/1, [&](const ExpertItem &item) {
@@ -403,22 +424,22 @@ KernelOp KernelSet::expertsUp(TypeRange types, int64_t experts, int64_t topK,
                              columns, /*isPadded=*/true, limit);
                 });
           forTilesOfItem(b, item.group, tiles, perItem, [&](ValueList tile) {
-            forSlotBlocks(b, groups.list, item.begin, item.end,
-                          rowBlocks(options.registers, int64_t(tile.size())),
-                          [&](ValueList slots) {
-                            Values rows;
-                            for (Value slot : slots)
-                              rows.push_back(b.div(slot, topK));
-                            Values sums = multiplyGateAndUp<TiledWeight>(
-                                weights,
-                                rows.size() == 1 && !options.followsStreams,
-                                [&](ArrayRef<TiledWeight> some) {
-                                  return multiplyTiles(b, options, some, tile,
-                                                       input, rows);
-                                });
-                            storeGated(b, sums, tile, slots, out, columns,
-                                       /*isPadded=*/true, limit);
-                          });
+            forSlotBlocks(
+                b, groups.list, item.begin, item.end,
+                rowBlocks(options.registers, int64_t(tile.size())),
+                [&](ValueList slots) {
+                  Values rows;
+                  for (Value slot : slots)
+                    rows.push_back(b.called("row", b.div(slot, topK)));
+                  Values sums = multiplyGateAndUp<TiledWeight>(
+                      weights, rows.size() == 1 && !options.followsStreams,
+                      [&](ArrayRef<TiledWeight> some) {
+                        return multiplyTiles(b, options, some, tile, input,
+                                             rows);
+                      });
+                  storeGated(b, sums, tile, slots, out, columns,
+                             /*isPadded=*/true, limit);
+                });
           });
         });
   });
@@ -438,7 +459,7 @@ KernelOp KernelSet::expertsDown(TypeRange types, int64_t experts, int64_t inner,
     Value out = arguments[hasScales ? 6 : 5];
     Value scales = hasScales ? arguments[5] : Value();
     Rows input = Rows::get(options, arguments[0], bf16Inputs);
-    SlotGroups groups = {arguments[1], arguments[2], arguments[3], experts};
+    SlotGroups groups(b, arguments.drop_front(1), experts);
     forExpertItems(
         b, options, kernel, groups, expertItems(types[4], 1, columns),
         /*atOnce=*/1, [&](const ExpertItem &item) {
@@ -488,33 +509,34 @@ KernelOp KernelSet::integerExpertsUp(TypeRange types, const IntegerShape &shape,
                      std::to_string(topK) + limitName(limit);
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    IntegerRows input = {arguments[0], arguments[1], arguments[2], shape.digits,
-                         inputScale(shape)};
-    SlotGroups groups = {arguments[3], arguments[4], arguments[5], experts};
+    IntegerRows input =
+        integerRows(b, arguments, shape.digits, inputScale(shape));
+    SlotGroups groups(b, arguments.drop_front(3), experts);
     Value gateOffsets = shape.hasOffsets ? arguments[10] : Value();
     Value upOffsets = shape.hasOffsets ? arguments[11] : Value();
     ItemProduct product(b, options, shape, /*weights=*/2, perItem);
-    forExpertItems(b, options, kernel, groups, ceilDiv(tiles, perItem),
-                   product.groupsAtOnce(), [&](const ExpertItem &item) {
-                     Value tilesEnd =
-                         b.min(b.mul(item.groupsEnd, perItem), b.index(tiles));
-                     IntegerWeight weights[] = {
-                         integerWeight(shape, arguments[6], arguments[7],
-                                       gateOffsets, item.expert, tilesEnd),
-                         integerWeight(shape, arguments[8], arguments[9],
-                                       upOffsets, item.expert, tilesEnd)};
-                     auto rowAt = [&](Value entry) {
-                       return b.div(slotOf(b, groups.list, entry), topK);
-                     };
-                     auto store = [&](Value tile, Value entry, ValueList sums) {
-                       storeGated(b, sums, tile, slotOf(b, groups.list, entry),
-                                  arguments.back(), shape.columns,
-                                  /*isPadded=*/true, limit);
-                     };
-                     product.multiply(
-                         b, {weights, product.tiles(b, item.group, weights[0]),
-                             input, item.begin, item.end, rowAt, store});
-                   });
+    forExpertItems(
+        b, options, kernel, groups, ceilDiv(tiles, perItem),
+        product.groupsAtOnce(), [&](const ExpertItem &item) {
+          Value tilesEnd =
+              b.min(b.mul(item.groupsEnd, perItem), b.index(tiles));
+          IntegerWeight weights[] = {
+              integerWeight(shape, arguments[6], arguments[7], gateOffsets,
+                            item.expert, tilesEnd),
+              integerWeight(shape, arguments[8], arguments[9], upOffsets,
+                            item.expert, tilesEnd)};
+          auto rowAt = [&](Value entry) {
+            return b.called("row", b.div(slotOf(b, groups.list, entry), topK));
+          };
+          auto store = [&](Value tile, Value entry, ValueList sums) {
+            storeGated(b, sums, tile, slotOf(b, groups.list, entry),
+                       arguments.back(), shape.columns,
+                       /*isPadded=*/true, limit);
+          };
+          product.multiply(b,
+                           {weights, product.tiles(b, item.group, weights[0]),
+                            input, item.begin, item.end, rowAt, store});
+        });
   });
 }
 
@@ -526,9 +548,9 @@ KernelOp KernelSet::integerExpertsDown(TypeRange types,
   std::string name = "experts_down_" + integerName(shape, experts);
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    IntegerRows input = {arguments[0], arguments[1], arguments[2], shape.digits,
-                         inputScale(shape)};
-    SlotGroups groups = {arguments[3], arguments[4], arguments[5], experts};
+    IntegerRows input =
+        integerRows(b, arguments, shape.digits, inputScale(shape));
+    SlotGroups groups(b, arguments.drop_front(3), experts);
     ItemProduct product(b, options, shape, /*weights=*/1, perItem);
     forExpertItems(
         b, options, kernel, groups, ceilDiv(tiles, perItem),
@@ -555,10 +577,11 @@ KernelOp KernelSet::combine(TypeRange types, int64_t topK, int64_t columns) {
   auto name = llvm::formatv("combine_{0}_{1}", topK, columns).str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
+    b.call(arguments, {"expert_outputs", "expert_weights"});
     int64_t lanes = KernelBuilder::lanesFor(columns);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
-      Value slot = b.mul(row, topK);
-      b.loop(b.index(0), b.index(columns), lanes, [&](Value c) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+      Value slot = b.called("slot", b.mul(row, topK));
+      b.loop("column", b.index(0), b.index(columns), lanes, [&](Value c) {
         Value sum = b.f32(0, b.vectorType(lanes));
         for (int64_t s = 0; s < topK; ++s) {
           Value weight =

@@ -11,8 +11,9 @@ using Values = KernelBuilder::Values;
 void HeadsAttention::readQueries() {
   KernelBuilder::Named named(b, "read_queries");
   int64_t width = KernelBuilder::lanesFor(page.keyDim);
-  b.loop(b.index(0), slots, 1, [&](Value slot) {
-    Value from = rowOf(slot), column = b.mul(headOf(slot), page.keyDim);
+  b.loop("slot", b.index(0), slots, 1, [&](Value slot) {
+    Value from = b.called("row", rowOf(slot));
+    Value column = b.called("column", b.mul(headOf(slot), page.keyDim));
     b.loop(b.index(0), b.index(page.keyDim), width, [&](Value i) {
       b.storeVector(b.loadVector(queries, {from, b.add(column, i)}, width),
                     query, {slot, i});
@@ -22,7 +23,7 @@ void HeadsAttention::readQueries() {
 
 void HeadsAttention::beginSegment() {
   constexpr int64_t width = KernelBuilder::maxLanes;
-  b.loop(b.index(0), slots, 1, [&](Value slot) {
+  b.loop("slot", b.index(0), slots, 1, [&](Value slot) {
     b.storeVector(b.f32(0, b.vectorType(width)), totals, {slot, b.index(0)});
   });
 }
@@ -32,7 +33,7 @@ void HeadsAttention::attendPage(Value pageIndex, Value nextPage) {
   // The first of them, if there are several sides.
   Value kvHead = b.div(b.mul(group, plan.groupHeads),
                        plan.groups * plan.groupHeads / page.heads);
-  Value seen = b.mul(pageIndex, page.pageTokens);
+  Value seen = b.called("seen", b.mul(pageIndex, page.pageTokens));
   Value keysPart = partOf(pageIndex, PageLayout::Keys);
   Value valuesPart = partOf(pageIndex, PageLayout::Values);
   Value nextKeys = partOf(nextPage, PageLayout::Keys);
@@ -83,7 +84,7 @@ void HeadsAttention::tiles(const Source &source,
   tiled(b.index(sideHeads), sideHeads, source.tileSizes,
         [&](Value slot, int64_t size) {
           int64_t atOnce = largestDivisor(sides, most(size));
-          b.loop(b.index(0), b.index(sides), atOnce,
+          b.loop("side", b.index(0), b.index(sides), atOnce,
                  [&](Value side) { body({side, slot, atOnce, size}); });
         });
 }
@@ -156,11 +157,11 @@ void HeadsAttention::scoreTile(const Source &keys, Value seen,
     b.storeVector(score, scores, {slot, token});
   };
   int64_t unrolled = tile.size() > 2 ? 1 : largestDivisor(page.keyDim, 4);
-  b.loop(b.index(0), b.index(page.pageTokens), vectors * width,
+  b.loop("token", b.index(0), b.index(page.pageTokens), vectors * width,
          [&](Value token) {
            Values dots(tile.size() * vectors, b.f32(0, vector));
-           dots = b.loop(b.index(0), b.index(page.keyDim), unrolled, dots,
-                         [&](Value column, ValueRange carried) {
+           dots = b.loop("column", b.index(0), b.index(page.keyDim), unrolled,
+                         dots, [&](Value column, ValueRange carried) {
                            Values next(carried);
                            for (int64_t u = 0; u < unrolled; ++u)
                              multiply(token, b.add(column, u), next);
@@ -184,19 +185,19 @@ void HeadsAttention::weigh() {
   auto at = [&](Value slot, int64_t v) {
     return Values{slot, b.index(v * width)};
   };
-  b.loop(b.index(0), slots, 1, [&](Value slot) {
+  b.loop("slot", b.index(0), slots, 1, [&](Value slot) {
     Value best = b.loadVector(scores, at(slot, 0), width);
     for (int64_t v = 1; v < vectors; ++v)
       best = b.maxf(best, b.loadVector(scores, at(slot, v), width));
     b.store(b.maxf(b.load(maxima, slot), b.maxLane(best)), newMaxima, slot);
   });
-  b.loop(b.index(0), slots, width, [&](Value slot) {
+  b.loop("slot", b.index(0), slots, width, [&](Value slot) {
     Value maximum = b.loadVector(newMaxima, slot, width);
     Value old = b.loadVector(maxima, slot, width);
     b.storeVector(b.exp(b.subf(old, maximum)), corrections, slot);
     b.storeVector(maximum, maxima, slot);
   });
-  b.loop(b.index(0), slots, 1, [&](Value slot) {
+  b.loop("slot", b.index(0), slots, 1, [&](Value slot) {
     Value kvHead = kvHeadOfPage;
     if (sides > 1 && kvHead)
       kvHead = b.add(kvHead, b.div(slot, sideHeads));
@@ -283,15 +284,15 @@ void HeadsAttention::addValueTile(const Source &values, Value seen,
     }
     return next;
   };
-  totals = b.loop(b.index(0), least, 1, totals,
+  totals = b.loop("token", b.index(0), least, 1, totals,
                   [&](Value token, ValueRange carried) {
                     return add(token, carried, /*masked=*/false);
                   });
   if (isMasked)
-    totals =
-        b.loop(least, most, 1, totals, [&](Value token, ValueRange carried) {
-          return add(token, carried, /*masked=*/true);
-        });
+    totals = b.loop("token", least, most, 1, totals,
+                    [&](Value token, ValueRange carried) {
+                      return add(token, carried, /*masked=*/true);
+                    });
   int64_t total = 0;
   for (Value slot : tileSlots)
     for (int64_t v = 0; v < vectors; ++v, ++total)

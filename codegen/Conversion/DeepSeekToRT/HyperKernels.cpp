@@ -16,13 +16,12 @@ using Values = KernelBuilder::Values;
 static Value inverseRoot(KernelBuilder &b, Value memref, Value row, Value first,
                          int64_t columns, double epsilon) {
   int64_t lanes = KernelBuilder::lanesFor(columns);
-  Value sums =
-      b.loop(b.index(0), b.index(columns), lanes, b.f32(0, b.vectorType(lanes)),
-             [&](Value column, ValueRange carried) {
-               Value x =
-                   b.loadVector(memref, {row, b.add(first, column)}, lanes);
-               return Values{b.fma(x, x, carried[0])};
-             })[0];
+  Value sums = b.loop(
+      "column", b.index(0), b.index(columns), lanes,
+      b.f32(0, b.vectorType(lanes)), [&](Value column, ValueRange carried) {
+        Value x = b.loadVector(memref, {row, b.add(first, column)}, lanes);
+        return Values{b.fma(x, x, carried[0])};
+      })[0];
   Value mean = b.divf(b.sumLanes(sums), b.f32(double(columns)));
   return b.divf(b.f32(1), b.sqrt(b.addf(mean, b.f32(epsilon))));
 }
@@ -33,8 +32,8 @@ KernelOp KernelSet::unitNorm(TypeRange types, int64_t heads, int64_t dim,
   return get(name.str(), types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     int64_t lanes = KernelBuilder::lanesFor(dim);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
-      b.loop(b.index(0), b.index(heads), 1, [&](Value head) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+      b.loop("head", b.index(0), b.index(heads), 1, [&](Value head) {
         Value first = b.mul(head, dim);
         Value scale = b.broadcast(
             inverseRoot(b, arguments[0], row, first, dim, double(epsilon)),
@@ -55,7 +54,7 @@ KernelOp KernelSet::hyperExpand(TypeRange types, int64_t streams,
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     int64_t lanes = KernelBuilder::lanesFor(hidden);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       b.loop(b.index(0), b.index(hidden), lanes, [&](Value i) {
         Value x = b.loadVector(arguments[0], {row, i}, lanes);
         for (int64_t j = 0; j < streams; ++j)
@@ -72,10 +71,10 @@ KernelOp KernelSet::hyperProject(TypeRange types, int64_t rows,
     auto arguments = kernel.getKernelArguments();
     int64_t lanes = KernelBuilder::lanesFor(columns);
     int64_t chains = columns % (4 * lanes) == 0 ? 4 : 1;
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+    b.loop("item", kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
       Value row = b.div(item, rows), i = b.rem(item, rows);
       Values sums = b.loop(
-          b.index(0), b.index(columns), chains * lanes,
+          "column", b.index(0), b.index(columns), chains * lanes,
           Values(size_t(chains), b.f32(0, b.vectorType(lanes))),
           [&](Value column, ValueRange carried) {
             Values next;
@@ -220,7 +219,7 @@ KernelOp KernelSet::hyperMix(TypeRange types, int64_t streams, int64_t hidden,
     auto arguments = kernel.getKernelArguments();
     int64_t m = streams;
     double small = double(epsilon);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       Value factor = inverseRoot(b, arguments[0], row, b.index(0), m * hidden,
                                  double(normEpsilon));
       Streams s = {b, arguments[0], arguments[1], arguments[2], arguments[3],
@@ -261,7 +260,7 @@ KernelOp KernelSet::hyperHead(TypeRange types, int64_t streams, int64_t hidden,
                   .str();
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       Value factor = inverseRoot(b, arguments[0], row, b.index(0),
                                  streams * hidden, double(normEpsilon));
       Streams s = {
@@ -278,7 +277,7 @@ KernelOp KernelSet::hyperUpdate(TypeRange types, int64_t streams,
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     int64_t lanes = KernelBuilder::lanesFor(hidden);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       auto weight = [&](Value memref, int64_t i) {
         return b.broadcast(b.load(memref, {row, b.index(i)}), lanes);
       };

@@ -31,21 +31,22 @@ static std::string indexName(PageLayout page) {
 }
 
 KernelOp KernelSet::appendIndex(TypeRange types, PageLayout page) {
-  return get("append_index_" + Twine(indexName(page)), types,
-             [&](KernelBuilder &b, KernelOp kernel) {
-               auto arguments = kernel.getKernelArguments();
-               Value positions = arguments[1], sequences = arguments[2];
-               b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
-                 Value position = b.toIndex(b.load(positions, row));
-                 Value keys = indexPart(
-                     b, kernel.getStep(), b.toIndex(b.load(sequences, row)),
-                     b.div(position, page.pageTokens), arguments[3], page);
-                 Value token = b.rem(position, page.pageTokens);
-                 b.loop(b.index(0), b.index(page.indexDim), 1, [&](Value i) {
-                   b.store(b.load(arguments[0], {row, i}), keys, {i, token});
-                 });
-               });
-             });
+  return get(
+      "append_index_" + Twine(indexName(page)), types,
+      [&](KernelBuilder &b, KernelOp kernel) {
+        auto arguments = kernel.getKernelArguments();
+        Value positions = arguments[1], sequences = arguments[2];
+        b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+          Value position = b.toIndex(b.load(positions, row));
+          Value keys =
+              indexPart(b, kernel.getStep(), b.toIndex(b.load(sequences, row)),
+                        b.div(position, page.pageTokens), arguments[3], page);
+          Value token = b.rem(position, page.pageTokens);
+          b.loop(b.index(0), b.index(page.indexDim), 1, [&](Value i) {
+            b.store(b.load(arguments[0], {row, i}), keys, {i, token});
+          });
+        });
+      });
 }
 
 /// Heads that are scored at a time.
@@ -70,7 +71,7 @@ KernelOp KernelSet::indexScores(TypeRange types, PageLayout page, int64_t heads,
     VectorType vector = b.vectorType(width);
     int64_t vectors = page.pageTokens % (2 * width) == 0 ? 2 : 1;
     int64_t some = headsAtOnce(heads, options.registers);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+    b.loop("item", kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
       Value row = b.div(item, strands);
       Value count = b.add(b.toIndex(b.load(positions, row)), 1);
       // Where all are chosen, scores do not matter.
@@ -79,16 +80,16 @@ KernelOp KernelSet::indexScores(TypeRange types, PageLayout page, int64_t heads,
         Value pages = b.div(b.add(count, page.pageTokens - 1), page.pageTokens);
         b.loop(b.rem(item, strands), pages, b.index(strands), [&](Value i) {
           Value keys = indexPart(b, kernel.getStep(), sequence, i, layer, page);
-          b.loop(b.index(0), b.index(page.pageTokens), vectors * width,
+          b.loop("token", b.index(0), b.index(page.pageTokens), vectors * width,
                  [&](Value token) {
                    Values sums(vectors, b.f32(0, vector));
                    sums = b.loop(
-                       b.index(0), b.index(heads), some, sums,
+                       "head", b.index(0), b.index(heads), some, sums,
                        [&](Value head, ValueRange carriedSums) {
                          Values dots(some * vectors, b.f32(0, vector));
                          dots = b.loop(
-                             b.index(0), b.index(page.indexDim), 1, dots,
-                             [&](Value column, ValueRange carried) {
+                             "column", b.index(0), b.index(page.indexDim), 1,
+                             dots, [&](Value column, ValueRange carried) {
                                Values next(carried), loaded;
                                for (int64_t v = 0; v < vectors; ++v)
                                  loaded.push_back(b.loadVector(
@@ -153,9 +154,9 @@ static std::pair<Value, Value> findThreshold(KernelBuilder &b, Value scores,
   constexpr int64_t bins = 256;
   Value prefix = b.i32(0), wanted = b.i32(int32_t(topK));
   for (int32_t shift = 24; shift >= 0; shift -= 8) {
-    b.loop(b.index(0), b.index(bins), 1,
+    b.loop("bin", b.index(0), b.index(bins), 1,
            [&](Value bin) { b.store(b.i32(0), histogram, bin); });
-    b.loop(b.index(0), count, 1, [&](Value s) {
+    b.loop("slot", b.index(0), count, 1, [&](Value s) {
       Value bits = orderedBits(b, b.load(scores, {row, s}));
       auto bump = [&] {
         Value bin = arith::AndIOp::create(
@@ -197,7 +198,7 @@ KernelOp KernelSet::selectTop(TypeRange types, int64_t topK) {
     auto arguments = kernel.getKernelArguments();
     Value scores = arguments[0], positions = arguments[1], out = arguments[2];
     Value histogram = b.stack(256, b.getI32Type(), "histogram");
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       Value count = b.add(b.toIndex(b.load(positions, row)), 1);
       Value all = b.less(count, b.index(topK + 1));
       b.when(all, [&] {
@@ -210,7 +211,7 @@ KernelOp KernelSet::selectTop(TypeRange types, int64_t topK) {
         Value threshold, ties;
         std::tie(threshold, ties) =
             findThreshold(b, scores, row, count, topK, histogram);
-        b.loop(b.index(0), count, 1, {b.index(0), ties},
+        b.loop("slot", b.index(0), count, 1, {b.index(0), ties},
                [&](Value s, ValueRange carried) {
                  Value bits = orderedBits(b, b.load(scores, {row, s}));
                  Value isMore = arith::CmpIOp::create(

@@ -26,6 +26,12 @@ constexpr int64_t vectorBytes = 64;
 /// for, in bytes of the weights.
 constexpr int64_t scalePrefetchBytes = 3072;
 
+IntegerRows hadal::integerRows(KernelBuilder &b, ValueRange arguments,
+                               int64_t digits, InputScale scale) {
+  b.call(arguments, {"x", "x_scales", "x_sums"});
+  return {arguments[0], arguments[1], arguments[2], digits, scale};
+}
+
 int64_t hadal::integerOffset(int64_t bits, bool isUnsigned, bool hasCodebook,
                              DotProductKind dotProduct) {
   if (bits == 8 || hasCodebook)
@@ -53,7 +59,8 @@ Value hadal::unpackLane(KernelBuilder &b, int64_t bits, int64_t lane,
 Values hadal::placeInTile(KernelBuilder &b, Value at, int64_t ofRecord) {
   if (!ofRecord)
     return {at};
-  return {b.div(at, ofRecord), b.rem(at, ofRecord)};
+  return {b.called("record", b.div(at, ofRecord)),
+          b.called("in_record", b.rem(at, ofRecord))};
 }
 
 Values hadal::unpackCodes(KernelBuilder &b, int64_t bits, ValueList stored) {
@@ -592,7 +599,7 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b,
     if (shape.offsets)
       start.append(rows.size(), b.f32(0));
     Values inner = b.loop(
-        first, b.add(first, ratio), 1, start,
+        "part", first, b.add(first, ratio), 1, start,
         [&](Value part, ValueRange partial) {
           Values sums = loop.sums(part, /*part=*/0);
           Values inputs = inputScales(part), result;
@@ -613,7 +620,7 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b,
   auto addGroups = [&](Value first, int64_t count, ValueRange carried,
                        const GroupLoop::Blocks &blocks) {
     int64_t step = loop.groupsOfUnit();
-    return b.loop(first, b.add(first, count), step, carried,
+    return b.loop("group", first, b.add(first, count), step, carried,
                   [&](Value group, ValueRange carried) {
                     Values next(carried);
                     if (loop.isFollowed() && !shape.record)
@@ -627,7 +634,7 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b,
   if (!loop.hasLevels())
     return addGroups(b.index(0), groups, zeros, {});
   int64_t perBlock = loop.blockGroups();
-  return b.loop(b.index(0), b.index(groups / perBlock), 1, zeros,
+  return b.loop("block", b.index(0), b.index(groups / perBlock), 1, zeros,
                 [&](Value block, ValueRange carried) {
                   GroupLoop::Blocks blocks = loop.blocks(block);
                   return addGroups(b.mul(block, perBlock), perBlock, carried,
@@ -687,7 +694,7 @@ KernelOp KernelSet::quantizeRows(TypeRange types, const IntegerShape &shape,
     auto fours = VectorType::get({lanes / 4}, b.getI32Type());
     Value noSum = arith::ConstantOp::create(
         b, DenseElementsAttr::get(integers, b.getI32IntegerAttr(0)));
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       Value norms;
       if (epsilon)
         norms = b.broadcast(rmsScale(b, in, row, columns, *epsilon), lanes);
@@ -698,11 +705,11 @@ KernelOp KernelSet::quantizeRows(TypeRange types, const IntegerShape &shape,
                    ? b.mulf(b.mulf(x, norms), b.loadVector(weight, k, lanes))
                    : x;
       };
-      b.loop(b.index(0), b.index(columns / group), 1, [&](Value g) {
+      b.loop("group", b.index(0), b.index(columns / group), 1, [&](Value g) {
         Value begin = b.mul(g, group);
         Value end = b.add(begin, group);
         Value largest = b.maxLane(b.loop(
-            begin, end, lanes, b.f32(0, b.vectorType(lanes)),
+            "k", begin, end, lanes, b.f32(0, b.vectorType(lanes)),
             [&](Value k, ValueRange carried) {
               Value x = at(k);
               return Values{b.maxf(carried[0], math::AbsFOp::create(b, x))};
@@ -718,8 +725,8 @@ KernelOp KernelSet::quantizeRows(TypeRange types, const IntegerShape &shape,
         Value scale = b.select(isZero, b.f32(0), quotient);
         Value inverse = b.select(isZero, b.f32(0), b.divf(b.f32(1), scale));
         Value inverses = b.broadcast(inverse, lanes);
-        Value sum =
-            b.loop(begin, end, lanes, noSum, [&](Value k, ValueRange carried) {
+        Value sum = b.loop(
+            "k", begin, end, lanes, noSum, [&](Value k, ValueRange carried) {
               Value x = at(k);
               Value rounded = math::RoundEvenOp::create(b, b.mulf(x, inverses));
               Value q = arith::FPToSIOp::create(b, integers, rounded);

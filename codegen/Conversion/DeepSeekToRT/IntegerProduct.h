@@ -55,6 +55,10 @@ struct IntegerRows {
   InputScale scale = InputScale::Number;
 };
 
+/// The rows that \p arguments of a kernel begin with.
+IntegerRows integerRows(KernelBuilder &b, mlir::ValueRange arguments,
+                        int64_t digits, InputScale scale);
+
 /// What a group's sum of products starts with, per unit of the sum of its
 /// inputs: it undoes that the weights are stored, or read, as unsigned.
 int64_t integerOffset(int64_t bits, bool isUnsigned, bool hasCodebook,

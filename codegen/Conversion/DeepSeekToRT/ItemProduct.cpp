@@ -68,14 +68,15 @@ void ItemProduct::forBlocks(KernelBuilder &b, TileRange range, Value first,
     if (tileCount % size != 0)
       whole = b.add(range.begin,
                     b.mul(b.div(b.sub(range.end, range.begin), size), size));
-    b.loop(range.begin, whole, size, [&](Value tile) {
+    b.loop("tile", range.begin, whole, size, [&](Value tile) {
       Values block;
       for (int64_t i = 0; i < size; ++i)
         block.push_back(b.add(tile, i));
       body(block, entries);
     });
     if (tileCount % size != 0)
-      b.loop(whole, range.end, 1, [&](Value tile) { body(tile, entries); });
+      b.loop("tile", whole, range.end, 1,
+             [&](Value tile) { body(tile, entries); });
   });
 }
 

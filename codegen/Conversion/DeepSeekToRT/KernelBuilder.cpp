@@ -4,6 +4,7 @@
 
 #include "codegen/Conversion/DeepSeekToRT/KernelBuilder.h"
 
+#include "codegen/SourceNames.h"
 #include "dialects/RT/IR/RTOps.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -34,6 +35,16 @@ void KernelBuilder::setTile(StringRef name, int64_t size) {
 
 VectorType KernelBuilder::vectorType(int64_t lanes) {
   return VectorType::get({lanes}, getF32Type());
+}
+
+Value KernelBuilder::called(StringRef name, Value value) {
+  setSourceName(value, name);
+  return value;
+}
+
+void KernelBuilder::call(ValueRange values, ArrayRef<StringRef> names) {
+  for (auto [value, name] : llvm::zip(values, names))
+    setSourceName(value, name);
 }
 
 //===----------------------------------------------------------------------===//

@@ -51,6 +51,11 @@ public:
     mlir::Location around;
   };
 
+  /// \p value, which people who read the kernel see as \p name.
+  Value called(llvm::StringRef name, Value value);
+  /// The same for each of \p values, as far as there are \p names.
+  void call(ValueRange values, llvm::ArrayRef<llvm::StringRef> names);
+
   //===--- Integers and indices -------------------------------------------===//
 
   Value index(int64_t value);
@@ -126,6 +131,18 @@ public:
   void loop(Value lower, Value upper, int64_t step,
             llvm::function_ref<void(Value iv)> body) {
     loop(lower, upper, index(step), body);
+  }
+  /// The same, where people who read the kernel see \p name for iv.
+  Values loop(llvm::StringRef name, Value lower, Value upper, int64_t step,
+              ValueRange carried, LoopBody body) {
+    return loop(lower, upper, step, carried, [&](Value iv, ValueRange values) {
+      return body(called(name, iv), values);
+    });
+  }
+  template <typename Step>
+  void loop(llvm::StringRef name, Value lower, Value upper, Step step,
+            llvm::function_ref<void(Value iv)> body) {
+    loop(lower, upper, step, [&](Value iv) { body(called(name, iv)); });
   }
   void when(Value condition, llvm::function_ref<void()> body);
 };

@@ -33,7 +33,7 @@ Values hadal::transpose(KernelBuilder &b, Values rows) {
 void LatentAttention::readQuery(Value from, Value rowInBlock, int64_t first,
                                 int64_t stride, int64_t columns, int64_t to) {
   KernelBuilder::Named named(b, "read_query");
-  Value fromRow = b.add(row, rowInBlock);
+  Value fromRow = b.called("from_row", b.add(row, rowInBlock));
   auto columnOf = [&](Value head, Value i) {
     Value inHead = b.add(b.mul(i, unit), first);
     return b.add(b.mul(b.add(b.mul(group, heads), head), stride), inHead);
@@ -53,7 +53,7 @@ void LatentAttention::readQuery(Value from, Value rowInBlock, int64_t first,
       b.storeVector(x, query, {rowInBlock, b.add(i, to + j), b.index(0)});
   });
   b.loop(b.index(whole), b.index(count), 1, [&](Value i) {
-    b.loop(b.index(0), b.index(heads), 1, [&](Value head) {
+    b.loop("head", b.index(0), b.index(heads), 1, [&](Value head) {
       Value column = columnOf(head, i);
       Value x = b.load(from, {fromRow, column});
       if (unit == 2)
@@ -66,7 +66,7 @@ void LatentAttention::readQuery(Value from, Value rowInBlock, int64_t first,
 
 void LatentAttention::readQueries() {
   int64_t rank = page.valueDim, rope = page.keyDim - rank;
-  b.loop(b.index(0), rows, 1, [&](Value rowInBlock) {
+  b.loop("row_in_block", b.index(0), rows, 1, [&](Value rowInBlock) {
     readQuery(queries, rowInBlock, 0, rank, rank, 0);
     readQuery(ropeQueries, rowInBlock, ropeStride - rope, ropeStride, rope,
               rank / unit);
@@ -91,7 +91,7 @@ void hadal::widenLatent(KernelBuilder &b, PairProduct &pairs, PageLayout page,
   int64_t width = KernelBuilder::lanesFor(count / 2);
   Value group = b.div(column, page.group);
   Value scale = b.broadcast(b.load(place.scales, {place.token, group}), width);
-  b.loop(b.index(0), b.index(count), 2 * width, [&](Value k) {
+  b.loop("k", b.index(0), b.index(count), 2 * width, [&](Value k) {
     Value from = b.add(column, k);
     auto load = [&](int64_t vector) {
       Value at = b.add(from, vector * width);
@@ -111,23 +111,28 @@ void LatentAttention::widenBlock(Value count, Value firstColumn,
   int64_t width = KernelBuilder::lanesFor(isCopy ? group / 2 : group);
   b.loop(b.index(0), count, 1, [&](Value i) {
     Place place = placeOf(i);
-    b.loop(b.index(0), b.index(blockColumns()), group, [&](Value inBlock) {
-      Value first = b.add(firstColumn, inBlock), scale;
-      if (unit == 2 && !isCopy)
-        return widenLatent(b, pairs, page, place, first, group, wide, i);
-      if (place.scales)
-        scale = b.broadcast(
-            b.load(place.scales, {place.token, b.div(first, group)}), width);
-      int64_t perLane = isCopy ? 2 : 1;
-      Value begin = b.div(first, perLane);
-      b.loop(b.index(0), b.index(group / perLane), width, [&](Value k) {
-        Value column = b.add(begin, k);
-        Value x = b.loadVector(place.latents, {place.token, column}, width);
-        if (!isCopy)
-          x = widen(b, x);
-        b.storeVector(scale ? b.mulf(x, scale) : x, wide, {i, column});
-      });
-    });
+    b.loop("in_block", b.index(0), b.index(blockColumns()), group,
+           [&](Value inBlock) {
+             Value first = b.add(firstColumn, inBlock), scale;
+             if (unit == 2 && !isCopy)
+               return widenLatent(b, pairs, page, place, first, group, wide, i);
+             if (place.scales)
+               scale = b.broadcast(
+                   b.load(place.scales, {place.token, b.div(first, group)}),
+                   width);
+             int64_t perLane = isCopy ? 2 : 1;
+             Value begin = b.div(first, perLane);
+             b.loop("k", b.index(0), b.index(group / perLane), width,
+                    [&](Value k) {
+                      Value column = b.add(begin, k);
+                      Value x = b.loadVector(place.latents,
+                                             {place.token, column}, width);
+                      if (!isCopy)
+                        x = widen(b, x);
+                      b.storeVector(scale ? b.mulf(x, scale) : x, wide,
+                                    {i, column});
+                    });
+           });
   });
 }
 
@@ -140,7 +145,7 @@ Value LatentAttention::latentsOf(Value pageIndex) {
 
 void LatentAttention::attendPage(Value pageIndex, Value nextPage) {
   KernelBuilder::Named named(b, "attend_page");
-  Value seen = b.mul(pageIndex, page.pageTokens);
+  Value seen = b.called("seen", b.mul(pageIndex, page.pageTokens));
   Value latents = latentsOf(pageIndex);
   Value nextLatents = partOf(nextPage, PageLayout::Keys);
   Value scales;
@@ -161,26 +166,28 @@ void LatentAttention::attendPage(Value pageIndex, Value nextPage) {
   Value tokens = validIn(mostSeen, seen);
   // Some columns at a time, so that what all rows need of the page and of their
   // queries is in the first-level cache.
-  b.loop(b.index(0), b.index(page.keyDim), blockColumns(), [&](Value column) {
-    // What comes next, as fast as this is read.
-    b.loop(b.index(0), tokens, 1, [&](Value token) {
-      Value linear = b.add(b.mul(token, page.keyDim), column);
-      for (int64_t i = 0; i < blockColumns();
-           i += lineBytes / page.elementBytes())
-        prefetch(b, nextLatents, Value(), b.add(linear, i));
-    });
-    if (wide)
-      widenBlock(tokens, column, placeOf);
-    static constexpr int64_t sizes[] = {2, 1};
-    tiled(rows, plan.blockRows, sizes, [&](Value rowInBlock, int64_t size) {
-      scoreBlock(source, tokens, column, rowInBlock, size);
-    });
-  });
+  b.loop("column", b.index(0), b.index(page.keyDim), blockColumns(),
+         [&](Value column) {
+           // What comes next, as fast as this is read.
+           b.loop("token", b.index(0), tokens, 1, [&](Value token) {
+             Value linear = b.add(b.mul(token, page.keyDim), column);
+             for (int64_t i = 0; i < blockColumns();
+                  i += lineBytes / page.elementBytes())
+               prefetch(b, nextLatents, Value(), b.add(linear, i));
+           });
+           if (wide)
+             widenBlock(tokens, column, placeOf);
+           static constexpr int64_t sizes[] = {2, 1};
+           tiled(rows, plan.blockRows, sizes,
+                 [&](Value rowInBlock, int64_t size) {
+                   scoreBlock(source, tokens, column, rowInBlock, size);
+                 });
+         });
   if (unit == 2)
     pairTokens(source, tokens);
-  b.loop(b.index(0), rows, 1, [&](Value rowInBlock) {
+  b.loop("row_in_block", b.index(0), rows, 1, [&](Value rowInBlock) {
     Value count = countOf(b.mul(rowInBlock, heads));
-    Value isSeen = b.less(seen, count);
+    Value isSeen = b.called("is_seen", b.less(seen, count));
     if (plan.isWindowed()) {
       Value inWindow = b.less(startOf(count), b.add(seen, page.pageTokens));
       Value inSink = b.less(pageIndex, b.index(plan.sinkPages));
@@ -195,9 +202,9 @@ void LatentAttention::scoreBlock(Value latents, Value tokens, Value firstColumn,
   KernelBuilder::Named named(b, "score_tokens");
   VectorType vector = b.vectorType(heads);
   int64_t some = (isWide() ? 16 : 4) / size;
-  Value isFirst = b.equal(firstColumn, b.index(0));
+  Value isFirst = b.called("is_first", b.equal(firstColumn, b.index(0)));
   // What lies past the last token is read, and not used.
-  b.loop(b.index(0), tokens, some, [&](Value first) {
+  b.loop("token", b.index(0), tokens, some, [&](Value first) {
     auto at = [&](int64_t r, int64_t t) {
       return Values{b.add(rowInBlock, r), b.add(first, t), b.index(0)};
     };
@@ -244,18 +251,19 @@ void LatentAttention::pairTokens(Value latents, Value tokens) {
   KernelBuilder::Named named(b, "pair_tokens");
   int64_t width = KernelBuilder::lanesFor(page.valueDim / 2);
   Value zero = b.broadcast(b.i32(0), width);
-  b.loop(b.index(0), b.div(b.add(tokens, 1), 2), 1, [&](Value pair) {
+  b.loop("pair", b.index(0), b.div(b.add(tokens, 1), 2), 1, [&](Value pair) {
     Value token = b.mul(pair, 2), next = b.add(token, 1);
     // What lies past the last token may be any bits.
     Value isToken = b.less(next, tokens);
-    b.loop(b.index(0), b.index(page.valueDim / 2), width, [&](Value column) {
-      Value x = b.loadVector(latents, {token, column}, width);
-      Value y = b.loadVector(latents, {next, column}, width);
-      auto [low, high] = pairs.transpose(x, b.select(isToken, y, zero));
-      Value to = b.mul(column, 2);
-      b.storeVector(low, values, {pair, to});
-      b.storeVector(high, values, {pair, b.add(to, width)});
-    });
+    b.loop("column", b.index(0), b.index(page.valueDim / 2), width,
+           [&](Value column) {
+             Value x = b.loadVector(latents, {token, column}, width);
+             Value y = b.loadVector(latents, {next, column}, width);
+             auto [low, high] = pairs.transpose(x, b.select(isToken, y, zero));
+             Value to = b.mul(column, 2);
+             b.storeVector(low, values, {pair, to});
+             b.storeVector(high, values, {pair, b.add(to, width)});
+           });
   });
 }
 
@@ -267,34 +275,35 @@ Value LatentAttention::weigh(Value rowInBlock, Value valid, Value maximum,
     return b.exp(b.subf(score, maximum));
   };
   if (unit == 1)
-    return b.loop(b.index(0), valid, 1, total,
+    return b.loop("token", b.index(0), valid, 1, total,
                   [&](Value token, ValueRange sum) {
                     Value x = weightOf(token);
                     b.storeVector(x, scores, {rowInBlock, token, b.index(0)});
                     return Values{b.addf(sum[0], x)};
                   })[0];
-  return b.loop(b.index(0), valid, 2, total, [&](Value token, ValueRange sum) {
-    Value next = b.add(token, 1);
-    Value x = pairs.round(weightOf(token)), y = pairs.round(weightOf(next));
-    y = b.select(b.less(next, valid), y, b.f32(0, y.getType()));
-    b.storeVector(pairs.pack(x, y), weights, {b.div(token, 2), b.index(0)});
-    return Values{b.addf(b.addf(sum[0], x), y)};
-  })[0];
+  return b.loop(
+      "token", b.index(0), valid, 2, total, [&](Value token, ValueRange sum) {
+        Value next = b.add(token, 1);
+        Value x = pairs.round(weightOf(token)), y = pairs.round(weightOf(next));
+        y = b.select(b.less(next, valid), y, b.f32(0, y.getType()));
+        b.storeVector(pairs.pack(x, y), weights, {b.div(token, 2), b.index(0)});
+        return Values{b.addf(b.addf(sum[0], x), y)};
+      })[0];
 }
 
 void LatentAttention::attendRow(Value rowInBlock, Value latents, Value seen,
                                 Value count) {
   KernelBuilder::Named named(b, "attend_row");
   Value valid = validIn(count, seen);
-  Value firstSlot = b.mul(rowInBlock, heads);
+  Value firstSlot = b.called("slot", b.mul(rowInBlock, heads));
   VectorType vector = b.vectorType(heads);
   auto scoresOf = [&](Value token) {
     return Values{rowInBlock, token, b.index(0)};
   };
 
   Value old = b.loadVector(maxima, firstSlot, heads);
-  Value maximum =
-      b.loop(b.index(0), valid, 1, old, [&](Value token, ValueRange best) {
+  Value maximum = b.loop(
+      "token", b.index(0), valid, 1, old, [&](Value token, ValueRange best) {
         Value score = b.mulf(b.loadVector(scores, scoresOf(token), heads),
                              b.f32(scale, vector));
         if (plan.isWindowed())
@@ -302,7 +311,7 @@ void LatentAttention::attendRow(Value rowInBlock, Value latents, Value seen,
         b.storeVector(score, scores, scoresOf(token));
         return Values{b.maxf(best[0], score)};
       })[0];
-  Value correction = b.exp(b.subf(old, maximum));
+  Value correction = b.called("correction", b.exp(b.subf(old, maximum)));
   b.storeVector(maximum, maxima, firstSlot);
   b.storeVector(correction, corrections, firstSlot);
   Value total = b.mulf(b.loadVector(totals, firstSlot, heads), correction);
@@ -312,7 +321,7 @@ void LatentAttention::attendRow(Value rowInBlock, Value latents, Value seen,
   int64_t headsAtOnce = std::min<int64_t>(heads, isWide() ? 4 : 2);
   valueTiles((isWide() ? 16 : 4) / headsAtOnce, [&](Value column,
                                                     int64_t vectors) {
-    b.loop(b.index(0), b.index(heads), headsAtOnce, [&](Value head) {
+    b.loop("head", b.index(0), b.index(heads), headsAtOnce, [&](Value head) {
       auto at = [&](int64_t h, int64_t v) {
         return Values{b.add(firstSlot, b.add(head, h)),
                       b.add(column, v * lanes)};

@@ -55,7 +55,7 @@ KernelOp KernelSet::linear(TypeRange types, int64_t inner, int64_t columns,
     TiledWeight weight = {arguments[1], Value(), scales, inner};
     Rows input = Rows::get(options, arguments[0], bf16Inputs);
     bool isPadded = hasPaddedRows(out.getType(), columns);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+    b.loop("item", kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
       if (BlockProduct::isFor(options, types[1])) {
         auto block = BlockProduct(1, tiles).item(b, item, rowCount);
         return BlockProduct::multiply(
@@ -136,7 +136,7 @@ KernelOp KernelSet::gatedLinear(TypeRange types, int64_t inner, int64_t columns,
                              {arguments[2], Value(), upScales, inner}};
     Rows input = Rows::get(options, arguments[0], bf16Inputs);
     bool isPadded = hasPaddedRows(out.getType(), columns);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+    b.loop("item", kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
       if (BlockProduct::isFor(options, types[1])) {
         auto block = BlockProduct(2, tiles).item(b, item, rowCount);
         return BlockProduct::multiply(
@@ -192,12 +192,12 @@ KernelOp KernelSet::headLinear(TypeRange types, int64_t heads, int64_t stride,
         rowsOfSpan(b, hasSpan ? arguments[2] : Value(), allRows);
     Value begin = range.first, end = range.second;
     Value perHead = linearItems(b, types[1], 1, columns, allRows);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
-      Value head = b.div(item, perHead);
+    b.loop("item", kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+      Value head = b.called("head", b.div(item, perHead));
       TiledWeight weight = {arguments[1], head, Value(), inner};
-      Rows input = {arguments[0], b.mul(head, stride)};
-      Value columnOffset = b.mul(head, columns);
-      Value itemOfHead = b.rem(item, perHead);
+      Rows input = {arguments[0], b.called("from_column", b.mul(head, stride))};
+      Value columnOffset = b.called("to_column", b.mul(head, columns));
+      Value itemOfHead = b.called("item_of_head", b.rem(item, perHead));
       if (BlockProduct::isFor(options, types[1])) {
         auto block =
             BlockProduct(1, tiles).item(b, itemOfHead, allRows, begin, end);
@@ -253,7 +253,7 @@ KernelOp KernelSet::integerHeadLinear(TypeRange types, const HeadShape &shape,
     Value isMany = b.less(b.index(fewRows), b.sub(end, begin));
     Value fewEnd = wide ? b.select(isMany, begin, end) : end;
     int64_t groups = ceilDiv(tiles, perItem);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
+    b.loop("item", kernel.getFirst(), kernel.getLast(), 1, [&](Value item) {
       Value head = b.div(item, groups), group = b.rem(item, groups);
       Rows input = {arguments[0], b.mul(head, stride)};
       Value columnOffset = b.mul(head, shape.columns);
@@ -262,7 +262,7 @@ KernelOp KernelSet::integerHeadLinear(TypeRange types, const HeadShape &shape,
                    /*isPadded=*/false);
       };
       forTilesOfItem(b, group, tiles, perItem, [&](ValueList tile) {
-        b.loop(begin, fewEnd, 1, [&](Value row) {
+        b.loop("row", begin, fewEnd, 1, [&](Value row) {
           Values zeros(tile.size(), b.f32(0, b.vectorType(tileRows)));
           Values sums = numbers.forColumns(
               head, tile, zeros,
@@ -315,8 +315,8 @@ KernelOp KernelSet::integerLinear(TypeRange types, const IntegerShape &shape,
                      (hasBias ? "_bias" : "") + (hasResidual ? "_add" : "");
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    IntegerRows input = {arguments[0], arguments[1], arguments[2], shape.digits,
-                         inputScale(shape)};
+    IntegerRows input =
+        integerRows(b, arguments, shape.digits, inputScale(shape));
     IntegerWeight weight = {
         arguments[3],
         arguments[4],
@@ -333,7 +333,8 @@ KernelOp KernelSet::integerLinear(TypeRange types, const IntegerShape &shape,
     if (shape.hasOffsets)
       weight.offsets = arguments[next++];
     Value bias = hasBias ? arguments[next++] : Value();
-    Value residual = hasResidual ? arguments[next++] : Value();
+    Value residual =
+        hasResidual ? b.called("residual", arguments[next++]) : Value();
     Value out = arguments[next++], rowCount = arguments[next];
     bool isPadded = hasPaddedRows(out.getType(), shape.columns);
     auto store = [&](Value tile, Value row, ValueList sums) {
@@ -346,7 +347,7 @@ KernelOp KernelSet::integerLinear(TypeRange types, const IntegerShape &shape,
       storeTile(b, sum, out, row, Value(), tile, shape.columns, isPadded);
     };
     ItemProduct product(b, options, shape, /*weights=*/1, perItem);
-    b.loop(kernel.getFirst(), kernel.getLast(), product.groupsAtOnce(),
+    b.loop("item", kernel.getFirst(), kernel.getLast(), product.groupsAtOnce(),
            [&](Value item) {
              product.multiply(b, {weight, product.tiles(b, item, weight), input,
                                   b.index(0), rowCount,
@@ -364,8 +365,8 @@ KernelOp KernelSet::integerGatedLinear(TypeRange types,
       "linear_swiglu_" + shape.getName(shape.getDims()) + limitName(limit);
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
-    IntegerRows input = {arguments[0], arguments[1], arguments[2], shape.digits,
-                         inputScale(shape)};
+    IntegerRows input =
+        integerRows(b, arguments, shape.digits, inputScale(shape));
     Value tilesEnd = b.min(b.mul(kernel.getLast(), perItem), b.index(tiles));
     auto weight = [&](int64_t at, int64_t offsets) {
       return IntegerWeight{
@@ -384,7 +385,7 @@ KernelOp KernelSet::integerGatedLinear(TypeRange types,
       storeGated(b, sums, tile, row, out, shape.columns, isPadded, limit);
     };
     ItemProduct product(b, options, shape, /*weights=*/2, perItem);
-    b.loop(kernel.getFirst(), kernel.getLast(), product.groupsAtOnce(),
+    b.loop("item", kernel.getFirst(), kernel.getLast(), product.groupsAtOnce(),
            [&](Value item) {
              product.multiply(b, {weights, product.tiles(b, item, weights[0]),
                                   input, b.index(0), rowCount,

@@ -27,9 +27,9 @@ KernelOp KernelSet::embed(TypeRange types, int64_t hidden) {
     Value ids = arguments[0], table = arguments[1], out = arguments[2];
     Type element = cast<MemRefType>(table.getType()).getElementType();
     int64_t lanes = isTiled ? 1 : KernelBuilder::lanesFor(hidden);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       Value id = b.toIndex(b.load(ids, row));
-      b.loop(b.index(0), b.index(hidden), lanes, [&](Value column) {
+      b.loop("column", b.index(0), b.index(hidden), lanes, [&](Value column) {
         // A tied table is stored for the head: its rows are interleaved.
         Value stored = isTiled ? b.load(table, {b.div(id, tileRows), column,
                                                 b.rem(id, tileRows)})
@@ -53,8 +53,8 @@ KernelOp KernelSet::roundRows(TypeRange types, int64_t columns) {
     Value in = arguments[0], out = arguments[1];
     PairProduct pairs(b, options.bf16Pairs);
     int64_t width = KernelBuilder::lanesFor(columns / 2);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
-      b.loop(b.index(0), b.index(columns / 2), width, [&](Value pair) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+      b.loop("pair", b.index(0), b.index(columns / 2), width, [&](Value pair) {
         Value column = b.mul(pair, 2);
         Value low = b.loadVector(in, {row, column}, width);
         Value high = b.loadVector(in, {row, b.add(column, width)}, width);
@@ -93,7 +93,7 @@ KernelOp KernelSet::integerEmbed(TypeRange types, const IntegerShape &shape) {
     int64_t unit = deepseek::getTileColumns(shape.bits);
     int64_t words = unit * shape.bits / 32, span = std::min(shape.group, unit);
     Type i32 = b.getI32Type();
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       Value id = b.toIndex(b.load(ids, row));
       Value tile = b.div(id, tileRows), inTile = b.rem(id, tileRows);
       // Number \p group of scales or offsets of the row.
@@ -130,57 +130,60 @@ KernelOp KernelSet::integerEmbed(TypeRange types, const IntegerShape &shape) {
             b, i32, at(b.add(begin, b.rem(group, groups))));
         return b.mulf(arith::SIToFPOp::create(b, b.getF32Type(), factor), unit);
       };
-      b.loop(b.index(0), b.index(shape.inner / unit), 1, [&](Value index) {
-        Value first = b.mul(index, unit);
-        Value scale, offset;
-        for (int64_t j = 0; j < unit; ++j) {
-          Value column = b.add(first, j);
-          if (j % span == 0) {
-            Value group = b.div(column, shape.group);
-            scale = numberOf(scales, group);
-            if (offsets)
-              offset = numberOf(offsets, group);
-          }
-          // Column j is byte j % 4 of a lane of four.
-          int64_t lane = j / 4, word = 0, to = 0;
-          Value code;
-          for (int64_t plane : deepseek::getBitPlanes(shape.bits)) {
-            int64_t perWord = 8 / plane, from = lane % perWord * plane;
-            Values place = {tile};
-            place.append(
-                placeInTile(b, b.mul(index, words),
-                            shape.ofRecord(shape.inner * shape.bits / 32)));
-            place.back() = b.add(place.back(), word + lane / perWord);
-            place.push_back(b.add(b.mul(inTile, 4), j % 4));
-            Value byte = b.load(table, place);
-            Value part;
-            if (plane == 8) {
-              part = arith::ExtSIOp::create(b, i32, byte);
-            } else {
-              part = arith::ExtUIOp::create(b, i32, byte);
-              if (from != 0)
-                part = arith::ShRUIOp::create(b, part, b.i32(int32_t(from)));
-              part = arith::AndIOp::create(b, part,
-                                           b.i32(int32_t((1 << plane) - 1)));
-              if (to != 0)
-                part = arith::ShLIOp::create(b, part, b.i32(int32_t(to)));
+      b.loop(
+          "index", b.index(0), b.index(shape.inner / unit), 1,
+          [&](Value index) {
+            Value first = b.mul(index, unit);
+            Value scale, offset;
+            for (int64_t j = 0; j < unit; ++j) {
+              Value column = b.add(first, j);
+              if (j % span == 0) {
+                Value group = b.div(column, shape.group);
+                scale = numberOf(scales, group);
+                if (offsets)
+                  offset = numberOf(offsets, group);
+              }
+              // Column j is byte j % 4 of a lane of four.
+              int64_t lane = j / 4, word = 0, to = 0;
+              Value code;
+              for (int64_t plane : deepseek::getBitPlanes(shape.bits)) {
+                int64_t perWord = 8 / plane, from = lane % perWord * plane;
+                Values place = {tile};
+                place.append(
+                    placeInTile(b, b.mul(index, words),
+                                shape.ofRecord(shape.inner * shape.bits / 32)));
+                place.back() = b.add(place.back(), word + lane / perWord);
+                place.push_back(b.add(b.mul(inTile, 4), j % 4));
+                Value byte = b.load(table, place);
+                Value part;
+                if (plane == 8) {
+                  part = arith::ExtSIOp::create(b, i32, byte);
+                } else {
+                  part = arith::ExtUIOp::create(b, i32, byte);
+                  if (from != 0)
+                    part =
+                        arith::ShRUIOp::create(b, part, b.i32(int32_t(from)));
+                  part = arith::AndIOp::create(
+                      b, part, b.i32(int32_t((1 << plane) - 1)));
+                  if (to != 0)
+                    part = arith::ShLIOp::create(b, part, b.i32(int32_t(to)));
+                }
+                code = code ? arith::OrIOp::create(b, code, part) : part;
+                word += unit / 4 / perWord;
+                to += plane;
+              }
+              if (!shape.codebook.empty())
+                code = ::lookUp(b, shape.codebook, code);
+              if (shape.bits < 8 && !shape.isUnsigned)
+                code = b.sub(code, b.i32(1 << (shape.bits - 1)));
+              // With the roundings of `deepseek.dequantize_gguf`.
+              Value number = b.mulf(
+                  arith::SIToFPOp::create(b, b.getF32Type(), code), scale);
+              if (offset)
+                number = b.subf(number, offset);
+              b.store(number, out, {row, column});
             }
-            code = code ? arith::OrIOp::create(b, code, part) : part;
-            word += unit / 4 / perWord;
-            to += plane;
-          }
-          if (!shape.codebook.empty())
-            code = ::lookUp(b, shape.codebook, code);
-          if (shape.bits < 8 && !shape.isUnsigned)
-            code = b.sub(code, b.i32(1 << (shape.bits - 1)));
-          // With the roundings of `deepseek.dequantize_gguf`.
-          Value number =
-              b.mulf(arith::SIToFPOp::create(b, b.getF32Type(), code), scale);
-          if (offset)
-            number = b.subf(number, offset);
-          b.store(number, out, {row, column});
-        }
-      });
+          });
     });
   });
 }
@@ -188,12 +191,12 @@ KernelOp KernelSet::integerEmbed(TypeRange types, const IntegerShape &shape) {
 Value hadal::rmsScale(KernelBuilder &b, Value in, Value row, int64_t columns,
                       float epsilon) {
   int64_t lanes = KernelBuilder::lanesFor(columns);
-  Values sums =
-      b.loop(b.index(0), b.index(columns), lanes, b.f32(0, b.vectorType(lanes)),
-             [&](Value column, ValueRange carried) {
-               Value x = b.loadVector(in, {row, column}, lanes);
-               return Values{b.fma(x, x, carried[0])};
-             });
+  Values sums = b.loop("column", b.index(0), b.index(columns), lanes,
+                       b.f32(0, b.vectorType(lanes)),
+                       [&](Value column, ValueRange carried) {
+                         Value x = b.loadVector(in, {row, column}, lanes);
+                         return Values{b.fma(x, x, carried[0])};
+                       });
   Value mean = b.divf(b.sumLanes(sums[0]), b.f32(double(columns)));
   return b.divf(b.f32(1), b.sqrt(b.addf(mean, b.f32(double(epsilon)))));
 }
@@ -204,9 +207,9 @@ KernelOp KernelSet::rmsNorm(TypeRange types, int64_t columns, float epsilon) {
     auto arguments = kernel.getKernelArguments();
     Value in = arguments[0], weight = arguments[1], out = arguments[2];
     int64_t lanes = KernelBuilder::lanesFor(columns);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       Value scales = b.broadcast(rmsScale(b, in, row, columns, epsilon), lanes);
-      b.loop(b.index(0), b.index(columns), lanes, [&](Value column) {
+      b.loop("column", b.index(0), b.index(columns), lanes, [&](Value column) {
         Value x = b.loadVector(in, {row, column}, lanes);
         Value w = b.loadVector(weight, column, lanes);
         b.storeVector(b.mulf(b.mulf(x, scales), w), out, {row, column});
@@ -225,12 +228,12 @@ KernelOp KernelSet::layerNorm(TypeRange types, int64_t columns, float epsilon) {
     Value zero = b.f32(0, b.vectorType(lanes));
     Value all = b.f32(double(columns));
     auto sumOf = [&](function_ref<Value(Value, Value)> add) {
-      return b.sumLanes(b.loop(b.index(0), b.index(columns), lanes, zero,
-                               [&](Value column, ValueRange carried) {
+      return b.sumLanes(b.loop("column", b.index(0), b.index(columns), lanes,
+                               zero, [&](Value column, ValueRange carried) {
                                  return Values{add(column, carried[0])};
                                })[0]);
     };
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       auto at = [&](Value column) {
         return b.loadVector(in, {row, column}, lanes);
       };
@@ -244,7 +247,7 @@ KernelOp KernelSet::layerNorm(TypeRange types, int64_t columns, float epsilon) {
       Value scale = b.broadcast(
           b.divf(b.f32(1), b.sqrt(b.addf(variance, b.f32(double(epsilon))))),
           lanes);
-      b.loop(b.index(0), b.index(columns), lanes, [&](Value column) {
+      b.loop("column", b.index(0), b.index(columns), lanes, [&](Value column) {
         Value x = b.mulf(b.subf(at(column), mean), scale);
         Value w = b.loadVector(weight, column, lanes);
         b.storeVector(b.fma(x, w, b.loadVector(bias, column, lanes)), out,
@@ -269,21 +272,24 @@ KernelOp KernelSet::rotary(TypeRange types, int64_t heads, int64_t headDim,
     Value in = arguments[0], positions = arguments[1], table = arguments[2],
           out = arguments[3];
     int64_t lanes = KernelBuilder::lanesFor(half);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       Value position = b.toIndex(b.load(positions, row));
-      b.loop(b.index(0), b.index(heads), 1, [&](Value head) {
-        Value base = b.mul(head, headDim);
+      b.loop("head", b.index(0), b.index(heads), 1, [&](Value head) {
+        Value base = b.called("head_column", b.mul(head, headDim));
         if (kept) {
           int64_t width = KernelBuilder::lanesFor(kept);
           b.loop(b.index(0), b.index(kept), width, [&](Value i) {
-            Value at = b.add(b.add(base, isLeading ? dim : 0), i);
+            Value at =
+                b.called("column", b.add(b.add(base, isLeading ? dim : 0), i));
             b.storeVector(b.loadVector(in, {row, at}, width), out, {row, at});
           });
         }
         Value rotated = b.add(base, isLeading ? 0 : kept);
         b.loop(b.index(0), b.index(half), lanes, [&](Value i) {
-          Value cosine = b.loadVector(table, {position, i}, lanes);
-          Value sine = b.loadVector(table, {position, b.add(i, half)}, lanes);
+          Value cosine =
+              b.called("cosine", b.loadVector(table, {position, i}, lanes));
+          Value sine = b.called(
+              "sine", b.loadVector(table, {position, b.add(i, half)}, lanes));
           if (inverse)
             sine = b.subf(b.f32(0, sine.getType()), sine);
           Value x, y;
@@ -318,34 +324,34 @@ std::string hadal::limitName(std::optional<double> limit) {
 
 KernelOp KernelSet::swiglu(TypeRange types, int64_t columns,
                            std::optional<double> limit) {
-  return get("swiglu_" + Twine(columns) + limitName(limit), types,
-             [&](KernelBuilder &b, KernelOp kernel) {
-               auto arguments = kernel.getKernelArguments();
-               int64_t lanes = KernelBuilder::lanesFor(columns);
-               b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
-                 b.loop(b.index(0), b.index(columns), lanes, [&](Value c) {
-                   Value gate = b.loadVector(arguments[0], {row, c}, lanes);
-                   Value up = b.loadVector(arguments[1], {row, c}, lanes);
-                   b.storeVector(b.gated(gate, up, limit), arguments[2],
-                                 {row, c});
-                 });
-               });
-             });
+  return get(
+      "swiglu_" + Twine(columns) + limitName(limit), types,
+      [&](KernelBuilder &b, KernelOp kernel) {
+        auto arguments = kernel.getKernelArguments();
+        int64_t lanes = KernelBuilder::lanesFor(columns);
+        b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+          b.loop("column", b.index(0), b.index(columns), lanes, [&](Value c) {
+            Value gate = b.loadVector(arguments[0], {row, c}, lanes);
+            Value up = b.loadVector(arguments[1], {row, c}, lanes);
+            b.storeVector(b.gated(gate, up, limit), arguments[2], {row, c});
+          });
+        });
+      });
 }
 
 KernelOp KernelSet::add(TypeRange types, int64_t columns) {
-  return get("add_" + Twine(columns), types,
-             [&](KernelBuilder &b, KernelOp kernel) {
-               auto arguments = kernel.getKernelArguments();
-               int64_t lanes = KernelBuilder::lanesFor(columns);
-               b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
-                 b.loop(b.index(0), b.index(columns), lanes, [&](Value c) {
-                   Value lhs = b.loadVector(arguments[0], {row, c}, lanes);
-                   Value rhs = b.loadVector(arguments[1], {row, c}, lanes);
-                   b.storeVector(b.addf(lhs, rhs), arguments[2], {row, c});
-                 });
-               });
-             });
+  return get(
+      "add_" + Twine(columns), types, [&](KernelBuilder &b, KernelOp kernel) {
+        auto arguments = kernel.getKernelArguments();
+        int64_t lanes = KernelBuilder::lanesFor(columns);
+        b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+          b.loop("column", b.index(0), b.index(columns), lanes, [&](Value c) {
+            Value lhs = b.loadVector(arguments[0], {row, c}, lanes);
+            Value rhs = b.loadVector(arguments[1], {row, c}, lanes);
+            b.storeVector(b.addf(lhs, rhs), arguments[2], {row, c});
+          });
+        });
+      });
 }
 
 KernelOp KernelSet::gatherRows(TypeRange types, int64_t columns) {
@@ -355,11 +361,11 @@ KernelOp KernelSet::gatherRows(TypeRange types, int64_t columns) {
     auto arguments = kernel.getKernelArguments();
     Value in = arguments[0], rows = arguments[1], out = arguments[2];
     int64_t lanes = columns ? KernelBuilder::lanesFor(columns) : 0;
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
       Value from = b.toIndex(b.load(rows, row));
       if (!columns)
         return b.store(b.load(in, from), out, row);
-      b.loop(b.index(0), b.index(columns), lanes, [&](Value c) {
+      b.loop("column", b.index(0), b.index(columns), lanes, [&](Value c) {
         b.storeVector(b.loadVector(in, {from, c}, lanes), out, {row, c});
       });
     });
@@ -367,32 +373,34 @@ KernelOp KernelSet::gatherRows(TypeRange types, int64_t columns) {
 }
 
 KernelOp KernelSet::copyRows(TypeRange types, int64_t columns) {
-  return get("copy_rows_" + Twine(columns), types,
-             [&](KernelBuilder &b, KernelOp kernel) {
-               auto arguments = kernel.getKernelArguments();
-               int64_t lanes = KernelBuilder::lanesFor(columns);
-               b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
-                 b.loop(b.index(0), b.index(columns), lanes, [&](Value c) {
-                   b.storeVector(b.loadVector(arguments[0], {row, c}, lanes),
-                                 arguments[1], {row, c});
-                 });
-               });
-             });
+  return get(
+      "copy_rows_" + Twine(columns), types,
+      [&](KernelBuilder &b, KernelOp kernel) {
+        auto arguments = kernel.getKernelArguments();
+        int64_t lanes = KernelBuilder::lanesFor(columns);
+        b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+          b.loop("column", b.index(0), b.index(columns), lanes, [&](Value c) {
+            b.storeVector(b.loadVector(arguments[0], {row, c}, lanes),
+                          arguments[1], {row, c});
+          });
+        });
+      });
 }
 
 KernelOp KernelSet::scatterRows(TypeRange types, int64_t columns) {
-  return get("scatter_rows_" + Twine(columns), types,
-             [&](KernelBuilder &b, KernelOp kernel) {
-               auto arguments = kernel.getKernelArguments();
-               int64_t lanes = KernelBuilder::lanesFor(columns);
-               b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
-                 Value to = b.toIndex(b.load(arguments[1], row));
-                 b.loop(b.index(0), b.index(columns), lanes, [&](Value c) {
-                   b.storeVector(b.loadVector(arguments[0], {row, c}, lanes),
-                                 arguments[2], {to, c});
-                 });
-               });
-             });
+  return get(
+      "scatter_rows_" + Twine(columns), types,
+      [&](KernelBuilder &b, KernelOp kernel) {
+        auto arguments = kernel.getKernelArguments();
+        int64_t lanes = KernelBuilder::lanesFor(columns);
+        b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+          Value to = b.toIndex(b.load(arguments[1], row));
+          b.loop("column", b.index(0), b.index(columns), lanes, [&](Value c) {
+            b.storeVector(b.loadVector(arguments[0], {row, c}, lanes),
+                          arguments[2], {to, c});
+          });
+        });
+      });
 }
 
 KernelOp KernelSet::selectRows(TypeRange types, bool hasThreshold,
@@ -434,10 +442,10 @@ KernelOp KernelSet::influence(TypeRange types, int64_t columns) {
         auto arguments = kernel.getKernelArguments();
         Value before = arguments[0], after = arguments[1], out = arguments[2];
         int64_t lanes = KernelBuilder::lanesFor(columns);
-        b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+        b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
           Value zero = b.f32(0, b.vectorType(lanes));
           Values sums = b.loop(
-              b.index(0), b.index(columns), lanes, {zero, zero, zero},
+              "column", b.index(0), b.index(columns), lanes, {zero, zero, zero},
               [&](Value column, ValueRange carried) {
                 Value x = b.loadVector(before, {row, column}, lanes);
                 Value y = b.loadVector(after, {row, column}, lanes);

@@ -52,7 +52,7 @@ void DigitWriter::write(Value row, Value g, Value scale,
   Value firstPlane = b.mul(row, count), begin = b.mul(g, group);
   Values sums(size_t(count), constant(0));
   sums = b.loop(
-      begin, b.add(begin, group), lanes, sums,
+      "k", begin, b.add(begin, group), lanes, sums,
       [&](Value k, ValueRange carried) {
         Value rest = arith::FPToSIOp::create(b, integers, integersAt(k));
         Values next;
@@ -91,12 +91,12 @@ KernelOp KernelSet::splitRows(TypeRange types, int64_t columns, int64_t group,
     auto toF32 = [&](Value bits) -> Value {
       return arith::BitcastOp::create(b, b.getF32Type(), bits);
     };
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
-      b.loop(b.index(0), b.index(columns / group), 1, [&](Value g) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+      b.loop("group", b.index(0), b.index(columns / group), 1, [&](Value g) {
         Value begin = b.mul(g, group);
         Value largest = b.maxLane(b.loop(
-            begin, b.add(begin, group), lanes, b.f32(0, b.vectorType(lanes)),
-            [&](Value k, ValueRange carried) {
+            "k", begin, b.add(begin, group), lanes,
+            b.f32(0, b.vectorType(lanes)), [&](Value k, ValueRange carried) {
               Value x = b.loadVector(in, {row, k}, lanes);
               return Values{b.maxf(carried[0], math::AbsFOp::create(b, x))};
             })[0]);
@@ -146,8 +146,8 @@ KernelOp KernelSet::splitGrid(TypeRange types, int64_t columns, int64_t group,
     Value scale = b.load(arguments[1], b.index(0));
     Value scales = b.broadcast(scale, writer.lanes);
     Value zeros = b.broadcast(b.load(arguments[1], b.index(1)), writer.lanes);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
-      b.loop(b.index(0), b.index(columns / group), 1, [&](Value g) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+      b.loop("group", b.index(0), b.index(columns / group), 1, [&](Value g) {
         writer.write(row, g, scale, [&](Value k) {
           return toGrid(b, b.loadVector(in, {row, k}, writer.lanes), scales,
                         zeros);
@@ -164,8 +164,8 @@ KernelOp KernelSet::roundToGrid(TypeRange types, int64_t columns) {
     int64_t lanes = KernelBuilder::lanesFor(columns);
     Value scales = b.broadcast(b.load(arguments[1], b.index(0)), lanes);
     Value zeros = b.broadcast(b.load(arguments[1], b.index(1)), lanes);
-    b.loop(kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
-      b.loop(b.index(0), b.index(columns), lanes, [&](Value k) {
+    b.loop("row", kernel.getFirst(), kernel.getLast(), 1, [&](Value row) {
+      b.loop("k", b.index(0), b.index(columns), lanes, [&](Value k) {
         Value x = b.loadVector(arguments[0], {row, k}, lanes);
         b.storeVector(b.mulf(toGrid(b, x, scales, zeros), scales), arguments[2],
                       {row, k});

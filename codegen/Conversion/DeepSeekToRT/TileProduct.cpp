@@ -233,7 +233,7 @@ Values hadal::multiplyTiles(KernelBuilder &b, const KernelOptions &options,
                      : count % 4 == 0 ? 4
                      : count % 2 == 0 ? 2
                                       : 1;
-    return b.loop(lower, b.add(lower, count), unroll, accumulators,
+    return b.loop("k", lower, b.add(lower, count), unroll, accumulators,
                   [&](Value k, ValueRange carried) {
                     Values values(carried);
                     for (int64_t i = 0; i < unroll; ++i) {
@@ -264,8 +264,8 @@ Values hadal::multiplyTiles(KernelBuilder &b, const KernelOptions &options,
     return span(b.mul(index, block), count, carried, scales);
   };
   if (inner >= block)
-    accumulators = b.loop(b.index(0), b.index(inner / block), 1, accumulators,
-                          [&](Value index, ValueRange carried) {
+    accumulators = b.loop("block", b.index(0), b.index(inner / block), 1,
+                          accumulators, [&](Value index, ValueRange carried) {
                             return scaled(index, block, carried);
                           });
   if (inner % block != 0)
@@ -278,9 +278,12 @@ void hadal::forRowBlocks(KernelBuilder &b, Value first, Value last,
                          function_ref<void(ValueList)> body) {
   for (int64_t size : sizes) {
     Value end = last;
-    if (size > 1)
-      end = b.add(first, b.mul(b.div(b.sub(last, first), size), b.index(size)));
-    b.loop(first, end, size, [&](Value row) {
+    if (size > 1) {
+      Value whole = b.called(
+          "whole", b.mul(b.div(b.sub(last, first), size), b.index(size)));
+      end = b.called("whole_end", b.add(first, whole));
+    }
+    b.loop("row", first, end, size, [&](Value row) {
       Values rows;
       for (int64_t i = 0; i < size; ++i)
         rows.push_back(b.add(row, i));
@@ -293,7 +296,7 @@ void hadal::forRowBlocks(KernelBuilder &b, Value first, Value last,
 void hadal::forTilesOfItem(KernelBuilder &b, Value group, int64_t tiles,
                            int64_t perItem,
                            function_ref<void(ArrayRef<Value>)> body) {
-  Value begin = b.mul(group, perItem);
+  Value begin = b.called("tile", b.mul(group, perItem));
   auto all = [&] {
     Values values;
     for (int64_t i = 0; i < perItem; ++i)
@@ -305,7 +308,7 @@ void hadal::forTilesOfItem(KernelBuilder &b, Value group, int64_t tiles,
   Value isWhole = b.less(group, b.index(tiles / perItem));
   b.when(isWhole, all);
   b.when(b.equal(group, b.index(tiles / perItem)), [&] {
-    b.loop(begin, b.index(tiles), 1,
+    b.loop("tile", begin, b.index(tiles), 1,
            [&](Value tile) { body(ArrayRef<Value>(tile)); });
   });
 }
@@ -313,8 +316,9 @@ void hadal::forTilesOfItem(KernelBuilder &b, Value group, int64_t tiles,
 void hadal::storeTile(KernelBuilder &b, Value vector, Value out, Value row,
                       Value columnOffset, Value tile, int64_t columns,
                       bool isPadded) {
-  Value column = b.mul(tile, tileRows);
-  Value at = columnOffset ? b.add(columnOffset, column) : column;
+  Value column = b.called("column", b.mul(tile, tileRows));
+  Value at =
+      columnOffset ? b.called("column", b.add(columnOffset, column)) : column;
   if (columns % tileRows == 0 || isPadded) {
     b.storeVector(vector, out, {row, at});
     return;
