@@ -179,10 +179,12 @@ private:
                                  : weightOffset(options.dotProduct) != 0;
   }
   /// Units that are read without a branch between them. A compiler keeps four
-  /// lines in the order in which hardware follows them, but not eight.
+  /// lines in the order in which hardware follows them, but not eight. That of
+  /// source unrolls it: a step for each chain is left.
   int64_t unrolledUnits() const {
+    bool isSource = b.isRead || options.dotProduct == DotProductKind::CUDA;
     int64_t most = isFollowed() ? std::max<int64_t>(4 / unitVectors(), 1) : 8;
-    return std::gcd(units(), most);
+    return std::gcd(units(), isSource ? int64_t(2) : most);
   }
   /// Whether `step` multiplies two rows at once, by eight columns.
   bool inPairs() const {
