@@ -8,7 +8,7 @@
 For every shape and stored type: makes the checkpoint (make_random_model.py),
 compiles it, runs `OUT --bench --json`, starts it anew a few times for one
 token, asks the compiler what it predicts for the machine that was measured, and
-deletes it again. Prints a line a run; --out keeps every number, and plot.py
+deletes it again. Prints a line a run; --out keeps the numbers, and plot.py
 makes the tables and plots of docs/performance.md of it. Bandwidth and peaks are
 measured in the same process, before and after every repeat, so shares hold on a
 machine that others use, too; still, the quieter the better. Needs NumPy, and
@@ -72,7 +72,10 @@ def measure(args, shape, scheme, folder):
     start = measure_start(product, ["--tokens", "1"])
     for file in (product, Path(f"{product}.weights"), machine):
         file.unlink(missing_ok=True)
-    return {"shape": shape, "scheme": scheme, **json.loads(text), "start": start,
+    result = json.loads(text)
+    for one in result["runs"]:
+        del one["repeats"]  # What the machine gave beside each is in the shares.
+    return {"shape": shape, "scheme": scheme, **result, "start": start,
             "predicted": steps}
 
 
