@@ -156,19 +156,27 @@ absl::StatusOr<llvm::json::Object> hadal::parseObject(StringRef text,
   return invalid(where + ": expected a JSON object, but got " + toText(*value));
 }
 
-absl::StatusOr<llvm::json::Object> hadal::readObject(StringRef path,
-                                                     uint64_t maxBytes) {
+absl::StatusOr<std::string> hadal::readText(StringRef path, uint64_t maxBytes,
+                                            StringRef unit) {
   InputFile file;
   std::string error;
   if (!file.open(path, error))
     return invalid(error);
   if (file.size() > maxBytes)
-    return invalid(path + ": has " + Twine(file.size()) +
-                   " bytes, expected at most " + Twine(maxBytes));
+    return invalid(path + ": has " + Twine(file.size()) + " " + unit +
+                   ", expected at most " + Twine(maxBytes));
   std::string text(file.size(), '\0');
   if (!file.read(0, text.data(), text.size(), error))
     return invalid(error);
-  return parseObject(text, path);
+  return text;
+}
+
+absl::StatusOr<llvm::json::Object> hadal::readObject(StringRef path,
+                                                     uint64_t maxBytes) {
+  absl::StatusOr<std::string> text = readText(path, maxBytes);
+  if (!text.ok())
+    return text.status();
+  return parseObject(*text, path);
 }
 
 absl::StatusOr<std::string> hadal::resolveInFolder(StringRef folder,

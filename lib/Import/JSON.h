@@ -21,6 +21,11 @@ namespace hadal {
 absl::StatusOr<llvm::json::Object> parseObject(llvm::StringRef text,
                                                llvm::StringRef where);
 
+/// Reads \p path, a regular file of at most \p maxBytes. \p unit is what an
+/// error counts.
+absl::StatusOr<std::string> readText(llvm::StringRef path, uint64_t maxBytes,
+                                     llvm::StringRef unit = "bytes");
+
 /// Reads and parses \p path, a regular file of at most \p maxBytes.
 absl::StatusOr<llvm::json::Object> readObject(llvm::StringRef path,
                                               uint64_t maxBytes);

@@ -6,7 +6,6 @@
 #include "lib/Import/ONNX/ModelMessage.h"
 
 #include "lib/Import/JSON.h"
-#include "lib/Support/FileIO.h"
 
 #include <onnx/checker.h>
 #include <onnx/defs/parser.h>
@@ -42,25 +41,19 @@ static unsigned findDepth(StringRef text) {
 
 absl::Status hadal::onnx::parseModelText(StringRef path,
                                          ::onnx::ModelProto &model) {
-  InputFile file;
-  std::string error;
-  if (!file.open(path, error))
-    return invalid(error);
-  if (file.size() > maxTextBytes)
-    return invalid(path + ": has " + Twine(file.size()) +
-                   " bytes of text, expected at most " + Twine(maxTextBytes));
-  std::string text(file.size(), '\0');
-  if (!file.read(0, text.data(), text.size(), error))
-    return invalid(error);
-  if (text.find('\0') != std::string::npos)
+  absl::StatusOr<std::string> text =
+      readText(path, maxTextBytes, "bytes of text");
+  if (!text.ok())
+    return text.status();
+  if (text->find('\0') != std::string::npos)
     return invalid(path + ": has a byte of zero, which is no text");
-  if (findDepth(text) > maxTextDepth)
+  if (findDepth(*text) > maxTextDepth)
     return invalid(path + ": has brackets in more than " + Twine(maxTextDepth) +
                    " others");
   std::string found;
   try {
     ::onnx::Common::Status status =
-        ::onnx::OnnxParser::Parse(model, text.c_str());
+        ::onnx::OnnxParser::Parse(model, text->c_str());
     if (status.IsOK())
       return absl::OkStatus();
     found = status.ErrorMessage();
