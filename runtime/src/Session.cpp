@@ -905,12 +905,13 @@ hadal_rt_status_t hadal_rt_sequence_append(hadal_rt_session_t *session,
   if (hadal_rt_status_t status =
           hadal_rt_session_reserve(session, sequence, tokens))
     return status;
-  int64_t most = session->plan.maxStepTokens;
-  int32_t sequences[512];
+  constexpr int64_t mostAtOnce = 512;
+  int32_t sequences[mostAtOnce];
   for (int32_t &each : sequences)
     each = sequence;
-  if (most > 512)
-    most = 512;
+  int64_t most = session->plan.maxStepTokens;
+  if (most > mostAtOnce)
+    most = mostAtOnce;
   for (int64_t done = 0, count; done < tokens; done += count) {
     count = tokens - done < most ? tokens - done : most;
     bool wantsLogits = logits && done + count == tokens;

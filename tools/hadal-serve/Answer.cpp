@@ -112,9 +112,9 @@ std::string Answer::event(Parts parts) const {
 
 std::string Answer::whole(const std::vector<Delta> &all,
                           const Generations &generations) const {
+  bool wants = generations.front()->request().topLogprobs >= 0;
   json choices = json::array();
   for (const Delta &delta : all) {
-    bool wants = generations.front()->request().topLogprobs >= 0;
     json choice = {{"index", choices.size()}};
     if (isChat) {
       choice["message"] = {

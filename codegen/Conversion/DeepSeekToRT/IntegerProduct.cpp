@@ -146,7 +146,7 @@ struct GroupLoop {
   Value scale(Value numbers, Value row, Value part) const;
   /// \p part: which group of its unit \p group is.
   Values sums(Value group, int64_t part) const;
-  /// Whether hardware reads the codes ahead, but not the scales beside them.
+  /// Whether hardware reads the codes ahead: with records the scales, too.
   bool isFollowed() const {
     return inputRows.size() == 1 && options.followsStreams;
   }
