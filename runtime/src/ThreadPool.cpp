@@ -91,44 +91,50 @@ template <typename Predicate> static bool spinUntil(Predicate done) {
   }
 }
 
-/// Takes items of the share of thread \p owner, and runs them. Returns false
-/// when none is left.
-bool ThreadPool::takeFrom(int64_t owner) {
-  std::atomic<uint64_t> &ticket = all[owner].ticket;
-  uint64_t seen = ticket.load(std::memory_order_acquire);
+/// Takes items of the share of thread \p owner, and runs them. Returns how
+/// many; 0 when none is left.
+uint32_t ThreadPool::takeFrom(int64_t owner) {
+  PoolThread &from = all[owner];
+  uint64_t seen = from.ticket.load(std::memory_order_acquire);
   while (uint32_t left = uint32_t(seen)) {
-    const hadal_rt_step_t *jobStep = step.load(std::memory_order_relaxed);
-    hadal_rt_kernel_t jobKernel = kernel.load(std::memory_order_relaxed);
-    const int64_t *jobParams = params.load(std::memory_order_relaxed);
-    uint32_t jobItems = items.load(std::memory_order_relaxed);
+    const hadal_rt_step_t *jobStep = from.step.load(std::memory_order_relaxed);
+    hadal_rt_kernel_t jobKernel = from.kernel.load(std::memory_order_relaxed);
+    const int64_t *jobParams = from.params.load(std::memory_order_relaxed);
+    uint32_t jobItems = from.items.load(std::memory_order_relaxed);
     uint32_t taken = left / partsOfShare;
     taken += taken == 0;
-    if (!ticket.compare_exchange_weak(seen, seen - taken,
-                                      std::memory_order_acq_rel,
-                                      std::memory_order_acquire))
+    if (!from.ticket.compare_exchange_weak(seen, seen - taken,
+                                           std::memory_order_acq_rel,
+                                           std::memory_order_acquire))
       continue;
     int64_t first = int64_t(shareBegin(jobItems, owner + 1, threads)) - left;
     jobKernel(jobStep, jobParams, first, first + taken);
-    if (done.fetch_add(taken) + taken == jobItems && callerSleeps.load())
-      wake(done, 1);
-    return true;
+    return taken;
   }
-  return false;
+  return 0;
 }
 
-/// Takes items of thread \p self, or else of the next that has some.
-bool ThreadPool::takeItems(int64_t self) {
-  for (int64_t i = 0; i < threads; ++i) {
+/// Takes items of thread \p self, then of the next that has some, until there
+/// are none. Returns how many they were.
+uint32_t ThreadPool::takeItems(int64_t self) {
+  uint32_t sum = 0;
+  for (int64_t i = 0; i < threads;) {
     int64_t owner = self + i;
-    if (takeFrom(owner < threads ? owner : owner - threads))
-      return true;
+    uint32_t taken = takeFrom(owner < threads ? owner : owner - threads);
+    sum += taken;
+    i = taken ? 0 : i + 1;
   }
-  return false;
+  return sum;
 }
 
 void ThreadPool::workerLoop(PoolThread &self) {
   for (;;) {
-    while (takeItems(self.number)) {
+    // Counted once, not at each taking: a line that threads write in turns is
+    // most of what a short dispatch costs.
+    if (uint32_t taken = takeItems(self.number)) {
+      done.fetch_add(taken);
+      if (callerSleeps.load())
+        wake(done, 1);
     }
     bool found = spinUntil([&] {
       return uint32_t(self.ticket.load(std::memory_order_relaxed)) != 0 ||
@@ -138,7 +144,7 @@ void ThreadPool::workerLoop(PoolThread &self) {
       return;
     if (found)
       continue;
-    // The order of these four, and of tickets, epoch and sleepers in run(),
+    // The order of these four, and of tickets, sleepers and epoch in run(),
     // makes sure that either this thread sees its share or the caller sees this
     // thread.
     sleepers.fetch_add(1);
@@ -201,34 +207,38 @@ void ThreadPool::run(const hadal_rt_step_t *jobStep,
     return;
   }
   auto count = uint32_t(jobItems);
-  step.store(jobStep, std::memory_order_relaxed);
-  kernel.store(jobKernel, std::memory_order_relaxed);
-  params.store(jobParams, std::memory_order_relaxed);
-  items.store(count, std::memory_order_relaxed);
-  done.store(0, std::memory_order_relaxed);
   ++generation;
-
   // The caller's last: it takes items only when all have theirs.
   for (int64_t i = threads; i-- > 0;) {
     uint32_t share =
         shareBegin(count, i + 1, threads) - shareBegin(count, i, threads);
-    if (share)
-      all[i].ticket.store(uint64_t(generation) << 32 | share,
-                          std::memory_order_release);
+    if (!share)
+      continue;
+    PoolThread &to = all[i];
+    to.step.store(jobStep, std::memory_order_relaxed);
+    to.kernel.store(jobKernel, std::memory_order_relaxed);
+    to.params.store(jobParams, std::memory_order_relaxed);
+    to.items.store(count, std::memory_order_relaxed);
+    to.ticket.store(uint64_t(generation) << 32 | share,
+                    std::memory_order_release);
   }
-  epoch.fetch_add(1);
-  if (uint32_t asleep = sleepers.load())
+  // Shares are given before it is asked who sleeps.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (uint32_t asleep = sleepers.load()) {
+    epoch.fetch_add(1);
     wake(epoch, asleep < count - 1 ? asleep : count - 1);
-
-  while (takeItems(0)) {
   }
-  auto isDone = [&] { return done.load(std::memory_order_acquire) == count; };
+
+  doneInAll += count - takeItems(0);
+  auto isDone = [&] {
+    return done.load(std::memory_order_acquire) == doneInAll;
+  };
   if (spinUntil(isDone))
     return;
   callerSleeps.store(1);
   for (;;) {
     uint32_t seen = done.load();
-    if (seen == count)
+    if (seen == doneInAll)
       break;
     waitOn(done, seen);
   }

@@ -28,10 +28,17 @@ struct ThreadPool;
 using PoolThread = char;
 constexpr int64_t maxThreads = 1;
 #else
-/// A thread of a pool, and its share of a dispatch.
+/// A thread of a pool, and its share of a dispatch: one line, that a worker
+/// waits on.
 struct alignas(64) PoolThread {
   /// A generation, and how many items of the share are still to be taken.
   std::atomic<uint64_t> ticket;
+  /// The job, the same in all threads. Atomic, because another thread that is
+  /// late may read it while it is written; it then fails to take items.
+  std::atomic<const hadal_rt_step_t *> step;
+  std::atomic<hadal_rt_kernel_t> kernel;
+  std::atomic<const int64_t *> params;
+  std::atomic<uint32_t> items;
   ThreadPool *pool;
   int64_t number;   ///< The caller's is 0.
   pthread_t handle; ///< Of a worker.
@@ -56,21 +63,16 @@ constexpr int64_t maxThreads = 1024;
 /// share: many items at first, which lie side by side in memory, and single
 /// ones at the end, so that all threads end together.
 struct ThreadPool {
-  /// Items of the current job that are done. The caller sleeps on it.
+  /// Items that workers have done, of all jobs. The caller sleeps on it.
   alignas(64) std::atomic<uint32_t> done;
   std::atomic<uint32_t> callerSleeps;
-  /// Counts jobs. Workers sleep on it.
+  /// Counts wakenings. Workers sleep on it.
   alignas(64) std::atomic<uint32_t> epoch;
   std::atomic<uint32_t> sleepers;
   std::atomic<uint32_t> stop;
-  /// The job. Atomic, because a late worker may read it while it is written;
-  /// such a worker then fails to take items.
-  alignas(64) std::atomic<const hadal_rt_step_t *> step;
-  std::atomic<hadal_rt_kernel_t> kernel;
-  std::atomic<const int64_t *> params;
-  std::atomic<uint32_t> items;
-  /// Of the caller alone.
+  /// Of the caller alone: jobs, and what `done` is when the last one has ended.
   alignas(64) uint32_t generation;
+  uint32_t doneInAll;
   int64_t threads;
   int64_t workersStarted;
   PoolThread *all; ///< [threads], not owned.
@@ -88,8 +90,8 @@ struct ThreadPool {
            const int64_t *params, int64_t items);
 
 private:
-  bool takeItems(int64_t self);
-  bool takeFrom(int64_t owner);
+  uint32_t takeItems(int64_t self);
+  uint32_t takeFrom(int64_t owner);
   void workerLoop(PoolThread &self);
   static void *workerMain(void *thread);
 };

@@ -102,6 +102,9 @@ enum memory_order {
   memory_order_acq_rel = __ATOMIC_ACQ_REL,
   memory_order_seq_cst = __ATOMIC_SEQ_CST
 };
+inline void atomic_thread_fence(memory_order order) {
+  __atomic_thread_fence(order);
+}
 template <typename T> struct atomic {
   T load(memory_order order = memory_order_seq_cst) const {
     return __atomic_load_n(&value, order);
