@@ -281,8 +281,10 @@ struct Machine {
   /// That share the work; 0 if it is not known.
   double threads = 0;
   /// Exponentials, and numbers that are rounded to integers, a second; bytes of
-  /// a row that one dispatch wrote and the next reads. 0: as fast as anything.
-  double expsPerSecond = 0, roundedPerSecond = 0, handoverBytesPerSecond = 0;
+  /// a row, and of many, that one dispatch wrote and the next reads. 0: as fast
+  /// as anything.
+  double expsPerSecond = 0, roundedPerSecond = 0, handoverBytesPerSecond = 0,
+         rowsBytesPerSecond = 0;
   std::vector<Cache> caches; ///< Smaller ones first; none are known.
   /// By bits, fewer first. If there are none, products reach the peaks.
   std::vector<Products> products;

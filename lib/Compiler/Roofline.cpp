@@ -113,7 +113,8 @@ absl::StatusOr<Machine> hadal::readMachine(const llvm::json::Object &object,
   for (auto [key, target] :
        {std::pair("exponentials_per_s", &machine.expsPerSecond),
         std::pair("rounded_per_s", &machine.roundedPerSecond),
-        std::pair("handover_bytes_per_s", &machine.handoverBytesPerSecond)})
+        std::pair("handover_bytes_per_s", &machine.handoverBytesPerSecond),
+        std::pair("rows_bytes_per_s", &machine.rowsBytesPerSecond)})
     *target = median(object, key);
   forEach("products", [&](const llvm::json::Object &item) {
     Machine::Products products = {
@@ -271,23 +272,39 @@ static const Machine::Products *findProducts(const Machine &machine,
   return nearest;
 }
 
-/// Bytes a second of buffers of \p bytes that a dispatch reads or writes. What
-/// threads hand over to each other comes from their caches no faster than from
-/// memory.
-static double bufferSpeed(const Machine &machine, double bytes) {
-  if (machine.threads <= 1)
-    for (const Machine::Cache &cache : machine.caches)
-      if (bytes <= cache.bytes)
-        return cache.bytesPerSecond;
-  return machine.bytesPerSecond;
+/// Bytes a second of \p bytes of buffers of \p rows that threads with \p share
+/// of the machine read and write in \p dispatch; \p before: the one before it,
+/// or null.
+static double bufferSpeed(const Machine &machine, double bytes, double rows,
+                          double share, const DispatchReport &dispatch,
+                          const DispatchReport *before) {
+  auto cache = llvm::find_if(machine.caches, [&](const Machine::Cache &some) {
+    return bytes <= some.bytes;
+  });
+  if (cache == machine.caches.end())
+    return machine.bytesPerSecond * share;
+  // A thread has the rows that it had before. Layers end with products.
+  bool isLocal = dispatch.isByRow && before && before->isByRow &&
+                 before->layer == dispatch.layer;
+  if (machine.threads <= 1 || isLocal)
+    return cache->bytesPerSecond * share;
+  if (rows <= 1 && machine.handoverBytesPerSecond > 0)
+    return machine.handoverBytesPerSecond;
+  if (rows <= 1 || machine.rowsBytesPerSecond == 0)
+    return machine.bytesPerSecond * share;
+  if (dispatch.isByRow)
+    return machine.rowsBytesPerSecond;
+  // Products wait for half of them, and multiply meanwhile else.
+  return std::min(machine.bytesPerSecond, 2 * machine.rowsBytesPerSecond);
 }
 
 /// Seconds of one call of \p dispatch, that does \p amount, all memory giving
-/// what \p cache does, if that is not null.
+/// what \p cache does, if that is not null; \p before: the one before it.
 static PredictedOp predictCall(const Machine &machine,
                                const Machine::Cache *cache,
                                const DispatchReport &dispatch,
-                               const WorkAmount &amount, double rows) {
+                               const WorkAmount &amount, double rows,
+                               const DispatchReport *before) {
   // The thread that dispatches computes a single item without the others.
   bool isAlone = dispatch.isByRow && rows <= 1;
   double share = isAlone && machine.threads > 0 ? 1 / machine.threads : 1;
@@ -303,9 +320,10 @@ static PredictedOp predictCall(const Machine &machine,
   PredictedOp call;
   call.amount = amount;
   double weightSeconds = (amount.bytes - amount.bufferBytes) / weights;
-  double bufferSeconds =
-      amount.bufferBytes / (bufferSpeed(machine, amount.bufferBytes) * share);
-  call.byteSeconds = weightSeconds + bufferSeconds;
+  double rowSeconds =
+      amount.bufferBytes /
+      bufferSpeed(machine, amount.bufferBytes, rows, share, dispatch, before);
+  call.byteSeconds = weightSeconds + rowSeconds;
   auto addOperations = [&](double count, double perSecond) {
     if (perSecond > 0)
       call.operationSeconds += count / (perSecond * share);
@@ -319,13 +337,9 @@ static PredictedOp predictCall(const Machine &machine,
   call.seconds =
       machine.products.empty()
           ? std::max(call.byteSeconds, call.operationSeconds)
-          : std::max(weightSeconds, call.operationSeconds) + bufferSeconds;
+          : std::max(weightSeconds, call.operationSeconds) + rowSeconds;
   if (!isAlone)
     call.seconds += machine.dispatchSeconds;
-  // A row comes from those that shared the dispatch before.
-  if (machine.handoverBytesPerSecond > 0)
-    call.seconds += double(rows > 0 ? dispatch.rowBytes : 0) /
-                    machine.handoverBytesPerSecond;
   return call;
 }
 
@@ -334,12 +348,14 @@ static Prediction predict(const ModelReport &report, const StepShape &step) {
   const Machine::Cache *cache = findCache(report, step);
   llvm::MapVector<std::pair<StringRef, StringRef>, PredictedOp> ops;
   Prediction result{step, {}, {}};
+  const DispatchReport *before = nullptr;
   for (const DispatchReport &dispatch : report.dispatches) {
     if (!dispatch.isUsedIn(step))
       continue;
     double rows = double(dispatch.outputs ? step.outputs : step.tokens);
-    PredictedOp call =
-        predictCall(machine, cache, dispatch, dispatch.amountIn(step), rows);
+    PredictedOp call = predictCall(machine, cache, dispatch,
+                                   dispatch.amountIn(step), rows, before);
+    before = &dispatch;
     auto count = double(dispatch.count);
     PredictedOp &op = ops[{dispatch.layer, dispatch.op}];
     op.layer = dispatch.layer;

@@ -193,8 +193,9 @@ ExitCode Bench::sampleMachine(MachineSamples &after, MachineSamples &before) {
   return isMachineKnown() ? machine.sample(after, before) : Done;
 }
 
-/// Tokens that run untimed before each repeat.
+/// What runs untimed before each repeat: tokens, until so much time is over.
 static constexpr int64_t wakingTokens = 16;
+static constexpr double wakingSeconds = 10e-3;
 
 /// Repeats \p result, whose tokens and depth are set, and once more under the
 /// profile. The machine is measured between the repeats: it changes.
@@ -216,8 +217,12 @@ ExitCode Bench::measureRun(Measurement &result) {
     // The first run brings in the weights; it need not be long.
     int64_t now = i < 0 && result.isDecode ? std::min<int64_t>(result.tokens, 2)
                                            : result.tokens;
-    // Threads are asleep after the probes, and nothing is in a cache.
-    sampleSeconds(result.depth, std::min(now, wakingTokens), chunk, status);
+    // Threads are asleep after the probes, and nothing is in a cache. It takes
+    // milliseconds until a thread is awake that the system has put on the
+    // processor of another.
+    for (double end = nowSeconds() + wakingSeconds;
+         !status && nowSeconds() < end;)
+      sampleSeconds(result.depth, std::min(now, wakingTokens), chunk, status);
     double seconds =
         status ? 0 : sampleSeconds(result.depth, now, chunk, status);
     if (status)

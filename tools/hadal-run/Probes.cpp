@@ -5,9 +5,12 @@
 
 #include "Probes.h"
 
+#include <atomic>
 #include <cstdio>
 #include <cstring>
+#include <pthread.h>
 #include <string>
+#include <tuple>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -328,47 +331,77 @@ static void runDotStep(const hadal_rt_step_t *step) {
 // Dispatches
 //===----------------------------------------------------------------------===//
 
-static constexpr int64_t probeDispatches = 100;
+/// Times are those of a few dispatches, longer than what a clock takes.
+static constexpr int64_t probeTimes = 40, dispatchesTimed = 8;
 
 /// Where the probe that runs leaves the time of each dispatch.
-static double probedSeconds[probeDispatches];
+static double probedSeconds[probeTimes];
 
-/// Whether a dispatch of the probe that runs hands over a row; else it does
-/// nothing.
-static bool probedHandover;
+/// Bytes of the row that a dispatch of the probe that runs hands over.
+static int64_t probedRowBytes;
 
-/// Of a row that is handed over, as long as those of models are.
-static constexpr int64_t handoverBytes = 8192;
+/// Of rows as models have, short and long, and of as many as a prefill has.
+static constexpr int64_t shortRowBytes = 1024, longRowBytes = 8192,
+                         rowsBytes = 512 << 10;
 
-/// More items than any number of threads, so that all take part.
-static constexpr int64_t dispatchItems = 4096;
+/// So many for each thread, as few as there are in dispatches that are short.
+static constexpr int64_t itemsOfThread = 8;
 
-static void doNothing(const hadal_rt_step_t *, const int64_t *, int64_t,
-                      int64_t) {}
+/// What an item computes: long enough for all threads to take some.
+static uint64_t computeItem(uint64_t x) {
+  for (int i = 0; i < 100; ++i)
+    x = x * 6364136223846793005u + 1442695040888963407u;
+  return x;
+}
+
+/// How often threads have taken items that are not the one that dispatches, and
+/// how often they are to in the dispatches that are timed. What they write has
+/// a line of its own.
+alignas(64) static std::atomic<int64_t> takenByOthers;
+alignas(64) static int64_t wantedOfOthers;
+static pthread_t dispatchingThread;
 
 /// Reads the row at params[0], and writes the part of that at params[1] that
-/// items [first, last) have.
+/// items [first, last) of params[2] have.
 static void handOver(const hadal_rt_step_t *, const int64_t *params,
                      int64_t first, int64_t last) {
   auto *from = reinterpret_cast<const char *>(params[0]);
   auto *to = reinterpret_cast<char *>(params[1]);
-  uint64_t all = sum(from, handoverBytes);
-  constexpr int64_t itemBytes = handoverBytes / dispatchItems;
-  memset(to + first * itemBytes, int(all & 127), (last - first) * itemBytes);
+  if (!pthread_equal(pthread_self(), dispatchingThread))
+    takenByOthers.fetch_add(1, std::memory_order_relaxed);
+  uint64_t all = sum(from, probedRowBytes);
+  for (int64_t i = first; i < last; ++i)
+    all = computeItem(all);
+  int64_t begin = probedRowBytes * first / params[2];
+  memset(to + begin, int(all & 127), probedRowBytes * last / params[2] - begin);
 }
+
+/// How many items a dispatch of the probe that runs has.
+static int64_t probedItems;
 
 static void runDispatchStep(const hadal_rt_step_t *step) {
   int64_t params[] = {reinterpret_cast<int64_t>(step->arena),
-                      reinterpret_cast<int64_t>(step->arena) + handoverBytes};
-  double start = nowSeconds();
-  for (double &seconds : probedSeconds) {
-    step->dispatch(step->pool, step, probedHandover ? handOver : doNothing,
-                   params, dispatchItems);
-    std::swap(params[0], params[1]);
-    double end = nowSeconds();
-    seconds = end - start;
-    start = end;
-  }
+                      reinterpret_cast<int64_t>(step->arena) + rowsBytes,
+                      probedItems};
+  auto dispatchSome = [&] {
+    double start = nowSeconds();
+    for (int64_t i = 0; i < dispatchesTimed; ++i) {
+      step->dispatch(step->pool, step, handOver, params, probedItems);
+      std::swap(params[0], params[1]);
+    }
+    return nowSeconds() - start;
+  };
+  // Threads were asleep, and it takes milliseconds until one is awake that the
+  // system has put on the processor of another. What is wanted is the time of
+  // dispatches that others take part in.
+  dispatchingThread = pthread_self();
+  constexpr double mostSeconds = 30e-3;
+  double deadline = nowSeconds() + mostSeconds;
+  for (double &seconds : probedSeconds)
+    do {
+      takenByOthers = 0;
+      seconds = dispatchSome() / double(dispatchesTimed);
+    } while (takenByOthers < wantedOfOthers && nowSeconds() < deadline);
 }
 
 //===----------------------------------------------------------------------===//
@@ -589,23 +622,38 @@ ExitCode Machine::sampleRows(MachineSamples &to) {
 
 /// Medians of many, as each is short.
 ExitCode Machine::sampleDispatches(MachineSamples &to) {
-  double seconds[2];
   probedAheadBytes = 0;
-  for (bool isHandover : {false, true}) {
-    probedHandover = isHandover;
+  double item, shortRow, longRow, rows;
+  int64_t threads = dispatches.threads(), items = itemsOfThread * threads;
+  // A thread reads many rows once.
+  for (auto [count, rowBytes, seconds] :
+       {std::tuple(int64_t(1), int64_t(0), &item),
+        std::tuple(items, shortRowBytes, &shortRow),
+        std::tuple(items, longRowBytes, &longRow),
+        std::tuple(threads, rowsBytes, &rows)}) {
+    probedItems = count;
+    wantedOfOthers = threads > 1 && count > 1 ? dispatchesTimed : 0;
+    probedRowBytes = rowBytes;
     double unused = 0;
     if (ExitCode code = dispatches.raise(unused))
       return code;
-    auto *middle = probedSeconds + probeDispatches / 2;
-    std::nth_element(probedSeconds, middle, probedSeconds + probeDispatches);
-    seconds[isHandover] = *middle;
+    auto *middle = probedSeconds + probeTimes / 2;
+    std::nth_element(probedSeconds, middle, probedSeconds + probeTimes);
+    *seconds = *middle;
   }
-  to.dispatchSeconds.add(seconds[0]);
-  // At the least what the first-level cache takes.
-  constexpr double mostBytesPerSecond = 2e11;
-  to.handoverBytes.add(
-      handoverBytes /
-      std::max(seconds[1] - seconds[0], handoverBytes / mostBytesPerSecond));
+  // What is handed over is read and written.
+  auto speed = [](int64_t bytes, double seconds) {
+    // At the most what the first-level cache gives.
+    constexpr double mostBytesPerSecond = 2e11;
+    return std::min(mostBytesPerSecond,
+                    2 * double(bytes) / std::max(seconds, 1e-9));
+  };
+  double rowSpeed = speed(longRowBytes - shortRowBytes, longRow - shortRow);
+  to.handoverBytes.add(rowSpeed);
+  to.rowsBytes.add(speed(rowsBytes, rows));
+  to.dispatchSeconds.add(std::max(shortRow - double(itemsOfThread) * item -
+                                      2 * shortRowBytes / rowSpeed,
+                                  1e-9));
   return Done;
 }
 
@@ -620,8 +668,8 @@ ExitCode Machine::open(const Weights &weights, int64_t threads) {
           weights, threads, runMultiplyStep, probeFmaItems * 4,
           2 * double(probeFmas * probeFmaItems)))
     return code;
-  if (ExitCode code = dispatches.open(weights, threads, runDispatchStep,
-                                      2 * handoverBytes, 1))
+  if (ExitCode code =
+          dispatches.open(weights, threads, runDispatchStep, 2 * rowsBytes, 1))
     return code;
   probeBytes = findProbeBytes(dots.threads());
   if (ExitCode code = reads.open(weights, threads, runReadStep,
@@ -645,7 +693,8 @@ void MachineSamples::add(const MachineSamples &other) {
        {&MachineSamples::bytes, &MachineSamples::f32Ops,
         &MachineSamples::int8Ops, &MachineSamples::bf16Ops,
         &MachineSamples::dispatchSeconds, &MachineSamples::handoverBytes,
-        &MachineSamples::exponentials, &MachineSamples::rounded})
+        &MachineSamples::rowsBytes, &MachineSamples::exponentials,
+        &MachineSamples::rounded})
     append(this->*member, other.*member);
   if (*other.int8Instruction)
     int8Instruction = other.int8Instruction;
@@ -681,6 +730,7 @@ void MachineSamples::appendJson(std::string &out) const {
   append("bf16_operations_per_s", bf16Ops);
   append("dispatch_s", dispatchSeconds);
   append("handover_bytes_per_s", handoverBytes);
+  append("rows_bytes_per_s", rowsBytes);
   append("exponentials_per_s", exponentials);
   append("rounded_per_s", rounded);
   out += "\"caches\":[";
@@ -713,8 +763,9 @@ void MachineSamples::appendText(std::string &out) const {
                int8Instruction);
   if (!bf16Ops.values.empty())
     appendFormat(out, ", bf16 %.2f TFLOP/s", bf16Ops.median() * 1e-12);
-  appendFormat(out, "; a dispatch %.2f us, its rows %.1f GB/s\n",
-               dispatchSeconds.median() * 1e6, handoverBytes.median() * 1e-9);
+  appendFormat(out, "; a dispatch %.2f us, its row %.1f GB/s, many %.1f\n",
+               dispatchSeconds.median() * 1e6, handoverBytes.median() * 1e-9,
+               rowsBytes.median() * 1e-9);
   for (const Cache &cache : caches)
     appendFormat(out, "%.1f MB of cache: reads %.0f GB/s\n",
                  double(cache.bytes) * 1e-6, cache.readBytes.median() * 1e-9);

@@ -104,9 +104,11 @@ struct MachineSamples {
   Samples bytes, f32Ops, int8Ops; ///< As in Speeds.
   Samples bf16Ops; ///< Dot products of bf16; empty without the instruction.
   const char *int8Instruction = "";
-  Samples dispatchSeconds; ///< Start and end of a dispatch that does nothing.
-  /// Of a row that all threads wrote in the dispatch before, and all read.
+  Samples dispatchSeconds; ///< Start and end of a dispatch of all threads.
+  /// Of a row that all threads wrote in the dispatch before, and all read, and
+  /// of the one that they write.
   Samples handoverBytes;
+  Samples rowsBytes; ///< Of many rows, likewise.
   /// Of scores of attention, and numbers that are made integers; empty if it is
   /// not known how kernels do that.
   Samples exponentials, rounded;

@@ -159,23 +159,29 @@ multiplyBf16(const char *weights) {
   __m512 sums[rows * tiles];
   for (__m512 &sum : sums)
     sum = _mm512_setzero_ps();
-  for (int64_t k = 0; k < columns; ++k)
+  for (int64_t k = 0; k < columns; ++k) {
+    __m512 of[tiles];
     for (int64_t t = 0; t < tiles; ++t) {
-      __m512i half = _mm512_cvtepu16_epi32(_mm256_loadu_si256(
-          reinterpret_cast<const __m256i *>(weights + (t * columns + k) * 32)));
+      const char *stored = weights + (t * columns + k) * 32;
+      of[t] = _mm512_castsi512_ps(
+          _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(
+                                reinterpret_cast<const __m256i *>(stored))),
+                            16));
       if (isAsked && k % 2 == 0)
-        _mm_prefetch(weights + (t * columns + k) * 32 + aheadBytes,
-                     _MM_HINT_T1);
-      __m512 w = _mm512_castsi512_ps(_mm512_slli_epi32(half, 16));
-      for (int r = 0; r < rows; ++r)
-        sums[t * rows + r] = _mm512_fmadd_ps(
-            w, _mm512_castsi512_ps(_mm512_set1_epi32(inputs[r * columns + k])),
-            sums[t * rows + r]);
+        _mm_prefetch(stored + aheadBytes, _MM_HINT_T1);
     }
+    for (int r = 0; r < rows; ++r) {
+      __m512 input =
+          _mm512_castsi512_ps(_mm512_set1_epi32(inputs[r * columns + k]));
+      for (int64_t t = 0; t < tiles; ++t)
+        sums[t * rows + r] = _mm512_fmadd_ps(of[t], input, sums[t * rows + r]);
+    }
+  }
   __m512 all = _mm512_setzero_ps();
   for (__m512 &sum : sums)
     all = _mm512_add_ps(all, sum);
-  return _mm512_cvtss_f32(all);
+  // All of it, or sums of one lane are kept where no vector has room.
+  return _mm512_reduce_add_ps(all);
 }
 
 /// e^x, as KernelBuilder::exp() has it.

@@ -379,7 +379,8 @@ class RunTest(unittest.TestCase):
             self.assertLessEqual(beside["read_bytes_per_s"]["max"], read["max"])
             self.assertLessEqual(set(beside), set(out))
             self.assertEqual(beside["int8_instruction"], out["int8_instruction"])
-            self.assertGreater(beside["handover_bytes_per_s"]["median"], 1e6)
+            for what in ("handover", "rows"):
+                self.assertGreater(beside[f"{what}_bytes_per_s"]["median"], 1e6)
             for some in beside["products"]:
                 self.assertGreater(some["operations_per_s"]["median"], 1e6)
                 self.assertGreater(some["share_of_memory"]["median"], 0)
