@@ -136,9 +136,9 @@ struct Program {
   FailureOr<WeightOp> rotaryTable(Location loc, RotaryAttr rotary);
 };
 
-/// How inputs are rounded: group, offset, digits, and whether scales are powers
-/// of two.
-using InputRounding = std::tuple<int64_t, int64_t, int64_t, int64_t>;
+/// How inputs are rounded: group, whether sums are integers, and times what,
+/// digits, and whether scales are powers of two.
+using InputRounding = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t>;
 
 /// Converts one function to a host function.
 class FunctionConverter {
@@ -212,10 +212,10 @@ private:
   LogicalResult convert(func::ReturnOp op);
 
   /// What products with integers of \p shape read of \p input, `[rows, inner]`:
-  /// bytes, scales and offsets of its groups. Made once for all ops that read
+  /// bytes, scales and sums of its groups. Made once for all ops that read
   /// it alike.
   struct Quantized {
-    Value values, scales, offsets;
+    Value values, scales, sums;
   };
   Quantized quantize(Value input, const IntegerShape &shape, Value rows,
                      int64_t rowsPerToken = 1);
@@ -568,36 +568,27 @@ static IntegerShape integerShape(Value weight, Value scales, Value offsets,
           record ? record.getColumns() : 0};
 }
 
-/// What \p shape needs to have kernels read of the sums of inputs: with
-/// offsets, the sums themselves, else what is to be added to products.
-static int64_t offsetOf(const IntegerShape &shape, DotProductKind dotProduct) {
-  return shape.hasOffsets ? 1
-                          : integerOffset(shape.bits, shape.isUnsigned,
-                                          !shape.codebook.empty(), dotProduct);
-}
-
 static InputRounding roundingOf(const IntegerShape &shape,
                                 DotProductKind dotProduct) {
-  return {shape.activationGroup, offsetOf(shape, dotProduct), shape.digits,
-          shape.hasPowers()};
+  std::optional<int64_t> factor = sumFactor(shape, dotProduct);
+  return {shape.activationGroup, factor.has_value(), factor.value_or(0),
+          shape.digits, shape.hasPowers()};
 }
 
 FunctionConverter::Quantized
 FunctionConverter::quantize(Value input, const IntegerShape &shape, Value rows,
                             int64_t rowsPerToken) {
-  DotProductKind dotProduct = program.kernels.dotProduct();
-  int64_t offset = offsetOf(shape, dotProduct);
-  Quantized &result = quantized[{input, roundingOf(shape, dotProduct)}];
+  Quantized &result =
+      quantized[{input, roundingOf(shape, program.options.dotProduct)}];
   if (result.values)
     return result;
   result = allocQuantized(shape, rowsPerToken);
   SmallVector<Value> arguments = {input, result.values, result.scales,
-                                  result.offsets};
+                                  result.sums};
   TypeRange types(arguments);
   dispatch(shape.digits > 1
-               ? program.kernels.splitRows(types, shape.inner,
-                                           shape.activationGroup, offset)
-               : program.kernels.quantizeRows(types, shape, offset,
+               ? program.kernels.splitRows(types, shape)
+               : program.kernels.quantizeRows(types, shape,
                                               /*epsilon=*/std::nullopt),
            rows, arguments);
   return result;
@@ -617,8 +608,10 @@ FunctionConverter::allocQuantized(const IntegerShape &shape,
       alloc(perToken * bytes, 0, rowsType(context, bytes / 4, bytes / 4, i32));
   result.scales =
       alloc(rowsPerToken * groups * 4, 0, rowsType(context, groups, groups));
-  result.offsets =
-      alloc(perToken * groups * 4, 0, rowsType(context, groups, groups, i32));
+  bool areIntegers = sumFactor(shape, program.options.dotProduct).has_value();
+  result.sums = alloc(
+      (areIntegers ? perToken : rowsPerToken) * groups * 4, 0,
+      rowsType(context, groups, groups, areIntegers ? i32 : b.getF32Type()));
   return result;
 }
 
@@ -691,10 +684,8 @@ LogicalResult FunctionConverter::convert(RoundToGridOp op) {
   DotProductKind dotProduct = program.options.dotProduct;
   Quantized result = allocQuantized(*shape, /*rowsPerToken=*/1);
   SmallVector<Value> arguments = {input, grid, result.values, result.scales,
-                                  result.offsets};
-  dispatch(program.kernels.splitGrid(TypeRange(arguments), columns,
-                                     shape->activationGroup,
-                                     offsetOf(*shape, dotProduct)),
+                                  result.sums};
+  dispatch(program.kernels.splitGrid(TypeRange(arguments), *shape),
            rowsOf(op.getInput()), arguments);
   countRowsLike(op.getResult(), op.getInput());
   mapping.map(op.getResult(), result.values);
@@ -708,9 +699,8 @@ LogicalResult FunctionConverter::convertRounded(RMSNormOp op,
   DotProductKind dotProduct = program.options.dotProduct;
   Quantized result = allocQuantized(shape, /*rowsPerToken=*/1);
   SmallVector<Value> arguments = {at(op.getInput()), at(op.getWeight()),
-                                  result.values, result.scales, result.offsets};
+                                  result.values, result.scales, result.sums};
   dispatch(program.kernels.quantizeRows(TypeRange(arguments), shape,
-                                        offsetOf(shape, dotProduct),
                                         op.getEpsilon().convertToFloat()),
            rowsOf(op.getInput()), arguments);
   countRowsLike(op.getResult(), op.getInput());
@@ -810,7 +800,7 @@ LogicalResult FunctionConverter::convertIntegerLinear(
     return failure();
   Value rows = rowsOf(oldInput);
   Quantized input = quantize(at(oldInput), shape, rows);
-  SmallVector<Value> arguments = {input.values, input.scales, input.offsets,
+  SmallVector<Value> arguments = {input.values, input.scales, input.sums,
                                   at(oldWeight), at(oldScales)};
   if (oldOffsets)
     arguments.push_back(at(oldOffsets));
@@ -1274,7 +1264,7 @@ LogicalResult FunctionConverter::convertGated(SwiGLUOp op, LinearOp gate,
       return failure();
   Quantized input = quantize(at(gate.getInput()), shape, rows);
   SmallVector<Value> arguments = {input.values,         input.scales,
-                                  input.offsets,        at(gate.getWeight()),
+                                  input.sums,           at(gate.getWeight()),
                                   at(gate.getScales()), at(up.getWeight()),
                                   at(up.getScales())};
   if (shape.hasOffsets)
@@ -1471,7 +1461,7 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
     Quantized input = quantize(at(op.getInput()), up, rows);
     SmallVector<Value> upArguments = {input.values,
                                       input.scales,
-                                      input.offsets,
+                                      input.sums,
                                       offsets,
                                       list,
                                       active,
@@ -1488,7 +1478,7 @@ LogicalResult FunctionConverter::convert(ExpertsOp op) {
         b.mul(activeCount, program.kernels.linearItems(inner)), upArguments);
     Quantized middle = quantize(between, down, slots, /*rowsPerToken=*/topK);
     SmallVector<Value> downArguments = {
-        middle.values, middle.scales, middle.offsets,   offsets,
+        middle.values, middle.scales, middle.sums,      offsets,
         list,          active,        at(op.getDown()), at(op.getScales()[2])};
     if (down.hasOffsets)
       downArguments.push_back(at(op.getOffsetsOf(2)));

@@ -39,6 +39,15 @@ int64_t hadal::integerOffset(int64_t bits, bool isUnsigned, bool hasCodebook,
   return isUnsigned ? 0 : -(int64_t(1) << (bits - 1));
 }
 
+std::optional<int64_t> hadal::sumFactor(const IntegerShape &shape,
+                                        DotProductKind dotProduct) {
+  int64_t offset = integerOffset(shape.bits, shape.isUnsigned,
+                                 !shape.codebook.empty(), dotProduct);
+  if (!shape.hasOffsets)
+    return offset;
+  return offset ? std::optional<int64_t>(1) : std::nullopt;
+}
+
 Value hadal::unpackLane(KernelBuilder &b, int64_t bits, int64_t lane,
                         function_ref<Value(int64_t vector)> load) {
   if (bits == 8)
@@ -291,9 +300,7 @@ Values GroupLoop::offsets(Value group, const Blocks &blocks) const {
                    blocks.offsets);
 }
 
-/// Numbers of \p digits, which are f32: those of each, the lowest first, follow
-/// each other.
-static Values joinDigits(KernelBuilder &b, ValueRange digits, int64_t count) {
+Values hadal::joinDigits(KernelBuilder &b, ValueRange digits, int64_t count) {
   Values result;
   for (size_t i = 0; i < digits.size(); i += size_t(count)) {
     Value number = digits[i + size_t(count) - 1];
@@ -307,9 +314,14 @@ static Values joinDigits(KernelBuilder &b, ValueRange digits, int64_t count) {
 /// The sum of group \p part of each row of the inputs, as rounded, negated.
 Values GroupLoop::inputSums(Value part) const {
   Values digits;
+  if (getElementTypeOrSelf(input.sums).isF32()) {
+    for (Value row : inputRows)
+      digits.push_back(b.load(input.sums, {row, part}));
+    return digits;
+  }
   for (Value row : rows)
-    digits.push_back(arith::SIToFPOp::create(
-        b, b.getF32Type(), b.load(input.offsets, {row, part})));
+    digits.push_back(arith::SIToFPOp::create(b, b.getF32Type(),
+                                             b.load(input.sums, {row, part})));
   Values sums = joinDigits(b, digits, input.digits);
   for (auto [sum, row] : llvm::zip(sums, inputRows)) {
     Value negated = arith::NegFOp::create(b, sum);
@@ -510,7 +522,7 @@ Values GroupLoop::sums(Value group, int64_t part) const {
       starts.push_back(zero);
       continue;
     }
-    Value start = b.load(input.offsets, {row, group});
+    Value start = b.load(input.sums, {row, group});
     if (shape().offsets)
       start = b.mul(start, b.i32(int32_t(offset)));
     starts.push_back(b.broadcast(start, tileRows));
@@ -671,12 +683,25 @@ static Value exponentOf(KernelBuilder &b, Value power) {
                   b.select(isFinite, exponent, b.f32(infinity)));
 }
 
+std::string hadal::nameOfSums(std::optional<int64_t> factor) {
+  return factor ? std::to_string(-*factor) : "sums";
+}
+
+Value hadal::scaledSum(KernelBuilder &b, ValueRange digits, Value scale) {
+  Values numbers;
+  for (Value digit : digits)
+    numbers.push_back(arith::SIToFPOp::create(b, b.getF32Type(), digit));
+  Value sum = joinDigits(b, numbers, int64_t(numbers.size())).front();
+  return b.mulf(arith::NegFOp::create(b, sum), scale);
+}
+
 KernelOp KernelSet::quantizeRows(TypeRange types, const IntegerShape &shape,
-                                 int64_t offset, std::optional<float> epsilon) {
+                                 std::optional<float> epsilon) {
   int64_t columns = shape.inner, group = shape.activationGroup;
   InputScale scaleKind = inputScale(shape);
-  auto name =
-      llvm::formatv("quantize_rows_{0}_{1}_{2}", columns, group, -offset).str();
+  std::optional<int64_t> factor = sumFactor(shape, options.dotProduct);
+  std::string name = llvm::formatv("quantize_rows_{0}_{1}_{2}", columns, group,
+                                   nameOfSums(factor));
   if (scaleKind == InputScale::Power)
     name += "_power";
   if (scaleKind == InputScale::Exponent)
@@ -689,7 +714,7 @@ KernelOp KernelSet::quantizeRows(TypeRange types, const IntegerShape &shape,
     Value in = arguments[next++];
     Value weight = epsilon ? arguments[next++] : Value();
     Value values = arguments[next++], scales = arguments[next++],
-          offsets = arguments[next];
+          sums = arguments[next];
     constexpr int64_t lanes = KernelBuilder::maxLanes;
     auto integers = VectorType::get({lanes}, b.getI32Type());
     auto bytes = VectorType::get({lanes}, b.getI8Type());
@@ -741,7 +766,9 @@ KernelOp KernelSet::quantizeRows(TypeRange types, const IntegerShape &shape,
         b.store(scaleKind == InputScale::Exponent ? exponentOf(b, scale)
                                                   : scale,
                 scales, {row, g});
-        b.store(b.mul(total, b.i32(int32_t(offset))), offsets, {row, g});
+        b.store(factor ? b.mul(total, b.i32(int32_t(*factor)))
+                       : scaledSum(b, total, scale),
+                sums, {row, g});
       });
     });
   });

@@ -44,13 +44,12 @@ KernelBuilder::Values placeInTile(KernelBuilder &b, mlir::Value at,
                                   int64_t ofRecord);
 
 /// Rows of activations that `KernelSet::quantizeRows` has rounded, or that
-/// `KernelSet::splitRows` has cut into digits, each a row of values and
-/// offsets.
+/// `KernelSet::splitRows` has cut into digits, each a row of values and, if
+/// they are integers, of sums.
 struct IntegerRows {
-  mlir::Value values;  ///< `[rows, k / 4]` in i32: four bytes each.
-  mlir::Value scales;  ///< `[rows, groups]` in f32; see `scale`.
-  mlir::Value offsets; ///< `[rows, groups]` in i32: where sums start; for
-                       ///< weights with offsets, the sum of each group.
+  mlir::Value values; ///< `[rows, k / 4]` in i32: four bytes each.
+  mlir::Value scales; ///< `[rows, groups]` in f32; see `scale`.
+  mlir::Value sums;   ///< `[rows, groups]`, of each group, as `sumFactor` says.
   int64_t digits = 1;
   InputScale scale = InputScale::Number;
 };
@@ -63,6 +62,25 @@ IntegerRows integerRows(KernelBuilder &b, mlir::ValueRange arguments,
 /// inputs: it undoes that the weights are stored, or read, as unsigned.
 int64_t integerOffset(int64_t bits, bool isUnsigned, bool hasCodebook,
                       DotProductKind dotProduct);
+
+/// What sums of groups of the inputs of a product of \p shape are multiplied
+/// by, as integers, for kernels to read: by `integerOffset`; by 1 for weights
+/// with offsets. Where these alone need the sums, there is none: they are in
+/// f32, negated and times the inputs' scale.
+std::optional<int64_t> sumFactor(const IntegerShape &shape,
+                                 DotProductKind dotProduct);
+
+/// f32 numbers of \p digits: \p count of each, the lowest first, follow each
+/// other.
+KernelBuilder::Values joinDigits(KernelBuilder &b, mlir::ValueRange digits,
+                                 int64_t count);
+
+/// What a kernel is called that stores sums times \p factor.
+std::string nameOfSums(std::optional<int64_t> factor);
+
+/// The number of \p digits, i32, negated and times \p scale.
+mlir::Value scaledSum(KernelBuilder &b, mlir::ValueRange digits,
+                      mlir::Value scale);
 
 /// Lane \p lane of what `unpackCodes` gives; \p load has the stored vectors.
 mlir::Value unpackLane(KernelBuilder &b, int64_t bits, int64_t lane,

@@ -267,26 +267,24 @@ public:
   /// where `roundsInPlace` says that the kernel rounds them.
   rt::KernelOp linear(TypeRange types, int64_t inner, int64_t columns,
                       bool hasBias, bool hasScales, bool bf16Inputs);
-  /// (in, [norm's weight], values, scales, offsets); items are rows. Rounds
+  /// (in, [norm's weight], values, scales, sums); items are rows. Rounds
   /// groups of elements to bytes, as products of \p shape read them; the sum of
-  /// each, times \p offset, goes to offsets. With \p epsilon, what is rounded
+  /// each goes to sums, as `sumFactor` says. With \p epsilon, what is rounded
   /// is `rmsNorm` of the row, which is stored nowhere.
   rt::KernelOp quantizeRows(TypeRange types, const IntegerShape &shape,
-                            int64_t offset, std::optional<float> epsilon);
+                            std::optional<float> epsilon);
   /// (in, pairs); items are rows. Rounds each number to bf16, two to an i32.
   rt::KernelOp roundRows(TypeRange types, int64_t columns);
-  /// (in, digits, scales, offsets); items are rows. Cuts each number into
-  /// digits, of which the lowest comes first: row r is rows r * 4 .. r * 4 + 3
-  /// of digits and offsets. Scales are powers of two.
-  rt::KernelOp splitRows(TypeRange types, int64_t columns, int64_t group,
-                         int64_t offset);
-  /// (in, grid, digits, scales, offsets), likewise, of the integers that
+  /// (in, digits, scales, sums); items are rows. Cuts each number into digits,
+  /// of which the lowest comes first: row r is rows r * 4 .. r * 4 + 3 of
+  /// digits and of sums that are integers. Scales are powers of two.
+  rt::KernelOp splitRows(TypeRange types, const IntegerShape &shape);
+  /// (in, grid, digits, scales, sums), likewise, of the integers that
   /// `round_to_grid` rounds to: two digits, whose scale is that of the grid.
-  rt::KernelOp splitGrid(TypeRange types, int64_t columns, int64_t group,
-                         int64_t offset);
+  rt::KernelOp splitGrid(TypeRange types, const IntegerShape &shape);
   /// (in, grid, out); items are rows.
   rt::KernelOp roundToGrid(TypeRange types, int64_t columns);
-  /// (values, scales, offsets, weight, weight scales, [weight offsets], [bias],
+  /// (values, scales, sums, weight, weight scales, [weight offsets], [bias],
   /// [residual], out, rows); items are groups of tiles. A residual, of whole
   /// tiles, is added last.
   rt::KernelOp integerLinear(TypeRange types, const IntegerShape &shape,
@@ -296,7 +294,7 @@ public:
   rt::KernelOp gatedLinear(TypeRange types, int64_t inner, int64_t columns,
                            bool hasScales, std::optional<double> limit,
                            bool bf16Inputs);
-  /// (values, scales, offsets, gate, gate scales, up, up scales, [gate offsets,
+  /// (values, scales, sums, gate, gate scales, up, up scales, [gate offsets,
   /// up offsets], out, rows), likewise.
   rt::KernelOp integerGatedLinear(TypeRange types, const IntegerShape &shape,
                                   std::optional<double> limit);
@@ -391,12 +389,12 @@ public:
   /// (in, offsets, list, active, down, [scales], out), likewise.
   rt::KernelOp expertsDown(TypeRange types, int64_t experts, int64_t inner,
                            int64_t columns, bool hasScales, bool bf16Inputs);
-  /// (values, scales, offsets, slot offsets, list, active, gate, gate scales,
+  /// (values, scales, sums, slot offsets, list, active, gate, gate scales,
   /// up, up scales, [gate offsets, up offsets], out); items as for expertsUp.
   rt::KernelOp integerExpertsUp(TypeRange types, const IntegerShape &shape,
                                 int64_t experts, int64_t topK,
                                 std::optional<double> limit);
-  /// (values, scales, offsets, slot offsets, list, active, down, down scales,
+  /// (values, scales, sums, slot offsets, list, active, down, down scales,
   /// [down offsets], out), likewise.
   rt::KernelOp integerExpertsDown(TypeRange types, const IntegerShape &shape,
                                   int64_t experts);

@@ -20,9 +20,9 @@ namespace {
 /// Stores the digits of integers of a row, by groups.
 struct DigitWriter {
   DigitWriter(KernelBuilder &b, int64_t count, int64_t group, Value planes,
-              Value scales, Value offsets, int64_t offset)
+              Value scales, Value sums, std::optional<int64_t> factor)
       : b(b), count(count), group(group), lanes(KernelBuilder::lanesFor(group)),
-        planes(planes), scales(scales), offsets(offsets), offset(offset),
+        planes(planes), scales(scales), sums(sums), factor(factor),
         integers(VectorType::get({lanes}, b.getI32Type())) {}
 
   /// Group \p g of \p row: \p integersAt gives vectors of integers, from a
@@ -32,8 +32,8 @@ struct DigitWriter {
 
   KernelBuilder &b;
   int64_t count, group, lanes;
-  Value planes, scales, offsets;
-  int64_t offset;
+  Value planes, scales, sums;
+  std::optional<int64_t> factor;
   VectorType integers;
 
 private:
@@ -50,9 +50,9 @@ void DigitWriter::write(Value row, Value g, Value scale,
   auto bytes = VectorType::get({lanes}, b.getI8Type());
   auto fours = VectorType::get({lanes / 4}, b.getI32Type());
   Value firstPlane = b.mul(row, count), begin = b.mul(g, group);
-  Values sums(size_t(count), constant(0));
-  sums = b.loop(
-      "k", begin, b.add(begin, group), lanes, sums,
+  Values totals(size_t(count), constant(0));
+  totals = b.loop(
+      "k", begin, b.add(begin, group), lanes, totals,
       [&](Value k, ValueRange carried) {
         Value rest = arith::FPToSIOp::create(b, integers, integersAt(k));
         Values next;
@@ -73,20 +73,25 @@ void DigitWriter::write(Value row, Value g, Value scale,
         return next;
       });
   b.store(scale, scales, {row, g});
-  for (int64_t i = 0; i < count; ++i)
-    b.store(b.mul(b.sumLanes(sums[size_t(i)]), b.i32(int32_t(offset))), offsets,
-            {b.add(firstPlane, i), g});
+  for (Value &total : totals)
+    total = b.sumLanes(total);
+  if (!factor)
+    return b.store(scaledSum(b, totals, scale), sums, {row, g});
+  for (auto [i, total] : llvm::enumerate(totals))
+    b.store(b.mul(total, b.i32(int32_t(*factor))), sums,
+            {b.add(firstPlane, int64_t(i)), g});
 }
 
-KernelOp KernelSet::splitRows(TypeRange types, int64_t columns, int64_t group,
-                              int64_t offset) {
-  auto name =
-      llvm::formatv("split_rows_{0}_{1}_{2}", columns, group, -offset).str();
+KernelOp KernelSet::splitRows(TypeRange types, const IntegerShape &shape) {
+  int64_t columns = shape.inner, group = shape.activationGroup;
+  std::optional<int64_t> factor = sumFactor(shape, options.dotProduct);
+  std::string name = llvm::formatv("split_rows_{0}_{1}_{2}", columns, group,
+                                   nameOfSums(factor));
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     Value in = arguments[0];
     DigitWriter writer(b, inputDigits, group, arguments[1], arguments[2],
-                       arguments[3], offset);
+                       arguments[3], factor);
     int64_t lanes = writer.lanes;
     auto toF32 = [&](Value bits) -> Value {
       return arith::BitcastOp::create(b, b.getF32Type(), bits);
@@ -134,15 +139,16 @@ static Value toGrid(KernelBuilder &b, Value x, Value scales, Value zeros) {
   return b.subf(inside, zeros);
 }
 
-KernelOp KernelSet::splitGrid(TypeRange types, int64_t columns, int64_t group,
-                              int64_t offset) {
-  auto name =
-      llvm::formatv("split_grid_{0}_{1}_{2}", columns, group, -offset).str();
+KernelOp KernelSet::splitGrid(TypeRange types, const IntegerShape &shape) {
+  int64_t columns = shape.inner, group = shape.activationGroup;
+  std::optional<int64_t> factor = sumFactor(shape, options.dotProduct);
+  std::string name = llvm::formatv("split_grid_{0}_{1}_{2}", columns, group,
+                                   nameOfSums(factor));
   return get(name, types, [&](KernelBuilder &b, KernelOp kernel) {
     auto arguments = kernel.getKernelArguments();
     Value in = arguments[0];
     DigitWriter writer(b, gridDigits, group, arguments[2], arguments[3],
-                       arguments[4], offset);
+                       arguments[4], factor);
     Value scale = b.load(arguments[1], b.index(0));
     Value scales = b.broadcast(scale, writer.lanes);
     Value zeros = b.broadcast(b.load(arguments[1], b.index(1)), writer.lanes);

@@ -1,5 +1,6 @@
 // Products of integer weights whose inputs are not rounded: each is four digits,
-// so that integers are multiplied by integers. Offsets need the sums of inputs.
+// so that integers are multiplied by integers. Offsets need the sums of inputs:
+// as integers where products need them, too, else as what is multiplied.
 
 // RUN: hadal-opt %s -split-input-file -verify-diagnostics -deepseek-pack-weights -convert-deepseek-to-rt="dot-product=avx512-vnni" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,VNNI
 // RUN: hadal-opt %s -split-input-file -verify-diagnostics -deepseek-pack-weights -convert-deepseek-to-rt="registers=8 dot-product=avx2" | FileCheck %s --enable-var-scope --check-prefixes=CHECK,AVX2
@@ -69,7 +70,7 @@ func.func private @heads(%x: tensor<?x48xf32>, %k: tensor<2x256x16xi4, #deepseek
 // CHECK:         rt.dispatch @linear_int6_32x256_16_16_f32_scales_levels
 // CHECK:         rt.dispatch @split_rows_256_16_4
 // CHECK:         rt.dispatch @linear_int3_32x256_16_16_f32_scales_levels
-// CHECK:         rt.dispatch @split_rows_256_32_m1
+// CHECK:         rt.dispatch @split_rows_256_32_sums_{{.*}}memref<?x16xf32, strided<[16, 1]>>, memref<?x16xf32, strided<[16, 1]>>
 // CHECK:         rt.dispatch @experts_up_uint5_8x256x256_32_32_f32_scales_levels_offsets_levels_2
 // CHECK:         rt.dispatch @experts_down_int6_8x256x256_16_16_f32_scales_levels
 !i6 = tensor<32x256xi6, #deepseek.tiled<rows = 16, columns = 16>>
@@ -143,6 +144,19 @@ func.func @forward(%ids: tensor<?xi32>, %positions: tensor<?xi32>, %sequences: t
 // CHECK:         vector.load %{{.+}} : memref<2x48x64xi8>, vector<64xi8>
 // CHECK:         arith.ori %{{.+}} : vector<64xi8>
 // CHECK:         vector.load %{{.+}} : memref<2x48x64xi8>, vector<64xi8>
+
+// Sums that offsets alone need are joined, negated and scaled as they are kept,
+// and products read them as they are.
+
+// CHECK-LABEL: rt.kernel @split_rows_256_32_sums
+// CHECK-COUNT-3: math.fma %{{.+}} : f32
+// CHECK:         %[[SUM:.+]] = arith.negf
+// CHECK:         %[[SCALED:.+]] = arith.mulf %[[SUM]]
+// CHECK:         memref.store %[[SCALED]], %{{.+}} : memref<?x16xf32
+
+// CHECK-LABEL: rt.kernel @experts_up_uint5_8x256x256_32_32_f32_scales_levels_offsets_levels
+// CHECK-NOT:     arith.sitofp %{{.+}} : i32 to f32
+// CHECK-LABEL: rt.kernel
 
 // -----
 
