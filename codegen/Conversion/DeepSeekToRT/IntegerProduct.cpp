@@ -6,6 +6,7 @@
 
 #include "lib/Support/CheckedMath.h"
 
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
@@ -108,53 +109,48 @@ struct GroupLoop {
   Value unitOf(Value group) const {
     return b.div(b.mul(group, units()), groupsOfUnit());
   }
+  /// A group: which one of the row, and which one of its record, or of the row
+  /// again without records.
+  struct Place {
+    Value group;
+    Value record; ///< Null without.
+    Value inRecord;
+  };
+  /// Group \p index of those that are \p columns each.
+  Place placeOf(Value index, int64_t columns) const {
+    Values at = placeInTile(b, index, shape().record / columns);
+    return {index, at.size() > 1 ? at.front() : Value(), at.back()};
+  }
   /// Groups of the weight whose scales, or offsets, are multiplied by one more.
   int64_t blockGroups() const { return deepseek::scaleBlock / shape().group; }
   bool hasLevels() const {
     return isOfLevels(shape().scales) ||
            (shape().offsets && isOfLevels(shape().offsets));
   }
-  /// Where vector \p at of a tile is, of codes, or of scales or offsets.
-  Values indices(const IntegerWeight &weight, Value tile, Value at,
-                 int64_t ofRecord) const {
+  /// Where vector \p at of a record is, or of a tile without records: of codes,
+  /// or of scales or offsets.
+  Values indices(const IntegerWeight &weight, Value tile, Value record,
+                 Value at) const {
     Values list;
-    if (weight.leading)
-      list.push_back(weight.leading);
-    list.push_back(tile);
-    list.append(placeInTile(b, at, ofRecord));
-    list.push_back(b.index(0));
+    for (Value some : {weight.leading, tile, record})
+      if (some)
+        list.push_back(some);
+    list.append({at, b.index(0)});
     return list;
-  }
-  /// Of codes: vector \p i after \p unit, in the same record.
-  Values codeIndices(const IntegerWeight &weight, Value tile, Value unit,
-                     int64_t i) const {
-    Values list = indices(weight, tile, unit,
-                          weight.ofRecord(weight.inner * weight.bits / 32));
-    Value &last = list[list.size() - 2];
-    last = b.add(last, i);
-    return list;
-  }
-  Values numberIndices(const IntegerWeight &weight, Value numbers, Value tile,
-                       Value at) const {
-    int64_t count = isOfLevels(numbers)
-                        ? weight.inner / deepseek::scaleBlock *
-                              (blockGroups() + deepseek::scaleBlockBytes)
-                        : weight.inner / weight.group;
-    return indices(weight, tile, at, weight.ofRecord(count));
   }
   /// Numbers that those of two levels are multiplied by, for each weight and
-  /// tile; without levels none.
+  /// tile, and which block of its record they are of; without levels none.
   struct Blocks {
     Value index;
     Values scales, offsets;
   };
-  Blocks blocks(Value index) const;
-  Values scales(Value group, const Blocks &blocks) const;
-  Values offsets(Value group, const Blocks &blocks) const;
+  Blocks blocks(Value record, Value index) const;
+  Values scales(Place group, const Blocks &blocks) const;
+  Values offsets(Place group, const Blocks &blocks) const;
   Values inputSums(Value part) const;
   Value scale(Value numbers, Value row, Value part) const;
   /// \p part: which group of its unit \p group is.
-  Values sums(Value group, int64_t part) const;
+  Values sums(Place group, int64_t part) const;
   /// Whether hardware reads the codes ahead: with records the scales, too.
   bool isFollowed() const {
     return inputRows.size() == 1 && options.followsStreams;
@@ -167,19 +163,20 @@ struct GroupLoop {
         1);
   }
   void askForScales(Value group) const;
+  void askForRecord(Value record) const;
 
 private:
   /// What to ask for while a group is multiplied: tiles, in the order of
-  /// chains, and what to add to the index of a vector.
+  /// chains, and a group of them.
   struct Ahead {
     Values tiles;
-    Value shift;
+    Place group;
   };
-  void ask(const IntegerWeight &weight, Value numbers, Value tile, Value group,
+  void ask(const IntegerWeight &weight, Value numbers, Value tile, Place group,
            unsigned locality) const;
   std::pair<Value, Value> later(Value group, int64_t distance, int64_t groups,
                                 int64_t step) const;
-  Ahead prefetch(Value group) const;
+  Ahead prefetch(Place group) const;
   /// Whether lines are asked for before they are read. Where there are many
   /// blocks of rows, the first alone waits for memory, and it costs the others
   /// nothing.
@@ -187,13 +184,24 @@ private:
     return inputRows.size() == 1 ? !isFollowed()
                                  : weightOffset(options.dotProduct) != 0;
   }
+  /// Whether the lines of a unit are loaded in the order of memory, which
+  /// hardware follows, and not in that in which the lanes of codes need them. A
+  /// compiler would choose the latter. Where a unit has several groups, the
+  /// arithmetic bounds it, and the choice is better left to the compiler.
+  bool keepsOrder() const {
+    return isFollowed() && chains() == 1 && unitVectors() > 1 &&
+           groupsOfUnit() == 1 && !isSource();
+  }
+  /// Whether a compiler of source takes the kernel.
+  bool isSource() const {
+    return b.isRead || options.dotProduct == DotProductKind::CUDA;
+  }
   /// Units that are read without a branch between them. A compiler keeps four
   /// lines in the order in which hardware follows them, but not eight. That of
   /// source unrolls it: a step for each chain is left.
   int64_t unrolledUnits() const {
-    bool isSource = b.isRead || options.dotProduct == DotProductKind::CUDA;
     int64_t most = isFollowed() ? std::max<int64_t>(4 / unitVectors(), 1) : 8;
-    return std::gcd(units(), isSource ? int64_t(2) : most);
+    return std::gcd(units(), isSource() ? int64_t(2) : most);
   }
   /// Whether `step` multiplies two rows at once, by eight columns.
   bool inPairs() const {
@@ -203,13 +211,14 @@ private:
   int64_t stepUnits() const {
     return inPairs() ? std::max<int64_t>(8 / unitColumns(), 1) : 1;
   }
-  Values step(Value unit, int64_t part, ValueRange carried, int64_t unrolled,
-              const Ahead &ahead) const;
+  Values step(Place group, Value unit, int64_t part, ValueRange carried,
+              int64_t unrolled, const Ahead &ahead) const;
   static bool isOfLevels(Value scales) {
     return getElementTypeOrSelf(scales).isInteger();
   }
-  Values blocksOf(Value index, Value IntegerWeight::*scales) const;
-  Values numbersOf(Value group, Value IntegerWeight::*scales, Value block,
+  Values blocksOf(Value record, Value index,
+                  Value IntegerWeight::*scales) const;
+  Values numbersOf(Place group, Value IntegerWeight::*scales, Value block,
                    ValueList factors) const;
 };
 
@@ -224,8 +233,10 @@ static Value loadWide(KernelBuilder &b, Value memref, ValueRange indices) {
   return arith::ExtFOp::create(b, wide, stored);
 }
 
-/// The f16 of block \p index of \p scales, whose bytes follow the factors.
-Values GroupLoop::blocksOf(Value index, Value IntegerWeight::*scales) const {
+/// The f16 of block \p index of a record of \p scales, whose bytes follow the
+/// factors.
+Values GroupLoop::blocksOf(Value record, Value index,
+                           Value IntegerWeight::*scales) const {
   KernelBuilder::Named named(b, "read_scales");
   auto words = VectorType::get({tileRows}, b.getI16Type());
   auto halves = VectorType::get({tileRows}, b.getF16Type());
@@ -239,10 +250,9 @@ Values GroupLoop::blocksOf(Value index, Value IntegerWeight::*scales) const {
       auto byte = [&](int64_t i) -> Value {
         return arith::ExtUIOp::create(
             b, words,
-            b.loadVector(
-                weight.*scales,
-                numberIndices(weight, weight.*scales, tile, b.add(column, i)),
-                tileRows));
+            b.loadVector(weight.*scales,
+                         indices(weight, tile, record, b.add(column, i)),
+                         tileRows));
       };
       Value low = byte(0);
       Value bits = arith::OrIOp::create(
@@ -253,26 +263,27 @@ Values GroupLoop::blocksOf(Value index, Value IntegerWeight::*scales) const {
   return result;
 }
 
-GroupLoop::Blocks GroupLoop::blocks(Value index) const {
+GroupLoop::Blocks GroupLoop::blocks(Value record, Value index) const {
   Blocks result = {index, {}, {}};
   if (isOfLevels(shape().scales))
-    result.scales = blocksOf(index, &IntegerWeight::scales);
+    result.scales = blocksOf(record, index, &IntegerWeight::scales);
   if (shape().offsets && isOfLevels(shape().offsets))
-    result.offsets = blocksOf(index, &IntegerWeight::offsets);
+    result.offsets = blocksOf(record, index, &IntegerWeight::offsets);
   return result;
 }
 
 /// Scales or offsets of \p group, for each weight and tile; \p factors are the
 /// numbers of their \p block, if they are of two levels.
-Values GroupLoop::numbersOf(Value group, Value IntegerWeight::*scales,
+Values GroupLoop::numbersOf(Place group, Value IntegerWeight::*scales,
                             Value block, ValueList factors) const {
   KernelBuilder::Named named(b, "read_scales");
+  Value index = group.inRecord;
   if (!factors.empty())
-    group = b.add(group, b.mul(block, deepseek::scaleBlockBytes));
+    index = b.add(index, b.mul(block, deepseek::scaleBlockBytes));
   Values result;
   for (const IntegerWeight &weight : weights)
     for (Value tile : tiles) {
-      Values at = numberIndices(weight, weight.*scales, tile, group);
+      Values at = indices(weight, tile, group.record, index);
       if (factors.empty()) {
         result.push_back(loadWide(b, weight.*scales, at));
         continue;
@@ -288,12 +299,12 @@ Values GroupLoop::numbersOf(Value group, Value IntegerWeight::*scales,
   return result;
 }
 
-Values GroupLoop::scales(Value group, const Blocks &blocks) const {
+Values GroupLoop::scales(Place group, const Blocks &blocks) const {
   return numbersOf(group, &IntegerWeight::scales, blocks.index, blocks.scales);
 }
 
 /// None if the weights have none.
-Values GroupLoop::offsets(Value group, const Blocks &blocks) const {
+Values GroupLoop::offsets(Place group, const Blocks &blocks) const {
   if (!shape().offsets)
     return {};
   return numbersOf(group, &IntegerWeight::offsets, blocks.index,
@@ -346,12 +357,13 @@ Value GroupLoop::scale(Value numbers, Value row, Value part) const {
 /// Asks for the scales or offsets \p numbers of \p group, of a group of the
 /// weight.
 void GroupLoop::ask(const IntegerWeight &weight, Value numbers, Value tile,
-                    Value group, unsigned locality) const {
+                    Place group, unsigned locality) const {
+  Value index = group.inRecord;
   if (isOfLevels(numbers))
-    group = b.add(
-        group, b.mul(b.div(group, blockGroups()), deepseek::scaleBlockBytes));
+    index = b.add(
+        index, b.mul(b.div(index, blockGroups()), deepseek::scaleBlockBytes));
   memref::PrefetchOp::create(b, numbers,
-                             numberIndices(weight, numbers, tile, group),
+                             indices(weight, tile, group.record, index),
                              /*isWrite=*/false, locality,
                              /*isDataCache=*/true);
 }
@@ -370,16 +382,18 @@ std::pair<Value, Value> GroupLoop::later(Value group, int64_t distance,
 /// past a tile's end, those of the tile that is read after it. Asks for their
 /// scales. Where several rows share one stream of weights, as much is wanted as
 /// of the several streams that a single row has.
-GroupLoop::Ahead GroupLoop::prefetch(Value group) const {
+GroupLoop::Ahead GroupLoop::prefetch(Place group) const {
   int64_t groups = shape().inner / shape().activationGroup;
   int64_t groupBytes = shape().activationGroup * shape().bits * tileRows / 8;
   int64_t aheadBytes =
       chains() == 1 && rows.size() > 4 ? 3 * prefetchBytes : prefetchBytes;
   int64_t distance = std::clamp<int64_t>(aheadBytes / groupBytes, 1, groups);
-  auto [at, step] = later(group, distance, groups, int64_t(tiles.size()));
+  auto [at, step] = later(group.group, distance, groups, int64_t(tiles.size()));
   int64_t ratio = shape().group / shape().activationGroup;
-  Ahead ahead = {{}, b.mul(b.sub(unitOf(at), unitOf(group)), unitVectors())};
-  Value scaleGroup = b.div(at, ratio);
+  Ahead ahead = {{}, placeOf(at, shape().activationGroup)};
+  Place scaleGroup = ahead.group;
+  if (ratio > 1)
+    scaleGroup = placeOf(b.div(at, ratio), shape().group);
   for (const IntegerWeight &weight : weights)
     for (Value tile : tiles) {
       Value there =
@@ -409,16 +423,38 @@ void GroupLoop::askForScales(Value group) const {
         b.min(b.add(tiles.back(), step), b.sub(weight.tilesEnd, b.index(1)));
     for (Value numbers : {weight.scales, weight.offsets})
       if (numbers)
-        ask(weight, numbers, there, at, /*locality=*/3);
+        ask(weight, numbers, there, placeOf(at, shape().group), /*locality=*/3);
   }
+}
+
+/// Asks for all scales and offsets of \p record, which lie before its codes, in
+/// the order of memory: hardware follows lines that are asked for so.
+void GroupLoop::askForRecord(Value record) const {
+  for (const IntegerWeight &weight : weights)
+    for (Value tile : tiles)
+      for (Value numbers : {weight.scales, weight.offsets}) {
+        if (!numbers)
+          continue;
+        auto type = cast<MemRefType>(numbers.getType());
+        int64_t count = type.getDimSize(type.getRank() - 2);
+        int64_t ofLine = std::max<int64_t>(
+            vectorBytes * 8 / tileRows / type.getElementTypeBitWidth(), 1);
+        for (int64_t i = 0; i < count; i += ofLine)
+          memref::PrefetchOp::create(b, numbers,
+                                     indices(weight, tile, record, b.index(i)),
+                                     /*isWrite=*/false, /*locality=*/3,
+                                     /*isDataCache=*/true);
+      }
 }
 
 /// Adds the products of a unit of each tile, or of one \p part of it, and asks
 /// for what is \p ahead: one line for each that is read, as many at once would
-/// wait for each other. The unit is that of step \p unrolled from \p unit
-/// on, in the same record. In pairs, sums are those of `packPair`.
-Values GroupLoop::step(Value unit, int64_t part, ValueRange carried,
-                       int64_t unrolled, const Ahead &ahead) const {
+/// wait for each other. The unit is that of step \p unrolled from the one on
+/// that is \p unit after the first of \p group, or from that if it is null. In
+/// pairs, sums are those of `packPair`.
+Values GroupLoop::step(Place group, Value unit, int64_t part,
+                       ValueRange carried, int64_t unrolled,
+                       const Ahead &ahead) const {
   KernelBuilder::Named named(b, "multiply_part");
   auto byteType = VectorType::get({vectorBytes}, b.getI8Type());
   Values next(carried);
@@ -427,8 +463,16 @@ Values GroupLoop::step(Value unit, int64_t part, ValueRange carried,
   int64_t lanes = stepUnits() * unitColumns() / groupsOfUnit() / 4;
   int64_t first = part * lanes;
   int64_t more = unrolled * stepUnits();
-  Value index = b.mul(unit, unitVectors());
-  Value column = b.add(b.mul(b.add(unit, more), unitColumns() / 4), first);
+  auto from = [&](Value group) {
+    Value begin = unitOf(part ? b.sub(group, b.index(part)) : group);
+    return unit ? b.add(begin, unit) : begin;
+  };
+  auto vectorOf = [&](Place place, int64_t i) {
+    return b.add(b.mul(from(place.inRecord), unitVectors()),
+                 more * unitVectors() + i);
+  };
+  Value column =
+      b.add(b.mul(b.add(from(group.group), more), unitColumns() / 4), first);
   size_t count = chains() * rows.size();
   SmallVector<Values> stored(chains(),
                              Values(size_t(stepUnits() * unitVectors())));
@@ -447,6 +491,27 @@ Values GroupLoop::step(Value unit, int64_t part, ValueRange carried,
             b.broadcast(b.load(input.values, {rows[m], at}), tileRows)));
     return inputs;
   };
+  auto loadCodes = [&](const IntegerWeight &weight, Value tile, size_t chain,
+                       int64_t i) {
+    Value &known = stored[chain][size_t(i)];
+    if (known)
+      return known;
+    known = b.loadVector(
+        weight.memref, indices(weight, tile, group.record, vectorOf(group, i)),
+        vectorBytes);
+    if (!ahead.tiles.empty())
+      memref::PrefetchOp::create(b, weight.memref,
+                                 indices(weight, ahead.tiles[chain],
+                                         ahead.group.record,
+                                         vectorOf(ahead.group, i)),
+                                 /*isWrite=*/false, prefetchLocality,
+                                 /*isDataCache=*/true);
+    return known;
+  };
+  for (int64_t i = 0; keepsOrder() && i < unitVectors(); ++i) {
+    loadCodes(shape(), tiles.front(), /*chain=*/0, i);
+    LLVM::FenceOp::create(b, LLVM::AtomicOrdering::acq_rel, "singlethread");
+  }
   // Lanes of one vector after the other, so that few inputs, which are read
   // once for all tiles, and few codes are in registers.
   int64_t together =
@@ -460,21 +525,7 @@ Values GroupLoop::step(Value unit, int64_t part, ValueRange carried,
     for (const IntegerWeight &weight : weights)
       for (Value tile : tiles) {
         auto load = [&](int64_t i) {
-          Value &known = stored[chain][size_t(i)];
-          if (known)
-            return known;
-          known = b.loadVector(
-              weight.memref,
-              codeIndices(weight, tile, index, more * unitVectors() + i),
-              vectorBytes);
-          if (!ahead.tiles.empty())
-            memref::PrefetchOp::create(b, weight.memref,
-                                       codeIndices(weight, ahead.tiles[chain],
-                                                   b.add(index, ahead.shift),
-                                                   more * unitVectors() + i),
-                                       /*isWrite=*/false, prefetchLocality,
-                                       /*isDataCache=*/true);
-          return known;
+          return loadCodes(weight, tile, chain, i);
         };
         // Numbers of a table are what `addDotProducts` reads.
         bool isSigned = weight.codebook.empty()
@@ -510,7 +561,7 @@ Values GroupLoop::step(Value unit, int64_t part, ValueRange carried,
 }
 
 /// Integer sums of one group of the inputs, as f32.
-Values GroupLoop::sums(Value group, int64_t part) const {
+Values GroupLoop::sums(Place group, int64_t part) const {
   auto type = VectorType::get({tileRows}, b.getI32Type());
   Value zero = arith::ConstantOp::create(
       b, DenseElementsAttr::get(type, b.getI32IntegerAttr(0)));
@@ -522,7 +573,7 @@ Values GroupLoop::sums(Value group, int64_t part) const {
       starts.push_back(zero);
       continue;
     }
-    Value start = b.load(input.sums, {row, group});
+    Value start = b.load(input.sums, {row, group.group});
     if (shape().offsets)
       start = b.mul(start, b.i32(int32_t(offset)));
     starts.push_back(b.broadcast(start, tileRows));
@@ -543,18 +594,17 @@ Values GroupLoop::sums(Value group, int64_t part) const {
   Ahead ahead;
   if (isAskedFor())
     ahead = prefetch(group);
-  Value first = unitOf(group);
   int64_t unroll = unrolledUnits();
   auto steps = [&](Value unit, ValueRange carried) {
     Values next(carried);
     for (int64_t i = 0; i < unroll; i += stepUnits())
-      next = step(unit, part, next, i / stepUnits(), ahead);
+      next = step(group, unit, part, next, i / stepUnits(), ahead);
     return next;
   };
   if (units() == unroll)
-    sums = steps(first, sums);
+    sums = steps(Value(), sums);
   else
-    sums = b.loop(first, b.add(first, units()), unroll, sums, steps);
+    sums = b.loop(b.index(0), b.index(units()), unroll, sums, steps);
   for (size_t i = count; i < sums.size(); ++i)
     sums[i - count] = b.add(sums[i - count], sums[i]);
   sums.truncate(count);
@@ -586,12 +636,13 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b,
   };
 
   Values zeros(loop.chains() * rows.size(), b.f32(0, b.vectorType(tileRows)));
-  auto addGroup = [&](Value group, int64_t unitPart,
+  auto addGroup = [&](GroupLoop::Place place, int64_t unitPart,
                       const GroupLoop::Blocks &blocks, ValueRange carried) {
-    Values next, scales = loop.scales(group, blocks);
+    Value group = place.group;
+    Values next, scales = loop.scales(place, blocks);
     // Subtracts the offsets times \p sums of the inputs of this group.
     auto subtract = [&](Values totals, ValueRange sums) {
-      Values offsets = loop.offsets(group, blocks);
+      Values offsets = loop.offsets(place, blocks);
       for (auto [i, offset] : llvm::enumerate(offsets))
         for (auto [m, sum] : llvm::enumerate(sums)) {
           Value &total = totals[i * rows.size() + m];
@@ -600,7 +651,7 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b,
       return totals;
     };
     if (ratio == 1) {
-      Values sums = loop.sums(group, unitPart);
+      Values sums = loop.sums(place, unitPart);
       for (auto [i, sum] : llvm::enumerate(sums)) {
         Value scale =
             loop.scale(scales[i / rows.size()], rows[i % rows.size()], group);
@@ -615,7 +666,8 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b,
     Values inner = b.loop(
         "part", first, b.add(first, ratio), 1, start,
         [&](Value part, ValueRange partial) {
-          Values sums = loop.sums(part, /*part=*/0);
+          Values sums =
+              loop.sums(loop.placeOf(part, shape.activationGroup), /*part=*/0);
           Values inputs = inputScales(part), result;
           for (auto [i, sum] : llvm::enumerate(sums))
             result.push_back(b.fma(sum, inputs[i % rows.size()], partial[i]));
@@ -630,29 +682,53 @@ Values hadal::multiplyIntegerTiles(KernelBuilder &b,
       next.push_back(b.fma(sum, scales[i / rows.size()], carried[i]));
     return subtract(next, inputSums);
   };
-  // Groups of one unit come one after the other.
-  auto addGroups = [&](Value first, int64_t count, ValueRange carried,
-                       const GroupLoop::Blocks &blocks) {
+  // Groups of one unit come one after the other: \p count of them from \p first
+  // on, or from the first of the row.
+  auto addGroups = [&](GroupLoop::Place first, int64_t count,
+                       ValueRange carried, const GroupLoop::Blocks &blocks) {
     int64_t step = loop.groupsOfUnit();
-    return b.loop("group", first, b.add(first, count), step, carried,
+    return b.loop("group", b.index(0), b.index(count), step, carried,
                   [&](Value group, ValueRange carried) {
+                    using Place = GroupLoop::Place;
+                    Place begin =
+                        first.group
+                            ? Place{b.add(first.group, group), first.record,
+                                    b.add(first.inRecord, group)}
+                            : loop.placeOf(group, shape.group);
                     Values next(carried);
                     if (loop.isFollowed() && !shape.record)
-                      loop.askForScales(group);
-                    for (int64_t i = 0; i < step; ++i)
-                      next = addGroup(b.add(group, i), i, blocks, next);
+                      loop.askForScales(begin.group);
+                    for (int64_t i = 0; i < step; ++i) {
+                      Place place = {b.add(begin.group, i), begin.record,
+                                     b.add(begin.inRecord, i)};
+                      next = addGroup(place, i, blocks, next);
+                    }
                     return next;
                   });
   };
   int64_t groups = shape.inner / shape.group;
   if (!loop.hasLevels())
-    return addGroups(b.index(0), groups, zeros, {});
+    return addGroups({}, groups, zeros, {});
   int64_t perBlock = loop.blockGroups();
-  return b.loop("block", b.index(0), b.index(groups / perBlock), 1, zeros,
-                [&](Value block, ValueRange carried) {
-                  GroupLoop::Blocks blocks = loop.blocks(block);
-                  return addGroups(b.mul(block, perBlock), perBlock, carried,
-                                   blocks);
+  auto addBlocks = [&](Value record, int64_t count, ValueRange carried) {
+    return b.loop("block", b.index(0), b.index(count), 1, carried,
+                  [&](Value block, ValueRange carried) {
+                    Value inRecord = b.mul(block, perBlock), first = inRecord;
+                    if (record)
+                      first = b.add(b.mul(record, shape.record / shape.group),
+                                    inRecord);
+                    return addGroups({first, record, inRecord}, perBlock,
+                                     carried, loop.blocks(record, block));
+                  });
+  };
+  if (!shape.record)
+    return addBlocks(Value(), groups / perBlock, zeros);
+  return b.loop("record", b.index(0), b.index(shape.inner / shape.record), 1,
+                zeros, [&](Value record, ValueRange carried) {
+                  if (loop.isFollowed())
+                    loop.askForRecord(record);
+                  return addBlocks(record, shape.record / deepseek::scaleBlock,
+                                   carried);
                 });
 }
 
