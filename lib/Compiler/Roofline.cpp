@@ -312,8 +312,10 @@ static PredictedOp predictCall(const Machine &machine,
       cache ? cache->bytesPerSecond * share : machine.bytesPerSecond;
   double int8Ops = machine.int8OpsPerSecond, f32Ops = machine.f32OpsPerSecond;
   if (const Machine::Products *products = findProducts(machine, dispatch)) {
+    // What a cache gives in part comes from memory.
+    bool isHeld = cache && cache->bytesPerSecond > 2 * machine.bytesPerSecond;
     if (dispatch.weights)
-      weights = std::min(cache ? weights : weights * products->shareOfMemory,
+      weights = std::min(isHeld ? weights : weights * products->shareOfMemory,
                          products->rowBytesPerSecond * share);
     (dispatch.rowInt8Ops ? int8Ops : f32Ops) = products->opsPerSecond;
   }
@@ -403,8 +405,8 @@ std::string hadal::predictText(const ModelReport &report) {
             machine.f32OpsPerSecond * 1e-9, machine.dispatchSeconds * 1e6)
             .str();
   for (const Machine::Cache &cache : machine.caches)
-    os << llvm::formatv("{0:f1} MB of cache: {1:f1} GB/s\n", cache.bytes * 1e-6,
-                        cache.bytesPerSecond * 1e-9)
+    os << llvm::formatv("{0:f1} MB, read again: {1:f1} GB/s\n",
+                        cache.bytes * 1e-6, cache.bytesPerSecond * 1e-9)
               .str();
   for (const Machine::Products &products : machine.products)
     os << llvm::formatv("products of {0:f2} bits: {1:f0}% of that bandwidth, "

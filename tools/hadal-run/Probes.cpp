@@ -48,6 +48,9 @@ static int64_t probedBytes;
 /// A step goes over one in as many items: fewer of those that are in a cache.
 static int64_t probedPart = 1;
 
+/// Items of a dispatch: of a step, or fewer.
+static int64_t probedRound = INT64_MAX;
+
 /// What it does with an item, as often as that has the loop's weights; null: it
 /// reads.
 static ProductLoop::Run probedLoop;
@@ -133,8 +136,11 @@ static void readItems(const hadal_rt_step_t *step, const int64_t *params,
 static void runReadStep(const hadal_rt_step_t *step) {
   int64_t params[] = {reinterpret_cast<int64_t>(step->arena),
                       reinterpret_cast<int64_t>(step->arena) + probeBytes};
-  step->dispatch(step->pool, step, readItems, params,
-                 probeBytes / probeItemBytes / probedPart);
+  int64_t items = probeBytes / probeItemBytes / probedPart;
+  // As a model reads its weights, a thread reads its share in each round.
+  int64_t round = step->outputs ? items : std::min(items, probedRound);
+  for (; items > 0; items -= round)
+    step->dispatch(step->pool, step, readItems, params, std::min(items, round));
 }
 
 /// Multiply-adds in one item of the arithmetic probe, a power of two.
@@ -564,6 +570,18 @@ ExitCode Machine::sampleCaches(MachineSamples &to) {
                                       to.caches.back().readBytes))
       return code;
   }
+  // More than a cache holds, of which it may give some again.
+  if (int64_t bytes = chosenModel().weights_bytes;
+      bytes <= probeBytes / 2 && !caches.empty() && bytes > caches.back()) {
+    probedBytes = bytes / probeItemBytes * probeItemBytes;
+    probedPart = 1;
+    probedRound = probedBytes / probeItemBytes;
+    to.caches.push_back({bytes, {}});
+    ExitCode code =
+        reads.measure(double(probeBytes), to.caches.back().readBytes);
+    probedRound = INT64_MAX;
+    return code;
+  }
   return Done;
 }
 
@@ -767,7 +785,7 @@ void MachineSamples::appendText(std::string &out) const {
                dispatchSeconds.median() * 1e6, handoverBytes.median() * 1e-9,
                rowsBytes.median() * 1e-9);
   for (const Cache &cache : caches)
-    appendFormat(out, "%.1f MB of cache: reads %.0f GB/s\n",
+    appendFormat(out, "%.1f MB, read again: %.0f GB/s\n",
                  double(cache.bytes) * 1e-6, cache.readBytes.median() * 1e-9);
   for (const Products &some : products)
     appendFormat(out,

@@ -93,7 +93,8 @@ struct MachineSamples {
     Samples rowBytes;      ///< Of one row, with weights that are in a cache.
     Samples manyOps;       ///< Of many rows.
   };
-  /// A cache: of all threads together, where each has its own.
+  /// A cache: of all threads together, where each has its own. What is larger
+  /// than the last of them is what they give of the model's weights.
   struct Cache {
     int64_t bytes;
     Samples readBytes;

@@ -52,6 +52,11 @@ with tempfile.TemporaryDirectory() as folder:
     _, row, many, _ = predict(folder, products=products, caches=[{"bytes": 1e9, "read_bytes_per_s": 4e11}])
     assert 0.9 < row["seconds"] / (row["bytes"] / 2e10) < 1, row
     assert many["bound"] == "operations" and 1 <= many["seconds"] / (many["int8_operations"] / 1e12) < 1.1, many
+    # What a cache gives in part only is also slowed by products.
+    part = [{"bytes": 1e9, "read_bytes_per_s": 6e10}]
+    _, of_part, *_ = predict(folder, products=[product(8, 0.5)], caches=part)
+    _, of_all, *_ = predict(folder, caches=part)
+    assert 1.8 < of_part["seconds"] / of_all["seconds"] < 2, (of_part, of_all)
     # Two threads hand rows over: one in a decode, all of them from products to what is done by row, half of them to products.
     caches = [{"bytes": 1e9, "read_bytes_per_s": 4e11}]
     rows = [{"threads": 2, "handover_bytes_per_s": {"median": 1e9}, "rows_bytes_per_s": {"median": many}} for many in (1e10, 1e9)]
