@@ -177,6 +177,21 @@ def check_meson(work, prefix, args):
     return "runs"
 
 
+def check_meson_wrap(work, prefix, args):
+    """An installed compiler, but no runtime that pkg-config finds."""
+    if not shutil.which("meson") or not shutil.which("git") or not (args.source / ".git").exists():
+        return "skipped: there is no meson, no git or no repository"
+    examples, build = work / "examples", work / "wrap"
+    shutil.copytree(args.source / "examples", examples)
+    wrap = examples / "meson" / "subprojects" / "hadal.wrap"
+    wrap.write_text(re.sub("(?m)^url = .*", f"url = {args.source}", wrap.read_text()))
+    environment = {**ENVIRONMENT, "PKG_CONFIG_LIBDIR": str(work), "PATH": f"{prefix / 'bin'}:{os.environ['PATH']}"}
+    must_run(["meson", "setup", build, examples / "meson", f"-Dmodel={args.source / 'models' / 'abyss-tiny'}"], 120, env=environment)
+    must_run(["ninja", "-C", build, "continue"], 120, env=environment)
+    check_tokens(must_run([build / "continue", *read_greedy(args)["prompt"]], 60), args)
+    return "runs"
+
+
 def check_pkg_config(work, prefix, args):
     if not shutil.which("pkg-config"):
         return "skipped: there is no pkg-config"
@@ -207,7 +222,8 @@ def main():
         checks = [("install", lambda: check_install(prefix, args)), check("static library, ninja", check_static),
                   check("shared library, make", check_shared), check("subdirectory", check_subdirectory),
                   check("runtime as a subdirectory", check_runtime_subdirectory),
-                  check("pkg-config", check_pkg_config), check("meson", check_meson)]
+                  check("pkg-config", check_pkg_config), check("meson", check_meson),
+                  check("meson's wrap", check_meson_wrap)]
         if args.emulator:
             checks.append(check("aarch64-linux-gnu", check_cross))
         return harness.run_checks(checks)
