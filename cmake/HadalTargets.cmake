@@ -5,7 +5,8 @@
 #
 # HADAL_TARGETS names the triples; cmake/targets/TRIPLE.cmake is the toolchain of
 # each. By default it holds those whose toolchain is installed, which
-# `scripts/setup --cross` does.
+# `scripts/setup --cross` does. Android takes clang alone, and has only what a
+# library of a model links.
 
 include(ExternalProject)
 
@@ -25,25 +26,40 @@ foreach(triple IN LISTS known_targets)
     list(APPEND installed_targets ${triple})
   endif()
 endforeach()
+find_program(HADAL_CLANG clang++-22)
+find_program(HADAL_LLD ld.lld HINTS ${LLVM_TOOLS_BINARY_DIR})
+mark_as_advanced(HADAL_CLANG HADAL_LLD)
+if(HADAL_CLANG AND HADAL_LLD)
+  list(APPEND installed_targets aarch64-linux-android)
+endif()
 # Not kept in the cache: a toolchain that is installed later is found then.
 if(NOT DEFINED HADAL_TARGETS)
   set(HADAL_TARGETS "${installed_targets}")
 endif()
 
 foreach(triple IN LISTS HADAL_TARGETS)
+  set(archives ${PROJECT_BINARY_DIR}/lib/${triple})
+  if(triple MATCHES "android$")
+    set(source ${PROJECT_SOURCE_DIR}/runtime)
+    set(arguments -DCMAKE_ARCHIVE_OUTPUT_DIRECTORY=${archives})
+    set(target all)
+  else()
+    set(source ${PROJECT_SOURCE_DIR})
+    set(arguments -DHADAL_ARCHIVES=${archives} -DHADAL_RUNTIME_ONLY=ON
+      -DHADAL_TESTS=OFF)
+    set(target emitted-libraries)
+  endif()
   ExternalProject_Add(runtime-${triple}
-    SOURCE_DIR ${PROJECT_SOURCE_DIR}
+    SOURCE_DIR ${source}
     BINARY_DIR ${PROJECT_BINARY_DIR}/targets/${triple}
     CMAKE_ARGS
       -DCMAKE_TOOLCHAIN_FILE=${PROJECT_SOURCE_DIR}/cmake/targets/${triple}.cmake
       -DCMAKE_BUILD_TYPE=Release
-      -DHADAL_ARCHIVES=${PROJECT_BINARY_DIR}/lib/${triple}
-      -DHADAL_RUNTIME_ONLY=ON -DHADAL_TESTS=OFF
-    BUILD_COMMAND ${CMAKE_COMMAND} --build <BINARY_DIR> --target emitted-libraries
+      ${arguments}
+    BUILD_COMMAND ${CMAKE_COMMAND} --build <BINARY_DIR> --target ${target}
     BUILD_ALWAYS ON
     INSTALL_COMMAND ""
     USES_TERMINAL_BUILD OFF
     EXCLUDE_FROM_ALL OFF)
-  install(DIRECTORY ${PROJECT_BINARY_DIR}/lib/${triple} DESTINATION lib/hadal
-    COMPONENT runtime)
+  install(DIRECTORY ${archives} DESTINATION lib/hadal COMPONENT runtime)
 endforeach()

@@ -45,7 +45,8 @@ static std::optional<std::string> findProgram(StringRef name) {
 
 bool hadal::isForThisMachine(StringRef name) {
   Triple triple(name), host(sys::getDefaultTargetTriple());
-  return triple.getArch() == host.getArch() && triple.getOS() == host.getOS();
+  return triple.getArch() == host.getArch() && triple.getOS() == host.getOS() &&
+         triple.isAndroid() == host.isAndroid();
 }
 
 namespace {
@@ -72,6 +73,8 @@ static Triple getTriple(const LinkOptions &options) {
 /// What to say where a compiler or its libraries are missing, as Debian names
 /// its packages.
 static std::string namePackage(const Triple &triple) {
+  if (triple.isAndroid())
+    return "; Debian's packages are clang-22 and lld-22";
   std::string arch = triple.getArchName().str();
   llvm::replace(arch, '_', '-');
   return concat(
@@ -89,6 +92,8 @@ static absl::StatusOr<Driver> findDriver(const LinkOptions &options) {
     names = {options.driver};
   else if (native)
     names = {HADAL_CXX_DRIVER, "c++", "clang++-22", "clang++", "g++"};
+  else if (triple.isAndroid())
+    names = {"clang++-22", "clang++"};
   else
     names = {concat({triple.getArchName(), "-linux-gnu-g++"}), "clang++-22",
              "clang++"};
@@ -188,6 +193,11 @@ static absl::Status link(std::vector<std::string> arguments, StringRef object,
   if (options.wholeLibraries)
     arguments.emplace_back("-Wl,--no-whole-archive");
   arguments.emplace_back("-lm");
+  // clang packs Android's relocations by tags that no other loader knows.
+  if (!options.systemFolder.empty())
+    arguments.insert(arguments.end(),
+                     {"-lc", "-nostdlib", concat({"-L", options.systemFolder}),
+                      "-Wl,--pack-dyn-relocs=none"});
   arguments.insert(arguments.end(), options.arguments.begin(),
                    options.arguments.end());
   absl::Status status = runDriver(*driver, arguments);

@@ -29,6 +29,9 @@ struct LinkOptions {
   /// Take all of the libraries, not what is needed of them: for a shared
   /// library that also offers what they offer.
   bool wholeLibraries = false;
+  /// The folder of `libc.so` and `libm.so`, or of what has their names. Empty:
+  /// the driver knows it, and what else a program begins with.
+  std::string systemFolder;
 };
 
 /// Links \p object and \p libraries, paths of archives or objects, to the

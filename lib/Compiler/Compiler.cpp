@@ -70,6 +70,9 @@ static constexpr uint64_t maxTextFileBytes = 256 << 20;
 
 static constexpr char defaultSymbol[] = "hadal_model";
 
+/// The API level of Android that libhadal_rt.a is built for.
+static constexpr unsigned firstAndroid = 29;
+
 const char *hadal::getActivationsName(Activations activations) {
   switch (activations) {
   case Activations::F32:
@@ -234,6 +237,24 @@ private:
 // From the model to the llvm dialect
 //===----------------------------------------------------------------------===//
 
+/// Whether a library can be linked for \p name, a triple of Android.
+static absl::Status checkAndroid(const std::string &name) {
+  llvm::Triple triple(llvm::Triple::normalize(name));
+  if (!triple.isAArch64())
+    return absl::UnimplementedError(
+        absl::StrCat("target '", name,
+                     "': libraries for Android are made for aarch64 only; use "
+                     "--emit=obj"));
+  // The runtime has a variable for each thread.
+  unsigned level = triple.getEnvironmentVersion().getMajor();
+  if (level && level < firstAndroid)
+    return absl::UnimplementedError(absl::StrCat(
+        "target '", name, "': libraries are made for Android's API ",
+        firstAndroid, " and later, but it names ", level,
+        "; use --emit=obj, and the runtime as an NDK compiles it"));
+  return absl::OkStatus();
+}
+
 absl::Status Compilation::checkOptions() {
   if (options.contextTokens < 0 || options.maxBatch < 0)
     return absl::InvalidArgumentError(
@@ -253,10 +274,19 @@ absl::Status Compilation::checkOptions() {
                      "' is not supported, only Linux and macOS on x86_64 and "
                      "aarch64 and Linux on riscv64 are"));
   // The libraries of other systems come with their own kits.
-  if (isLinked && (!triple.isOSLinux() || triple.isAndroid()))
+  if (isLinked && triple.isAndroid()) {
+    if (options.emit != Emit::Library)
+      return absl::UnimplementedError(absl::StrCat(
+          "target '", options.target,
+          "': only objects and libraries are made for it; use --emit=obj or "
+          "--emit=lib"));
+    if (absl::Status status = checkAndroid(options.target); !status.ok())
+      return status;
+  } else if (isLinked && !triple.isOSLinux()) {
     return absl::UnimplementedError(
         absl::StrCat("target '", options.target,
                      "': only objects are made for it; use --emit=obj"));
+  }
   if (options.window &&
       (options.window->tokens < 1 || options.window->sink < 0 ||
        options.window->tokens > INT32_MAX || options.window->sink > INT32_MAX))
@@ -1084,9 +1114,11 @@ absl::Status Compilation::print(Phase phase) {
 absl::StatusOr<std::string> Compilation::findLibrary(const char *name) {
   std::string folder = options.libraryFolder;
   bool isNative = isForThisMachine(target.triple);
+  llvm::Triple triple(target.triple);
   // As Debian names the folders of its libraries.
-  std::string machine =
-      (llvm::Triple(target.triple).getArchName() + "-linux-gnu").str();
+  std::string machine = (triple.getArchName() +
+                         (triple.isAndroid() ? "-linux-android" : "-linux-gnu"))
+                            .str();
   if (!isNative)
     folder += "/" + machine;
   std::string path = folder + "/" + name;
@@ -1096,6 +1128,11 @@ absl::StatusOr<std::string> Compilation::findLibrary(const char *name) {
     return absl::NotFoundError(
         absl::StrCat("cannot find the runtime library '", path,
                      "'; name its folder with --library-dir"));
+  if (triple.isAndroid())
+    return absl::NotFoundError(absl::StrCat(
+        "linking for ", target.triple, " needs '", path,
+        "', which a build of Hadal makes where there are Debian's packages "
+        "clang-22 and lld-22; --emit=obj does without"));
   llvm::replace(machine, '_', '-');
   return absl::NotFoundError(absl::StrCat(
       "linking for ", target.triple, " needs '", path,
@@ -1361,6 +1398,8 @@ absl::Status Compilation::link(const std::string &object) {
     if (!file.ok())
       return file.status();
     linkOptions.wholeLibraries = true;
+    if (llvm::Triple(target.triple).isAndroid())
+      linkOptions.systemFolder = llvm::sys::path::parent_path(*runtime);
     linkOptions.arguments.push_back(
         ("-Wl,-soname," + llvm::sys::path::filename(options.output) + ".so")
             .str());

@@ -5,9 +5,9 @@
     check_runtime_alone.py --hadalc build/bin/hadalc --runtime runtime --model models/abyss-tiny --cxx g++ --cxx clang++
 
 With each compiler by CMake, by Make and by one command, and links examples/c/generate.c with each. With the first, also as on
-a system that is not Linux and as on bare metal. With clang, for machines that there are no headers of here: for Android and
-bare AArch64 with those of glibc for AArch64, for macOS with test/runtime/darwin-stub.h; objects may need of the system only
-what is listed here. With lld, a model and the runtime become a shared library for Android and one for macOS.
+a system that is not Linux and as on bare metal. With clang, for machines that there are no headers of here: for bare
+AArch64 with those of glibc for AArch64, for macOS with test/runtime/darwin-stub.h; objects may need of the system only what is
+listed here. With lld, a model and the runtime become a shared library for macOS.
 """
 import argparse
 import json
@@ -32,17 +32,14 @@ MOST_BYTES = 150 * 1024
 
 # Of a C library, everywhere.
 LIBC = set("aligned_alloc free malloc memchr memcmp memcpy memset bzero strcmp vsnprintf".split())
-# Of POSIX; __errno_location is what errno is in glibc, __error in macOS.
+# Of POSIX.
 POSIX = LIBC | set("clock_gettime close fstat madvise mmap munmap open pread strerror sysconf pthread_attr_destroy pthread_attr_init "
                    "pthread_attr_setstacksize pthread_create pthread_join".split())
 MACOS = POSIX | set("__error __stack_chk_fail __stack_chk_guard __bzero _tlv_bootstrap memset_pattern16 sysctlbyname pthread_cond_broadcast "
                     "pthread_cond_wait pthread_mutex_lock pthread_mutex_unlock".split())
-# Bionic has all of them since Android 5, errno as __errno; the last comes with the compiler.
-ANDROID = POSIX | set("__sched_cpucount __errno_location fclose fopen fread getauxval sched_getaffinity strtoll syscall "
-                      "__emutls_get_address".split())
 # Of libm: what kernels do not compute themselves.
 MATH = set("cosf sinf expf floorf logf fmaf roundevenf rintf".split())
-DARWIN_HEADERS = ("atomic errno.h fcntl.h new pthread.h stdio.h stdlib.h string.h sys/mman.h sys/stat.h sys/sysctl.h time.h "
+DARWIN_HEADERS = ("errno.h fcntl.h pthread.h stdio.h stdlib.h string.h sys/mman.h sys/stat.h sys/sysctl.h time.h "
                   "unistd.h").split()
 
 
@@ -168,30 +165,24 @@ class Checks:
             cwd=folder)
         objects = sorted(folder.glob("*.o"))
         own = "_ZN8hadal_rt"  # And hadal_rt_*, of the interface.
-        prefix = "_" if "apple" in triple else ""
-        needed = {line.split()[-1][len(prefix):] for line in run([self.args.nm, "-u", *objects]).splitlines()
+        prefix = len("_") if "apple" in triple else 0
+        needed = {line.split()[-1][prefix:] for line in run([self.args.nm, "-u", *objects]).splitlines()
                   if line and not line.endswith(":")}
         needed = {symbol for symbol in needed if not symbol.startswith((own, "hadal_rt_"))}
         if needed - allowed:
             raise Failure(f"objects need {', '.join(sorted(needed - allowed))}")
-        linked = self.link(triple, objects, allowed | MATH, prefix) if self.args.lld and "elf" not in triple else "not linked"
+        linked = self.link(triple, objects, allowed | MATH) if self.args.lld and "apple" in triple else "not linked"
         return f"{len(objects)} objects compiled, {linked}; they need {len(needed)} symbols, all known"
 
-    def link(self, triple, objects, allowed, prefix):
+    def link(self, triple, objects, allowed):
         """Makes a shared library of a model and the runtime, whose symbols are all that the system has to have."""
         folder = self.work / triple
-        model, library = folder / "model.o", folder / "libmodel.so"
+        model, library = folder / "model.o", folder / "libmodel.dylib"
         run([self.args.hadalc, self.args.model, "--quiet", "--emit=obj", "--weights=none", f"--target={triple}", "-o", model])
-        if prefix:
-            # Without an SDK: what the system has is looked for at run time.
-            arch = triple.split("-")[0]
-            run([self.args.lld / "ld64.lld", "-dylib", "-arch", arch, "-platform_version", "macos", "13.0", "13.0",
-                 "-undefined", "dynamic_lookup", "-o", library, model, *objects])
-        else:
-            run([self.args.lld / "ld.lld", "-shared", "-soname", "libmodel.so", "-z", "max-page-size=16384", "-z", "relro",
-                 "-z", "now", "--hash-style=gnu", "-o", library, model, *objects])
-        dynamic = [] if prefix else ["-D"]
-        names = {kind: {line.split()[-1][len(prefix):] for line in run([self.args.nm, *dynamic, kind, library]).splitlines()}
+        # Without an SDK: what the system has is looked for at run time.
+        run([self.args.lld / "ld64.lld", "-dylib", "-arch", triple.split("-")[0], "-platform_version", "macos", "13.0", "13.0",
+             "-undefined", "dynamic_lookup", "-o", library, model, *objects])
+        names = {kind: {line.split()[-1][len("_"):] for line in run([self.args.nm, kind, library]).splitlines()}
                  for kind in ("--undefined-only", "--defined-only")}
         lacking = names["--undefined-only"] - allowed - {"dyld_stub_binder"}
         if lacking:
@@ -206,14 +197,15 @@ class Checks:
         for header in DARWIN_HEADERS:
             (stubs / header).write_text('#include "darwin-stub.h"\n')
         stub = HERE.parent / "runtime"
-        return self.check_target(triple, ["-ffreestanding", "-isystem", stubs, "-isystem", stub], MACOS)
+        cxx = self.runtime / "android" / "cxx"
+        return self.check_target(triple, ["-ffreestanding", "-isystem", stubs, "-isystem", stub, "-isystem", cxx], MACOS)
 
-    def check_glibc(self, triple, allowed):
+    def check_bare(self, triple):
         root = Path("/usr/aarch64-linux-gnu/include")
         standard = sorted(root.glob("c++/*/aarch64-linux-gnu"))
         if not standard:
             return "skipped: there are no headers in /usr/aarch64-linux-gnu"
-        return self.check_target(triple, ["-isystem", standard[-1].parent, "-isystem", standard[-1], "-isystem", root], allowed)
+        return self.check_target(triple, ["-isystem", standard[-1].parent, "-isystem", standard[-1], "-isystem", root], LIBC)
 
 
 def main():
@@ -224,7 +216,7 @@ def main():
     parser.add_argument("--cxx", action="append", required=True, help="a C++ compiler")
     parser.add_argument("--clang", help="clang++ that knows other machines")
     parser.add_argument("--nm", help="nm that reads objects of them")
-    parser.add_argument("--lld", type=Path, help="the folder of ld.lld and ld64.lld")
+    parser.add_argument("--lld", type=Path, help="the folder of ld64.lld")
     args = parser.parse_args()
     args.model = args.model.resolve()
     with tempfile.TemporaryDirectory(prefix="hadal-e2e-") as work:
@@ -238,8 +230,7 @@ def main():
         if args.clang and args.nm:
             todo += [(triple, lambda triple=triple: checks.check_darwin(triple))
                      for triple in ("arm64-apple-macos13", "x86_64-apple-macos13")]
-            todo += [("aarch64-linux-android24", lambda: checks.check_glibc("aarch64-linux-android24", ANDROID)),
-                     ("aarch64-none-elf", lambda: checks.check_glibc("aarch64-none-elf", LIBC))]
+            todo.append(("aarch64-none-elf", lambda: checks.check_bare("aarch64-none-elf")))
         return harness.run_checks(todo)
 
 

@@ -92,35 +92,4 @@ int pthread_cond_wait(pthread_cond_t *, pthread_mutex_t *);
 int pthread_cond_broadcast(pthread_cond_t *);
 }
 
-inline void *operator new(size_t, void *place) noexcept { return place; }
-
-namespace std {
-enum memory_order {
-  memory_order_relaxed = __ATOMIC_RELAXED,
-  memory_order_acquire = __ATOMIC_ACQUIRE,
-  memory_order_release = __ATOMIC_RELEASE,
-  memory_order_acq_rel = __ATOMIC_ACQ_REL,
-  memory_order_seq_cst = __ATOMIC_SEQ_CST
-};
-inline void atomic_thread_fence(memory_order order) {
-  __atomic_thread_fence(order);
-}
-template <typename T> struct atomic {
-  T load(memory_order order = memory_order_seq_cst) const {
-    return __atomic_load_n(&value, order);
-  }
-  void store(T next, memory_order order = memory_order_seq_cst) {
-    __atomic_store_n(&value, next, order);
-  }
-  T fetch_add(T more) { return __atomic_fetch_add(&value, more, 5); }
-  T fetch_sub(T less) { return __atomic_fetch_sub(&value, less, 5); }
-  bool compare_exchange_weak(T &seen, T next, memory_order success,
-                             memory_order failure) {
-    return __atomic_compare_exchange_n(&value, &seen, next, true, success,
-                                       failure);
-  }
-  T value;
-};
-} // namespace std
-
 #endif // DARWIN_STUB_H
