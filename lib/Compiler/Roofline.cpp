@@ -313,7 +313,7 @@ static PredictedOp predictCall(const Machine &machine,
   double int8Ops = machine.int8OpsPerSecond, f32Ops = machine.f32OpsPerSecond;
   if (const Machine::Products *products = findProducts(machine, dispatch)) {
     // What a cache gives in part comes from memory.
-    bool isHeld = cache && cache->bytesPerSecond > 2 * machine.bytesPerSecond;
+    bool isHeld = cache && cache->bytesPerSecond > 1.5 * machine.bytesPerSecond;
     if (dispatch.weights)
       weights = std::min(isHeld ? weights : weights * products->shareOfMemory,
                          products->rowBytesPerSecond * share);
