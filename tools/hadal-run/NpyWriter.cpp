@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 using namespace hadal::run;
@@ -20,6 +21,12 @@ NpyWriter::~NpyWriter() {
 
 bool NpyWriter::open(const std::string &name, const std::string &descr,
                      const std::vector<int64_t> &shape) {
+  // A file is put in place of it at the end, which no device is to be.
+  struct stat status;
+  if (!stat(name.c_str(), &status) && !S_ISREG(status.st_mode)) {
+    errno = S_ISDIR(status.st_mode) ? EISDIR : ENOTSUP;
+    return false;
+  }
   path = name;
   temporaryPath = name + ".tmp." + std::to_string(getpid());
   int descriptor = ::open(temporaryPath.c_str(),

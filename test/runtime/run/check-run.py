@@ -7,6 +7,7 @@ usage: check-run.py --product FILE --hadal-run FILE --hadal-bench FILE
 import argparse
 import ast
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -265,6 +266,11 @@ class RunTest(unittest.TestCase):
             "--tokens", "1", "--weights", "missing.weights", code=1))
         self.assertIn("nowhere", self.run_out(
             "--tokens", "1", "--logits", "/nowhere/x.npy", code=1))
+        pipe = self.folder / "pipe"
+        os.mkfifo(pipe)
+        self.assertIn("cannot write: Operation not supported", self.run_out(
+            "--tokens", "1", "--logits", pipe, code=1))
+        self.assertTrue(pipe.is_fifo())
         self.assertIn("missing.txt", self.run_out(
             "--tokens", "@missing.txt", code=1))
 
