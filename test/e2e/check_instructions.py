@@ -36,6 +36,8 @@ OBJECTS = [
     ("x86_64-linux-gnu", "x86-64-v3", ["vfmadd231ps", "vpmaddubsw"], r"zmm|tmm|vpdp", INTEGERS),
     ("x86_64-linux-gnu", "x86-64-v4", ["vfmadd231ps", "vpmaddubsw"], r"tmm|vpdp", INTEGERS),
     ("x86_64-linux-gnu", "znver4", ["vfmadd231ps", "vpdpbusd"], r"tmm", INTEGERS),
+    # Experts' inputs have groups of 64: weights are in registers, not on the stack.
+    ("x86_64-linux-gnu", "znver4", ["vpdpbusd"], r"vpdpbusd.*\(%rsp\)", "--quantize=int8"),
     ("x86_64-linux-gnu", "sapphirerapids", ["vfmadd231ps", "vpdpbusd", "tdpbssd"], r"vpdpwssd", INTEGERS),
     ("riscv64-linux-gnu", "sifive-x280", ["vfmacc"], r"\bfadd\.h", INTEGERS),
     ("aarch64-linux-gnu", "cortex-a76", ["fmla"], rf"bfdot|mmla|{SCALABLE}", BF16),

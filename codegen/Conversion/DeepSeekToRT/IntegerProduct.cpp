@@ -198,10 +198,13 @@ private:
   }
   /// Units that are read without a branch between them. A compiler keeps four
   /// lines in the order in which hardware follows them, but not eight. That of
-  /// source unrolls it: a step for each chain is left.
+  /// source unrolls it: a step for each chain is left. Of two rounds LLVM makes
+  /// one, which has more values than there are registers; it leaves four.
   int64_t unrolledUnits() const {
     int64_t most = isFollowed() ? std::max<int64_t>(4 / unitVectors(), 1) : 8;
-    return std::gcd(units(), isSource() ? int64_t(2) : most);
+    int64_t unrolled = std::gcd(units(), isSource() ? int64_t(2) : most);
+    bool isTwice = !isFollowed() && units() == 2 * unrolled;
+    return isTwice && unrolled == 8 ? unrolled / 2 : unrolled;
   }
   /// Whether `step` multiplies two rows at once, by eight columns.
   bool inPairs() const {
