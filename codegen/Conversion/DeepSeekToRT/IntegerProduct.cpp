@@ -198,13 +198,15 @@ private:
   }
   /// Units that are read without a branch between them. A compiler keeps four
   /// lines in the order in which hardware follows them, but not eight. That of
-  /// source unrolls it: a step for each chain is left. Of two rounds LLVM makes
-  /// one, which has more values than there are registers; it leaves four.
+  /// source unrolls it: a step for each chain is left. Two rounds of eight LLVM
+  /// makes one, which has more values than there are registers; it leaves four.
   int64_t unrolledUnits() const {
-    int64_t most = isFollowed() ? std::max<int64_t>(4 / unitVectors(), 1) : 8;
-    int64_t unrolled = std::gcd(units(), isSource() ? int64_t(2) : most);
-    bool isTwice = !isFollowed() && units() == 2 * unrolled;
-    return isTwice && unrolled == 8 ? unrolled / 2 : unrolled;
+    int64_t most = units() == 16 ? 4 : 8;
+    if (isSource())
+      most = 2;
+    else if (isFollowed())
+      most = std::max<int64_t>(4 / unitVectors(), 1);
+    return std::gcd(units(), most);
   }
   /// Whether `step` multiplies two rows at once, by eight columns.
   bool inPairs() const {
